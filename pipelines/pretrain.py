@@ -1,0 +1,42 @@
+"""python pipelines/pretrain.py MODEL -- a micro-BERT -> models/MODEL/ and outputs/MODEL/pretrain/trajectory/
+
+Killed at any moment, the same command continues and ends with the same bytes.
+"""
+
+import copy
+import shutil
+
+from finetrace.config import as_dict
+from finetrace.stage import Stage, run
+
+
+def main(stage: Stage) -> None:
+    from finetrace.models.fetch import describe
+    from finetrace.tracking.live import live_follower
+    from finetrace.training.pretrain import pretrain
+    from finetrace.training.watch import LiveLog
+
+    study, layout = stage.study, stage.layout
+    entry = stage.pick("pretrain", study.pretrain)
+    settings = {"pretrain": as_dict(entry), "study_seed": study.study.seed}
+    manifest = stage.manifest("trajectory", settings, {layout.world: layout.world}, rooms=("training", "models", "store"))
+    scratch = layout.scratch("pretrain", manifest.key)
+    manifest.started_at_ms = stage.started_at_ms(scratch)
+    model_manifest = copy.deepcopy(manifest)
+    model_manifest.kind = "model"
+    live = LiveLog(scratch / "live.jsonl")
+    with (live_follower(scratch, study, layout), stage.output(layout.model(stage.item), model_manifest) as model_out,
+          stage.output(layout.pretrain(stage.item), manifest) as out):
+        facts = pretrain(
+            entry, layout.world, study.study.seed, scratch=scratch, out=out, model_out=model_out, name=stage.item,
+            watch=lambda rows: live.rows(manifest.key, rows),
+            on_plan=lambda plan: live.start(manifest.key, f"{stage.item}_pretrain", "trajectory",
+                                            started_at_ms=manifest.started_at_ms, total_steps=plan.total_steps))
+        manifest.seeds = model_manifest.seeds = facts.pop("seeds")
+        manifest.facts, model_manifest.facts = facts, {**facts, **describe(model_out)}
+        live.end(manifest.key, "FINISHED")
+    shutil.rmtree(scratch)
+
+
+if __name__ == "__main__":
+    run("pretrain", main)

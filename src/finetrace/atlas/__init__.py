@@ -1,0 +1,1 @@
+"""Atlas: the comparison across trajectories and lenses."""

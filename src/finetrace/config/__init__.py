@@ -1,0 +1,147 @@
+"""params.yaml as typed, frozen settings."""
+
+from dataclasses import field
+from pathlib import Path
+from typing import Any
+
+from finetrace.config.base import as_dict, parse, require, settings
+from finetrace.config.data import FilesTaskSettings, TaskSettings
+from finetrace.config.infodynamics import InfodynamicsSettings
+from finetrace.config.models import FolderModelSettings, HubModelSettings, PretrainSettings
+from finetrace.config.tracking import TrackingSettings
+from finetrace.config.training import MethodSettings, RecordSettings, TrainSettings, TuneSettings
+from finetrace.config.world import WorldSettings
+from finetrace.errors import FinetraceError
+from finetrace.layout import is_slug
+
+__all__ = ["Cell", "Study", "Trajectory", "as_dict", "load_study", "parse_study"]
+
+
+@settings
+class StudySettings:
+    """The study's name and its one seed."""
+
+    name: str
+    """Names the MLflow experiment."""
+    seed: int = 0
+    """Every random choice derives from it."""
+
+
+@settings
+class Cell:
+    """One model x task x method: what a search for settings is about."""
+
+    model: str
+    """A model of `pretrain`, `models` or `model_folders`."""
+    task: str
+    """A task of `tasks` or `task_files`."""
+    method: str
+    """A method of `methods`."""
+
+
+@settings
+class Trajectory(Cell):
+    """One training."""
+
+    seed: int = 1
+    """Tells repetitions apart; head, order and dropout derive from it and the study's seed."""
+
+
+@settings
+class Study:
+    """All of params.yaml."""
+
+    study: StudySettings
+    world: WorldSettings = field(default_factory=WorldSettings)
+    pretrain: dict[str, PretrainSettings] = field(default_factory=dict)
+    models: dict[str, HubModelSettings] = field(default_factory=dict)
+    model_folders: dict[str, FolderModelSettings] = field(default_factory=dict)
+    tasks: dict[str, TaskSettings] = field(default_factory=dict)
+    task_files: dict[str, FilesTaskSettings] = field(default_factory=dict)
+    train: TrainSettings = field(default_factory=TrainSettings)
+    by_task: dict[str, dict[str, Any]] = field(default_factory=dict)
+    by_model: dict[str, dict[str, Any]] = field(default_factory=dict)
+    record: RecordSettings = field(default_factory=RecordSettings)
+    tune: TuneSettings = field(default_factory=TuneSettings)
+    methods: dict[str, MethodSettings] = field(default_factory=dict)
+    cells: dict[str, Cell] = field(default_factory=dict)
+    trajectories: dict[str, Trajectory] = field(default_factory=dict)
+    infodynamics: InfodynamicsSettings = field(default_factory=InfodynamicsSettings)
+    tracking: TrackingSettings = field(default_factory=TrackingSettings)
+
+    def __post_init__(self) -> None:
+        models = {**self.pretrain, **self.models, **self.model_folders}
+        tasks = {**self.tasks, **self.task_files}
+        for section, names in (("models", models), ("tasks", tasks), ("methods", self.methods)):
+            for name in names:
+                require(is_slug(name), f"{section}: {name!r} cannot name a folder; use lower-case letters, digits, "
+                                       "dots and hyphens")
+        require(len(models) == len(self.pretrain) + len(self.models) + len(self.model_folders),
+                "a model's name stands in two of pretrain, models, model_folders; rename one")
+        require(len(tasks) == len(self.tasks) + len(self.task_files),
+                "a task's name stands in both tasks and task_files; rename one")
+        for section, items in (("cells", self.cells), ("trajectories", self.trajectories)):
+            for key, item in items.items():
+                for what, name, known in (("model", item.model, models), ("task", item.task, tasks),
+                                          ("method", item.method, self.methods)):
+                    require(name in known, f"{section}.{key}.{what}: {name!r} is not defined; known: "
+                                           f"{', '.join(known) or 'none'}")
+                right = _key(item)
+                require(key == right, f"{section}.{key}: is called {right} by its own content; rename the key to {right}")
+        for trajectory in self.trajectories.values():
+            cell = f"{trajectory.model}_{trajectory.task}_{trajectory.method}"
+            require(cell in self.cells, f"trajectories: the cell {cell} is missing; add to cells:  {cell}: "
+                    f"{{model: {trajectory.model}, task: {trajectory.task}, method: {trajectory.method}}}")
+        for section, changes, known in (("by_task", self.by_task, tasks), ("by_model", self.by_model, models)):
+            for name in changes:
+                require(name in known, f"{section}.{name}: is not defined; known: {', '.join(known) or 'none'}")
+
+    def task(self, name: str) -> TaskSettings:
+        """The settings of a task, wherever it is defined."""
+        return self.tasks[name] if name in self.tasks else self.task_files[name]
+
+    def train_settings(self, cell: Cell) -> TrainSettings:
+        """The study's own numbers for a cell: train, then by_model, by_task and the method's changes."""
+        method = self.methods[cell.method]
+        changes: dict[str, Any] = {}
+        for place, found in ((f"by_model.{cell.model}", self.by_model.get(cell.model)),
+                             (f"by_task.{cell.task}", self.by_task.get(cell.task)),
+                             (f"methods.{cell.method}.train", method.train)):
+            changes |= found or {}
+            parse(TrainSettings, {**as_dict(self.train), **changes}, f"params.yaml: {place}")
+        return parse(TrainSettings, {**as_dict(self.train), **changes}, "params.yaml: train")
+
+
+def load_study(path: Path) -> Study:
+    """Read params.yaml. Raises FinetraceError naming file, key and fix."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise FinetraceError(f"{path}: not found; run this in the project folder") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise FinetraceError(f"{path}: not valid YAML: {error}") from error
+    return parse_study(content, path.name)
+
+
+def parse_study(content: Any, where: str) -> Study:
+    """Check a study given as plain values; `where` is named in messages."""
+    if not isinstance(content, dict):
+        raise FinetraceError(f"{where}: is empty or not a mapping; start from studies/")
+    study = parse(Study, {k: v for k, v in content.items() if v is not None}, where)
+    for key, cell in study.cells.items():
+        try:
+            study.train_settings(cell)
+        except FinetraceError as error:
+            raise FinetraceError(f"{error} (for cell {key})") from None
+    return study
+
+
+def _key(item: Cell) -> str:
+    parts = [item.model, item.task, item.method]
+    if isinstance(item, Trajectory):
+        parts.append(f"s{item.seed}")
+    return "_".join(parts)
+
+

@@ -1,0 +1,32 @@
+"""Settings of the lens infodynamics."""
+
+from typing import Literal
+
+from finetrace.config.base import require, settings
+
+
+@settings
+class InfodynamicsSettings:
+    """Novelty, transience and resonance of the logits."""
+
+    window: int = 160
+    """Window in training examples; novelty looks this far back, transience this far ahead."""
+    windows: list[int] | None = None
+    """Further windows reported in the table, from the same pass."""
+    measure: Literal["jsd", "kl", "jeffreys"] = "jsd"
+    """Divergence between two predictions."""
+    max_steps: int = 5001
+    """Optimiser steps that enter the analysis (the study's 5,001); 0 takes all."""
+    spans: list[int] | None = None
+    """Spans of the adaptive filter shown side by side; by default 128, 56, 32."""
+    span: int = 56
+    """Span of the adaptive filter of the main figure and of the change points."""
+    permutations: int = 200
+    """Shuffled orders behind the null of the resonance-novelty slope."""
+    probe_window: int = 3
+    """Window, in looks at the probe set, of the within-example dynamics."""
+
+    def __post_init__(self) -> None:
+        for window in [self.window, *(self.windows or [])]:
+            require(window >= 1, f"window: {window} is less than 1 example")
+        require(self.permutations >= 20, f"permutations: {self.permutations} are too few for a 95 % band; take 20 or more")

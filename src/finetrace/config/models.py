@@ -1,0 +1,75 @@
+"""Settings of models: made here (pretrain), fetched from the hub, or a local folder."""
+
+from typing import Literal
+
+from finetrace.config.base import require, settings
+from finetrace.config.training import Schedule
+
+
+@settings
+class PretrainSettings:
+    """A small BERT pre-trained on the micro world's corpus by masked language modelling; 0 steps give random weights."""
+
+    seed: int = 1
+    """Names the run among others; weights, order and masks derive from it and the study's seed."""
+    layers: int = 4
+    """Number of transformer layers."""
+    width: int = 64
+    """Hidden size."""
+    heads: int = 4
+    """Attention heads per layer; must divide `width`."""
+    feedforward: int = 256
+    """Width of the feed-forward part."""
+    dropout: float = 0.0
+    """Dropout while pre-training."""
+    finetune_dropout: float = 0.1
+    """Dropout written to the model's config, so that fine-tuning has it."""
+    steps: int = 2400
+    """Optimiser steps; 0 leaves the weights random (a control)."""
+    batch_size: int = 96
+    """Sentences per step."""
+    learning_rate: float = 2e-3
+    """Peak learning rate of the one-cycle schedule."""
+    warmup: float = 0.3
+    """Share of the steps in which the learning rate rises."""
+    beta2: float = 0.98
+    """AdamW's second-moment decay."""
+    weight_decay: float = 0.01
+    """AdamW's weight decay."""
+    max_grad_norm: float = 1.0
+    """Gradient clipping (L2 norm); 0 switches it off."""
+    mask_rate: float = 0.15
+    """Share of the words to predict."""
+    mask_replace: float = 0.8
+    """Of the words to predict: share replaced by [MASK]; half of the rest become random words, half stay."""
+    checkpoints: Schedule = "log2"
+    """When weights are kept: log2 | epochs | {every: n} | {steps: [...]}; step 0 and the last always."""
+    evaluate: Schedule = "log2"
+    """When the masked-word loss and accuracy on held-out sentences are measured."""
+
+    def __post_init__(self) -> None:
+        require(self.width % self.heads == 0, f"heads: {self.heads} does not divide width {self.width}")
+        require(self.steps >= 0, "steps: must not be negative")
+        require(0 < self.mask_rate < 1, f"mask_rate: {self.mask_rate} is not between 0 and 1")
+
+
+@settings
+class HubModelSettings:
+    """A model from the hub, any BERT-like encoder with safetensors weights."""
+
+    id: str
+    """Hub id, e.g. bert-base-uncased or sentence-transformers/all-MiniLM-L6-v2."""
+    revision: str = "main"
+    """Commit, branch or tag; the commit found is recorded."""
+    weights: Literal["pretrained", "random"] = "pretrained"
+    """`random` keeps the architecture and tokenizer and draws new weights (a control)."""
+
+
+@settings
+class FolderModelSettings:
+    """A model folder on this machine (config.json, *.safetensors, tokenizer files)."""
+
+    path: str
+    """The folder; relative to the project folder."""
+    weights: Literal["pretrained", "random"] = "pretrained"
+    """`random` keeps the architecture and tokenizer and draws new weights (a control)."""

@@ -1,0 +1,142 @@
+"""Settings of training: hyper-parameters, what is recorded, methods, and the search for better hyper-parameters."""
+
+from typing import Literal
+
+from finetrace.config.base import require, settings
+
+Schedule = Literal["log2", "epochs", "none"] | dict[Literal["every", "steps"], int | list[int]]
+"""When something happens: log2 (0, 1, 2, 4, ...), epochs, {every: n}, {steps: [...]}, none; the ends are always in."""
+
+
+@settings
+class TrainSettings:
+    """Hyper-parameters of one fine-tuning."""
+
+    learning_rate: float = 5e-5
+    """Peak learning rate."""
+    batch_size: int = 16
+    """Examples per optimiser step and process (split into micro-batches by `accumulate`)."""
+    accumulate: int = 1
+    """Micro-batches per optimiser step; must divide `batch_size`."""
+    epochs: float = 3.0
+    """Passes over the training rows."""
+    max_steps: int = 0
+    """Stop after this many optimiser steps; 0 means: `epochs` decides. The learning-rate schedule spans the steps run."""
+    scheduler: Literal["linear", "cosine", "constant"] = "linear"
+    """Learning-rate schedule after the warm-up."""
+    warmup: float = 0.0
+    """Share of the steps in which the learning rate rises from 0."""
+    weight_decay: float = 0.0
+    """AdamW's weight decay (not on biases and norms)."""
+    beta2: float = 0.999
+    """AdamW's second-moment decay."""
+    max_grad_norm: float = 1.0
+    """Gradient clipping (L2 norm); 0 switches it off."""
+    max_length: int = 128
+    """Longest input in tokens; longer ones are truncated."""
+    order: Literal["length", "random"] = "length"
+    """`length` shuffles and then groups examples of similar length (less padding); `random` only shuffles."""
+    dropout: float | None = None
+    """Dropout of the encoder and head; by default the model's own."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto`: bf16 on a GPU that has it, else fp32."""
+    early_stopping: int = 0
+    """Stop after this many evaluations without a better metric; 0 never stops."""
+    keep: Literal["last", "best"] = "last"
+    """Which weights the final metrics speak of; `best` (by the task's metric on validation) is also kept as a checkpoint."""
+
+    def __post_init__(self) -> None:
+        require(self.learning_rate > 0, f"learning_rate: {self.learning_rate} is not positive")
+        require(self.batch_size >= 1, f"batch_size: {self.batch_size} is less than 1")
+        require(self.accumulate >= 1 and self.batch_size % self.accumulate == 0,
+                f"accumulate: {self.accumulate} does not divide batch_size {self.batch_size}")
+        require(self.epochs > 0, f"epochs: {self.epochs} is not positive")
+        require(0 <= self.warmup < 1, f"warmup: {self.warmup} is a share of the steps, in [0, 1)")
+        require(self.max_steps >= 0, "max_steps: must not be negative")
+        require(self.max_length >= 4, f"max_length: {self.max_length} tokens leave no room for a text")
+
+
+@settings
+class RecordSettings:
+    """What a fine-tuning records besides its final metrics."""
+
+    signals: bool = True
+    """Per-example logits and losses at every step, as computed in training mode before the update."""
+    probe_rows: int = 64
+    """Rows of each of train and validation whose logits are taken in evaluation mode on the `probe` schedule."""
+    probe: Schedule = "log2"
+    """When the probe set is looked at."""
+    evaluate: Schedule = "epochs"
+    """When the validation rows are evaluated."""
+    checkpoints: Schedule = "log2"
+    """When weights are kept; step 0 and the last always."""
+    resume_seconds: float = 30.0
+    """A killed run loses at most about this much work; 0 saves at every step (for tests)."""
+
+
+@settings
+class MethodSettings:
+    """How a classifier is trained."""
+
+    kind: Literal["ft"] = "ft"
+    """`ft`: fine-tune encoder and head together."""
+    settings: Literal["fixed", "tuned"] = "fixed"
+    """`fixed` takes the study's own numbers (train), `tuned` searches first (tune)."""
+    train: dict[str, float | int | str | None] | None = None
+    """Changes of `train` for this method."""
+
+
+@settings
+class Dimension:
+    """One searched hyper-parameter: a range or a list of choices."""
+
+    low: float | None = None
+    """Smallest value."""
+    high: float | None = None
+    """Largest value."""
+    log: bool = False
+    """Draw on a logarithmic scale."""
+    type: Literal["float", "int"] = "float"
+    """Whether values are whole numbers."""
+    choices: list[float | int | str] | None = None
+    """The values to choose from, instead of a range."""
+
+    def __post_init__(self) -> None:
+        if self.choices is not None:
+            require(self.low is None and self.high is None, "choices and low/high exclude each other; remove one")
+            require(len(self.choices) > 0, "choices: is empty")
+        else:
+            require(self.low is not None and self.high is not None, "give low and high, or choices")
+            assert self.low is not None and self.high is not None
+            require(self.low <= self.high, f"low {self.low} is above high {self.high}")
+            require(not self.log or self.low > 0, f"low: {self.low} is not positive, as log: true needs")
+
+
+@settings
+class TuneSettings:
+    """The search for better hyper-parameters (methods with `settings: tuned`)."""
+
+    trials: int = 8
+    """Number of trials that end (finished or pruned)."""
+    space: dict[str, Dimension] | None = None
+    """Key of `train` -> what to try."""
+    sampler: Literal["tpe", "random"] = "tpe"
+    """Optuna's sampler; seeded from the study's seed."""
+    startup_trials: int = 4
+    """Random trials before the sampler and the pruner start to judge."""
+    pruner: Literal["median", "none"] = "median"
+    """`median` stops a trial whose metric is below the median of the earlier ones at the same step."""
+    evaluations: int = 4
+    """Evaluations per trial on which pruning is decided."""
+    max_rows: int = 0
+    """Largest number of training rows per trial; 0 takes all."""
+    workers: int = 1
+    """Processes that share the search; with more than one the order of trials depends on the machine."""
+
+    def __post_init__(self) -> None:
+        require(self.trials >= 1, f"trials: {self.trials} is less than 1")
+        require(self.workers >= 1, f"workers: {self.workers} is less than 1")
+        require(self.evaluations >= 1, f"evaluations: {self.evaluations} is less than 1")
+        known = set(TrainSettings.__dataclass_fields__)  # type: ignore[attr-defined]
+        for key in self.space or {}:
+            require(key in known, f"space.{key}: is not a key of train; known: {', '.join(sorted(known))}")

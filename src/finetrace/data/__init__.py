@@ -1,0 +1,1 @@
+"""Tasks: from a hub data set, local files or the micro world to Parquet with a manifest."""

@@ -1,0 +1,154 @@
+"""From a task's definition to `data/<task>/{train,validation,test}.parquet` and its manifest facts."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from finetrace import seeds
+from finetrace.config.data import SPLITS, TaskSettings
+from finetrace.data.readers import Rows, read_files, read_hub
+from finetrace.errors import FinetraceError
+from finetrace.store.tables import write_table
+
+METRICS = {"matthews": 2, "f1": 2}  # metric -> number of classes that it needs
+
+
+def build_task(name: str, task: TaskSettings, out: Path, *, root: Path, seed: int, world: Any = None) -> dict[str, Any]:
+    """Write the splits of a resolved task into the folder `out`; returns the facts for its manifest.
+
+    Columns: example_id int64 (row number in the source split), source_id string or null, text_a string,
+    text_b string or null, label int32. Raises FinetraceError naming data set, file, row or key.
+    """
+    if task.source == "micro":
+        splits = _micro_rows(name, task, world, seed)
+    else:
+        splits = read_hub(name, task) if task.source == "hub" else read_files(name, task, root)
+    label_names = _label_names(name, task, splits)
+    tables = {split: _table(name, task, rows, label_names) for split, rows in splits.items()}
+    if task.holdout and "validation" not in tables and "train" in tables:
+        tables |= _hold_out(tables["train"], task.holdout, seed)
+    for split, limit in (task.max_rows or {}).items():
+        if split in tables and tables[split].num_rows > limit:
+            chosen = seeds.generator(seed, "rows", split).permutation(tables[split].num_rows)[:limit]
+            tables[split] = tables[split].take(pa.array(np.sort(chosen)))
+    if "train" in tables and "validation" not in tables:
+        raise FinetraceError(f"tasks.{name}: has no validation split; name one in `splits` or set `holdout`, e.g. 0.1")
+    metric = task.metric or "accuracy"
+    if METRICS.get(metric, len(label_names)) != len(label_names):
+        raise FinetraceError(f"tasks.{name}: metric {metric!r} needs {METRICS[metric]} classes, but there are "
+                             f"{len(label_names)}; use accuracy or macro_f1")
+    for split in SPLITS:
+        if split in tables:
+            write_table(out / f"{split}.parquet", tables[split])
+    return {
+        "kind": task.kind or ("pair" if tables_have_pairs(tables) else "sequence"),
+        "label_names": list(label_names),
+        "metric": metric,
+        "rows": {split: table.num_rows for split, table in tables.items()},
+        "label_shares": {split: _shares(table, label_names) for split, table in tables.items()},
+        "origin": {split: rows.origin for split, rows in splits.items()},
+    }
+
+
+def tables_have_pairs(tables: dict[str, pa.Table]) -> bool:
+    """Whether rows have a second text."""
+    return any(table["text_b"].null_count < table.num_rows for table in tables.values())
+
+
+def _micro_rows(name: str, task: TaskSettings, world: Any, seed: int) -> dict[str, Rows]:
+    from finetrace.data.world import MICRO_TASKS, task_rows
+
+    which = task.config or name
+    if which not in MICRO_TASKS:
+        raise FinetraceError(f"tasks.{name}: {which!r} is not a micro task; known: {', '.join(MICRO_TASKS)}")
+    info = MICRO_TASKS[which]
+    return {split: Rows(["text_a", "text_b", "label"], rows, [f"{which} {split} row {i}" for i in range(len(rows))],
+                        {"world": which}, tuple(info.label_names))
+            for split, rows in task_rows(world, which, seed).items()}
+
+
+def _label_names(name: str, task: TaskSettings, splits: dict[str, Rows]) -> tuple[str, ...]:
+    first = splits.get("train") or next(iter(splits.values()))
+    names = task.label_names or first.label_names
+    if names is None:
+        found = {_text(row.get(_label_column(task))) for row in first.values}
+        if all(v.lstrip("-").isdigit() for v in found):
+            names = tuple(sorted(found, key=int))
+        else:
+            names = tuple(sorted(found))
+    if len(names) < 2:
+        raise FinetraceError(f"tasks.{name}: there is one class only ({', '.join(names)}); classification needs two or more")
+    if len(set(names)) != len(names):
+        raise FinetraceError(f"tasks.{name}: label_names has a name twice")
+    return tuple(str(n) for n in names)
+
+
+def _label_column(task: TaskSettings) -> str:
+    return "label" if task.source == "micro" else str(task.label)
+
+
+def _table(name: str, task: TaskSettings, rows: Rows, label_names: tuple[str, ...]) -> pa.Table:
+    if not rows.values:
+        raise FinetraceError(f"tasks.{name}: {rows.origin.get('file') or rows.origin}: the split has no rows")
+    texts = ("text_a", "text_b") if task.source == "micro" else task.text or ()
+    label = _label_column(task)
+    for column in [*texts, label, *([task.id_column] if task.id_column else [])]:
+        if column not in rows.columns:
+            raise FinetraceError(f"{rows.places[0].rsplit(' ', 2)[0]}: has no column {column!r} (tasks.{name}); its columns "
+                                 f"are {', '.join(rows.columns)}")
+    second = texts[1] if len(texts) > 1 else None
+    numbers = {text: i for i, text in enumerate(label_names)}
+    labels, seen, ids = [], {}, []
+    for row, place in zip(rows.values, rows.places, strict=True):
+        for column in texts:
+            if not isinstance(row.get(column), str) and not (task.source == "micro" and column == "text_b"):
+                raise FinetraceError(f"{place}: column {column!r} holds {row.get(column)!r}, not a text")
+        labels.append(_label(row.get(label), task, numbers, place))
+        if task.id_column:
+            key = _text(row.get(task.id_column))
+            if key in seen:
+                raise FinetraceError(f"{place}: id {key!r} stands already at {seen[key]}; ids must be unique "
+                                     "(or remove `id_column`)")
+            seen[key] = place
+            ids.append(key)
+    return pa.table({
+        "example_id": pa.array(range(len(labels)), pa.int64()),
+        "source_id": pa.array(ids or [None] * len(labels), pa.string()),
+        "text_a": pa.array([row[texts[0]] for row in rows.values], pa.string()),
+        "text_b": pa.array([row.get(second) if second else None for row in rows.values], pa.string()),
+        "label": pa.array(labels, pa.int32()),
+    })
+
+
+def _label(value: Any, task: TaskSettings, numbers: dict[str, int], place: str) -> int:
+    text = _text(value)
+    text = (task.label_values or {}).get(text, text)
+    if text in numbers:
+        return numbers[text]
+    if text.isdigit() and int(text) < len(numbers) and not task.label_values:
+        return int(text)
+    hint = "this split carries no labels; leave it out of `splits`" if text == "-1" else "mend the row, or set label_names or label_values"
+    raise FinetraceError(f"{place}: unknown label {text!r}; known: {', '.join(numbers)}; {hint}")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip()
+
+
+def _hold_out(train: pa.Table, share: float, seed: int) -> dict[str, pa.Table]:
+    count = max(1, round(train.num_rows * share))
+    if count >= train.num_rows:
+        raise FinetraceError(f"holdout: {share} leaves no training rows of {train.num_rows}")
+    order = seeds.generator(seed, "holdout").permutation(train.num_rows)
+    return {"validation": train.take(pa.array(np.sort(order[:count]))),
+            "train": train.take(pa.array(np.sort(order[count:])))}
+
+
+def _shares(table: pa.Table, label_names: tuple[str, ...]) -> dict[str, float]:
+    counts = Counter(table["label"].to_pylist())
+    return {name: round(counts.get(i, 0) / table.num_rows, 6) for i, name in enumerate(label_names)}

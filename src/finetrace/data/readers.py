@@ -1,0 +1,173 @@
+"""Reading rows from a hub data set or local files. Every row knows its place, so that errors can name it."""
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetrace.config.data import TaskSettings
+from finetrace.errors import FinetraceError
+
+FORMATS = {".csv": "csv", ".tsv": "tsv", ".txt": "tsv", ".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
+ALIASES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+
+
+@dataclass
+class Rows:
+    """The rows of one split.
+
+    columns: names in the source;  values: one mapping per row;  places: "file line n" or "data set row n" per row;
+    label_names: classes as the source declares them, if it does;  origin: what was read, with revision or hash.
+    """
+
+    columns: list[str]
+    values: list[dict[str, Any]]
+    places: list[str]
+    origin: dict[str, Any]
+    label_names: tuple[str, ...] | None = None
+
+
+def read_hub(name: str, task: TaskSettings) -> dict[str, Rows]:
+    """Read a hub data set (Parquet only; no code from the hub is run)."""
+    import datasets
+    from huggingface_hub import HfApi
+
+    wanted = task.splits or {"train": "train", "validation": "validation", "test": "test"}
+    place = f"hub data set {task.id}" + (f"/{task.config}" if task.config else "")
+    # The hub's Parquet conversion keeps each configuration in a folder of its own and has no card that names them.
+    converted = (task.revision or "").startswith("refs/convert/")
+    where = {"data_dir": task.config} if converted and task.config else {"name": task.config}
+    try:
+        commit = HfApi().dataset_info(task.id, revision=task.revision).sha
+        loaded = datasets.load_dataset(task.id, revision=commit, **where)
+    except Exception as error:  # the hub client raises many kinds; each is named and passed on
+        raise FinetraceError(f"tasks.{name}: {place} at revision {task.revision or 'main'} could not be read: "
+                             f"{type(error).__name__}: {error}") from error
+    result = {}
+    for split, theirs in wanted.items():
+        if theirs not in loaded:
+            if task.splits is None and split != "train":
+                continue
+            raise FinetraceError(f"tasks.{name}: {place} has no split {theirs!r}; it has {', '.join(loaded)}; set `splits`")
+        data = loaded[theirs]
+        feature = data.features.get(task.label)
+        values = data.to_list()
+        result[split] = Rows(list(data.column_names), values,
+                             [f"{place} split {theirs} row {i}" for i in range(len(values))],
+                             {"id": task.id, "config": task.config, "revision": commit, "split": theirs},
+                             tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else None)
+    return result
+
+
+def read_files(name: str, task: TaskSettings, root: Path) -> dict[str, Rows]:
+    """Read csv, tsv, jsonl or parquet files; `path` is a file (train) or a folder with one file per split."""
+    base = (root / (task.path or "")).resolve()
+    if not base.exists():
+        raise FinetraceError(f"tasks.{name}: {task.path}: no such file or folder")
+    files = _split_files(name, task, base)
+    result = {}
+    for split, path in files.items():
+        from finetrace.store.files import sha256_file
+
+        rows = _read_file(path, task)
+        rows.origin = {"file": path.name, "sha256": sha256_file(path)}
+        result[split] = rows
+    return result
+
+
+def _split_files(name: str, task: TaskSettings, base: Path) -> dict[str, Path]:
+    if base.is_file():
+        if task.splits:
+            raise FinetraceError(f"tasks.{name}: path is one file, so `splits` cannot name others; give the folder as path")
+        return {"train": base}
+    if task.splits:
+        files = {split: base / file for split, file in task.splits.items()}
+        for split, path in files.items():
+            if not path.resolve().is_relative_to(base):
+                raise FinetraceError(f"tasks.{name}: splits.{split}: {task.splits[split]!r} leaves the folder {task.path}")
+            if not path.is_file():
+                raise FinetraceError(f"tasks.{name}: splits.{split}: {path} does not exist; the folder has "
+                                     f"{', '.join(sorted(p.name for p in base.iterdir())) or 'no files'}")
+        return files
+    files = {}
+    for split, names in ALIASES.items():
+        found = [p for p in sorted(base.iterdir()) if p.suffix in FORMATS and p.stem in names]
+        if len(found) > 1:
+            raise FinetraceError(f"tasks.{name}: {', '.join(p.name for p in found)} could all be {split}; set `splits`")
+        if found:
+            files[split] = found[0]
+    if "train" not in files and "test" not in files:
+        raise FinetraceError(f"tasks.{name}: {base} has no train.csv|tsv|jsonl|parquet; name the files with `splits`")
+    return files
+
+
+def _read_file(path: Path, task: TaskSettings) -> Rows:
+    kind = task.format or FORMATS.get(path.suffix)
+    if kind is None:
+        raise FinetraceError(f"{path}: its format is not known from its name; set `format` to csv, tsv, jsonl or parquet")
+    if kind == "parquet":
+        from finetrace.store.tables import read_table
+
+        table = read_table(path)
+        values = table.to_pylist()
+        return Rows(table.column_names, values, [f"{path} row {i}" for i in range(len(values))], {})
+    text = _decode(path, task.encoding)
+    if kind == "jsonl":
+        return _parse_jsonl(path, text)
+    quoting = task.quoting or ("none" if kind == "tsv" else "standard")
+    return _parse_csv(path, text, "\t" if kind == "tsv" else ",", quoting)
+
+
+def _decode(path: Path, encoding: str) -> str:
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise FinetraceError(f"{path} line {line}: byte {error.start} is not {encoding}; convert the file to UTF-8 or set "
+                             "`encoding`, e.g. latin-1") from error
+    except LookupError as error:
+        raise FinetraceError(f"{path}: encoding {encoding!r} is not known; use e.g. utf-8 or latin-1") from error
+
+
+def _parse_jsonl(path: Path, text: str) -> Rows:
+    values, places, columns = [], [], {}
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise FinetraceError(f"{path} line {number}: not valid JSON ({error}); one object per line is needed") from error
+        if not isinstance(row, dict):
+            raise FinetraceError(f"{path} line {number}: is not an object like {{\"text\": ..., \"label\": ...}}")
+        values.append(row)
+        places.append(f"{path} line {number}")
+        columns |= dict.fromkeys(row)
+    return Rows(list(columns), values, places, {})
+
+
+def _parse_csv(path: Path, text: str, delimiter: str, quoting: str) -> Rows:
+    csv.field_size_limit(1 << 30)
+    if quoting == "none":
+        lines: Iterator[list[str]] = (line.removesuffix("\r").split(delimiter) for line in text.split("\n"))
+        numbered = ((number, row) for number, row in enumerate(lines, 1) if row != [""])
+    else:
+        reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
+        numbered = ((reader.line_num, row) for row in reader if row)
+    try:
+        _, columns = next(numbered)
+        values, places = [], []
+        for number, row in numbered:
+            if len(row) != len(columns):
+                raise FinetraceError(f"{path} line {number}: {len(row)} fields instead of the header's {len(columns)}; "
+                                     "mend the line, or set `quoting` (standard or none)")
+            values.append(dict(zip(columns, row, strict=True)))
+            places.append(f"{path} line {number}")
+    except StopIteration:
+        raise FinetraceError(f"{path}: is empty; a header line and rows are needed") from None
+    except csv.Error as error:
+        raise FinetraceError(f"{path} line {reader.line_num}: {error}; set `quoting: none` if quotes are plain text") from error
+    return Rows(columns, values, places, {})

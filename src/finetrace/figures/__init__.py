@@ -1,0 +1,1 @@
+"""Figures: one matplotlib function per figure, data in, Figure out."""

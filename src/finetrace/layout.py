@@ -1,0 +1,102 @@
+"""The only module that knows where files lie."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetrace.errors import FinetraceError
+
+_SLUG = re.compile(r"[a-z0-9][a-z0-9.-]*")
+
+
+def slug(name: str) -> str:
+    """A name that is safe as one folder name: lower-case letters, digits, dots, hyphens.
+
+    `bert-base-uncased` stays; `google/bert_uncased_L-2` becomes `google-bert-uncased-l-2`; what has no letter or digit is
+    an error.
+    """
+    text = re.sub(r"[^a-z0-9.-]+", "-", name.lower()).strip(".-")
+    text = re.sub(r"\.{2,}", ".", text)
+    if not text:
+        raise FinetraceError(f"name {name!r}: has no letter or digit; choose a name such as 'my-task'")
+    return text
+
+
+def is_slug(name: str) -> bool:
+    """Whether `name` can name a folder as it is."""
+    return bool(_SLUG.fullmatch(name)) and ".." not in name and not name.endswith(".")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths of one project.
+
+    root: the workspace in which stages run (a temporary folder under `dvc exp run --temp`);
+    home: the user's project folder, where the tracking store and unfinished work live.
+    """
+
+    root: Path
+    home: Path
+
+    @classmethod
+    def here(cls) -> "Layout":
+        """The layout for the current folder; DVC tells stages the real project in DVC_ROOT."""
+        root = Path.cwd()
+        return cls(root=root, home=Path(os.environ.get("DVC_ROOT") or root))
+
+    @property
+    def params(self) -> Path:
+        return self.root / "params.yaml"
+
+    @property
+    def world(self) -> Path:
+        return self.root / "data" / "world"
+
+    @property
+    def atlas(self) -> Path:
+        return self.root / "atlas"
+
+    @property
+    def published(self) -> Path:
+        """Marker of the publish stage."""
+        return self.root / "mlruns" / "published.json"
+
+    @property
+    def tracking_database(self) -> Path:
+        return self.home / "mlflow.db"
+
+    @property
+    def tracking_artifacts(self) -> Path:
+        return self.home / "mlruns"
+
+    @property
+    def logs(self) -> Path:
+        return self.home / ".finetrace" / "logs"
+
+    def scratch(self, stage: str, key: str) -> Path:
+        """Unfinished work of one stage and one set of settings; survives a crash, not an `out` of DVC."""
+        return self.home / ".finetrace" / "scratch" / stage / key[:24]
+
+    def task(self, task: str) -> Path:
+        return self.root / "data" / task
+
+    def model(self, model: str) -> Path:
+        return self.root / "models" / model
+
+    def pretrain(self, model: str) -> Path:
+        return self.root / "outputs" / model / "pretrain" / "trajectory"
+
+    def cell(self, model: str, task: str, method: str) -> Path:
+        return self.root / "outputs" / model / task / method
+
+    def tune(self, model: str, task: str, method: str) -> Path:
+        return self.cell(model, task, method) / "tune"
+
+    def run(self, model: str, task: str, method: str, seed: int) -> Path:
+        """Everything about one training: `trajectory/` and one folder per lens."""
+        return self.cell(model, task, method) / f"s{seed}"
+
+    def relative(self, path: Path) -> str:
+        """A path as manifests name it: relative to the workspace, with forward slashes."""
+        return path.resolve().relative_to(self.root.resolve()).as_posix() if path.is_relative_to(self.root) else path.name

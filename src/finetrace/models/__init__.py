@@ -1,0 +1,1 @@
+"""Models: fetching, loading, heads and devices."""

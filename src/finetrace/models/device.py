@@ -1,0 +1,40 @@
+"""Where a model runs."""
+
+
+def device_name() -> str:
+    """The accelerator's name, or cpu with its number of threads (results on a CPU are equal for equal threads)."""
+    import torch
+
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    return f"cpu ({torch.get_num_threads()} threads)"
+
+
+def use_bf16(precision: str) -> bool:
+    """Whether to train in bfloat16: `auto` does on a GPU that has it, never silently on a CPU."""
+    import torch
+
+    if precision == "auto":
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return precision == "bf16"
+
+
+def set_up(parameters: int) -> None:
+    """Deterministic algorithms where torch has them, and threads that fit the model: call before a training.
+
+    parameters: size of the model; below a million, handing work to a second thread costs more than it gains.
+    """
+    import torch
+
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    if parameters < 1_000_000:
+        torch.set_num_threads(1)
+
+
+def quiet() -> None:
+    """Keep transformers from drawing bars and load reports into our log."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()

@@ -1,0 +1,203 @@
+"""Fine-tune a classifier and leave its trajectory: signals, history, probe looks, checkpoints, final metrics."""
+
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from finetrace import seeds
+from finetrace.config.training import RecordSettings, TrainSettings
+from finetrace.errors import FinetraceError
+from finetrace.models.device import device_name, set_up, use_bf16
+from finetrace.models.load import forward_names, load_classifier, load_tokenizer, longest_input
+from finetrace.store.files import write_json
+from finetrace.store.manifest import read_manifest
+from finetrace.training.checkpoints import checkpoint_name, list_weights, save_weights
+from finetrace.training.evaluate import classification_metrics, cross_entropy, predict
+from finetrace.training.recorder import Recorder
+from finetrace.training.rows import Collator, Encoded, encode
+from finetrace.training.schedule import plan_steps, steps_of
+from finetrace.training.trainer import Hooks, Plan, RecordingTrainer
+from finetrace.training.watch import Progress
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Prepared:
+    """A tokenised task: rows per split, names of the classes and the metric by which runs are compared."""
+
+    splits: dict[str, Encoded]
+    label_names: list[str]
+    metric: str
+    collator: Collator
+
+
+@dataclass(frozen=True)
+class RunSeeds:
+    """Seeds of one training by purpose; equal for equal study and trajectory seeds, whatever the model or task."""
+
+    head: int
+    order: int
+    dropout: int
+    probe: int
+
+    @classmethod
+    def of(cls, study_seed: int, trajectory_seed: int) -> "RunSeeds":
+        return cls(*(seeds.derive(study_seed, purpose, trajectory_seed)
+                     for purpose in ("head", "order", "dropout", "probe")))
+
+
+def prepare(model_folder: Path, task_folder: Path, settings: TrainSettings, model: Any) -> Prepared:
+    """Tokenise all splits of a task for a model."""
+    import torch
+
+    facts = read_manifest(task_folder).facts
+    tokenizer = load_tokenizer(model_folder)
+    length = longest_input(model, tokenizer, settings.max_length)
+    inputs = forward_names(model)
+    splits = {}
+    for split in facts["rows"]:
+        splits[split] = encode(task_folder / f"{split}.parquet", tokenizer, length, inputs)
+        too_big = max(max(ids) for ids in splits[split].features["input_ids"])
+        if too_big >= model.get_input_embeddings().num_embeddings:
+            raise FinetraceError(f"{model_folder}: its tokenizer gives token id {too_big}, but the model has only "
+                                 f"{model.get_input_embeddings().num_embeddings} embeddings; they do not belong together")
+    if "train" not in splits:
+        raise FinetraceError(f"{task_folder}: has no train split; it can be a test set only")
+    return Prepared(splits, facts["label_names"], facts["metric"], Collator(tokenizer, 8 if torch.cuda.is_available() else None))
+
+
+def make_plan(train: Encoded, settings: TrainSettings, seed: int) -> Plan:
+    """The fixed order of all micro-batches."""
+    steps, per_epoch = plan_steps(train.lengths, settings.batch_size, settings.epochs, settings.order,
+                                  np.random.default_rng(seed), settings.max_steps)
+    return Plan.of(steps, per_epoch, settings.accumulate)
+
+
+def cross_entropy_of(outputs: Any, labels: Any) -> tuple[Any, Any]:
+    """Per-example losses and logits of a classifier's output."""
+    import torch.nn.functional as F
+
+    return F.cross_entropy(outputs.logits.float(), labels, reduction="none"), outputs.logits
+
+
+def make_batch(rows: Encoded, collator: Collator) -> Callable[[Any], dict[str, Any]]:
+    """A function from an entry of the plan to the trainer's inputs."""
+    def make(entry: Any) -> dict[str, Any]:
+        micro_step, index, step_rows = entry
+        return {**collator(rows, index), "example_ids": rows.example_ids[index], "micro_step": micro_step,
+                "step_rows": step_rows, "tokens": int(rows.lengths[index].sum())}
+    return make
+
+
+class FinetuneHooks(Hooks):
+    """Evaluates, looks at the probe set and keeps weights, each on its schedule."""
+
+    def __init__(self, prepared: Prepared, plan: Plan, settings: TrainSettings, record: RecordSettings, probe_seed: int,
+                 weights: Path, progress: Progress):
+        self.prepared, self.settings, self.weights, self.progress = prepared, settings, weights, progress
+        schedule = lambda s: set(steps_of(s, plan.total_steps, plan.steps_per_epoch))  # noqa: E731
+        self.evaluate, self.looks, self.checkpoints = (schedule(s) for s in (record.evaluate, record.probe, record.checkpoints))
+        if (settings.early_stopping or settings.keep == "best") and not self.evaluate:
+            raise FinetraceError("record.evaluate: none leaves nothing to judge by; early_stopping and keep: best need "
+                                 "evaluations, e.g. epochs")
+        self.probe_rows = {}
+        for split in ("train", "validation"):
+            rows = prepared.splits[split]
+            chosen = seeds.generator(probe_seed, "probe", split).permutation(len(rows))[:record.probe_rows]
+            self.probe_rows[split] = rows.take(np.sort(chosen))
+        self.bf16 = use_bf16(settings.precision)
+
+    def after_step(self, trainer: RecordingTrainer, step: int) -> bool:
+        prepared, recorder, plan = self.prepared, trainer.recorder, trainer.plan
+        if step in self.looks:
+            for split, rows in self.probe_rows.items():
+                if len(rows):
+                    logits = predict(trainer.model, rows, prepared.collator, bf16=self.bf16)
+                    recorder.probe(step, split, rows.example_ids, rows.labels, logits, cross_entropy(logits, rows.labels))
+        if step in self.checkpoints:
+            save_weights(trainer.model, self.weights, step)
+        stop, note = False, ""
+        if step in self.evaluate:
+            rows = prepared.splits["validation"]
+            metrics = classification_metrics(predict(trainer.model, rows, prepared.collator, bf16=self.bf16), rows.labels)
+            recorder.evaluation(step, "validation", trainer.examples, step / plan.steps_per_epoch, metrics)
+            note = f"validation {prepared.metric} {metrics[prepared.metric]:.4f}"
+            stop = self._judge(trainer, step)
+        self.progress.update(step, note)
+        return stop
+
+    def _judge(self, trainer: RecordingTrainer, step: int) -> bool:
+        """Keep the best weights so far; say whether patience has run out."""
+        best = best_step(trainer.recorder.evaluations, self.prepared.metric)
+        if self.settings.keep == "best" and best == step:
+            save_weights(trainer.model, self.weights, step)
+            for other, folder in list_weights(self.weights).items():
+                if other < step and other not in self.checkpoints:
+                    shutil.rmtree(folder)
+        since = sum(1 for e in trainer.recorder.evaluations if e["step"] > best)
+        return bool(self.settings.early_stopping) and since >= self.settings.early_stopping
+
+
+def best_step(evaluations: list[dict[str, Any]], metric: str) -> int:
+    """The step of the best evaluation (the earliest of equals)."""
+    return max(evaluations, key=lambda e: (e[metric] if e[metric] == e[metric] else -np.inf, -e["step"]))["step"]
+
+
+def finetune(model_folder: Path, task_folder: Path, settings: TrainSettings, record: RecordSettings, run_seeds: RunSeeds, *,
+             scratch: Path, out: Path, name: str, watch: Callable[[list[dict[str, Any]]], None] | None = None,
+             on_plan: Callable[[Plan], None] | None = None) -> dict[str, Any]:
+    """Train, or continue a training that was killed, and write the finished trajectory into the folder `out`.
+
+    scratch: where unfinished work lives;  watch: receives new history rows while the training runs;
+    on_plan: receives the plan before the first step. Writes signals.parquet, history.parquet, probe.parquet,
+    timing.parquet, metrics.json, checkpoints/. Returns facts for the manifest.
+    """
+    model = load_classifier(model_folder, read_manifest(task_folder).facts["label_names"], run_seeds.head, settings.dropout)
+    set_up(model.num_parameters())
+    prepared = prepare(model_folder, task_folder, settings, model)
+    train = prepared.splits["train"]
+    plan = make_plan(train, settings, run_seeds.order)
+    if on_plan:
+        on_plan(plan)
+    tokens = int(sum(train.lengths[rows].sum() for _, rows, _ in plan.batches))
+    log.info("%s: %d steps, %d examples, %s tokens, %d parameters", name, plan.total_steps,
+             sum(len(rows) for _, rows, _ in plan.batches), f"{tokens:,}", model.num_parameters())
+    recorder = Recorder(scratch / "segments", len(prepared.label_names), record.signals, watch)
+    progress = Progress(plan.total_steps, name)
+    hooks = FinetuneHooks(prepared, plan, settings, record, run_seeds.probe, scratch / "checkpoints", progress)
+    trainer = RecordingTrainer(model, plan, make_batch(train, prepared.collator), settings, scratch=scratch,
+                               seed=run_seeds.dropout, recorder=recorder, hooks=hooks, loss_of=cross_entropy_of,
+                               resume_seconds=record.resume_seconds)
+    trainer.run()
+    progress.close()
+    last = trainer.state.global_step
+    if record.checkpoints != "none" and last not in list_weights(scratch / "checkpoints"):
+        save_weights(model, scratch / "checkpoints", last)  # early stopping ended between two steps of the schedule
+    kept = last
+    if settings.keep == "best":
+        from transformers import AutoModelForSequenceClassification
+
+        kept = best_step(recorder.evaluations, prepared.metric)
+        best = AutoModelForSequenceClassification.from_pretrained(scratch / "checkpoints" / checkpoint_name(kept))
+        model = best.to(next(model.parameters()).device)
+    metrics: dict[str, float] = {"steps": last, "examples": trainer.examples, "kept_step": kept}
+    for split in [s for s in prepared.splits if s != "train"]:
+        rows = prepared.splits[split]
+        logits = predict(model, rows, prepared.collator, bf16=hooks.bf16)
+        metrics |= {f"{split}/{k}": v for k, v in classification_metrics(logits, rows.labels).items()}
+    rows_written = recorder.finish(out)
+    wanted = hooks.checkpoints | {last, kept}
+    for step, folder in list_weights(scratch / "checkpoints").items():
+        if step in wanted:
+            shutil.copytree(folder, out / "checkpoints" / folder.name)
+    (out / "checkpoints").mkdir(exist_ok=True)
+    write_json(out / "metrics.json", metrics)
+    return {"device": device_name(), "steps": last, "steps_per_epoch": plan.steps_per_epoch, "kept_step": kept, "metric": prepared.metric,
+            "label_names": prepared.label_names, "rows": rows_written,
+            "parameters": model.num_parameters(), "train_rows": len(train), "tokens": trainer.tokens}

@@ -1,0 +1,147 @@
+"""Signals of a training, buffered in memory and made durable in segments.
+
+Tensors are kept as they come (no synchronisation with the GPU, no conversion per step) and become Arrow tables at a
+flush; a flush happens at every resume point and when the buffer is full, so memory does not grow with the steps.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from finetrace.store.tables import SegmentedTable, fixed_lists
+
+BUFFER_STEPS = 512  # optimiser steps kept in memory before a flush
+WATCH_SECONDS = 5.0  # a watcher (progress, live run) sees new rows about this often
+
+HISTORY = pa.schema([
+    ("step", pa.int64()), ("kind", pa.string()), ("split", pa.string()), ("examples", pa.int64()), ("epoch", pa.float64()),
+    ("loss", pa.float64()), ("learning_rate", pa.float64()), ("gradient_norm", pa.float64()), ("head_norm", pa.float64()),
+    ("tokens", pa.int64()), ("accuracy", pa.float64()), ("macro_f1", pa.float64()), ("f1", pa.float64()),
+    ("matthews", pa.float64()),
+])
+TIMING = pa.schema([("step", pa.int64()), ("seconds", pa.float64()), ("tokens_per_second", pa.float64())])
+
+
+def signals_schema(classes: int) -> pa.Schema:
+    """Row order is time order: step, micro_step, position within the micro-batch."""
+    return pa.schema([
+        ("step", pa.int64()), ("micro_step", pa.int64()), ("position", pa.int32()), ("example_id", pa.int64()),
+        ("label", pa.int32()), ("logits", pa.list_(pa.float32(), classes)), ("loss", pa.float32()),
+    ])
+
+
+def probe_schema(classes: int) -> pa.Schema:
+    """One row per look at one probe example, in evaluation mode; step = updates done before the look."""
+    return pa.schema([
+        ("step", pa.int64()), ("split", pa.string()), ("example_id", pa.int64()), ("label", pa.int32()),
+        ("logits", pa.list_(pa.float32(), classes)), ("loss", pa.float32()),
+    ])
+
+
+class Recorder:
+    """Writes signals, history, probe looks and timing of one training into segments below `folder`."""
+
+    def __init__(self, folder: Path, classes: int, signals: bool = True,
+                 watch: Callable[[list[dict[str, Any]]], None] | None = None):
+        self.classes, self.record_signals, self.watch = classes, signals, watch
+        self._drained = time.monotonic()
+        self.tables = {name: SegmentedTable(folder, name) for name in ("signals", "history", "probe", "timing")}
+        self._micro: list[tuple[int, int, Any, Any, Any, Any]] = []
+        self._steps: list[dict[str, Any]] = []
+        self.evaluations: list[dict[str, Any]] = []
+
+    def micro_batch(self, step: int, micro_step: int, example_ids: Any, labels: Any, logits: Any, losses: Any) -> None:
+        """Logits (example, class) and losses (example,) of one micro-batch, as computed in training mode."""
+        if self.record_signals:
+            self._micro.append((step, micro_step, example_ids, labels, logits.detach(), losses.detach()))
+
+    def train_step(self, row: dict[str, Any]) -> None:
+        """One optimiser step: a history row plus its `seconds`; values may be device scalars."""
+        self._steps.append(row)
+        if len(self._steps) >= BUFFER_STEPS:
+            self.flush()
+        elif self.watch and time.monotonic() - self._drained >= WATCH_SECONDS:
+            self._drain()
+
+    def evaluation(self, step: int, split: str, examples: int, epoch: float, metrics: dict[str, float]) -> None:
+        """Metrics of one evaluation of one split after `step` updates."""
+        self._drain()
+        row = {"step": step, "kind": "eval", "split": split, "examples": examples, "epoch": epoch, **metrics}
+        self.evaluations.append(row)
+        self.tables["history"].append(step, pa.Table.from_pylist([row], schema=HISTORY))
+        if self.watch:
+            self.watch([row])
+
+    def probe(self, step: int, split: str, example_ids: np.ndarray, labels: np.ndarray, logits: np.ndarray,
+              losses: np.ndarray) -> None:
+        """One look at the probe set: logits (example, class) in evaluation mode."""
+        rows = len(labels)
+        self.tables["probe"].append(step, pa.table({
+            "step": np.full(rows, step), "split": pa.array([split] * rows), "example_id": example_ids,
+            "label": labels.astype(np.int32), "logits": fixed_lists(logits), "loss": losses.astype(np.float32),
+        }).cast(probe_schema(self.classes)))
+
+    def flush(self) -> None:
+        """Make everything recorded so far durable."""
+        self._drain()
+        for table in self.tables.values():
+            table.flush()
+
+    def truncate(self, step: int) -> None:
+        """After a crash: forget what was recorded from update `step` on; evaluations up to it are read back.
+
+        The rows of training step s (before update s+1) are kept for s < step, evaluations and looks for s <= step.
+        """
+        for name, table in self.tables.items():
+            table.truncate(step - 1 if name in ("signals", "timing") else step)
+        self.evaluations = []
+        for path in self.tables["history"].segments():
+            import pyarrow.parquet as pq
+
+            self.evaluations += [r for r in pq.read_table(path).to_pylist() if r["kind"] == "eval"]
+
+    def finish(self, out: Path) -> dict[str, int]:
+        """Merge all segments into the final tables in `out`; returns rows per table."""
+        self.flush()
+        schemas = {"signals": signals_schema(self.classes), "history": HISTORY, "timing": TIMING,
+                   "probe": probe_schema(self.classes)}
+        rows = {}
+        for name, table in self.tables.items():
+            if not table.segments():
+                table.append(0, schemas[name].empty_table())
+            rows[name] = table.merge(out / f"{name}.parquet")
+        return rows
+
+    def _drain(self) -> None:
+        """Turn buffered device values into Arrow tables: one transfer for many steps."""
+        if self._micro:
+            import torch
+
+            sizes = [len(m[2]) for m in self._micro]
+            logits = torch.cat([m[4].float() for m in self._micro]).cpu().numpy()
+            losses = torch.cat([m[5].float() for m in self._micro]).cpu().numpy()
+            labels = torch.cat([m[3] for m in self._micro]).cpu().numpy()
+            table = pa.table({
+                "step": np.repeat([m[0] for m in self._micro], sizes),
+                "micro_step": np.repeat([m[1] for m in self._micro], sizes),
+                "position": np.concatenate([np.arange(s, dtype=np.int32) for s in sizes]),
+                "example_id": np.concatenate([m[2] for m in self._micro]),
+                "label": labels.astype(np.int32), "logits": fixed_lists(logits), "loss": losses,
+            }).cast(signals_schema(self.classes))
+            self.tables["signals"].append(self._micro[-1][0], table)
+            self._micro = []
+        if self._steps:
+            rows = [{k: v.item() if hasattr(v, "item") else v for k, v in row.items()} for row in self._steps]
+            last = rows[-1]["step"]
+            self.tables["history"].append(last, pa.Table.from_pylist(rows, schema=HISTORY))
+            self.tables["timing"].append(last, pa.Table.from_pylist([
+                {"step": r["step"], "seconds": round(r["seconds"], 6),
+                 "tokens_per_second": r["step_tokens"] / max(1e-9, r["step_seconds"])} for r in rows], schema=TIMING))
+            self._steps = []
+            if self.watch:
+                self.watch(rows)
+        self._drained = time.monotonic()

@@ -1,0 +1,219 @@
+"""The Hugging Face Trainer with a tap on every step, a fixed plan of batches, and resume points that are whole."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from finetrace.config.training import TrainSettings
+from finetrace.models.device import use_bf16
+from finetrace.models.load import head_parameters
+from finetrace.training.checkpoints import mark, newest_state
+from finetrace.training.recorder import Recorder
+from finetrace.training.schedule import learning_rate_factor
+
+Batch = tuple[int, np.ndarray, int]  # micro_step, row numbers, rows of the whole optimiser step
+
+
+@dataclass
+class Plan:
+    """Every micro-batch of the training, fixed before it starts.
+
+    batches: in time order;  total_steps: optimiser steps;  steps_per_epoch;  accumulate: micro-batches per step.
+    """
+
+    batches: list[Batch]
+    total_steps: int
+    steps_per_epoch: int
+    accumulate: int
+
+    @classmethod
+    def of(cls, steps: list[np.ndarray], steps_per_epoch: int, accumulate: int) -> "Plan":
+        """Split each step's rows into micro-batches; a last step with fewer rows than micro-batches is left out."""
+        steps = [s for s in steps if len(s) >= accumulate]
+        batches = [(i * accumulate + j, part, len(rows))
+                   for i, rows in enumerate(steps) for j, part in enumerate(np.array_split(rows, accumulate))]
+        return cls(batches, len(steps), steps_per_epoch, accumulate)
+
+
+class PlanSampler(Sampler):
+    """Hands whole micro-batches to the data loader in the plan's order."""
+
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        self.batch_size = None  # read by accelerate
+
+    def __len__(self) -> int:
+        return len(self.plan.batches)
+
+    def __iter__(self) -> Iterator[list[Batch]]:
+        for batch in self.plan.batches:
+            yield [batch]
+
+
+class PlanDataset(torch.utils.data.Dataset):
+    """Turns one entry of the plan into tensors: `make(batch) -> dict`."""
+
+    def __init__(self, plan: Plan, make: Callable[[Batch], dict[str, Any]]):
+        self.plan, self.make = plan, make
+
+    def __len__(self) -> int:
+        return len(self.plan.batches)
+
+    def __getitem__(self, batch: Batch) -> dict[str, Any]:
+        return self.make(batch)
+
+
+def _first(items: list[dict[str, Any]]) -> dict[str, Any]:
+    return items[0]
+
+
+class Hooks:
+    """What happens besides the steps; the callers of `RecordingTrainer` override what they need.
+
+    Called after `step` updates (0 = before the first): look, evaluate, save weights. Returns True to stop early.
+    """
+
+    def after_step(self, trainer: "RecordingTrainer", step: int) -> bool:
+        return False
+
+
+class RecordingTrainer(Trainer):
+    """Trains a model by a plan, records every step, and leaves whole resume points.
+
+    loss_of(model outputs, labels) -> (per-example losses (example,), logits (example, class) or None)
+    """
+
+    def __init__(self, model: Any, plan: Plan, make: Callable[[Batch], dict[str, Any]], settings: TrainSettings, *,
+                 scratch: Path, seed: int, recorder: Recorder, hooks: Hooks, loss_of: Callable[..., Any],
+                 resume_seconds: float = 30.0, progress: TrainerCallback | None = None):
+        self.plan, self.recorder, self.hooks, self.loss_of = plan, recorder, hooks, loss_of
+        self.settings, self.resume_seconds = settings, resume_seconds
+        self._make, self._head = make, head_parameters(model)
+        self._grad_norm: Any = None
+        self._step_losses: list[Any] = []
+        self._step_rows = self._step_tokens = self.examples = self.tokens = 0
+        args = TrainingArguments(
+            output_dir=str(scratch), max_steps=plan.total_steps, gradient_accumulation_steps=plan.accumulate,
+            learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, adam_beta2=settings.beta2,
+            max_grad_norm=settings.max_grad_norm, bf16=use_bf16(settings.precision), seed=seed, data_seed=seed,
+            use_cpu=not torch.cuda.is_available(), report_to="none", logging_strategy="no", save_strategy="no",
+            eval_strategy="no", disable_tqdm=True, remove_unused_columns=False, dataloader_pin_memory=False,
+            save_total_limit=2, per_device_train_batch_size=max(1, settings.batch_size // plan.accumulate))
+        super().__init__(model=model, args=args, train_dataset=PlanDataset(plan, make))
+        self.remove_callback(PrinterCallback)
+        self.remove_callback(ProgressCallback)
+        self.add_callback(_Tap(self))
+        if progress is not None:
+            self.add_callback(progress)
+        self.loss_is_scaled_for_ga = True  # losses are divided by the rows of the whole step below
+        self.model_accepts_loss_kwargs = False
+
+    def run(self) -> None:
+        """Train from the newest whole resume point, or from the start."""
+        state = newest_state(Path(self.args.output_dir))
+        self.recorder.truncate(int(state.name.rsplit("-", 1)[1]) if state else -1)
+        self.train(resume_from_checkpoint=str(state) if state else None)
+
+    # What follows overrides the Trainer's own methods.
+
+    def get_train_dataloader(self) -> DataLoader:
+        loader = DataLoader(self.train_dataset, batch_sampler=PlanSampler(self.plan), collate_fn=_first)
+        return self.accelerator.prepare(loader)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        if self.lr_scheduler is None:
+            total, settings = self.plan.total_steps, self.settings
+            warmup = round(settings.warmup * total)
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+                optimizer or self.optimizer, lambda s: learning_rate_factor(s, total, warmup, settings.scheduler))
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False,
+                     num_items_in_batch: Any = None) -> Any:
+        ids, micro_step = inputs.pop("example_ids"), inputs.pop("micro_step")
+        rows, tokens, labels = inputs.pop("step_rows"), inputs.pop("tokens"), inputs.pop("labels")
+        outputs = model(**inputs)
+        losses, logits = self.loss_of(outputs, labels)
+        loss = losses.sum() / rows
+        if logits is not None:
+            self.recorder.micro_batch(self.state.global_step, micro_step, ids, labels, logits, losses)
+        self._step_losses.append(loss.detach())
+        self._step_rows, self._step_tokens = rows, self._step_tokens + tokens
+        return (loss, outputs) if return_outputs else loss
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        return 0
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        self._grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        return self._grad_norm
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self.recorder.flush()  # first: a resume point must never know more than the recorded signals
+        super()._save_checkpoint(model, trial)
+        step = self.state.global_step
+        write_state = Path(self.args.output_dir) / f"checkpoint-{step}"
+        mark(write_state, step)
+
+
+class _Tap(TrainerCallback):
+    """Records each step before its update and runs the hooks after it."""
+
+    def __init__(self, trainer: RecordingTrainer):
+        self.trainer = trainer
+        self.saved = self.started = self.last = time.perf_counter()
+        self.offset = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        trainer = self.trainer
+        self.saved = self.started = self.last = time.perf_counter()
+        done = state.global_step * trainer.plan.accumulate
+        trainer.examples = sum(len(rows) for _, rows, _ in trainer.plan.batches[:done])
+        trainer.tokens = self._recorded("history", "tokens")
+        self.offset = self._recorded("timing", "seconds")
+        if state.global_step == 0 and trainer.hooks.after_step(trainer, 0):
+            control.should_training_stop = True
+
+    def _recorded(self, table: str, column: str) -> Any:
+        import pyarrow.parquet as pq
+
+        for path in reversed(self.trainer.recorder.tables[table].segments()):
+            values = [v for v in pq.read_table(path, columns=[column])[column].to_pylist() if v is not None]
+            if values:
+                return values[-1]
+        return 0
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        trainer, now = self.trainer, time.perf_counter()
+        norms = torch._foreach_norm([p.detach() for p in trainer._head]) if trainer._head else []
+        trainer.tokens += trainer._step_tokens
+        trainer.recorder.train_step({
+            "step": state.global_step, "kind": "train", "split": None, "examples": trainer.examples,
+            "epoch": state.global_step / trainer.plan.steps_per_epoch, "loss": sum(trainer._step_losses),
+            "learning_rate": trainer.optimizer.param_groups[0]["lr"], "gradient_norm": trainer._grad_norm,
+            "head_norm": torch.stack(list(norms)).norm() if norms else None, "tokens": trainer.tokens,
+            "seconds": self.offset + now - self.started, "step_seconds": now - self.last,
+            "step_tokens": trainer._step_tokens})
+        trainer.examples += trainer._step_rows
+        trainer._step_losses, trainer._step_tokens = [], 0
+        self.last = now
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        trainer = self.trainer
+        if trainer.hooks.after_step(trainer, state.global_step):
+            control.should_training_stop = True
+        self.last = time.perf_counter()
+        finished = state.global_step >= trainer.plan.total_steps or control.should_training_stop
+        if not finished and time.perf_counter() - self.saved >= trainer.resume_seconds:
+            control.should_save = True
+            self.saved = time.perf_counter()
+        return control

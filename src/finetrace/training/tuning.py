@@ -1,0 +1,240 @@
+"""The search for better hyper-parameters with Optuna: seeded, resumable, pruned, shared by several workers.
+
+The search lives in a journal file in the scratch folder. What a trial tries depends on the study's seed and on the
+trials that ended before it, not on a running random state, so a killed search continues as if nothing had happened.
+"""
+
+import json
+import logging
+import multiprocessing
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pyarrow as pa
+from optuna.trial import TrialState
+
+from finetrace import seeds
+from finetrace.config.base import as_dict, merge
+from finetrace.config.training import Dimension, TrainSettings, TuneSettings
+from finetrace.errors import FinetraceError
+from finetrace.models.device import set_up, use_bf16
+from finetrace.models.load import load_classifier
+from finetrace.store.manifest import read_manifest
+from finetrace.training.evaluate import classification_metrics, predict
+from finetrace.training.finetune import Prepared, RunSeeds, cross_entropy_of, make_batch, make_plan, prepare
+from finetrace.training.recorder import Recorder
+from finetrace.training.trainer import Hooks, RecordingTrainer
+from finetrace.training.watch import LiveLog
+
+log = logging.getLogger(__name__)
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a worker needs to know.
+
+    train: the study's own numbers, from which trials differ only in `tune.space`;  scratch: journal and live events;
+    key: identity of the search.
+    """
+
+    model: Path
+    task: Path
+    train: TrainSettings
+    tune: TuneSettings
+    study_seed: int
+    scratch: Path
+    key: str
+    name: str
+
+
+def search(what: Search) -> tuple[TrainSettings, optuna.Study]:
+    """Run the search, or continue it, until `tune.trials` trials have ended; returns the best settings and the study.
+
+    Raises FinetraceError when no trial completes.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    what.scratch.mkdir(parents=True, exist_ok=True)
+    study = _open(what)
+    _retry_stale(study)
+    log.info("%s: %d trials, %d have ended already", what.name, what.tune.trials, _count(study, ENDED))
+    if what.tune.workers == 1:
+        work(what)
+    else:
+        context = multiprocessing.get_context("spawn")
+        workers = [context.Process(target=work, args=(what,)) for _ in range(what.tune.workers)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        if any(worker.exitcode for worker in workers):
+            raise FinetraceError(f"{what.name}: a tuning worker failed; its error stands above; run the same command to "
+                                 "continue")
+    study = _open(what)
+    if not _count(study, (TrialState.COMPLETE,)):
+        raise FinetraceError(f"{what.name}: none of {len(study.trials)} trials completed; widen or lower tune.space")
+    best = best_trial(study)
+    log.info("%s: best %s %.4f with %s", what.name, read_manifest(what.task).facts["metric"], best.value, best.params)
+    return apply(what.train, best.params), study
+
+
+def best_trial(study: optuna.Study) -> optuna.trial.FrozenTrial:
+    """The completed trial with the highest value, the earliest of equals."""
+    done = [t for t in study.trials if t.state == TrialState.COMPLETE]
+    return max(done, key=lambda t: (t.value if t.value is not None else -np.inf, -t.number))
+
+
+def apply(train: TrainSettings, params: dict[str, Any]) -> TrainSettings:
+    """The study's own numbers with a trial's changes."""
+    return merge(train, params, "tune.space")
+
+
+def work(what: Search) -> None:
+    """One worker: try settings until enough trials have ended."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    label_names = read_manifest(what.task).facts["label_names"]
+    model = load_classifier(what.model, label_names, 0, what.train.dropout)
+    set_up(model.num_parameters())
+    prepared = prepare(what.model, what.task, what.train, model)
+    train = prepared.splits["train"]
+    if what.tune.max_rows and what.tune.max_rows < len(train):
+        chosen = seeds.generator(what.study_seed, "tune", "rows").permutation(len(train))[:what.tune.max_rows]
+        prepared.splits["train"] = train.take(np.sort(chosen))
+    live = LiveLog(what.scratch / "live.jsonl")
+    study = _open(what)
+    while True:
+        ended, failed = _count(study, ENDED), _count(study, (TrialState.FAIL,))
+        if ended + _count(study, (TrialState.RUNNING,)) >= what.tune.trials or failed > 3 * what.tune.trials:
+            return
+        study.sampler = _sampler(what, ended)
+        trial = study.ask()
+        settings = apply(what.train, {k: _suggest(trial, k, d) for k, d in (what.tune.space or {}).items()})
+        _one(what, study, trial, settings, prepared, live)
+
+
+def _one(what: Search, study: optuna.Study, trial: optuna.Trial, settings: TrainSettings, prepared: Prepared,
+         live: LiveLog) -> None:
+    key = f"{what.key}/{trial.number}"
+    live.start(key, f"{what.name} trial {trial.number}", "trial", parent=what.key, params=trial.params,
+               started_at_ms=_milliseconds(trial.datetime_start), total_steps=what.tune.evaluations)
+    try:
+        value = _train(what, settings, prepared, trial, lambda step, v: live.metrics(key, step, {f"validation/{prepared.metric}": v}))
+    except optuna.TrialPruned:
+        study.tell(trial, state=TrialState.PRUNED)
+        live.end(key, "KILLED")
+        log.info("%s: trial %d pruned: %s", what.name, trial.number, trial.params)
+        return
+    except FloatingPointError as error:
+        study.tell(trial, state=TrialState.FAIL)
+        live.end(key, "FAILED")
+        log.warning("%s: trial %d failed: %s with %s", what.name, trial.number, error, trial.params)
+        return
+    study.tell(trial, value)
+    live.end(key, "FINISHED")
+    log.info("%s: trial %d: %s %.4f with %s", what.name, trial.number, prepared.metric, value, trial.params)
+
+
+def _train(what: Search, settings: TrainSettings, prepared: Prepared, trial: optuna.Trial,
+           report: Callable[[int, float], None]) -> float:
+    """Train with one trial's settings; the validation metric at the end. Raises TrialPruned, FloatingPointError."""
+    run_seeds = RunSeeds.of(what.study_seed, 0)
+    model = load_classifier(what.model, prepared.label_names, run_seeds.head, settings.dropout)
+    plan = make_plan(prepared.splits["train"], settings, run_seeds.order)
+    looks = {max(1, round(plan.total_steps * i / what.tune.evaluations)): i for i in range(1, what.tune.evaluations + 1)}
+    rows, values = prepared.splits["validation"], []
+
+    class Judge(Hooks):
+        def after_step(self, trainer: RecordingTrainer, step: int) -> bool:
+            if step not in looks or step == 0:
+                return False
+            logits = predict(trainer.model, rows, prepared.collator, bf16=use_bf16(settings.precision))
+            if not np.isfinite(logits).all():
+                raise FloatingPointError(f"logits are not finite at step {step}")
+            values.append(classification_metrics(logits, rows.labels)[prepared.metric])
+            report(looks[step], values[-1])
+            trial.report(values[-1], looks[step])
+            if step < plan.total_steps and trial.should_prune():
+                raise optuna.TrialPruned
+            return False
+
+    with tempfile.TemporaryDirectory(dir=what.scratch) as folder:
+        recorder = Recorder(Path(folder) / "segments", len(prepared.label_names), signals=False)
+        RecordingTrainer(model, plan, make_batch(prepared.splits["train"], prepared.collator), settings,
+                         scratch=Path(folder), seed=run_seeds.dropout, recorder=recorder, hooks=Judge(),
+                         loss_of=cross_entropy_of, resume_seconds=float("inf")).run()
+    return values[-1]
+
+
+def _open(what: Search) -> optuna.Study:
+    backend = optuna.storages.journal.JournalFileBackend(str(what.scratch / "journal.log"))
+    pruner = (optuna.pruners.MedianPruner(n_startup_trials=what.tune.startup_trials) if what.tune.pruner == "median"
+              else optuna.pruners.NopPruner())
+    return optuna.create_study(study_name=what.key[:24], storage=optuna.storages.JournalStorage(backend),
+                               direction="maximize", pruner=pruner, load_if_exists=True)
+
+
+def _retry_stale(study: optuna.Study) -> None:
+    """Trials that a killed search left running are failed and their settings queued again."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+        if trial.params:
+            study.enqueue_trial(trial.params)
+        log.info("trial %d was left running; it is tried again", trial.number)
+
+
+def _sampler(what: Search, ended: int) -> optuna.samplers.BaseSampler:
+    seed = seeds.derive(what.study_seed, "tune", ended)
+    if what.tune.sampler == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=what.tune.startup_trials)
+
+
+def _suggest(trial: optuna.Trial, name: str, dimension: Dimension) -> Any:
+    if dimension.choices is not None:
+        return trial.suggest_categorical(name, dimension.choices)
+    assert dimension.low is not None and dimension.high is not None
+    if dimension.type == "int":
+        return trial.suggest_int(name, int(dimension.low), int(dimension.high), log=dimension.log)
+    return trial.suggest_float(name, dimension.low, dimension.high, log=dimension.log)
+
+
+def _count(study: optuna.Study, states: tuple[TrialState, ...]) -> int:
+    return len(study.get_trials(deepcopy=False, states=states))
+
+
+def _milliseconds(moment: datetime | None) -> int:
+    return int(moment.timestamp() * 1000) if moment else 0
+
+
+def trials_table(study: optuna.Study) -> pa.Table:
+    """One row per trial: number, state, value, started_at_ms, finished_at_ms, params_json, intermediate_json."""
+    trials = study.trials
+    return pa.table({
+        "number": pa.array([t.number for t in trials], pa.int64()),
+        "state": pa.array([t.state.name for t in trials], pa.string()),
+        "value": pa.array([t.value if t.state == TrialState.COMPLETE else None for t in trials], pa.float64()),
+        "started_at_ms": pa.array([_milliseconds(t.datetime_start) for t in trials], pa.int64()),
+        "finished_at_ms": pa.array([_milliseconds(t.datetime_complete) or None for t in trials], pa.int64()),
+        "params_json": pa.array([json.dumps(t.params, sort_keys=True) for t in trials], pa.string()),
+        "intermediate_json": pa.array([json.dumps(t.intermediate_values) for t in trials], pa.string()),
+    })
+
+
+def importances(study: optuna.Study) -> dict[str, float]:
+    """Share of the variation of the metric that each hyper-parameter explains (PED-ANOVA), empty below 4 completed trials."""
+    completed = [t for t in study.trials if t.state == TrialState.COMPLETE]
+    if len(completed) < 4 or len({t.value for t in completed}) < 2:
+        return {}
+    return {k: float(v) for k, v in optuna.importance.get_param_importances(study).items()}
+
+
+def settings_yaml(kind: str, train: TrainSettings, best: optuna.trial.FrozenTrial | None = None) -> dict[str, Any]:
+    """Content of best.yaml: the settings a training takes, and where they come from."""
+    source = {"trial": best.number, "value": best.value, "params": dict(best.params)} if best else {}
+    return {"settings": kind, **source, "train": as_dict(train)}
