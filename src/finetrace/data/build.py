@@ -44,6 +44,7 @@ def build_task(name: str, task: TaskSettings, out: Path, *, root: Path, seed: in
         if split in tables:
             write_table(out / f"{split}.parquet", tables[split])
     return {
+        **_floor(tables),
         "kind": task.kind or ("pair" if tables_have_pairs(tables) else "sequence"),
         "label_names": list(label_names),
         "metric": metric,
@@ -51,6 +52,19 @@ def build_task(name: str, task: TaskSettings, out: Path, *, root: Path, seed: in
         "label_shares": {split: _shares(table, label_names) for split, table in tables.items()},
         "origin": {split: rows.origin for split, rows in splits.items()},
     }
+
+
+def _floor(tables: dict[str, pa.Table]) -> dict[str, float]:
+    """Accuracy on validation of guessing the most frequent class and of a bag of words: what a model has to beat."""
+    from finetrace.data.baseline import bag_of_words_accuracy
+
+    if "train" not in tables or len(tables["train"]["label"].unique()) < 2:
+        return {}
+    columns = ["text_a", "text_b", "label"]
+    train, validation = (tables[s].select(columns).to_pylist() for s in ("train", "validation"))
+    frequent = Counter(r["label"] for r in train).most_common(1)[0][0]
+    return {"bag_of_words_accuracy": round(bag_of_words_accuracy(train, validation), 6),
+            "majority_accuracy": round(sum(r["label"] == frequent for r in validation) / len(validation), 6)}
 
 
 def tables_have_pairs(tables: dict[str, pa.Table]) -> bool:

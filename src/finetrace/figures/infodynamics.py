@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from finetrace.figures import style
-from finetrace.lenses.infodynamics import Cartography, Dynamics, ResonanceNoveltySlope, regression_band
+from finetrace.figures.probeset import NOVELTY, RESONANCE, TRANSIENCE, probe_set
+from finetrace.lenses.infodynamics import Dynamics, ResonanceNoveltySlope, regression_band
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-NOVELTY, TRANSIENCE, RESONANCE = style.BLUE, style.ORANGE, style.GREEN
+__all__ = ["DynamicsCurve", "comparison", "learning", "probe_set", "signals", "slope", "smoothing"]
+
 TRAIN, EVALUATION = style.BLUE, style.VERMILION
 _MANY_POINTS = 4000  # from here on single points hide each other and their density is drawn instead
 
@@ -244,7 +246,7 @@ def comparison(
     labels = list(dict.fromkeys(curve.label for curve in curves))
     height = max(6.0, 2.4 + 0.3 * len(labels))
     with_slopes = any(curve.slope is not None for curve in curves)
-    figure, axes = _two_and_one((9.5, height), title, right=with_slopes)
+    figure, axes = style.two_and_one((9.5, height), title, right=with_slopes)
     for panel, name in zip(axes[:2], ("novelty", "resonance"), strict=True):
         for number, label in enumerate(labels):
             seeds = [curve for curve in curves if curve.label == label]
@@ -270,67 +272,6 @@ def comparison(
     if len(curves) > len(labels):
         style.footnote(figure, "thin lines: single seeds; thick line: their mean")
     return figure
-
-
-@style.styled
-def probe_set(
-    steps: np.ndarray,
-    dynamics: Dynamics,
-    data_map: Cartography,
-    *,
-    window: int,
-    spread: tuple[np.ndarray, np.ndarray] | None = None,
-    log_steps: bool = False,
-    unit: str = "nats",
-    title: str | None = None,
-) -> "Figure":
-    """How a fixed probe set moves between recorded steps, and where its examples lie on the data map.
-
-    steps: (step,) optimizer steps, ascending. dynamics: from `probe_resonance`, (step,), NaN at the ends.
-    window: in recorded steps.
-    spread: (low, high) novelty of single examples, (step,) each, e.g. quantiles of `probe_resonance(per_example=True)`.
-    data_map: from `cartography`. log_steps: step axis on a log scale (step 0 at its left end).
-    """
-    figure, axes = _two_and_one((9.5, 6), title)
-    upper, lower, right = axes
-    if spread is not None:
-        upper.fill_between(steps, *spread, color=NOVELTY, alpha=0.15, lw=0, label="novelty, single examples")
-    upper.plot(steps, dynamics.novelty, color=NOVELTY, marker="o", ms=3, label="novelty")
-    upper.plot(steps, dynamics.transience, color=TRANSIENCE, marker="s", ms=3, ls=style.DASHES[1], label="transience")
-    upper.set_ylim(bottom=0)
-    upper.set_title("Movement of the probe set")
-    upper.legend(loc="upper right")
-    lower.axhline(0, color=style.BLACK, lw=0.8)
-    lower.plot(steps, dynamics.resonance, color=RESONANCE, marker="o", ms=3)
-    lower.set_title("Resonance: above 0, the change persists")
-    lower.set_xlabel("optimizer step")
-    for panel in (upper, lower):
-        panel.set_ylabel(unit)
-        panel.set_xlim(steps[0], steps[-1])
-        if log_steps:
-            panel.set_xscale("symlog", linthresh=max(1.0, float(min(steps[steps > 0], default=1.0))))
-        else:
-            style.count_axis(panel.xaxis)
-    _data_map(figure, right, data_map)
-    style.panel_letters(axes)
-    style.footnote(
-        figure, f"window {window:,} recorded steps; {len(data_map.confidence):,} probe examples, each with itself"
-    )
-    return figure
-
-
-def _two_and_one(size: tuple[float, float], title: str | None, right: bool = True) -> tuple["Figure", np.ndarray]:
-    """Two panels with one time axis on the left and, unless told otherwise, a tall one on the right."""
-    if not right:
-        figure, axes = style.new_figure(2, 1, size=size, title=title, sharex=True)
-        return figure, axes[:, 0]
-    figure, axes = style.new_figure(2, 2, size=size, title=title, width_ratios=[1.5, 1])
-    tall = axes[0, 1].get_gridspec()[:, 1]
-    for panel in axes[:, 1]:
-        panel.remove()
-    axes[0, 0].sharex(axes[1, 0])
-    axes[0, 0].tick_params(labelbottom=False)
-    return figure, np.array([*axes[:, 0], figure.add_subplot(tall)])
 
 
 def _raw(panel: "Axes", examples: np.ndarray, values: np.ndarray, tint: str) -> None:
@@ -372,11 +313,12 @@ def _cloud(figure: "Figure", panel: "Axes", x: np.ndarray, y: np.ndarray) -> Non
 
 def _null(panel: "Axes", found: ResonanceNoveltySlope) -> None:
     known = found.null[np.isfinite(found.null)]
+    top = 0.74  # share of the height that is drawn on; the legend sits above
     panel.set_title("Slope and its null")
     panel.set_xlabel("slope of resonance on novelty")
     panel.set_ylabel("permutations")
     if known.size:
-        panel.axvspan(found.null_low, found.null_high, color=style.LIGHT_GREY, alpha=0.5, lw=0)
+        panel.axvspan(found.null_low, found.null_high, color=style.LIGHT_GREY, alpha=0.5, lw=0, ymax=top)
         panel.hist(
             known, bins=max(5, min(30, known.size // 4)), color=style.GREY, label=f"shuffled order, {known.size}"
         )
@@ -385,12 +327,17 @@ def _null(panel: "Axes", found: ResonanceNoveltySlope) -> None:
         panel.set_yticks([])
     if np.isfinite(found.slope):
         panel.axvspan(
-            found.ci_low, found.ci_high, color=style.VERMILION, alpha=0.2, lw=0, label="its confidence interval"
+            found.ci_low,
+            found.ci_high,
+            color=style.VERMILION,
+            alpha=0.2,
+            lw=0,
+            ymax=top,
+            label="confidence interval of the slope",
         )
         p_value = f", p = {found.p_value:.3f}" if np.isfinite(found.p_value) else ""
-        panel.axvline(found.slope, color=style.VERMILION, label=f"observed {found.slope:.3f}{p_value}")
-    low, high = panel.get_ylim()
-    panel.set_ylim(low, high * 1.35)  # room for the legend
+        panel.axvline(found.slope, ymax=top, color=style.VERMILION, label=f"observed {found.slope:.3f}{p_value}")
+    panel.set_ylim(0, panel.get_ylim()[1] / top)
     handles, texts = panel.get_legend_handles_labels()
     if handles:
         panel.legend(handles, texts, loc="upper left", fontsize=8.5)
@@ -423,38 +370,12 @@ def _slope_dots(panel: "Axes", curves: Sequence[DynamicsCurve], labels: Sequence
                 panel.barh(at, one.null_high - one.null_low, left=one.null_low, height=height, color=style.LIGHT_GREY)
             panel.plot([one.ci_low, one.ci_high], [at, at], color=style.colour(number), lw=1.6)
             panel.plot(one.slope, at, "o", ms=5, color=style.colour(number))
+    panel.yaxis.tick_right()
     panel.set_yticks(range(len(labels)), labels)
     for number, tick in enumerate(panel.get_yticklabels()):
         tick.set_color(style.colour(number))
-    panel.yaxis.tick_right()
     panel.set_ylim(len(labels) - 0.5, -0.5)
     panel.grid(visible=False, axis="y")
     panel.axvline(0, color=style.BLACK, lw=0.8, zorder=0)
     panel.set_title("Slope (grey: its null)")
     panel.set_xlabel("slope of resonance on novelty")
-
-
-def _data_map(figure: "Figure", panel: "Axes", found: Cartography) -> None:
-    order = np.random.default_rng(0).permutation(len(found.confidence))  # no class of points always on top
-    dots = panel.scatter(
-        found.variability[order],
-        found.confidence[order],
-        c=found.correctness[order],
-        cmap="cividis",
-        vmin=0,
-        vmax=1,
-        s=12,
-        alpha=0.8,
-        linewidths=0,
-        rasterized=True,
-    )
-    figure.colorbar(dots, ax=panel, label="correctness (share of steps)", shrink=0.8, pad=0.02)
-    panel.set_xlim(0, 0.52)  # a probability has a standard deviation of at most 0.5
-    panel.set_ylim(-0.02, 1.02)
-    panel.set_xlabel("variability (sd of the gold label's probability)")
-    panel.set_ylabel("confidence (mean of it)")
-    panel.set_title("Data map")
-    for at, text in ((0.99, "↖ easy to learn"), (0.5, "ambiguous →"), (0.01, "↙ hard to learn")):
-        panel.text(
-            0.51, at, text, ha="right", va=("bottom", "center", "top")[round(2 * at)], color=style.GREY, size=8.5
-        )

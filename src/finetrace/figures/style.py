@@ -85,6 +85,20 @@ def new_figure(
     return figure, figure.subplots(rows, columns, squeeze=False, **layout)
 
 
+def two_and_one(size: tuple[float, float], title: str | None, right: bool = True) -> tuple["Figure", np.ndarray]:
+    """Two panels with one time axis on the left and, unless told otherwise, a tall one on the right."""
+    if not right:
+        figure, axes = new_figure(2, 1, size=size, title=title, sharex=True)
+        return figure, axes[:, 0]
+    figure, axes = new_figure(2, 2, size=size, title=title, width_ratios=[1.5, 1])
+    tall = axes[0, 1].get_gridspec()[:, 1]
+    for panel in axes[:, 1]:
+        panel.remove()
+    axes[0, 0].sharex(axes[1, 0])
+    axes[0, 0].tick_params(labelbottom=False)
+    return figure, np.array([*axes[:, 0], figure.add_subplot(tall)])
+
+
 def colour(index: int) -> str:
     """Colour of category number `index`; repeats after seven, when `dashes` must tell them apart."""
     return PALETTE[index % len(PALETTE)]

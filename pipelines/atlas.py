@@ -1,0 +1,103 @@
+"""python pipelines/atlas.py -- the comparison across trajectories -> atlas/{index.html, table.parquet, metrics.json}"""
+
+import numpy as np
+
+from finetrace.stage import Stage, run
+from finetrace.store.files import write_json
+from finetrace.store.manifest import read_manifest
+from finetrace.store.tables import read_table, write_table
+
+COLUMNS = [  # heading, lens, metric, digits, explanation
+    ("validation", "trajectory", None, 3, "the task's own metric on validation, final weights"),
+    ("accuracy", "trajectory", "validation/accuracy", 3, "share of validation examples that are right"),
+    ("steps", "trajectory", "steps", 0, "optimiser steps"),
+    ("novelty", "infodynamics", "novelty_mean", 4, "mean novelty of the training logits, nats"),
+    ("novelty, end", "infodynamics", "novelty_last_tenth", 4, "mean novelty of the last tenth of the run, nats"),
+    ("plateau", "infodynamics", "novelty_plateau", 4, "novelty of a confident model that merely sees shuffled labels, nats"),
+    ("resonance", "infodynamics", "resonance_mean", 5, "mean resonance, nats; 0 for a stationary run"),
+    ("slope", "infodynamics", "slope", 3, "resonance on novelty, z-scores (Pearson's r)"),
+    ("null low", "infodynamics", "slope_null_low", 3, "2.5 % of the slopes in shuffled order"),
+    ("null high", "infodynamics", "slope_null_high", 3, "97.5 % of the slopes in shuffled order"),
+    ("changes", "infodynamics", "change_points", 0, "change points of novelty"),
+    ("correctness", "infodynamics", "probe/train/correctness", 3, "mean share of looks at which a probe example was right"),
+]
+
+
+def main(stage: Stage) -> None:
+    from finetrace.atlas.collect import collect, long_table
+    from finetrace.atlas.page import page
+    from finetrace.figures.style import to_png
+
+    study, layout = stage.study, stage.layout
+    entries = collect(study, layout)
+    manifest = stage.manifest("atlas", {"trajectories": list(study.trajectories)},
+                              {e.folder / part: e.folder / part for e in entries for part in e.metrics},
+                              rooms=("atlas", "figures/atlas.py"))
+    with stage.output(layout.atlas, manifest) as out:
+        write_table(out / "table.parquet", long_table(entries))
+        write_json(out / "metrics.json", {f"{e.key}/{name}": e.metrics[lens][metric]
+                                          for e in entries for lens, name, metric in
+                                          (("trajectory", "accuracy", "validation/accuracy"), ("infodynamics", "slope", "slope"))
+                                          if metric in e.metrics.get(lens, {})})
+        (out / "figures").mkdir()
+        shown = []
+        for name, caption, figure in _figures(study, layout, entries):
+            (out / "figures" / f"{name}.png").write_bytes(to_png(figure))
+            shown.append((f"figures/{name}.png", caption))
+        rows = [[e.key, *(_cell(e, *column) for column in COLUMNS)] for e in entries]
+        links = [f"../{layout.relative(e.folder)}/infodynamics/figures/signals.png" for e in entries]
+        header = [("trajectory", "model, task, method, seed"), *((c[0], c[4]) for c in COLUMNS)]
+        intro = (f"Study {study.study.name}, seed {study.study.seed}: {len(entries)} trajectories of "
+                 f"{len({e.model for e in entries})} models on {len({e.task for e in entries})} tasks.")
+        (out / "index.html").write_text(page(f"finetrace atlas: {study.study.name}", intro, header, rows, links, shown), "utf-8")
+
+
+def _cell(entry, heading, lens, metric, digits, explanation) -> str:
+    metric = metric or f"validation/{entry.manifest.facts['metric']}"
+    value = entry.metrics.get(lens, {}).get(metric)
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _figures(study, layout, entries):
+    from finetrace.figures import atlas as figures
+    from finetrace.figures import infodynamics
+
+    floors = {}
+    for task in {e.task for e in entries}:
+        facts = read_manifest(layout.task(task)).facts
+        floors[task] = {name: facts[key] for name, key in (("bag of words", "bag_of_words_accuracy"),
+                                                           ("most frequent class", "majority_accuracy")) if key in facts}
+    found = [figures.Score(e.task, f"{e.label} s{e.seed}", e.metrics["trajectory"]["validation/accuracy"],
+                           read_manifest(layout.task(e.task)).facts["rows"]["validation"]) for e in entries]
+    yield "scores", "Validation accuracy of every trajectory beside what a bag of words and guessing reach.", figures.scores(found, floors)
+    for task in dict.fromkeys(e.task for e in entries):
+        curves = [_curve(e, infodynamics) for e in entries if e.task == task and "infodynamics" in e.metrics]
+        if curves:
+            yield (f"infodynamics-{task}", f"Novelty and resonance of the training logits on {task}; slopes beside their nulls.",
+                   infodynamics.comparison(curves, title=f"Information dynamics on {task}"))
+    pretraining = {}
+    for model, settings in study.pretrain.items():
+        if settings.steps:
+            rows = [r for r in read_table(layout.pretrain(model) / "history.parquet").to_pylist() if r["kind"] == "eval"]
+            pretraining[model] = tuple(np.array([r[c] for r in rows]) for c in ("step", "loss", "accuracy"))
+    if pretraining:
+        yield "pretraining", "How the micro-BERTs learned their language.", figures.pretraining(pretraining)
+
+
+def _curve(entry, infodynamics):
+    from finetrace.lenses.slope import ResonanceNoveltySlope
+
+    table = _read_csv(entry.folder / "infodynamics" / "curves.csv")
+    m = entry.metrics["infodynamics"]
+    slope = ResonanceNoveltySlope(m["slope"], m["slope_r2"], np.nan, m["slope_ci_low"], m["slope_ci_high"], int(m["examples"]),
+                                  np.empty(0), m["slope_null_mean"], m["slope_null_low"], m["slope_null_high"], m["slope_p"])
+    return infodynamics.DynamicsCurve(entry.label, table["example"], table["novelty"], table["resonance"], slope)
+
+
+def _read_csv(path):
+    content = np.genfromtxt(path, delimiter=",", names=True)
+    return {name: content[name] for name in content.dtype.names}
+
+
+if __name__ == "__main__":
+    run("atlas", main)

@@ -1,0 +1,40 @@
+"""The atlas as one HTML page: plain, offline, sortable."""
+
+import html
+from collections.abc import Sequence
+
+STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}
+h1{font-size:1.6rem;margin-bottom:.2rem}h2{font-size:1.2rem;margin-top:2.2rem}
+table{border-collapse:collapse;font-size:13px;width:100%}th,td{padding:.3rem .55rem;text-align:right;border-bottom:1px solid #ddd}
+th{cursor:pointer;background:#f4f4f4;position:sticky;top:0;vertical-align:bottom}
+th:first-child,td:first-child{text-align:left}td{font-variant-numeric:tabular-nums}
+figure{margin:1rem 0}img{max-width:100%;height:auto}figcaption{color:#555;font-size:13px}.note{color:#555;font-size:13px}
+"""
+SORT = """
+document.querySelectorAll('th').forEach((th,i)=>th.onclick=()=>{const body=th.closest('table').tBodies[0];
+const down=th.dataset.down=th.dataset.down==='1'?'0':'1';const value=r=>{const t=r.cells[i].textContent;
+return isNaN(parseFloat(t))?t:parseFloat(t)};[...body.rows].sort((a,b)=>{const x=value(a),y=value(b);
+return (x<y?-1:x>y?1:0)*(down==='1'?-1:1)}).forEach(r=>body.append(r))});
+"""
+
+
+def page(title: str, intro: str, header: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]],
+         links: Sequence[str], figures: Sequence[tuple[str, str]]) -> str:
+    """The whole page.
+
+    header: (column, explanation);  rows: one text per column;  links: address of each row's figures;
+    figures: (path relative to the page, caption).
+    """
+    escape = html.escape
+    head = "".join(f'<th title="{escape(tip)}">{escape(name)}</th>' for name, tip in header)
+    body = "".join("<tr>" + "".join(
+        f'<td><a href="{escape(link)}">{escape(cell)}</a></td>' if i == 0 else f"<td>{escape(cell)}</td>"
+        for i, cell in enumerate(row)) + "</tr>\n" for row, link in zip(rows, links, strict=True))
+    shown = "".join(f'<figure><img src="{escape(path)}" alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption>'
+                    "</figure>\n" for path, caption in figures)
+    return (f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>\n<style>{STYLE}</style>\n'
+            f"<h1>{escape(title)}</h1>\n<p>{escape(intro)}</p>\n<h2>Trajectories</h2>\n"
+            '<p class="note">Click a heading to sort, a name to see its figures; rest on a heading for its meaning.</p>\n'
+            f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>\n<h2>Figures</h2>\n{shown}"
+            f"<script>{SORT}</script>\n</html>\n")

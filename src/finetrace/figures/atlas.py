@@ -1,0 +1,79 @@
+"""Figures of the atlas: trajectories side by side."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from finetrace.figures.style import BLACK, GREY, colour, footnote, new_figure, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Score:
+    """One trajectory's score on a task. label: model and method; equal labels are seeds. rows: evaluated examples."""
+
+    task: str
+    label: str
+    score: float
+    rows: int
+
+
+@styled
+def scores(found: Sequence[Score], floors: Mapping[str, Mapping[str, float]], metric: str = "accuracy") -> "Figure":
+    """Validation accuracy per task: one dot per trajectory with its 95 % interval, floors as lines.
+
+    floors: task -> name -> accuracy, e.g. bag of words and most frequent class. Intervals are Wilson's for a share of
+    `rows` examples: they speak of the evaluated examples only, not of other seeds.
+    """
+    tasks = list(dict.fromkeys(s.task for s in found))
+    labels = list(dict.fromkeys(s.label for s in found))
+    heights = [max(1, sum(s.task == task for s in found)) for task in tasks]
+    figure, axes = new_figure(len(tasks), 1, size=(9, 1.3 + 0.34 * sum(heights) + 0.75 * len(tasks)),
+                              title=f"Validation {metric} of every trajectory", sharex=True, height_ratios=heights)
+    for panel, task in zip(axes[:, 0], tasks, strict=True):
+        ours = [s for s in found if s.task == task]
+        for y, one in enumerate(ours):
+            low, high = wilson(one.score, one.rows)
+            panel.plot([low, high], [y, y], color=colour(labels.index(one.label)), lw=1.6)
+            panel.plot(one.score, y, "o", color=colour(labels.index(one.label)), ms=7)
+        for i, (name, value) in enumerate(floors.get(task, {}).items()):
+            panel.axvline(value, color=(BLACK, GREY)[i % 2], ls=("--", ":")[i % 2], lw=1.2, label=name)
+        panel.set_yticks(range(len(ours)), [s.label for s in ours])
+        panel.set_ylim(len(ours) - 0.5, -0.5)
+        panel.set_title(task)
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, names, loc="upper right", ncols=2, fontsize=9)
+    axes[-1, 0].set_xlabel(f"validation {metric} (share of examples)")
+    footnote(figure, "Bars: 95 % Wilson intervals over the validation examples.")
+    return figure
+
+
+def wilson(share: float, count: int, z: float = 1.959964) -> tuple[float, float]:
+    """95 % interval of a share of `count` examples (Wilson 1927)."""
+    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
+    return float(centre - half), float(centre + half)
+
+
+@styled
+def pretraining(curves: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> "Figure":
+    """Masked-word loss and accuracy on held-out sentences against pre-training steps (log axis).
+
+    curves: model -> (step, loss in nats, accuracy), each (evaluation,).
+    """
+    figure, axes = new_figure(1, 2, size=(9, 4), title="Pre-training: held-out masked words")
+    for number, (model, (steps, loss, accuracy)) in enumerate(curves.items()):
+        for panel, values in zip(axes[0], (loss, accuracy), strict=True):
+            panel.plot(steps, values, marker="o", ms=4, color=colour(number), label=model)
+    for panel, label in zip(axes[0], ("loss (nats per masked word)", "accuracy (share of masked words)"), strict=True):
+        panel.set_xscale("symlog", linthresh=1)
+        panel.set(xlabel="optimiser steps (log scale)", ylabel=label)
+    axes[0, 0].set_ylim(bottom=0)
+    axes[0, 1].set_ylim(0, 1)
+    axes[0, 1].legend()
+    return figure

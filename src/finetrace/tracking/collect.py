@@ -1,0 +1,356 @@
+"""Outputs as plain records of runs: reads files only, knows nothing of mlflow."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from finetrace.config import Cell, Study, Trajectory
+from finetrace.errors import FinetraceError
+from finetrace.layout import Layout
+from finetrace.store.files import sha256_value
+from finetrace.store.manifest import NAME, Manifest, read_manifest
+from finetrace.store.tables import read_table
+from finetrace.tracking.series import Series, metric_name
+
+FORMAT = 1  # part of a run's identity: raise it when the same files shall become different runs
+LARGEST_ARTIFACT = 5_000_000  # bytes; a larger file is named in pointers.json instead of being copied
+_ARTIFACTS = {NAME, "metrics.json", "table.parquet", "results.json", "best.yaml", "trials.parquet", "history.parquet",
+              "signals.parquet", "probe.parquet", "curves.csv", "index.html"}
+_NOT_METRICS = {"step", "kind", "split", "examples", "epoch", "tokens"}  # columns of history.parquet
+_STATES = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED", "RUNNING": "RUNNING", "WAITING": "SCHEDULED"}
+
+
+@dataclasses.dataclass(frozen=True)
+class DataInput:
+    """The data set that a training read."""
+
+    name: str
+    digest: str
+    source: str
+    profile: dict[str, Any]
+
+
+@dataclasses.dataclass
+class RunContent:
+    """What a run holds. artifacts: path in the run -> file to copy, or the text of a small file."""
+
+    params: dict[str, str] = dataclasses.field(default_factory=dict)
+    series: list[Series] = dataclasses.field(default_factory=list)
+    finals: dict[str, float] = dataclasses.field(default_factory=dict)
+    final_step: int = 0
+    tags: dict[str, str] = dataclasses.field(default_factory=dict)
+    artifacts: dict[str, Path | str] = dataclasses.field(default_factory=dict)
+    data: DataInput | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
+    """One run to be. kind: trajectory | lens | tune | trial | pretrain | atlas.
+
+    key: what was asked for (a live run carries it too); identity: what came out of it, by content;
+    parent: identity of the parent's record, or ""; state: MLflow's run state; load: reads the content when needed.
+    """
+
+    kind: str
+    name: str
+    key: str
+    identity: str
+    parent: str
+    state: str
+    started_at_ms: int
+    ended_at_ms: int | None
+    load: Callable[[], RunContent]
+
+
+@dataclasses.dataclass
+class Collected:
+    """records: parents before children; absent: what the study asks for and is not there yet; problems: damage."""
+
+    records: list[RunRecord] = dataclasses.field(default_factory=list)
+    absent: list[str] = dataclasses.field(default_factory=list)
+    problems: list[str] = dataclasses.field(default_factory=list)
+
+
+def collect(layout: Layout, study: Study) -> Collected:
+    """All runs that the study's outputs amount to. Contents are not read yet, only manifests and lists of trials."""
+    found = Collected()
+    reader = _Reader(layout, study)
+    jobs: list[tuple[str, Callable[[], Iterator[RunRecord]]]] = []
+    for model, pretrain in study.pretrain.items():
+        if pretrain.steps:
+            jobs.append((f"pretrain {model}", partial(reader.pretrain, model)))
+    for key, cell in study.cells.items():
+        if study.methods[cell.method].settings == "tuned":
+            jobs.append((f"tune {key}", partial(reader.tune, key, cell)))
+    for key, trajectory in study.trajectories.items():
+        jobs.append((f"trajectory {key}", partial(reader.trajectory, key, trajectory)))
+    if layout.atlas.is_dir():
+        jobs.append(("atlas", reader.atlas))
+    for what, job in jobs:
+        try:
+            records = list(job())
+        except FinetraceError as error:
+            found.problems.append(str(error))
+            continue
+        found.records += records
+        if not records:
+            found.absent.append(what)
+    return found
+
+
+class _Reader:
+    def __init__(self, layout: Layout, study: Study):
+        self.layout, self.study = layout, study
+
+    def pretrain(self, model: str) -> Iterator[RunRecord]:
+        folder = self.layout.pretrain(model)
+        yield from self._trajectory("pretrain", f"{model}_pretrain", folder, {"model": model})
+
+    def trajectory(self, key: str, one: Trajectory) -> Iterator[RunRecord]:
+        folder = self.layout.run(one.model, one.task, one.method, one.seed) / "trajectory"
+        yield from self._trajectory("trajectory", key, folder, _place(one) | {"seed": str(one.seed)})
+
+    def _trajectory(self, kind: str, name: str, folder: Path, place: dict[str, str]) -> Iterator[RunRecord]:
+        if not folder.is_dir():
+            return
+        manifest = read_manifest(folder)
+        tags = place | self._hashes(manifest, place)
+        parent = self._record(kind, name, manifest, folder, partial(self._training, folder, manifest, tags))
+        yield parent
+        for lens in sorted(path.parent for path in folder.parent.glob(f"*/{NAME}")):
+            if lens == folder or lens.name.startswith("."):
+                continue
+            of_lens = read_manifest(lens)
+            if of_lens.kind == "lens":
+                yield self._record("lens", f"{name}_{lens.name}", of_lens, lens,
+                                   partial(self._lens, lens, of_lens, tags | {"lens": lens.name}), parent.identity)
+
+    def tune(self, key: str, cell: Cell) -> Iterator[RunRecord]:
+        folder = self.layout.tune(cell.model, cell.task, cell.method)
+        if not folder.is_dir():
+            return
+        manifest = read_manifest(folder)
+        trials = read_table(folder / "trials.parquet").to_pylist()
+        tags = _place(cell) | self._hashes(manifest, _place(cell))
+        load = partial(self._tune, folder, manifest, trials, tags)
+        parent = self._record("tune", f"{key}_tune", manifest, folder, load)
+        yield parent
+        for trial in trials:
+            name = f"{key}_tune_{trial['number']:04d}"
+            trial_key = f"{manifest.key}:{trial['number']}"
+            yield RunRecord("trial", name, trial_key,
+                            self._identity("trial", name, trial_key, sha256_value(trial), parent.identity),
+                            parent.identity, _STATES.get(trial["state"], "FAILED"), trial["started_at_ms"],
+                            trial["finished_at_ms"], partial(self._trial, trial, manifest, tags))
+
+    def atlas(self) -> Iterator[RunRecord]:
+        folder = self.layout.atlas
+        manifest = read_manifest(folder)
+        yield self._record("atlas", "atlas", manifest, folder, partial(self._plain, folder, manifest, {}))
+
+    def _record(self, kind: str, name: str, manifest: Manifest, folder: Path, load: Callable[[], RunContent],
+                parent: str = "") -> RunRecord:
+        content = {n: facts["sha256"] for n, facts in manifest.files.items() if not n.endswith("timing.parquet")}
+        start = manifest.started_at_ms or 1
+        return RunRecord(kind, name, manifest.key, self._identity(kind, name, manifest.key, content, parent), parent,
+                         "FINISHED", start, start + int(manifest.wall_seconds * 1000), load)
+
+    def _identity(self, kind: str, name: str, key: str, content: Any, parent: str) -> str:
+        return sha256_value([FORMAT, self.study.study.name, kind, name, key, content, parent])
+
+    def _hashes(self, manifest: Manifest, place: dict[str, str]) -> dict[str, str]:
+        """Tags data_hash and model_hash: what the manifest's inputs say about the task's and the model's folder."""
+        found = {}
+        for tag, folder in (("data_hash", f"data/{place.get('task')}"), ("model_hash", f"models/{place.get('model')}")):
+            hashes = {p: h for p, h in manifest.inputs.items() if p == folder or p.startswith(folder + "/")}
+            if hashes:
+                found[tag] = next(iter(hashes.values())) if len(hashes) == 1 else sha256_value(hashes)
+        return found
+
+    def _plain(self, folder: Path, manifest: Manifest, tags: dict[str, str], prefix: str = "") -> RunContent:
+        """What every finished folder has: settings, final numbers, costs, artifacts."""
+        content = RunContent(params=flat_params(manifest.settings), tags=tags | _manifest_tags(manifest))
+        content.finals = {metric_name(prefix + k): v for k, v in _numbers(folder / "metrics.json").items()}
+        content.finals["cost/wall_seconds"] = manifest.wall_seconds
+        content.finals["cost/peak_memory_mib"] = round(manifest.peak_memory_bytes / 2**20, 1)
+        content.artifacts = self._artifacts(folder, manifest)
+        return content
+
+    def _training(self, folder: Path, manifest: Manifest, tags: dict[str, str]) -> RunContent:
+        content = self._plain(folder, manifest, tags)
+        content.series = history_series(folder / "history.parquet")
+        if (folder / "timing.parquet").is_file():
+            table = read_table(folder / "timing.parquet", ["step", "tokens_per_second"])
+            content.series += _series("timing/tokens_per_second", *_valid(table, "tokens_per_second"))
+        content.final_step = max((int(s.steps[-1]) for s in content.series), default=0)
+        if "task" in tags:
+            content.data = self._data(tags["task"])
+        return _apart(content)
+
+    def _lens(self, folder: Path, manifest: Manifest, tags: dict[str, str]) -> RunContent:
+        content = self._plain(folder, manifest, tags, prefix=f"{folder.name}/")
+        if (folder / "curves.csv").is_file():
+            content.series = curves_series(folder / "curves.csv", prefix=f"{folder.name}/")
+        return _apart(content)
+
+    def _tune(self, folder: Path, manifest: Manifest, trials: list[dict[str, Any]], tags: dict[str, str]) -> RunContent:
+        content = self._plain(folder, manifest, tags)
+        values = [(t["number"], t["value"]) for t in trials if t["value"] is not None]
+        if values:
+            content.series = _series("objective/value", *map(np.array, zip(*values, strict=True)))
+        return _apart(content)
+
+    def _trial(self, trial: dict[str, Any], manifest: Manifest, tags: dict[str, str]) -> RunContent:
+        content = RunContent(params=flat_params(json.loads(trial["params_json"])),
+                             tags=tags | _manifest_tags(manifest) | {"trial": str(trial["number"])})
+        points = sorted((int(step), float(value)) for step, value in json.loads(trial["intermediate_json"]).items()
+                        if value is not None)
+        if points:
+            content.series = _series("objective/intermediate", *map(np.array, zip(*points, strict=True)))
+            content.final_step = points[-1][0]
+        if trial["value"] is not None:
+            content.finals["objective/value"] = float(trial["value"])
+        return content
+
+    def _data(self, task: str) -> DataInput | None:
+        folder = self.layout.task(task)
+        if not (folder / NAME).is_file():
+            return None
+        manifest = read_manifest(folder, verify=False)
+        return DataInput(task, manifest.key[:32], self.layout.relative(folder), manifest.facts)
+
+    def _artifacts(self, folder: Path, manifest: Manifest) -> dict[str, Path | str]:
+        """Files to copy; weights and large files only as pointers, so that the store stays small."""
+        found: dict[str, Path | str] = {NAME: folder / NAME}
+        checkpoints, pointers = [], []
+        where = self.layout.relative(folder)
+        for name, facts in sorted(manifest.files.items()):
+            pointer = {"path": f"{where}/{name}", "sha256": facts["sha256"], "bytes": facts["bytes"]}
+            if name.startswith("checkpoints/"):
+                if name.endswith(".safetensors"):
+                    checkpoints.append(pointer | {"step": _checkpoint_step(name)})
+            elif name in _ARTIFACTS or name.startswith("figures/"):
+                if facts["bytes"] <= LARGEST_ARTIFACT:
+                    found[name] = folder / name
+                else:
+                    pointers.append(pointer)
+        for name, listed in (("checkpoints.json", checkpoints), ("pointers.json", pointers)):
+            if listed:
+                found[name] = json.dumps(listed, indent=2, sort_keys=True) + "\n"
+        return found
+
+
+def flat_params(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings as MLflow params: dotted keys, texts as they are, the rest as JSON, cut to MLflow's limits."""
+    found: dict[str, str] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict) and value:
+            found |= flat_params(value, f"{prefix}{key}.")
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, default=str)
+            found[metric_name(f"{prefix}{key}")] = text if len(text) <= 6000 else text[:5997] + "..."
+    return found
+
+
+def history_series(path: Path) -> list[Series]:
+    """Curves of a training: train/<column> per optimiser step, <split>/<column> per evaluation."""
+    table = read_table(path)
+    kind = np.array(table["kind"].to_pylist(), dtype=object)
+    split = np.array([s or "eval" for s in table["split"].to_pylist()], dtype=object)
+    group = np.where(kind == "train", "train", split)
+    found = []
+    for name in table.column_names:
+        if name in _NOT_METRICS or not _is_number(table[name].type):
+            continue
+        steps, values, rows = _valid(table, name, with_rows=True)
+        for prefix in sorted(set(group[rows])):
+            here = group[rows] == prefix
+            if name == "loss" or not np.isnan(values[here]).all():
+                found += _series(f"{prefix}/{name}", steps[here], values[here])
+    return found
+
+
+def curves_series(path: Path, prefix: str) -> list[Series]:
+    """Curves of a lens: the first column is the x axis (whole numbers), every other numeric column a curve."""
+    from pyarrow import ArrowInvalid
+    from pyarrow.csv import read_csv
+
+    try:
+        table = read_csv(path)
+    except (ArrowInvalid, OSError) as error:
+        raise FinetraceError(f"{path}: not a readable CSV file ({error}); delete its folder and run the stage "
+                             "again") from error
+    axis = table.column_names[0]
+    if not _is_number(table[axis].type):
+        raise FinetraceError(f"{path}: its first column {axis!r} is no x axis of whole numbers; the lens must write "
+                             "it first")
+    table = table.rename_columns(["step", *table.column_names[1:]])
+    return [one for name in table.column_names[1:] if _is_number(table[name].type)
+            for one in _series(prefix + name, *_valid(table, name))]
+
+
+def _valid(table: Any, column: str, *, with_rows: bool = False) -> tuple[np.ndarray, ...]:
+    """Steps and values of the rows in which neither is null (NaN is a value), optionally with the rows' numbers."""
+    rows = np.flatnonzero(np.asarray(table[column].is_valid()) & np.asarray(table["step"].is_valid()))
+    taken = table.select(["step", column]).take(rows)
+    steps = np.rint(np.asarray(taken["step"])).astype(np.int64)
+    values = np.asarray(taken[column]).astype(np.float64)
+    return (steps, values, rows) if with_rows else (steps, values)
+
+
+def _series(name: str, steps: np.ndarray, values: np.ndarray) -> list[Series]:
+    """One series with increasing steps; of several values at a step the last counts. Infinities become NaN: MLflow
+    would store them as 1.8e308 and no chart of the run could be read."""
+    if not len(steps):
+        return []
+    steps, values = np.asarray(steps, dtype=np.int64), np.asarray(values, dtype=np.float64)
+    order = np.argsort(steps, kind="stable")
+    steps, values = steps[order], np.where(np.isfinite(values[order]), values[order], np.nan)
+    last = np.append(steps[1:] != steps[:-1], True)
+    return [Series(metric_name(name), steps[last], values[last])]
+
+
+def _apart(content: RunContent) -> RunContent:
+    """A final number with the name of a curve becomes final/<name>, so that the curve keeps its own last point."""
+    curves = {s.name for s in content.series}
+    content.finals = {f"final/{k}" if k in curves else k: v for k, v in content.finals.items()}
+    return content
+
+
+def _numbers(path: Path) -> dict[str, float]:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise FinetraceError(f"{path}: not valid JSON ({error}); delete its folder and run the stage again") from error
+    return {k: float(v) for k, v in content.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+
+
+def _manifest_tags(manifest: Manifest) -> dict[str, str]:
+    tags = {"device": manifest.device, "finetrace.version": manifest.versions.get("finetrace", ""),
+            "code_hash": manifest.code}
+    if manifest.stage:
+        stage = f"{manifest.stage}@{manifest.name}" if manifest.name else manifest.stage
+        tags |= {"dvc.stage": stage, "mlflow.source.name": stage, "mlflow.source.type": "JOB"}
+    return {k: v for k, v in tags.items() if v}
+
+
+def _place(cell: Cell) -> dict[str, str]:
+    return {"model": cell.model, "task": cell.task, "method": cell.method}
+
+
+def _checkpoint_step(name: str) -> int:
+    digits = name.split("/")[1].rpartition("-")[2]
+    return int(digits) if digits.isdigit() else -1
+
+
+def _is_number(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    return types.is_integer(kind) or types.is_floating(kind)

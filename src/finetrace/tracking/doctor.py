@@ -1,0 +1,167 @@
+"""What is wrong with a project, and what to do: looks only, changes nothing."""
+
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from finetrace.config import load_study
+from finetrace.errors import FinetraceError
+from finetrace.layout import Layout
+from finetrace.tracking.store import database_path, moved_from, schema_problem, tracking_uri
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to know. A note needs no action; a problem does."""
+
+    text: str
+    fix: str
+    problem: bool = True
+
+
+def doctor(layout: Layout, say: Callable[[str], None] = print) -> int:
+    """Check everything, tell what was found and how to fix it; returns the number of problems."""
+    problems = 0
+    for name, check in CHECKS.items():
+        findings = list(check(layout))
+        problems += sum(f.problem for f in findings)
+        if not findings:
+            say(f"ok       {name}")
+        for finding in findings:
+            say(f"{'PROBLEM' if finding.problem else 'note':7}  {name}: {finding.text}\n         fix: {finding.fix}")
+    say(f"{problems} problem{'' if problems == 1 else 's'} found" if problems else "no problems found")
+    return problems
+
+
+def _project(layout: Layout) -> Iterator[Finding]:
+    absent = [n for n in ("params.yaml", "dvc.yaml") if not (layout.root / n).is_file()]
+    if len(absent) == 2:
+        above = next((p for p in layout.root.parents if all((p / n).is_file() for n in absent)), None)
+        yield Finding(f"{layout.root} is not a project folder (no params.yaml, no dvc.yaml)",
+                      f"cd {above}" if above else "go to the folder that you cloned")
+    elif absent:
+        yield Finding(f"{layout.root / absent[0]} is missing", f"git checkout {absent[0]}" if absent[0] == "dvc.yaml"
+                      else "finetrace use NAME, with NAME one of studies/")
+
+
+def _params(layout: Layout) -> Iterator[Finding]:
+    if layout.params.is_file():
+        try:
+            load_study(layout.params)
+        except FinetraceError as error:
+            yield Finding(str(error).replace("\n", "\n         "),
+                          "edit params.yaml, or start over: finetrace use NAME (one of studies/)")
+
+
+def _dependencies(layout: Layout) -> Iterator[Finding]:
+    from packaging.requirements import Requirement
+    from packaging.specifiers import SpecifierSet
+
+    python, requirements = _declared(layout)
+    here = ".".join(map(str, sys.version_info[:3]))
+    if python and here not in SpecifierSet(python):
+        yield Finding(f"Python {here} is outside {python}", f"make an environment with Python {python}")
+    for text in requirements:
+        requirement = Requirement(text)
+        if requirement.marker and not requirement.marker.evaluate():
+            continue
+        try:
+            version = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            yield Finding(f"{requirement.name} is not installed", f"pip install '{text}'  (or make setup)")
+            continue
+        if not requirement.specifier.contains(version, prereleases=True):
+            yield Finding(f"{requirement.name} {version} is outside {requirement.specifier}",
+                          f"pip install '{text}'  (or make setup)")
+
+
+def _declared(layout: Layout) -> tuple[str, list[str]]:
+    """The Python and packages that the project asks for: pyproject.toml's, else those of the installed package."""
+    path = layout.root / "pyproject.toml"
+    if path.is_file():
+        project = tomllib.loads(path.read_text("utf-8")).get("project", {})
+        if project.get("name") == "finetrace":
+            return project.get("requires-python", ""), project.get("dependencies", [])
+    try:
+        found = metadata.metadata("finetrace")
+    except metadata.PackageNotFoundError:
+        return "", []
+    return found["Requires-Python"] or "", found.get_all("Requires-Dist") or []
+
+
+def _dvc(layout: Layout) -> Iterator[Finding]:
+    if shutil.which("dvc") is None and not (Path(sys.executable).parent / "dvc").is_file():
+        yield Finding("the command dvc is not on the PATH", "activate the environment in which finetrace is installed, "
+                      "or: pip install 'dvc>=3.67'")
+    if not (layout.home / ".dvc").is_dir():
+        yield Finding(f"{layout.home} has no .dvc folder", "git checkout .dvc, or: dvc init")
+
+
+def _git(layout: Layout) -> Iterator[Finding]:
+    if shutil.which("git") is None:
+        yield Finding("the command git is not on the PATH", "install git; DVC and the runs' revision tags need it")
+    elif subprocess.run(["git", "-C", str(layout.home), "rev-parse", "HEAD"], capture_output=True).returncode:
+        yield Finding(f"{layout.home} is not a git repository with a commit",
+                      "git init && git add . && git commit -m 'Start' (DVC experiments and revision tags need it)")
+
+
+def _file_store(layout: Layout) -> Iterator[Finding]:
+    old = sorted(p.parent.name for p in layout.tracking_artifacts.glob("*/meta.yaml") if p.parent.name.isdigit())
+    if old:
+        yield Finding(f"mlruns/ holds experiments of MLflow's old file store ({', '.join(old[:5])}); plain `mlflow ui` "
+                      "refuses to start, or shows only them",
+                      "keep them: mv mlruns mlruns.old && mlflow migrate-filestore --source mlruns.old --target "
+                      "sqlite:///old-runs.db;  or move them away: mv mlruns/{" + ",".join([*old, ""]) + "} elsewhere/; "
+                      "then finetrace publish")
+
+
+def _store(layout: Layout) -> Iterator[Finding]:
+    try:
+        settings = load_study(layout.params).tracking
+    except FinetraceError:
+        return  # told by another check
+    try:
+        path = database_path(tracking_uri(settings, layout.home))
+        if path is None or not path.is_file():
+            return
+        problem = schema_problem(path)
+    except FinetraceError as error:
+        yield Finding(*_split(str(error)))
+        return
+    if problem:
+        yield Finding(*_split(problem))
+        return
+    for old in moved_from(path, layout.home) if path.stat().st_size else []:
+        yield Finding(f"the project has moved from {old} to {layout.home.resolve()}, and MLflow still looks for "
+                      "artifacts in the old place",
+                      "finetrace publish (it corrects the paths and keeps a copy of mlflow.db)")
+
+
+def _split(message: str) -> tuple[str, str]:
+    text, _, fix = message.partition("; ")
+    return text, fix or "see the message"
+
+
+def _scratch(layout: Layout) -> Iterator[Finding]:
+    folder = layout.home / ".finetrace" / "scratch"
+    for work in sorted(p for p in folder.glob("*/*") if p.is_dir()):
+        files = [p.stat() for p in work.rglob("*") if p.is_file()]
+        age = time.time() - max((f.st_mtime for f in files), default=work.stat().st_mtime)
+        if age < 60:
+            yield Finding(f"{work.relative_to(layout.home)} is being worked on", "nothing to do", problem=False)
+        else:
+            size = sum(f.st_size for f in files) / 2**20
+            yield Finding(f"unfinished work in {work.relative_to(layout.home)}: {size:.1f} MiB, last written "
+                          f"{age / 3600:.1f} h ago",
+                          "dvc repro goes on with it if its settings still hold; else delete the folder", problem=False)
+
+
+CHECKS: dict[str, Callable[[Layout], Iterator[Finding]]] = {
+    "project folder": _project, "params.yaml": _params, "dependencies": _dependencies, "dvc": _dvc, "git": _git,
+    "no old file store": _file_store, "tracking store": _store, "no unfinished work": _scratch}

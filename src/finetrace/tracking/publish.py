@@ -1,0 +1,244 @@
+"""Records into the store, by content: publishing twice changes nothing, and a lost store comes back."""
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlparse
+
+from finetrace.config import Study
+from finetrace.errors import FinetraceError
+from finetrace.layout import Layout
+from finetrace.store.files import write_json
+from finetrace.tracking.collect import DataInput, RunContent, RunRecord, collect
+from finetrace.tracking.series import Series
+from finetrace.tracking.store import KnownRun, Store, file_lock, open_store, tracking_uri
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric
+
+METRICS_PER_CALL = 1000  # MLflow's limits
+PARAMS_PER_CALL = 100
+
+
+@dataclasses.dataclass
+class Published:
+    """What `publish` did. Names of runs, except `problems`, which are messages."""
+
+    uri: str
+    new: list[str] = dataclasses.field(default_factory=list)
+    completed: list[str] = dataclasses.field(default_factory=list)
+    unchanged: list[str] = dataclasses.field(default_factory=list)
+    superseded: list[str] = dataclasses.field(default_factory=list)
+    deleted: list[str] = dataclasses.field(default_factory=list)
+    absent: list[str] = dataclasses.field(default_factory=list)
+    problems: list[str] = dataclasses.field(default_factory=list)
+
+    def summary(self) -> str:
+        """One line for the end of the output."""
+        parts = [f"{len(self.new)} new", f"{len(self.completed)} completed", f"{len(self.unchanged)} unchanged"]
+        for names, text in ((self.superseded, "superseded"), (self.deleted, "deleted in MLflow and left alone"),
+                            (self.absent, "of the study not there yet (dvc repro makes them)")):
+            if names:
+                parts.append(f"{len(names)} {text}")
+        return f"published: {', '.join(parts)}; store: {self.uri}"
+
+
+def publish(layout: Layout, study: Study, say: Callable[[str], None] = print) -> Published:
+    """Turn everything that the study has made into MLflow runs, and write the list of it to `layout.published`.
+
+    say: receives one line per new run and a summary. Raises FinetraceError after the last run when an output was
+    damaged, and when the store cannot be reached; publishing again goes on where it stopped.
+    """
+    found = collect(layout, study)
+    done = Published(tracking_uri(study.tracking, layout.home), absent=found.absent, problems=found.problems)
+    lock = layout.home / ".finetrace" / "publish.lock"
+    with file_lock(lock, waiting="another `finetrace publish` is at work; waiting for it"):
+        store = open_store(done.uri, layout.home, study.study.name)
+        writer = _Writer(store, study, layout.home)
+        for record in found.records:
+            try:
+                writer.put(record, done, say)
+            except FinetraceError as error:
+                done.problems.append(str(error))
+    say(done.summary())
+    write_json(layout.published, sorted(({"kind": r.kind, "name": r.name, "key": r.key} for r in found.records),
+                                        key=lambda r: (r["kind"], r["name"], r["key"])))
+    if done.problems:
+        raise FinetraceError("published everything but:\n" + "\n".join(done.problems))
+    return done
+
+
+class _Writer:
+    """Puts records into one experiment; knows what was there at the start and what it has added."""
+
+    def __init__(self, store: Store, study: Study, home: Path):
+        self.store, self.study, self.home = store, study, home
+        runs = store.runs()
+        self.by_identity = {r.identity: r for r in sorted(runs, key=lambda r: r.complete) if r.identity}
+        self.unfinished = [r for r in runs if not r.complete and not r.deleted]
+        self.by_name: dict[tuple[str, str], list[KnownRun]] = {}
+        for run in runs:
+            self.by_name.setdefault((run.kind, run.name), []).append(run)
+        self.run_ids: dict[str, str] = {}  # identity -> run id
+
+    def put(self, record: RunRecord, done: Published, say: Callable[[str], None]) -> None:
+        """Make the store hold this record exactly once, as the current run of its name."""
+        known = self.by_identity.get(record.identity)
+        if known and known.deleted:
+            done.deleted.append(record.name)
+            return
+        if known and known.complete and not _artifacts_lost(known):
+            self.run_ids[record.identity] = known.run_id
+            done.unchanged.append(record.name)
+            if known.superseded:
+                self.store.client.delete_tag(known.run_id, "finetrace.superseded")
+        else:
+            started = known or self._live(record)
+            self.run_ids[record.identity] = self._write(record, started.run_id if started else None)
+            (done.completed if started else done.new).append(record.name)
+            say(f"{'completed' if started else 'new':9}  {record.kind:10}  {record.name}")
+        self._supersede(record, done)
+
+    def _live(self, record: RunRecord) -> KnownRun | None:
+        """The run that was fed while this record's work was going on."""
+        same = [r for r in self.unfinished if r.key == record.key and (r.name == record.name or record.kind == "trial")]
+        return same[0] if same else None
+
+    def _supersede(self, record: RunRecord, done: Published) -> None:
+        """Earlier runs of the same name stay as history; a live run that is still training is left alone."""
+        for run in self.by_name.get((record.kind, record.name), []):
+            old = run.run_id != self.run_ids[record.identity] and not run.deleted and not run.superseded
+            if old and (run.complete or run.status != "RUNNING"):
+                self.store.client.set_tag(run.run_id, "finetrace.superseded", "true")
+                done.superseded.append(run.name)
+
+    def _write(self, record: RunRecord, run_id: str | None) -> str:
+        """Create the run, or top up one that was interrupted or fed live; the tag `finetrace.complete` comes last."""
+        from mlflow.exceptions import MlflowException
+
+        content = record.load()
+        try:
+            return self._write_content(record, content, run_id)
+        except (MlflowException, OSError) as error:
+            raise FinetraceError(f"run {record.name} in {self.store.uri}: {str(error).splitlines()[0]}; "
+                                 "remove the cause and run `finetrace publish` again: it goes on here") from error
+
+    def _write_content(self, record: RunRecord, content: RunContent, run_id: str | None) -> str:
+        from mlflow.entities import Param, RunTag
+
+        client = self.store.client
+        tags = content.tags | self._tags(record)
+        base, params, there = record.started_at_ms, dict(content.params), {}
+        if run_id is not None:
+            run = client.get_run(run_id)
+            if any(params.get(k, v) != v for k, v in run.data.params.items()):
+                client.delete_run(run_id)  # fed live with other params, which MLflow does not let anyone correct
+                run_id = None
+            else:
+                base = run.info.start_time
+                params = {k: v for k, v in params.items() if k not in run.data.params}
+                there = self.store.steps(run)
+                client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+                if "finetrace.live" in run.data.tags:
+                    client.delete_tag(run_id, "finetrace.live")
+                if run.info.run_name != record.name:
+                    client.set_tag(run_id, "mlflow.runName", record.name)
+        if run_id is None:
+            run_id = client.create_run(self.store.experiment_id, base, tags, record.name).info.run_id
+        listed = [Param(k, v) for k, v in params.items()]
+        for first in range(0, len(listed), PARAMS_PER_CALL):
+            client.log_batch(run_id, params=listed[first:first + PARAMS_PER_CALL])
+        points = list(_points(content, base, self.study.tracking.points, there))
+        for first in range(0, len(points), METRICS_PER_CALL):
+            client.log_batch(run_id, metrics=points[first:first + METRICS_PER_CALL])
+        if content.data:
+            client.log_inputs(run_id, datasets=[_data_input(content.data)])
+        if content.artifacts:
+            _log_artifacts(client, run_id, content.artifacts)
+        if record.state in ("RUNNING", "SCHEDULED"):
+            client.update_run(run_id, status=record.state)
+        else:
+            client.set_terminated(run_id, record.state, record.ended_at_ms or record.started_at_ms)
+        client.set_tag(run_id, "finetrace.complete", "true")
+        return run_id
+
+    def _tags(self, record: RunRecord) -> dict[str, str]:
+        tags = {"finetrace.id": record.identity, "finetrace.key": record.key, "finetrace.kind": record.kind,
+                "study": self.study.study.name} | git_tags(self.home)
+        if record.parent in self.run_ids:
+            tags["mlflow.parentRunId"] = self.run_ids[record.parent]
+        if os.environ.get("DVC_EXP_NAME"):
+            tags["dvc.exp_name"] = os.environ["DVC_EXP_NAME"]
+        return tags
+
+
+def _points(content: RunContent, base_ms: int, points: int, there: dict[str, set[int]]) -> Iterator["Metric"]:
+    """Metric points with time stamps that depend on the outputs alone, so that MLflow drops repeated ones.
+
+    there: metric -> steps that the run has already.
+    """
+    from mlflow.entities import Metric
+
+    finals = [Series(k, *_single(content.final_step, v)) for k, v in content.finals.items()]
+    for series in [s.thinned(points) for s in content.series] + finals:
+        skip = there.get(series.name, set())
+        for step, value in zip(series.steps.tolist(), series.values.tolist(), strict=True):
+            if step not in skip:
+                yield Metric(series.name, value, base_ms + step, step)
+
+
+def _single(step: int, value: float) -> tuple[Any, Any]:
+    import numpy as np
+
+    return np.array([step]), np.array([value])
+
+
+def _data_input(data: DataInput) -> Any:
+    import json
+
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    dataset = Dataset(data.name, data.digest, "local", json.dumps({"uri": data.source}),
+                      profile=json.dumps(data.profile, default=str))
+    return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", "training")])
+
+
+def _log_artifacts(client: Any, run_id: str, artifacts: dict[str, Path | str]) -> None:
+    """All artifacts in one call, from a folder of plain copies: DVC's files may be read-only links into its cache."""
+    with tempfile.TemporaryDirectory(prefix="finetrace-") as folder:
+        for name, content in artifacts.items():
+            target = Path(folder, name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, Path):
+                shutil.copyfile(content, target)
+            else:
+                target.write_text(content, "utf-8")
+        client.log_artifacts(run_id, folder)
+
+
+def _artifacts_lost(run: KnownRun) -> bool:
+    """Whether a run of this machine's store has lost its artifact folder (trials have none)."""
+    uri = urlparse(run.artifact_uri)
+    return run.kind != "trial" and uri.scheme in ("", "file") and not Path(
+        unquote(uri.path) if uri.scheme else run.artifact_uri).is_dir()
+
+
+@cache
+def git_tags(home: Path) -> dict[str, str]:
+    """The project's commit at the time of publishing, and whether files differ from it; empty outside git."""
+    try:
+        commit, changes = (subprocess.run(["git", "-C", str(home), *args], capture_output=True, text=True, timeout=30)
+                           for args in (["rev-parse", "HEAD"], ["status", "--porcelain"]))
+    except FileNotFoundError:
+        return {}
+    if commit.returncode or changes.returncode:
+        return {}
+    revision = commit.stdout.strip()
+    return {"git.revision": revision, "git.dirty": str(bool(changes.stdout.strip())).lower(),
+            "mlflow.source.git.commit": revision}
