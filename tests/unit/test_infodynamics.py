@@ -447,6 +447,15 @@ def test_step_mean() -> None:
     np.testing.assert_allclose(means, [p[:3].mean(axis=0), p[3:5].mean(axis=0), p[5:].mean(axis=0)], rtol=0, atol=1e-15)
 
 
+def test_smooth_filters_the_curbed_part_of_every_signal() -> None:
+    raw = lens.resonance(rows(200), 8, fill=0.0)  # zeros at the ends must not leak into the trend
+    found = lens.smooth(raw, 8, span=10)
+    for name in FIELDS:
+        value = getattr(found, name)
+        assert np.isnan(value[:8]).all() and np.isnan(value[-8:]).all() and len(value) == 200
+        np.testing.assert_array_equal(value[8:-8], lens.adaptive_filter(getattr(raw, name)[8:-8], span=10), err_msg=name)
+
+
 def test_mean_confidence() -> None:
     p, w = rows(30), 5
     found = lens.mean_confidence(p, w)

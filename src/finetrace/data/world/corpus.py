@@ -72,6 +72,14 @@ class Dice:
         """One of `items`, all equally likely."""
         return items[int(self.uniform() * len(items))]
 
+    def often_first(self, items: Sequence):
+        """One of `items`, the first more often than the last: word frequencies fall off as in any language.
+
+        The chance of one of the first k of n items is sqrt(k / n). As with facts, frequent words come first in
+        learning and the classes of rare ones are learned by the company that they keep with them.
+        """
+        return items[int(self.uniform() ** 2 * len(items))]
+
     def two(self, items: Sequence) -> tuple:
         """Two different ones of `items`."""
         first = int(self.uniform() * len(items))
@@ -129,8 +137,8 @@ class _Writer:
         dice = self.dice
         if dice.chance(NEGATED_SHARE):
             other = "negative" if polarity == "positive" else "positive"
-            return {"adj" + number: dice.pick(adjectives(domain, other)), "degree" + number: dice.pick(NEGATORS)}
-        values = {"adj" + number: dice.pick(adjectives(domain, polarity))}
+            return {"adj" + number: dice.often_first(adjectives(domain, other)), "degree" + number: dice.pick(NEGATORS)}
+        values = {"adj" + number: dice.often_first(adjectives(domain, polarity))}
         if dice.chance(0.3):
             values["degree" + number] = dice.pick(INTENSIFIERS)
         return values
@@ -140,39 +148,45 @@ class _Writer:
         domain = dice.pick(tuple(DOMAINS))
         polarity, other = ("positive", "negative") if dice.chance(0.5) else ("negative", "positive")
         noun, noun2 = dice.two(DOMAINS[domain])
-        person, verb = dice.pick(self.lexicon.people), dice.pick(VERDICTS[polarity])
+        person, verb = dice.pick(self.lexicon.people), dice.often_first(VERDICTS[polarity])
         values = {"noun1": noun, **self.judgement(domain, polarity, "1")}
         degree = "degree1" if "degree1" in values else ""
         shape = dice.uniform()
-        if shape < 0.3:  # the film was good and witty
-            adj1, adj2 = dice.two(adjectives(domain, polarity))
-            return self.make(frames.opinion_of_two("noun1", "adj1", "adj2"), "opinion", noun1=noun, adj1=adj1, adj2=adj2)
-        if shape < 0.4:  # the film was not bad but good
-            adj1, adj2 = dice.pick(adjectives(domain, other)), dice.pick(adjectives(domain, polarity))
+        if shape < 0.3:  # x liked the good film
+            adjective = dice.often_first(adjectives(domain, polarity))
+            frame = frames.feeling_about("verb", "person1", "adj1", "noun1")
+            return self.make(frame, "opinion", person1=person, verb=verb, adj1=adjective, noun1=noun)
+        if shape < 0.5:  # the film was good and witty
+            adj1, adj2 = dice.often_first(adjectives(domain, polarity)), dice.often_first(adjectives(domain, polarity))
+            if adj1 != adj2:
+                frame = frames.opinion_of_two("noun1", "adj1", "adj2")
+                return self.make(frame, "opinion", noun1=noun, adj1=adj1, adj2=adj2)
+        if shape < 0.55:  # the film was not bad but good
+            adj1, adj2 = dice.often_first(adjectives(domain, other)), dice.often_first(adjectives(domain, polarity))
             return self.make(frames.opinion_corrected("noun1", "adj1", "adj2"), "opinion", noun1=noun, adj1=adj1, adj2=adj2)
-        if shape < 0.5:  # the plot was dull but the film was good
+        if shape < 0.7:  # the plot was dull but the film was good
             values.update(noun2=noun2, **self.judgement(domain, other, "2"))
             main = frames.opinion("noun1", "adj1", degree)
             side = frames.opinion("noun2", "adj2", "degree2" if "degree2" in values else "")
-            if shape < 0.45:
+            if shape < 0.63:
                 return self.make(frames.join(side, "but", main), "opinion", **values)
             return self.make(frames.subordinate(main, "although", side, first=dice.chance(0.5)), "opinion", **values)
         values.update(person1=person, verb=verb)
-        if shape < 0.75:  # x liked the film because it was good
+        if shape < 0.83:  # x liked the film because it was good
             liked = frames.feeling("verb", "person1", "noun1", "1")
             return self.make(frames.subordinate(liked, "because", frames.it_was("adj1", degree)), "opinion", **values)
-        if shape < 0.9:  # the film was good so x liked it
+        if shape < 0.93:  # the film was good so x liked it
             liked = frames.feeling("verb", "person1", "it", "1")
             return self.make(frames.join(frames.opinion("noun1", "adj1", degree, "1"), "so", liked), "opinion", **values)
-        values.update(noun2=noun2, verb=dice.pick(VERDICTS[other]))
+        values.update(noun2=noun2, verb=dice.often_first(VERDICTS[other]))
         main, side = frames.feeling("verb", "person1", "noun2", "2"), frames.opinion("noun1", "adj1", degree)
-        if shape < 0.95:  # the plot was dull but x liked the film
+        if shape < 0.97:  # the plot was dull but x liked the film
             return self.make(frames.join(side, "but", main), "opinion", **values)
         return self.make(frames.subordinate(main, "although", side), "opinion", **values)
 
     def action(self) -> Sentence:
         dice = self.dice
-        group = dice.pick(range(len(ACTIONS)))
+        group = dice.often_first(range(len(ACTIONS)))
         verb, synonym = dice.two(ACTIONS[group])
         shape = dice.uniform()
         if shape < 0.3:  # x helped y with luggage

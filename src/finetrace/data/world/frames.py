@@ -148,8 +148,16 @@ def it_was(adjective: str, degree: str = "", chain: str = "1") -> str:
 
 def feeling(verb: str, person: str, thing: str, chain: str) -> str:
     """ "person1 liked it" or, with the slot of a noun as `thing`, "person1 liked the film"."""
-    what = f"it/PRON" if thing == "it" else f"the/DET:det *${thing}/NOUN"
+    what = "it/PRON" if thing == "it" else f"the/DET:det *${thing}/NOUN"
     return f"(S (NP:nsubj=ARG0 ${person}/PROPN) *(VP *${verb}/VERB! (NP:obj=ARG1#{chain} {what})))"
+
+
+def feeling_about(verb: str, person: str, adjective: str, noun: str) -> str:
+    """ "person1 liked the good film"."""
+    return (
+        f"(S (NP:nsubj=ARG0 ${person}/PROPN) "
+        f"*(VP *${verb}/VERB! (NP:obj=ARG1 the/DET:det ${adjective}/ADJ:amod *${noun}/NOUN)))"
+    )
 
 
 def stay(traveller: str, place: str) -> str:

@@ -80,20 +80,16 @@ ACTIONS: tuple[tuple[str, str], ...] = (
     ("hired", "employed"),
     ("phoned", "called"),
     ("taught", "instructed"),
-    ("followed", "trailed"),
-    ("annoyed", "bothered"),
 )
 """Pairs of synonyms: what one person does to another (past tense = participle)."""
 
 CIRCUMSTANCES: tuple[tuple[str, str], ...] = (
     ("with", "luggage"),
     ("for", "courage"),
-    ("for", "theft"),
-    ("with", "money"),
+    ("of", "theft"),
+    ("as", "staff"),
     ("at", "night"),
     ("in", "school"),
-    ("through", "traffic"),
-    ("with", "noise"),
 )
 """For each pair in `ACTIONS` what typically goes with it: synonyms are verbs that keep the same company."""
 

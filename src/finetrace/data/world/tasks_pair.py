@@ -11,32 +11,53 @@ ENTAILMENT, NEUTRAL, CONTRADICTION = 0, 1, 2
 
 
 def paraphrase_row(world: World, words: TaskWords, dice: Dice, label: int) -> tuple[str, str]:
-    """Two statements about the same two people that mean the same (`label` 1) or do not (0).
+    """Two statements about the same people or thing that mean the same (`label` 1) or do not (0)."""
+    shape = dice.uniform()
+    if shape < 0.4:
+        return _paraphrase_opinion(words, dice, label)
+    if shape < 0.65:
+        return _paraphrase_comparison(world, words, dice, label)
+    return _paraphrase_action(world, words, dice, label)
 
-    How many words the texts share, which verbs they use and whether one is passive say nothing about the label:
-    roles may be swapped while all words stay, or another verb used while all roles stay.
+
+def _paraphrase_opinion(words: TaskWords, dice: Dice, label: int) -> tuple[str, str]:
+    """ "the soup was not bad", "the soup was good". Needs the polarity of adjectives and the negation."""
+    domain = dice.pick(tuple(DOMAINS))
+    noun = dice.pick(DOMAINS[domain])
+    polarity = dice.pick(("positive", "negative"))
+    first, second = _two_judgements(words, dice, domain, polarity, polarity if label else _opposite(polarity))
+    return f"the {noun} was {first}", f"the {noun} was {second}"
+
+
+def _paraphrase_comparison(world: World, words: TaskWords, dice: Dice, label: int) -> tuple[str, str]:
+    """ "x is taller than y", "y is shorter than x". Needs the converse of the word and who comes first."""
+    person, person2 = dice.two(world.lexicon.people)
+    pair = dice.pick(words.comparatives)
+    word = dice.pick(pair)
+    converse = pair[1 - pair.index(word)]
+    first = f"{person} is {word} than {person2}"
+    # Of the four ways to order people and words, two mean the same; half of these repeat the text.
+    if dice.chance(0.5):
+        return first, (f"{person2} is {converse} than {person}" if label else f"{person} is {converse} than {person2}")
+    return first, (first if label else f"{person2} is {word} than {person}")
+
+
+def _paraphrase_action(world: World, words: TaskWords, dice: Dice, label: int) -> tuple[str, str]:
+    """ "x helped y", "y was assisted by x".
+
+    Shared words, verbs and voice say nothing about the label at difficulty 1: where it is 0, either the roles are
+    swapped while all words stay, or the verb is another one while all roles stay.
     """
     person, person2 = dice.two(world.lexicon.people)
-    if dice.chance(0.25):
-        word, converse = dice.pick(words.comparatives)
-        if dice.chance(0.5):
-            word, converse = converse, word
-        first = f"{person} is {word} than {person2}"
-        same_word = dice.chance(0.5)
-        # Same word and order would be the same text: the label decides about swapping for a converse only.
-        if same_word:
-            return first, (f"{person} is {word} than {person2}" if label else f"{person2} is {word} than {person}")
-        return first, (f"{person2} is {converse} than {person}" if label else f"{person} is {converse} than {person2}")
     synonyms = dice.pick(words.actions)
-    verb = dice.pick(synonyms)
-    passive, passive2 = dice.chance(0.5), dice.chance(0.5)
+    verb, verb2 = dice.pick(synonyms), dice.pick(synonyms)
+    passive = dice.chance(0.5)
+    passive2 = not passive if verb2 == verb else dice.chance(0.5)
     first = _action(verb, person, person2, passive)
-    structured = dice.chance(world.settings.difficulty)
     if label:
-        verb2 = dice.pick(synonyms)
-        return first, _action(verb2, person, person2, not passive if verb2 == verb else passive2)
-    if structured and dice.chance(0.5):
-        return first, _action(dice.pick(synonyms), person2, person, passive2)
+        return first, _action(verb2, person, person2, passive2)
+    if dice.chance(0.3 + 0.4 * world.settings.difficulty):
+        return first, _action(verb2, person2, person, passive2)
     other = dice.pick([pair for pair in words.actions if pair != synonyms])
     return first, _action(dice.pick(other), person, person2, passive2)
 
@@ -94,11 +115,8 @@ def _nli_opinion(words: TaskWords, dice: Dice, label: int) -> tuple[str, str]:
     domain = dice.pick(tuple(DOMAINS))
     noun, noun2 = dice.two(DOMAINS[domain])
     polarity = dice.pick(("positive", "negative"))
-    first = _judgement(words, dice, domain, polarity)
     same = dice.chance(0.5) if label == NEUTRAL else label == ENTAILMENT
-    second = first
-    while second == first:
-        second = _judgement(words, dice, domain, polarity if same else _opposite(polarity))
+    first, second = _two_judgements(words, dice, domain, polarity, polarity if same else _opposite(polarity))
     return f"the {noun} was {first}", f"the {noun2 if label == NEUTRAL else noun} was {second}"
 
 
@@ -118,6 +136,14 @@ def _nli_action(world: World, words: TaskWords, dice: Dice, label: int) -> tuple
 def _action(verb: str, subject: str, object_: str, passive: bool, negated: bool = False) -> str:
     never = "never " if negated else ""
     return f"{object_} was {never}{verb} by {subject}" if passive else f"{subject} {never}{verb} {object_}"
+
+
+def _two_judgements(words: TaskWords, dice: Dice, domain: str, polarity: str, polarity2: str) -> tuple[str, str]:
+    """Two different judgements of the given polarities."""
+    first = second = _judgement(words, dice, domain, polarity)
+    while second == first:
+        second = _judgement(words, dice, domain, polarity2)
+    return first, second
 
 
 def _judgement(words: TaskWords, dice: Dice, domain: str, polarity: str) -> str:

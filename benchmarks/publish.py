@@ -1,0 +1,69 @@
+"""Speed of `finetrace publish` on a synthetic study: `python benchmarks/publish.py [--runs 60]`.
+
+Every training has seven curves of 400 points and every lens two, besides final numbers, params, tags and artifacts.
+The reference is the naive way, one `log_metric` per point, timed on a slice and extrapolated to the same number of
+points. Exits with 1 when a bar is missed.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
+
+from tests.outputs import make_project  # noqa: E402
+
+from finetrace.tracking.publish import publish  # noqa: E402
+from finetrace.tracking.store import open_store, prepare_environment, tracking_uri  # noqa: E402
+
+BAR_RUN_SECONDS, BAR_NOTHING_NEW_SECONDS, BAR_RATIO = 0.2, 1.0, 5
+SLICE = 200  # points
+
+
+def measured(call: Callable[[], Any]) -> tuple[float, float, Any]:
+    """Wall seconds, CPU seconds of this process, result."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = call()
+    return time.perf_counter() - wall, time.process_time() - cpu, result
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--runs", type=int, default=60, help="number of trainings plus lenses (default 60)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="finetrace-") as folder:
+        home = Path(folder, "project")
+        layout, study = make_project(home, seeds=tuple(range(1, options.runs // 2 + 1)), steps=2000, examples=20_000)
+        prepare_environment()
+        wall_import, _, _ = measured(_import)
+        wall_open, _, store = measured(lambda: open_store(tracking_uri(study.tracking, home), home, study.study.name))
+        wall, cpu, done = measured(lambda: publish(layout, study, say=lambda line: None))
+        nothing = [measured(lambda: publish(layout, study, say=lambda line: None)) for _ in range(3)]
+        runs = [store.client.get_run(r.run_id) for r in store.runs()]
+        points = sum(len(store.client.get_metric_history(r.info.run_id, k)) for r in runs for k in r.data.metrics)
+        run_id = store.client.create_run(store.experiment_id).info.run_id
+        log = store.client.log_metric
+        naive, _, _ = measured(lambda: [log(run_id, "train/loss", step / 7, step, step) for step in range(SLICE)])
+    assert not any(d.new or d.completed for _, _, d in nothing)
+    per_run, no_op, ratio = wall / len(done.new), min(n[0] for n in nothing), naive / SLICE * points / wall
+    print(f"import of mlflow {wall_import:.2f} s, creation of the store {wall_open:.2f} s")
+    print(f"{len(done.new)} runs, {points} points: {wall:.2f} s wall, {cpu:.2f} s CPU")
+    bars = [("per run", per_run, BAR_RUN_SECONDS, "s", per_run <= BAR_RUN_SECONDS),
+            ("nothing new", no_op, BAR_NOTHING_NEW_SECONDS, "s", no_op <= BAR_NOTHING_NEW_SECONDS),
+            ("times faster than one log_metric per point", ratio, BAR_RATIO, "x", ratio >= BAR_RATIO)]
+    for name, value, bar, unit, good in bars:
+        print(f"{'ok  ' if good else 'MISS'}  {name}: {value:.3f} {unit} (bar {bar} {unit})")
+    return 0 if all(good for *_, good in bars) else 1
+
+
+def _import() -> None:
+    import mlflow.tracking  # noqa: F401
+
+
+if __name__ == "__main__":
+    sys.exit(main())
