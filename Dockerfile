@@ -14,7 +14,7 @@ RUN if ! command -v git > /dev/null || ! command -v tini > /dev/null; then \
 
 ENV PROJECT=/home/finetrace/project
 # The home folder is open to all so that `--user` may name any number; the project folder takes the ownership of what is mounted on it.
-RUN useradd --uid 1000 --create-home finetrace \
+RUN useradd --uid 1000 --non-unique --create-home finetrace \
     && mkdir -p "$PROJECT" && chown finetrace:finetrace "$PROJECT" && chmod 1777 /home/finetrace "$PROJECT" \
     && git config --system --add safe.directory "$PROJECT"
 
@@ -56,5 +56,5 @@ USER finetrace
 WORKDIR $PROJECT
 VOLUME $PROJECT
 EXPOSE 5000
-ENTRYPOINT ["tini", "-g", "--", "/opt/finetrace/docker/entrypoint.sh"]
+ENTRYPOINT ["tini", "-s", "-g", "--", "/opt/finetrace/docker/entrypoint.sh"]
 CMD ["study"]

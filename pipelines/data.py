@@ -3,6 +3,7 @@
 from finetrace import seeds
 from finetrace.config import as_dict
 from finetrace.stage import Stage, run
+from finetrace.store.files import sha256_file, sha256_folder
 
 
 def main(stage: Stage) -> None:
@@ -17,7 +18,10 @@ def main(stage: Stage) -> None:
 
         settings["world"] = as_dict(study.world)
         world = build_world(study.world, seeds.derive(study.study.seed, "world"))
-    manifest = stage.manifest("data", settings, {}, {"data": seed}, rooms=("data",))
+    inputs = {}
+    if task.source == "files" and task.path and (path := (stage.layout.root / task.path).resolve()).exists():
+        inputs = {path: sha256_folder(path) if path.is_dir() else sha256_file(path)}
+    manifest = stage.manifest("data", settings, inputs, {"data": seed}, rooms=("data",))
     with stage.output(stage.layout.task(stage.item), manifest) as out:
         manifest.facts = build_task(stage.item, task, out, root=stage.layout.root, seed=seed, world=world)
 

@@ -29,6 +29,8 @@ def main(stage: Stage) -> None:
 
 def _search(stage, cell, train, settings, folder) -> None:
     from finetrace.figures import tuning as figures
+    from finetrace.figures.style import to_png
+    from finetrace.store.manifest import read_manifest
     from finetrace.store.tables import write_table
     from finetrace.tracking.live import live_follower
     from finetrace.training import tuning
@@ -36,6 +38,7 @@ def _search(stage, cell, train, settings, folder) -> None:
 
     study, layout = stage.study, stage.layout
     model, task = layout.model(cell.model), layout.task(cell.task)
+    metric = read_manifest(task).facts["metric"]
     manifest = stage.manifest("settings", settings, {model: model, task: task}, rooms=("training", "models", "store"))
     scratch = layout.scratch("tune", manifest.key)
     manifest.started_at_ms = stage.started_at_ms(scratch)
@@ -53,9 +56,9 @@ def _search(stage, cell, train, settings, folder) -> None:
                                           **{f"trials_{s.lower()}": states.count(s) for s in ("COMPLETE", "PRUNED", "FAIL")},
                                           **{f"importance/{k}": v for k, v in importances.items()}})
         shutil.copyfile(scratch / "journal.log", out / "journal.log")
-        for name, figure in figures.all_figures(table, importances).items():
+        for name, figure in figures.all_figures(table, importances, metric).items():
             (out / "figures").mkdir(exist_ok=True)
-            figure.savefig(out / "figures" / f"{name}.png")
+            (out / "figures" / f"{name}.png").write_bytes(to_png(figure))
         live.end(manifest.key, "FINISHED")
     shutil.rmtree(scratch)
 

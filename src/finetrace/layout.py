@@ -99,4 +99,9 @@ class Layout:
 
     def relative(self, path: Path) -> str:
         """A path as manifests name it: relative to the workspace, with forward slashes."""
-        return path.resolve().relative_to(self.root.resolve()).as_posix() if path.is_relative_to(self.root) else path.name
+        root = os.path.abspath(self.root)
+        for place in (os.path.abspath(path), path.resolve()):  # as written first: a folder inside may be a link to a disk
+            for base in (root, self.root.resolve()):
+                if Path(place).is_relative_to(base):
+                    return Path(place).relative_to(base).as_posix()
+        return path.name

@@ -83,7 +83,7 @@ def run(stage: str, main: Callable[[Stage], None]) -> None:
     try:
         main(Stage(stage, item, load_study(layout.params), layout))
     except KeyboardInterrupt:
-        log.error("%s: interrupted; run the same command to continue", label)
+        log.error("finetrace: stage %s interrupted; run the same command to continue\n  log: %s", label, file)
         sys.exit(130)
     except FinetraceError as error:
         log.debug("%s", traceback.format_exc())

@@ -453,7 +453,9 @@ def test_smooth_filters_the_curbed_part_of_every_signal() -> None:
     for name in FIELDS:
         value = getattr(found, name)
         assert np.isnan(value[:8]).all() and np.isnan(value[-8:]).all() and len(value) == 200
-        np.testing.assert_array_equal(value[8:-8], lens.adaptive_filter(getattr(raw, name)[8:-8], span=10), err_msg=name)
+        np.testing.assert_array_equal(
+            value[8:-8], lens.adaptive_filter(getattr(raw, name)[8:-8], span=10), err_msg=name
+        )
 
 
 def test_mean_confidence() -> None:

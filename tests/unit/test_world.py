@@ -212,7 +212,7 @@ def test_held_out_facts_cannot_be_inferred(world):
 
 def test_held_out_share_is_per_relation(world):
     counts = Counter((fact.relation, fact.held_out) for fact in world.facts)
-    assert counts["born_in", True] == counts["works_as", True] == counts["speaks", True] == 12
+    assert counts["born_in", True] == counts["works_as", True] == counts["speaks", True] == 0.15 * 60
     assert not [fact for fact in build_world(replace(SMALL, held_out_share=0.0), 0).facts if fact.held_out]
 
 

@@ -225,6 +225,6 @@ def test_bag_of_words_learns_what_words_alone_decide():
 def test_unknown_tasks_and_impossible_sizes_are_refused(world):
     with pytest.raises(ValueError, match="choose one of micro-sentiment"):
         task_rows(world, "micro-emotion", seed=0)
-    tiny = WorldSettings(people=16, cities=8, countries=3, seen_share=0.3, difficulty=1.0, train_rows=4_000, corpus_sentences=1)
+    tiny = WorldSettings(people=16, cities=8, countries=3, seen_share=0.3, difficulty=0.0, train_rows=4_000, corpus_sentences=1)
     with pytest.raises(ValueError, match="lower world.train_rows"):
         task_rows(build_world(tiny, 0), "micro-sentiment", seed=0)

@@ -1,7 +1,8 @@
 """params.yaml as typed, frozen settings."""
 
 from dataclasses import field
-from pathlib import Path
+from os.path import normpath
+from pathlib import Path, PurePath
 from typing import Any
 
 from finetrace.config.base import as_dict, parse, require, settings
@@ -15,6 +16,7 @@ from finetrace.errors import FinetraceError
 from finetrace.layout import is_slug
 
 __all__ = ["Cell", "Study", "Trajectory", "as_dict", "load_study", "parse_study"]
+NAMED = ("pretrain", "models", "model_folders", "tasks", "task_files", "by_task", "by_model", "methods")  # name -> entry
 
 
 @settings
@@ -76,6 +78,14 @@ class Study:
             for name in names:
                 require(is_slug(name), f"{section}: {name!r} cannot name a folder; use lower-case letters, digits, "
                                        "dots and hyphens")
+        require(not {"world", "pretrain"} & set(tasks), "tasks: 'world' and 'pretrain' name folders of finetrace itself; "
+                                                        "choose another name")
+        paths = [("model_folders", "models", name, entry.path) for name, entry in self.model_folders.items()]
+        paths += [("tasks", "data", name, entry.path) for name, entry in tasks.items() if entry.path]
+        for section, folder, name, path in paths:
+            require(not PurePath(normpath(path)).is_relative_to(f"{folder}/{name}"),
+                    f"{section}: {name}: path {path} lies in {folder}/{name}, which the result replaces; move it, e.g. to "
+                    f"sources/{name}")
         require(len(models) == len(self.pretrain) + len(self.models) + len(self.model_folders),
                 "a model's name stands in two of pretrain, models, model_folders; rename one")
         require(len(tasks) == len(self.tasks) + len(self.task_files),
@@ -100,16 +110,22 @@ class Study:
         """The settings of a task, wherever it is defined."""
         return self.tasks[name] if name in self.tasks else self.task_files[name]
 
-    def train_settings(self, cell: Cell) -> TrainSettings:
+    def train_settings(self, cell: Cell, where: str = "params.yaml") -> TrainSettings:
         """The study's own numbers for a cell: train, then by_model, by_task and the method's changes."""
-        method = self.methods[cell.method]
-        changes: dict[str, Any] = {}
-        for place, found in ((f"by_model.{cell.model}", self.by_model.get(cell.model)),
-                             (f"by_task.{cell.task}", self.by_task.get(cell.task)),
-                             (f"methods.{cell.method}.train", method.train)):
-            changes |= found or {}
-            parse(TrainSettings, {**as_dict(self.train), **changes}, f"params.yaml: {place}")
-        return parse(TrainSettings, {**as_dict(self.train), **changes}, "params.yaml: train")
+        layers = {"train": as_dict(self.train), f"by_model.{cell.model}": self.by_model.get(cell.model),
+                  f"by_task.{cell.task}": self.by_task.get(cell.task),
+                  f"methods.{cell.method}.train": self.methods[cell.method].train}
+        values: dict[str, Any] = {}
+        for changes in layers.values():
+            values |= changes or {}
+        try:
+            return parse(TrainSettings, values, where)
+        except FinetraceError:
+            values = {}
+            for place, changes in layers.items():  # name the place that first makes them wrong
+                values |= changes or {}
+                parse(TrainSettings, values, f"{where}: {place}")
+            raise
 
 
 def load_study(path: Path) -> Study:
@@ -129,13 +145,26 @@ def parse_study(content: Any, where: str) -> Study:
     """Check a study given as plain values; `where` is named in messages."""
     if not isinstance(content, dict):
         raise FinetraceError(f"{where}: is empty or not a mapping; start from studies/")
-    study = parse(Study, {k: v for k, v in content.items() if v is not None}, where)
+    study = parse(Study, {k: _filled(v) if k in NAMED else v for k, v in content.items() if v is not None}, where)
+    known = TrainSettings.__dataclass_fields__  # type: ignore[attr-defined]
+    for place, changes in (*((f"by_model.{m}", c) for m, c in study.by_model.items()),
+                           *((f"by_task.{t}", c) for t, c in study.by_task.items()),
+                           *((f"methods.{m}.train", s.train or {}) for m, s in study.methods.items())):
+        if unknown := {k: v for k, v in changes.items() if k not in known}:  # also where no cell uses them
+            parse(TrainSettings, unknown, f"{where}: {place}")
     for key, cell in study.cells.items():
         try:
-            study.train_settings(cell)
+            study.train_settings(cell, where)
         except FinetraceError as error:
             raise FinetraceError(f"{error} (for cell {key})") from None
     return study
+
+
+def _filled(section: Any) -> Any:
+    """`sst2:` with nothing after it is an entry without changes."""
+    if isinstance(section, dict):
+        return {k: {} if v is None else v for k, v in section.items()}
+    return section
 
 
 def _key(item: Cell) -> str:

@@ -59,6 +59,10 @@ class TaskSettings:
             require(rows >= 1, f"max_rows.{split}: {rows} is less than 1")
         require(0.0 <= self.holdout < 1.0, f"holdout: {self.holdout} is not in [0, 1)")
         require(self.text is None or len(self.text) in (1, 2), "text: give one column, or two for a pair task")
+        require(self.text is None or self.kind is None or len(self.text) == {"sequence": 1, "pair": 2}[self.kind],
+                f"kind: {self.kind} does not fit {len(self.text or ())} text column(s); a pair has two, a sequence one")
+        require(self.label_names is None or len(set(self.label_names)) == len(self.label_names),
+                "label_names: a name stands twice")
 
 
 @settings

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from finetrace.config.base import require, settings
-from finetrace.config.training import Schedule
+from finetrace.config.training import Schedule, require_schedule
 
 
 @settings
@@ -48,8 +48,15 @@ class PretrainSettings:
     """When the masked-word loss and accuracy on held-out sentences are measured."""
 
     def __post_init__(self) -> None:
-        require(self.width % self.heads == 0, f"heads: {self.heads} does not divide width {self.width}")
+        require(self.heads >= 1 and self.width % self.heads == 0, f"heads: {self.heads} does not divide width {self.width}")
         require(self.steps >= 0, "steps: must not be negative")
+        for key in ("layers", "width", "feedforward", "batch_size"):
+            require(getattr(self, key) >= 1, f"{key}: {getattr(self, key)} is less than 1")
+        require(self.learning_rate > 0, f"learning_rate: {self.learning_rate} is not positive")
+        for key in ("dropout", "finetune_dropout", "warmup"):
+            require(0 <= getattr(self, key) < 1, f"{key}: {getattr(self, key)} is not in [0, 1)")
+        for key in ("checkpoints", "evaluate"):
+            require_schedule(key, getattr(self, key))
         require(0 < self.mask_rate < 1, f"mask_rate: {self.mask_rate} is not between 0 and 1")
 
 

@@ -4,8 +4,22 @@ from typing import Literal
 
 from finetrace.config.base import require, settings
 
-Schedule = Literal["log2", "epochs", "none"] | dict[Literal["every", "steps"], int | list[int]]
+Schedule = str | dict[str, int | list[int]]
 """When something happens: log2 (0, 1, 2, 4, ...), epochs, {every: n}, {steps: [...]}, none; the ends are always in."""
+
+
+def require_schedule(key: str, value: Schedule) -> None:
+    """For `__post_init__`: reject a schedule that never happens or has the wrong shape."""
+    if isinstance(value, dict) and set(value) == {"every"}:
+        every = value["every"]
+        require(isinstance(every, int) and every >= 1, f"{key}.every: {every} is not a number of steps of 1 or more")
+    elif isinstance(value, dict) and set(value) == {"steps"}:
+        steps = value["steps"]
+        require(isinstance(steps, list) and all(s >= 0 for s in steps),
+                f"{key}.steps: {steps} is not a list of steps, e.g. [10, 100]")
+    else:
+        require(value in ("log2", "epochs", "none"),
+                f"{key}: {value!r} is not a schedule; use log2, epochs, none, {{every: n}} or {{steps: [...]}}")
 
 
 @settings
@@ -50,9 +64,14 @@ class TrainSettings:
         require(self.batch_size >= 1, f"batch_size: {self.batch_size} is less than 1")
         require(self.accumulate >= 1 and self.batch_size % self.accumulate == 0,
                 f"accumulate: {self.accumulate} does not divide batch_size {self.batch_size}")
-        require(self.epochs > 0, f"epochs: {self.epochs} is not positive")
+        require(0 < self.epochs < float("inf"), f"epochs: {self.epochs} is not a positive number")
         require(0 <= self.warmup < 1, f"warmup: {self.warmup} is a share of the steps, in [0, 1)")
         require(self.max_steps >= 0, "max_steps: must not be negative")
+        require(0 < self.beta2 < 1, f"beta2: {self.beta2} is not between 0 and 1")
+        require(self.weight_decay >= 0, f"weight_decay: {self.weight_decay} is negative")
+        require(self.max_grad_norm >= 0, f"max_grad_norm: {self.max_grad_norm} is negative; 0 switches clipping off")
+        require(self.dropout is None or 0 <= self.dropout < 1, f"dropout: {self.dropout} is not in [0, 1)")
+        require(self.early_stopping >= 0, f"early_stopping: {self.early_stopping} is negative; 0 never stops")
         require(self.max_length >= 4, f"max_length: {self.max_length} tokens leave no room for a text")
 
 
@@ -72,6 +91,12 @@ class RecordSettings:
     """When weights are kept; step 0 and the last always."""
     resume_seconds: float = 30.0
     """A killed run loses at most about this much work; 0 saves at every step (for tests)."""
+
+    def __post_init__(self) -> None:
+        for key in ("probe", "evaluate", "checkpoints"):
+            require_schedule(key, getattr(self, key))
+        require(self.probe_rows >= 0, f"probe_rows: {self.probe_rows} is negative")
+        require(self.resume_seconds >= 0, f"resume_seconds: {self.resume_seconds} is negative")
 
 
 @settings
@@ -105,11 +130,20 @@ class Dimension:
         if self.choices is not None:
             require(self.low is None and self.high is None, "choices and low/high exclude each other; remove one")
             require(len(self.choices) > 0, "choices: is empty")
+            # YAML 1.1 reads 5e-5 as a text; a search must see the number
+            object.__setattr__(self, "choices", [_number(c) for c in self.choices])
         else:
             require(self.low is not None and self.high is not None, "give low and high, or choices")
             assert self.low is not None and self.high is not None
             require(self.low <= self.high, f"low {self.low} is above high {self.high}")
             require(not self.log or self.low > 0, f"low: {self.low} is not positive, as log: true needs")
+
+
+def _number(value: float | int | str) -> float | int | str:
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 @settings

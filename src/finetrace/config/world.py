@@ -9,11 +9,11 @@ from dataclasses import dataclass
 class WorldSettings:
     """What `finetrace.data.world.build_world` needs besides a seed; the defaults are those of the default study."""
 
-    people: int = 80
+    people: int = 60
     """Number of named people, half of them women (even)."""
-    cities: int = 40
+    cities: int = 30
     """Number of cities, one capital per country among them."""
-    countries: int = 15
+    countries: int = 12
     """Number of countries."""
     languages: int = 10
     """Number of languages that people speak."""
@@ -21,8 +21,11 @@ class WorldSettings:
     """Number of jobs (two per topic at most)."""
     corpus_sentences: int = 16_000
     """Number of sentences of the pre-training corpus."""
-    fact_share: float = 0.55
+    fact_share: float = 0.5
     """Share of corpus sentences that state facts (0 to 1)."""
+    fact_skew: float = 0.4
+    """Exponent of the frequency of facts, rank ** -fact_skew over subjects (0 to 1): 0 states all equally often. Some
+    skew makes a model find out how to look facts up far earlier, and then the rare ones follow."""
     held_out_share: float = 0.15
     """Share of the facts of each relation that the corpus never states (0 to 0.5); capitals are always stated."""
     train_rows: int = 1_600
@@ -31,7 +34,7 @@ class WorldSettings:
     """Number of validation rows of every classification task."""
     test_rows: int = 400
     """Number of test rows of every classification task, shifted domains included."""
-    seen_share: float = 0.6
+    seen_share: float = 0.4
     """Share of the content words (adjectives, verbs, cities ...) that may occur in training rows; evaluation uses all."""
     label_noise: float = 0.0
     """Share of training labels replaced by another label (0 to 1); evaluation labels stay right."""
@@ -53,6 +56,7 @@ class WorldSettings:
             "test_rows": (12, 2_000),
             "max_tokens": (40, 4_096),
             "fact_share": (0.0, 1.0),
+            "fact_skew": (0.0, 1.0),
             "held_out_share": (0.0, 0.5),
             "seen_share": (0.3, 1.0),
             "label_noise": (0.0, 1.0),

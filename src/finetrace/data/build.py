@@ -1,5 +1,6 @@
 """From a task's definition to `data/<task>/{train,validation,test}.parquet` and its manifest facts."""
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ def build_task(name: str, task: TaskSettings, out: Path, *, root: Path, seed: in
         splits = _micro_rows(name, task, world, seed)
     else:
         splits = read_hub(name, task) if task.source == "hub" else read_files(name, task, root)
+    for rows in splits.values():
+        _check_columns(name, task, rows)
     label_names = _label_names(name, task, splits)
     tables = {split: _table(name, task, rows, label_names) for split, rows in splits.items()}
     if task.holdout and "validation" not in tables and "train" in tables:
@@ -87,16 +90,17 @@ def _micro_rows(name: str, task: TaskSettings, world: Any, seed: int) -> dict[st
 def _label_names(name: str, task: TaskSettings, splits: dict[str, Rows]) -> tuple[str, ...]:
     first = splits.get("train") or next(iter(splits.values()))
     names = task.label_names or first.label_names
+    if task.label_names and first.label_names and set(task.label_names) == set(first.label_names) \
+            and task.label_names != first.label_names:
+        raise FinetraceError(f"tasks.{name}: label_names are {', '.join(task.label_names)}, but the data set numbers them "
+                             f"{', '.join(first.label_names)}; take its order, or remove label_names")
+    if names is None and task.label_values:
+        names = tuple(dict.fromkeys(task.label_values.values()))
     if names is None:
-        found = {_text(row.get(_label_column(task))) for row in first.values}
-        if all(v.lstrip("-").isdigit() for v in found):
-            names = tuple(sorted(found, key=int))
-        else:
-            names = tuple(sorted(found))
+        found = {_text(row.get(_label_column(task)), place) for row, place in zip(first.values, first.places, strict=True)}
+        names = tuple(sorted(found, key=int) if all(map(_is_number, found)) else sorted(found))
     if len(names) < 2:
         raise FinetraceError(f"tasks.{name}: there is one class only ({', '.join(names)}); classification needs two or more")
-    if len(set(names)) != len(names):
-        raise FinetraceError(f"tasks.{name}: label_names has a name twice")
     return tuple(str(n) for n in names)
 
 
@@ -104,15 +108,23 @@ def _label_column(task: TaskSettings) -> str:
     return "label" if task.source == "micro" else str(task.label)
 
 
-def _table(name: str, task: TaskSettings, rows: Rows, label_names: tuple[str, ...]) -> pa.Table:
+def _text_columns(task: TaskSettings) -> tuple[str, ...]:
+    return ("text_a", "text_b") if task.source == "micro" else task.text or ()
+
+
+def _check_columns(name: str, task: TaskSettings, rows: Rows) -> None:
     if not rows.values:
-        raise FinetraceError(f"tasks.{name}: {rows.origin.get('file') or rows.origin}: the split has no rows")
-    texts = ("text_a", "text_b") if task.source == "micro" else task.text or ()
-    label = _label_column(task)
-    for column in [*texts, label, *([task.id_column] if task.id_column else [])]:
+        raise FinetraceError(f"tasks.{name}: {rows.origin.get('file') or rows.origin}: the split has no rows; leave it out "
+                             "of `splits` or give it rows")
+    for column in [*_text_columns(task), _label_column(task), *([task.id_column] if task.id_column else [])]:
         if column not in rows.columns:
             raise FinetraceError(f"{rows.places[0].rsplit(' ', 2)[0]}: has no column {column!r} (tasks.{name}); its columns "
                                  f"are {', '.join(rows.columns)}")
+
+
+def _table(name: str, task: TaskSettings, rows: Rows, label_names: tuple[str, ...]) -> pa.Table:
+    texts = _text_columns(task)
+    label = _label_column(task)
     second = texts[1] if len(texts) > 1 else None
     numbers = {text: i for i, text in enumerate(label_names)}
     labels, seen, ids = [], {}, []
@@ -122,7 +134,7 @@ def _table(name: str, task: TaskSettings, rows: Rows, label_names: tuple[str, ..
                 raise FinetraceError(f"{place}: column {column!r} holds {row.get(column)!r}, not a text")
         labels.append(_label(row.get(label), task, numbers, place))
         if task.id_column:
-            key = _text(row.get(task.id_column))
+            key = _text(row.get(task.id_column), place, "id")
             if key in seen:
                 raise FinetraceError(f"{place}: id {key!r} stands already at {seen[key]}; ids must be unique "
                                      "(or remove `id_column`)")
@@ -138,20 +150,31 @@ def _table(name: str, task: TaskSettings, rows: Rows, label_names: tuple[str, ..
 
 
 def _label(value: Any, task: TaskSettings, numbers: dict[str, int], place: str) -> int:
-    text = _text(value)
+    text = _text(value, place)
     text = (task.label_values or {}).get(text, text)
     if text in numbers:
         return numbers[text]
-    if text.isdigit() and int(text) < len(numbers) and not task.label_values:
+    named = not any(map(_is_number, numbers))  # where names are numerals, 0 is not short for the first of them
+    if named and text.isdecimal() and int(text) < len(numbers) and not task.label_values:
         return int(text)
-    hint = "this split carries no labels; leave it out of `splits`" if text == "-1" else "mend the row, or set label_names or label_values"
+    hint = "mend the row, or set label_names or label_values"
+    if text == "-1":
+        hint = "-1 says that the row carries no label; if the whole split is so, leave it out of `splits`"
     raise FinetraceError(f"{place}: unknown label {text!r}; known: {', '.join(numbers)}; {hint}")
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, place: str, what: str = "label") -> str:
+    """A label or id as text; 1, 1.0, "1" and "1.0" (which pandas writes for 1) are the same."""
+    if value is None or value != value or not str(value).strip():
+        raise FinetraceError(f"{place}: has no {what} ({value!r}); mend or remove the row")
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return str(value).strip()
+    text = str(value).strip()
+    return text.split(".")[0] if re.fullmatch(r"-?\d+\.0+", text) else text
+
+
+def _is_number(text: str) -> bool:
+    return bool(re.fullmatch(r"-?[0-9]+", text))
 
 
 def _hold_out(train: pa.Table, share: float, seed: int) -> dict[str, pa.Table]:

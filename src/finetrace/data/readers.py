@@ -1,6 +1,7 @@
 """Reading rows from a hub data set or local files. Every row knows its place, so that errors can name it."""
 
 import csv
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -155,10 +156,13 @@ def _parse_csv(path: Path, text: str, delimiter: str, quoting: str) -> Rows:
         lines: Iterator[list[str]] = (line.removesuffix("\r").split(delimiter) for line in text.split("\n"))
         numbered = ((number, row) for number, row in enumerate(lines, 1) if row != [""])
     else:
-        reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
+        # StringIO ends lines at \n and \r only; str.splitlines would also cut at U+2028 and other characters of texts
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         numbered = ((reader.line_num, row) for row in reader if row)
     try:
         _, columns = next(numbered)
+        if twice := [c for i, c in enumerate(columns) if c in columns[:i]]:
+            raise FinetraceError(f"{path} line 1: column {twice[0]!r} stands twice in the header; rename one")
         values, places = [], []
         for number, row in numbered:
             if len(row) != len(columns):

@@ -168,7 +168,10 @@ def slope(
         points.legend(loc="upper left")
     _null(null, found)
     style.panel_letters(axes)
-    style.footnote(figure, f"{found.count:,} examples; the null (grey: its central interval) is the slope of the same rows in random order")
+    style.footnote(
+        figure,
+        f"{found.count:,} examples; null: slopes of the same rows in random order (light grey: its central interval)",
+    )
     return figure
 
 

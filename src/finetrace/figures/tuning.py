@@ -57,7 +57,7 @@ def importance(importances: dict[str, float]) -> "Figure":
 
 @styled
 def parallel(rows: list[dict[str, Any]], metric: str) -> "Figure":
-    """One line per trial across its hyper-parameters, coloured by its validation metric; dashed where pruned."""
+    """One line per trial across its hyper-parameters to its validation metric, coloured by its validation metric; dashed where pruned."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -70,8 +70,10 @@ def parallel(rows: list[dict[str, Any]], metric: str) -> "Figure":
         axis.text(0.5, 0.5, "no trial ended", ha="center", transform=axis.transAxes)
         return figure
     values = [_value(r) for r in rows]
-    norm = Normalize(min(values), max(values) if max(values) > min(values) else min(values) + 1e-9)
+    norm = Normalize(min(values), max(max(values), min(values) + 0.01))
     positions = {name: _positions([r["params"].get(name) for r in rows]) for name in names}
+    names.append(f"validation {metric}")
+    positions[names[-1]] = _positions(values)
     for i, row in enumerate(rows):
         axis.plot(range(len(names)), [positions[n][0][i] for n in names], color=colormaps["viridis"](norm(values[i])),
                   linestyle="-" if row["state"] == "COMPLETE" else "--", linewidth=1.8)
@@ -80,7 +82,7 @@ def parallel(rows: list[dict[str, Any]], metric: str) -> "Figure":
         for at, text in positions[name][1]:
             axis.annotate(text, (x, at), xytext=(4, 0), textcoords="offset points", fontsize=8, va="center")
     axis.set_xticks(range(len(names)), names)
-    axis.set(yticks=[], ylim=(-0.05, 1.05), xlim=(-0.2, len(names) - 0.4))
+    axis.set(yticks=[], ylim=(-0.05, 1.05), xlim=(-0.2, len(names) - 0.6))
     figure.colorbar(ScalarMappable(norm, "viridis"), ax=axis, label=f"validation {metric}")
     footnote(figure, "Solid: finished trials; dashed: pruned ones, coloured by their last look. Ranges of more than 20 are logarithmic.")
     return figure

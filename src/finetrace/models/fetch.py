@@ -8,7 +8,8 @@ from typing import Any
 from finetrace.errors import FinetraceError
 
 FILES = ["config.json", "*.safetensors", "model.safetensors.index.json", "tokenizer*", "vocab*", "merges.txt",
-         "special_tokens_map.json", "added_tokens.json", "sentencepiece*", "spiece.model", "*.bpe.model"]
+         "special_tokens_map.json", "added_tokens.json", "sentencepiece*", "spiece.model", "spm.model",
+         "*.bpe.model"]
 
 
 def fetch_hub(name: str, model_id: str, revision: str, out: Path) -> dict[str, Any]:

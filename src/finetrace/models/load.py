@@ -37,20 +37,23 @@ def load_classifier(folder: Path, label_names: list[str], seed: int, dropout: fl
         if dropout is not None:
             set_dropout(config, dropout)
         torch.manual_seed(seed)
-        model = AutoModelForSequenceClassification.from_pretrained(
+        model, report = AutoModelForSequenceClassification.from_pretrained(
             folder, config=config, local_files_only=True, ignore_mismatched_sizes=True, dtype=torch.float32,
-            use_safetensors=True)
+            use_safetensors=True, output_loading_info=True)
     except (OSError, ValueError) as error:
         raise FinetraceError(f"{folder}: could not be loaded as a sequence classifier: {error}") from error
+    drawn = {key if isinstance(key, str) else key[0] for key in (*report["missing_keys"], *report["mismatched_keys"])}
+    lost = sorted(k for k in drawn if k.startswith(model.base_model_prefix + ".") and "pooler" not in k)
+    if lost:
+        raise FinetraceError(f"{folder}: its weights do not fit its config.json: {len(lost)} tensors of the encoder are missing "
+                             f"or have another shape ({', '.join(lost[:3])} ...); fetch the model again")
     return model
 
 
 def set_dropout(config: Any, dropout: float) -> None:
     """Set every dropout probability that the config has (families name them differently)."""
-    names = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "dropout", "attention_dropout",
-             "seq_classif_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout_prob")
-    for name in names:
-        if hasattr(config, name) and not isinstance(getattr(config, name), bool):
+    for name, value in config.to_dict().items():
+        if "dropout" in name and not isinstance(value, bool) and (value is None or isinstance(value, int | float)):
             setattr(config, name, dropout)
 
 
@@ -63,8 +66,9 @@ def head_parameters(model: Any) -> list[Any]:
 def longest_input(model: Any, tokenizer: Any, wanted: int) -> int:
     """`wanted` tokens, or fewer where the model has fewer positions."""
     limit = getattr(model.config, "max_position_embeddings", None) or wanted
-    if getattr(model.config, "model_type", "") in ("roberta", "camembert", "xlm-roberta", "longformer"):
-        limit -= 2  # positions of these families start after the padding index
+    for name, module in model.base_model.named_modules():
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            limit -= module.padding_idx + 1  # RoBERTa and its kin count positions from after the padding index
     return min(wanted, limit, tokenizer.model_max_length)
 
 

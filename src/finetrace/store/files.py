@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,7 +44,7 @@ def write_yaml(path: Path, value: Any) -> None:
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; it becomes `path` if the block ends without an exception."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    temporary = _temporary(path)
     try:
         yield temporary
         fsync(temporary)
@@ -57,9 +58,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside `path`; it replaces `path` if the block ends without an exception."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    for stale in path.parent.glob(f"{TEMPORARY}*-{path.name}"):
-        shutil.rmtree(stale, ignore_errors=True)
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    temporary = _temporary(path)
     temporary.mkdir()
     try:
         yield temporary
@@ -67,12 +66,39 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             if file.is_file():
                 fsync(file)
         if path.exists():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
+            old = temporary.with_name(f"{temporary.name}.old")  # moved away first: no moment shows a half-removed folder
+            os.replace(path, old)
+            os.replace(temporary, path)
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+        else:
+            os.replace(temporary, path)
         fsync(path.parent)
     finally:
         if temporary.exists():
             shutil.rmtree(temporary)
+
+
+def _temporary(path: Path) -> Path:
+    """This process's temporary name for `path`; what killed writers of `path` left is removed."""
+    leftover = re.compile(rf"{re.escape(TEMPORARY)}(\d+)-{re.escape(path.name)}(\.old)?")
+    for stale in path.parent.iterdir():
+        found = leftover.fullmatch(stale.name)
+        if found and (int(found[1]) == os.getpid() or not _alive(int(found[1]))):
+            if stale.is_dir():
+                shutil.rmtree(stale, ignore_errors=True)
+            else:
+                stale.unlink(missing_ok=True)
+    return path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def fsync(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Manifests: what made a folder. A folder without its manifest, or with other files than it lists, is refused."""
+"""Manifests: what made a folder. A folder without its manifest, or without the files that it lists, is refused."""
 
 import dataclasses
 import json
@@ -92,10 +92,14 @@ def read_manifest(folder: Path, *, verify: bool = True) -> Manifest:
         raise FinetraceError(f"{folder}: has no {NAME}, so its writer did not finish; run its stage again") from error
     except ValueError as error:
         raise FinetraceError(f"{path}: not valid JSON ({error}); delete the folder and run its stage again") from error
+    if not isinstance(content, dict):
+        raise FinetraceError(f"{path}: is not a manifest (no JSON object); delete the folder and run its stage again")
     if content.get("schema_version") != SCHEMA_VERSION:
         raise FinetraceError(f"{path}: schema_version {content.get('schema_version')} is not {SCHEMA_VERSION}; "
                              "run its stage again with this version of finetrace")
     known = {f.name for f in dataclasses.fields(Manifest)}
+    if missing := [f.name for f in dataclasses.fields(Manifest) if _required(f) and f.name not in content]:
+        raise FinetraceError(f"{path}: lacks {', '.join(missing)}; delete the folder and run its stage again")
     manifest = Manifest(**{k: v for k, v in content.items() if k in known})
     if verify:
         for name, facts in manifest.files.items():
@@ -131,6 +135,10 @@ def versions() -> dict[str, str]:
             continue
     found["finetrace"] = metadata.version("finetrace") if _installed() else "source"
     return found
+
+
+def _required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _installed() -> bool:

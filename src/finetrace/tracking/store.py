@@ -116,8 +116,9 @@ def opened(uri: str, home: Path) -> Iterator["MlflowClient"]:
     lock = path.with_name(path.name + ".lock") if path else home / ".finetrace" / "store.lock"
     with file_lock(lock):
         if path is not None:
+            if path.exists():
+                require_schema(path)
             _create_database(path, home)
-            require_schema(path)
             if moved_from(path, home):
                 repair_moved(path, home)
         try:

@@ -194,7 +194,7 @@ def finetune(model_folder: Path, task_folder: Path, settings: TrainSettings, rec
     rows_written = recorder.finish(out)
     wanted = hooks.checkpoints | {last, kept}
     for step, folder in list_weights(scratch / "checkpoints").items():
-        if step in wanted:
+        if step in wanted and step <= last:
             shutil.copytree(folder, out / "checkpoints" / folder.name)
     (out / "checkpoints").mkdir(exist_ok=True)
     write_json(out / "metrics.json", metrics)

@@ -145,7 +145,8 @@ def _train(settings: PretrainSettings, model: Any, tokenizer: Any, world: Path, 
         if step in hooks.checkpoints:
             shutil.copytree(folder, out / "checkpoints" / folder.name)
     model.to("cpu")
-    return {f"validation/{k}": v for k, v in recorder.evaluations[-1].items() if k in ("loss", "accuracy")}
+    last = recorder.evaluations[-1] if recorder.evaluations else {}
+    return {f"validation/{k}": v for k, v in last.items() if k in ("loss", "accuracy")}
 
 
 def _encode(texts: list[str], tokenizer: Any) -> Encoded:

@@ -52,6 +52,7 @@ class Recorder:
         self.tables = {name: SegmentedTable(folder, name) for name in ("signals", "history", "probe", "timing")}
         self._micro: list[tuple[int, int, Any, Any, Any, Any]] = []
         self._steps: list[dict[str, Any]] = []
+        self._unwritten = 0  # optimiser steps since the last flush
         self.evaluations: list[dict[str, Any]] = []
 
     def micro_batch(self, step: int, micro_step: int, example_ids: Any, labels: Any, logits: Any, losses: Any) -> None:
@@ -62,7 +63,8 @@ class Recorder:
     def train_step(self, row: dict[str, Any]) -> None:
         """One optimiser step: a history row plus its `seconds`; values may be device scalars."""
         self._steps.append(row)
-        if len(self._steps) >= BUFFER_STEPS:
+        self._unwritten += 1
+        if self._unwritten >= BUFFER_STEPS:
             self.flush()
         elif self.watch and time.monotonic() - self._drained >= WATCH_SECONDS:
             self._drain()
@@ -90,15 +92,17 @@ class Recorder:
         self._drain()
         for table in self.tables.values():
             table.flush()
+        self._unwritten = 0
 
     def truncate(self, step: int) -> None:
-        """After a crash: forget what was recorded from update `step` on; evaluations up to it are read back.
+        """After a crash: forget what was recorded after `step` updates were done; evaluations up to it are read back.
 
-        The rows of training step s (before update s+1) are kept for s < step, evaluations and looks for s <= step.
+        Segments are named by updates done: s for evaluations and looks after s updates, s + 1 for the rows of training
+        step s, which end with update s + 1. A resume point flushes, so no segment lies on both sides of it.
         """
-        for name, table in self.tables.items():
-            table.truncate(step - 1 if name in ("signals", "timing") else step)
-        self.evaluations = []
+        for table in self.tables.values():
+            table.truncate(step)
+        self._micro, self._steps, self._unwritten, self.evaluations = [], [], 0, []
         for path in self.tables["history"].segments():
             import pyarrow.parquet as pq
 
@@ -132,11 +136,11 @@ class Recorder:
                 "example_id": np.concatenate([m[2] for m in self._micro]),
                 "label": labels.astype(np.int32), "logits": fixed_lists(logits), "loss": losses,
             }).cast(signals_schema(self.classes))
-            self.tables["signals"].append(self._micro[-1][0], table)
+            self.tables["signals"].append(self._micro[-1][0] + 1, table)
             self._micro = []
         if self._steps:
             rows = [{k: v.item() if hasattr(v, "item") else v for k, v in row.items()} for row in self._steps]
-            last = rows[-1]["step"]
+            last = rows[-1]["step"] + 1
             self.tables["history"].append(last, pa.Table.from_pylist(rows, schema=HISTORY))
             self.tables["timing"].append(last, pa.Table.from_pylist([
                 {"step": r["step"], "seconds": round(r["seconds"], 6),

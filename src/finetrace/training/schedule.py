@@ -21,13 +21,18 @@ def steps_of(schedule: Any, total: int, steps_per_epoch: float) -> list[int]:
         steps |= {2**i for i in range(total.bit_length()) if 2**i <= total}
     elif schedule == "epochs":
         steps |= {min(total, math.ceil(e * steps_per_epoch)) for e in range(1, math.ceil(total / steps_per_epoch) + 1)}
-    elif isinstance(schedule, dict) and set(schedule) == {"every"} and isinstance(schedule["every"], int) and schedule["every"] > 0:
+    elif isinstance(schedule, dict) and set(schedule) == {"every"} and _whole(schedule["every"]) and schedule["every"] > 0:
         steps |= set(range(0, total, schedule["every"]))
-    elif isinstance(schedule, dict) and set(schedule) == {"steps"} and isinstance(schedule["steps"], list):
+    elif isinstance(schedule, dict) and set(schedule) == {"steps"} and (
+            isinstance(schedule["steps"], list) and all(map(_whole, schedule["steps"]))):
         steps |= {s for s in schedule["steps"] if 0 <= s <= total}
     else:
         raise FinetraceError(f"schedule {schedule!r}: use log2, epochs, none, {{every: n}} or {{steps: [...]}}")
     return sorted(steps)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def plan_steps(lengths: np.ndarray, batch_size: int, epochs: float, order: str, generator: np.random.Generator,
@@ -40,7 +45,7 @@ def plan_steps(lengths: np.ndarray, batch_size: int, epochs: float, order: str, 
     """
     rows = len(lengths)
     per_epoch = math.ceil(rows / batch_size)
-    total = max_steps or max(1, math.ceil(epochs * per_epoch))
+    total = max_steps or max(1, math.ceil(round(epochs * per_epoch, 6)))
     steps: list[np.ndarray] = []
     while len(steps) < total:
         permutation = generator.permutation(rows)

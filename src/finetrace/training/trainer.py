@@ -1,5 +1,6 @@
 """The Hugging Face Trainer with a tap on every step, a fixed plan of batches, and resume points that are whole."""
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,13 +14,15 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from finetrace.config.training import TrainSettings
+from finetrace.errors import FinetraceError
 from finetrace.models.device import use_bf16
 from finetrace.models.load import head_parameters
-from finetrace.training.checkpoints import mark, newest_state
+from finetrace.training.checkpoints import mark, newest_state, step_of
 from finetrace.training.recorder import Recorder
 from finetrace.training.schedule import learning_rate_factor
 
-Batch = tuple[int, np.ndarray, int]  # micro_step, row numbers, rows of the whole optimiser step
+Batch = tuple[int, np.ndarray, int]  # micro_step, row numbers (may be none), rows of the whole optimiser step
+STATES = 2  # resumable states kept: the newest, and the one before in case the newest is damaged
 
 
 @dataclass
@@ -36,8 +39,7 @@ class Plan:
 
     @classmethod
     def of(cls, steps: list[np.ndarray], steps_per_epoch: int, accumulate: int) -> "Plan":
-        """Split each step's rows into micro-batches; a last step with fewer rows than micro-batches is left out."""
-        steps = [s for s in steps if len(s) >= accumulate]
+        """Split each step's rows into micro-batches; where rows are fewer than micro-batches, some have none."""
         batches = [(i * accumulate + j, part, len(rows))
                    for i, rows in enumerate(steps) for j, part in enumerate(np.array_split(rows, accumulate))]
         return cls(batches, len(steps), steps_per_epoch, accumulate)
@@ -68,7 +70,11 @@ class PlanDataset(torch.utils.data.Dataset):
         return len(self.plan.batches)
 
     def __getitem__(self, batch: Batch) -> dict[str, Any]:
-        return self.make(batch)
+        micro_step, rows, step_rows = batch
+        if len(rows):
+            return {**self.make(batch), "counts": True}
+        # a model cannot be run on no rows: any row stands in, with weight 0
+        return {**self.make((micro_step, self.plan.batches[0][1][:1], step_rows)), "tokens": 0, "counts": False}
 
 
 def _first(items: list[dict[str, Any]]) -> dict[str, Any]:
@@ -106,7 +112,11 @@ class RecordingTrainer(Trainer):
             max_grad_norm=settings.max_grad_norm, bf16=use_bf16(settings.precision), seed=seed, data_seed=seed,
             use_cpu=not torch.cuda.is_available(), report_to="none", logging_strategy="no", save_strategy="no",
             eval_strategy="no", disable_tqdm=True, remove_unused_columns=False, dataloader_pin_memory=False,
-            save_total_limit=2, per_device_train_batch_size=max(1, settings.batch_size // plan.accumulate))
+            logging_nan_inf_filter=False,  # it would wait for the GPU at every step
+            per_device_train_batch_size=max(1, settings.batch_size // plan.accumulate))
+        if args.world_size > 1:
+            raise FinetraceError(f"{args.world_size} processes were started, but one training is one process; start "
+                                 "several trainings side by side instead, or set CUDA_VISIBLE_DEVICES to one GPU")
         super().__init__(model=model, args=args, train_dataset=PlanDataset(plan, make))
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
@@ -119,7 +129,7 @@ class RecordingTrainer(Trainer):
     def run(self) -> None:
         """Train from the newest whole resume point, or from the start."""
         state = newest_state(Path(self.args.output_dir))
-        self.recorder.truncate(int(state.name.rsplit("-", 1)[1]) if state else -1)
+        self.recorder.truncate(step_of(state) if state else -1)
         self.train(resume_from_checkpoint=str(state) if state else None)
 
     # What follows overrides the Trainer's own methods.
@@ -141,10 +151,11 @@ class RecordingTrainer(Trainer):
                      num_items_in_batch: Any = None) -> Any:
         ids, micro_step = inputs.pop("example_ids"), inputs.pop("micro_step")
         rows, tokens, labels = inputs.pop("step_rows"), inputs.pop("tokens"), inputs.pop("labels")
+        counts = inputs.pop("counts")
         outputs = model(**inputs)
         losses, logits = self.loss_of(outputs, labels)
-        loss = losses.sum() / rows
-        if logits is not None:
+        loss = losses.sum() / rows if counts else losses.sum() * 0.0
+        if logits is not None and counts:
             self.recorder.micro_batch(self.state.global_step, micro_step, ids, labels, logits, losses)
         self._step_losses.append(loss.detach())
         self._step_rows, self._step_tokens = rows, self._step_tokens + tokens
@@ -160,9 +171,10 @@ class RecordingTrainer(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         self.recorder.flush()  # first: a resume point must never know more than the recorded signals
         super()._save_checkpoint(model, trial)
-        step = self.state.global_step
-        write_state = Path(self.args.output_dir) / f"checkpoint-{step}"
-        mark(write_state, step)
+        step, folder = self.state.global_step, Path(self.args.output_dir)
+        mark(folder / f"checkpoint-{step}", step)
+        for path in sorted(folder.glob("checkpoint-*"), key=step_of)[:-STATES]:  # only now: two whole ones always exist
+            shutil.rmtree(path)
 
 
 class _Tap(TrainerCallback):

@@ -4,11 +4,13 @@ The search lives in a journal file in the scratch folder. What a trial tries dep
 trials that ended before it, not on a running random state, so a killed search continues as if nothing had happened.
 """
 
+import contextlib
+import fcntl
 import json
 import logging
 import multiprocessing
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -34,6 +36,7 @@ from finetrace.training.watch import LiveLog
 
 log = logging.getLogger(__name__)
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+DIVERGED = "diverged"  # a failed trial with this attribute failed by its settings, not because it was killed
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def search(what: Search) -> tuple[TrainSettings, optuna.Study]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     what.scratch.mkdir(parents=True, exist_ok=True)
     study = _open(what)
-    _retry_stale(study)
+    _retry_stale(what, study)
     log.info("%s: %d trials, %d have ended already", what.name, what.tune.trials, _count(study, ENDED))
     if what.tune.workers == 1:
         work(what)
@@ -98,39 +101,55 @@ def apply(train: TrainSettings, params: dict[str, Any]) -> TrainSettings:
 def work(what: Search) -> None:
     """One worker: try settings until enough trials have ended."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    label_names = read_manifest(what.task).facts["label_names"]
-    model = load_classifier(what.model, label_names, 0, what.train.dropout)
+    prepared: dict[int, Prepared] = {}  # by max_length, which a search may change
+    live = LiveLog(what.scratch / "live.jsonl")
+    study = _open(what)
+    while True:
+        with _alone(what.scratch):
+            if _count(study, (*ENDED, TrialState.RUNNING)) >= what.tune.trials or (
+                    _count(study, (TrialState.FAIL,)) > 3 * what.tune.trials):
+                return
+            study.sampler = _sampler(what, study)
+            trial = study.ask()
+            settings = apply(what.train, {k: _suggest(trial, k, d) for k, d in (what.tune.space or {}).items()})
+        if settings.max_length not in prepared:
+            prepared[settings.max_length] = _prepare(what, settings)
+        _one(what, study, trial, settings, prepared[settings.max_length], live)
+
+
+def _prepare(what: Search, settings: TrainSettings) -> Prepared:
+    model = load_classifier(what.model, read_manifest(what.task).facts["label_names"], 0, settings.dropout)
     set_up(model.num_parameters())
-    prepared = prepare(what.model, what.task, what.train, model)
+    prepared = prepare(what.model, what.task, settings, model)
     train = prepared.splits["train"]
     if what.tune.max_rows and what.tune.max_rows < len(train):
         chosen = seeds.generator(what.study_seed, "tune", "rows").permutation(len(train))[:what.tune.max_rows]
         prepared.splits["train"] = train.take(np.sort(chosen))
-    live = LiveLog(what.scratch / "live.jsonl")
-    study = _open(what)
-    while True:
-        ended, failed = _count(study, ENDED), _count(study, (TrialState.FAIL,))
-        if ended + _count(study, (TrialState.RUNNING,)) >= what.tune.trials or failed > 3 * what.tune.trials:
-            return
-        study.sampler = _sampler(what, ended)
-        trial = study.ask()
-        settings = apply(what.train, {k: _suggest(trial, k, d) for k, d in (what.tune.space or {}).items()})
-        _one(what, study, trial, settings, prepared, live)
+    return prepared
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One worker at a time counts the trials and takes the next; the lock of a killed worker is free at once."""
+    with open(folder / "ask.lock", "w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def _one(what: Search, study: optuna.Study, trial: optuna.Trial, settings: TrainSettings, prepared: Prepared,
          live: LiveLog) -> None:
-    key = f"{what.key}/{trial.number}"
+    key = f"{what.key}:{trial.number}"
     live.start(key, f"{what.name} trial {trial.number}", "trial", parent=what.key, params=trial.params,
                started_at_ms=_milliseconds(trial.datetime_start), total_steps=what.tune.evaluations)
     try:
-        value = _train(what, settings, prepared, trial, lambda step, v: live.metrics(key, step, {f"validation/{prepared.metric}": v}))
+        value = _train(what, settings, prepared, trial, lambda step, v: live.metrics(key, step, {"objective/intermediate": v}))
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
         live.end(key, "KILLED")
         log.info("%s: trial %d pruned: %s", what.name, trial.number, trial.params)
         return
     except FloatingPointError as error:
+        trial.set_user_attr(DIVERGED, str(error))
         study.tell(trial, state=TrialState.FAIL)
         live.end(key, "FAILED")
         log.warning("%s: trial %d failed: %s with %s", what.name, trial.number, error, trial.params)
@@ -179,17 +198,20 @@ def _open(what: Search) -> optuna.Study:
                                direction="maximize", pruner=pruner, load_if_exists=True)
 
 
-def _retry_stale(study: optuna.Study) -> None:
+def _retry_stale(what: Search, study: optuna.Study) -> None:
     """Trials that a killed search left running are failed and their settings queued again."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
-        if trial.params:
+        if set(trial.params) == set(what.tune.space or {}) and DIVERGED not in trial.user_attrs:
             study.enqueue_trial(trial.params)
-        log.info("trial %d was left running; it is tried again", trial.number)
+            log.info("trial %d was left running; it is tried again", trial.number)
 
 
-def _sampler(what: Search, ended: int) -> optuna.samplers.BaseSampler:
-    seed = seeds.derive(what.study_seed, "tune", ended)
+def _sampler(what: Search, study: optuna.Study) -> optuna.samplers.BaseSampler:
+    """The sampler of the next trial; its seed counts the trials whose settings have been tried, killed ones not."""
+    tried = [t for t in study.get_trials(deepcopy=False)
+             if t.state in (*ENDED, TrialState.RUNNING) or DIVERGED in t.user_attrs]
+    seed = seeds.derive(what.study_seed, "tune", len(tried))
     if what.tune.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=what.tune.startup_trials)
@@ -235,6 +257,6 @@ def importances(study: optuna.Study) -> dict[str, float]:
 
 
 def settings_yaml(kind: str, train: TrainSettings, best: optuna.trial.FrozenTrial | None = None) -> dict[str, Any]:
-    """Content of best.yaml: the settings a training takes, and where they come from."""
-    source = {"trial": best.number, "value": best.value, "params": dict(best.params)} if best else {}
+    """Content of best.yaml: the settings a training takes, and what the search changed. Equal for equal searches."""
+    source = {"value": best.value, "params": dict(best.params)} if best else {}
     return {"settings": kind, **source, "train": as_dict(train)}

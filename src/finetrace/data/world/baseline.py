@@ -19,6 +19,7 @@ def bag_of_words_accuracy(rows: dict[str, list[Row]], split: str = "test") -> fl
         Share of right answers, 0 to 1, higher is better; 1 / number of classes is chance.
     """
     import numpy as np
+    from scipy.sparse import csr_matrix, hstack
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
 
@@ -26,14 +27,14 @@ def bag_of_words_accuracy(rows: dict[str, list[Row]], split: str = "test") -> fl
         raise ValueError("bag_of_words_accuracy: rows have no split 'train'; add the training rows of the source task")
     counter = CountVectorizer(token_pattern=r"\S+").fit([row["text_a"] + " " + (row["text_b"] or "") for row in rows["train"]])
 
-    def features(part: list[Row]) -> np.ndarray:
-        """Feature matrix (example, feature), float."""
-        first = counter.transform([row["text_a"] for row in part]).toarray()
+    def features(part: list[Row]) -> csr_matrix:
+        """Sparse feature matrix (example, feature)."""
+        first = counter.transform([row["text_a"] for row in part])
         if part[0]["text_b"] is None:
             return first
-        second = counter.transform([row["text_b"] for row in part]).toarray()
-        both = first * second
-        return np.hstack([first, second, both, both.sum(axis=1, keepdims=True)])
+        second = counter.transform([row["text_b"] for row in part])
+        both = first.multiply(second)
+        return hstack([first, second, both, csr_matrix(both.sum(axis=1))]).tocsr()
 
     labels = {name: np.array([row["label"] for row in rows[name]]) for name in ("train", split)}
     model = LogisticRegression(max_iter=1_000).fit(features(rows["train"]), labels["train"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from bisect import bisect
 from collections.abc import Callable, Sequence
 
@@ -26,20 +25,21 @@ from finetrace.data.world.lexicon import (
     adjectives,
 )
 
-PLAIN_SHARES = {"opinion": 0.35, "action": 0.22, "comparison": 0.12, "journey": 0.12, "topic": 0.19}
+PLAIN_SHARES = {"opinion": 0.32, "action": 0.28, "comparison": 0.14, "journey": 0.10, "topic": 0.16}
 """Share of each kind among the sentences that state no facts."""
 
-SKEW=float(os.environ.get("SKEW","0"))
-NEGATED_SHARE = 0.15
-TWO_FACT_SHARE = float(os.environ.get("TWO","0.1"))
+TWO_FACT_SHARE = 0.05
 """Share of fact sentences with a second fact about the same person, by pronoun."""
+
+NEGATED_SHARE = 0.15
+"""Share of judgements that negate the opposite: "not bad". Were it near one half, nothing would tell good from bad."""
 
 
 def build_corpus(
     settings: WorldSettings, lexicon: Lexicon, facts: Sequence[Fact], rng: np.random.Generator
 ) -> list[Sentence]:
     """Write `settings.corpus_sentences` sentences in random order, none of which states a held-out fact."""
-    writer = _Writer(lexicon, facts, rng)
+    writer = _Writer(settings, lexicon, facts, rng)
     kinds = list(PLAIN_SHARES)
     limits = np.cumsum([PLAIN_SHARES[kind] for kind in kinds])
     write: dict[str, Callable[[], Sentence]] = {kind: getattr(writer, kind) for kind in kinds}
@@ -94,14 +94,16 @@ class Dice:
 class _Writer:
     """Writes one sentence of a kind at a time."""
 
-    def __init__(self, lexicon: Lexicon, facts: Sequence[Fact], rng: np.random.Generator) -> None:
+    def __init__(
+        self, settings: WorldSettings, lexicon: Lexicon, facts: Sequence[Fact], rng: np.random.Generator
+    ) -> None:
         self.lexicon = lexicon
         self.dice = Dice(rng)
         self.stated = [fact for fact in facts if not fact.held_out]
         subjects = {subject: rank for rank, subject in enumerate(rng.permutation(sorted({f.subject for f in facts})).tolist())}
         # Known since Zucchet et al. 2025 (arXiv:2503.21676): when a few subjects are met more often, the circuit that
         # looks facts up forms earlier, and then serves the rare ones.
-        self.limits = np.cumsum([(1 + subjects[f.subject]) ** -SKEW for f in self.stated]).tolist()
+        self.limits = np.cumsum([(1 + subjects[f.subject]) ** -settings.fact_skew for f in self.stated]).tolist()
         self.about: dict[str, list[Fact]] = {}
         for fact in self.stated:
             if fact.relation in frames.SECOND_FACT_FRAMES:

@@ -1,0 +1,173 @@
+"""The whole chain on a toy study, as a user runs it: dvc repro, change something, repro, publish."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+RUN = "outputs/toy/micro-sentiment/ft/s1"
+
+
+def command(project: Path, *words: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess:
+    """Run a command in the project with this interpreter's tools and the project's own source."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(project / "src"),
+                   "DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1",
+                   "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@t", "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@t",
+                   "DVC_SITE_CACHE_DIR": str(project.parent / "site"), **extra}
+    environment.pop("DVC_ROOT", None)
+    done = subprocess.run(words, cwd=project, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert not check or done.returncode == 0, f"{words}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done
+
+
+def executed(output: str) -> list[str]:
+    """Names of the stages that ran."""
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")]
+
+
+def change(project: Path, edit) -> None:
+    path = project / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    edit(params)
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A repository with the toy study, reproduced once."""
+    folder = tmp_path_factory.mktemp("pipeline") / "project"
+    folder.mkdir()
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder / name)
+    for name in ("src", "pipelines"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    (folder / ".dvc").mkdir()
+    for name in ("config", ".gitignore"):
+        shutil.copy(ROOT / ".dvc" / name, folder / ".dvc" / name)
+    (folder / "mlruns").mkdir()
+    shutil.copy(ROOT / "mlruns" / "README.md", folder / "mlruns" / "README.md")
+    shutil.copy(Path(__file__).parent / "params.yaml", folder / "params.yaml")
+    command(folder, "git", "init", "-q", "-b", "main")
+    command(folder, "git", "add", "-A")
+    command(folder, "git", "commit", "-qm", "toy")
+    first = command(folder, "dvc", "repro")
+    assert {"world", "pretrain@toy", "data@micro-sentiment", "publish", "atlas"} <= set(executed(first.stdout))
+    command(folder, "git", "add", "-A")
+    command(folder, "git", "commit", "-qm", "first run")
+    return folder
+
+
+def test_every_output_is_there(project: Path):
+    run = project / RUN
+    for name in ("signals.parquet", "history.parquet", "probe.parquet", "timing.parquet", "metrics.json", "manifest.json",
+                 "checkpoints/step-00000000/model.safetensors", "checkpoints/step-00000024/model.safetensors"):
+        assert (run / "trajectory" / name).is_file(), name
+    for name in ("metrics.json", "table.parquet", "manifest.json", "results.json", "curves.csv", "figures/signals.png"):
+        assert (run / "infodynamics" / name).is_file(), name
+    assert set(json.loads((run / "infodynamics" / "results.json").read_text())) == {"novelty", "transience", "resonance"}
+    assert (project / "outputs/toy/micro-sentiment/ft-tuned/tune/trials.parquet").is_file()
+    assert (project / "atlas/index.html").is_file()
+    assert (project / "mlflow.db").is_file()
+
+
+def test_tuned_cell_takes_the_searched_settings(project: Path):
+    best = yaml.safe_load((project / "outputs/toy/micro-sentiment/ft-tuned/tune/best.yaml").read_text())
+    taken = json.loads((project / "outputs/toy/micro-sentiment/ft-tuned/s1/trajectory/manifest.json").read_text())
+    assert taken["settings"]["train"]["learning_rate"] == best["train"]["learning_rate"] != 1e-3
+    fixed = json.loads((project / RUN / "trajectory/manifest.json").read_text())
+    assert fixed["settings"]["train"]["learning_rate"] == 1e-3
+
+
+def test_second_repro_does_nothing(project: Path):
+    assert executed(command(project, "dvc", "repro").stdout) == []
+
+
+def test_a_change_in_the_lens_does_not_train_again(project: Path):
+    source = project / "src/finetrace/lenses/slope.py"
+    before = source.read_text()
+    source.write_text(before + "\n# a comment\n")
+    try:
+        ran = executed(command(project, "dvc", "repro", "infodynamics").stdout)
+    finally:
+        source.write_text(before)
+    assert ran and all(stage.startswith("infodynamics@") for stage in ran)
+
+
+def test_run_cache_restores_instead_of_training(project: Path):
+    shutil.rmtree(project / "outputs/toy/micro-sentiment/ft/s1")
+    (project / "dvc.lock").unlink()
+    done = command(project, "dvc", "repro", "infodynamics@toy_micro-sentiment_ft_s1")
+    assert executed(done.stdout) == []
+    assert (project / RUN / "trajectory/signals.parquet").is_file()
+    command(project, "git", "checkout", "-q", "dvc.lock")
+
+
+def test_retraining_gives_the_same_bytes(project: Path):
+    names = ("signals.parquet", "history.parquet", "probe.parquet", "metrics.json", "checkpoints/step-00000024/model.safetensors")
+    before = [(project / RUN / "trajectory" / n).read_bytes() for n in names]
+    command(project, "dvc", "repro", "-f", "-s", "--no-run-cache", "train@toy_micro-sentiment_ft_s1")
+    assert [(project / RUN / "trajectory" / n).read_bytes() for n in names] == before
+
+
+def test_metrics_and_plots(project: Path):
+    shown = json.loads(command(project, "dvc", "metrics", "show", "--json").stdout)
+    files = shown[""]["data"]
+    assert 0 <= files[f"{RUN}/trajectory/metrics.json"]["data"]["validation/accuracy"] <= 1
+    plots = command(project, "dvc", "plots", "show", "-o", "plots-out")
+    assert "index.html" in plots.stdout
+    assert (project / "plots-out/index.html").stat().st_size > 1000
+
+
+def test_experiment_in_a_temporary_folder_publishes_to_the_real_store(project: Path):
+    import sqlite3
+
+    def runs() -> int:
+        with sqlite3.connect(project / "mlflow.db") as database:
+            return database.execute("select count(*) from runs").fetchone()[0]
+
+    before = runs()
+    command(project, "dvc", "exp", "run", "--temp", "-S", "infodynamics.window=12")
+    assert runs() > before
+
+
+def test_a_failing_stage_names_itself_and_its_log(project: Path):
+    try:
+        change(project, lambda p: p["infodynamics"].update(window=5000))
+        done = command(project, "dvc", "repro", "infodynamics@toy_micro-sentiment_ft_s1", check=False)
+    finally:
+        command(project, "git", "checkout", "-q", "params.yaml", "dvc.lock")
+    assert done.returncode != 0
+    assert "stage infodynamics@toy_micro-sentiment_ft_s1 failed" in done.stderr
+    assert "window" in done.stderr and ".finetrace/logs/" in done.stderr
+
+
+def test_a_wrong_key_names_the_key_and_the_fix(project: Path):
+    try:
+        change(project, lambda p: p["train"].update(learning_rat=1))
+        done = command(project, "dvc", "repro", "-f", "-s", "tune@toy_micro-sentiment_ft", check=False)
+    finally:
+        command(project, "git", "checkout", "-q", "params.yaml", "dvc.lock")
+    assert done.returncode != 0
+    assert "learning_rat" in done.stderr and "learning_rate" in done.stderr
+
+
+def test_publishing_again_restores_a_deleted_store(project: Path):
+    import sqlite3
+
+    command(project, "dvc", "repro")
+    def names() -> list[str]:
+        with sqlite3.connect(project / "mlflow.db") as database:
+            return sorted(r[0] for r in database.execute("select name from runs where lifecycle_stage = 'active'"))
+
+    (project / "mlflow.db").unlink()
+    shutil.rmtree(project / "mlruns")
+    command(project, "dvc", "repro")
+    first = names()
+    command(project, sys.executable, "pipelines/publish.py")
+    assert names() == first and "toy_micro-sentiment_ft_s1" in first

@@ -1,0 +1,122 @@
+"""The doctor finds each trouble, names the fix, and changes nothing."""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.outputs import empty_store, make_project
+
+from finetrace.layout import Layout
+from finetrace.tracking import doctor as module
+from finetrace.tracking.doctor import doctor
+from finetrace.tracking.store import open_store
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
+    layout, _ = make_project(tmp_path / "project", outputs=False)
+    (layout.home / "dvc.yaml").write_text("stages: {}\n")
+    (layout.home / ".dvc").mkdir()
+    git = ["git", "-C", str(layout.home), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "Start"]):
+        subprocess.run([*git, *arguments], check=True)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    return layout
+
+
+def found(layout: Layout) -> tuple[int, str]:
+    lines: list[str] = []
+    return doctor(layout, lines.append), "\n".join(lines)
+
+
+def test_a_healthy_project_lists_what_was_checked(project: Layout) -> None:
+    empty_store(project.home)
+    open_store(f"sqlite:///{project.home}/mlflow.db", project.home, "demo")
+    before = {p: p.stat().st_mtime_ns for p in project.home.rglob("*") if ".git" not in p.parts}
+    count, text = found(project)
+    assert count == 0, text
+    for name in module.CHECKS:
+        assert f"ok       {name}" in text
+    assert before == {p: p.stat().st_mtime_ns for p in project.home.rglob("*") if ".git" not in p.parts}
+
+
+def test_not_a_project_folder(project: Layout, tmp_path: Path) -> None:
+    inside = project.home / "studies" / "mine"
+    inside.mkdir(parents=True)
+    count, text = found(Layout(inside, inside))
+    assert count and "is not a project folder" in text and f"fix: cd {project.home}" in text
+    count, text = found(Layout(tmp_path, tmp_path))
+    assert "go to the folder that you cloned" in text and "is not a git repository" in text and "no .dvc folder" in text
+
+
+def test_wrong_and_missing_params(project: Layout) -> None:
+    project.params.write_text("study: {name: x}\ntrian: {}\n")
+    count, text = found(project)
+    assert count == 1 and "unknown key 'trian'; did you mean 'train'?" in text
+    project.params.unlink()
+    count, text = found(project)
+    assert count == 1 and "params.yaml is missing" in text and "finetrace use NAME" in text
+
+
+def test_missing_and_old_packages(project: Layout) -> None:
+    (project.root / "pyproject.toml").write_text(
+        '[project]\nname = "finetrace"\nrequires-python = ">=3.99"\n'
+        'dependencies = ["mlflow>=99", "no-such-package-xyz>=1", "pyarrow>=1", "nope; python_version < \'3\'"]\n')
+    count, text = found(project)
+    assert count == 3
+    assert "is outside >=99" in text and "no-such-package-xyz is not installed" in text and "outside >=3.99" in text
+
+
+def test_missing_commands(project: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(module.sys, "executable", "/no/python")
+    count, text = found(project)
+    assert count == 2 and "command dvc is not on the PATH" in text and "command git is not on the PATH" in text
+
+
+def test_old_file_store(project: Layout) -> None:
+    (project.home / "mlruns" / "12").mkdir(parents=True)
+    (project.home / "mlruns" / "12" / "meta.yaml").write_text("name: x\n")
+    count, text = found(project)
+    assert count == 1 and "old file store (12)" in text and "mlflow migrate-filestore" in text
+
+
+def test_broken_store(project: Layout) -> None:
+    path = empty_store(project.home)
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE _alembic_tmp_runs (x)")
+    database.close()
+    count, text = found(project)
+    assert count == 1 and "_alembic_tmp_" in text and "mv mlflow.db mlflow.db.broken" in text
+
+
+def test_moved_store(project: Layout, tmp_path: Path) -> None:
+    empty_store(project.home)
+    open_store(f"sqlite:///{project.home}/mlflow.db", project.home, "demo")
+    moved = shutil.copytree(project.home, tmp_path / "moved", symlinks=True)
+    count, text = found(Layout(moved, moved))
+    assert count == 1 and f"moved from {project.home}" in text and "fix: finetrace publish" in text
+
+
+def test_wrong_tracking_uri(project: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "./mlruns")
+    count, text = found(project)
+    assert count == 1 and "no longer takes a folder" in text
+
+
+def test_unfinished_work_is_a_note(project: Layout) -> None:
+    for name, age in (("abc", 7200), ("def", 0)):
+        work = project.scratch("train", name)
+        work.mkdir(parents=True)
+        (work / "state").write_bytes(b"x" * 2**20)
+        os.utime(work / "state", (time.time() - age,) * 2)
+    count, text = found(project)
+    assert count == 0
+    assert "unfinished work in .finetrace/scratch/train/abc: 1.0 MiB, last written 2.0 h ago" in text
+    assert ".finetrace/scratch/train/def is being worked on" in text
