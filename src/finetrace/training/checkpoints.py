@@ -37,9 +37,9 @@ def is_complete(folder: Path) -> bool:
     """Whether the marker is there and every file has its full size."""
     try:
         files = json.loads((folder / MARKER).read_text("utf-8"))["files"]
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return False
-    return all((folder / n).is_file() and (folder / n).stat().st_size == size for n, size in files.items())
+    return isinstance(files, dict) and all((folder / n).is_file() and (folder / n).stat().st_size == size for n, size in files.items())
 
 
 def step_of(folder: Path) -> int:

@@ -1,6 +1,7 @@
 """The Hugging Face Trainer with a tap on every step, a fixed plan of batches, and resume points that are whole."""
 
 import shutil
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from finetrace.config.training import TrainSettings
+from finetrace.errors import FinetraceError
 from finetrace.errors import FinetraceError
 from finetrace.models.device import use_bf16
 from finetrace.models.load import head_parameters
@@ -100,6 +102,9 @@ class RecordingTrainer(Trainer):
     def __init__(self, model: Any, plan: Plan, make: Callable[[Batch], dict[str, Any]], settings: TrainSettings, *,
                  scratch: Path, seed: int, recorder: Recorder, hooks: Hooks, loss_of: Callable[..., Any],
                  resume_seconds: float = 30.0, progress: TrainerCallback | None = None):
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise FinetraceError("a training is one process; run several trainings side by side instead of torchrun or "
+                                 "accelerate launch (docs/use.md)")
         self.plan, self.recorder, self.hooks, self.loss_of = plan, recorder, hooks, loss_of
         self.settings, self.resume_seconds = settings, resume_seconds
         self._make, self._head = make, head_parameters(model)
@@ -117,6 +122,7 @@ class RecordingTrainer(Trainer):
         if args.world_size > 1:
             raise FinetraceError(f"{args.world_size} processes were started, but one training is one process; start "
                                  "several trainings side by side instead, or set CUDA_VISIBLE_DEVICES to one GPU")
+        args._n_gpu = min(1, args.n_gpu)  # one GPU per run: data parallelism would change the recorded order
         super().__init__(model=model, args=args, train_dataset=PlanDataset(plan, make))
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
