@@ -12,7 +12,8 @@ def main(stage: Stage) -> None:
 
     study = stage.study
     task = resolve(stage.item, stage.pick("tasks", {**study.tasks, **study.task_files}))
-    settings, seed, world = {"task": as_dict(task), "seed": study.study.seed}, seeds.derive(study.study.seed, "data"), None
+    settings, seed = {"task": as_dict(task), "seed": study.study.seed}, seeds.derive(study.study.seed, "data")
+    world = None
     if task.source == "micro":
         from finetrace.data.world import build_world
 

@@ -21,13 +21,14 @@ def main(stage: Stage) -> None:
             "text": [s.text for s in rows], "kind": [s.kind for s in rows], "words": [list(s.words) for s in rows],
             "pos": [list(s.pos) for s in rows], "heads": [list(s.heads) for s in rows],
             "deprels": [list(s.deprels) for s in rows],
-            **{name: [json.dumps(getattr(s, name)) for s in rows] for name in ("constituents", "entities", "coref", "roles")},
+            **{name: [json.dumps(getattr(s, name)) for s in rows]
+               for name in ("constituents", "entities", "coref", "roles")},
             "fact_id": [s.fact_id for s in rows]})
         write_table(out / "facts.parquet", {name: [getattr(f, name) for f in world.facts]
                                             for name in ("fact_id", "relation", "subject", "object", "held_out")})
-        (out / "relations.json").write_text(json.dumps(
-            {r: {"templates": list(world.templates[r]), "candidates": list(world.candidates[r])} for r in sorted(world.templates)},
-            indent=1, sort_keys=True))
+        relations = {r: {"templates": list(world.templates[r]), "candidates": list(world.candidates[r])}
+                     for r in sorted(world.templates)}
+        (out / "relations.json").write_text(json.dumps(relations, indent=1, sort_keys=True))
         build_tokenizer(world).save_pretrained(out / "tokenizer")
         manifest.facts = {"sentences": len(rows), "facts": len(world.facts), "words": len(world.vocabulary),
                           "held_out_facts": sum(f.held_out for f in world.facts)}

@@ -2,7 +2,9 @@
 
 import os
 
-os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false")
+os.environ.update(
+    HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false"
+)
 
 import subprocess
 import sys
@@ -36,8 +38,16 @@ def micro(tmp_path_factory: pytest.TempPathFactory) -> Micro:
     tokenizer = build_tokenizer(world)
     folder = tmp_path_factory.mktemp("micro") / "model"
     torch.manual_seed(0)
-    model = BertModel(BertConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-                                 intermediate_size=32, max_position_embeddings=64))
+    model = BertModel(
+        BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=64,
+        )
+    )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return Micro(world, folder)
@@ -49,7 +59,14 @@ def run_script() -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def run(script: str, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
         env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "DVC_ROOT": "", **environment}
-        return subprocess.run([sys.executable, str(ROOT / script), *arguments], cwd=cwd, env=env, text=True,
-                              capture_output=True, timeout=300, check=False)
+        return subprocess.run(
+            [sys.executable, str(ROOT / script), *arguments],
+            cwd=cwd,
+            env=env,
+            text=True,
+            capture_output=True,
+            timeout=300,
+            check=False,
+        )
 
     return run

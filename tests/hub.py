@@ -16,10 +16,18 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 
 class Hub:
-    """A running server. `requests` lists what was asked; `drop` decides which requests lose their connection."""
+    """A running server. `requests` lists what was asked.
 
-    def __init__(self, root: Path, drop: Callable[[str], bool] = lambda path: False):
-        self.root, self.drop = root, drop
+    drop: paths that lose their connection before the answer;  cut: in the middle of the answer's body.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        drop: Callable[[str], bool] = lambda path: False,
+        cut: Callable[[str], bool] = lambda path: False,
+    ):
+        self.root, self.drop, self.cut = root, drop, cut
         self.requests: list[str] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self._server.daemon_threads = True
@@ -94,8 +102,18 @@ class _Handler(BaseHTTPRequestHandler):
             self._error("RevisionNotFound" if known else "RepoNotFound", f"{repo} {rest or ''} not found")
         elif verb in (None, "revision"):
             sha = commit(folder)
-            self._json({"id": repo, "modelId": repo, "sha": sha, "private": False, "gated": False, "disabled": False, "tags": [],
-                        "siblings": [{"rfilename": p.relative_to(folder).as_posix()} for p in _files(folder)]})
+            self._json(
+                {
+                    "id": repo,
+                    "modelId": repo,
+                    "sha": sha,
+                    "private": False,
+                    "gated": False,
+                    "disabled": False,
+                    "tags": [],
+                    "siblings": [{"rfilename": p.relative_to(folder).as_posix()} for p in _files(folder)],
+                }
+            )
         elif verb == "tree":
             base = folder / inside
             if not base.is_dir():
@@ -117,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
         if asked := re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or ""):
             first, last = int(asked[1]), min(len(content) - 1, int(asked[2] or len(content) - 1))
             headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
-            content, status = content[first:last + 1], 206
+            content, status = content[first : last + 1], 206
         self._reply(status, content, headers | {"Content-Type": "application/octet-stream"})
 
     def _split(self, kind: str, repo: str, rest: str) -> tuple[Path | None, str]:
@@ -138,8 +156,12 @@ class _Handler(BaseHTTPRequestHandler):
         for key, value in {**headers, "Content-Length": str(len(body))}.items():
             self.send_header(key, value)
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+        if self.command == "HEAD":
+            return
+        if self.hub.cut(unquote(urlsplit(self.path).path)):
+            body = body[: len(body) // 2]
+            self.close_connection = True
+        self.wfile.write(body)
 
 
 def _entry(folder: Path, path: Path) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def arm(fault: tuple[str, int] | None) -> None:
             return original(*args, **kwargs)
         setattr(owner, attribute, replacement)
 
-    def half_table(path: Any, *args: Any, **_: Any) -> None:
+    def half_table(_: Any, path: Any, **__: Any) -> None:
         Path(path).write_bytes(b"PAR1 and then the power went")
 
     def half_removed(path: Any, *_: Any, **__: Any) -> None:

@@ -1,4 +1,4 @@
-"""The command `finetrace`: publish, use, doctor. Stages run through `dvc repro`; `mlflow ui` shows the runs."""
+"""The command `finetrace`: publish, use, grid, doctor. Stages run through `dvc repro`; `mlflow ui` shows the runs."""
 
 import argparse
 import logging
@@ -33,6 +33,10 @@ def _parser() -> argparse.ArgumentParser:
     use.add_argument("study", help="a file such as studies/x.yaml, or the name x")
     use.add_argument("--force", action="store_true", help="overwrite changes in params.yaml that are saved nowhere")
     use.set_defaults(run=_use)
+    grid = commands.add_parser("grid", help="print the cells and trajectories of models x tasks x methods x seeds for params.yaml")
+    for name, default in (("models", None), ("tasks", None), ("methods", ["ft"]), ("seeds", ["1"])):
+        grid.add_argument(f"--{name}", nargs="+", required=default is None, default=default)
+    grid.set_defaults(run=_grid)
     doctor = commands.add_parser("doctor", help="find what is wrong with this project and say how to fix it")
     doctor.set_defaults(run=_doctor)
     return parser
@@ -44,6 +48,19 @@ def _publish(options: argparse.Namespace) -> int:
 
     layout = Layout.here()
     publish(layout, load_study(layout.params))
+    return 0
+
+
+def _grid(options: argparse.Namespace) -> int:
+    from itertools import product
+
+    cells = list(product(options.models, options.tasks, options.methods))
+    print("cells:")
+    for model, task, method in cells:
+        print(f"  {model}_{task}_{method}: {{model: {model}, task: {task}, method: {method}}}")
+    print("\ntrajectories:")
+    for (model, task, method), seed in product(cells, options.seeds):
+        print(f"  {model}_{task}_{method}_s{seed}: {{model: {model}, task: {task}, method: {method}, seed: {seed}}}")
     return 0
 
 

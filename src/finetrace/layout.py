@@ -13,8 +13,8 @@ _SLUG = re.compile(r"[a-z0-9][a-z0-9.-]*")
 def slug(name: str) -> str:
     """A name that is safe as one folder name: lower-case letters, digits, dots, hyphens.
 
-    `bert-base-uncased` stays; `google/bert_uncased_L-2` becomes `google-bert-uncased-l-2`; what has no letter or digit is
-    an error.
+    `bert-base-uncased` stays; `google/bert_uncased_L-2` becomes `google-bert-uncased-l-2`; what has no letter or digit
+    is an error.
     """
     text = re.sub(r"[^a-z0-9.-]+", "-", name.lower()).strip(".-")
     text = re.sub(r"\.{2,}", ".", text)
@@ -100,7 +100,7 @@ class Layout:
     def relative(self, path: Path) -> str:
         """A path as manifests name it: relative to the workspace, with forward slashes."""
         root = os.path.abspath(self.root)
-        for place in (os.path.abspath(path), path.resolve()):  # as written first: a folder inside may be a link to a disk
+        for place in (os.path.abspath(path), path.resolve()):  # first as written: it may be a link
             for base in (root, self.root.resolve()):
                 if Path(place).is_relative_to(base):
                     return Path(place).relative_to(base).as_posix()

@@ -43,7 +43,7 @@ class Stage:
 
     def manifest(self, kind: str, settings: Any, inputs: dict[Path, Path | str], seeds: dict[str, int] | None = None,
                  rooms: tuple[str, ...] = ()) -> Manifest:
-        """A manifest to be completed. inputs: path -> finished folder or its hash;  rooms: source folders that decide."""
+        """A manifest to be completed. inputs: path -> finished folder or hash;  rooms: source folders that decide."""
         hashes = {self.layout.relative(p): read_key(v) if isinstance(v, Path) else v for p, v in inputs.items()}
         code = code_digest(PACKAGE, *rooms) if rooms else ""
         return Manifest(kind=kind, stage=self.stage, name=self.item, study=self.study.study.name,
@@ -64,7 +64,7 @@ class Stage:
         path = scratch / "started.json"
         try:
             return int(json.loads(path.read_text("utf-8"))["started_at_ms"])
-        except (FileNotFoundError, ValueError, KeyError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             write_json(path, {"started_at_ms": int(self.started * 1000)})
             return int(self.started * 1000)
 

@@ -25,6 +25,7 @@ from finetrace.tracking.publish import Published, git_tags, publish
 from finetrace.tracking.store import Store, open_store, tracking_uri
 
 ROOT = Path(__file__).resolve().parents[2]
+NAME = "micro-a_micro-sentiment_ft_s1"
 RUNS = 12  # of the default synthetic project: pre-training, search with 5 trials, 2 x (trajectory, lens), atlas
 
 
@@ -82,7 +83,7 @@ def test_what_arrives(project: tuple[Layout, Study]) -> None:
     done = publish(layout, study, say=lines.append)
     assert len(done.new) == RUNS and len(lines) == RUNS + 1 and lines[-1].startswith(f"published: {RUNS} new")
     runs = snapshot(layout, study)
-    run = runs["micro-a_micro-sentiment_ft_s1"]
+    run = runs[NAME]
     assert run["status"] == "FINISHED" and run["tags"]["finetrace.complete"] == "true"
     for tag, value in {"finetrace.kind": "trajectory", "model": "micro-a", "task": "micro-sentiment", "method": "ft",
                        "seed": "1", "study": "demo", "device": "cpu", "finetrace.version": "0.1.0",
@@ -95,13 +96,13 @@ def test_what_arrives(project: tuple[Layout, Study]) -> None:
     assert run["data"] == [("micro-sentiment", run["data"][0][1])]
     assert {"checkpoints.json", "history.parquet", "manifest.json", "metrics.json"} <= set(run["artifacts"])
     assert not any("safetensors" in name for name in run["artifacts"])
-    lens = runs["micro-a_micro-sentiment_ft_s1_infodynamics"]
+    lens = runs["infodynamics@micro-a_micro-sentiment_ft_s1"]
     assert lens["tags"]["mlflow.parentRunId"] == "micro-a_micro-sentiment_ft_s1"
     assert "figures/main.png" in lens["artifacts"] and len(lens["metrics"]["infodynamics/novelty"]) <= 400
     assert "index.html" in runs["atlas"]["artifacts"]
-    assert [runs[f"micro-a_micro-sentiment_ft_tune_{n:04d}"]["status"] for n in range(5)] == [
+    assert [runs[f"trial-{n:04d}@micro-a_micro-sentiment_ft"]["status"] for n in range(5)] == [
         "FINISHED", "KILLED", "FAILED", "RUNNING", "SCHEDULED"]
-    trial = runs["micro-a_micro-sentiment_ft_tune_0000"]
+    trial = runs["trial-0000@micro-a_micro-sentiment_ft"]
     assert trial["tags"]["mlflow.parentRunId"] == "micro-a_micro-sentiment_ft_tune"
     assert len(trial["metrics"]["objective/intermediate"]) == 3 and trial["params"] == {"learning_rate": "0.0001"}
     published = json.loads(layout.published.read_text())
@@ -112,7 +113,7 @@ def test_checkpoint_pointers_lead_to_the_weights(project: tuple[Layout, Study], 
     layout, study = project
     quiet(layout, study)
     store = opened(layout, study)
-    run = next(r for r in store.runs() if r.name == "micro-a_micro-sentiment_ft_s1")
+    run = next(r for r in store.runs() if r.name == NAME)
     pointers = json.loads(Path(store.client.download_artifacts(run.run_id, "checkpoints.json")).read_text())
     assert pointers[1]["sha256"] == weights_sha(layout, "micro-a", "micro-sentiment", "ft", 1, 60)
     assert (layout.home / pointers[1]["path"]).is_file()
@@ -134,7 +135,7 @@ def test_points_are_limited(tmp_path: Path) -> None:
     for run in snapshot(layout, study).values():
         for name, points in run["metrics"].items():
             assert len(points) <= 25, name
-    loss = snapshot(layout, study)["micro-a_micro-sentiment_ft_s1"]["metrics"]["train/loss"]
+    loss = snapshot(layout, study)[NAME]["metrics"]["train/loss"]
     assert loss[0][0] == 1 and loss[-1][0] == 300
 
 
@@ -145,7 +146,8 @@ def test_a_deleted_store_comes_back(project: tuple[Layout, Study]) -> None:
     (layout.home / "mlflow.db").unlink()
     shutil.rmtree(layout.home / "mlruns")
     # another process: MLflow keeps connections to the old file
-    subprocess.run([sys.executable, str(ROOT / "pipelines" / "publish.py")], cwd=layout.root, env=environment(), check=True)
+    command = [sys.executable, str(ROOT / "pipelines" / "publish.py")]
+    subprocess.run(command, cwd=layout.root, env=environment(), check=True)
     forget_engine(layout)
     assert snapshot(layout, study) == before
 
@@ -163,18 +165,18 @@ def test_lost_artifacts_come_back(project: tuple[Layout, Study]) -> None:
 def test_new_content_supersedes_the_old_run(project: tuple[Layout, Study]) -> None:
     layout, study = project
     quiet(layout, study)
-    name = "micro-a_micro-sentiment_ft_s1"
+    name = NAME
     folder = layout.run("micro-a", "micro-sentiment", "ft", 1) / "trajectory"
     shutil.copytree(folder, layout.home / "old")
     make_training(folder, "train", name, 60, {}, version=2)
     done = quiet(layout, study)
-    assert sorted(done.new) == [name, f"{name}_infodynamics"] == sorted(done.superseded)
+    assert sorted(done.new) == [f"infodynamics@{name}", name] == sorted(done.superseded)
     runs = [r for r in opened(layout, study).runs() if r.name == name]
     assert sorted(r.superseded for r in runs) == [False, True]
     shutil.rmtree(folder)
     shutil.move(layout.home / "old", folder)  # e.g. dvc checkout of the earlier commit
     done = quiet(layout, study)
-    assert not done.new and sorted(done.superseded) == [name, f"{name}_infodynamics"]
+    assert not done.new and sorted(done.superseded) == [f"infodynamics@{name}", name]
     again = {r.run_id: r.superseded for r in opened(layout, study).runs() if r.name == name}
     assert again == {r.run_id: not r.superseded for r in runs}
 
@@ -251,8 +253,8 @@ publish(Layout.here(), load_study(Path("params.yaml")))
 def test_four_publishers_on_no_store_at_all(tmp_path: Path) -> None:
     layout, study = make_project(tmp_path, steps=60)
     command = [sys.executable, "-m", "finetrace.cli", "publish"]
-    running = [subprocess.Popen(command, cwd=layout.root, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                text=True) for _ in range(4)]
+    running = [subprocess.Popen(command, cwd=layout.root, env=environment(), stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, text=True) for _ in range(4)]
     results = [(p.communicate(timeout=180), p.returncode) for p in running]
     assert [code for _, code in results] == [0] * 4, results
     assert sum(f"published: {RUNS} new" in out for (out, _), _ in results) == 1
@@ -276,30 +278,32 @@ def test_moved_project_opens_its_artifacts(project: tuple[Layout, Study], tmp_pa
     store = opened(new, study)
     for run in store.runs():
         if run.kind != "trial":
-            path = Path(store.client.download_artifacts(run.run_id, "manifest.json"))
-            assert path.is_relative_to(moved) and path.is_file()
-    store.client.log_text(store.runs()[0].run_id, "x", "new.txt")
-    assert not layout.home.exists()
+            assert run.artifact_uri == f"{moved}/mlruns/demo/{run.run_id}/artifacts"
+            assert json.loads(Path(store.client.download_artifacts(run.run_id, "manifest.json")).read_text())["files"]
+    run = next(r for r in store.runs() if r.kind == "atlas")
+    subprocess.run([sys.executable, "-c", "import sys; from mlflow.tracking import MlflowClient;"
+                    "MlflowClient(sys.argv[1]).log_text(sys.argv[2], 'x', 'new.txt')", store.uri, run.run_id],
+                   check=True, env=environment())
+    assert (moved / "mlruns" / "demo" / run.run_id / "artifacts" / "new.txt").is_file() and not layout.home.exists()
     assert (moved / "mlflow.db.before-move").is_file()
 
 
 def test_live_run_is_topped_up(project: tuple[Layout, Study]) -> None:
     layout, study = project
     store = opened(layout, study)
-    folder = layout.run("micro-a", "micro-sentiment", "ft", 1) / "trajectory"
-    manifest = json.loads((folder / "manifest.json").read_text())
-    history = [r for r in _rows(folder) if r["kind"] == "train"]
+    manifest = _manifest(layout)
+    history = [r for r in _rows(layout) if r["kind"] == "train"]
     follower = Follower(store, study.tracking.points)
-    follower.take([{"event": "start", "id": manifest["key"], "name": "micro-a_micro-sentiment_ft_s1", "kind": "trajectory",
-                    "parent": None, "started_at_ms": manifest["started_at_ms"], "params": {}, "tags": {}, "total_steps": 60}])
+    follower.take([{"event": "start", "id": manifest["key"], "name": NAME, "kind": "trajectory", "parent": None,
+                    "started_at_ms": manifest["started_at_ms"], "params": {}, "tags": {}, "total_steps": 60}])
     follower.take([{"event": "metrics", "id": manifest["key"], "step": r["step"], "values": {"train/loss": r["loss"]}}
                    for r in history[:40]])
     follower.close()
     live, = store.runs()
     assert live.status == "KILLED" and not live.complete
     done = quiet(layout, study)
-    assert done.completed == ["micro-a_micro-sentiment_ft_s1"] and len(done.new) == RUNS - 1
-    finished = next(r for r in store.runs() if r.name == "micro-a_micro-sentiment_ft_s1")
+    assert done.completed == [NAME] and len(done.new) == RUNS - 1
+    finished = next(r for r in store.runs() if r.name == NAME)
     assert finished.run_id == live.run_id and finished.complete and finished.status == "FINISHED"
     after = snapshot(layout, study)
     other, _ = make_project(layout.home.parent / "never-live", steps=60)
@@ -311,22 +315,22 @@ def test_live_run_is_topped_up(project: tuple[Layout, Study]) -> None:
 def test_live_points_under_another_clock_are_not_doubled(project: tuple[Layout, Study]) -> None:
     layout, study = project
     store = opened(layout, study)
-    key = json.loads((layout.run("micro-a", "micro-sentiment", "ft", 1) / "trajectory" / "manifest.json").read_text())["key"]
+    key = _manifest(layout)["key"]
     follower = Follower(store, 400)
-    follower.take([{"event": "start", "id": key, "name": "micro-a_micro-sentiment_ft_s1", "kind": "trajectory",
+    follower.take([{"event": "start", "id": key, "name": NAME, "kind": "trajectory",
                     "started_at_ms": 77, "total_steps": 60},
                    {"event": "metrics", "id": key, "step": 1, "values": {"train/loss": 0.123}}])
     follower.flush()
     quiet(layout, study)
-    steps = [p[0] for p in snapshot(layout, study)["micro-a_micro-sentiment_ft_s1"]["metrics"]["train/loss"]]
+    steps = [p[0] for p in snapshot(layout, study)[NAME]["metrics"]["train/loss"]]
     assert steps == list(range(1, 61))
 
 
 def test_live_run_with_other_params_is_replaced(project: tuple[Layout, Study]) -> None:
     layout, study = project
     store = opened(layout, study)
-    name = "micro-a_micro-sentiment_ft_s1"
-    key = json.loads((layout.run("micro-a", "micro-sentiment", "ft", 1) / "trajectory" / "manifest.json").read_text())["key"]
+    name = NAME
+    key = _manifest(layout)["key"]
     follower = Follower(store, 400)
     follower.take([{"event": "start", "id": key, "name": name, "kind": "trajectory", "params": {"seed": 9}}])
     quiet(layout, study)
@@ -341,10 +345,10 @@ def test_a_training_under_way_is_left_alone(project: tuple[Layout, Study]) -> No
     quiet(layout, study)
     store = opened(layout, study)
     follower = Follower(store, 400)
-    follower.take([{"event": "start", "id": "new-key", "name": "micro-a_micro-sentiment_ft_s1", "kind": "trajectory"}])
+    follower.take([{"event": "start", "id": "new-key", "name": NAME, "kind": "trajectory"}])
     assert not quiet(layout, study).superseded
     follower.close()  # killed: now it is history
-    assert quiet(layout, study).superseded == ["micro-a_micro-sentiment_ft_s1"]
+    assert quiet(layout, study).superseded == [NAME]
 
 
 def test_temporary_workspace_of_an_experiment_publishes_into_the_real_project(
@@ -421,10 +425,16 @@ def test_a_server_gets_the_same_runs(project: tuple[Layout, Study], tmp_path: Pa
         process.wait(30)
 
 
-def _rows(folder: Path) -> list[dict[str, Any]]:
+def _manifest(layout: Layout) -> Any:
+    path = layout.run("micro-a", "micro-sentiment", "ft", 1) / "trajectory" / "manifest.json"
+    return json.loads(path.read_text())
+
+
+def _rows(layout: Layout) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    return list(pq.read_table(folder / "history.parquet").to_pylist())
+    path = layout.run("micro-a", "micro-sentiment", "ft", 1) / "trajectory" / "history.parquet"
+    return list(pq.read_table(path).to_pylist())
 
 
 def _study(root: Path) -> Study:

@@ -8,10 +8,18 @@ from finetrace.errors import FinetraceError
 from finetrace.layout import Layout, is_slug, slug
 
 
-@pytest.mark.parametrize(("name", "expected"), [
-    ("bert-base-uncased", "bert-base-uncased"), ("google/bert_uncased_L-2", "google-bert-uncased-l-2"), ("a..b", "a.b"),
-    ("../../etc/passwd", "etc-passwd"), (" My Task ", "my-task"), (".hidden", "hidden"), ("été", "t"),
-])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("bert-base-uncased", "bert-base-uncased"),
+        ("google/bert_uncased_L-2", "google-bert-uncased-l-2"),
+        ("a..b", "a.b"),
+        ("../../etc/passwd", "etc-passwd"),
+        (" My Task ", "my-task"),
+        (".hidden", "hidden"),
+        ("été", "t"),
+    ],
+)
 def test_slug(name, expected):
     assert slug(name) == expected
     assert is_slug(expected)
@@ -24,7 +32,9 @@ def test_slug_of_nothing_is_an_error(name):
         slug(name)
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", "..", ".", "", "A", "a_b", "a b", "-a", ".a", "a..b", "a.", "a\n", "é", "a\\b"])
+@pytest.mark.parametrize(
+    "name", ["../x", "a/b", "..", ".", "", "A", "a_b", "a b", "-a", ".a", "a..b", "a.", "a\n", "é", "a\\b"]
+)
 def test_no_slug(name):
     assert not is_slug(name)
 
@@ -45,8 +55,16 @@ def test_here_takes_the_project_from_dvc(tmp_path, monkeypatch):
 
 def test_places_of_two_items_never_coincide(tmp_path):
     layout = Layout(tmp_path, tmp_path)
-    places = [layout.world, layout.task("a"), layout.model("a"), layout.pretrain("a"), layout.tune("a", "t", "ft"),
-              layout.run("a", "t", "ft", 1), layout.run("a", "t", "ft", 11), layout.atlas]
+    places = [
+        layout.world,
+        layout.task("a"),
+        layout.model("a"),
+        layout.pretrain("a"),
+        layout.tune("a", "t", "ft"),
+        layout.run("a", "t", "ft", 1),
+        layout.run("a", "t", "ft", 11),
+        layout.atlas,
+    ]
     assert len(set(places)) == len(places)
     assert not any(a != b and a.is_relative_to(b) for a in places for b in places)
 

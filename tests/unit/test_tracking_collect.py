@@ -86,7 +86,7 @@ def test_weights_are_pointers_and_large_files_too(tmp_path: Path, monkeypatch: p
 
 def test_lens_content(tmp_path: Path) -> None:
     layout, study = make_project(tmp_path, examples=100)
-    record = by_name(collect(layout, study).records)["micro-a_micro-sentiment_ft_s1_infodynamics"]
+    record = by_name(collect(layout, study).records)["infodynamics@micro-a_micro-sentiment_ft_s1"]
     content = record.load()
     assert {s.name for s in content.series} == {"infodynamics/novelty", "infodynamics/resonance"}  # no text column
     assert content.series[0].steps.tolist() == list(range(0, 100, 2))
@@ -99,7 +99,7 @@ def test_lens_content(tmp_path: Path) -> None:
 def test_trials_have_their_states_times_and_points(tmp_path: Path) -> None:
     layout, study = make_project(tmp_path)
     records = by_name(collect(layout, study).records)
-    trials = [records[f"micro-a_micro-sentiment_ft_tune_{n:04d}"] for n in range(5)]
+    trials = [records[f"trial-{n:04d}@micro-a_micro-sentiment_ft"] for n in range(5)]
     tune = records["micro-a_micro-sentiment_ft_tune"]
     assert [t.state for t in trials] == ["FINISHED", "KILLED", "FAILED", "RUNNING", "SCHEDULED"]
     assert [t.parent for t in trials] == [tune.identity] * 5
@@ -133,8 +133,8 @@ def test_identity_is_content_not_time(tmp_path: Path) -> None:
     layout, study = make_project(tmp_path)
     folder = layout.run("micro-a", "micro-sentiment", "ft", 1)
     before = by_name(collect(layout, study).records)
-    again = manifest("trajectory", "train", "micro-a_micro-sentiment_ft_s1", train={"learning_rate": 5e-5, "version": 1},
-                     seed=1)
+    again = manifest("trajectory", "train", "micro-a_micro-sentiment_ft_s1",
+                     train={"learning_rate": 5e-5, "version": 1}, seed=1)
     write_table(folder / "trajectory" / "timing.parquet", {"step": [1], "seconds": [9.0], "tokens_per_second": [1.0]})
     again.started_at_ms, again.wall_seconds = 5, 99.0
     complete(folder / "trajectory", again)
@@ -143,7 +143,7 @@ def test_identity_is_content_not_time(tmp_path: Path) -> None:
     make_training(folder / "trajectory", "train", "micro-a_micro-sentiment_ft_s1", 40, {}, version=2)
     changed = by_name(collect(layout, study).records)
     different = {n for n in changed if changed[n].identity != before[n].identity}
-    assert different == {"micro-a_micro-sentiment_ft_s1", "micro-a_micro-sentiment_ft_s1_infodynamics"}
+    assert different == {"micro-a_micro-sentiment_ft_s1", "infodynamics@micro-a_micro-sentiment_ft_s1"}
 
 
 def test_history_nulls_are_absent_nan_stays_and_infinity_becomes_nan(tmp_path: Path) -> None:
@@ -154,7 +154,8 @@ def test_history_nulls_are_absent_nan_stays_and_infinity_becomes_nan(tmp_path: P
         "loss": [1.0, float("nan"), float("inf"), 0.5, 0.25], "accuracy": [None, None, None, 0.75, 0.5],
         "learning_rate": [0.1, 0.2, 0.3, float("nan"), float("nan")]}))
     found = {s.name: (s.steps.tolist(), s.values.tolist()) for s in history_series(path)}
-    assert set(found) == {"train/loss", "test/loss", "eval/loss", "test/accuracy", "eval/accuracy", "train/learning_rate"}
+    assert set(found) == {"train/loss", "test/loss", "eval/loss", "test/accuracy", "eval/accuracy",
+                          "train/learning_rate"}
     assert found["train/loss"][0] == [1, 2, 3] and np.isnan(found["train/loss"][1][1:]).all()
     assert found["test/accuracy"] == ([3], [0.75])
 
@@ -173,7 +174,8 @@ def test_wrong_curves_are_refused(tmp_path: Path, text: str, said: str) -> None:
 
 
 def test_params_are_flat_and_fit() -> None:
-    found = flat_params({"a": {"b": 1, "c": {"d": [1, 2]}}, "e": None, "f": "text", "g": {}, "h@": True, "i": "x" * 7000})
+    found = flat_params({"a": {"b": 1, "c": {"d": [1, 2]}}, "e": None, "f": "text", "g": {}, "h@": True,
+                         "i": "x" * 7000})
     assert found == {"a.b": "1", "a.c.d": "[1, 2]", "e": "null", "f": "text", "g": "{}", "h_": "true",
                      "i": "x" * 5997 + "..."}
 

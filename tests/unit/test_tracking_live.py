@@ -22,8 +22,8 @@ def line(event: str, key: str = "k", **rest: Any) -> str:
 
 
 def start(key: str = "k", name: str = "run", kind: str = "trajectory", **rest: Any) -> dict[str, Any]:
-    return {"event": "start", "id": key, "name": name, "kind": kind, "parent": None, "started_at_ms": 1000, "params": {},
-            "tags": {}, "total_steps": 10} | rest
+    return {"event": "start", "id": key, "name": name, "kind": kind, "parent": None, "started_at_ms": 1000,
+            "params": {}, "tags": {}, "total_steps": 10} | rest
 
 
 def metrics(step: int, value: float, key: str = "k", name: str = "train/loss") -> dict[str, Any]:
@@ -169,7 +169,8 @@ def test_follower_process_feeds_while_the_block_runs(project: tuple[Layout, Stud
     scratch = layout.scratch("train", "k" * 64)
     scratch.mkdir(parents=True)
     store = open_store(tracking_uri(study.tracking, layout.home), layout.home, study.study.name)
-    with live_follower(scratch, study, layout, after_seconds=0.0), open(scratch / "live.jsonl", "a", buffering=1) as out:
+    live_file = scratch / "live.jsonl"
+    with live_follower(scratch, study, layout, after_seconds=0.0), open(live_file, "a", buffering=1) as out:
         out.write(json.dumps(start()) + "\n" + json.dumps(metrics(1, 0.5)) + "\n")
         deadline = time.monotonic() + 60
         while not (store.runs() and points(store, store.runs()[0].run_id)):

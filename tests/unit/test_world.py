@@ -190,7 +190,7 @@ def test_held_out_facts_are_absent_in_any_form(world):
 
 
 def test_held_out_facts_cannot_be_inferred(world):
-    """Nothing in the corpus links the subject of a held-out fact to any word of the object's type, not even by absence."""
+    """Nothing links the subject of a held-out fact to any word of the object's type, not even by absence."""
     capitals = {fact.object for fact in world.facts if fact.relation == "capital_of"}
     topics = set(world.lexicon.job_topic.values())
     for fact in world.facts:
@@ -247,7 +247,14 @@ def test_tokenizer_is_saved_and_read_as_an_ordinary_one(tokenizer, tmp_path):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("people", 81), ("people", 4), ("cities", 16), ("fact_share", 1.5), ("held_out_share", 0.9), ("label_noise", -0.1)],
+    [
+        ("people", 81),
+        ("people", 4),
+        ("cities", 16),
+        ("fact_share", 1.5),
+        ("held_out_share", 0.9),
+        ("label_noise", -0.1),
+    ],
 )
 def test_bad_settings_are_refused_by_name(key, value):
     with pytest.raises(ValueError, match=f"world.{key} .*set it to"):
@@ -261,7 +268,8 @@ def test_negative_seed_is_refused():
 
 def test_frame_notation_on_a_sentence_written_by_hand():
     sentence = make_sentence(
-        "(S (NP:nsubj=ARG0#1 $person1/PROPN) *(VP *did/VERB! (NP:obj=ARG1 (NP:nmod:poss#1 $his_person1/PRON) *job/NOUN)))",
+        "(S (NP:nsubj=ARG0#1 $person1/PROPN) "
+        "*(VP *did/VERB! (NP:obj=ARG1 (NP:nmod:poss#1 $his_person1/PRON) *job/NOUN)))",
         {"person1": "ana"},
         {"ana": "f"},
         "topic",

@@ -10,7 +10,7 @@ import pytest
 from finetrace.config.world import WorldSettings
 from finetrace.data.world import MICRO_TASKS, build_world, task_rows
 from finetrace.data.world.baseline import bag_of_words_accuracy
-from finetrace.data.world.lexicon import ACTIONS, ADJECTIVES, COMPARATIVES, NEGATORS, TOPICS
+from finetrace.data.world.lexicon import ACTIONS, ADJECTIVES, NEGATORS, NEUTRAL_ADJECTIVES, TOPICS
 
 TRAINED = [name for name, info in MICRO_TASKS.items() if "train" in info.splits]
 
@@ -75,7 +75,7 @@ def test_same_seed_same_rows_and_other_seed_others(name, rows, world):
 def test_a_bag_of_words_stays_far_below(name, rows):
     classes = len(MICRO_TASKS[name].label_names)
     # 400 test rows: standard error 0.025. A fine-tuned model reaches 0.9 and more.
-    ceiling = {2: 0.70, 3: 0.62, 6: 0.60}[classes]
+    ceiling = {2: 0.65, 3: 0.65, 6: 0.60}[classes]
     assert bag_of_words_accuracy(rows[name]) <= ceiling
 
 
@@ -88,7 +88,7 @@ def test_evaluation_has_words_that_training_never_shows(name, rows):
 def test_with_all_words_seen_training_shows_all(world):
     open_world = replace(world, settings=replace(world.settings, seen_share=1.0))
     rows = task_rows(open_world, "micro-nli", seed=0)
-    assert not {word for pair in ACTIONS for word in pair} - words_of(rows["train"])
+    assert not {word for words in ADJECTIVES["general"].values() for word in words} - words_of(rows["train"])
 
 
 def test_label_noise_changes_training_labels_only(rows, world):
@@ -139,7 +139,9 @@ def test_shifted_domains_use_other_nouns_and_new_adjectives(rows):
 def test_topic_is_that_of_the_main_clause(rows, world):
     names = list(TOPICS)
     topic_of = {word: names.index(t) for t, kinds in TOPICS.items() for word in kinds["verbs"]}
-    job = {f.subject: world.lexicon.job_topic[f.object] for f in world.facts if f.relation == "works_as" and not f.held_out}
+    job = {
+        f.subject: world.lexicon.job_topic[f.object] for f in world.facts if f.relation == "works_as" and not f.held_out
+    }
     distracted = 0
     for row in rows["micro-topic"]["test"]:
         text = row["text_a"]
@@ -157,53 +159,40 @@ def test_topic_is_that_of_the_main_clause(rows, world):
 
 
 def who_did_what(text):
-    """(doer, group of synonyms, other, negated) of an active or passive sentence."""
-    words = [word for word in text.split() if word != "never"]
-    group = {verb: number for number, pair in enumerate(ACTIONS) for verb in pair}
-    negated = "never" in text.split()
-    return (words[4], group[words[2]], words[0], negated) if "by" in words else (words[0], group[words[1]], words[2], negated)
-
-
-def comparison(text):
-    """(scale, who is higher on it) of "x is taller than y"."""
+    """(doer, group of synonyms, other) of an active or passive sentence."""
     words = text.split()
-    scale = next(pair for pair in COMPARATIVES if words[2] in pair)
-    return scale, words[0] if words[2] == scale[0] else words[4]
+    group = {verb: number for number, pair in enumerate(ACTIONS) for verb in pair}
+    return (words[4], group[words[2]], words[0]) if "by" in words else (words[0], group[words[1]], words[2])
 
 
 def test_paraphrase_labels(rows):
+    kinds = Counter()
     for row in rows["micro-paraphrase"]["test"]:
-        meaning = comparison if "than" in row["text_a"] else polarity if row["text_a"].startswith("the ") else who_did_what
+        meaning = polarity if row["text_a"].startswith("the ") else who_did_what
         assert (meaning(row["text_a"]) == meaning(row["text_b"])) == bool(row["label"]), row
+        kinds[meaning] += 1
+    assert len(kinds) == 2 and min(kinds.values()) > 100
 
 
 def test_nli_labels(rows, world):
     home = {f.subject: f.object for f in world.facts if f.relation == "located_in" and not f.held_out}
     kinds = Counter()
     for row in rows["micro-nli"]["test"]:
-        first, second, label = row["text_a"].split(), row["text_b"].split(), row["label"]
-        if "than" in first:
-            kinds["comparison"] += 1
-            scale = {word: (number, side) for number, pair in enumerate(COMPARATIVES) for side, word in enumerate(pair)}
-            (scale1, side1), (scale2, side2) = scale[first[2]], scale[second[2]]
-            expected = 1 if scale1 != scale2 else 2 * ((side1 == side2) != (first[0] == second[0]))
-        elif first[0] != "the":
-            kinds["action"] += 1
-            one, two = who_did_what(row["text_a"]), who_did_what(row["text_b"])
-            expected = 1 if one[:3] != two[:3] else 2 * (one[3] != two[3])
-        elif first[3] == "in":
+        a, b = row["text_a"], row["text_b"]
+        first, second = a.split(), b.split()
+        if second[0] == "it":
             kinds["place"] += 1
-            place, place2, never = first[-1], second[-1], "never" in second
-            assert first[1] == second[1]
-            if place in home:
-                expected = 0 if (home[place] == place2) != never else 2
-            else:
-                expected = 1 if home[place2] == place else 2 - 2 * never
-        else:
+            expected = 0 if (home[first[-1]] == second[-1]) == ("surely" in second) else 2
+        elif first[0] == "the":
             kinds["opinion"] += 1
-            expected = 1 if first[1] != second[1] else 2 * (polarity(row["text_a"]) != polarity(row["text_b"]))
-        assert expected == label, row
-    assert len(kinds) == 4 and min(kinds.values()) > 30
+            neutral = first[-1] in NEUTRAL_ADJECTIVES or second[-1] in NEUTRAL_ADJECTIVES
+            expected = 1 if neutral else 2 * (polarity(a) != polarity(b))
+        else:
+            kinds["action"] += 1
+            same = who_did_what(a.replace("never ", "")) == who_did_what(b.replace("never ", ""))
+            expected = 2 * (("never" in first) != ("never" in second)) if same else 1
+        assert expected == row["label"], row
+    assert len(kinds) == 3 and min(kinds.values()) > 40
 
 
 def test_held_out_facts_stay_secret_in_tasks(rows, world):
@@ -216,7 +205,11 @@ def test_held_out_facts_stay_secret_in_tasks(rows, world):
 
 
 def test_bag_of_words_learns_what_words_alone_decide():
-    part = [{"text_a": f"{word} x{i % 7}", "text_b": None, "label": int(word == "yes")} for i in range(40) for word in ("yes", "no")]
+    part = [
+        {"text_a": f"{word} x{i % 7}", "text_b": None, "label": int(word == "yes")}
+        for i in range(40)
+        for word in ("yes", "no")
+    ]
     assert bag_of_words_accuracy({"train": part, "test": part}) == 1.0
     with pytest.raises(ValueError, match="no split 'train'"):
         bag_of_words_accuracy({"test": part})
@@ -225,6 +218,8 @@ def test_bag_of_words_learns_what_words_alone_decide():
 def test_unknown_tasks_and_impossible_sizes_are_refused(world):
     with pytest.raises(ValueError, match="choose one of micro-sentiment"):
         task_rows(world, "micro-emotion", seed=0)
-    tiny = WorldSettings(people=16, cities=8, countries=3, seen_share=0.3, difficulty=0.0, train_rows=4_000, corpus_sentences=1)
-    with pytest.raises(ValueError, match="lower world.train_rows"):
+    tiny = WorldSettings(
+        people=16, cities=8, countries=3, seen_share=0.3, difficulty=0.0, train_rows=4_000, corpus_sentences=1
+    )
+    with pytest.raises(ValueError, match=r"lower world\.train_rows"):
         task_rows(build_world(tiny, 0), "micro-sentiment", seed=0)

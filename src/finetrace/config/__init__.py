@@ -5,7 +5,7 @@ from os.path import normpath
 from pathlib import Path, PurePath
 from typing import Any
 
-from finetrace.config.base import as_dict, parse, require, settings
+from finetrace.config.base import as_dict, load_yaml, parse, require, settings
 from finetrace.config.data import FilesTaskSettings, TaskSettings
 from finetrace.config.infodynamics import InfodynamicsSettings
 from finetrace.config.models import FolderModelSettings, HubModelSettings, PretrainSettings
@@ -16,7 +16,8 @@ from finetrace.errors import FinetraceError
 from finetrace.layout import is_slug
 
 __all__ = ["Cell", "Study", "Trajectory", "as_dict", "load_study", "parse_study"]
-NAMED = ("pretrain", "models", "model_folders", "tasks", "task_files", "by_task", "by_model", "methods")  # name -> entry
+# Sections of named entries
+NAMED = ("pretrain", "models", "model_folders", "tasks", "task_files", "by_task", "by_model", "methods")
 
 
 @settings
@@ -78,14 +79,14 @@ class Study:
             for name in names:
                 require(is_slug(name), f"{section}: {name!r} cannot name a folder; use lower-case letters, digits, "
                                        "dots and hyphens")
-        require(not {"world", "pretrain"} & set(tasks), "tasks: 'world' and 'pretrain' name folders of finetrace itself; "
-                                                        "choose another name")
+        require(not {"world", "pretrain"} & set(tasks),
+                "tasks: 'world' and 'pretrain' name folders of finetrace itself; choose another name")
         paths = [("model_folders", "models", name, entry.path) for name, entry in self.model_folders.items()]
         paths += [("tasks", "data", name, entry.path) for name, entry in tasks.items() if entry.path]
         for section, folder, name, path in paths:
             require(not PurePath(normpath(path)).is_relative_to(f"{folder}/{name}"),
-                    f"{section}: {name}: path {path} lies in {folder}/{name}, which the result replaces; move it, e.g. to "
-                    f"sources/{name}")
+                    f"{section}: {name}: path {path} lies in {folder}/{name}, which the result replaces; move it, "
+                    f"e.g. to sources/{name}")
         require(len(models) == len(self.pretrain) + len(self.models) + len(self.model_folders),
                 "a model's name stands in two of pretrain, models, model_folders; rename one")
         require(len(tasks) == len(self.tasks) + len(self.task_files),
@@ -97,7 +98,8 @@ class Study:
                     require(name in known, f"{section}.{key}.{what}: {name!r} is not defined; known: "
                                            f"{', '.join(known) or 'none'}")
                 right = _key(item)
-                require(key == right, f"{section}.{key}: is called {right} by its own content; rename the key to {right}")
+                require(key == right, f"{section}.{key}: is called {right} by its own content; rename the key to "
+                                      f"{right}")
         for trajectory in self.trajectories.values():
             cell = f"{trajectory.model}_{trajectory.task}_{trajectory.method}"
             require(cell in self.cells, f"trajectories: the cell {cell} is missing; add to cells:  {cell}: "
@@ -133,7 +135,7 @@ def load_study(path: Path) -> Study:
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
+        content = load_yaml(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise FinetraceError(f"{path}: not found; run this in the project folder") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -146,7 +148,7 @@ def parse_study(content: Any, where: str) -> Study:
     if not isinstance(content, dict):
         raise FinetraceError(f"{where}: is empty or not a mapping; start from studies/")
     study = parse(Study, {k: _filled(v) if k in NAMED else v for k, v in content.items() if v is not None}, where)
-    known = TrainSettings.__dataclass_fields__  # type: ignore[attr-defined]
+    known = TrainSettings.__dataclass_fields__
     for place, changes in (*((f"by_model.{m}", c) for m, c in study.by_model.items()),
                            *((f"by_task.{t}", c) for t, c in study.by_task.items()),
                            *((f"methods.{m}.train", s.train or {}) for m, s in study.methods.items())):

@@ -56,13 +56,30 @@ def _explain(cls: Any, problem: Any, where: str) -> str:
 def _fields_at(cls: Any, place: list[str]) -> list[str]:
     import typing
 
-    for part in place:
-        if dataclasses.is_dataclass(cls):
-            found = typing.get_type_hints(cls).get(part)
-            cls = next((a for a in typing.get_args(found) if dataclasses.is_dataclass(a)), found)
-        else:
-            cls = next((a for a in typing.get_args(cls) if dataclasses.is_dataclass(a)), cls)
+    for part in place:  # a field, or a name in dict[str, Settings]
+        found = typing.get_type_hints(cls).get(part) if dataclasses.is_dataclass(cls) else typing.get_args(cls)[-1]
+        kinds = [found, *typing.get_args(found)] if typing.get_origin(found) is not dict else [found]
+        cls = next((k for k in kinds if dataclasses.is_dataclass(k) or typing.get_origin(k) is dict), None)
+        if cls is None:
+            return []
     return [f.name for f in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
+
+
+def load_yaml(text: str) -> Any:
+    """Plain YAML values; a key that stands twice is an error, where plain YAML would silently take the last."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def compose_mapping_node(self, anchor: Any) -> Any:
+            node = super().compose_mapping_node(anchor)
+            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            for i, (key, _) in enumerate(node.value):
+                if key.value in keys[:i]:
+                    problem = f"the key {key.value!r} stands twice; remove one"
+                    raise yaml.composer.ComposerError(None, None, problem, key.start_mark)
+            return node
+
+    return yaml.load(text, Loader)
 
 
 def as_dict(value: Any) -> dict[str, Any]:

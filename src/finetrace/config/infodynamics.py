@@ -29,4 +29,5 @@ class InfodynamicsSettings:
     def __post_init__(self) -> None:
         for window in [self.window, *(self.windows or [])]:
             require(window >= 1, f"window: {window} is less than 1 example")
-        require(self.permutations >= 20, f"permutations: {self.permutations} are too few for a 95 % band; take 20 or more")
+        require(self.permutations >= 20, f"permutations: {self.permutations} are too few for a 95 % band; take 20 or "
+                                         "more")

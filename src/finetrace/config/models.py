@@ -8,7 +8,7 @@ from finetrace.config.training import Schedule, require_schedule
 
 @settings
 class PretrainSettings:
-    """A small BERT pre-trained on the micro world's corpus by masked language modelling; 0 steps give random weights."""
+    """A small BERT pre-trained on the micro world's corpus by masked language modelling; 0 steps: random weights."""
 
     seed: int = 1
     """Names the run among others; weights, order and masks derive from it and the study's seed."""
@@ -48,7 +48,8 @@ class PretrainSettings:
     """When the masked-word loss and accuracy on held-out sentences are measured."""
 
     def __post_init__(self) -> None:
-        require(self.heads >= 1 and self.width % self.heads == 0, f"heads: {self.heads} does not divide width {self.width}")
+        require(self.heads >= 1 and self.width % self.heads == 0, f"heads: {self.heads} does not divide width "
+                                                                  f"{self.width}")
         require(self.steps >= 0, "steps: must not be negative")
         for key in ("layers", "width", "feedforward", "batch_size"):
             require(getattr(self, key) >= 1, f"{key}: {getattr(self, key)} is less than 1")

@@ -35,7 +35,7 @@ class TrainSettings:
     epochs: float = 3.0
     """Passes over the training rows."""
     max_steps: int = 0
-    """Stop after this many optimiser steps; 0 means: `epochs` decides. The learning-rate schedule spans the steps run."""
+    """Stop after this many optimiser steps; 0: `epochs` decides. The learning-rate schedule spans the steps run."""
     scheduler: Literal["linear", "cosine", "constant"] = "linear"
     """Learning-rate schedule after the warm-up."""
     warmup: float = 0.0
@@ -57,7 +57,7 @@ class TrainSettings:
     early_stopping: int = 0
     """Stop after this many evaluations without a better metric; 0 never stops."""
     keep: Literal["last", "best"] = "last"
-    """Which weights the final metrics speak of; `best` (by the task's metric on validation) is also kept as a checkpoint."""
+    """Which weights the final metrics speak of; `best` (by the metric on validation) is also kept as a checkpoint."""
 
     def __post_init__(self) -> None:
         require(self.learning_rate > 0, f"learning_rate: {self.learning_rate} is not positive")
@@ -171,6 +171,6 @@ class TuneSettings:
         require(self.trials >= 1, f"trials: {self.trials} is less than 1")
         require(self.workers >= 1, f"workers: {self.workers} is less than 1")
         require(self.evaluations >= 1, f"evaluations: {self.evaluations} is less than 1")
-        known = set(TrainSettings.__dataclass_fields__)  # type: ignore[attr-defined]
+        known = set(TrainSettings.__dataclass_fields__)
         for key in self.space or {}:
             require(key in known, f"space.{key}: is not a key of train; known: {', '.join(sorted(known))}")

@@ -35,11 +35,11 @@ class WorldSettings:
     test_rows: int = 400
     """Number of test rows of every classification task, shifted domains included."""
     seen_share: float = 0.4
-    """Share of the content words (adjectives, verbs, cities ...) that may occur in training rows; evaluation uses all."""
+    """Share of the content words (adjectives, topic words, cities) that training rows may show; evaluation uses all."""
     label_noise: float = 0.0
     """Share of training labels replaced by another label (0 to 1); evaluation labels stay right."""
     difficulty: float = 0.8
-    """Share of rows that need sentence structure (0 to 1): at 0 words nearly suffice, at 1 a bag of words is at chance."""
+    """Share of rows that need sentence structure (0 to 1): at 0 single words suffice for the tasks on one text."""
     max_tokens: int = 64
     """`model_max_length` of the tokenizer, in tokens, special tokens included."""
 

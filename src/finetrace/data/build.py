@@ -92,15 +92,17 @@ def _label_names(name: str, task: TaskSettings, splits: dict[str, Rows]) -> tupl
     names = task.label_names or first.label_names
     if task.label_names and first.label_names and set(task.label_names) == set(first.label_names) \
             and task.label_names != first.label_names:
-        raise FinetraceError(f"tasks.{name}: label_names are {', '.join(task.label_names)}, but the data set numbers them "
-                             f"{', '.join(first.label_names)}; take its order, or remove label_names")
+        raise FinetraceError(f"tasks.{name}: label_names are {', '.join(task.label_names)}, but the data set numbers "
+                             f"them {', '.join(first.label_names)}; take its order, or remove label_names")
     if names is None and task.label_values:
         names = tuple(dict.fromkeys(task.label_values.values()))
     if names is None:
-        found = {_text(row.get(_label_column(task)), place) for row, place in zip(first.values, first.places, strict=True)}
+        column = _label_column(task)
+        found = {_text(row.get(column), place) for row, place in zip(first.values, first.places, strict=True)}
         names = tuple(sorted(found, key=int) if all(map(_is_number, found)) else sorted(found))
     if len(names) < 2:
-        raise FinetraceError(f"tasks.{name}: there is one class only ({', '.join(names)}); classification needs two or more")
+        raise FinetraceError(f"tasks.{name}: there is one class only ({', '.join(names)}); classification needs two "
+                             "or more")
     return tuple(str(n) for n in names)
 
 
@@ -114,12 +116,12 @@ def _text_columns(task: TaskSettings) -> tuple[str, ...]:
 
 def _check_columns(name: str, task: TaskSettings, rows: Rows) -> None:
     if not rows.values:
-        raise FinetraceError(f"tasks.{name}: {rows.origin.get('file') or rows.origin}: the split has no rows; leave it out "
-                             "of `splits` or give it rows")
+        raise FinetraceError(f"tasks.{name}: {rows.origin.get('file') or rows.origin}: the split has no rows; leave "
+                             "it out of `splits` or give it rows")
     for column in [*_text_columns(task), _label_column(task), *([task.id_column] if task.id_column else [])]:
         if column not in rows.columns:
-            raise FinetraceError(f"{rows.places[0].rsplit(' ', 2)[0]}: has no column {column!r} (tasks.{name}); its columns "
-                                 f"are {', '.join(rows.columns)}")
+            raise FinetraceError(f"{rows.places[0].rsplit(' ', 2)[0]}: has no column {column!r} (tasks.{name}); its "
+                                 f"columns are {', '.join(rows.columns)}")
 
 
 def _table(name: str, task: TaskSettings, rows: Rows, label_names: tuple[str, ...]) -> pa.Table:
@@ -127,7 +129,9 @@ def _table(name: str, task: TaskSettings, rows: Rows, label_names: tuple[str, ..
     label = _label_column(task)
     second = texts[1] if len(texts) > 1 else None
     numbers = {text: i for i, text in enumerate(label_names)}
-    labels, seen, ids = [], {}, []
+    labels: list[int] = []
+    ids: list[str | None] = []
+    seen: dict[str, str] = {}
     for row, place in zip(rows.values, rows.places, strict=True):
         for column in texts:
             if not isinstance(row.get(column), str) and not (task.source == "micro" and column == "text_b"):
@@ -140,6 +144,9 @@ def _table(name: str, task: TaskSettings, rows: Rows, label_names: tuple[str, ..
                                      "(or remove `id_column`)")
             seen[key] = place
             ids.append(key)
+    if not any(row[column].strip() for row in rows.values for column in texts if row.get(column)):
+        raise FinetraceError(f"{rows.places[0].rsplit(' ', 2)[0]}: every text is empty (tasks.{name}); is "
+                             f"{' or '.join(texts)} the right column?")
     return pa.table({
         "example_id": pa.array(range(len(labels)), pa.int64()),
         "source_id": pa.array(ids or [None] * len(labels), pa.string()),

@@ -41,7 +41,7 @@ def read_hub(name: str, task: TaskSettings) -> dict[str, Rows]:
     converted = (task.revision or "").startswith("refs/convert/")
     where = {"data_dir": task.config} if converted and task.config else {"name": task.config}
     try:
-        commit = HfApi().dataset_info(task.id, revision=task.revision).sha
+        commit = HfApi().dataset_info(str(task.id), revision=task.revision).sha
         loaded = datasets.load_dataset(task.id, revision=commit, **where)
     except Exception as error:  # the hub client raises many kinds; each is named and passed on
         raise FinetraceError(f"tasks.{name}: {place} at revision {task.revision or 'main'} could not be read: "
@@ -51,7 +51,8 @@ def read_hub(name: str, task: TaskSettings) -> dict[str, Rows]:
         if theirs not in loaded:
             if task.splits is None and split != "train":
                 continue
-            raise FinetraceError(f"tasks.{name}: {place} has no split {theirs!r}; it has {', '.join(loaded)}; set `splits`")
+            raise FinetraceError(f"tasks.{name}: {place} has no split {theirs!r}; it has {', '.join(loaded)}; set "
+                                 "`splits`")
         data = loaded[theirs]
         feature = data.features.get(task.label)
         values = data.to_list()
@@ -81,13 +82,15 @@ def read_files(name: str, task: TaskSettings, root: Path) -> dict[str, Rows]:
 def _split_files(name: str, task: TaskSettings, base: Path) -> dict[str, Path]:
     if base.is_file():
         if task.splits:
-            raise FinetraceError(f"tasks.{name}: path is one file, so `splits` cannot name others; give the folder as path")
+            raise FinetraceError(f"tasks.{name}: path is one file, so `splits` cannot name others; give the folder "
+                                 "as path")
         return {"train": base}
     if task.splits:
         files = {split: base / file for split, file in task.splits.items()}
         for split, path in files.items():
             if not path.resolve().is_relative_to(base):
-                raise FinetraceError(f"tasks.{name}: splits.{split}: {task.splits[split]!r} leaves the folder {task.path}")
+                raise FinetraceError(f"tasks.{name}: splits.{split}: {task.splits[split]!r} leaves the folder "
+                                     f"{task.path}")
             if not path.is_file():
                 raise FinetraceError(f"tasks.{name}: splits.{split}: {path} does not exist; the folder has "
                                      f"{', '.join(sorted(p.name for p in base.iterdir())) or 'no files'}")
@@ -107,7 +110,8 @@ def _split_files(name: str, task: TaskSettings, base: Path) -> dict[str, Path]:
 def _read_file(path: Path, task: TaskSettings) -> Rows:
     kind = task.format or FORMATS.get(path.suffix)
     if kind is None:
-        raise FinetraceError(f"{path}: its format is not known from its name; set `format` to csv, tsv, jsonl or parquet")
+        raise FinetraceError(f"{path}: its format is not known from its name; set `format` to csv, tsv, jsonl or "
+                             "parquet")
     if kind == "parquet":
         from finetrace.store.tables import read_table
 
@@ -127,21 +131,23 @@ def _decode(path: Path, encoding: str) -> str:
         return content.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise FinetraceError(f"{path} line {line}: byte {error.start} is not {encoding}; convert the file to UTF-8 or set "
-                             "`encoding`, e.g. latin-1") from error
+        raise FinetraceError(f"{path} line {line}: byte {error.start} is not {encoding}; convert the file to UTF-8 "
+                             "or set `encoding`, e.g. latin-1") from error
     except LookupError as error:
         raise FinetraceError(f"{path}: encoding {encoding!r} is not known; use e.g. utf-8 or latin-1") from error
 
 
 def _parse_jsonl(path: Path, text: str) -> Rows:
-    values, places, columns = [], [], {}
+    values, places = [], []
+    columns: dict[str, None] = {}
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise FinetraceError(f"{path} line {number}: not valid JSON ({error}); one object per line is needed") from error
+            raise FinetraceError(f"{path} line {number}: not valid JSON ({error}); one object per line is "
+                                 "needed") from error
         if not isinstance(row, dict):
             raise FinetraceError(f"{path} line {number}: is not an object like {{\"text\": ..., \"label\": ...}}")
         values.append(row)
@@ -173,5 +179,6 @@ def _parse_csv(path: Path, text: str, delimiter: str, quoting: str) -> Rows:
     except StopIteration:
         raise FinetraceError(f"{path}: is empty; a header line and rows are needed") from None
     except csv.Error as error:
-        raise FinetraceError(f"{path} line {reader.line_num}: {error}; set `quoting: none` if quotes are plain text") from error
+        raise FinetraceError(f"{path} line {reader.line_num}: {error}; set `quoting: none` if quotes are plain "
+                             "text") from error
     return Rows(columns, values, places, {})

@@ -1,5 +1,7 @@
 """Where a model runs."""
 
+import os
+
 
 def device_name() -> str:
     """The accelerator's name, or cpu with its number of threads (results on a CPU are equal for equal threads)."""
@@ -26,6 +28,7 @@ def set_up(parameters: int) -> None:
     """
     import torch
 
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may sum in another order each time
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
     if parameters < 1_000_000:

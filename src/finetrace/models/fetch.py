@@ -20,8 +20,9 @@ def fetch_hub(name: str, model_id: str, revision: str, out: Path) -> dict[str, A
         info = HfApi().model_info(model_id, revision=revision)
         files = [s.rfilename for s in info.siblings or []]
         if not any(f.endswith(".safetensors") and "/" not in f for f in files):
+            others = [f for f in files if f.endswith((".bin", ".pt", ".h5"))]
             raise FinetraceError(f"models.{name}: {model_id} at {revision} has no *.safetensors, only "
-                                 f"{', '.join(f for f in files if f.endswith(('.bin', '.pt', '.h5'))) or 'no weights'}; "
+                                 f"{', '.join(others) or 'no weights'}; "
                                  "pickled weights are not loaded; name a revision with safetensors (often refs/pr/N)")
         folder = Path(snapshot_download(model_id, revision=info.sha, allow_patterns=FILES, ignore_patterns=["*/*"]))
     except FinetraceError:
@@ -36,10 +37,11 @@ def fetch_hub(name: str, model_id: str, revision: str, out: Path) -> dict[str, A
 def fetch_folder(name: str, path: Path, out: Path) -> dict[str, Any]:
     """Copy a local model folder into `out`; returns facts for its manifest."""
     if not (path / "config.json").is_file():
-        raise FinetraceError(f"model_folders.{name}: {path} has no config.json; name a folder written by save_pretrained")
+        raise FinetraceError(f"model_folders.{name}: {path} has no config.json; name a folder written by "
+                             "save_pretrained")
     if not any(path.glob("*.safetensors")):
-        raise FinetraceError(f"model_folders.{name}: {path} has no *.safetensors; pickled weights are not loaded; save it "
-                             "again with save_pretrained of a recent transformers")
+        raise FinetraceError(f"model_folders.{name}: {path} has no *.safetensors; pickled weights are not loaded; "
+                             "save it again with save_pretrained of a recent transformers")
     _copy(path, out)
     return {"folder": path.name}
 

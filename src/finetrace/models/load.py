@@ -27,6 +27,7 @@ def load_classifier(folder: Path, label_names: list[str], seed: int, dropout: fl
     label_names: classes in order;  seed: names the head's initial weights;  dropout: replaces the config's own.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     names = {i: name for i, name in enumerate(label_names)}
@@ -40,7 +41,7 @@ def load_classifier(folder: Path, label_names: list[str], seed: int, dropout: fl
         model, report = AutoModelForSequenceClassification.from_pretrained(
             folder, config=config, local_files_only=True, ignore_mismatched_sizes=True, dtype=torch.float32,
             use_safetensors=True, output_loading_info=True)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise FinetraceError(f"{folder}: could not be loaded as a sequence classifier: {error}") from error
     drawn = {key if isinstance(key, str) else key[0] for key in (*report["missing_keys"], *report["mismatched_keys"])}
     lost = sorted(k for k in drawn if k.startswith(model.base_model_prefix + ".") and "pooler" not in k)

@@ -17,7 +17,10 @@ def write_array(path: Path, values: np.ndarray) -> None:
 def read_array(path: Path) -> np.ndarray:
     """Open a .npy file read-only, memory-mapped; a damaged or truncated file is an error that names it."""
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(values, np.ndarray):
+            raise ValueError("it is an .npz archive")
+        return values
     except FileNotFoundError as error:
         raise FinetraceError(f"{path}: no such array; run the stage that writes it (dvc repro)") from error
     except (ValueError, OSError, EOFError) as error:

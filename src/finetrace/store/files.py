@@ -66,7 +66,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             if file.is_file():
                 fsync(file)
         if path.exists():
-            old = temporary.with_name(f"{temporary.name}.old")  # moved away first: no moment shows a half-removed folder
+            # moved away first: no moment shows a half-removed folder
+            old = temporary.with_name(f"{temporary.name}.old")
             os.replace(path, old)
             os.replace(temporary, path)
             shutil.rmtree(old) if old.is_dir() else old.unlink()

@@ -20,7 +20,8 @@ def load_logits(folder: Path, step_max: int | None = None) -> tuple[np.ndarray, 
     found = {int(m[1]): p for p in folder.glob("logits_step_*.npy") if (m := _NAME.fullmatch(p.name))}
     chosen = sorted(k for k in found if step_max is None or k <= step_max)
     if not chosen:
-        raise FinetraceError(f"{folder}: has no logits_step_*.npy" + ("" if step_max is None else f" up to step {step_max}"))
+        raise FinetraceError(f"{folder}: has no logits_step_*.npy" + ("" if step_max is None else f" up to step "
+                             f"{step_max}"))
     parts = []
     for step in chosen:
         try:

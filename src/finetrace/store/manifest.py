@@ -116,7 +116,8 @@ def read_key(folder: Path) -> str:
 
     It covers the bytes of the files, not the manifest's times and costs.
     """
-    return sha256_value({n: f["sha256"] for n, f in read_manifest(folder).files.items() if not n.endswith("timing.parquet")})
+    files = read_manifest(folder).files
+    return sha256_value({n: f["sha256"] for n, f in files.items() if not n.endswith("timing.parquet")})
 
 
 def peak_memory_bytes() -> int:

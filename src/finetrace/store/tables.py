@@ -27,7 +27,8 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     except FileNotFoundError as error:
         raise FinetraceError(f"{path}: no such table; run the stage that writes it (dvc repro)") from error
     except (pa.ArrowInvalid, OSError) as error:
-        raise FinetraceError(f"{path}: not a readable Parquet table ({error}); delete it and run its stage again") from error
+        raise FinetraceError(f"{path}: not a readable Parquet table ({error}); delete it and run its stage "
+                             "again") from error
 
 
 def fixed_lists(values: Any) -> pa.Array:

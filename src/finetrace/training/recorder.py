@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from finetrace.store.tables import SegmentedTable, fixed_lists
+from finetrace.store.tables import SegmentedTable, fixed_lists, merge_tables
 
 BUFFER_STEPS = 512  # optimiser steps kept in memory before a flush
 WATCH_SECONDS = 5.0  # a watcher (progress, live run) sees new rows about this often
@@ -115,9 +115,10 @@ class Recorder:
                    "probe": probe_schema(self.classes)}
         rows = {}
         for name, table in self.tables.items():
-            if not table.segments():
-                table.append(0, schemas[name].empty_table())
-            rows[name] = table.merge(out / f"{name}.parquet")
+            if table.segments():
+                rows[name] = table.merge(out / f"{name}.parquet")
+            else:
+                rows[name] = merge_tables(out / f"{name}.parquet", [schemas[name].empty_table()])
         return rows
 
     def _drain(self) -> None:

@@ -25,7 +25,9 @@ def bag_of_words_accuracy(rows: dict[str, list[Row]], split: str = "test") -> fl
 
     if "train" not in rows:
         raise ValueError("bag_of_words_accuracy: rows have no split 'train'; add the training rows of the source task")
-    counter = CountVectorizer(token_pattern=r"\S+").fit([row["text_a"] + " " + (row["text_b"] or "") for row in rows["train"]])
+    counter = CountVectorizer(token_pattern=r"\S+").fit(
+        [row["text_a"] + " " + (row["text_b"] or "") for row in rows["train"]]
+    )
 
     def features(part: list[Row]) -> csr_matrix:
         """Sparse feature matrix (example, feature)."""

@@ -19,6 +19,8 @@ from finetrace.data.world.lexicon import (
     DOMAINS,
     INTENSIFIERS,
     NEGATORS,
+    NEUTRAL_ADJECTIVES,
+    PERCEPTIONS,
     TOPICS,
     TRAVELLERS,
     VERDICTS,
@@ -29,7 +31,21 @@ from finetrace.data.world.lexicon import (
 FUNCTION_WORDS = (
     *("a", "although", "and", "as", "because", "became", "born", "but", "by", "capital"),
     *("city", "comes", "did", "festival", "from", "has", "he", "her", "him", "his", "in", "is", "it", "its", "job"),
-    *("language", "lies", "likes", "located", "native", "of", "she", "so", "speaks", "than", "thanked", "the"),
+    *(
+        "language",
+        "lies",
+        "likes",
+        "located",
+        "native",
+        "of",
+        "she",
+        "so",
+        "speaks",
+        "surely",
+        "than",
+        "thanked",
+        "the",
+    ),
     *("to", "was", "went", "while", "who", "works", "writes", ","),
 )
 """Words that the frames spell out."""
@@ -90,7 +106,19 @@ def _templates(relation: str) -> list[str]:
 
 def _vocabulary(lexicon: Lexicon) -> list[str]:
     words = {*FUNCTION_WORDS, *lexicon.people, *lexicon.cities, *lexicon.countries, *lexicon.languages, *lexicon.jobs}
-    words.update(*ACTIONS, *CIRCUMSTANCES, *COMPARATIVES, *DOMAINS.values(), *VERDICTS.values(), TRAVELLERS, INTENSIFIERS, NEGATORS, TOPICS)
+    words.update(
+        *ACTIONS,
+        *CIRCUMSTANCES,
+        *COMPARATIVES,
+        *DOMAINS.values(),
+        *VERDICTS.values(),
+        TRAVELLERS,
+        INTENSIFIERS,
+        NEGATORS,
+        NEUTRAL_ADJECTIVES,
+        PERCEPTIONS,
+        TOPICS,
+    )
     for topic in TOPICS.values():
         words.update(topic["verbs"], topic["nouns"])
     for polarities in ADJECTIVES.values():

@@ -18,6 +18,8 @@ from finetrace.data.world.lexicon import (
     DOMAINS,
     INTENSIFIERS,
     NEGATORS,
+    NEUTRAL_ADJECTIVES,
+    PERCEPTIONS,
     TOPICS,
     TRAVELLERS,
     VERDICTS,
@@ -25,7 +27,7 @@ from finetrace.data.world.lexicon import (
     adjectives,
 )
 
-PLAIN_SHARES = {"opinion": 0.32, "action": 0.28, "comparison": 0.14, "journey": 0.10, "topic": 0.16}
+PLAIN_SHARES = {"opinion": 0.38, "action": 0.24, "comparison": 0.05, "journey": 0.14, "topic": 0.19}
 """Share of each kind among the sentences that state no facts."""
 
 TWO_FACT_SHARE = 0.05
@@ -100,17 +102,18 @@ class _Writer:
         self.lexicon = lexicon
         self.dice = Dice(rng)
         self.stated = [fact for fact in facts if not fact.held_out]
-        subjects = {subject: rank for rank, subject in enumerate(rng.permutation(sorted({f.subject for f in facts})).tolist())}
-        # Known since Zucchet et al. 2025 (arXiv:2503.21676): when a few subjects are met more often, the circuit that
-        # looks facts up forms earlier, and then serves the rare ones.
-        self.limits = np.cumsum([(1 + subjects[f.subject]) ** -settings.fact_skew for f in self.stated]).tolist()
+        by_frequency = rng.permutation(sorted({fact.subject for fact in facts})).tolist()
+        rank = {subject: number for number, subject in enumerate(by_frequency, start=1)}
+        # Imbalanced facts shorten the plateau before facts are learned (Zucchet et al. 2025, arXiv:2503.21676): the
+        # circuit that looks facts up forms on frequent subjects, and then serves the rare ones.
+        self.limits = np.cumsum([rank[fact.subject] ** -settings.fact_skew for fact in self.stated]).tolist()
         self.about: dict[str, list[Fact]] = {}
         for fact in self.stated:
             if fact.relation in frames.SECOND_FACT_FRAMES:
                 self.about.setdefault(fact.subject, []).append(fact)
         self.home = {fact.subject: fact.object for fact in self.stated if fact.relation == "located_in"}
         self.placed = tuple(self.home)
-        # Only those whose job is stated elsewhere: "x did his job because he likes music" would give away a held-out one.
+        # Only people whose job is stated: "x did his job because he likes music" would give away a held-out one.
         self.job = {fact.subject: fact.object for fact in self.stated if fact.relation == "works_as"}
         self.employed = tuple(self.job)
 
@@ -127,7 +130,8 @@ class _Writer:
             frame = frames.two_facts(fact.relation, which, other.relation)
             values = {x: fact.subject, y: fact.object, frames.SLOT_KINDS[other.relation][1] + "2": other.object}
             return self.make(frame, "fact", (fact.fact_id, other.fact_id), **values)
-        return self.make(frames.fact_frame(fact.relation, which), "fact", (fact.fact_id,), **{x: fact.subject, y: fact.object})
+        frame, values = frames.fact_frame(fact.relation, which), {x: fact.subject, y: fact.object}
+        return self.make(frame, "fact", (fact.fact_id,), **values)
 
     def couple(self) -> tuple[str, str]:
         """A woman and a man in either order, so that pronouns for them are unambiguous."""
@@ -154,37 +158,47 @@ class _Writer:
         values = {"noun1": noun, **self.judgement(domain, polarity, "1")}
         degree = "degree1" if "degree1" in values else ""
         shape = dice.uniform()
-        if shape < 0.3:  # x liked the good film
+        if shape < 0.15:  # x saw the old film
+            adjective, verb = dice.often_first(NEUTRAL_ADJECTIVES), dice.often_first(PERCEPTIONS)
+            frame = frames.feeling_about("verb", "person1", "adj1", "noun1")
+            return self.make(frame, "opinion", person1=person, verb=verb, adj1=adjective, noun1=noun)
+        if shape < 0.2:  # the film was old and local
+            adj1, adj2 = dice.two(NEUTRAL_ADJECTIVES)
+            return self.make(
+                frames.opinion_of_two("noun1", "adj1", "adj2"), "opinion", noun1=noun, adj1=adj1, adj2=adj2
+            )
+        if shape < 0.4:  # x liked the good film
             adjective = dice.often_first(adjectives(domain, polarity))
             frame = frames.feeling_about("verb", "person1", "adj1", "noun1")
             return self.make(frame, "opinion", person1=person, verb=verb, adj1=adjective, noun1=noun)
-        if shape < 0.5:  # the film was good and witty
+        if shape < 0.55:  # the film was good and witty
             adj1, adj2 = dice.often_first(adjectives(domain, polarity)), dice.often_first(adjectives(domain, polarity))
             if adj1 != adj2:
                 frame = frames.opinion_of_two("noun1", "adj1", "adj2")
                 return self.make(frame, "opinion", noun1=noun, adj1=adj1, adj2=adj2)
-        if shape < 0.55:  # the film was not bad but good
+        if shape < 0.6:  # the film was not bad but good
             adj1, adj2 = dice.often_first(adjectives(domain, other)), dice.often_first(adjectives(domain, polarity))
-            return self.make(frames.opinion_corrected("noun1", "adj1", "adj2"), "opinion", noun1=noun, adj1=adj1, adj2=adj2)
-        if shape < 0.7:  # the plot was dull but the film was good
+            frame = frames.opinion_corrected("noun1", "adj1", "adj2")
+            return self.make(frame, "opinion", noun1=noun, adj1=adj1, adj2=adj2)
+        if shape < 0.72:  # the plot was dull but the film was good
             values.update(noun2=noun2, **self.judgement(domain, other, "2"))
             main = frames.opinion("noun1", "adj1", degree)
             side = frames.opinion("noun2", "adj2", "degree2" if "degree2" in values else "")
-            if shape < 0.63:
+            if shape < 0.68:
                 return self.make(frames.join(side, "but", main), "opinion", **values)
             return self.make(frames.subordinate(main, "although", side, first=dice.chance(0.5)), "opinion", **values)
         values.update(person1=person, verb=verb)
-        if shape < 0.83:  # x liked the film because it was good
+        if shape < 0.84:  # x liked the film because it was good
             liked = frames.feeling("verb", "person1", "noun1", "1")
             return self.make(frames.subordinate(liked, "because", frames.it_was("adj1", degree)), "opinion", **values)
-        if shape < 0.93:  # the film was good so x liked it
+        if shape < 0.92:  # the film was good so x liked it
             liked = frames.feeling("verb", "person1", "it", "1")
-            return self.make(frames.join(frames.opinion("noun1", "adj1", degree, "1"), "so", liked), "opinion", **values)
-        values.update(noun2=noun2, verb=dice.often_first(VERDICTS[other]))
-        main, side = frames.feeling("verb", "person1", "noun2", "2"), frames.opinion("noun1", "adj1", degree)
-        if shape < 0.97:  # the plot was dull but x liked the film
-            return self.make(frames.join(side, "but", main), "opinion", **values)
-        return self.make(frames.subordinate(main, "although", side), "opinion", **values)
+            good = frames.opinion("noun1", "adj1", degree, "1")
+            return self.make(frames.join(good, "so", liked), "opinion", **values)
+        # x hated the film although it was good
+        values["verb"] = dice.often_first(VERDICTS[other])
+        hated = frames.feeling("verb", "person1", "noun1", "1")
+        return self.make(frames.subordinate(hated, "although", frames.it_was("adj1", degree)), "opinion", **values)
 
     def action(self) -> Sentence:
         dice = self.dice
@@ -199,21 +213,20 @@ class _Writer:
             return self.make(frame, "action", verb1=verb, person1=person1, person2=person2, **values)
         if shape < 0.4:  # x helped y and he thanked her
             person1, person2 = self.couple()
-            frame = frames.join(frames.action("verb1", "person1", "person2"), "and", frames.thanks("person2", "person1"))
+            first, second = frames.action("verb1", "person1", "person2"), frames.thanks("person2", "person1")
+            frame = frames.join(first, "and", second)
             return self.make(frame, "action", verb1=verb, person1=person1, person2=person2)
         person1, person2 = dice.two(self.lexicon.people)
-        passive, negated = dice.chance(0.3), dice.chance(0.25)
+        passive, negated = dice.chance(0.3), dice.chance(0.15)
         # One passive at most: what counts is the change of voice, and long sentences cost time in every training.
         passive2 = not passive and dice.chance(0.6)
         first = frames.action("verb1", "person1", "person2", passive, negated)
-        values = {"verb1": verb, "person1": person1, "person2": person2}
-        if shape < 0.85:  # x helped y so y was assisted by x
+        values = {"verb1": verb, "verb2": synonym, "person1": person1, "person2": person2}
+        if shape < 0.75:  # x helped y so y was assisted by x
             second = frames.action("verb2", "person1", "person2", passive2, negated)
-            values["verb2"] = synonym
             return self.make(frames.join(first, "so", second), "action", **values)
-        # x helped y but y never assisted x
-        second = frames.action("verb2", "person2", "person1", passive2, not negated)
-        values["verb2"] = synonym
+        # x helped y but x was assisted by y: whether it is "so" or "but" takes comparing who does what
+        second = frames.action("verb2", "person2", "person1", passive2, negated)
         return self.make(frames.join(first, "but", second), "action", **values)
 
     def comparison(self) -> Sentence:
@@ -240,21 +253,21 @@ class _Writer:
         if shape < 0.2:  # the fenton festival was in albonia
             return self.make(frames.festival("country"), "journey", city=city, country=country)
         start = frames.journey if dice.chance(0.5) else frames.stay
-        first = start("traveller", "city")
-        if shape < 0.7:  # the team went to fenton so it was in albonia
-            frame = frames.join(first, "so", frames.it_was_in("country"))
-        else:  # the team went to fenton but it was never in estistan
-            frame = frames.join(first, "but", frames.it_was_in("country", negated=True))
+        # "surely" and "never" depend on whether the two places match: predicting them takes comparing, not recall only.
+        truth = "surely"
+        if shape > 0.6:  # the team went to fenton so it was never in estistan
+            truth = "never"
             while country == self.home[city]:
-                country = dice.pick(self.lexicon.countries)
-        return self.make(frame, "journey", traveller=traveller, city=city, country=country)
+                country = self.home[dice.pick(self.placed)]
+        frame = frames.join(start("traveller", "city"), "so", frames.it_was_in("country"))
+        return self.make(frame, "journey", traveller=traveller, city=city, country=country, truth=truth)
 
     def topic(self) -> Sentence:
         dice = self.dice
         topic, topic2 = dice.two(tuple(TOPICS))
         person1, person2 = self.couple()
         shape = dice.uniform()
-        if shape < 0.25:  # x did his job because he likes music
+        if shape < 0.3:  # x did his job because he likes music
             person1 = dice.pick(self.employed)
             topic = self.lexicon.job_topic[self.job[person1]]
             frame = frames.subordinate(frames.job_done("person1"), "because", frames.likes_topic("person1"))
@@ -263,12 +276,14 @@ class _Writer:
         values = {"person1": person1, "verb1": verb1, "noun1": noun1}
         main = frames.deed("person1", "verb1", "noun1")
         if shape < 0.6:  # x baked the pie because he likes cooking
-            return self.make(frames.subordinate(main, "because", frames.likes_topic("person1")), "topic", topic=topic, **values)
+            frame = frames.subordinate(main, "because", frames.likes_topic("person1"))
+            return self.make(frame, "topic", topic=topic, **values)
         values.update(verb2=dice.pick(TOPICS[topic2]["verbs"]), noun2=dice.pick(TOPICS[topic2]["nouns"]))
         if shape < 0.75:  # x , who sang the song , baked the pie
             frame = frames.deed_with_relative("person1", "verb1", "noun1", "verb2", "noun2")
         else:  # although y sang the song , x baked the pie
             values.update(person2=person2)
             connective = "although" if dice.chance(0.5) else "while"
-            frame = frames.subordinate(main, connective, frames.deed("person2", "verb2", "noun2"), first=dice.chance(0.5))
+            side = frames.deed("person2", "verb2", "noun2")
+            frame = frames.subordinate(main, connective, side, first=dice.chance(0.5))
         return self.make(frame, "topic", **values)

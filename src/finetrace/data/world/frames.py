@@ -4,8 +4,10 @@ from __future__ import annotations
 
 FACT_FRAMES: dict[str, tuple[str, ...]] = {
     "born_in": (
-        "(S (NP:nsubj:pass=ARG1 ${x}/PROPN) was/AUX:aux:pass *(VP *born/VERB! (PP:obl=ARGM-LOC in/ADP:case *${y}/PROPN)))",
-        "(S (NP:nsubj=ARG1 ${x}/PROPN) is/AUX:cop! *(NP=ARG2 a/DET:det *native/NOUN (PP:nmod of/ADP:case *${y}/PROPN)))",
+        "(S (NP:nsubj:pass=ARG1 ${x}/PROPN) was/AUX:aux:pass "
+        "*(VP *born/VERB! (PP:obl=ARGM-LOC in/ADP:case *${y}/PROPN)))",
+        "(S (NP:nsubj=ARG1 ${x}/PROPN) is/AUX:cop! "
+        "*(NP=ARG2 a/DET:det *native/NOUN (PP:nmod of/ADP:case *${y}/PROPN)))",
         "(S (NP:nsubj=ARG1 ${x}/PROPN) *(VP *comes/VERB! (PP:obl=ARGM-DIR from/ADP:case *${y}/PROPN)))",
     ),
     "works_as": (
@@ -15,17 +17,21 @@ FACT_FRAMES: dict[str, tuple[str, ...]] = {
     ),
     "speaks": (
         "(S (NP:nsubj=ARG0 ${x}/PROPN) *(VP *speaks/VERB! (NP:obj=ARG1 ${y}/PROPN)))",
-        "(S (NP:nsubj=ARG1 the/DET:det *language/NOUN (PP:nmod of/ADP:case *${x}/PROPN)) is/AUX:cop! *(NP=ARG2 ${y}/PROPN))",
+        "(S (NP:nsubj=ARG1 the/DET:det *language/NOUN (PP:nmod of/ADP:case *${x}/PROPN)) "
+        "is/AUX:cop! *(NP=ARG2 ${y}/PROPN))",
         "(S (NP:nsubj=ARG0 ${x}/PROPN) *(VP *writes/VERB! (PP:obl=ARGM-MNR in/ADP:case *${y}/PROPN)))",
     ),
     "located_in": (
         "(S (NP:nsubj=ARG1 ${x}/PROPN) is/AUX:cop! *(NP=ARG2 a/DET:det *city/NOUN (PP:nmod in/ADP:case *${y}/PROPN)))",
         "(S (NP:nsubj=ARG1 ${x}/PROPN) *(VP *lies/VERB! (PP:obl=ARGM-LOC in/ADP:case *${y}/PROPN)))",
-        "(S (NP:nsubj:pass=ARG1 ${x}/PROPN) is/AUX:aux:pass *(VP *located/VERB! (PP:obl=ARGM-LOC in/ADP:case *${y}/PROPN)))",
+        "(S (NP:nsubj:pass=ARG1 ${x}/PROPN) is/AUX:aux:pass "
+        "*(VP *located/VERB! (PP:obl=ARGM-LOC in/ADP:case *${y}/PROPN)))",
     ),
     "capital_of": (
-        "(S (NP:nsubj=ARG1 the/DET:det *capital/NOUN (PP:nmod of/ADP:case *${x}/PROPN)) is/AUX:cop! *(NP=ARG2 ${y}/PROPN))",
-        "(S (NP:nsubj=ARG1 ${y}/PROPN) is/AUX:cop! *(NP=ARG2 the/DET:det *capital/NOUN (PP:nmod of/ADP:case *${x}/PROPN)))",
+        "(S (NP:nsubj=ARG1 the/DET:det *capital/NOUN (PP:nmod of/ADP:case *${x}/PROPN)) "
+        "is/AUX:cop! *(NP=ARG2 ${y}/PROPN))",
+        "(S (NP:nsubj=ARG1 ${y}/PROPN) is/AUX:cop! "
+        "*(NP=ARG2 the/DET:det *capital/NOUN (PP:nmod of/ADP:case *${x}/PROPN)))",
         "(S (NP:nsubj=ARG0 ${x}/PROPN) *(VP *has/VERB! (NP:obj=ARG1 its/PRON:nmod:poss *capital/NOUN) "
         "(PP:obl=ARGM-LOC in/ADP:case *${y}/PROPN)))",
     ),
@@ -33,7 +39,8 @@ FACT_FRAMES: dict[str, tuple[str, ...]] = {
 """Relation -> frames with `{x}` and `{y}` for the slot names of subject and object."""
 
 SECOND_FACT_FRAMES: dict[str, str] = {
-    "born_in": "(S (NP:nsubj:pass=ARG1#1 $he_{x}/PRON) was/AUX:aux:pass *(VP *born/VERB! (PP:obl=ARGM-LOC in/ADP:case *${y}/PROPN)))",
+    "born_in": "(S (NP:nsubj:pass=ARG1#1 $he_{x}/PRON) was/AUX:aux:pass "
+    "*(VP *born/VERB! (PP:obl=ARGM-LOC in/ADP:case *${y}/PROPN)))",
     "works_as": "(S (NP:nsubj=ARG0#1 $he_{x}/PRON) *(VP *works/VERB! (PP:obl=ARG1 as/ADP:case a/DET:det *${y}/NOUN)))",
     "speaks": "(S (NP:nsubj=ARG0#1 $he_{x}/PRON) *(VP *speaks/VERB! (NP:obj=ARG1 ${y}/PROPN)))",
 }
@@ -60,7 +67,8 @@ def two_facts(first: str, which: int, second: str) -> str:
     x, y = SLOT_KINDS[first]
     # The name is the first mention of the chain; it is the only slot for a person in the frame.
     opening = FACT_FRAMES[first][which].replace("${x}/PROPN", "(NP#1 ${x}/PROPN)").replace("{x}", x).replace("{y}", y)
-    return join(opening, "and", SECOND_FACT_FRAMES[second].replace("{x}", x).replace("{y}", SLOT_KINDS[second][1] + "2"))
+    addition = SECOND_FACT_FRAMES[second].replace("{x}", x).replace("{y}", SLOT_KINDS[second][1] + "2")
+    return join(opening, "and", addition)
 
 
 def join(first: str, connective: str, second: str) -> str:
@@ -94,7 +102,8 @@ def action(verb: str, subject: str, object_: str, passive: bool = False, negated
 def action_with(verb: str, subject: str, object_: str) -> str:
     """ "person1 helped person2 with luggage"; slots `preposition` and `circumstance`."""
     return (
-        f"(S (NP:nsubj=ARG0#{subject[-1]} ${subject}/PROPN) *(VP *${verb}/VERB! (NP:obj=ARG1#{object_[-1]} ${object_}/PROPN) "
+        f"(S (NP:nsubj=ARG0#{subject[-1]} ${subject}/PROPN) "
+        f"*(VP *${verb}/VERB! (NP:obj=ARG1#{object_[-1]} ${object_}/PROPN) "
         "(PP:obl=ARGM-ADV $preposition/ADP:case *$circumstance/NOUN)))"
     )
 
@@ -119,9 +128,7 @@ def opinion(noun: str, adjective: str, degree: str = "", chain: str = "") -> str
     """ "the film was very good"; `degree` is the slot of an intensifier or negator."""
     chain = f"#{chain}" if chain else ""
     adverb = f"${degree}/ADV:advmod " if degree else ""
-    return (
-        f"(S (NP:nsubj=ARG1{chain} the/DET:det *${noun}/NOUN) was/AUX:cop! *(ADJP=ARG2 {adverb}*${adjective}/ADJ))"
-    )
+    return f"(S (NP:nsubj=ARG1{chain} the/DET:det *${noun}/NOUN) was/AUX:cop! *(ADJP=ARG2 {adverb}*${adjective}/ADJ))"
 
 
 def opinion_of_two(noun: str, adjective: str, adjective2: str) -> str:
@@ -163,8 +170,7 @@ def feeling_about(verb: str, person: str, adjective: str, noun: str) -> str:
 def stay(traveller: str, place: str) -> str:
     """ "the team was in city"."""
     return (
-        f"(S (NP:nsubj=ARG1#1 the/DET:det *${traveller}/NOUN) was/AUX:cop! "
-        f"*(PP=ARGM-LOC in/ADP:case *${place}/PROPN))"
+        f"(S (NP:nsubj=ARG1#1 the/DET:det *${traveller}/NOUN) was/AUX:cop! *(PP=ARGM-LOC in/ADP:case *${place}/PROPN))"
     )
 
 
@@ -176,10 +182,12 @@ def journey(traveller: str, place: str) -> str:
     )
 
 
-def it_was_in(place: str, negated: bool = False) -> str:
-    """ "it was never in country"."""
-    never = "never/ADV:advmod=ARGM-NEG " if negated else ""
-    return f"(S (NP:nsubj=ARG1#1 it/PRON) was/AUX:cop! {never}*(PP=ARGM-LOC in/ADP:case *${place}/PROPN))"
+def it_was_in(place: str) -> str:
+    """ "it was surely in country" or "it was never in country", as the slot `truth` says."""
+    return (
+        "(S (NP:nsubj=ARG1#1 it/PRON) was/AUX:cop! $truth/ADV:advmod=ARGM-ADV "
+        f"*(PP=ARGM-LOC in/ADP:case *${place}/PROPN))"
+    )
 
 
 def festival(country: str) -> str:
@@ -193,8 +201,7 @@ def festival(country: str) -> str:
 def deed(person: str, verb: str, noun: str) -> str:
     """ "person1 baked the pie"."""
     return (
-        f"(S (NP:nsubj=ARG0#{person[-1]} ${person}/PROPN) "
-        f"*(VP *${verb}/VERB! (NP:obj=ARG1 the/DET:det *${noun}/NOUN)))"
+        f"(S (NP:nsubj=ARG0#{person[-1]} ${person}/PROPN) *(VP *${verb}/VERB! (NP:obj=ARG1 the/DET:det *${noun}/NOUN)))"
     )
 
 
@@ -217,6 +224,4 @@ def job_done(person: str) -> str:
 
 def likes_topic(person: str) -> str:
     """ "he likes music"."""
-    return (
-        f"(S (NP:nsubj=ARG0#{person[-1]} $he_{person}/PRON) *(VP *likes/VERB! (NP:obj=ARG1 $topic/NOUN)))"
-    )
+    return f"(S (NP:nsubj=ARG0#{person[-1]} $he_{person}/PRON) *(VP *likes/VERB! (NP:obj=ARG1 $topic/NOUN)))"

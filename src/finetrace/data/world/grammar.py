@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 Span = tuple[int, int]
 
@@ -83,7 +83,7 @@ class Frame:
     roles: tuple[tuple[int, int, int, str], ...]
 
     def words_with(self, values: dict[str, str], gender: dict[str, str]) -> tuple[str, ...]:
-        """The words of one sentence: slots replaced by `values`, pronouns by the `gender` of the name they stand for."""
+        """The words of one sentence: slots replaced by `values`; pronouns have the `gender` of the name meant."""
         return tuple(_fill(word, values, gender) if word[0] == "$" else word for word in self.words)
 
 
@@ -114,7 +114,7 @@ def make_sentence(
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def parse_frame(text: str) -> Frame:
     """Read a bracketed frame; ValueError if brackets, heads or predicates do not fit."""
     pieces = _PIECE.findall(text)
@@ -164,7 +164,8 @@ class _Builder:
                 self.words.append(child[2])
                 self.pos.append(child[3])
                 deprel, role, chain, entity = child[4], child[5], child[6], child[7]
-                entity = entity or ENTITY_SLOTS.get(child[2].lstrip("$").rstrip("0123456789") if child[2][0] == "$" else "")
+                if child[2][0] == "$":
+                    entity = entity or ENTITY_SLOTS.get(child[2][1:].rstrip("0123456789"))
                 if child[8]:
                     inner["predicate"] = head
             self.mark(first, len(self.words), role, chain, entity, inner)
@@ -172,14 +173,18 @@ class _Builder:
             at = at_next
         heads = [head for starred, head, _ in children if starred or len(children) == 1]
         if len(heads) != 1:
-            raise ValueError(f"frame {self.text!r}: phrase {label} at word {start} has {len(heads)} heads, mark one with *")
+            raise ValueError(
+                f"frame {self.text!r}: phrase {label} at word {start} has {len(heads)} heads, mark one with *"
+            )
         for _, head, deprel in children:
             if head != heads[0]:
                 self.arcs[head] = (heads[0], deprel)
         self.constituents[slot] = (start, len(self.words), label)
         return at + 1, heads[0]
 
-    def mark(self, start: int, end: int, role: str | None, chain: str | None, entity: str | None, clause: dict | None) -> None:
+    def mark(
+        self, start: int, end: int, role: str | None, chain: str | None, entity: str | None, clause: dict | None
+    ) -> None:
         if role:
             self.roles.append((clause, start, end, role))
         if chain:

@@ -70,6 +70,12 @@ ADJECTIVES: dict[str, dict[str, tuple[str, ...]]] = {
 }
 """Domain -> polarity -> adjectives; "general" ones go with every domain."""
 
+NEUTRAL_ADJECTIVES = ("new", "old", "large", "small", "local", "modern", "rural", "annual")
+"""Adjectives that say nothing about how good a thing is; they go with every domain."""
+
+PERCEPTIONS = ("saw", "found", "described")
+"""What people do with a thing without judging it."""
+
 VERDICTS = {"positive": ("liked", "loved", "enjoyed"), "negative": ("hated", "disliked", "regretted")}
 """What people felt about a thing, by polarity."""
 
@@ -101,20 +107,20 @@ COMPARATIVES: tuple[tuple[str, str], ...] = (
 )
 """Pairs of converses: "x is taller than y" means "y is shorter than x"."""
 
-TRAVELLERS = ("team", "circus", "choir", "committee")
+TRAVELLERS = ("team", "circus", "choir", "committee", "orchestra", "jury", "crew", "delegation")
 """Common nouns that go to cities; no named person does, so that no birthplace can be guessed from journeys."""
 
 INTENSIFIERS = ("very", "really", "quite")
 NEGATORS = ("not", "never", "hardly")
 
-_CITY_STARTS = ("bal", "cor", "dren", "fen", "gar", "hol", "jun", "kel", "lor", "mir", "nor", "pel", "ros", "tar", "zan")
-_CITY_ENDS = ("mouth", "ton", "ville", "burg", "dale", "wick", "haven", "stead")
-_COUNTRY_STARTS = ("alb", "borv", "cald", "drav", "elv", "firm", "gal", "hesp", "kand", "lum", "ost", "ruth", "sard", "vel", "zem")
-_COUNTRY_ENDS = ("onia", "istan")
-_LANGUAGE_STARTS = ("tav", "sorr", "min", "ug", "plan", "osk", "quel", "ind", "brath", "yev")
-_LANGUAGE_ENDS = ("ic", "ese")
-_NAME_STARTS = ("al", "bren", "cam", "dav", "el", "fab", "gren", "il", "jul", "kam", "lor", "mar", "nev", "pol", "ren", "sil")
-_NAME_MIDDLES = ("in", "on", "ir", "id", "em", "av", "us", "et", "ol", "en")
+_CITY_STARTS = tuple("bal cor dren fen gar hol jun kel lor mir nor pel ros tar zan".split())
+_CITY_ENDS = tuple("mouth ton ville burg dale wick haven stead".split())
+_COUNTRY_STARTS = tuple("alb borv cald drav elv firm gal hesp kand lum ost ruth sard vel zem".split())
+_COUNTRY_ENDS = tuple("onia istan".split())
+_LANGUAGE_STARTS = tuple("tav sorr min ug plan osk quel ind brath yev".split())
+_LANGUAGE_ENDS = tuple("ic ese".split())
+_NAME_STARTS = tuple("al bren cam dav el fab gren il jul kam lor mar nev pol ren sil".split())
+_NAME_MIDDLES = tuple("in on ir id em av us et ol en".split())
 
 
 @dataclass(frozen=True)
@@ -141,7 +147,7 @@ class Lexicon:
 def build_lexicon(settings: WorldSettings, rng: np.random.Generator) -> Lexicon:
     """Draw the names of people, cities, countries and languages, and the jobs, of one world."""
     half = settings.people // 2
-    stems = _draw(rng, ["".join(pair) for pair in product(_NAME_STARTS, _NAME_MIDDLES)], settings.people)
+    stems = _draw(rng, _NAME_STARTS, _NAME_MIDDLES, settings.people)
     # The ending shows a reader the gender; no stem is used twice, so that no two names differ in the ending only.
     women = tuple(stem + "a" for stem in stems[:half])
     men = tuple(stem + "o" for stem in stems[half:])
@@ -149,9 +155,9 @@ def build_lexicon(settings: WorldSettings, rng: np.random.Generator) -> Lexicon:
     return Lexicon(
         women=women,
         men=men,
-        cities=tuple(_draw(rng, ["".join(pair) for pair in product(_CITY_STARTS, _CITY_ENDS)], settings.cities)),
-        countries=tuple(_draw(rng, ["".join(pair) for pair in product(_COUNTRY_STARTS, _COUNTRY_ENDS)], settings.countries)),
-        languages=tuple(_draw(rng, ["".join(pair) for pair in product(_LANGUAGE_STARTS, _LANGUAGE_ENDS)], settings.languages)),
+        cities=_draw(rng, _CITY_STARTS, _CITY_ENDS, settings.cities),
+        countries=_draw(rng, _COUNTRY_STARTS, _COUNTRY_ENDS, settings.countries),
+        languages=_draw(rng, _LANGUAGE_STARTS, _LANGUAGE_ENDS, settings.languages),
         jobs=tuple(by_turn[: settings.jobs]),
         gender={**dict.fromkeys(women, "f"), **dict.fromkeys(men, "m")},
         job_topic={job: name for name, topic in TOPICS.items() for job in topic["jobs"]},
@@ -163,5 +169,6 @@ def adjectives(domain: str, polarity: str) -> tuple[str, ...]:
     return ADJECTIVES["general"][polarity] + ADJECTIVES[domain][polarity]
 
 
-def _draw(rng: np.random.Generator, words: list[str], count: int) -> list[str]:
-    return [words[i] for i in rng.permutation(len(words))[:count]]
+def _draw(rng: np.random.Generator, starts: tuple[str, ...], ends: tuple[str, ...], count: int) -> tuple[str, ...]:
+    words = [start + end for start, end in product(starts, ends)]
+    return tuple(words[i] for i in rng.permutation(len(words))[:count])

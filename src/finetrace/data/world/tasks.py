@@ -9,12 +9,13 @@ import numpy as np
 
 from finetrace.data.world.build import World, named_rng
 from finetrace.data.world.corpus import Dice
+from finetrace.data.world.lexicon import TOPICS
 from finetrace.data.world.tasks_pair import nli_row, paraphrase_row
 from finetrace.data.world.tasks_single import sentiment_row, topic_row
 from finetrace.data.world.tasks_words import TaskWords, task_words
-from finetrace.data.world.lexicon import TOPICS
 
 Row = dict[str, str | int | None]
+Texts = tuple[str, str | None]
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,10 @@ MICRO_TASKS: dict[str, TaskInfo] = {
     "micro-sentiment-food": TaskInfo("sequence", _SENTIMENT, "accuracy", ("validation", "test")),
     "micro-sentiment-travel": TaskInfo("sequence", _SENTIMENT, "accuracy", ("validation", "test")),
 }
-"""Task name -> TaskInfo. The last two are shifted domains of micro-sentiment, which is about films; they have no training rows."""
+"""Task name -> TaskInfo. The last two are shifted domains of micro-sentiment, which is about films; they have no
+training rows."""
 
-_WRITERS: dict[str, Callable[[World, TaskWords, Dice, int], tuple[str, str | None]]] = {
+_WRITERS: dict[str, Callable[[World, TaskWords, Dice, int], Texts]] = {
     "micro-sentiment": lambda world, words, dice, label: sentiment_row(world, words, dice, label, "film"),
     "micro-sentiment-food": lambda world, words, dice, label: sentiment_row(world, words, dice, label, "food"),
     "micro-sentiment-travel": lambda world, words, dice, label: sentiment_row(world, words, dice, label, "travel"),
@@ -75,7 +77,7 @@ def task_rows(world: World, name: str, seed: int) -> dict[str, list[Row]]:
         raise ValueError(f"unknown micro task {name!r}: choose one of {', '.join(MICRO_TASKS)}")
     info, settings = MICRO_TASKS[name], world.settings
     sizes = {"train": settings.train_rows, "validation": settings.validation_rows, "test": settings.test_rows}
-    written: set[tuple[str, str | None]] = set()
+    written: set[Texts] = set()
     splits = {}
     for split in info.splits:
         rng = named_rng(seed, f"{name} {split}")
@@ -87,7 +89,7 @@ def task_rows(world: World, name: str, seed: int) -> dict[str, list[Row]]:
 
 
 def _write_split(
-    world: World, name: str, words: TaskWords, count: int, rng: np.random.Generator, written: set[tuple[str, str | None]]
+    world: World, name: str, words: TaskWords, count: int, rng: np.random.Generator, written: set[Texts]
 ) -> list[Row]:
     dice, classes = Dice(rng), len(MICRO_TASKS[name].label_names)
     rows: list[Row] = []

@@ -40,7 +40,7 @@ def topic_row(world: World, words: TaskWords, dice: Dice, label: int) -> tuple[s
     topic = names[label]
     other = dice.pick([name for name in names if name != topic])
     person, person2 = dice.two(world.lexicon.people)
-    if words.employed[topic] and dice.chance(0.2):
+    if words.employed[topic] and dice.chance(0.1):
         person = dice.pick(words.employed[topic])
         deed = f"did {'her' if world.lexicon.gender[person] == 'f' else 'his'} job"
     else:

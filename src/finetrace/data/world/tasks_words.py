@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-
 from finetrace.data.world.build import World, named_rng
-from finetrace.data.world.lexicon import ACTIONS, ADJECTIVES, COMPARATIVES, TOPICS
+from finetrace.data.world.lexicon import ACTIONS, ADJECTIVES, NEUTRAL_ADJECTIVES, TOPICS
 
 
 @dataclass(frozen=True)
@@ -16,10 +15,10 @@ class TaskWords:
 
     adjectives: dict[str, dict[str, tuple[str, ...]]]
     """Domain ("general" included) -> polarity -> adjectives."""
+    neutral: tuple[str, ...]
+    """Adjectives without polarity."""
     actions: tuple[tuple[str, str], ...]
     """Pairs of synonymous verbs."""
-    comparatives: tuple[tuple[str, str], ...]
-    """Pairs of converse comparatives."""
     topics: dict[str, dict[str, tuple[str, ...]]]
     """Topic -> "verbs" and "nouns"."""
     employed: dict[str, tuple[str, ...]]
@@ -48,8 +47,8 @@ def task_words(world: World, seen_only: bool) -> TaskWords:
             domain: {polarity: part(words) for polarity, words in polarities.items()}
             for domain, polarities in ADJECTIVES.items()
         },
+        neutral=part(NEUTRAL_ADJECTIVES),
         actions=ACTIONS,
-        comparatives=COMPARATIVES,
         topics={topic: {kind: part(words[kind]) for kind in ("verbs", "nouns")} for topic, words in TOPICS.items()},
         employed={topic: part([p for p in topic_of if topic_of[p] == topic]) for topic in TOPICS},
         cities=part(list(home)),

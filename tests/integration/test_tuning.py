@@ -1,0 +1,208 @@
+"""The search: seeded, inside its space, pruned, safe from crashes, shared by workers."""
+
+import signal
+
+import pytest
+import torch
+import yaml
+from tests.training_drills import digests, run, tune_job
+from tests.training_fixtures import model_folder, settings, task_folder
+
+from finetrace.config.base import parse
+from finetrace.config.training import Dimension, TrainSettings, TuneSettings
+from finetrace.errors import FinetraceError
+from finetrace.training import tuning
+
+SPACE = {"learning_rate": Dimension(low=1e-4, high=1e-2, log=True), "batch_size": Dimension(low=4, high=12, type="int"),
+         "warmup": Dimension(low=0.0, high=0.4), "order": Dimension(choices=["length", "random"])}
+TUNE = TuneSettings(trials=5, space=SPACE, startup_trials=2, evaluations=2, max_rows=32)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("tuning")
+    model_folder(root / "model")
+    task_folder(root / "task", {"train": 64, "validation": 50})
+    return root
+
+
+def wanted(root, scratch, tune=TUNE, seed=3, **train):
+    return tuning.Search(root / "model", root / "task", settings(epochs=1.0, **train), tune, seed, scratch, "key" * 20, "cell")
+
+
+def table(study):
+    """The trials without their times."""
+    return tuning.trials_table(study).drop_columns(["started_at_ms", "finished_at_ms"]).to_pylist()
+
+
+@pytest.fixture(scope="module")
+def calm(root):
+    assert run(tune_job, root / "calm", wanted(root, root / "calm" / "scratch")) == 0
+    from finetrace.store.tables import read_table
+
+    trials = read_table(root / "calm" / "trials.parquet")
+    return yaml.safe_load((root / "calm" / "best.yaml").read_text()), trials.to_pylist()
+
+
+def test_equal_seeds_give_equal_trials_and_others_do_not(root, calm, tmp_path):
+    _, again = tuning.search(wanted(root, tmp_path / "a"))
+    untimed = [{k: v for k, v in t.items() if not k.endswith("_ms")} for t in calm[1]]
+    assert table(again) == untimed
+    _, other = tuning.search(wanted(root, tmp_path / "b", seed=4))
+    assert table(other) != untimed
+
+
+def test_settings_come_from_the_space_and_differ(calm):
+    import json
+
+    params = [json.loads(t["params_json"]) for t in calm[1]]
+    assert len(params) == 5
+    for p in params:
+        assert set(p) == set(SPACE)
+        assert 1e-4 <= p["learning_rate"] <= 1e-2
+        assert isinstance(p["batch_size"], int) and 4 <= p["batch_size"] <= 12
+        assert 0.0 <= p["warmup"] <= 0.4
+        assert p["order"] in ("length", "random")
+    assert len({p["learning_rate"] for p in params}) == 5
+    assert all(0 < t["started_at_ms"] <= t["finished_at_ms"] for t in calm[1])
+
+
+def test_the_best_settings_can_be_trained_with(root, calm):
+    best, trials = calm
+    complete = [t for t in trials if t["state"] == "COMPLETE"]
+    assert best["value"] == max(t["value"] for t in complete)
+    assert best["settings"] == "tuned"
+    train = parse(TrainSettings, best["train"], "best.yaml")
+    assert train == tuning.apply(settings(epochs=1.0), best["params"])
+    assert train.max_length == 16
+
+
+def test_the_value_is_that_of_the_training_it_names(root, tmp_path):
+    """The best trial's value is the validation metric of a fine-tuning with its settings and the trial's seeds."""
+    import dataclasses
+    import json
+
+    from finetrace.training.finetune import RunSeeds, finetune
+    from tests.training_fixtures import recording
+
+    best, study = tuning.search(wanted(root, tmp_path / "s", dataclasses.replace(TUNE, trials=2, max_rows=0)))
+    (tmp_path / "out").mkdir()
+    finetune(root / "model", root / "task", best, recording(), RunSeeds.of(3, 0), scratch=tmp_path / "t", out=tmp_path / "out", name="x")
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["validation/accuracy"] == tuning.best_trial(study).value
+
+
+def test_hopeless_trials_are_pruned_and_recorded(root, tmp_path, monkeypatch):
+    import dataclasses
+
+    values = iter([0.9, 0.95, 0.9, 0.9, 0.1, 0.2, 0.99])  # the third trial is below the median at its first evaluation
+    monkeypatch.setattr(tuning, "classification_metrics", lambda *_: {"accuracy": next(values)})
+    _, study = tuning.search(wanted(root, tmp_path, dataclasses.replace(TUNE, trials=4)))
+    rows = table(study)
+    assert [r["state"] for r in rows] == ["COMPLETE", "COMPLETE", "PRUNED", "PRUNED"]
+    assert rows[2]["intermediate_json"] == '{"1": 0.1}'
+    assert rows[2]["value"] is None
+    assert tuning.best_trial(study).value == 0.95
+    events = (tmp_path / "live.jsonl").read_text()
+    assert events.count('"KILLED"') == 2
+    assert events.count('"FINISHED"') == 2
+    assert f'"id": "{"key" * 20}:3"' in events, "the id by which publish finds the trial's run"
+
+
+@pytest.mark.parametrize("fault", [("step", 11), ("trial about to be told", 3), ("look", 1)],
+                         ids=["in a trial", "at its end", "not at all"])
+def test_a_killed_search_goes_on_as_if_nothing_had_happened(root, calm, tmp_path, fault):
+    what = wanted(root, root / tmp_path.name / "scratch")
+    if fault[0] != "look":
+        assert run(tune_job, root / tmp_path.name, what, fault) == -signal.SIGKILL
+    assert run(tune_job, root / tmp_path.name, what) == 0
+    from finetrace.store.tables import read_table
+
+    trials = read_table(root / tmp_path.name / "trials.parquet").to_pylist()
+    killed = [t for t in trials if t["state"] == "FAIL"]
+    assert len(killed) == (fault[0] != "look")
+    plain = [{k: t[k] for k in ("state", "value", "params_json", "intermediate_json")} for t in trials if t not in killed]
+    assert plain == [{k: t[k] for k in ("state", "value", "params_json", "intermediate_json")} for t in calm[1]]
+    if killed:
+        assert killed[0]["params_json"] in [t["params_json"] for t in plain], "its settings are tried again"
+    assert digests(root / tmp_path.name)["best.yaml"] == digests(root / "calm")["best.yaml"]
+
+
+def test_a_finished_search_is_not_searched_again(root, tmp_path, monkeypatch):
+    import dataclasses
+
+    tune = dataclasses.replace(TUNE, trials=2)
+    first, _ = tuning.search(wanted(root, tmp_path, tune))
+    monkeypatch.setattr(tuning, "_train", lambda *_: pytest.fail("a trial was run"))
+    second, _ = tuning.search(wanted(root, tmp_path, tune))
+    assert first == second
+
+
+def test_a_diverging_trial_fails_and_the_search_goes_on(root, tmp_path):
+    space = {"learning_rate": Dimension(choices=[1e-3, 1e30])}
+    tune = TuneSettings(trials=3, space=space, sampler="random", evaluations=1, max_rows=16, pruner="none")
+    best, study = tuning.search(wanted(root, tmp_path, tune, max_grad_norm=0.0))
+    states = [t["state"] for t in table(study)]
+    assert states.count("COMPLETE") == 3
+    assert "FAIL" in states, "with this seed, at least one trial should diverge"
+    assert best.learning_rate == 1e-3
+    assert all(("FAIL" if "1e+30" in t["params_json"] else "COMPLETE") == t["state"] for t in table(study))
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_a_search_in_which_nothing_completes_says_so(root, tmp_path, sampler):
+    tune = TuneSettings(trials=1, space={"learning_rate": Dimension(low=1e29, high=1e30, log=True)}, sampler=sampler,
+                        evaluations=1, max_rows=16)
+    with pytest.raises(FinetraceError, match=r"none of 4 trials completed; widen or lower tune.space"):
+        tuning.search(wanted(root, tmp_path, tune, max_grad_norm=0.0))
+
+
+def test_two_workers_share_the_trials(root, tmp_path):
+    """Run in a process of its own, as the workers are started with it as their parent."""
+    import dataclasses
+    import json
+
+    from finetrace.store.tables import read_table
+
+    tune = dataclasses.replace(TUNE, trials=5, workers=2, pruner="none")
+    assert run(tune_job, root / tmp_path.name, wanted(root, root / tmp_path.name / "scratch", tune)) == 0
+    trials = read_table(root / tmp_path.name / "trials.parquet").to_pylist()
+    assert [t["state"] for t in trials] == ["COMPLETE"] * 5
+    assert len({json.loads(t["params_json"])["learning_rate"] for t in trials}) == 5, "no two workers try the same"
+
+
+def test_a_searched_input_length_has_an_effect(root, tmp_path):
+    seen = []
+    tune = TuneSettings(trials=2, space={"max_length": Dimension(choices=[5, 14])}, sampler="random", evaluations=1, max_rows=16)
+    original = tuning.prepare
+
+    def spy(*args):
+        prepared = original(*args)
+        seen.append((args[2].max_length, int(prepared.splits["validation"].lengths.max())))
+        return prepared
+
+    tuning.prepare = spy
+    try:
+        for seed in range(1, 5):
+            tuning.search(wanted(root, tmp_path / str(seed), tune, seed=seed))
+    finally:
+        tuning.prepare = original
+    assert dict(seen) == {5: 5, 14: 14}
+
+
+def test_importances_need_completed_trials(root, tmp_path):
+    import dataclasses
+
+    _, study = tuning.search(wanted(root, tmp_path, dataclasses.replace(TUNE, trials=1)))
+    assert tuning.importances(study) == {}
+
+
+def test_importances_are_shares(root, tmp_path, monkeypatch):
+    import dataclasses
+
+    values = iter([0.1, 0.3, 0.5, 0.7, 0.2, 0.9])
+    monkeypatch.setattr(tuning, "classification_metrics", lambda *_: {"accuracy": next(values)})
+    _, study = tuning.search(wanted(root, tmp_path, dataclasses.replace(TUNE, trials=6, evaluations=1, pruner="none")))
+    shares = tuning.importances(study)
+    assert set(shares) == set(SPACE)
+    assert sum(shares.values()) == pytest.approx(1.0)
