@@ -69,7 +69,8 @@ def _figures(study, layout, entries):
                                                            ("most frequent class", "majority_accuracy")) if key in facts}
     found = [figures.Score(e.task, f"{e.label} s{e.seed}", e.metrics["trajectory"]["validation/accuracy"],
                            read_manifest(layout.task(e.task)).facts["rows"]["validation"]) for e in entries]
-    yield "scores", "Validation accuracy of every trajectory beside what a bag of words and guessing reach.", figures.scores(found, floors)
+    yield ("scores", "Validation accuracy of every trajectory beside what a bag of words and guessing reach.",
+           figures.scores(found, floors))
     for task in dict.fromkeys(e.task for e in entries):
         curves = [_curve(e, infodynamics) for e in entries if e.task == task and "infodynamics" in e.metrics]
         if curves:

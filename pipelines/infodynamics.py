@@ -85,7 +85,8 @@ def _figures(stage, out, training, probes, history, curves, settings) -> None:
         "signals": figures.signals(examples, training.dynamics, training.smoothed, window=training.window, plateau=plateau,
                                    changes=changes, title=f"Information dynamics: {name}", **common),
         "smoothing": figures.smoothing(
-            examples, training.dynamics, {s: smooth(training.dynamics, training.window, s) for s in settings.spans or (128, 56, 32)},
+            examples, training.dynamics,
+            {s: smooth(training.dynamics, training.window, s) for s in settings.spans or (128, 56, 32)},
             title=f"Smoothing: {name}", **common),
         "slope": figures.slope(inner.novelty, inner.resonance, training.slope, title=f"Resonance on novelty: {name}"),
         "learning": figures.learning(

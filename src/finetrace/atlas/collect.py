@@ -1,10 +1,9 @@
 """Every trajectory and lens of a study as one long table."""
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import json
 
 from finetrace.config import Study
 from finetrace.layout import Layout

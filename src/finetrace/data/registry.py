@@ -36,7 +36,7 @@ def resolve(name: str, settings: TaskSettings) -> TaskSettings:
             raise FinetraceError(f"params.yaml: tasks.{name}: {entry!r} is not a built-in task "
                                  f"({', '.join(sorted(entries()))}); define it with source, id or path, text and label")
         changes = {k: v for k, v in as_dict(settings).items()
-                   if v != TaskSettings.__dataclass_fields__[k].default and k != "like"}  # type: ignore[attr-defined]
+                   if v != TaskSettings.__dataclass_fields__[k].default and k != "like"}
         if settings.source == "registry":
             changes.pop("source", None)
         settings = parse(TaskSettings, {**entries()[entry], **changes}, f"params.yaml: tasks.{name}")

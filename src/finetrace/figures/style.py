@@ -119,7 +119,7 @@ def count_axis(axis: Any) -> None:
 
 def scaled_top_axis(axes: "Axes", per_unit: float, label: str) -> None:
     """A second x axis on top that counts the first one in units of `per_unit`, e.g. examples per epoch."""
-    top = axes.secondary_xaxis("top", functions=(lambda x: x / per_unit, lambda x: x * per_unit))
+    top = axes.secondary_xaxis("top", functions=(lambda x: np.asarray(x) / per_unit, lambda x: np.asarray(x) * per_unit))
     top.set_xlabel(label)
     top.spines["top"].set_visible(True)
 

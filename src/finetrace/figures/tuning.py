@@ -57,7 +57,7 @@ def importance(importances: dict[str, float]) -> "Figure":
 
 @styled
 def parallel(rows: list[dict[str, Any]], metric: str) -> "Figure":
-    """One line per trial across its hyper-parameters to its validation metric, coloured by its validation metric; dashed where pruned."""
+    """One line per trial across its hyper-parameters to its validation metric, which colours it; dashed where pruned."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -69,7 +69,7 @@ def parallel(rows: list[dict[str, Any]], metric: str) -> "Figure":
     if not rows:
         axis.text(0.5, 0.5, "no trial ended", ha="center", transform=axis.transAxes)
         return figure
-    values = [_value(r) for r in rows]
+    values = [v for r in rows if (v := _value(r)) is not None]
     norm = Normalize(min(values), max(max(values), min(values) + 0.01))
     positions = {name: _positions([r["params"].get(name) for r in rows]) for name in names}
     names.append(f"validation {metric}")
@@ -84,7 +84,7 @@ def parallel(rows: list[dict[str, Any]], metric: str) -> "Figure":
     axis.set_xticks(range(len(names)), names)
     axis.set(yticks=[], ylim=(-0.05, 1.05), xlim=(-0.2, len(names) - 0.6))
     figure.colorbar(ScalarMappable(norm, "viridis"), ax=axis, label=f"validation {metric}")
-    footnote(figure, "Solid: finished trials; dashed: pruned ones, coloured by their last look. Ranges of more than 20 are logarithmic.")
+    footnote(figure, "Solid: finished trials; dashed: pruned or failed ones, coloured by their last look. Wide ranges are logarithmic.")
     return figure
 
 

@@ -82,7 +82,8 @@ def training_dynamics(logits: np.ndarray, labels: np.ndarray, example_ids: np.nd
     tail = max(1, len(inner.novelty) // 10)
     accuracy = probabilities.argmax(axis=1) == labels
     metrics = {
-        "examples": len(probabilities), "window_examples": window, "window_steps": window * (steps[-1] - steps[0] + 1) / len(steps),
+        "examples": len(probabilities), "window_examples": window,
+        "window_steps": window * (steps[-1] - steps[0] + 1) / len(steps),
         "novelty_mean": inner.novelty.mean(), "novelty_first_tenth": inner.novelty[:tail].mean(),
         "novelty_last_tenth": inner.novelty[-tail:].mean(), "transience_mean": inner.transience.mean(),
         "resonance_mean": inner.resonance.mean(), "resonance_sd": inner.resonance.std(),
@@ -101,7 +102,8 @@ def training_dynamics(logits: np.ndarray, labels: np.ndarray, example_ids: np.nd
                             {k: float(v) for k, v in metrics.items()})
 
 
-def probe_dynamics(logits: np.ndarray, labels: np.ndarray, steps: np.ndarray, *, window: int, measure: str = "jsd") -> ProbeDynamics:
+def probe_dynamics(logits: np.ndarray, labels: np.ndarray, steps: np.ndarray, *, window: int,
+                   measure: str = "jsd") -> ProbeDynamics:
     """Within-example dynamics over looks at a fixed probe set, and its data map.
 
     logits: (look, example, class) in evaluation mode;  labels: (example,);  steps: (look,);  window: in looks.
@@ -136,8 +138,7 @@ def table(training: TrainingDynamics, probes: dict[str, ProbeDynamics]) -> dict[
         parts.append({"source": [f"probe/{split}"] * looks, "window": np.full(looks, probe.window), "time": probe.steps,
                       "epoch": blank, **values, "smoothed_novelty": blank, "smoothed_transience": blank,
                       "smoothed_resonance": blank, "confidence": blank})
-    return {name: sum((p[name] for p in parts), []) if name == "source" else np.concatenate([p[name] for p in parts])
-            for name in parts[0]}
+    return {name: np.concatenate([np.asarray(p[name]) for p in parts]) for name in parts[0]}
 
 
 def curves(training: TrainingDynamics, train_loss: np.ndarray) -> dict[str, np.ndarray]:

@@ -22,7 +22,7 @@ def load_logits(folder: Path, step_max: int | None = None) -> tuple[np.ndarray, 
     if not chosen:
         raise FinetraceError(f"{folder}: has no logits_step_*.npy" + ("" if step_max is None else f" up to step "
                              f"{step_max}"))
-    parts = []
+    parts: list[np.ndarray] = []
     for step in chosen:
         try:
             part = np.load(found[step], allow_pickle=False)

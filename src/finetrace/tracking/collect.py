@@ -52,6 +52,7 @@ class RunContent:
 class RunRecord:
     """One run to be. kind: trajectory | lens | tune | trial | pretrain | atlas.
 
+    name: children start with what tells them apart, because MLflow's list cuts names at the end;
     key: what was asked for (a live run carries it too); identity: what came out of it, by content;
     parent: identity of the parent's record, or ""; state: MLflow's run state; load: reads the content when needed.
     """
@@ -127,7 +128,7 @@ class _Reader:
                 continue
             of_lens = read_manifest(lens)
             if of_lens.kind == "lens":
-                yield self._record("lens", f"{name}_{lens.name}", of_lens, lens,
+                yield self._record("lens", f"{lens.name}@{name}", of_lens, lens,
                                    partial(self._lens, lens, of_lens, tags | {"lens": lens.name}), parent.identity)
 
     def tune(self, key: str, cell: Cell) -> Iterator[RunRecord]:
@@ -141,7 +142,7 @@ class _Reader:
         parent = self._record("tune", f"{key}_tune", manifest, folder, load)
         yield parent
         for trial in trials:
-            name = f"{key}_tune_{trial['number']:04d}"
+            name = f"trial-{trial['number']:04d}@{key}"
             trial_key = f"{manifest.key}:{trial['number']}"
             yield RunRecord("trial", name, trial_key,
                             self._identity("trial", name, trial_key, sha256_value(trial), parent.identity),
@@ -222,7 +223,7 @@ class _Reader:
         if not (folder / NAME).is_file():
             return None
         manifest = read_manifest(folder, verify=False)
-        return DataInput(task, manifest.key[:32], self.layout.relative(folder), manifest.facts)
+        return DataInput(task, manifest.key[:8], self.layout.relative(folder), manifest.facts)
 
     def _artifacts(self, folder: Path, manifest: Manifest) -> dict[str, Path | str]:
         """Files to copy; weights and large files only as pointers, so that the store stays small."""

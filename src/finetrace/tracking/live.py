@@ -25,6 +25,7 @@ from typing import Any
 
 from finetrace.config import Study
 from finetrace.layout import Layout
+from finetrace.tracking.points import Point
 from finetrace.tracking.series import metric_name, stride
 from finetrace.tracking.store import Store, now_ms, open_store, prepare_environment, tracking_uri
 
@@ -258,13 +259,9 @@ class _LiveRun:
                 self.buffer.append((name, step, value))
 
     def flush(self, store: Store) -> None:
-        from mlflow.entities import Metric
-
         if self.state is not None:
             self.buffer += [(n, s, v) for n, (s, v) in self.last.items() if s not in self.there[n]]
-        metrics = [Metric(n, v, self.base_ms + s, s) for n, s, v in self.buffer]
-        for first in range(0, len(metrics), 1000):
-            store.client.log_batch(self.run_id, metrics=metrics[first:first + 1000])
+        store.log_points(self.run_id, [Point(n, v, self.base_ms + s, s) for n, s, v in self.buffer])
         self.buffer.clear()
         if self.state is not None:
             store.client.set_terminated(self.run_id, self.state)

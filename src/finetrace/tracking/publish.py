@@ -3,12 +3,13 @@
 import dataclasses
 import os
 import shutil
+import sqlite3
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote, urlparse
 
 from finetrace.config import Study
@@ -16,14 +17,11 @@ from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.store.files import write_json
 from finetrace.tracking.collect import DataInput, RunContent, RunRecord, collect
+from finetrace.tracking.points import Point
 from finetrace.tracking.series import Series
 from finetrace.tracking.store import KnownRun, Store, file_lock, open_store, tracking_uri
 
-if TYPE_CHECKING:
-    from mlflow.entities import Metric
-
-METRICS_PER_CALL = 1000  # MLflow's limits
-PARAMS_PER_CALL = 100
+PARAMS_PER_CALL = 100  # MLflow's limit
 
 
 @dataclasses.dataclass
@@ -31,6 +29,7 @@ class Published:
     """What `publish` did. Names of runs, except `problems`, which are messages."""
 
     uri: str
+    experiment_id: str = ""
     new: list[str] = dataclasses.field(default_factory=list)
     completed: list[str] = dataclasses.field(default_factory=list)
     unchanged: list[str] = dataclasses.field(default_factory=list)
@@ -40,13 +39,16 @@ class Published:
     problems: list[str] = dataclasses.field(default_factory=list)
 
     def summary(self) -> str:
-        """One line for the end of the output."""
+        """What happened and where to look: MLflow's start page shows chat applications, so the link names the view."""
         parts = [f"{len(self.new)} new", f"{len(self.completed)} completed", f"{len(self.unchanged)} unchanged"]
         for names, text in ((self.superseded, "superseded"), (self.deleted, "deleted in MLflow and left alone"),
                             (self.absent, "of the study not there yet (dvc repro makes them)")):
             if names:
                 parts.append(f"{len(names)} {text}")
-        return f"published: {', '.join(parts)}; store: {self.uri}"
+        server = self.uri if self.uri.startswith("http") else "http://127.0.0.1:5000"
+        start = "" if self.uri.startswith("http") else "mlflow ui, then "
+        return (f"published: {', '.join(parts)}; store: {self.uri}\n"
+                f"look: {start}{server}/#/experiments/{self.experiment_id}/runs?workflowType=machine_learning")
 
 
 def publish(layout: Layout, study: Study, say: Callable[[str], None] = print) -> Published:
@@ -60,6 +62,7 @@ def publish(layout: Layout, study: Study, say: Callable[[str], None] = print) ->
     lock = layout.home / ".finetrace" / "publish.lock"
     with file_lock(lock, waiting="another `finetrace publish` is at work; waiting for it"):
         store = open_store(done.uri, layout.home, study.study.name)
+        done.experiment_id = store.experiment_id
         writer = _Writer(store, study, layout.home)
         for record in found.records:
             try:
@@ -125,7 +128,7 @@ class _Writer:
         content = record.load()
         try:
             return self._write_content(record, content, run_id)
-        except (MlflowException, OSError) as error:
+        except (MlflowException, OSError, sqlite3.Error) as error:
             raise FinetraceError(f"run {record.name} in {self.store.uri}: {str(error).splitlines()[0]}; "
                                  "remove the cause and run `finetrace publish` again: it goes on here") from error
 
@@ -154,9 +157,7 @@ class _Writer:
         listed = [Param(k, v) for k, v in params.items()]
         for first in range(0, len(listed), PARAMS_PER_CALL):
             client.log_batch(run_id, params=listed[first:first + PARAMS_PER_CALL])
-        points = list(_points(content, base, self.study.tracking.points, there))
-        for first in range(0, len(points), METRICS_PER_CALL):
-            client.log_batch(run_id, metrics=points[first:first + METRICS_PER_CALL])
+        self.store.log_points(run_id, list(_points(content, base, self.study.tracking.points, there)))
         if content.data:
             client.log_inputs(run_id, datasets=[_data_input(content.data)])
         if content.artifacts:
@@ -178,19 +179,17 @@ class _Writer:
         return tags
 
 
-def _points(content: RunContent, base_ms: int, points: int, there: dict[str, set[int]]) -> Iterator["Metric"]:
+def _points(content: RunContent, base_ms: int, points: int, there: dict[str, set[int]]) -> Iterator[Point]:
     """Metric points with time stamps that depend on the outputs alone, so that MLflow drops repeated ones.
 
     there: metric -> steps that the run has already.
     """
-    from mlflow.entities import Metric
-
     finals = [Series(k, *_single(content.final_step, v)) for k, v in content.finals.items()]
     for series in [s.thinned(points) for s in content.series] + finals:
         skip = there.get(series.name, set())
         for step, value in zip(series.steps.tolist(), series.values.tolist(), strict=True):
             if step not in skip:
-                yield Metric(series.name, value, base_ms + step, step)
+                yield Point(series.name, value, base_ms + step, step)
 
 
 def _single(step: int, value: float) -> tuple[Any, Any]:

@@ -9,13 +9,14 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetrace.config.tracking import TrackingSettings
 from finetrace.errors import FinetraceError
 from finetrace.layout import slug
+from finetrace.tracking.points import Point, log_points
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -64,6 +65,10 @@ class Store:
             token = page.token
             if not token:
                 return found
+
+    def log_points(self, run_id: str, points: Sequence[Point]) -> None:
+        """Add metric points to a run; those that it has already are dropped."""
+        log_points(self.client, database_path(self.uri), run_id, points)
 
     def steps(self, run: Any) -> dict[str, set[int]]:
         """Which points a run has: metric -> steps."""
@@ -187,8 +192,9 @@ def _experiment(client: "MlflowClient", uri: str, home: Path, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         location = str(home.resolve() / "mlruns" / slug(name)) if local else None
+        tags = {"mlflow.experimentKind": "custom_model_development"}  # which views the UI offers
         try:
-            return client.create_experiment(name, location, {HOME_TAG: str(home.resolve())} if local else None)
+            return client.create_experiment(name, location, tags | ({HOME_TAG: str(home.resolve())} if local else {}))
         except MlflowException as error:
             found = client.get_experiment_by_name(name)
             if found is None:

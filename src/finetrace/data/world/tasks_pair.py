@@ -48,7 +48,7 @@ def _paraphrase_action(world: World, words: TaskWords, dice: Dice, label: int) -
 def nli_row(world: World, words: TaskWords, dice: Dice, label: int) -> tuple[str, str]:
     """A premise and a hypothesis that it entails (`label` 0), leaves open (1) or contradicts (2)."""
     shape = dice.uniform()
-    if shape < 0.25 and label != NEUTRAL:
+    if shape < 0.2 and label != NEUTRAL:
         return _nli_place(words, dice, label)
     if shape < 0.65:
         return _nli_action(world, words, dice, label)
