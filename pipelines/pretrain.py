@@ -18,7 +18,7 @@ def main(stage: Stage) -> None:
 
     study, layout = stage.study, stage.layout
     entry = stage.pick("pretrain", study.pretrain)
-    settings = {"pretrain": as_dict(entry), "study_seed": study.study.seed}
+    settings = {"model": stage.item, "pretrain": as_dict(entry), "study_seed": study.study.seed}
     manifest = stage.manifest("trajectory", settings, {layout.world: layout.world}, rooms=("training", "models", "store"))
     scratch = layout.scratch("pretrain", manifest.key)
     manifest.started_at_ms = stage.started_at_ms(scratch)

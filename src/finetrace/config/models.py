@@ -24,13 +24,13 @@ class PretrainSettings:
     """Dropout while pre-training."""
     finetune_dropout: float = 0.1
     """Dropout written to the model's config, so that fine-tuning has it."""
-    steps: int = 2400
+    steps: int = 3600
     """Optimiser steps; 0 leaves the weights random (a control)."""
-    batch_size: int = 96
+    batch_size: int = 64
     """Sentences per step."""
     learning_rate: float = 2e-3
-    """Peak learning rate of the one-cycle schedule."""
-    warmup: float = 0.3
+    """Peak learning rate; it rises linearly and falls as a cosine."""
+    warmup: float = 0.1
     """Share of the steps in which the learning rate rises."""
     beta2: float = 0.98
     """AdamW's second-moment decay."""
@@ -38,7 +38,7 @@ class PretrainSettings:
     """AdamW's weight decay."""
     max_grad_norm: float = 1.0
     """Gradient clipping (L2 norm); 0 switches it off."""
-    mask_rate: float = 0.15
+    mask_rate: float = 0.2
     """Share of the words to predict."""
     mask_replace: float = 0.8
     """Of the words to predict: share replaced by [MASK]; half of the rest become random words, half stay."""

@@ -126,7 +126,7 @@ def _train(settings: PretrainSettings, model: Any, tokenizer: Any, world: Path, 
     train = TrainSettings(learning_rate=settings.learning_rate, batch_size=settings.batch_size, max_steps=settings.steps,
                           scheduler="cosine", warmup=settings.warmup, weight_decay=settings.weight_decay,
                           beta2=settings.beta2, max_grad_norm=settings.max_grad_norm)
-    steps, per_epoch = plan_steps(rows["train"].lengths, settings.batch_size, 1.0, "random",
+    steps, per_epoch = plan_steps(rows["train"].lengths, settings.batch_size, 1.0, "length",
                                   np.random.default_rng(seed["order"]), settings.steps)
     plan = Plan.of(steps, per_epoch, 1)
     if on_plan:

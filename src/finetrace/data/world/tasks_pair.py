@@ -48,9 +48,9 @@ def _paraphrase_action(world: World, words: TaskWords, dice: Dice, label: int) -
 def nli_row(world: World, words: TaskWords, dice: Dice, label: int) -> tuple[str, str]:
     """A premise and a hypothesis that it entails (`label` 0), leaves open (1) or contradicts (2)."""
     shape = dice.uniform()
-    if shape < 0.2 and label != NEUTRAL:
+    if shape < 0.12 and label != NEUTRAL:
         return _nli_place(words, dice, label)
-    if shape < 0.65:
+    if shape < 0.5:
         return _nli_action(world, words, dice, label)
     return _nli_opinion(words, dice, label)
 
@@ -111,7 +111,7 @@ def _two_judgements(words: TaskWords, dice: Dice, domain: str, polarity: str, po
 
 
 def _judgement(words: TaskWords, dice: Dice, domain: str, polarity: str) -> str:
-    if dice.chance(0.5):
+    if dice.chance(0.3):  # with two judgements, equality of polarities decides, and no word alone tells it
         polarity, degree = _opposite(polarity), f"{dice.pick(NEGATORS)} "
     else:
         degree = ""
