@@ -1,11 +1,13 @@
 """Pre-training: masks as Devlin et al. describe them, exact resumption, and what the stage hands on."""
 
+import dataclasses
 import json
 import signal
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests.training_drills import digests, pretrain_job, run
 from tests.training_fixtures import tokenizer, world_folder
 
@@ -100,8 +102,6 @@ def test_the_model_can_be_fine_tuned_with_dropout(calm):
     assert model.config.hidden_dropout_prob == 0.1
     assert model.config.classifier_dropout is None
     assert load_tokenizer(calm / "model").get_vocab() == tokenizer().get_vocab()
-    from safetensors.torch import load_file
-
     last = load_file(calm / "trajectory" / "checkpoints" / "step-00000024" / "model.safetensors")
     for name, value in model.bert.state_dict().items():
         if "pooler" not in name:
@@ -128,8 +128,6 @@ def test_killed_and_continued_it_ends_with_the_same_bytes(root, calm, faults, re
 @pytest.mark.parametrize("changes", [{"steps": 0}, {"steps": 2, "evaluate": "none", "checkpoints": "none"}],
                          ids=["random weights", "nothing on a schedule"])
 def test_runs_with_nothing_to_show(root, tmp_path, changes):
-    import dataclasses
-
     for name in ("out", "model"):
         (tmp_path / name).mkdir()
     facts = pretrain(dataclasses.replace(SETTINGS, **changes), root / "world", 7, scratch=tmp_path / "s", out=tmp_path / "out",
@@ -141,14 +139,10 @@ def test_runs_with_nothing_to_show(root, tmp_path, changes):
 
 
 def test_another_seed_is_another_model(root, calm, tmp_path):
-    import dataclasses
-
     for name in ("out", "model"):
         (tmp_path / name).mkdir()
     pretrain(dataclasses.replace(SETTINGS, steps=0, seed=2), root / "world", 7, scratch=tmp_path / "s", out=tmp_path / "out",
              model_out=tmp_path / "model", name="x")
     pretrained = load_classifier(tmp_path / "model", ["a", "b"], 0).bert.embeddings.word_embeddings.weight
     first = list_weights(calm / "trajectory" / "checkpoints")[0]
-    from safetensors.torch import load_file
-
     assert not torch.equal(pretrained, load_file(first / "model.safetensors")["bert.embeddings.word_embeddings.weight"])

@@ -1,17 +1,21 @@
 """The search: seeded, inside its space, pruned, safe from crashes, shared by workers."""
 
+import dataclasses
+import json
 import signal
 
 import pytest
 import torch
 import yaml
 from tests.training_drills import digests, run, tune_job
-from tests.training_fixtures import model_folder, settings, task_folder
+from tests.training_fixtures import model_folder, recording, settings, task_folder
 
 from finetrace.config.base import parse
 from finetrace.config.training import Dimension, TrainSettings, TuneSettings
 from finetrace.errors import FinetraceError
+from finetrace.store.tables import read_table
 from finetrace.training import tuning
+from finetrace.training.finetune import RunSeeds, finetune
 
 SPACE = {"learning_rate": Dimension(low=1e-4, high=1e-2, log=True), "batch_size": Dimension(low=4, high=12, type="int"),
          "warmup": Dimension(low=0.0, high=0.4), "order": Dimension(choices=["length", "random"])}
@@ -39,8 +43,6 @@ def table(study):
 @pytest.fixture(scope="module")
 def calm(root):
     assert run(tune_job, root / "calm", wanted(root, root / "calm" / "scratch")) == 0
-    from finetrace.store.tables import read_table
-
     trials = read_table(root / "calm" / "trials.parquet")
     return yaml.safe_load((root / "calm" / "best.yaml").read_text()), trials.to_pylist()
 
@@ -54,8 +56,6 @@ def test_equal_seeds_give_equal_trials_and_others_do_not(root, calm, tmp_path):
 
 
 def test_settings_come_from_the_space_and_differ(calm):
-    import json
-
     params = [json.loads(t["params_json"]) for t in calm[1]]
     assert len(params) == 5
     for p in params:
@@ -80,12 +80,6 @@ def test_the_best_settings_can_be_trained_with(root, calm):
 
 def test_the_value_is_that_of_the_training_it_names(root, tmp_path):
     """The best trial's value is the validation metric of a fine-tuning with its settings and the trial's seeds."""
-    import dataclasses
-    import json
-
-    from finetrace.training.finetune import RunSeeds, finetune
-    from tests.training_fixtures import recording
-
     best, study = tuning.search(wanted(root, tmp_path / "s", dataclasses.replace(TUNE, trials=2, max_rows=0)))
     (tmp_path / "out").mkdir()
     finetune(root / "model", root / "task", best, recording(), RunSeeds.of(3, 0), scratch=tmp_path / "t", out=tmp_path / "out", name="x")
@@ -93,8 +87,6 @@ def test_the_value_is_that_of_the_training_it_names(root, tmp_path):
 
 
 def test_hopeless_trials_are_pruned_and_recorded(root, tmp_path, monkeypatch):
-    import dataclasses
-
     values = iter([0.9, 0.95, 0.9, 0.9, 0.1, 0.2, 0.99])  # the third trial is below the median at its first evaluation
     monkeypatch.setattr(tuning, "classification_metrics", lambda *_: {"accuracy": next(values)})
     _, study = tuning.search(wanted(root, tmp_path, dataclasses.replace(TUNE, trials=4)))
@@ -116,8 +108,6 @@ def test_a_killed_search_goes_on_as_if_nothing_had_happened(root, calm, tmp_path
     if fault[0] != "look":
         assert run(tune_job, root / tmp_path.name, what, fault) == -signal.SIGKILL
     assert run(tune_job, root / tmp_path.name, what) == 0
-    from finetrace.store.tables import read_table
-
     trials = read_table(root / tmp_path.name / "trials.parquet").to_pylist()
     killed = [t for t in trials if t["state"] == "FAIL"]
     assert len(killed) == (fault[0] != "look")
@@ -129,8 +119,6 @@ def test_a_killed_search_goes_on_as_if_nothing_had_happened(root, calm, tmp_path
 
 
 def test_a_finished_search_is_not_searched_again(root, tmp_path, monkeypatch):
-    import dataclasses
-
     tune = dataclasses.replace(TUNE, trials=2)
     first, _ = tuning.search(wanted(root, tmp_path, tune))
     monkeypatch.setattr(tuning, "_train", lambda *_: pytest.fail("a trial was run"))
@@ -159,11 +147,6 @@ def test_a_search_in_which_nothing_completes_says_so(root, tmp_path, sampler):
 
 def test_two_workers_share_the_trials(root, tmp_path):
     """Run in a process of its own, as the workers are started with it as their parent."""
-    import dataclasses
-    import json
-
-    from finetrace.store.tables import read_table
-
     tune = dataclasses.replace(TUNE, trials=5, workers=2, pruner="none")
     assert run(tune_job, root / tmp_path.name, wanted(root, root / tmp_path.name / "scratch", tune)) == 0
     trials = read_table(root / tmp_path.name / "trials.parquet").to_pylist()
@@ -191,15 +174,12 @@ def test_a_searched_input_length_has_an_effect(root, tmp_path):
 
 
 def test_importances_need_completed_trials(root, tmp_path):
-    import dataclasses
 
     _, study = tuning.search(wanted(root, tmp_path, dataclasses.replace(TUNE, trials=1)))
     assert tuning.importances(study) == {}
 
 
 def test_importances_are_shares(root, tmp_path, monkeypatch):
-    import dataclasses
-
     values = iter([0.1, 0.3, 0.5, 0.7, 0.2, 0.9])
     monkeypatch.setattr(tuning, "classification_metrics", lambda *_: {"accuracy": next(values)})
     _, study = tuning.search(wanted(root, tmp_path, dataclasses.replace(TUNE, trials=6, evaluations=1, pruner="none")))

@@ -9,6 +9,12 @@ from finetrace.data.world.tasks_words import TaskWords
 
 ENTAILMENT, NEUTRAL, CONTRADICTION = 0, 1, 2
 
+PASSIVE_SHARE = 0.25
+"""Share of statements about actions in the passive voice, in each of the two texts."""
+
+NEGATED_SHARE = 0.3
+"""Share of judgements and actions that are negated. With two of them, equality decides, and no word alone tells it."""
+
 
 def paraphrase_row(world: World, words: TaskWords, dice: Dice, label: int) -> tuple[str, str]:
     """Two statements about the same thing or people that mean the same (`label` 1) or do not (0)."""
@@ -35,8 +41,8 @@ def _paraphrase_action(world: World, words: TaskWords, dice: Dice, label: int) -
     person, person2 = dice.two(world.lexicon.people)
     synonyms = dice.pick(words.actions)
     verb, verb2 = dice.two(synonyms)
-    first = _action(verb, person, person2, passive=dice.chance(0.5))
-    passive2 = dice.chance(0.5)
+    first = _action(verb, person, person2, dice.chance(PASSIVE_SHARE))
+    passive2 = dice.chance(PASSIVE_SHARE)
     if label:
         return first, _action(verb2, person, person2, passive2)
     if dice.chance(0.1 * world.settings.difficulty):
@@ -73,13 +79,13 @@ def _nli_action(world: World, words: TaskWords, dice: Dice, label: int) -> tuple
     person, person2 = dice.two(world.lexicon.people)
     synonyms = dice.pick(words.actions)
     verb, verb2 = dice.two(synonyms)
-    negated = dice.chance(0.5)
+    negated = dice.chance(NEGATED_SHARE)
     negated2 = negated if label == ENTAILMENT else not negated
     if label == NEUTRAL:
         verb2 = dice.pick(dice.pick([pair for pair in words.actions if pair != synonyms]))
         negated2 = dice.chance(0.5)
-    first = _action(verb, person, person2, dice.chance(0.5), negated)
-    return first, _action(verb2, person, person2, dice.chance(0.5), negated2)
+    first = _action(verb, person, person2, dice.chance(PASSIVE_SHARE), negated)
+    return first, _action(verb2, person, person2, dice.chance(PASSIVE_SHARE), negated2)
 
 
 def _nli_opinion(words: TaskWords, dice: Dice, label: int) -> tuple[str, str]:
@@ -90,7 +96,7 @@ def _nli_opinion(words: TaskWords, dice: Dice, label: int) -> tuple[str, str]:
     same = label == ENTAILMENT
     first, second = _two_judgements(words, dice, domain, polarity, polarity if same else _opposite(polarity))
     if label == NEUTRAL:
-        negator = f"{dice.pick(NEGATORS)} " if dice.chance(0.5) else ""
+        negator = f"{dice.pick(NEGATORS)} " if dice.chance(NEGATED_SHARE) else ""
         second = negator + dice.pick(words.neutral)
         if dice.chance(0.5):
             first, second = second, first
@@ -111,7 +117,7 @@ def _two_judgements(words: TaskWords, dice: Dice, domain: str, polarity: str, po
 
 
 def _judgement(words: TaskWords, dice: Dice, domain: str, polarity: str) -> str:
-    if dice.chance(0.3):  # with two judgements, equality of polarities decides, and no word alone tells it
+    if dice.chance(NEGATED_SHARE):
         polarity, degree = _opposite(polarity), f"{dice.pick(NEGATORS)} "
     else:
         degree = ""
