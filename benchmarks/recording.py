@@ -96,7 +96,8 @@ def held_bytes(recorder: Recorder) -> int:
 def rows_of(case: Case, count: int) -> Encoded:
     generator = np.random.default_rng(0)
     ids = generator.integers(5, 1000, (count, case.tokens))
-    features = {"input_ids": ids.tolist(), "token_type_ids": np.zeros_like(ids).tolist(), "attention_mask": np.ones_like(ids).tolist()}
+    features = {"input_ids": ids.tolist(), "token_type_ids": np.zeros_like(ids).tolist(),
+                "attention_mask": np.ones_like(ids).tolist()}
     return Encoded(features, generator.integers(0, 2, count), np.arange(count), np.full(count, case.tokens))
 
 
@@ -127,8 +128,8 @@ def measure(case: Case, now: Callable[[], float]) -> Times:
         for on in (False, True) if repeat % 2 else (True, False):
             with tempfile.TemporaryDirectory() as folder:
                 recorder = Recorder(Path(folder) / "segments", 2, signals=on)
-                trainer = RecordingTrainer(model, plan, make, settings, scratch=Path(folder), seed=0, recorder=recorder, hooks=Hooks(),
-                                           loss_of=cross_entropy_of, resume_seconds=float("inf"))
+                trainer = RecordingTrainer(model, plan, make, settings, scratch=Path(folder), seed=0, recorder=recorder,
+                                           hooks=Hooks(), loss_of=cross_entropy_of, resume_seconds=float("inf"))
                 clock = Clock(now, steps, recorder if on else None)
                 if on:
                     tap = next(c for c in trainer.callback_handler.callbacks if isinstance(c, _Tap))

@@ -19,7 +19,8 @@ SIGNALS, HISTORY, PROBE = "signals.parquet", "history.parquet", "probe.parquet"
 
 def settings(**changes: Any) -> TrainSettings:
     """Eight steps per epoch on the task below, on any machine in fp32."""
-    return TrainSettings(**{"learning_rate": 2e-3, "batch_size": 8, "epochs": 2.0, "precision": "fp32", "max_length": 16} | changes)
+    usual = {"learning_rate": 2e-3, "batch_size": 8, "epochs": 2.0, "precision": "fp32", "max_length": 16}
+    return TrainSettings(**usual | changes)
 
 
 def recording(**changes: Any) -> RecordSettings:

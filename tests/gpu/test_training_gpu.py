@@ -84,5 +84,6 @@ def test_bf16_learns_and_records_finite_signals(root, tmp_path, accumulate):
 
 
 def test_recording_keeps_its_cost(root):
-    done = subprocess.run([sys.executable, str(ROOT / "benchmarks" / "recording.py")], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, str(ROOT / "benchmarks" / "recording.py")], capture_output=True, text=True,
+                          check=False)
     assert done.returncode == 0, done.stdout + done.stderr

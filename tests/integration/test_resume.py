@@ -81,6 +81,16 @@ def test_killed_at_a_bad_moment(root, calm, where, faults):
     drill(where, calm, TRAIN, recording(**RECORD, resume_seconds=0), faults)
 
 
+def test_killed_while_little_is_recorded(root, where):
+    record = recording(signals=False, probe="none", evaluate="none", checkpoints="none")
+    assert run(finetune_job, root / "calm-little", TRAIN, record) == 0
+    record = recording(signals=False, probe="none", evaluate="none", checkpoints="none", resume_seconds=0)
+    for fault in (("step", 6), ("state, without marker", 2)):
+        assert run(finetune_job, where, TRAIN, record, fault) == -signal.SIGKILL
+    assert run(finetune_job, where, TRAIN, record) == 0
+    assert digests(where / "trajectory") == digests(root / "calm-little" / "trajectory")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("point", ["look", "step", "weights being written", "weights about to appear", "table being written",
                                    "state, tables flushed", "state, half written", "state, without marker",
@@ -123,7 +133,8 @@ def test_killed_at_many_moments(root, calm, where, seed):
     random_kills(where, calm, TRAIN, recording(**RECORD, resume_seconds=[0, 0.1, 0.5][seed % 3]), delays)
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt", "rng_state.pth", "trainer_state.json", "complete.json"])
+@pytest.mark.parametrize("file", ["model.safetensors", "complete.json", *(
+    pytest.param(name, marks=pytest.mark.slow) for name in ("optimizer.pt", "rng_state.pth", "trainer_state.json"))])
 def test_a_damaged_newest_state_is_skipped_for_the_older_one(root, calm, where, file):
     record = recording(**RECORD, resume_seconds=0)
     assert run(finetune_job, where, TRAIN, record, ("step", 8)) == -signal.SIGKILL

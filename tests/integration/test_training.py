@@ -1,5 +1,6 @@
 """A recorded training is the training that a plain loop would have been."""
 
+import itertools
 import json
 from typing import Any
 
@@ -207,7 +208,7 @@ def test_checkpoints_looks_and_evaluations_are_where_the_schedules_say(train, he
     assert [r["step"] for r in history(out, "eval")] == [0, 8, 16]
     timing = read_table(out / "timing.parquet").to_pylist()
     assert [t["step"] for t in timing] == list(range(16))
-    assert all(b["seconds"] > a["seconds"] for a, b in zip(timing, timing[1:], strict=False))
+    assert all(b["seconds"] > a["seconds"] for a, b in itertools.pairwise(timing))
     assert all(t["tokens_per_second"] > 0 for t in timing)
 
 
@@ -322,4 +323,5 @@ def test_diverging_training_is_recorded_to_its_end(train):
 def test_a_task_without_training_rows_is_refused(here, tmp_path):
     task_folder(tmp_path / "task", {"test": 5})
     with pytest.raises(FinetraceError, match="has no train split"):
-        finetune(here / "model", tmp_path / "task", settings(), recording(), SEEDS, scratch=tmp_path / "s", out=tmp_path, name="x")
+        finetune(here / "model", tmp_path / "task", settings(), recording(), SEEDS, scratch=tmp_path / "s", out=tmp_path,
+                 name="x")

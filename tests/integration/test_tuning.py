@@ -82,7 +82,8 @@ def test_the_value_is_that_of_the_training_it_names(root, tmp_path):
     """The best trial's value is the validation metric of a fine-tuning with its settings and the trial's seeds."""
     best, study = tuning.search(wanted(root, tmp_path / "s", dataclasses.replace(TUNE, trials=2, max_rows=0)))
     (tmp_path / "out").mkdir()
-    finetune(root / "model", root / "task", best, recording(), RunSeeds.of(3, 0), scratch=tmp_path / "t", out=tmp_path / "out", name="x")
+    finetune(root / "model", root / "task", best, recording(), RunSeeds.of(3, 0), scratch=tmp_path / "t",
+             out=tmp_path / "out", name="x")
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["validation/accuracy"] == tuning.best_trial(study).value
 
 

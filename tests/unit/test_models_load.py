@@ -158,8 +158,9 @@ def test_dropout_can_be_raised_and_is_kept_by_default(folders):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_one_epoch_is_trained_and_recorded(folders, pairs, tmp_path, family):
     (tmp_path / "out").mkdir()
-    finetune(folders(family), pairs, settings(batch_size=4, epochs=1.0, accumulate=2), recording(checkpoints="none", evaluate="none"),
-             RunSeeds(1, 2, 3, 4), scratch=tmp_path / "scratch", out=tmp_path / "out", name=family)
+    finetune(folders(family), pairs, settings(batch_size=4, epochs=1.0, accumulate=2),
+             recording(checkpoints="none", evaluate="none"), RunSeeds(1, 2, 3, 4),
+             scratch=tmp_path / "scratch", out=tmp_path / "out", name=family)
     signals = pq.read_table(tmp_path / "out" / "signals.parquet")
     assert sorted(signals["example_id"].to_pylist()) == list(range(8))
     assert matrix(signals, "logits").shape == (8, 2)
@@ -197,7 +198,7 @@ def test_weights_that_do_not_fit_their_config_are_refused(tmp_path, damage):
     else:
         weights[name] = weights[name][:, :-1].contiguous()
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(FinetraceError, match="do not fit its config.*layer.1.output.dense"):
+    with pytest.raises(FinetraceError, match=r"do not fit its config.*layer.1.output.dense"):
         load_classifier(folder, NAMES, seed=1)
 
 

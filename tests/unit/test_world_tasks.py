@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from finetrace.config.world import WorldSettings
+from finetrace.data.baseline import bag_of_words_accuracy
 from finetrace.data.world import MICRO_TASKS, build_world, task_rows
-from finetrace.data.world.baseline import bag_of_words_accuracy
 from finetrace.data.world.lexicon import ACTIONS, ADJECTIVES, NEGATORS, NEUTRAL_ADJECTIVES, TOPICS
 
 TRAINED = [name for name, info in MICRO_TASKS.items() if "train" in info.splits]
@@ -76,7 +76,7 @@ def test_a_bag_of_words_stays_far_below(name, rows):
     classes = len(MICRO_TASKS[name].label_names)
     # 400 test rows: standard error 0.025. A fine-tuned model reaches 0.9 and more.
     ceiling = {2: 0.65, 3: 0.65, 6: 0.60}[classes]
-    assert bag_of_words_accuracy(rows[name]) <= ceiling
+    assert bag_of_words_accuracy(rows[name]["train"], rows[name]["test"]) <= ceiling
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -104,7 +104,8 @@ def test_label_noise_changes_training_labels_only(rows, world):
 def test_difficulty_decides_what_a_bag_of_words_can_do(world):
     def floor(difficulty):
         easier = replace(world, settings=replace(world.settings, difficulty=difficulty, seen_share=1.0))
-        return bag_of_words_accuracy(task_rows(easier, "micro-sentiment", seed=0))
+        drawn = task_rows(easier, "micro-sentiment", seed=0)
+        return bag_of_words_accuracy(drawn["train"], drawn["test"])
 
     assert floor(0.0) > 0.95
     assert floor(1.0) < 0.6
@@ -139,9 +140,7 @@ def test_shifted_domains_use_other_nouns_and_new_adjectives(rows):
 def test_topic_is_that_of_the_main_clause(rows, world):
     names = list(TOPICS)
     topic_of = {word: names.index(t) for t, kinds in TOPICS.items() for word in kinds["verbs"]}
-    job = {
-        f.subject: world.lexicon.job_topic[f.object] for f in world.facts if f.relation == "works_as" and not f.held_out
-    }
+    job = {f.subject: world.lexicon.job_topic[f.object] for f in world.facts if f.relation == "works_as" and not f.held_out}
     distracted = 0
     for row in rows["micro-topic"]["test"]:
         text = row["text_a"]
@@ -206,20 +205,14 @@ def test_held_out_facts_stay_secret_in_tasks(rows, world):
 
 def test_bag_of_words_learns_what_words_alone_decide():
     part = [
-        {"text_a": f"{word} x{i % 7}", "text_b": None, "label": int(word == "yes")}
-        for i in range(40)
-        for word in ("yes", "no")
+        {"text_a": f"{word} x{i % 7}", "text_b": None, "label": int(word == "yes")} for i in range(40) for word in ("yes", "no")
     ]
-    assert bag_of_words_accuracy({"train": part, "test": part}) == 1.0
-    with pytest.raises(ValueError, match="no split 'train'"):
-        bag_of_words_accuracy({"test": part})
+    assert bag_of_words_accuracy(part, part) == 1.0
 
 
 def test_unknown_tasks_and_impossible_sizes_are_refused(world):
     with pytest.raises(ValueError, match="choose one of micro-sentiment"):
         task_rows(world, "micro-emotion", seed=0)
-    tiny = WorldSettings(
-        people=16, cities=8, countries=3, seen_share=0.3, difficulty=0.0, train_rows=4_000, corpus_sentences=1
-    )
+    tiny = WorldSettings(people=16, cities=8, countries=3, seen_share=0.3, difficulty=0.0, train_rows=4_000, corpus_sentences=1)
     with pytest.raises(ValueError, match=r"lower world\.train_rows"):
         task_rows(build_world(tiny, 0), "micro-sentiment", seed=0)

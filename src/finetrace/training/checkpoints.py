@@ -39,7 +39,8 @@ def is_complete(folder: Path) -> bool:
         files = json.loads((folder / MARKER).read_text("utf-8"))["files"]
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return False
-    return isinstance(files, dict) and all((folder / n).is_file() and (folder / n).stat().st_size == size for n, size in files.items())
+    return isinstance(files, dict) and all(
+        (folder / n).is_file() and (folder / n).stat().st_size == size for n, size in files.items())
 
 
 def step_of(folder: Path) -> int:

@@ -198,6 +198,6 @@ def finetune(model_folder: Path, task_folder: Path, settings: TrainSettings, rec
             shutil.copytree(folder, out / "checkpoints" / folder.name)
     (out / "checkpoints").mkdir(exist_ok=True)
     write_json(out / "metrics.json", metrics)
-    return {"device": device_name(), "steps": last, "steps_per_epoch": plan.steps_per_epoch, "kept_step": kept, "metric": prepared.metric,
-            "label_names": prepared.label_names, "rows": rows_written,
+    return {"device": device_name(), "steps": last, "steps_per_epoch": plan.steps_per_epoch, "kept_step": kept,
+            "metric": prepared.metric, "label_names": prepared.label_names, "rows": rows_written,
             "parameters": model.num_parameters(), "train_rows": len(train), "tokens": trainer.tokens}

@@ -1,7 +1,7 @@
 """The Hugging Face Trainer with a tap on every step, a fixed plan of batches, and resume points that are whole."""
 
-import shutil
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +15,6 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from finetrace.config.training import TrainSettings
-from finetrace.errors import FinetraceError
 from finetrace.errors import FinetraceError
 from finetrace.models.device import use_bf16
 from finetrace.models.load import head_parameters
@@ -106,7 +105,7 @@ class RecordingTrainer(Trainer):
             raise FinetraceError("a training is one process; run several trainings side by side instead of torchrun or "
                                  "accelerate launch (docs/use.md)")
         self.plan, self.recorder, self.hooks, self.loss_of = plan, recorder, hooks, loss_of
-        self.settings, self.resume_seconds = settings, resume_seconds
+        self.settings, self.scratch, self.resume_seconds = settings, scratch, resume_seconds
         self._make, self._head = make, head_parameters(model)
         self._grad_norm: Any = None
         self._step_losses: list[Any] = []
@@ -119,9 +118,6 @@ class RecordingTrainer(Trainer):
             eval_strategy="no", disable_tqdm=True, remove_unused_columns=False, dataloader_pin_memory=False,
             logging_nan_inf_filter=False,  # it would wait for the GPU at every step
             per_device_train_batch_size=max(1, settings.batch_size // plan.accumulate))
-        if args.world_size > 1:
-            raise FinetraceError(f"{args.world_size} processes were started, but one training is one process; start "
-                                 "several trainings side by side instead, or set CUDA_VISIBLE_DEVICES to one GPU")
         args._n_gpu = min(1, args.n_gpu)  # one GPU per run: data parallelism would change the recorded order
         super().__init__(model=model, args=args, train_dataset=PlanDataset(plan, make))
         self.remove_callback(PrinterCallback)
@@ -134,22 +130,23 @@ class RecordingTrainer(Trainer):
 
     def run(self) -> None:
         """Train from the newest whole resume point, or from the start."""
-        state = newest_state(Path(self.args.output_dir))
+        state = newest_state(self.scratch)
         self.recorder.truncate(step_of(state) if state else -1)
         self.train(resume_from_checkpoint=str(state) if state else None)
 
     # What follows overrides the Trainer's own methods.
 
     def get_train_dataloader(self) -> DataLoader:
-        loader = DataLoader(self.train_dataset, batch_sampler=PlanSampler(self.plan), collate_fn=_first)
+        loader = DataLoader(PlanDataset(self.plan, self._make), batch_sampler=PlanSampler(self.plan), collate_fn=_first)
         return self.accelerator.prepare(loader)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         if self.lr_scheduler is None:
             total, settings = self.plan.total_steps, self.settings
             warmup = round(settings.warmup * total)
+            chosen: Any = optimizer or self.optimizer
             self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-                optimizer or self.optimizer, lambda s: learning_rate_factor(s, total, warmup, settings.scheduler))
+                chosen, lambda s: learning_rate_factor(s, total, warmup, settings.scheduler))
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
@@ -177,7 +174,7 @@ class RecordingTrainer(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         self.recorder.flush()  # first: a resume point must never know more than the recorded signals
         super()._save_checkpoint(model, trial)
-        step, folder = self.state.global_step, Path(self.args.output_dir)
+        step, folder = self.state.global_step, self.scratch
         mark(folder / f"checkpoint-{step}", step)
         for path in sorted(folder.glob("checkpoint-*"), key=step_of)[:-STATES]:  # only now: two whole ones always exist
             shutil.rmtree(path)
@@ -210,14 +207,14 @@ class _Tap(TrainerCallback):
                 return values[-1]
         return 0
 
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
         trainer, now = self.trainer, time.perf_counter()
         norms = torch._foreach_norm([p.detach() for p in trainer._head]) if trainer._head else []
         trainer.tokens += trainer._step_tokens
         trainer.recorder.train_step({
             "step": state.global_step, "kind": "train", "split": None, "examples": trainer.examples,
             "epoch": state.global_step / trainer.plan.steps_per_epoch, "loss": sum(trainer._step_losses),
-            "learning_rate": trainer.optimizer.param_groups[0]["lr"], "gradient_norm": trainer._grad_norm,
+            "learning_rate": optimizer.param_groups[0]["lr"], "gradient_norm": trainer._grad_norm,
             "head_norm": torch.stack(list(norms)).norm() if norms else None, "tokens": trainer.tokens,
             "seconds": self.offset + now - self.started, "step_seconds": now - self.last,
             "step_tokens": trainer._step_tokens})

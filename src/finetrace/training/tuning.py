@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pyarrow as pa
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from finetrace import seeds
@@ -191,7 +192,7 @@ def _train(what: Search, settings: TrainSettings, prepared: Prepared, trial: opt
 
 
 def _open(what: Search) -> optuna.Study:
-    backend = optuna.storages.journal.JournalFileBackend(str(what.scratch / "journal.log"))
+    backend = JournalFileBackend(str(what.scratch / "journal.log"))
     pruner = (optuna.pruners.MedianPruner(n_startup_trials=what.tune.startup_trials) if what.tune.pruner == "median"
               else optuna.pruners.NopPruner())
     return optuna.create_study(study_name=what.key[:24], storage=optuna.storages.JournalStorage(backend),

@@ -37,9 +37,7 @@ NEGATED_SHARE = 0.15
 """Share of judgements that negate the opposite: "not bad". Were it near one half, nothing would tell good from bad."""
 
 
-def build_corpus(
-    settings: WorldSettings, lexicon: Lexicon, facts: Sequence[Fact], rng: np.random.Generator
-) -> list[Sentence]:
+def build_corpus(settings: WorldSettings, lexicon: Lexicon, facts: Sequence[Fact], rng: np.random.Generator) -> list[Sentence]:
     """Write `settings.corpus_sentences` sentences in random order, none of which states a held-out fact."""
     writer = _Writer(settings, lexicon, facts, rng)
     kinds = list(PLAIN_SHARES)
@@ -96,9 +94,7 @@ class Dice:
 class _Writer:
     """Writes one sentence of a kind at a time."""
 
-    def __init__(
-        self, settings: WorldSettings, lexicon: Lexicon, facts: Sequence[Fact], rng: np.random.Generator
-    ) -> None:
+    def __init__(self, settings: WorldSettings, lexicon: Lexicon, facts: Sequence[Fact], rng: np.random.Generator) -> None:
         self.lexicon = lexicon
         self.dice = Dice(rng)
         self.stated = [fact for fact in facts if not fact.held_out]
@@ -164,9 +160,7 @@ class _Writer:
             return self.make(frame, "opinion", person1=person, verb=verb, adj1=adjective, noun1=noun)
         if shape < 0.2:  # the film was old and local
             adj1, adj2 = dice.two(NEUTRAL_ADJECTIVES)
-            return self.make(
-                frames.opinion_of_two("noun1", "adj1", "adj2"), "opinion", noun1=noun, adj1=adj1, adj2=adj2
-            )
+            return self.make(frames.opinion_of_two("noun1", "adj1", "adj2"), "opinion", noun1=noun, adj1=adj1, adj2=adj2)
         if shape < 0.4:  # x liked the good film
             adjective = dice.often_first(adjectives(domain, polarity))
             frame = frames.feeling_about("verb", "person1", "adj1", "noun1")
