@@ -57,5 +57,7 @@ USER finetrace
 WORKDIR $PROJECT
 VOLUME $PROJECT
 EXPOSE 5000
+# What Ctrl-C sends: a training keeps its last whole state, and the next run goes on from there.
+STOPSIGNAL SIGINT
 ENTRYPOINT ["tini", "-s", "-g", "--", "/opt/finetrace/docker/entrypoint.sh"]
 CMD ["study"]

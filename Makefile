@@ -2,6 +2,7 @@
 #
 #   make repro                        run the study in params.yaml, or only what changed in it
 #   make repro study=NAME             choose studies/NAME.yaml first
+#   make repro jobs=N                 N processes at a time (by default: one per core for studies of micro-BERTs, else one)
 #   make setup PYTHON=python3.13      another interpreter than python3
 #   make setup TORCH_INDEX=URL        another build of torch, such as https://download.pytorch.org/whl/cpu
 
@@ -48,7 +49,7 @@ repro: setup  ## run the study (study=NAME: choose studies/NAME.yaml first)
 ifneq ($(study),)
 	@$(BIN)/finetrace use studies/$(study).yaml
 endif
-	@$(BIN)/dvc repro
+	@$(BIN)/finetrace repro $(if $(jobs),--jobs $(jobs))
 
 publish: setup  ## turn the outputs into MLflow runs; publishing twice changes nothing
 	@$(BIN)/finetrace publish

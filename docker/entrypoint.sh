@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# study [NAME]   run params.yaml (or studies/NAME.yaml), then publish the results to MLflow
+# study [NAME]   run params.yaml (or studies/NAME.yaml), then publish the results to MLflow; JOBS=N: N processes side by side
 # server         serve the MLflow pages on port 5000
 # anything else  is run as it is: finetrace --help, dvc metrics show, bash …
 set -euo pipefail
@@ -43,7 +43,7 @@ case ${1:-study} in
     if [[ -n ${2:-} ]]; then
       finetrace use "studies/$2.yaml"
     fi
-    dvc repro
+    finetrace repro ${JOBS:+--jobs "$JOBS"}
     exec finetrace publish
     ;;
   server)

@@ -91,6 +91,7 @@ def _figures(stage, out, training, probes, history, curves, settings) -> None:
         "slope": figures.slope(inner.novelty, inner.resonance, training.slope, title=f"Resonance on novelty: {name}"),
         "learning": figures.learning(
             examples, training.smoothed.novelty, train_loss=(curves["example"], curves["train_loss"]),
+            train_accuracy=(curves["example"], curves["train_accuracy"]),
             eval_loss=(at, np.array([r["loss"] for r in evaluated])),
             eval_accuracy=(at, np.array([r["accuracy"] for r in evaluated])), confidence=training.confidence, plateau=plateau,
             changes=changes, title=f"Performance and process: {name}", **common),
@@ -98,10 +99,16 @@ def _figures(stage, out, training, probes, history, curves, settings) -> None:
     for split, found in probes.items():
         if found.dynamics is not None:
             made[f"probe-{split}"] = figures.probe_set(found.steps, found.dynamics, found.map, window=found.window,
-                                                       log_steps=True, unit=unit, title=f"Probe set ({split}): {name}")
+                                                       log_steps=not _even(found.steps), unit=unit, title=f"Probe set ({split}): {name}")
     (out / "figures").mkdir()
     for figure_name, figure in made.items():
         (out / "figures" / f"{figure_name}.png").write_bytes(to_png(figure))
+
+
+def _even(steps) -> bool:
+    """Whether looks come at equal distances (the last one may be off)."""
+    gaps = np.diff(steps)[:-1]
+    return len(gaps) > 0 and gaps.max() == gaps.min()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command `finetrace`: publish, use, grid, doctor. Stages run through `dvc repro`; `mlflow ui` shows the runs."""
+"""The command `finetrace`: repro, publish, use, grid, doctor. Stages run through `dvc repro`; `mlflow ui` shows the runs."""
 
 import argparse
 import logging
@@ -20,6 +20,9 @@ def main(arguments: list[str] | None = None) -> int:
     except FinetraceError as error:
         print(f"finetrace: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("finetrace: interrupted; run the same command to continue", file=sys.stderr)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -29,11 +32,15 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     publish = commands.add_parser("publish", help="turn finished outputs into MLflow runs (safe to repeat)")
     publish.set_defaults(run=_publish)
+    repro = commands.add_parser("repro", help="run what changed in the study, independent items side by side")
+    repro.add_argument("--jobs", type=int, default=0, help="processes at a time; by default one per core for studies of "
+                       "micro-BERTs, else one")
+    repro.set_defaults(run=_repro)
     use = commands.add_parser("use", help="choose the study that dvc repro runs: checks it, copies it to params.yaml")
     use.add_argument("study", help="a file such as studies/x.yaml, or the name x")
     use.add_argument("--force", action="store_true", help="overwrite changes in params.yaml that are saved nowhere")
     use.set_defaults(run=_use)
-    grid = commands.add_parser("grid", help="print the cells and trajectories of models x tasks x methods x seeds for params.yaml")
+    grid = commands.add_parser("grid", help="print cells and trajectories of models x tasks x methods x seeds for params.yaml")
     for name, default in (("models", None), ("tasks", None), ("methods", ["ft"]), ("seeds", ["1"])):
         grid.add_argument(f"--{name}", nargs="+", required=default is None, default=default)
     grid.set_defaults(run=_grid)
@@ -49,6 +56,13 @@ def _publish(options: argparse.Namespace) -> int:
     layout = Layout.here()
     publish(layout, load_study(layout.params))
     return 0
+
+
+def _repro(options: argparse.Namespace) -> int:
+    from finetrace.repro import default_jobs, repro
+
+    layout = Layout.here()
+    return repro(layout, options.jobs or default_jobs(layout))
 
 
 def _grid(options: argparse.Namespace) -> int:

@@ -16,7 +16,8 @@ RUN = "outputs/toy/micro-sentiment/ft/s1"
 
 def command(project: Path, *words: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess:
     """Run a command in the project with this interpreter's tools and the project's own source."""
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(project / "src"),
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                   "PYTHONPATH": str(project / "src"),
                    "DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1",
                    "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@t", "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@t",
                    "DVC_SITE_CACHE_DIR": str(project.parent / "site"), **extra}
@@ -56,7 +57,7 @@ def project(tmp_path_factory) -> Path:
     command(folder, "git", "init", "-q", "-b", "main")
     command(folder, "git", "add", "-A")
     command(folder, "git", "commit", "-qm", "toy")
-    first = command(folder, "dvc", "repro")
+    first = command(folder, sys.executable, "-m", "finetrace.cli", "repro", "--jobs", "2")
     assert {"world", "pretrain@toy", "data@micro-sentiment", "publish", "atlas"} <= set(executed(first.stdout))
     command(folder, "git", "add", "-A")
     command(folder, "git", "commit", "-qm", "first run")
@@ -86,6 +87,14 @@ def test_tuned_cell_takes_the_searched_settings(project: Path):
 
 def test_second_repro_does_nothing(project: Path):
     assert executed(command(project, "dvc", "repro").stdout) == []
+    again = command(project, sys.executable, "-m", "finetrace.cli", "repro", "--jobs", "2")
+    assert executed(again.stdout) == [] and "up to date" in again.stdout
+
+
+def test_side_by_side_leaves_the_lock_of_one_by_one(project: Path):
+    locked = yaml.safe_load((project / "dvc.lock").read_text())["stages"]
+    assert len(locked) == len(command(project, "dvc", "stage", "list", "--name-only").stdout.split())
+    assert command(project, "dvc", "status", "--json").stdout.strip() == "{}"
 
 
 def test_a_change_in_the_lens_does_not_train_again(project: Path):

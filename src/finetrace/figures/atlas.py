@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from finetrace.figures.style import BLACK, GREY, colour, footnote, new_figure, styled
+from finetrace.figures.style import BLACK, GREY, colour, count_axis, footnote, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,7 +62,7 @@ def wilson(share: float, count: int, z: float = 1.959964) -> tuple[float, float]
 
 @styled
 def pretraining(curves: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> "Figure":
-    """Masked-word loss and accuracy on held-out sentences against pre-training steps (log axis).
+    """Masked-word loss and accuracy on held-out sentences against pre-training steps.
 
     curves: model -> (step, loss in nats, accuracy), each (evaluation,).
     """
@@ -71,9 +71,9 @@ def pretraining(curves: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]])
         for panel, values in zip(axes[0], (loss, accuracy), strict=True):
             panel.plot(steps, values, marker="o", ms=4, color=colour(number), label=model)
     for panel, label in zip(axes[0], ("loss (nats per masked word)", "accuracy (share of masked words)"), strict=True):
-        panel.set_xscale("symlog", linthresh=1)
-        panel.set(xlabel="optimiser steps (log scale)", ylabel=label)
+        panel.set(xlabel="optimiser steps", ylabel=label)
+        count_axis(panel.xaxis)
     axes[0, 0].set_ylim(bottom=0)
     axes[0, 1].set_ylim(0, 1)
-    axes[0, 1].legend()
+    axes[0, 1].legend(loc="lower right")
     return figure

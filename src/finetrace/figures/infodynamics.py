@@ -74,7 +74,7 @@ def signals(
         panel.set_ylim(0, top)
         if plateau is not None:
             panel.axhline(plateau, color=style.GREY, lw=1.2, ls=style.DASHES[1], label="plateau of label balance")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
+    panels[1].legend(loc="upper right", ncols=3, bbox_to_anchor=(1, 1.22), borderaxespad=0)
     x, _ = style.quantile_bins(examples, dynamics.resonance, 60)
     means = _bin_means(dynamics.resonance, len(x))
     panels[3].plot(x, means, "o", ms=3.2, color=style.GREY, alpha=0.7, label="mean of consecutive examples", zorder=1)

@@ -84,7 +84,7 @@ def parallel(rows: list[dict[str, Any]], metric: str) -> "Figure":
     axis.set_xticks(range(len(names)), names)
     axis.set(yticks=[], ylim=(-0.05, 1.05), xlim=(-0.2, len(names) - 0.6))
     figure.colorbar(ScalarMappable(norm, "viridis"), ax=axis, label=f"validation {metric}")
-    footnote(figure, "Solid: finished trials; dashed: pruned or failed ones, coloured by their last look. Wide ranges are logarithmic.")
+    footnote(figure, "Solid: finished trials; dashed: pruned or failed, coloured by their last look. Wide ranges: log scale.")
     return figure
 
 

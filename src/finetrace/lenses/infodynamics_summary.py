@@ -35,7 +35,8 @@ class TrainingDynamics:
 
     dynamics: at the main window;  smoothed: the same through the adaptive filter;  further: the other windows;
     confidence: (example,);  epochs: (example,) float, epoch at which each example was seen;  examples_per_epoch;
-    changes: change points of curbed novelty, positions counted from the start of the series.
+    changes: change points of curbed novelty, positions counted from its start;  correct: (example,) bool, most probable
+    class = label at the time.
     """
 
     window: int
@@ -45,6 +46,7 @@ class TrainingDynamics:
     slope: ResonanceNoveltySlope
     changes: ChangePoints
     confidence: np.ndarray
+    correct: np.ndarray
     epochs: np.ndarray
     examples_per_epoch: float
     plateau: float
@@ -98,7 +100,7 @@ def training_dynamics(logits: np.ndarray, labels: np.ndarray, example_ids: np.nd
         metrics["hurst_novelty"] = hurst_exponent(inner.novelty).exponent
     per_epoch = len(epochs) / max(1e-9, float(epochs[-1] - epochs[0])) if len(epochs) > 1 else 1.0
     return TrainingDynamics(window, main, smooth(main, window, span), {w: found[w] for w in all_windows[1:]}, slope, changes,
-                            mean_confidence(probabilities, window), epochs, per_epoch, plateau,
+                            mean_confidence(probabilities, window), accuracy, epochs, per_epoch, plateau,
                             {k: float(v) for k, v in metrics.items()})
 
 
@@ -142,16 +144,22 @@ def table(training: TrainingDynamics, probes: dict[str, ProbeDynamics]) -> dict[
 
 
 def curves(training: TrainingDynamics, train_loss: np.ndarray) -> dict[str, np.ndarray]:
-    """Decimated smoothed curves for plots and tracking: example, novelty, transience, resonance, confidence, train_loss.
+    """Decimated smoothed curves for plots and tracking.
 
-    train_loss: (example,) loss of each example, averaged here over the window.
+    Columns: example, novelty, transience, resonance, confidence, train_loss, train_accuracy.
+
+    train_loss: (example,) loss of each example; loss and accuracy are averaged over the window before each point.
     """
     length, w = len(training.confidence), training.window
     index = np.unique(np.linspace(w, length - w - 1, min(CURVE_POINTS, length - 2 * w)).round().astype(int))
-    sums = np.concatenate([[0.0], np.cumsum(train_loss, dtype=np.float64)])
+
+    def averaged(values: np.ndarray) -> np.ndarray:
+        sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
+        return (sums[index + 1] - sums[index + 1 - w]) / w
+
     return {"example": index, "novelty": training.smoothed.novelty[index], "transience": training.smoothed.transience[index],
             "resonance": training.smoothed.resonance[index], "confidence": training.confidence[index],
-            "train_loss": (sums[index + 1] - sums[index + 1 - w]) / w}
+            "train_loss": averaged(train_loss), "train_accuracy": averaged(training.correct)}
 
 
 def curbed_lists(training: TrainingDynamics) -> dict[str, list[float]]:

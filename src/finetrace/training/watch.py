@@ -54,7 +54,7 @@ class Progress:
         self.begun = self.said = time.monotonic()
         self.announced = False
         self.bar = None
-        if sys.stderr.isatty() and not os.environ.get("CI"):
+        if sys.stderr.isatty() and not os.environ.get("CI") and not os.environ.get("FINETRACE_LINES"):
             from tqdm import tqdm
 
             self.bar = tqdm(total=total, initial=started, desc=what, unit="step", leave=False)

@@ -152,6 +152,7 @@ class _Builder:
         while pieces[at] != ")":
             if "(" in pieces[at]:
                 child = _PHRASE.match(pieces[at])
+                assert child
                 first = len(self.words)
                 at_next, head = self.phrase(pieces, at, inner)
                 deprel, role, chain, entity = child[3], child[4], child[5], child[6]
@@ -166,7 +167,7 @@ class _Builder:
                 deprel, role, chain, entity = child[4], child[5], child[6], child[7]
                 if child[2][0] == "$":
                     entity = entity or ENTITY_SLOTS.get(child[2][1:].rstrip("0123456789"))
-                if child[8]:
+                if child[8] and inner is not None:
                     inner["predicate"] = head
             self.mark(first, len(self.words), role, chain, entity, inner)
             children.append((bool(child[1]), head, deprel or "dep"))
@@ -181,7 +182,7 @@ class _Builder:
         return at + 1, heads[0]
 
     def mark(self, start: int, end: int, role: str | None, chain: str | None, entity: str | None, clause: dict | None) -> None:
-        if role:
+        if role and clause is not None:
             self.roles.append((clause, start, end, role))
         if chain:
             self.chains.setdefault(chain, []).append((start, end))
