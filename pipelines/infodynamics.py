@@ -99,7 +99,8 @@ def _figures(stage, out, training, probes, history, curves, settings) -> None:
     for split, found in probes.items():
         if found.dynamics is not None:
             made[f"probe-{split}"] = figures.probe_set(found.steps, found.dynamics, found.map, window=found.window,
-                                                       log_steps=not _even(found.steps), unit=unit, title=f"Probe set ({split}): {name}")
+                                                       log_steps=not _even(found.steps), unit=unit,
+                                                       title=f"Probe set ({split}): {name}")
     (out / "figures").mkdir()
     for figure_name, figure in made.items():
         (out / "figures" / f"{figure_name}.png").write_bytes(to_png(figure))

@@ -64,11 +64,11 @@ def check_probabilities(probabilities: np.ndarray, axes: tuple[str, ...] | None 
         raise ValueError(f"probabilities have shape {p.shape}: expected {len(axes)} axes ({', '.join(axes)})")
     if p.ndim < 1 or p.shape[-1] < 2:
         raise ValueError(f"probabilities have shape {p.shape}: the last axis must hold at least 2 classes")
-    total = p.sum(axis=-1, keepdims=True)
+    total = np.asarray(p.sum(axis=-1, keepdims=True))
     if not np.isfinite(total).all():
-        raise ValueError(f"probabilities hold NaN or infinity, first in row {_first(np.atleast_1d(~np.isfinite(total)))}: drop it")
+        raise ValueError(f"probabilities hold NaN or infinity, first in row {_first(~np.isfinite(total))}: drop it")
     if p.size and p.min() < 0:
-        bad = _first((p < 0).any(axis=-1, keepdims=True))
+        bad = _first(np.asarray(np.any(p < 0, axis=-1, keepdims=True)))
         raise ValueError(f"probabilities are negative, first in row {bad}: pass softmax(logits), not the logits")
     if not total.all():
         raise ValueError(f"probabilities are all zero in row {_first(total == 0)}: a row must have some mass; drop it")

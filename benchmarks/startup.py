@@ -1,0 +1,49 @@
+"""python benchmarks/startup.py -- start-up costs against their bars.
+
+Import of finetrace, of a stage that needs only numpy, a repro with nothing to do (run `make repro` first). Reference in the same
+run: starting Python, and importing torch.
+"""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def seconds(*words: str, repeats: int = 5) -> float:
+    """The fastest of several runs of a command, in seconds of wall time."""
+    times = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        times.append(time.perf_counter() - begun)
+    return min(times)
+
+
+def main() -> None:
+    python = seconds(sys.executable, "-c", "pass")
+    torch = seconds(sys.executable, "-c", "import torch", repeats=2) - python
+    bare = seconds(sys.executable, "-c", "import finetrace") - python
+    lens = seconds(sys.executable, "-c", "import finetrace.stage, finetrace.lenses.infodynamics") - python
+    print(f"start of Python                      {python:6.3f} s")
+    print(f"import torch (reference)             {torch:6.3f} s")
+    print(f"import finetrace                     {bare:6.3f} s   {bare / torch:6.1%} of torch   bar 0.2 s: {verdict(bare, 0.2)}")
+    print(f"import of a numpy-only stage         {lens:6.3f} s   {lens / torch:6.1%} of torch   bar 1.0 s: {verdict(lens, 1.0)}")
+    status = subprocess.run([sys.executable, "-m", "dvc", "status", "--quiet"], cwd=ROOT, check=False).returncode
+    if status == 0:
+        nothing = seconds(sys.executable, "-m", "dvc", "repro", repeats=2)
+        print(f"dvc repro with nothing to do         {nothing:6.3f} s                     bar 5.0 s: {verdict(nothing, 5.0)}")
+        driver = seconds(sys.executable, "-m", "finetrace.cli", "repro", repeats=2)
+        print(f"finetrace repro with nothing to do   {driver:6.3f} s                     bar 5.0 s: {verdict(driver, 5.0)}")
+    else:
+        print("repro with nothing to do             not measured: the study is not up to date; run `make repro` first")
+
+
+def verdict(value: float, bar: float) -> str:
+    return "PASS" if value < bar else "FAIL"
+
+
+if __name__ == "__main__":
+    main()
