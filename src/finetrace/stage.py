@@ -47,7 +47,7 @@ class Stage:
         hashes = {self.layout.relative(p): read_key(v) if isinstance(v, Path) else v for p, v in inputs.items()}
         code = code_digest(PACKAGE, *rooms) if rooms else ""
         return Manifest(kind=kind, stage=self.stage, name=self.item, study=self.study.study.name,
-                        key=make_key(self.stage, settings, hashes, code), settings=settings, inputs=hashes,
+                        key=make_key(self.label, settings, hashes, code), settings=settings, inputs=hashes,
                         seeds=seeds or {}, code=code)
 
     @contextlib.contextmanager

@@ -13,7 +13,7 @@ from finetrace.config import Cell, Study, Trajectory
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.store.files import sha256_value
-from finetrace.store.manifest import NAME, Manifest, read_manifest
+from finetrace.store.manifest import NAME, Manifest, read_key, read_manifest
 from finetrace.store.tables import read_table
 from finetrace.tracking.series import Series, metric_name
 
@@ -223,7 +223,7 @@ class _Reader:
         if not (folder / NAME).is_file():
             return None
         manifest = read_manifest(folder, verify=False)
-        return DataInput(task, manifest.key[:8], self.layout.relative(folder), manifest.facts)
+        return DataInput(task, read_key(folder)[:8], self.layout.relative(folder), manifest.facts)
 
     def _artifacts(self, folder: Path, manifest: Manifest) -> dict[str, Path | str]:
         """Files to copy; weights and large files only as pointers, so that the store stays small."""
