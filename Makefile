@@ -11,6 +11,8 @@ TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
+# One process per core; tests that share a file share a process. PYTEST_ARGS="-n 0 -x" goes back to one, for debugging.
+PYTEST := $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 PYTEST_ARGS ?=
 HOST ?= 127.0.0.1
 PORT ?= 5000
@@ -58,10 +60,10 @@ ui: publish  ## publish, then compare runs at http://127.0.0.1:5000 (PORT=…)
 	@$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host $(HOST) --port $(PORT)
 
 test: setup  ## the default tests: no network, no GPU, nothing slow
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 test-all: setup  ## the default tests and the slow ones
-	$(BIN)/pytest -m 'not gpu' $(PYTEST_ARGS)
+	$(PYTEST) -m 'not gpu' $(PYTEST_ARGS)
 
 test-gpu: setup  ## the tests that need a CUDA device
 	$(BIN)/pytest -m gpu $(PYTEST_ARGS)
