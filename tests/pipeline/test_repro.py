@@ -49,7 +49,7 @@ def project(tmp_path_factory) -> Path:
     for name in ("src", "pipelines"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     (folder / ".dvc").mkdir()
-    for name in ("config", ".gitignore"):
+    for name in ("config", ".gitignore", "offline.html"):
         shutil.copy(ROOT / ".dvc" / name, folder / ".dvc" / name)
     (folder / "mlruns").mkdir()
     shutil.copy(ROOT / "mlruns" / "README.md", folder / "mlruns" / "README.md")
