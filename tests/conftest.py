@@ -1,6 +1,7 @@
 """What tests share: no network, and one small world with a tiny random BERT per session."""
 
 import os
+import signal
 
 os.environ.update(
     HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="false"
@@ -70,3 +71,8 @@ def run_script() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+def listen_to_ctrl_c() -> None:
+    """`preexec_fn` of a process that a test interrupts: a suite started in the background hands down an ignored SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

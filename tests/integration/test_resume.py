@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.conftest import listen_to_ctrl_c
 from tests.training_drills import digests, finetune_job, run
 from tests.training_fixtures import SIGNALS, model_folder, recording, settings, task_folder
 
@@ -212,7 +213,7 @@ def project(root, tmp_path):
 def test_ctrl_c_says_how_to_continue_and_continues(project, run_script, tmp_path):
     """The real stage, interrupted as a person would, then run again; and the library undisturbed for comparison."""
     command = [sys.executable, str(ROOT / "pipelines" / "train.py"), "tiny_toy_ft_s0"]
-    process = subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True,
+    process = subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True, preexec_fn=listen_to_ctrl_c,
                                env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "DVC_ROOT": ""})
     deadline = time.monotonic() + 90
     while not list(project.glob(".finetrace/scratch/train/*/checkpoint-*/complete.json")) and process.poll() is None:

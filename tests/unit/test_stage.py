@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.conftest import listen_to_ctrl_c
 
 from finetrace import stage as stage_module
 from finetrace.config import parse_study
@@ -151,6 +152,7 @@ def test_ctrl_c_in_a_real_process(project):
         text=True,
         cwd=project,
         env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
+        preexec_fn=listen_to_ctrl_c,
     )
     assert process.stdout is not None and process.stdout.readline() == "working\n"
     process.send_signal(signal.SIGINT)
