@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from finetrace.figures.style import BLACK, GREY, colour, count_axis, footnote, new_figure, styled
+from finetrace.lenses.intervals import wilson_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +38,7 @@ def scores(found: Sequence[Score], floors: Mapping[str, Mapping[str, float]], me
     for panel, task in zip(axes[:, 0], tasks, strict=True):
         ours = [s for s in found if s.task == task]
         for y, one in enumerate(ours):
-            low, high = wilson(one.score, one.rows)
+            low, high = wilson_interval(round(one.score * one.rows), one.rows)
             panel.plot([low, high], [y, y], color=colour(labels.index(one.label)), lw=1.6)
             panel.plot(one.score, y, "o", color=colour(labels.index(one.label)), ms=7)
         for i, (name, value) in enumerate(floors.get(task, {}).items()):
@@ -51,13 +52,6 @@ def scores(found: Sequence[Score], floors: Mapping[str, Mapping[str, float]], me
     axes[-1, 0].set_xlabel(f"validation {metric} (share of examples)")
     footnote(figure, "Bars: 95 % Wilson intervals over the validation examples.")
     return figure
-
-
-def wilson(share: float, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """95 % interval of a share of `count` examples (Wilson 1927)."""
-    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
-    return float(centre - half), float(centre + half)
 
 
 @styled
