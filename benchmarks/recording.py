@@ -25,7 +25,7 @@ from finetrace.models.device import device_name, quiet, set_up
 from finetrace.training import recorder as recorder_module
 from finetrace.training.finetune import cross_entropy_of, make_batch, make_plan
 from finetrace.training.recorder import Recorder
-from finetrace.training.rows import Collator, Encoded
+from finetrace.models.rows import Collator, Encoded
 from finetrace.training.trainer import Hooks, RecordingTrainer, _Tap
 
 BAR = 0.03

@@ -7,7 +7,7 @@ import copy
 import shutil
 
 from finetrace.config import as_dict
-from finetrace.stage import Stage, run
+from finetrace.stage import TRAINING_ROOMS, Stage, run
 
 
 def main(stage: Stage) -> None:
@@ -19,7 +19,7 @@ def main(stage: Stage) -> None:
     study, layout = stage.study, stage.layout
     entry = stage.pick("pretrain", study.pretrain)
     settings = {"model": stage.item, "pretrain": as_dict(entry), "study_seed": study.study.seed}
-    manifest = stage.manifest("trajectory", settings, {layout.world: layout.world}, rooms=("training", "models", "store"))
+    manifest = stage.manifest("trajectory", settings, {layout.world: layout.world}, rooms=TRAINING_ROOMS)
     scratch = layout.scratch("pretrain", manifest.key)
     manifest.started_at_ms = stage.started_at_ms(scratch)
     model_manifest = copy.deepcopy(manifest)

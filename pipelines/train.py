@@ -11,7 +11,7 @@ import yaml
 from finetrace.config import as_dict
 from finetrace.config.base import parse
 from finetrace.config.training import TrainSettings
-from finetrace.stage import Stage, run
+from finetrace.stage import TRAINING_ROOMS, Stage, run
 
 
 def main(stage: Stage) -> None:
@@ -28,7 +28,7 @@ def main(stage: Stage) -> None:
     settings = {"model": item.model, "task": item.task, "method": item.method, "seed": item.seed,
                 "study_seed": study.study.seed, "train": as_dict(train), "record": as_dict(study.record)}
     manifest = stage.manifest("trajectory", settings, {model: model, task: task}, dataclasses.asdict(seeds),
-                              rooms=("training", "models", "store"))
+                              rooms=TRAINING_ROOMS)
     scratch = layout.scratch("train", manifest.key)
     manifest.started_at_ms = stage.started_at_ms(scratch)
     live = LiveLog(scratch / "live.jsonl")

@@ -7,7 +7,7 @@ the same command continues the search.
 import shutil
 
 from finetrace.config import as_dict
-from finetrace.stage import Stage, run
+from finetrace.stage import TRAINING_ROOMS, Stage, run
 from finetrace.store.files import write_json, write_yaml
 
 
@@ -39,7 +39,7 @@ def _search(stage, cell, train, settings, folder) -> None:
     study, layout = stage.study, stage.layout
     model, task = layout.model(cell.model), layout.task(cell.task)
     metric = read_manifest(task).facts["metric"]
-    manifest = stage.manifest("settings", settings, {model: model, task: task}, rooms=("training", "models", "store"))
+    manifest = stage.manifest("settings", settings, {model: model, task: task}, rooms=TRAINING_ROOMS)
     scratch = layout.scratch("tune", manifest.key)
     manifest.started_at_ms = stage.started_at_ms(scratch)
     live = LiveLog(scratch / "live.jsonl")

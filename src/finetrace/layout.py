@@ -97,6 +97,10 @@ class Layout:
         """Everything about one training: `trajectory/` and one folder per lens."""
         return self.cell(model, task, method) / f"s{seed}"
 
+    def comparison(self, name: str) -> Path:
+        """What compares two trajectories."""
+        return self.root / "comparisons" / name
+
     def relative(self, path: Path) -> str:
         """A path as manifests name it: relative to the workspace, with forward slashes."""
         root = os.path.abspath(self.root)

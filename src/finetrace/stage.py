@@ -15,10 +15,12 @@ from finetrace.config import Study, load_study
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.store.files import atomic_folder, write_json
-from finetrace.store.manifest import Manifest, code_digest, complete, make_key, read_key
+from finetrace.store.manifest import Manifest, code_digest, complete, make_key, read_key, write_content
 
 log = logging.getLogger("finetrace")
 PACKAGE = Path(__file__).parent
+TRAINING_ROOMS = ("training", "models", "store/files.py", "store/tables.py", "store/manifest.py")  # what decides a training
+SHARED = ("world", "model", "data")  # kinds of folders that many stages build on
 
 
 @dataclass
@@ -56,6 +58,8 @@ class Stage:
         with atomic_folder(folder) as temporary:
             yield temporary
             manifest.device = manifest.facts.pop("device", manifest.device)
+            if manifest.kind in SHARED:
+                write_content(temporary, manifest)
             complete(temporary, manifest, started=self.started)
         log.info("%s: wrote %s", self.label, self.layout.relative(folder))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from finetrace.config.base import as_dict, load_yaml, parse, require, settings
 from finetrace.config.data import FilesTaskSettings, TaskSettings
+from finetrace.config.hidden import HiddenSettings
 from finetrace.config.infodynamics import InfodynamicsSettings
 from finetrace.config.models import FolderModelSettings, HubModelSettings, PretrainSettings
 from finetrace.config.tracking import TrackingSettings
@@ -69,6 +70,7 @@ class Study:
     methods: dict[str, MethodSettings] = field(default_factory=dict)
     cells: dict[str, Cell] = field(default_factory=dict)
     trajectories: dict[str, Trajectory] = field(default_factory=dict)
+    hidden: HiddenSettings = field(default_factory=HiddenSettings)
     infodynamics: InfodynamicsSettings = field(default_factory=InfodynamicsSettings)
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
 

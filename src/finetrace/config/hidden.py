@@ -14,11 +14,11 @@ class HiddenSettings:
     rows: dict[str, int] = None  # type: ignore[assignment]
     """Examples per split (train, validation, test) whose sentence vectors are kept; 0 takes the whole split."""
     token_rows: dict[str, int] = None  # type: ignore[assignment]
-    """Examples per split whose every token is kept, taken from among `rows`."""
+    """Examples per split whose every token is kept, taken from among `rows`; by default 100 of validation."""
     vectors: list[Literal["cls", "mean"]] = None  # type: ignore[assignment]
     """Sentence vectors: `cls`, the token that the model's own classifier reads; `mean`, over an example's tokens."""
     choose: Literal["stratified", "random", "first"] = "stratified"
-    """How examples are chosen: equally from the classes, at random, or the first ones (as the French study did)."""
+    """How examples are chosen: the classes in their own shares, at random, or the first ones (as the French study did)."""
     checkpoints: Literal["all", "ends"] | list[int] = "all"
     """Which recorded checkpoints: all, the first and last, or these steps; first and last are always in."""
     dtype: Literal["float32", "float16"] = "float32"
@@ -31,7 +31,9 @@ class HiddenSettings:
     """Arithmetic of the forward pass; `auto` is bf16 on a GPU that has it."""
 
     def __post_init__(self) -> None:
-        defaults = {"rows": {"train": 1000, "validation": 1000}, "token_rows": {"validation": 100}, "vectors": ["cls", "mean"]}
+        rows = {"train": 1000, "validation": 1000} if self.rows is None else self.rows
+        defaults = {"rows": rows, "vectors": ["cls", "mean"],
+                    "token_rows": {s: min(100, n or 100) for s, n in rows.items() if s == "validation"}}
         for key, value in defaults.items():
             if getattr(self, key) is None:
                 object.__setattr__(self, key, value)

@@ -27,24 +27,39 @@ def load_classifier(folder: Path, label_names: list[str], seed: int, dropout: fl
     label_names: classes in order;  seed: names the head's initial weights;  dropout: replaces the config's own.
     """
     import torch
-    from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoModelForSequenceClassification
 
     names = {i: name for i, name in enumerate(label_names)}
+    torch.manual_seed(seed)
+    return _load(AutoModelForSequenceClassification, "a sequence classifier", folder, dropout, num_labels=len(names),
+                 id2label=names, label2id={n: i for i, n in names.items()})
+
+
+def load_encoder(folder: Path) -> Any:
+    """The encoder of a model or checkpoint folder, without its head, in evaluation mode."""
+    from transformers import AutoModel
+
+    return _load(AutoModel, "an encoder", folder).eval()
+
+
+def _load(kind: Any, what: str, folder: Path, dropout: float | None = None, **changes: Any) -> Any:
+    """A model of the Auto class `kind` whose encoder is wholly in the folder; `changes` are of its config."""
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoConfig
+
     quiet()
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, num_labels=len(names), id2label=names,
-                                            label2id={n: i for i, n in names.items()})
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, **changes)
         if dropout is not None:
             set_dropout(config, dropout)
-        torch.manual_seed(seed)
-        model, report = AutoModelForSequenceClassification.from_pretrained(
-            folder, config=config, local_files_only=True, ignore_mismatched_sizes=True, dtype=torch.float32,
-            use_safetensors=True, output_loading_info=True)
+        model, report = kind.from_pretrained(folder, config=config, local_files_only=True, ignore_mismatched_sizes=True,
+                                             dtype=torch.float32, use_safetensors=True, output_loading_info=True)
     except (OSError, ValueError, SafetensorError) as error:
-        raise FinetraceError(f"{folder}: could not be loaded as a sequence classifier: {error}") from error
+        raise FinetraceError(f"{folder}: could not be loaded as {what}: {error}") from error
     drawn = {key if isinstance(key, str) else key[0] for key in (*report["missing_keys"], *report["mismatched_keys"])}
-    lost = sorted(k for k in drawn if k.startswith(model.base_model_prefix + ".") and "pooler" not in k)
+    encoder = "" if model.base_model is model else model.base_model_prefix + "."
+    lost = sorted(k for k in drawn if k.startswith(encoder) and "pooler" not in k)
     if lost:
         raise FinetraceError(f"{folder}: its weights do not fit its config.json: {len(lost)} tensors of the encoder are missing "
                              f"or have another shape ({', '.join(lost[:3])} ...); fetch the model again")

@@ -16,6 +16,7 @@ from finetrace.store.files import sha256_file, sha256_folder, sha256_value, writ
 
 SCHEMA_VERSION = 1
 NAME = "manifest.json"
+CONTENT = "content.json"
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "optuna", "numpy", "scipy", "scikit-learn", "pyarrow",
             "tokenizers", "safetensors")
 
@@ -24,7 +25,7 @@ PACKAGES = ("torch", "transformers", "accelerate", "datasets", "optuna", "numpy"
 class Manifest:
     """What made a folder.
 
-    kind: world | model | data | settings | trajectory | lens | atlas;  stage, name: the DVC stage `stage@name`;
+    kind: world | model | data | settings | trajectory | hidden | lens | atlas;  stage, name: the DVC stage `stage@name`;
     key: hash of stage, settings, inputs and code (identity of the content asked for, equal on every machine);
     settings: what the user asked for;  inputs: project path -> SHA-256;  seeds: purpose -> integer;
     facts: numbers and texts about the result (row counts, label shares, steps ...);  device: cpu or the GPU's name;
@@ -58,6 +59,15 @@ def make_key(stage: str, settings: Any, inputs: Mapping[str, str], code: str) ->
 def code_digest(root: Path, *rooms: str) -> str:
     """Hash of source files or folders, e.g. `code_digest(package, "training", "models")`."""
     return sha256_value({r: sha256_folder(root / r) if (root / r).is_dir() else sha256_file(root / r) for r in rooms})
+
+
+def write_content(folder: Path, manifest: Manifest) -> None:
+    """Write content.json: facts and hashes of the files, and nothing that differs between two runs.
+
+    Stages that build on a folder depend on this file (dvc.yaml), so that making equal content again does not re-run them.
+    """
+    write_json(folder / CONTENT, {"facts": manifest.facts, "files": {
+        p.relative_to(folder).as_posix(): sha256_file(p) for p in sorted(folder.rglob("*")) if p.is_file() and p.name != NAME}})
 
 
 def complete(folder: Path, manifest: Manifest, *, started: float | None = None) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from finetrace.training.rows import Collator, Encoded, batches_by_length
+from finetrace.models.rows import Collator, Encoded, batches_by_length
 
 
 def predict(model: Any, rows: Encoded, collator: Collator, batch_size: int = 64, bf16: bool = False) -> np.ndarray:

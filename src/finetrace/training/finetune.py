@@ -19,7 +19,7 @@ from finetrace.store.manifest import read_manifest
 from finetrace.training.checkpoints import checkpoint_name, list_weights, save_weights
 from finetrace.training.evaluate import classification_metrics, cross_entropy, predict
 from finetrace.training.recorder import Recorder
-from finetrace.training.rows import Collator, Encoded, encode
+from finetrace.models.rows import Collator, Encoded, encode
 from finetrace.training.schedule import plan_steps, steps_of
 from finetrace.training.trainer import Hooks, Plan, RecordingTrainer
 from finetrace.training.watch import Progress

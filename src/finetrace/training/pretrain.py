@@ -17,7 +17,7 @@ from finetrace.store.files import write_json
 from finetrace.store.tables import read_table
 from finetrace.training.checkpoints import list_weights, save_weights
 from finetrace.training.recorder import Recorder
-from finetrace.training.rows import Collator, Encoded
+from finetrace.models.rows import Collator, Encoded
 from finetrace.training.schedule import plan_steps, steps_of
 from finetrace.training.trainer import Hooks, Plan, RecordingTrainer
 from finetrace.training.watch import Progress
