@@ -22,10 +22,10 @@ from transformers import BertConfig, BertForSequenceClassification, TrainerCallb
 
 from finetrace.config.training import TrainSettings
 from finetrace.models.device import device_name, quiet, set_up
+from finetrace.models.rows import Collator, Encoded
 from finetrace.training import recorder as recorder_module
 from finetrace.training.finetune import cross_entropy_of, make_batch, make_plan
 from finetrace.training.recorder import Recorder
-from finetrace.models.rows import Collator, Encoded
 from finetrace.training.trainer import Hooks, RecordingTrainer, _Tap
 
 BAR = 0.03
