@@ -187,7 +187,7 @@ def test_missing_checkpoints_and_splits_are_named(trained, tmp_path):
         extraction(trained, tmp_path / "a", HiddenSettings(rows=ROWS, checkpoints=[3]))
     (task / "test.parquet").rename(tmp_path / "away.parquet")
     try:
-        with pytest.raises(FinetraceError, match=r"hidden.rows: task has no test split; it has train, validation"):
+        with pytest.raises(FinetraceError, match=r"hidden.rows: task has none of test; it has train, validation"):
             extraction(trained, tmp_path / "b", HiddenSettings(rows={"test": 5}, token_rows={}))
     finally:
         (tmp_path / "away.parquet").rename(task / "test.parquet")

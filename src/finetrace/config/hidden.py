@@ -12,7 +12,8 @@ class HiddenSettings:
     """One forward pass per checkpoint gives the hidden states of all layers."""
 
     rows: dict[str, int] = None  # type: ignore[assignment]
-    """Examples per split (train, validation, test) whose sentence vectors are kept; 0 takes the whole split."""
+    """Examples per split (train, validation, test) whose sentence vectors are kept; 0 takes the whole split. A split that a task
+    lacks is left out."""
     token_rows: dict[str, int] = None  # type: ignore[assignment]
     """Examples per split whose every token is kept, taken from among `rows`; by default 100 of validation."""
     vectors: list[Literal["cls", "mean"]] = None  # type: ignore[assignment]

@@ -126,11 +126,12 @@ def chosen_examples(task_folder: Path, settings: HiddenSettings, seed: int, toke
     from finetrace import seeds
 
     parts, splits, kept = [], [], []
-    for split, count in settings.rows.items():
-        path = task_folder / f"{split}.parquet"
-        if not path.is_file():
-            raise FinetraceError(f"hidden.rows: {task_folder.name} has no {split} split; it has "
-                                 f"{', '.join(sorted(p.stem for p in task_folder.glob('*.parquet')))}")
+    there = [split for split in settings.rows if (task_folder / f"{split}.parquet").is_file()]  # tasks differ in their splits
+    if not there:
+        raise FinetraceError(f"hidden.rows: {task_folder.name} has none of {', '.join(settings.rows)}; it has "
+                             f"{', '.join(sorted(p.stem for p in task_folder.glob('*.parquet')))}")
+    for split in there:
+        path, count = task_folder / f"{split}.parquet", settings.rows[split]
         labels = read_table(path, ["label"])["label"].to_numpy()
         chosen = choose_rows(labels, count, settings.choose, seeds.derive(seed, split))
         part = encode(path, tokenizer, max_length, inputs | {"attention_mask"}, rows=chosen, special=True)
