@@ -69,7 +69,7 @@ class Progress:
             if note:
                 self.bar.set_postfix_str(note)
             return
-        if not self.announced and now - self.begun > 3:
+        if not self.announced and done and now - self.begun > 3:
             self.announced = True
             log.info("%s: %d steps in all, about %s to go", self.what, self.total, duration(left))
         elif now - self.said >= LINE_SECONDS:
