@@ -6,10 +6,14 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from finetrace.config.base import as_dict, load_yaml, parse, require, settings
+from finetrace.config.convergence import ConvergenceSettings
 from finetrace.config.data import FilesTaskSettings, TaskSettings
+from finetrace.config.geometry import GeometrySettings
 from finetrace.config.hidden import HiddenSettings
 from finetrace.config.infodynamics import InfodynamicsSettings
 from finetrace.config.models import FolderModelSettings, HubModelSettings, PretrainSettings
+from finetrace.config.probes import ProbesSettings
+from finetrace.config.similarity import ComparisonSettings, SimilaritySettings
 from finetrace.config.tracking import TrackingSettings
 from finetrace.config.training import MethodSettings, RecordSettings, TrainSettings, TuneSettings
 from finetrace.config.world import WorldSettings
@@ -70,8 +74,13 @@ class Study:
     methods: dict[str, MethodSettings] = field(default_factory=dict)
     cells: dict[str, Cell] = field(default_factory=dict)
     trajectories: dict[str, Trajectory] = field(default_factory=dict)
+    comparisons: dict[str, ComparisonSettings] = field(default_factory=dict)
     hidden: HiddenSettings = field(default_factory=HiddenSettings)
     infodynamics: InfodynamicsSettings = field(default_factory=InfodynamicsSettings)
+    geometry: GeometrySettings = field(default_factory=GeometrySettings)
+    similarity: SimilaritySettings = field(default_factory=SimilaritySettings)
+    probes: ProbesSettings = field(default_factory=ProbesSettings)
+    convergence: ConvergenceSettings = field(default_factory=ConvergenceSettings)
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
 
     def __post_init__(self) -> None:
@@ -106,6 +115,14 @@ class Study:
             cell = f"{trajectory.model}_{trajectory.task}_{trajectory.method}"
             require(cell in self.cells, f"trajectories: the cell {cell} is missing; add to cells:  {cell}: "
                     f"{{model: {trajectory.model}, task: {trajectory.task}, method: {trajectory.method}}}")
+        for name, comparison in self.comparisons.items():
+            require(is_slug(name), f"comparisons: {name!r} cannot name a folder; use lower-case letters, digits, dots, hyphens")
+            for side, key in zip(("first", "second"), comparison.trajectories, strict=True):
+                require(key in self.trajectories, f"comparisons.{name}.{side}: the trajectory {key} is not defined; known: "
+                                                  f"{', '.join(self.trajectories) or 'none'}")
+            tasks_of = [self.trajectories[key].task for key in comparison.trajectories]
+            require(tasks_of[0] == tasks_of[1], f"comparisons.{name}: its trajectories are on different tasks "
+                                                f"({tasks_of[0]}, {tasks_of[1]}); name two on one task")
         for section, changes, known in (("by_task", self.by_task, tasks), ("by_model", self.by_model, models)):
             for name in changes:
                 require(name in known, f"{section}.{name}: is not defined; known: {', '.join(known) or 'none'}")

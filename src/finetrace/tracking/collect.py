@@ -18,7 +18,7 @@ from finetrace.store.tables import read_table
 from finetrace.tracking.series import Series, metric_name
 
 FORMAT = 1  # part of a run's identity: raise it when the same files shall become different runs
-LARGEST_ARTIFACT = 5_000_000  # bytes; a larger file is named in pointers.json instead of being copied
+LARGEST_ARTIFACT = 1_000_000  # bytes; a larger file is named in pointers.json instead of being copied
 _ARTIFACTS = {NAME, "metrics.json", "table.parquet", "results.json", "best.yaml", "trials.parquet", "history.parquet",
               "signals.parquet", "probe.parquet", "curves.csv", "index.html"}
 _NOT_METRICS = {"step", "kind", "split", "examples", "epoch", "tokens"}  # columns of history.parquet
@@ -50,7 +50,7 @@ class RunContent:
 
 @dataclasses.dataclass(frozen=True)
 class RunRecord:
-    """One run to be. kind: trajectory | lens | tune | trial | pretrain | atlas.
+    """One run to be. kind: trajectory | lens | tune | trial | pretrain | comparison | atlas.
 
     name: children start with what tells them apart, because MLflow's list cuts names at the end;
     key: what was asked for (a live run carries it too); identity: what came out of it, by content;
@@ -90,6 +90,8 @@ def collect(layout: Layout, study: Study) -> Collected:
             jobs.append((f"tune {key}", partial(reader.tune, key, cell)))
     for key, trajectory in study.trajectories.items():
         jobs.append((f"trajectory {key}", partial(reader.trajectory, key, trajectory)))
+    for name in study.comparisons:
+        jobs.append((f"comparison {name}", partial(reader.comparison, name)))
     if layout.atlas.is_dir():
         jobs.append(("atlas", reader.atlas))
     for what, job in jobs:
@@ -149,6 +151,14 @@ class _Reader:
                             parent.identity, _STATES.get(trial["state"], "FAILED"), trial["started_at_ms"],
                             trial["finished_at_ms"], partial(self._trial, trial, manifest, tags))
 
+    def comparison(self, name: str) -> Iterator[RunRecord]:
+        folder = self.layout.comparison(name)
+        if not folder.is_dir():
+            return
+        manifest = read_manifest(folder)
+        yield self._record("comparison", f"comparison@{name}", manifest, folder,
+                           partial(self._lens, folder, manifest, {"lens": "comparison"}, "comparison/"))
+
     def atlas(self) -> Iterator[RunRecord]:
         folder = self.layout.atlas
         manifest = read_manifest(folder)
@@ -193,10 +203,11 @@ class _Reader:
             content.data = self._data(tags["task"])
         return _apart(content)
 
-    def _lens(self, folder: Path, manifest: Manifest, tags: dict[str, str]) -> RunContent:
-        content = self._plain(folder, manifest, tags, prefix=f"{folder.name}/")
+    def _lens(self, folder: Path, manifest: Manifest, tags: dict[str, str], prefix: str = "") -> RunContent:
+        prefix = prefix or f"{folder.name}/"
+        content = self._plain(folder, manifest, tags, prefix=prefix)
         if (folder / "curves.csv").is_file():
-            content.series = curves_series(folder / "curves.csv", prefix=f"{folder.name}/")
+            content.series = curves_series(folder / "curves.csv", prefix=prefix)
         return _apart(content)
 
     def _tune(self, folder: Path, manifest: Manifest, trials: list[dict[str, Any]], tags: dict[str, str]) -> RunContent:

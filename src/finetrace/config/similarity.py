@@ -1,0 +1,61 @@
+"""Settings of the lens similarity and of the comparisons between trajectories."""
+
+import re
+from typing import Literal
+
+from finetrace.config.base import require, settings
+
+_RUN = re.compile(r"[^/_]+/[^/_]+/[^/_]+/s\d+")
+
+
+@settings
+class SimilaritySettings:
+    """How similar the representations of the same examples are, at two checkpoints or in two models."""
+
+    on: list[Literal["cls", "mean", "tokens"]] = None  # type: ignore[assignment]
+    """What an example is: a sentence by its vector `cls` or `mean`, or one of the `tokens` (special ones such as [CLS]
+    left out). By default cls and tokens."""
+    measures: list[Literal["cka", "svcca", "pwcca", "procrustes", "rsa"]] = None  # type: ignore[assignment]
+    """Measures of similarity, all five by default; the heat maps show cka, or the first one where cka is left out."""
+    variance: float = 0.99
+    """Share of the variance that the leading directions of svcca keep."""
+    rows: int = 1000
+    """At most so many examples (sentences or tokens), chosen at random; the same ones at every layer and checkpoint."""
+    groups: int = 20
+    """Groups of sentences behind the 95 % intervals of cka: each is left out once."""
+    rsa_rows: int = 300
+    """At most so many of the examples for rsa, which compares all their pairs."""
+
+    def __post_init__(self) -> None:
+        for key, value in {"on": ["cls", "tokens"], "measures": ["cka", "svcca", "pwcca", "procrustes", "rsa"]}.items():
+            if getattr(self, key) is None:
+                object.__setattr__(self, key, value)
+            given = getattr(self, key)
+            require(bool(given), f"{key}: is empty; write e.g. [{value[0]}]")
+            require(len(set(given)) == len(given), f"{key}: {', '.join(given)} names something twice; remove one")
+        require(0 < self.variance <= 1, f"variance: {self.variance} is not a share; use e.g. 0.99")
+        require(self.rows >= 10, f"rows: {self.rows} examples are too few; take 10 or more")
+        require(self.groups >= 2, f"groups: {self.groups} gives no interval; take 2 or more")
+        require(self.rsa_rows >= 4, f"rsa_rows: {self.rsa_rows} examples are too few; take 4 or more")
+
+
+@settings
+class ComparisonSettings:
+    """Two trajectories on the same task, each named as its folder in outputs: MODEL/TASK/METHOD/sSEED."""
+
+    first: str
+    """The reference."""
+    second: str
+    """What is compared with it."""
+
+    def __post_init__(self) -> None:
+        for key, value in (("first", self.first), ("second", self.second)):
+            hint = f"; did you mean {value.replace('_', '/')!r}?" if _RUN.fullmatch(value.replace("_", "/")) else ""
+            require(bool(_RUN.fullmatch(value)), f"{key}: {value!r} is not a trajectory's folder in outputs, "
+                                                 f"MODEL/TASK/METHOD/sSEED{hint}")
+        require(self.first != self.second, f"second: is the same trajectory as first ({self.first}); name another one")
+
+    @property
+    def trajectories(self) -> tuple[str, str]:
+        """The keys of both in the section trajectories."""
+        return self.first.replace("/", "_"), self.second.replace("/", "_")
