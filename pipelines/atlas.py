@@ -1,4 +1,4 @@
-"""python pipelines/atlas.py -- the comparison across trajectories -> atlas/{index.html, table.parquet, metrics.json}"""
+"""python pipelines/atlas.py -- the comparison across trajectories -> atlas/{index.html, runs/, table.parquet, metrics.json}"""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from finetrace.store.files import write_json
 from finetrace.store.manifest import read_manifest
 from finetrace.store.tables import read_table, write_table
 
-COLUMNS = [  # heading, lens, metric, digits, explanation
+COLUMNS = [  # heading, lens, metric (* is the last layer), digits, explanation
     ("validation", "trajectory", None, 3, "the task's own metric on validation, final weights"),
     ("accuracy", "trajectory", "validation/accuracy", 3, "share of validation examples that are right"),
     ("steps", "trajectory", "steps", 0, "optimiser steps"),
@@ -20,19 +20,26 @@ COLUMNS = [  # heading, lens, metric, digits, explanation
     ("null high", "infodynamics", "slope_null_high", 3, "97.5 % of the slopes in shuffled order"),
     ("changes", "infodynamics", "change_points", 0, "change points of novelty"),
     ("correctness", "infodynamics", "probe/train/correctness", 3, "mean share of looks at which a probe example was right"),
+    ("cosine, before", "geometry", "cosine_mean/layer-*/first", 3, "mean cosine within sentences, last layer, pre-trained"),
+    ("cosine, after", "geometry", "cosine_mean/layer-*/last", 3, "the same after training: near 1, all tokens say one thing"),
+    ("rank, before", "geometry", "effective_rank/layer-*/first", 1, "effective rank of the last layer's tokens, pre-trained"),
+    ("rank, after", "geometry", "effective_rank/layer-*/last", 1, "the same after training"),
+    ("CKA", "similarity", "cka/cls/layer-*/last", 3, "similarity of the last layer before and after training; 1: unchanged"),
+    ("probe, before", "probes", "best_accuracy/validation/first", 3, "best layer's probe on the pre-trained model"),
+    ("probe, after", "probes", "best_accuracy/validation/last", 3, "best layer's probe after training"),
 ]
 
 
 def main(stage: Stage) -> None:
     from finetrace.atlas.collect import collect, long_table
-    from finetrace.atlas.page import page
+    from finetrace.atlas.page import page, report
     from finetrace.figures.style import to_png
 
     study, layout = stage.study, stage.layout
     entries = collect(study, layout)
     manifest = stage.manifest("atlas", {"trajectories": list(study.trajectories)},
                               {e.folder / part: e.folder / part for e in entries for part in e.metrics},
-                              rooms=("atlas", "figures/atlas.py"))
+                              rooms=("atlas", "figures/atlas.py", "figures/probes.py"))
     with stage.output(layout.atlas, manifest) as out:
         write_table(out / "table.parquet", long_table(entries))
         write_json(out / "metrics.json", {f"{e.key}/{name}": e.metrics[lens][metric]
@@ -45,7 +52,13 @@ def main(stage: Stage) -> None:
             (out / "figures" / f"{name}.png").write_bytes(to_png(figure))
             shown.append((f"figures/{name}.png", caption))
         rows = [[e.key, *(_cell(e, *column) for column in COLUMNS)] for e in entries]
-        links = [f"../{layout.relative(e.folder)}/infodynamics/figures/signals.png" for e in entries]
+        links = [f"runs/{e.key}.html" for e in entries]
+        (out / "runs").mkdir()
+        for e in entries:
+            (out / "runs" / f"{e.key}.html").write_text(report(e.key, _intro(e), "../index.html", _sections(e, layout)), "utf-8")
+        for name in study.comparisons:
+            shown += [(f"../comparisons/{name}/figures/{p.name}", f"Comparison {name}: {study.comparisons[name].first} and "
+                       f"{study.comparisons[name].second}.") for p in sorted((layout.comparison(name) / "figures").glob("*.png"))]
         header = [("trajectory", "model, task, method, seed"), *((c[0], c[4]) for c in COLUMNS)]
         intro = (f"Study {study.study.name}, seed {study.study.seed}: {len(entries)} trajectories of "
                  f"{len({e.model for e in entries})} models on {len({e.task for e in entries})} tasks.")
@@ -53,9 +66,27 @@ def main(stage: Stage) -> None:
 
 
 def _cell(entry, heading, lens, metric, digits, explanation) -> str:
+    from finetrace.atlas.collect import last_layer
+
     metric = metric or f"validation/{entry.manifest.facts['metric']}"
-    value = entry.metrics.get(lens, {}).get(metric)
+    found = entry.metrics.get(lens, {})
+    value = last_layer(found, metric) if "*" in metric else found.get(metric)
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _intro(entry) -> str:
+    facts = entry.manifest.facts
+    return (f"{entry.model} on {entry.task} by {entry.method}, seed {entry.seed}: {facts['steps']:,} steps, "
+            f"{facts['parameters']:,} parameters; validation accuracy {entry.metrics['trajectory']['validation/accuracy']:.3f}.")
+
+
+def _sections(entry, layout):
+    """Heading, a line of text and figures of every lens that looked at the trajectory."""
+    for lens in entry.metrics:
+        figures = sorted((entry.folder / lens / "figures").glob("*.png"))
+        if figures:
+            where = layout.relative(entry.folder / lens)
+            yield lens, f"{where}: table.parquet, metrics.json", [f"../../{where}/figures/{p.name}" for p in figures]
 
 
 def _figures(study, layout, entries):
@@ -76,6 +107,7 @@ def _figures(study, layout, entries):
         if curves:
             yield (f"infodynamics-{task}", f"Novelty and resonance of the training logits on {task}; slopes beside their nulls.",
                    infodynamics.comparison(curves, title=f"Information dynamics on {task}"))
+        yield from _layer_figures(task, [e for e in entries if e.task == task])
     pretraining = {}
     for model, settings in study.pretrain.items():
         if settings.steps:
@@ -83,6 +115,26 @@ def _figures(study, layout, entries):
             pretraining[model] = tuple(np.array([r[c] for r in rows]) for c in ("step", "loss", "accuracy"))
     if pretraining:
         yield "pretraining", "How the micro-BERTs learned their language.", figures.pretraining(pretraining)
+
+
+def _layer_figures(task, entries):
+    """What training changed layer by layer, and the lattice of the probes, of all trajectories of a task."""
+    from finetrace.atlas.collect import by_layer
+    from finetrace.figures import atlas as figures
+    from finetrace.figures.probes import lattice
+
+    sources = {"cosine within sentences": ("geometry", "cosine_mean", {}), "effective rank": ("geometry", "effective_rank", {}),
+               "probe accuracy": ("probes", "accuracy", {"split": "validation"})}
+    panels = {name: {f"{e.label} s{e.seed}": found for e in entries if (found := by_layer(e.folder, lens, statistic, **where))}
+              for name, (lens, statistic, where) in sources.items()}
+    if any(panels.values()):
+        yield (f"layers-{task}", f"What training changed on {task}, layer by layer: dashed before, solid after.",
+               figures.before_and_after({k: v for k, v in panels.items() if v}, title=f"Before and after training on {task}"))
+    if panels["probe accuracy"]:
+        rows = {f"{label}, {state}": {layer: tuple(values[i]) for layer, values in found.items()}
+                for label, found in panels["probe accuracy"].items() for state, i in (("before", 0), ("after", -1))}
+        yield (f"lattice-{task}", f"Accuracy of probes on {task} by layer, before and after training.",
+               lattice(rows, split="validation", title=f"Probe accuracy on {task}"))
 
 
 def _curve(entry, infodynamics):

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from finetrace.config import Study
 from finetrace.layout import Layout
-from finetrace.store.manifest import Manifest, read_manifest
-
-LENSES = ("infodynamics",)
+from finetrace.store.manifest import NAME, Manifest, read_manifest
+from finetrace.store.tables import read_table
 
 
 @dataclass
@@ -38,12 +39,38 @@ def collect(study: Study, layout: Layout) -> list[Entry]:
         folder = layout.run(one.model, one.task, one.method, one.seed)
         manifest = read_manifest(folder / "trajectory")
         entry = Entry(key, one.model, one.task, one.method, one.seed, folder, manifest, manifest.settings["train"])
-        for part in ("trajectory", *LENSES):
-            path = folder / part / "metrics.json"
-            if path.is_file():
-                entry.metrics[part] = json.loads(path.read_text("utf-8"))
+        for part in ("trajectory", *lenses(folder)):
+            entry.metrics[part] = json.loads((folder / part / "metrics.json").read_text("utf-8"))
         entries.append(entry)
     return entries
+
+
+def lenses(folder: Path) -> list[str]:
+    """Names of the lenses that have looked at a trajectory: the folders beside it whose manifest is of that kind."""
+    found = sorted(p.parent for p in folder.glob(f"*/{NAME}"))
+    return [p.name for p in found if not p.name.startswith(".") and read_manifest(p, verify=False).kind == "lens"]
+
+
+def last_layer(metrics: dict[str, float], pattern: str) -> float | None:
+    """The metric of the last layer that has one; pattern with `*` for the layer, e.g. "cosine_mean/layer-*/last"."""
+    start, end = pattern.split("*")
+    found = sorted(name for name in metrics if name.startswith(start) and name.endswith(end))
+    return metrics[found[-1]] if found else None
+
+
+def by_layer(folder: Path, lens: str, statistic: str, **where: str) -> dict[int, np.ndarray]:
+    """One statistic of a lens's table: layer -> (checkpoint, 3) value, low, high in step order.
+
+    where: further columns to hold, e.g. split="validation". Empty when the lens has no such rows.
+    """
+    path = folder / lens / "table.parquet"
+    if not path.is_file():
+        return {}
+    rows = [r for r in read_table(path).to_pylist() if r["statistic"] == statistic and all(r[k] == v for k, v in where.items())]
+    layers: dict[int, list[tuple[float, ...]]] = {}
+    for row in sorted(rows, key=lambda r: r["step"]):
+        layers.setdefault(row["layer"], []).append((row["value"], row["low"], row["high"]))
+    return {layer: np.array(values, dtype=np.float64) for layer, values in sorted(layers.items())}
 
 
 def long_table(entries: list[Entry]) -> dict[str, list[Any]]:

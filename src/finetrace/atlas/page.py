@@ -19,6 +19,19 @@ return (x<y?-1:x>y?1:0)*(down==='1'?-1:1)}).forEach(r=>body.append(r))});
 """
 
 
+def report(title: str, intro: str, home: str, sections: Sequence[tuple[str, str, Sequence[str]]]) -> str:
+    """The page of one trajectory: every figure of every lens.
+
+    home: address of the atlas;  sections: (heading, a line of text, addresses of figures).
+    """
+    escape = html.escape
+    shown = "".join(f"<h2>{escape(heading)}</h2>\n<p class=note>{escape(text)}</p>\n" + "".join(
+        f'<figure><img src="{escape(path)}" alt="{escape(path.rsplit("/", 1)[-1].removesuffix(".png"))}"></figure>\n'
+        for path in paths) for heading, text, paths in sections)
+    return (f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>\n<style>{STYLE}</style>\n'
+            f'<p><a href="{escape(home)}">atlas</a></p>\n<h1>{escape(title)}</h1>\n<p>{escape(intro)}</p>\n{shown}</html>\n')
+
+
 def page(title: str, intro: str, header: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]],
          links: Sequence[str], figures: Sequence[tuple[str, str]]) -> str:
     """The whole page.

@@ -55,6 +55,28 @@ def scores(found: Sequence[Score], floors: Mapping[str, Mapping[str, float]], me
 
 
 @styled
+def before_and_after(panels: Mapping[str, Mapping[str, Mapping[int, np.ndarray]]], title: str | None = None) -> "Figure":
+    """Statistics by layer at the first checkpoint (dashed) and at the last (solid, with its 95 % interval).
+
+    panels: statistic -> trajectory -> layer -> (checkpoint, 3) value, low, high. A colour is a trajectory, in all panels.
+    """
+    labels = list(dict.fromkeys(label for found in panels.values() for label in found))
+    figure, axes = new_figure(1, len(panels), size=(max(6.0, 4.2 * len(panels)), 4.6), title=title)
+    for panel, (name, found) in zip(axes[0], panels.items(), strict=True):
+        for label, layers in found.items():
+            number, x = labels.index(label), list(layers)
+            first, last = (np.array([layers[layer][i] for layer in x]) for i in (0, -1))
+            panel.plot(x, first[:, 0], color=colour(number), ls="--", lw=1.2, alpha=0.8)
+            panel.plot(x, last[:, 0], color=colour(number), ls="-", marker="o", ms=4, label=label)
+            panel.fill_between(x, last[:, 1], last[:, 2], color=colour(number), alpha=0.15, lw=0)
+        panel.set(xlabel="layer (0: embeddings)", title=name)
+        panel.xaxis.get_major_locator().set_params(integer=True)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(labels), 4))
+    footnote(figure, "Dashed: before training; solid: after, with 95 % intervals over sentences.")
+    return figure
+
+
+@styled
 def pretraining(curves: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> "Figure":
     """Masked-word loss and accuracy on held-out sentences against pre-training steps.
 
