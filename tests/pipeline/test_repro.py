@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -72,8 +73,19 @@ def test_every_output_is_there(project: Path):
     for name in ("metrics.json", "table.parquet", "manifest.json", "results.json", "curves.csv", "figures/signals.png"):
         assert (run / "infodynamics" / name).is_file(), name
     assert set(json.loads((run / "infodynamics" / "results.json").read_text())) == {"novelty", "transience", "resonance"}
+    for lens in ("geometry", "similarity", "probes", "convergence"):
+        for name in ("metrics.json", "table.parquet", "manifest.json", "curves.csv"):
+            assert (run / lens / name).is_file(), f"{lens}/{name}"
+        assert list((run / lens / "figures").glob("*.png")), lens
+    assert (run / "hidden/step-00000024/tokens.npy").is_file()
+    assert (project / "comparisons/settings/metrics.json").is_file()
     assert (project / "outputs/toy/micro-sentiment/ft-tuned/tune/trials.parquet").is_file()
-    assert (project / "atlas/index.html").is_file()
+    page = (project / "atlas/index.html").read_text()
+    report = (project / "atlas/runs/toy_micro-sentiment_ft_s1.html").read_text()
+    for folder, text in ((project / "atlas", page), (project / "atlas/runs", report)):
+        shown = re.findall(r'(?:img src|a href)="([^"]+)"', text)
+        assert len(shown) > 3 and all((folder / address).exists() for address in shown)
+    assert all(f"<h2>{lens}</h2>" in report for lens in ("infodynamics", "geometry", "similarity", "probes", "convergence"))
     assert (project / "mlflow.db").is_file()
 
 
@@ -106,6 +118,17 @@ def test_a_change_in_the_lens_does_not_train_again(project: Path):
     finally:
         source.write_text(before)
     assert ran and all(stage.startswith("infodynamics@") for stage in ran)
+
+
+def test_data_that_is_made_again_with_equal_content_trains_nothing(project: Path):
+    source = project / "src/finetrace/data/baseline.py"
+    before = source.read_text()
+    source.write_text(before + "\n# a comment\n")
+    try:
+        ran = executed(command(project, "dvc", "repro", "hidden").stdout)
+    finally:
+        source.write_text(before)
+    assert ran == ["data@micro-sentiment"]
 
 
 def test_run_cache_restores_instead_of_training(project: Path):
@@ -180,3 +203,21 @@ def test_publishing_again_restores_a_deleted_store(project: Path):
     first = names()
     command(project, sys.executable, "pipelines/publish.py")
     assert names() == first and "toy_micro-sentiment_ft_s1" in first
+
+
+def test_the_lens_of_the_guide_works_as_written(project: Path):
+    guide = (ROOT / "docs/add-a-lens.md").read_text("utf-8")
+    files = dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", guide, flags=re.DOTALL))
+    assert sorted(files) == ["dvc.yaml", "pipelines/norms.py", "src/finetrace/figures/norms.py", "src/finetrace/lenses/norms.py"]
+    group = files.pop("dvc.yaml")
+    for name, text in files.items():
+        (project / name).write_text(text)
+    graph = (project / "dvc.yaml").read_text()
+    (project / "dvc.yaml").write_text(graph.replace("  atlas:\n", group + "\n  atlas:\n", 1))
+    ran = executed(command(project, "dvc", "repro").stdout)
+    assert {s for s in ran if "norms" in s} == {"norms@toy_micro-sentiment_ft_s1", "norms@toy_micro-sentiment_ft-tuned_s1"}
+    assert "atlas" in ran and "publish" in ran
+    assert json.loads((project / RUN / "norms/metrics.json").read_text())["norm/layer-02/last"] > 0
+    assert "<h2>norms</h2>" in (project / "atlas/runs/toy_micro-sentiment_ft_s1.html").read_text()
+    published = json.loads((project / "mlruns/published.json").read_text())
+    assert any(r["name"] == "norms@toy_micro-sentiment_ft_s1" for r in published)
