@@ -1,0 +1,142 @@
+"""Figures of the lens probes: the accuracy lattice, accuracy by layer, and how the Adam heads learned.
+
+Accuracies are in percent. The colour scale of a lattice runs from the majority floor, what a probe without information
+reaches, to 100 %, whatever the data: pale everywhere means that nothing was learned anywhere.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from finetrace.figures import style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Estimate = tuple[float, float, float]
+"""A value with the ends of its interval; shares in [0, 1], NaN allowed."""
+_COLOURS = "Blues"  # one hue, light to dark, so that numbers in the cells stay readable
+_ROOM = 60  # cells up to which intervals fit below the numbers
+_DRAWN = 6  # layers whose training curves can be told apart
+
+
+@style.styled
+def lattice(rows: Mapping[str, Mapping[int, Estimate]], *, split: str, floor: float | None = None, row_label: str | None = None,
+            title: str | None = None, note: str = "") -> "Figure":
+    """Heat map of probe accuracy with the number in every cell: variants from top to bottom, layers from left to right.
+
+    rows: {variant: {layer: (accuracy, low, high)}}, e.g. a variant per checkpoint, or per model and state; a layer that a
+    variant lacks stays blank.  split: on whose examples.  floor: majority floor, the pale end of the colour scale (0 without).
+    row_label: what the rows are.  note: added to the footnote.
+    """
+    layers = sorted({layer for row in rows.values() for layer in row})
+    if not layers:
+        raise ValueError("rows: hold no layer")
+    values = np.array([[row.get(layer, (np.nan,) * 3) for layer in layers] for row in rows.values()])  # (row, layer, 3)
+    height = max(3.2, min(9.0, 1.9 + 0.55 * len(rows)))
+    figure, axes = style.new_figure(size=(9, height), title=title)
+    panel = axes[0, 0]
+    bottom = 0.0 if floor is None else floor
+    from matplotlib import colormaps
+
+    colours = colormaps[_COLOURS].with_extremes(bad="#FFFFFF")
+    image = panel.imshow(values[..., 0], cmap=colours, vmin=bottom, vmax=1.0, aspect="auto")
+    intervals = values[..., 0].size <= _ROOM and bool(np.isfinite(values[..., 1]).any())
+    size = 10 if len(layers) <= 9 else 8.5
+    for r, c in np.argwhere(np.isfinite(values[..., 0])):
+        value, low, high = 100 * values[r, c]
+        tint = "white" if (value / 100 - bottom) / max(1 - bottom, 1e-9) > 0.6 else style.BLACK
+        panel.text(c, r - 0.16 * intervals, f"{value:.1f}", ha="center", va="center", color=tint, fontsize=size)
+        if intervals and np.isfinite(low):
+            panel.text(c, r + 0.24, f"{low:.1f}–{high:.1f}", ha="center", va="center", color=tint, fontsize=6.8)
+    panel.set_xticks(range(len(layers)), [str(layer) for layer in layers])
+    panel.set_yticks(range(len(rows)), list(rows))
+    panel.grid(False)
+    panel.tick_params(length=0)
+    for spine in panel.spines.values():
+        spine.set_visible(False)
+    panel.set_xlabel("layer (0: embeddings)")
+    if row_label:
+        panel.set_ylabel(row_label)
+    panel.set_title(f"Accuracy in % on the split {split!r}" + (", below it the 95 % interval" if intervals else ""))
+    bar = figure.colorbar(image, ax=panel, pad=0.01, fraction=0.04)
+    bar.ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f}")
+    bar.set_label("accuracy (%)")
+    bar.ax.spines[:].set_visible(False)
+    start = "0 %" if floor is None else f"the majority class ({100 * bottom:.1f} %)"
+    style.footnote(figure, f"colour from {start} to 100 %{'; ' + note if note else ''}")
+    return figure
+
+
+@style.styled
+def by_layer(layers: Sequence[int], states: Mapping[str, np.ndarray], *, split: str, floor: float | None = None,
+             own: Mapping[str, float] | None = None, title: str | None = None, note: str = "") -> "Figure":
+    """Accuracy against layer with 95 % intervals, one line per state (before and after fine-tuning).
+
+    states: {name: (layer, 3) accuracy, low, high} shares.  floor: majority floor.  own: {state: accuracy of the model's own
+    classifier}, drawn as a dashed line in the state's colour.
+    """
+    figure, axes = style.new_figure(title=title)
+    panel = axes[0, 0]
+    where = np.arange(len(layers))
+    shift = 0.12 / max(1, len(states) - 1)
+    for number, (name, values) in enumerate(states.items()):
+        values = 100 * np.asarray(values, dtype=np.float64)
+        x = where + shift * (number - (len(states) - 1) / 2)  # side by side, so that intervals do not hide each other
+        ends = np.abs(values[:, 1:] - values[:, :1]).T
+        panel.errorbar(x, values[:, 0], yerr=ends, color=style.colour(number), marker="os^Dv"[number % 5], ms=5.5, capsize=3,
+                       elinewidth=1.2, ls=style.DASHES[0], label=name)
+        if own and np.isfinite(own.get(name, np.nan)):
+            panel.axhline(100 * own[name], color=style.colour(number), lw=1.2, ls=style.DASHES[1],
+                          label=f"the model's own classifier, {name}")
+    if floor is not None:
+        panel.axhline(100 * floor, color=style.GREY, lw=1.2, ls=style.DASHES[2], label="majority class")
+    lowest = min([100 * (floor if floor is not None else 1), *(100 * np.nanmin(v) for v in states.values())])
+    panel.set_ylim(max(0.0, 10 * np.floor((lowest - 2) / 10)), 100.5)
+    panel.set_xticks(where, [str(layer) for layer in layers])
+    panel.set_xlabel("layer (0: embeddings)")
+    panel.set_ylabel("accuracy (%)")
+    panel.set_title(f"Accuracy of the probes on the split {split!r}, with 95 % intervals")
+    panel.legend(loc="lower center", bbox_to_anchor=(0.5, 1.05), ncols=3, borderaxespad=0)
+    style.footnote(figure, (f"{note}; " if note else "") + f"the axis starts at {panel.get_ylim()[0]:.0f} %")
+    return figure
+
+
+@style.styled
+def training(layers: Sequence[int], states: Mapping[str, Mapping[str, np.ndarray]], *, split: str, title: str | None = None,
+             note: str = "") -> "Figure":
+    """Loss and accuracy per epoch of the Adam heads: a column per state, a colour per layer, train dashed, test solid.
+
+    states: {name: {"train_loss", "test_loss", "train_accuracy", "test_accuracy": (layer, epoch), mean over seeds}}; epochs that
+    a layer did not train are NaN. Of more than six layers six are drawn, first and last among them: the table has all.
+    """
+    from matplotlib import colormaps
+    from matplotlib.lines import Line2D
+
+    drawn = np.unique(np.linspace(0, len(layers) - 1, min(len(layers), _DRAWN)).round().astype(int))
+    if len(drawn) < len(layers):
+        note += f"{'; ' if note else ''}{len(drawn)} of {len(layers)} layers are drawn"
+    layers = [layers[i] for i in drawn]
+    figure, axes = style.new_figure(2, len(states), title=title, sharex=True, sharey="row")
+    tints = colormaps[style.SEQUENTIAL](np.linspace(0.0, 0.9, len(layers)))
+    for column, (name, curves) in zip(axes.T, states.items(), strict=True):
+        for panel, what, factor in zip(column, ("loss", "accuracy"), (1, 100), strict=True):
+            for side, line in (("train", style.DASHES[1]), ("test", style.DASHES[0])):
+                for values, tint in zip(factor * np.asarray(curves[f"{side}_{what}"])[drawn], tints, strict=True):
+                    panel.plot(np.arange(1, len(values) + 1), values, color=tint, ls=line, lw=1.5)
+            panel.set_title(f"{name}: {what}")
+        column[1].set_xlabel("epoch")
+        style.count_axis(column[1].xaxis)
+    axes[0, 0].set_ylabel("loss (nats per example)")
+    axes[0, 0].set_ylim(bottom=0)
+    axes[1, 0].set_ylabel("accuracy (%)")
+    axes[1, 0].set_ylim(top=100.5)
+    lines = [Line2D([], [], color=tint, label=str(layer)) for layer, tint in zip(layers, tints, strict=True)]
+    axes[1, -1].legend(handles=lines, title="layer", loc="lower right", ncols=2, fontsize=8)
+    sides = [Line2D([], [], color=style.GREY, ls=style.DASHES[1], label="train"),
+             Line2D([], [], color=style.GREY, label=split)]
+    axes[0, -1].legend(handles=sides, loc="upper right")
+    style.panel_letters(axes)
+    style.footnote(figure, f"train: in evaluation mode after each epoch{'; ' + note if note else ''}")
+    return figure

@@ -1,0 +1,119 @@
+"""A synthetic `hidden` folder: what the stage hidden writes for one trajectory, without any model."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from tests.outputs import fresh, manifest
+
+from finetrace.layout import Layout
+from finetrace.stage import Stage
+from finetrace.store.arrays import write_array
+from finetrace.store.hidden import HiddenStates, read_hidden, step_name
+from finetrace.store.manifest import complete
+from finetrace.store.tables import write_table
+
+CLS, SEP, FIRST_WORD, WORDS = 2, 3, 5, 40
+TRAJECTORY = {"model": "micro-a", "task": "micro-sentiment", "method": "ft", "seed": 1}
+NAME = "micro-a_micro-sentiment_ft_s1"
+
+
+def make_hidden(folder: Path, *, steps: tuple[int, ...] = (0, 8, 64), layers: int = 3, dim: int = 16,
+                rows: dict[str, int] | None = None, token_rows: dict[str, int] | None = None, classes: int = 2, seed: int = 0,
+                length: tuple[int, int] = (5, 12), dtype: str = "float32", vectors: tuple[str, ...] = ("cls", "mean"),
+                labels: np.ndarray | None = None, damage: dict[tuple[str, int], Any] | None = None) -> HiddenStates:
+    """Write the folder (an old one is replaced) and open it.
+
+    layers: hidden states, the embedding output included;  rows: examples per split, by default 40 of train and validation;
+    token_rows: of these with tokens, by default 12 of validation (evenly spread);  length: fewest and most tokens of an
+    example, [CLS] and [SEP] included;  labels: (row,) instead of 0, 1, .., 0, 1, ..;  damage: {(kind, step): function} that
+    changes an array (layer, item, dim) in place before it is written.
+
+    A token is its type's vector + a common direction + the sentence's vector + noise; what is new with step and layer is a
+    class direction: at step 0 and in layer 0 classes cannot be told apart, at the end of the last layer a line separates them.
+    [CLS] shows it most. [SEP] is an outlier of five times the norm.
+    """
+    rows, token_rows = rows or {"train": 40, "validation": 40}, {"validation": 12} if token_rows is None else token_rows
+    random = np.random.default_rng(seed)
+    count = sum(rows.values())
+    splits = np.repeat(list(rows), list(rows.values()))
+    ids = np.concatenate([np.arange(n) for n in rows.values()])
+    labels = ids % classes if labels is None else np.asarray(labels)
+    lengths = random.integers(length[0], length[1] + 1, count)
+    kept = np.zeros(count, dtype=bool)
+    for split, wanted in token_rows.items():
+        inside = np.flatnonzero(splits == split)
+        kept[inside[np.linspace(0, len(inside) - 1, wanted).round().astype(int)]] = True
+    owner = np.repeat(np.arange(count), lengths)
+    position = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    first, last = position == 0, position == lengths[owner] - 1
+    token_ids = np.where(first, CLS, np.where(last, SEP, random.integers(FIRST_WORD, FIRST_WORD + WORDS, len(owner))))
+
+    fresh(folder)
+    offsets = np.where(kept, np.cumsum(np.where(kept, lengths, 0)) - np.where(kept, lengths, 0), -1)
+    of_kept = kept[owner]
+    write_table(folder / "index.parquet", {
+        "split": splits.tolist(), "example_id": ids.astype(np.int64), "label": labels.astype(np.int64),
+        "length": lengths.astype(np.int32), "token_offset": offsets.astype(np.int64)})
+    write_table(folder / "tokens.parquet", {
+        "row": owner[of_kept].astype(np.int32), "position": position[of_kept].astype(np.int32),
+        "token_id": token_ids[of_kept].astype(np.int32), "special": (first | last)[of_kept]})
+
+    types = random.normal(size=(FIRST_WORD + WORDS, dim))
+    common = random.normal(size=dim)
+    sentence = random.normal(size=(count, dim))
+    directions = np.linalg.qr(random.normal(size=(dim, max(classes, 1))))[0].T * np.sqrt(dim)
+    for number, step in enumerate(steps):
+        time = number / max(1, len(steps) - 1)
+        states = np.empty((layers, len(owner), dim))
+        for layer in range(layers):
+            depth = layer / max(1, layers - 1)
+            shown = 3.0 * time * depth * np.where(first, 1.5, 1.0)[:, None] * directions[labels[owner]]
+            noise = np.random.default_rng([seed, layer]).normal(size=states[layer].shape)  # the same at every step
+            states[layer] = types[token_ids] + 0.5 * common + depth * sentence[owner] + 0.3 * depth * noise + shown
+        states[:, last] *= 5.0
+        starts = np.cumsum(lengths) - lengths
+        arrays = {"cls": states[:, first], "mean": np.add.reduceat(states, starts, axis=1) / lengths[None, :, None],
+                  "tokens": states[:, of_kept]}
+        for kind, values in arrays.items():
+            if (kind == "tokens" and not kept.any()) or (kind != "tokens" and kind not in vectors):
+                continue
+            values = values.astype(dtype)
+            if damage and (kind, step) in damage:
+                damage[kind, step](values)
+            write_array(folder / step_name(step) / f"{kind}.npy", values)
+    made = manifest("hidden", "hidden", NAME, {"outputs/x": "1" * 64}, dtype=dtype)
+    made.facts = {"layers": layers, "dim": dim, "label_names": [f"class-{c}" for c in range(classes)], "steps": list(steps)}
+    complete(folder, made)
+    return read_hidden(folder)
+
+
+def hidden_stage(root: Path, lens: str, settings: Any, *, study: Any = None, **hidden: Any) -> Stage:
+    """A stage `lens@NAME` in a project whose one trajectory has hidden states; call the script's `main` with it.
+
+    settings: the study's section of that lens;  study: further sections {name: settings};  hidden: of `make_hidden`.
+    """
+    layout = Layout(root, root)
+    item = SimpleNamespace(**TRAJECTORY)
+    make_hidden(layout.run(item.model, item.task, item.method, item.seed) / "hidden", **hidden)
+    sections = {lens: settings, **(study or {})}
+    whole = SimpleNamespace(study=SimpleNamespace(name="demo", seed=0), trajectories={NAME: item}, **sections)
+    return Stage(lens, NAME, whole, layout)  # type: ignore[arg-type]
+
+
+def stage_output(stage: Stage) -> Path:
+    """The folder into which the stage of `hidden_stage` writes."""
+    return stage.layout.run(TRAJECTORY["model"], TRAJECTORY["task"], TRAJECTORY["method"], TRAJECTORY["seed"]) / stage.stage
+
+
+def load_script(stage: str) -> Any:
+    """The module pipelines/<stage>.py, whose `main` takes a Stage."""
+    import importlib.util
+
+    path = Path(__file__).resolve().parents[1] / "pipelines" / f"{stage}.py"
+    spec = importlib.util.spec_from_file_location(f"pipeline_{stage}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,318 @@
+"""The stages similarity and comparison on synthetic hidden states: files, numbers, choices of rows, clear errors."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+from tests.hidden_outputs import hidden_stage, load_script, make_hidden, stage_output
+
+from finetrace.config.base import parse
+from finetrace.config.similarity import ComparisonSettings, SimilaritySettings
+from finetrace.errors import FinetraceError
+from finetrace.layout import Layout
+from finetrace.lenses import similarity as lens
+from finetrace.lenses import similarity_summary as summary
+from finetrace.stage import Stage
+from finetrace.store.hidden import HiddenStates, read_hidden
+from finetrace.store.manifest import read_manifest
+from finetrace.store.tables import read_table
+
+STEPS, LAYERS, KINDS = (0, 8, 64), 3, ("cls", "mean", "tokens")
+LEAST = {"rows": 10, "groups": 4, "rsa_rows": 30}
+RUN = {"task": "micro-sentiment", "method": "ft", "seed": 1}
+
+
+@pytest.fixture(autouse=True)
+def _scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `python pipelines/NAME.py` does: scripts find each other."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "pipelines"))
+    yield
+    sys.modules.pop("similarity", None)
+
+
+def script(name: str) -> ModuleType:
+    """The script of a stage without its figures, which cost the most and have their own tests."""
+    module = load_script(name)
+    module.save_figures = lambda folder, made: None
+    module._figures = lambda *rest: {}
+    return module
+
+
+def columns(folder: Path) -> dict[str, np.ndarray]:
+    table = read_table(folder / "table.parquet")
+    return {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+
+
+def one(table: dict[str, np.ndarray], **where: object) -> float:
+    found = summary.select(table, **where)["value"]
+    assert len(found) == 1, f"{len(found)} rows of {where}"
+    return float(found[0])
+
+
+def constant_embeddings(values: np.ndarray) -> None:
+    values[0] = values[0, 0]
+
+
+# --- within a trajectory ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def within(tmp_path_factory: pytest.TempPathFactory) -> tuple[HiddenStates, Path]:
+    stage = hidden_stage(tmp_path_factory.mktemp("within"), "similarity",
+                         SimilaritySettings(on=["cls", "mean", "tokens"], groups=5, rows=60), steps=STEPS, layers=LAYERS,
+                         damage={("cls", step): constant_embeddings for step in STEPS})
+    script("similarity").main(stage)
+    return read_hidden(stage_output(stage).parent / "hidden"), stage_output(stage)
+
+
+def test_the_table_compares_with_the_first_the_one_before_and_across_layers(within: tuple[HiddenStates, Path]) -> None:
+    _, out = within
+    table = columns(out)
+    assert {name: str(values.dtype) for name, values in table.items()} == {
+        "step": "int64", "layer": "int32", "other_step": "int64", "other_layer": "int32", "representation": "object",
+        "statistic": "object", "value": "float64", "low": "float64", "high": "float64", "n": "int64"}
+    keys = list(zip(*(table[name].tolist() for name in list(table)[:6]), strict=True))
+    assert len(set(keys)) == len(keys)
+    same_layer = {(step, layer, other, layer, kind, measure) for step, other in ((0, 0), (8, 0), (64, 0), (64, 8))
+                  for layer in range(LAYERS) for kind in KINDS for measure in lens.MEASURES}
+    across = {(64, i, 0, j, kind, "cka") for i in range(LAYERS) for j in range(LAYERS) if i != j for kind in KINDS}
+    assert set(keys) == same_layer | across
+
+
+def test_values_are_those_of_the_lens(within: tuple[HiddenStates, Path]) -> None:
+    hidden, out = within
+    table = columns(out)
+    chosen, groups = summary.choose(np.arange(80), 60, 5, read_manifest(out).seeds["rows"])
+    assert len(chosen) == 60 and (summary.select(table, representation="mean")["n"] == 60).all()
+    first, last = (hidden.vectors(step, "mean")[2][chosen] for step in (0, 64))
+    assert one(table, step=64, other_step=0, layer=2, other_layer=2, representation="mean",
+               statistic="cka") == pytest.approx(lens.linear_cka(first, last), abs=1e-12)
+    assert one(table, step=64, other_step=0, layer=2, other_layer=2, representation="mean",
+               statistic="pwcca") == pytest.approx(lens.pwcca(first, last), abs=1e-12)  # weights of the first checkpoint
+    assert one(table, step=64, other_step=0, layer=1, other_layer=2, representation="mean", statistic="cka") == pytest.approx(
+        lens.linear_cka(first, hidden.vectors(64, "mean")[1][chosen]), abs=1e-12)
+    row = summary.select(table, step=64, other_step=8, layer=2, other_layer=2, representation="mean", statistic="cka")
+    assert row["low"][0] < row["value"][0] < row["high"][0]
+    both = [lens.represent(hidden.vectors(step, "mean")[2][chosen], groups) for step in (8, 64)]
+    assert row["low"][0] == pytest.approx(lens.compare(*both, ["cka"])["cka"].low, abs=1e-12)
+
+
+def test_tokens_are_words_and_their_groups_whole_sentences(within: tuple[HiddenStates, Path]) -> None:
+    hidden, out = within
+    assert (summary.select(columns(out), representation="tokens")["n"] == 60).all()
+    sentences, items = load_script("similarity").candidates(hidden, "tokens")
+    assert not hidden.special[items].any() and len(items) == (~hidden.special).sum()
+    for sentence in np.unique(sentences):
+        span = np.flatnonzero(hidden.sentence_rows == sentence)[0]
+        np.testing.assert_array_equal(items[sentences == sentence],
+                                      np.arange(hidden.offsets[span] + 1, hidden.offsets[span + 1] - 1))
+    chosen, groups = summary.choose(sentences, 60, 5, seed=3)
+    assert set(chosen) != set(summary.choose(sentences, 60, 5, seed=4)[0]) and chosen[-1] > 60
+    assert (np.diff(chosen) > 0).all() and set(groups) == set(range(5))
+    for sentence in np.unique(sentences):
+        assert len(set(groups[sentences[chosen] == sentence])) <= 1
+
+
+def test_embeddings_that_are_the_same_everywhere_are_undefined_and_nothing_else(within: tuple[HiddenStates, Path]) -> None:
+    _, out = within
+    table = columns(out)
+    undefined = (table["representation"] == "cls") & ((table["layer"] == 0) | (table["other_layer"] == 0))
+    np.testing.assert_array_equal(np.isnan(table["value"]), undefined)
+
+
+def test_metrics_and_curves(within: tuple[HiddenStates, Path]) -> None:
+    _, out = within
+    table, metrics = columns(out), json.loads((out / "metrics.json").read_text())
+    expected = {f"cka/{kind}/layer-{layer:02d}/last" for kind in KINDS for layer in range(LAYERS)}
+    expected |= {f"{measure}/{kind}/layer-02/last" for kind in KINDS for measure in lens.MEASURES}
+    assert set(metrics) == expected - {"cka/cls/layer-00/last"}
+    assert metrics["cka/tokens/layer-01/last"] == one(table, step=64, other_step=0, layer=1, other_layer=1, statistic="cka",
+                                                      representation="tokens")
+    with open(out / "curves.csv", encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    names = [f"cka_{kind}_layer_{layer:02d}" for kind in KINDS for layer in range(LAYERS)]
+    assert list(rows[0]) == ["step", *names[1:]]  # the embedding of [CLS] has no value
+    assert [int(row["step"]) for row in rows] == list(STEPS)
+    assert float(rows[0]["cka_mean_layer_02"]) == pytest.approx(1)
+    assert float(rows[2]["cka_tokens_layer_01"]) == metrics["cka/tokens/layer-01/last"]
+
+
+def test_fine_tuning_changes_the_deeper_layers(within: tuple[HiddenStates, Path]) -> None:
+    table = columns(within[1])
+    for kind in ("mean", "tokens"):
+        values = [one(table, step=64, other_step=0, layer=layer, other_layer=layer, statistic="cka", representation=kind)
+                  for layer in range(LAYERS)]
+        assert values[0] == pytest.approx(1) and values[0] > values[1] > values[2]
+
+
+def test_other_measures_and_rows_by_settings(tmp_path: Path) -> None:
+    stage = hidden_stage(tmp_path, "similarity", SimilaritySettings(on=["mean"], measures=["rsa", "procrustes"], **LEAST))
+    load_script("similarity").main(stage)
+    table, metrics = columns(stage_output(stage)), json.loads((stage_output(stage) / "metrics.json").read_text())
+    assert set(table["statistic"]) == {"rsa", "procrustes"} and set(table["n"]) == {10}
+    assert (table["statistic"][table["layer"] != table["other_layer"]] == "rsa").all()  # the first one stands in for cka
+    assert "rsa/mean/layer-00/last" in metrics and "procrustes/mean/layer-00/last" not in metrics
+    assert sorted(p.stem for p in (stage_output(stage) / "figures").iterdir()) == ["changes", "layers", "measures", "steps"]
+
+
+def test_one_checkpoint_is_enough(tmp_path: Path) -> None:
+    stage = hidden_stage(tmp_path, "similarity", SimilaritySettings(on=["mean"], **LEAST), steps=(5,))
+    load_script("similarity").main(stage)
+    assert one(columns(stage_output(stage)), layer=1, other_layer=1, statistic="cka") == pytest.approx(1)
+    assert sorted(p.stem for p in (stage_output(stage) / "figures").iterdir()) == ["layers", "measures", "steps"]
+
+
+def test_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:
+    made = []
+    for name in ("a", "b"):
+        stage = hidden_stage(tmp_path / name, "similarity", SimilaritySettings(**LEAST))
+        script("similarity").main(stage)
+        made.append([(stage_output(stage) / file).read_bytes() for file in ("table.parquet", "metrics.json", "curves.csv")])
+    assert made[0] == made[1]
+
+
+def not_a_number(values: np.ndarray) -> None:
+    values[1, 7, 0] = np.nan
+
+
+@pytest.mark.parametrize(
+    ("hidden", "settings", "message"),
+    [
+        ({"damage": {("cls", 8): not_a_number}}, {}, "cls.npy layer 1 row 7: holds NaN"),
+        ({"rows": {"train": 3}, "token_rows": {}}, {"on": ["cls"]}, r"3 examples \(cls\) are too few.*hidden.rows"),
+        ({"token_rows": {}}, {}, r"0 examples \(tokens\) are too few.*hidden.token_rows .* take tokens out of similarity.on"),
+        ({"vectors": ("cls",)}, {"on": ["mean"]}, "was not extracted; add mean to hidden.vectors"),
+    ],
+)
+def test_what_is_missing_or_broken_is_named(tmp_path: Path, hidden: dict, settings: dict, message: str) -> None:
+    stage = hidden_stage(tmp_path, "similarity", SimilaritySettings(**settings), **hidden)
+    with pytest.raises(FinetraceError, match=message):
+        script("similarity").main(stage)
+    assert not stage_output(stage).exists()
+
+
+# --- between two trajectories -------------------------------------------------------------------------------------
+
+
+def comparison(root: Path, first: dict, second: dict, tasks: tuple[str, str] = ("micro-sentiment", "micro-sentiment"),
+               **settings: object) -> Stage:
+    """The stage comparison@pair of two synthetic trajectories."""
+    sides, layout = {}, Layout(root, root)
+    for model, task, hidden in (("a", tasks[0], first), ("b", tasks[1], second)):
+        item = SimpleNamespace(**RUN | {"model": model, "task": task})
+        make_hidden(layout.run(item.model, item.task, item.method, item.seed) / "hidden", **hidden)
+        sides[f"{model}_{task}_ft_s1"] = item
+    entry = ComparisonSettings(first=f"a/{tasks[0]}/ft/s1", second=f"b/{tasks[1]}/ft/s1")
+    study = SimpleNamespace(study=SimpleNamespace(name="demo", seed=0), trajectories=sides, comparisons={"pair": entry},
+                            similarity=SimilaritySettings(**LEAST | {"rows": 1000} | settings))
+    return Stage("comparison", "pair", study, layout)  # type: ignore[arg-type]
+
+
+def test_models_of_other_width_depth_and_length_are_compared(tmp_path: Path) -> None:
+    stage = comparison(tmp_path, {"layers": 3, "dim": 16, "steps": (0, 8, 64)}, {"layers": 5, "dim": 12, "steps": (0, 4, 8, 90)})
+    script("comparison").main(stage)
+    out = tmp_path / "comparisons" / "pair"
+    table, metrics = columns(out), json.loads((out / "metrics.json").read_text())
+    assert set(zip(table["other_step"].tolist(), table["step"].tolist(), strict=True)) == {(0, 0), (8, 8), (64, 90)}
+    matched = {(0, 0), (0, 1), (1, 2), (2, 3), (2, 4)}
+    part = summary.select(table, statistic="rsa", step=8)
+    assert set(zip(part["other_layer"].tolist(), part["layer"].tolist(), strict=True)) == matched
+    for step in (0, 90):
+        part = summary.select(table, statistic="cka", step=step, representation="cls")
+        assert len(part["value"]) == 15 and (part["n"] == 80).all()
+    a, b = (read_hidden(stage.layout.run(model, "micro-sentiment", "ft", 1) / "hidden") for model in "ab")
+    value = lens.linear_cka(a.vectors(64)[2], b.vectors(90)[4])
+    assert metrics["cka/cls/layer-04/last"] == pytest.approx(value, abs=1e-12)
+    assert metrics["pwcca/cls/layer-04/first"] == pytest.approx(lens.pwcca(a.vectors(0)[2], b.vectors(0)[4]), abs=1e-12)
+    assert value > metrics["cka/cls/layer-04/first"] + 0.3  # both learn the same classes
+    with open(out / "curves.csv", encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [int(row["step"]) for row in rows] == [0, 8, 90]
+    assert float(rows[2]["cka_cls_layer_04"]) == metrics["cka/cls/layer-04/last"]
+    assert set(read_manifest(out).inputs) == {f"outputs/{model}/micro-sentiment/ft/s1/hidden" for model in "ab"}
+
+
+def test_comparisons_have_figures(tmp_path: Path) -> None:
+    stage = comparison(tmp_path, {"steps": (0, 8)}, {"steps": (0, 9), "layers": 2}, on=["cls"], measures=["cka"])
+    load_script("comparison").main(stage)
+    figures = tmp_path / "comparisons/pair/figures"
+    assert sorted(path.name for path in figures.iterdir()) == ["layers.png", "measures.png", "steps.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in figures.iterdir())
+
+
+def test_rows_are_matched_by_split_and_example(tmp_path: Path) -> None:
+    stage = comparison(tmp_path, {"rows": {"train": 30, "validation": 20}}, {"rows": {"validation": 25, "train": 10}}, on=["cls"])
+    script("comparison").main(stage)
+    table = columns(tmp_path / "comparisons" / "pair")
+    assert (table["n"] == 30).all()
+    a, b = (read_hidden(stage.layout.run(model, "micro-sentiment", "ft", 1) / "hidden") for model in "ab")
+    rows_a, rows_b = np.r_[0:10, 30:50], np.r_[25:35, 0:20]
+    assert one(table, statistic="cka", step=64, layer=2, other_layer=2) == pytest.approx(
+        lens.linear_cka(a.vectors(64)[2][rows_a], b.vectors(64)[2][rows_b]), abs=1e-12)
+
+
+def test_tokens_are_compared_where_both_models_cut_texts_alike(tmp_path: Path) -> None:
+    same = {"rows": {"validation": 30}, "token_rows": {"validation": 10}}
+    stage = comparison(tmp_path / "same", same, same | {"token_rows": {"validation": 30}})
+    script("comparison").main(stage)
+    table = columns(tmp_path / "same/comparisons/pair")
+    a = read_hidden(stage.layout.run("a", "micro-sentiment", "ft", 1) / "hidden")
+    assert (summary.select(table, representation="tokens")["n"] == (~a.special).sum()).all()
+    other = comparison(tmp_path / "other", same, same | {"seed": 1})  # other token ids
+    script("comparison").main(other)
+    assert set(columns(tmp_path / "other/comparisons/pair")["representation"]) == {"cls"}
+
+
+@pytest.mark.parametrize(
+    ("second", "tasks", "settings", "message"),
+    [
+        ({}, ("micro-sentiment", "micro-topic"), {}, r"different tasks \(micro-sentiment, micro-topic\)"),
+        ({"labels": np.arange(80) // 40}, None, {}, "different labels, e.g. example 1 of train"),
+        ({"labels": np.tile(np.arange(40) % 2, 2), "classes": 3}, None, {}, "different labels; they were made from"),
+        ({"rows": {"test": 40}, "token_rows": {}}, None, {}, "share 0 examples, 4 are needed"),
+        ({"seed": 1}, None, {"on": ["tokens"]}, "tokens differ; add cls to similarity.on"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_by_name(tmp_path: Path, second: dict, tasks: tuple | None, settings: dict,
+                                                    message: str) -> None:
+    stage = comparison(tmp_path, {}, second, tasks or ("micro-sentiment", "micro-sentiment"), **settings)
+    with pytest.raises(FinetraceError, match=rf"a/micro-sentiment/ft/s1 and b/.*/ft/s1 cannot be compared: .*{message}"):
+        script("comparison").main(stage)
+    assert not (tmp_path / "comparisons").exists()
+
+
+# --- settings -----------------------------------------------------------------------------------------------------
+
+
+def test_matched_layers_keep_the_share_of_the_depth() -> None:
+    assert summary.matched_layers(4, 4) == [(0, 0), (1, 1), (2, 2), (3, 3)]
+    assert summary.matched_layers(13, 7) == [(0, 0), (2, 1), (4, 2), (6, 3), (8, 4), (10, 5), (12, 6)]
+    assert summary.matched_layers(7, 1) == [(0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        (SimilaritySettings, {"on": []}, r"on: is empty; write e.g. \[cls\]"),
+        (SimilaritySettings, {"on": ["cls", "cls"]}, "names something twice"),
+        (SimilaritySettings, {"measures": ["cka", "cosine"]}, "measures.1"),
+        (SimilaritySettings, {"variance": 0}, "variance: 0.0 is not a share"),
+        (SimilaritySettings, {"rows": 9}, "rows: 9 examples are too few"),
+        (SimilaritySettings, {"groups": 1}, "groups: 1 gives no interval"),
+        (SimilaritySettings, {"rsa_rows": 3}, "rsa_rows: 3"),
+        (ComparisonSettings, {"first": "a_b_ft_s1", "second": "a/b/ft/s2"}, "did you mean 'a/b/ft/s1'"),
+        (ComparisonSettings, {"first": "a/b/ft/s1", "second": "a/b/ft"}, "second: 'a/b/ft' is not a trajectory's folder"),
+        (ComparisonSettings, {"first": "a/b/ft/s1", "second": "a/b/ft/s1"}, "the same trajectory as first"),
+    ],
+)
+def test_wrong_settings_are_refused_with_the_fix(kind: type, values: dict, message: str) -> None:
+    with pytest.raises(FinetraceError, match=message):
+        parse(kind, values, "params.yaml: here")
+
+
+def test_comparisons_name_their_trajectories() -> None:
+    assert ComparisonSettings("a/b/ft/s1", "a-2/b.c/lp-ft/s12").trajectories == ("a_b_ft_s1", "a-2_b.c_lp-ft_s12")
