@@ -7,7 +7,7 @@ from finetrace.store.files import write_json
 from finetrace.store.manifest import read_manifest
 from finetrace.store.tables import read_table, write_table
 
-COLUMNS = [  # heading, lens, metric (* is the last layer), digits, explanation
+COLUMNS = [  # heading, lens, metric (* is the last layer, or the split), digits, explanation
     ("validation", "trajectory", None, 3, "the task's own metric on validation, final weights"),
     ("accuracy", "trajectory", "validation/accuracy", 3, "share of validation examples that are right"),
     ("steps", "trajectory", "steps", 0, "optimiser steps"),
@@ -25,8 +25,8 @@ COLUMNS = [  # heading, lens, metric (* is the last layer), digits, explanation
     ("rank, before", "geometry", "effective_rank/layer-*/first", 1, "effective rank of the last layer's tokens, pre-trained"),
     ("rank, after", "geometry", "effective_rank/layer-*/last", 1, "the same after training"),
     ("CKA", "similarity", "cka/cls/layer-*/last", 3, "similarity of the last layer before and after training; 1: unchanged"),
-    ("probe, before", "probes", "best_accuracy/validation/first", 3, "best layer's probe on the pre-trained model"),
-    ("probe, after", "probes", "best_accuracy/validation/last", 3, "best layer's probe after training"),
+    ("probe, before", "probes", "best_accuracy/*/first", 3, "best layer's probe on the pre-trained model"),
+    ("probe, after", "probes", "best_accuracy/*/last", 3, "best layer's probe after training"),
 ]
 
 
@@ -107,7 +107,7 @@ def _figures(study, layout, entries):
         if curves:
             yield (f"infodynamics-{task}", f"Novelty and resonance of the training logits on {task}; slopes beside their nulls.",
                    infodynamics.comparison(curves, title=f"Information dynamics on {task}"))
-        yield from _layer_figures(task, [e for e in entries if e.task == task])
+        yield from _layer_figures(task, [e for e in entries if e.task == task], study.probes.test_splits[0])
     pretraining = {}
     for model, settings in study.pretrain.items():
         if settings.steps:
@@ -117,14 +117,14 @@ def _figures(study, layout, entries):
         yield "pretraining", "How the micro-BERTs learned their language.", figures.pretraining(pretraining)
 
 
-def _layer_figures(task, entries):
+def _layer_figures(task, entries, split):
     """What training changed layer by layer, and the lattice of the probes, of all trajectories of a task."""
     from finetrace.atlas.collect import by_layer
     from finetrace.figures import atlas as figures
     from finetrace.figures.probes import lattice
 
     sources = {"cosine within sentences": ("geometry", "cosine_mean", {}), "effective rank": ("geometry", "effective_rank", {}),
-               "probe accuracy": ("probes", "accuracy", {"split": "validation"})}
+               "probe accuracy": ("probes", "accuracy", {"split": split})}
     panels = {name: {f"{e.label} s{e.seed}": found for e in entries if (found := by_layer(e.folder, lens, statistic, **where))}
               for name, (lens, statistic, where) in sources.items()}
     if any(panels.values()):
@@ -134,7 +134,7 @@ def _layer_figures(task, entries):
         rows = {f"{label}, {state}": {layer: tuple(values[i]) for layer, values in found.items()}
                 for label, found in panels["probe accuracy"].items() for state, i in (("before", 0), ("after", -1))}
         yield (f"lattice-{task}", f"Accuracy of probes on {task} by layer, before and after training.",
-               lattice(rows, split="validation", title=f"Probe accuracy on {task}"))
+               lattice(rows, split=split, title=f"Probe accuracy on {task}"))
 
 
 def _curve(entry, infodynamics):

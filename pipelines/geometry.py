@@ -16,7 +16,7 @@ from finetrace.store.tables import write_table
 
 log = logging.getLogger("finetrace")
 ROOMS = ("lenses/geometry.py", "lenses/gram.py", "lenses/anisotropy.py", "lenses/cones.py", "lenses/geometry_summary.py",
-         "lenses/intervals.py", "config/geometry.py")
+         "lenses/intervals.py")
 CURVES = ("cosine_mean", "effective_rank", "anisotropy")
 EVERY_LAYER = ("cosine_mean", "effective_rank")
 LAST_LAYER = ("cosine_pooled_median", "covariance_trace", "scaled_trace", "effective_rank_centred", "anisotropy",
@@ -41,8 +41,8 @@ def main(stage: Stage) -> None:
     hidden = read_hidden(folder / "hidden")
     seed = seeds.derive(stage.study.study.seed, "geometry", item.seed)
     manifest = stage.manifest("lens", as_dict(settings), {folder / "hidden": folder / "hidden"}, {"geometry": seed}, rooms=ROOMS)
-    everyone, stacked = _samples(stage, hidden, settings, seed)
-    cone = _cone_rows(stage, hidden, settings, seed)
+    everyone, stacked = _samples(hidden, settings, seed)
+    cone = _cone_rows(hidden, settings, seed)
     layers = hidden.manifest.facts["layers"]
     log.info("%s: %d checkpoints x %d layers, %d sentences with %s tokens, %d sentence vectors", stage.label, len(hidden.steps),
              layers, len(everyone.groups), f"{len(everyone.select):,}", len(cone[0]) if cone else 0)
@@ -79,7 +79,7 @@ def main(stage: Stage) -> None:
                           "cone_rows": len(cone[0]) if cone else 0}
 
 
-def _samples(stage, hidden, settings, seed):
+def _samples(hidden, settings, seed):
     """The sentences behind the per-sentence statistics, and those whose tokens are stacked."""
     from finetrace.lenses.geometry_summary import choose_sentences, make_sample
 
@@ -96,7 +96,7 @@ def _samples(stage, hidden, settings, seed):
         raise FinetraceError(f"{hidden.folder}: split {settings.split!r} for the lens geometry: {error}") from error
 
 
-def _cone_rows(stage, hidden, settings, seed):
+def _cone_rows(hidden, settings, seed):
     """Rows, labels, class names, bootstrap weights and jackknife groups of the class cones, or None."""
     from finetrace.lenses.intervals import bootstrap_weights, groups_of
 

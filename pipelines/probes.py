@@ -205,7 +205,7 @@ def _figures(stage, out, found, grid, hidden, layers, settings, floors, own, row
             split=split, floor=floor, row_label="checkpoint (optimiser steps)", title=f"Probe accuracy: {name}", note=note),
         "layers": figures.by_layer(
             layers, {label: grid[i] for label, i in ends.items()}, split=split, floor=floor,
-            own={label: own[steps[i]] for label, i in ends.items() if steps[i] in own}, note=note,
+            own={label: own[steps[i]] for label, i in ends.items() if i == -1 and steps[i] in own}, note=note,
             title=f"Probes by layer: {name}"),
     }
     if settings.head != "logistic":

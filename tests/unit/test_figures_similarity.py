@@ -114,6 +114,7 @@ def test_changes_are_1_minus_the_similarity_to_the_checkpoint_before(layers: int
     assert len(left.lines) == layers - 1
     for line, row in zip(left.lines, values[1:], strict=True):
         np.testing.assert_array_equal(line.get_ydata(), 1 - row)
+    assert len({line.get_color() for line in left.lines}) == layers - 1
     assert left.get_ylim()[0] == 0 and "1 - CKA" in left.get_ylabel()
     assert [label.get_text() for label in left.get_xticklabels()] == ["0", "4", "16", "1,000"]
     assert "cls: layer 0 undefined" in figure.get_supxlabel()

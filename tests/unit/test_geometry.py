@@ -324,6 +324,16 @@ def test_self_similarity_compares_a_type_across_sentences_only(contexts: int) ->
     assert anisotropy.self_similarity(x, ids, sentences, contexts=7).shape == (0,)
 
 
+def test_half_precision_vectors_whose_squares_overflow_keep_their_directions() -> None:
+    x = (1000 * cloud(30, 6)).astype(np.float16)
+    ids, sentences = np.arange(30) % 3, np.arange(30) // 3
+    assert np.isfinite(x).all() and np.square(x.astype(np.float64)).sum(axis=1).max() > np.finfo(np.float16).max
+    expected = oracle.self_similarity(x.astype(np.float64), ids, sentences, 5)
+    np.testing.assert_allclose(anisotropy.self_similarity(x, ids, sentences), expected, rtol=0, atol=1e-6)
+    pairs = oracle.cosine_pairs(x.astype(np.float64))
+    assert float(geometry.cosine_summary(x).mean) == pytest.approx(pairs.mean(), abs=1e-6)
+
+
 def test_offsets_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="offsets must ascend from 0 to the number of tokens, 5"):
         anisotropy.anisotropy(ROWS, np.array([0, 4]))

@@ -170,6 +170,9 @@ def test_one_checkpoint_half_precision_and_many_classes_work(tmp_path: Path) -> 
     table = read(out)
     vectors = hidden.vectors(5, "mean")[2].astype(np.float64)
     assert at(table, 5, 2, "between_class_cosine") == pytest.approx(oracle.cones(vectors, hidden.labels)["between"], abs=1e-5)
+    tokens, owner = hidden.tokens(5)[2].astype(np.float64), np.repeat(np.arange(12), np.diff(hidden.offsets))
+    assert at(table, 5, 2, "self_similarity") == pytest.approx(
+        np.mean(oracle.self_similarity(tokens, hidden.token_ids, owner, 5)), abs=1e-5)
     assert at(table, 5, 2, "cosine_mean", "n") == 12 and (out / "figures" / "cones.png").is_file()
 
 

@@ -52,7 +52,7 @@ def lenses(folder: Path) -> list[str]:
 
 
 def last_layer(metrics: dict[str, float], pattern: str) -> float | None:
-    """The metric of the last layer that has one; pattern with `*` for the layer, e.g. "cosine_mean/layer-*/last"."""
+    """The last metric, by name, that fits; pattern with `*` for the layer or split, e.g. "cosine_mean/layer-*/last"."""
     start, end = pattern.split("*")
     found = sorted(name for name in metrics if name.startswith(start) and name.endswith(end))
     return metrics[found[-1]] if found else None

@@ -23,7 +23,7 @@ class SimilaritySettings:
     """At most so many examples (sentences or tokens), chosen at random; the same ones at every layer and checkpoint."""
     groups: int = 20
     """Groups of sentences behind the 95 % intervals of cka: each is left out once."""
-    rsa_rows: int = 300
+    rsa_rows: int = 200
     """At most so many of the examples for rsa, which compares all their pairs."""
 
     def __post_init__(self) -> None:

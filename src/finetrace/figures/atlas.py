@@ -71,7 +71,7 @@ def before_and_after(panels: Mapping[str, Mapping[str, Mapping[int, np.ndarray]]
             panel.fill_between(x, last[:, 1], last[:, 2], color=colour(number), alpha=0.15, lw=0)
         panel.set(xlabel="layer (0: embeddings)", title=name)
         panel.xaxis.get_major_locator().set_params(integer=True)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(labels), 4))
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=min(len(labels), 4))
     footnote(figure, "Dashed: before training; solid: after, with 95 % intervals over sentences.")
     return figure
 

@@ -33,9 +33,8 @@ def convergence(layers: Sequence[int], cosine: np.ndarray, accuracy: np.ndarray,
         ways.plot(change[:, i], percent[:, i], color=tint, lw=1.4, marker=".", ms=4, label=f"{layer}")
         ways.plot(change[:1, i], percent[:1, i], "o", ms=7, mfc="white", mec=tint, mew=1.6)
         ways.plot(change[-1:, i], percent[-1:, i], "o", ms=7, color=tint)
-        ways.annotate(str(layer), (change[-1, i], percent[-1, i]), xytext=(6, 3), textcoords="offset points", fontsize=8.5,
-                      color=style.BLACK)
-    ways.margins(x=0.12, y=0.08)
+    ways.margins(x=0.08, y=0.08)
+    ways.legend(title="layer", ncols=1 + (len(layers) - 1) // 7, fontsize=8)
     ways.set_xlabel("change of the mean within-sentence cosine since checkpoint 0")
     ways.set_ylabel(f"probe accuracy (%), split {split!r}")
     ways.set_title("From raw (hollow) to tuned (filled), per layer")
@@ -48,7 +47,7 @@ def convergence(layers: Sequence[int], cosine: np.ndarray, accuracy: np.ndarray,
                 forest.plot([one.low, one.high], [y, y], color=tint, lw=2.2)
                 forest.plot([one.value], [y], "os"[number % 2], color=tint, mfc=tint if number == 0 else "white", ms=6)
             forest.text(-1, place + 0.13 + 0.18 * number, _numbers(kind, one, ("filled", "hollow")[number]),
-                        fontsize=8.5, va="center")
+                        fontsize=8, va="center")
         forest.axhline(place + 0.5, color=style.LIGHT_GREY, lw=0.8)
     forest.axvline(0, color=style.GREY, lw=0.8)
     forest.grid(False, axis="y")

@@ -133,7 +133,8 @@ def trajectories(
     bar.set_label("layer (0 = embeddings)")
     bar.set_ticks(list(range(count)))
     style.panel_letters(axes)
-    style.footnote(figure, _joined("bands: 95 % interval over sentences; step 0 is the raw model", note))
+    raw = "step 0 is the raw model" if steps[0] == 0 else ""
+    style.footnote(figure, _joined("bands: 95 % interval over sentences", raw, note))
     return figure
 
 
@@ -204,7 +205,7 @@ def _matrix(panel: "Axes", similarity: np.ndarray, names: Sequence[str]):
         for a in range(len(names)):
             for b in range(len(names)):
                 if np.isfinite(similarity[a, b]):
-                    panel.text(b, a, f"{similarity[a, b]:.2f}", ha="center", va="center", fontsize=8,
+                    panel.text(b, a, f"{round(similarity[a, b], 2) + 0:.2f}", ha="center", va="center", fontsize=8,
                                color="white" if abs(similarity[a, b]) > 0.65 else style.BLACK)
     return image
 
@@ -215,7 +216,11 @@ def _step_axis(panel: "Axes", steps: np.ndarray) -> None:
 
     positive = steps[steps > 0]
     panel.set_xscale("symlog", base=2, linthresh=max(1.0, float(min(positive, default=1.0))), linscale=0.6)
-    shown = [s for i, s in enumerate(steps) if i in (0, len(steps) - 1) or len(steps) <= 6 or i % (len(steps) // 5 + 1) == 0]
+    shown = [int(steps[-1])]
+    for step in reversed(positive.tolist()):  # labels that lie a factor of five apart do not touch
+        if 5 * step <= shown[-1]:
+            shown.append(step)
+    shown += [0] * (0 in steps and shown != [0])
     panel.set_xticks(shown)
     panel.xaxis.set_minor_locator(NullLocator())
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))

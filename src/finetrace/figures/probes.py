@@ -133,7 +133,7 @@ def training(layers: Sequence[int], states: Mapping[str, Mapping[str, np.ndarray
     axes[1, 0].set_ylabel("accuracy (%)")
     axes[1, 0].set_ylim(top=100.5)
     lines = [Line2D([], [], color=tint, label=str(layer)) for layer, tint in zip(layers, tints, strict=True)]
-    axes[1, -1].legend(handles=lines, title="layer", loc="lower right", ncols=2, fontsize=8)
+    axes[1, -1].legend(handles=lines, title="layer", ncols=2, fontsize=8)
     sides = [Line2D([], [], color=style.GREY, ls=style.DASHES[1], label="train"),
              Line2D([], [], color=style.GREY, label=split)]
     axes[0, -1].legend(handles=sides, loc="upper right")

@@ -248,7 +248,8 @@ def intrinsic_dimension(tokens: np.ndarray, discard: float = 0.1, limit: int = 2
 
 
 def unit_vectors(vectors: np.ndarray) -> np.ndarray:
-    """Vectors of length 1 in the same directions, (..., dim); zero vectors stay zero."""
+    """Vectors of length 1 in the same directions, (..., dim), at least float32; zero vectors stay zero."""
+    vectors = vectors.astype(np.result_type(vectors.dtype, np.float32), copy=False)  # float16 squares overflow
     norms = np.sqrt(np.einsum("...d,...d->...", vectors, vectors))[..., None]
     return vectors / np.where(norms > 0, norms, 1)
 

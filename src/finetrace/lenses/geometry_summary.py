@@ -13,7 +13,7 @@ import numpy as np
 
 from finetrace.lenses import anisotropy, cones, geometry
 from finetrace.lenses.gram import leave_out, participation_ratio_of_gram, singular_values
-from finetrace.lenses.intervals import LEVEL, bootstrap_weights, groups_of, percentile_interval
+from finetrace.lenses.intervals import bootstrap_weights, groups_of, jackknife_interval, percentile_interval
 
 SENTENCE_STATISTICS = ("cosine_mean", "cosine_median", "cosine_variance", "covariance_trace", "scaled_trace", "norm_mean",
                        "norm_sd", "intra_sentence_similarity")
@@ -253,18 +253,8 @@ def _weighted_means(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray
 
 
 def _interval(values: np.ndarray, resamples: np.ndarray, bootstrap: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Low and high (statistic,): percentiles of bootstrap draws, or the jackknife of `intervals`, for all statistics at once."""
-    if bootstrap:
-        return percentile_interval(resamples)
-    from scipy.special import stdtrit  # Student's t: scipy.stats takes longer to import than this lens to compute
-
-    groups = len(resamples)
-    if groups < 2:
-        return np.full(len(values), np.nan), np.full(len(values), np.nan)
-    left_out = _finite(resamples)
-    error = np.sqrt((groups - 1) / groups * np.square(left_out - left_out.mean(axis=0)).sum(axis=0))
-    half = stdtrit(groups - 1, (1 + LEVEL) / 2) * error
-    return values - half, values + half
+    """Low and high (statistic,): percentiles of bootstrap draws, or the jackknife."""
+    return percentile_interval(resamples) if bootstrap else jackknife_interval(values, _finite(resamples))
 
 
 def _bounded(names: list[str], ends: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -75,7 +75,7 @@ def procrustes_distance(a: np.ndarray, b: np.ndarray) -> float:
     return 2 - 2 * procrustes_similarity(a, b)
 
 
-def rsa(a: np.ndarray, b: np.ndarray, rsa_rows: int = 300, seed: int = 0) -> float:
+def rsa(a: np.ndarray, b: np.ndarray, rsa_rows: int = 200, seed: int = 0) -> float:
     """Spearman correlation of the dissimilarities of all pairs of examples (Kriegeskorte et al. 2008), in [-1, 1].
 
     A dissimilarity is 1 - cosine of two centred examples (centred over all examples); equal ones share their mean rank.
@@ -85,7 +85,7 @@ def rsa(a: np.ndarray, b: np.ndarray, rsa_rows: int = 300, seed: int = 0) -> flo
     return compare(first, second, ["rsa"])["rsa"].value
 
 
-def represent(values: np.ndarray, groups: np.ndarray | None = None, rsa_rows: int = 300, seed: int = 0) -> "Representation":
+def represent(values: np.ndarray, groups: np.ndarray | None = None, rsa_rows: int = 200, seed: int = 0) -> "Representation":
     """One side of many comparisons.
 
     values: (example, dim) float;  groups: (example,) int64 group 0 .. G-1 of each example, for the intervals of CKA: examples

@@ -44,8 +44,8 @@ def within(load: Load, steps: Sequence[int], layers: int, measures: Sequence[str
 
 def between(load_first: Load, load_second: Load, step_pairs: Sequence[tuple[int, int]], layers_first: int, layers_second: int,
             measures: Sequence[str], variance: float) -> Iterator[Row]:
-    """Two trajectories at pairs of checkpoints (step of the first, of the second): `matched_layers` by all measures, and at the first
-    and last pair each layer against each by the main measure."""
+    """Two trajectories at pairs of checkpoints (step of the first, of the second): `matched_layers` by all measures, and at the
+    first and last pair each layer against each by the main measure."""
     matched = matched_layers(layers_first, layers_second)
     for number, (step_first, step_second) in enumerate(step_pairs):
         for i, j in matched:
