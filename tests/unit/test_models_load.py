@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.families import FAMILIES, TOKENS, WITHOUT_TYPES, config_of
+from tests.families import FAMILIES, WITHOUT_TYPES, config_of
 from tests.training_fixtures import (
     bert_config,
     model_folder,

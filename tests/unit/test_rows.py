@@ -8,8 +8,8 @@ import torch
 from tests.training_fixtures import WORDS, task_folder, tokenizer
 
 from finetrace.errors import FinetraceError
-from finetrace.store.tables import read_table, write_table
 from finetrace.models.rows import Collator, batches_by_length, encode
+from finetrace.store.tables import read_table, write_table
 
 ALL = {"input_ids", "token_type_ids", "attention_mask"}
 

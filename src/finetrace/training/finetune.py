@@ -14,12 +14,12 @@ from finetrace.config.training import RecordSettings, TrainSettings
 from finetrace.errors import FinetraceError
 from finetrace.models.device import device_name, set_up, use_bf16
 from finetrace.models.load import forward_names, load_classifier, load_tokenizer, longest_input
+from finetrace.models.rows import Collator, Encoded, encode
 from finetrace.store.files import write_json
 from finetrace.store.manifest import read_manifest
 from finetrace.training.checkpoints import checkpoint_name, list_weights, save_weights
 from finetrace.training.evaluate import classification_metrics, cross_entropy, predict
 from finetrace.training.recorder import Recorder
-from finetrace.models.rows import Collator, Encoded, encode
 from finetrace.training.schedule import plan_steps, steps_of
 from finetrace.training.trainer import Hooks, Plan, RecordingTrainer
 from finetrace.training.watch import Progress

@@ -13,11 +13,11 @@ from finetrace.config.models import PretrainSettings
 from finetrace.config.training import TrainSettings
 from finetrace.models.device import device_name, set_up
 from finetrace.models.load import load_tokenizer, set_dropout
+from finetrace.models.rows import Collator, Encoded
 from finetrace.store.files import write_json
 from finetrace.store.tables import read_table
 from finetrace.training.checkpoints import list_weights, save_weights
 from finetrace.training.recorder import Recorder
-from finetrace.models.rows import Collator, Encoded
 from finetrace.training.schedule import plan_steps, steps_of
 from finetrace.training.trainer import Hooks, Plan, RecordingTrainer
 from finetrace.training.watch import Progress
