@@ -1,8 +1,9 @@
-"""Run a study on several cores: independent items of one stage side by side, each by DVC itself.
+"""Run a study on several cores: independent stages side by side, each by DVC itself.
 
-`dvc repro` runs one stage after the other. Here the items of a group (`train@A`, `train@B`, ...) are dealt out to several
-`dvc repro --single-item` processes; DVC's own locks keep dvc.lock right. A last plain `dvc repro` finishes and checks
-everything, so what this driver leaves out or could not lock is done then.
+`dvc repro` runs one stage after the other. Here chains of stages are dealt out to several `dvc repro --single-item` processes;
+DVC's own locks keep dvc.lock right. A chain is all that is done for one cell - search, trainings, hidden states, lenses - so
+that no worker waits for the slowest search or training. A last plain `dvc repro` finishes and checks everything, so what this
+driver leaves out or could not lock is done then.
 """
 
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -17,6 +19,7 @@ from finetrace.config import load_study
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 
+CHAINED = ("cells", "trajectories")
 BUSY = ("Unable to acquire lock", "is busy, it is being", "failed to lock")
 
 
@@ -37,41 +40,69 @@ def repro(layout: Layout, jobs: int) -> int:
         if _dvc(layout.root, "status", "--quiet").wait() == 0:
             print("Data and pipelines are up to date.")
             return 0
-        for group in groups(layout.root):
-            code = _side_by_side(layout.root, group, jobs)
+        for chains in phases(layout.root, jobs):
+            code = _side_by_side(layout.root, chains, jobs)
             if code:
                 return code
     return _dvc(layout.root, "repro").wait()
 
 
-def groups(root: Path) -> list[list[str]]:
-    """The stages of dvc.yaml in its order: one list of targets per stage that has items, up to the first that depends on all."""
+def phases(root: Path, jobs: int) -> list[list[list[str]]]:
+    """The stages of dvc.yaml as phases of chains: chains of a phase are independent, stages of a chain run in order.
+
+    Groups over cells and trajectories make one phase with a chain per cell, cells that are searched first (they take longest);
+    any other group is a phase of its own, in `jobs` shares. What depends on all (atlas, publish) is left to the last repro.
+    """
     try:
         stages = yaml.safe_load((root / "dvc.yaml").read_text("utf-8"))["stages"]
         params = yaml.safe_load((root / "params.yaml").read_text("utf-8"))
     except FileNotFoundError as error:
         raise FinetraceError(f"{error.filename}: not found; run this in the project folder") from error
-    found = []
-    for name, stage in stages.items():
-        if "foreach" in stage:
-            items = params.get(stage["foreach"].strip("${}")) or {}
-            found.append([f"{name}@{item}" for item in items])
+    sections = {name: stage["foreach"].strip("${}") for name, stage in stages.items() if "foreach" in stage}
+    found: list[list[list[str]]] = []
+    for name in stages:
+        if sections.get(name) in CHAINED:
+            if name == next(n for n in sections if sections[n] in CHAINED):
+                found.append(_chains(sections, params))
+        elif name in sections:
+            targets = [f"{name}@{item}" for item in params.get(sections[name]) or {}]
+            found.append([targets[i::jobs] for i in range(min(jobs, len(targets)))])
         elif not found:
-            found.append([name])  # a single stage before all groups, such as the micro world
-    return [targets for targets in found if targets]
+            found.append([[name]])  # a single stage before all groups, such as the micro world
+    return [chains for chains in found if chains]
 
 
-def _side_by_side(root: Path, targets: list[str], jobs: int) -> int:
-    """Deal targets out to processes and wait; a process that could not get DVC's lock is left to the last repro."""
-    shares = [targets[i::jobs] for i in range(min(jobs, len(targets)))]
-    workers = [_dvc(root, "repro", "--single-item", *share, watched=True) for share in shares]
-    try:
-        with ThreadPoolExecutor(len(workers)) as pool:
-            return max(pool.map(_pass_on, workers))
-    except KeyboardInterrupt:
-        for worker in workers:  # Ctrl-C reached them, too; their trainings end at a whole state
-            worker.wait()
-        raise
+def _chains(sections: dict[str, str], params: dict[str, Any]) -> list[list[str]]:
+    """One chain per cell: its own stages, then those of each of its trajectories."""
+    cells = params.get("cells") or {}
+    chains: dict[str, list[str]] = {key: [f"{n}@{key}" for n, s in sections.items() if s == "cells"] for key in cells}
+    for key, item in (params.get("trajectories") or {}).items():
+        chain = chains.setdefault(f"{item['model']}_{item['task']}_{item['method']}", [])
+        chain += [f"{n}@{key}" for n, s in sections.items() if s == "trajectories"]
+    searched = {key for key, cell in cells.items()
+                if (params["methods"].get(cell["method"]) or {}).get("settings") == "tuned"}
+    return [chains[key] for key in sorted(chains, key=lambda key: (key not in searched, -len(chains[key])))]
+
+
+def _side_by_side(root: Path, chains: list[list[str]], jobs: int) -> int:
+    """Deal chains out to processes, as they become free; after a failure no new one is begun."""
+    waiting, running, codes = list(chains), list[subprocess.Popen](), list[int]()
+
+    def work() -> None:
+        while waiting and not any(codes):
+            running.append(worker := _dvc(root, "repro", "--single-item", *waiting.pop(0), watched=True))
+            codes.append(_pass_on(worker))
+
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for future in [pool.submit(work) for _ in range(min(jobs, len(chains)))]:
+                future.result()
+        except KeyboardInterrupt:
+            waiting.clear()
+            for worker in running:  # Ctrl-C reached them, too; their trainings end at a whole state
+                worker.wait()
+            raise
+    return max(codes)
 
 
 def _pass_on(worker: subprocess.Popen) -> int:

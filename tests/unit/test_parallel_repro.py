@@ -7,18 +7,32 @@ import yaml
 
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
-from finetrace.repro import default_jobs, groups, repro
+from finetrace.repro import default_jobs, phases, repro
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_groups_follow_the_order_of_dvc_yaml_and_name_every_item():
+def test_every_item_of_every_group_is_in_exactly_one_chain():
+    params, graph = (yaml.safe_load((ROOT / f"{name}.yaml").read_text()) for name in ("params", "dvc"))
+    found = [target for phase in phases(ROOT, 2) for chain in phase for target in chain]
+    wanted = [f"{name}@{item}" for name, stage in graph["stages"].items() if "foreach" in stage
+              for item in params[stage["foreach"].strip("${}")]]
+    assert sorted(found) == sorted(["world", *wanted])  # atlas and publish depend on everything: the last repro runs them
+
+
+def test_phases_follow_dvc_yaml_and_cells_are_chains():
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    found = groups(ROOT)
-    assert found[0] == ["world"]
-    assert [g[0].split("@")[0] for g in found] == ["world", "pretrain", "data", "tune", "train", "infodynamics"]
-    assert found[4] == [f"train@{key}" for key in params["trajectories"]]
-    assert not any(t in ("atlas", "publish") for g in found for t in g)  # they depend on everything: the last repro runs them
+    found = phases(ROOT, 2)
+    assert [phase[0][0].split("@")[0] for phase in found] == ["world", "pretrain", "data", "tune", "comparison"]
+    assert found[1] == [["pretrain@micro-a", "pretrain@micro-random"], ["pretrain@micro-b"]]
+    chains = found[3]
+    assert len(chains) == len(params["cells"])
+    assert chains[0][0] == "tune@micro-a_micro-sentiment_ft-tuned"  # searched cells take longest
+    two_seeds = next(chain for chain in chains if chain[0] == "tune@micro-a_micro-sentiment_ft")
+    order = [target.split("@")[0] for target in two_seeds]
+    lenses = ["train", "hidden", "infodynamics", "geometry", "similarity", "probes", "convergence"]
+    assert order == ["tune", *lenses, *lenses]
+    assert two_seeds[1].endswith("_s1") and two_seeds[-1].endswith("_s2")
 
 
 def test_micro_studies_use_every_core_and_others_one(tmp_path):
@@ -32,4 +46,4 @@ def test_bad_calls_name_the_fix(tmp_path):
     with pytest.raises(FinetraceError, match="take 1 or more"):
         repro(Layout(tmp_path, tmp_path), 0)
     with pytest.raises(FinetraceError, match=r"dvc\.yaml: not found"):
-        groups(tmp_path)
+        phases(tmp_path, 2)
