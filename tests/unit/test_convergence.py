@@ -116,7 +116,8 @@ def test_links_hold_levels_changes_and_all_three_directions() -> None:
         assert pooled.value == pytest.approx(classical(cosine.ravel(), accuracy.ravel(), kind))
         assert (pooled.n, pooled.clusters) == (30, 5)
         pooled = lens.pick(found, kind, "change", "all")
-        assert pooled.value == pytest.approx(classical((cosine - cosine[0])[1:].ravel(), (accuracy - accuracy[0])[1:].ravel(), kind))
+        changes = [(one - one[0])[1:].ravel() for one in (cosine, accuracy)]
+        assert pooled.value == pytest.approx(classical(*changes, kind))
         assert (pooled.n, pooled.clusters) == (25, 5)
     assert len(found) == 2 * (6 + 5 + 5 + 2)
 

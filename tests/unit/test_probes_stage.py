@@ -228,7 +228,7 @@ def test_lenses_without_common_ground_or_statistics_are_refused(tmp_path: Path) 
     with pytest.raises(FinetraceError, match="NaN or infinity; run both stages again"):
         LINK.main(stage)
     lens_folder(folder, "geometry", table)
-    for settings, message in (({"cosine": "cos"}, r"no 'cos' \(params.yaml: convergence.cosine\); it has cosine_mean, effective_rank"),
+    for settings, message in (({"cosine": "cos"}, r"no 'cos' \(params.yaml: convergence.cosine\); it has cosine_mean, eff"),
                               ({"split": "test"}, r"no 'accuracy' of the split 'test' .*it has train, validation")):
         stage.study = SimpleNamespace(**{**vars(stage.study), "convergence": ConvergenceSettings(**settings)})
         with pytest.raises(FinetraceError, match=message):

@@ -123,6 +123,8 @@ class Study:
             tasks_of = [self.trajectories[key].task for key in comparison.trajectories]
             require(tasks_of[0] == tasks_of[1], f"comparisons.{name}: its trajectories are on different tasks "
                                                 f"({tasks_of[0]}, {tasks_of[1]}); name two on one task")
+        for name in self.probes.by_model:
+            require(name in models, f"probes.by_model.{name}: is not a model; known: {', '.join(models) or 'none'}")
         for section, changes, known in (("by_task", self.by_task, tasks), ("by_model", self.by_model, models)):
             for name in changes:
                 require(name in known, f"{section}.{name}: is not defined; known: {', '.join(known) or 'none'}")

@@ -15,7 +15,7 @@ from finetrace.errors import FinetraceError
 from finetrace.hidden.choose import choose_rows
 from finetrace.hidden.extract import extract
 from finetrace.hidden.families import family_of, layer_count, sentence_position
-from finetrace.models.device import device_name, set_up, use_bf16
+from finetrace.models.device import device_name, fit_threads, set_up, use_bf16
 from finetrace.models.load import forward_names, load_encoder, load_tokenizer, longest_input
 from finetrace.models.rows import Collator, Encoded, encode
 from finetrace.store.files import atomic_folder
@@ -43,7 +43,8 @@ def extract_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
     check_architecture([model_folder, *checkpoints.values()])
     tokenizer = load_tokenizer(model_folder)
     model = load_encoder(next(iter(checkpoints.values())))
-    set_up(model.num_parameters())
+    cuda = torch.cuda.is_available()
+    (set_up if cuda else fit_threads)(model.num_parameters())
     length = longest_input(model, tokenizer, max_length)
     rows, splits, kept = chosen_examples(task_folder, settings, seed, tokenizer, length, forward_names(model))
     lengths = rows.lengths * kept
@@ -56,13 +57,13 @@ def extract_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
     if size > shutil.disk_usage(scratch.parent if scratch.parent.exists() else Path.cwd()).free:
         raise FinetraceError(f"hidden: needs {size / 1e9:.1f} GB of disk for {name}, more than is free; lower hidden.rows or "
                              "token_rows, name fewer hidden.checkpoints, or set hidden.dtype: float16")
-    device, bf16 = "cuda" if torch.cuda.is_available() else "cpu", use_bf16(settings.precision)
-    collator = Collator(tokenizer, 8 if device == "cuda" else None, side="right")  # padding must not move absolute positions
+    bf16 = use_bf16(settings.precision)
+    collator = Collator(tokenizer, 8 if cuda else None, side="right")  # padding must not move absolute positions
     progress = Progress(len(checkpoints) * len(rows), name)
     for number, (step, folder) in enumerate(checkpoints.items()):
         if (scratch / step_name(step)).is_dir():
             continue
-        encoder = (model if number == 0 else load_encoder(folder)).to(device)
+        encoder = (model if number == 0 else load_encoder(folder)).to("cuda" if cuda else "cpu")
         with atomic_folder(scratch / step_name(step)) as temporary:
             try:
                 extract(encoder, rows, collator, temporary, vectors=list(settings.vectors), offsets=offsets,

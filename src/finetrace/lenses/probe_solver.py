@@ -22,45 +22,64 @@ SHORTEST_STEP = 1e-8  # a fit that would need a shorter one counts as stalled
 
 @dataclass(frozen=True)
 class Minimum:
-    """Where the solver ended, per problem and L2 strength; float64 tensors on the device of the input.
+    """Where the solver ended, per problem and L2 strength; tensors on the device of the input.
 
-    weights: (problem, strength, dim, class);  bias: (problem, strength, class), both summing to zero over classes;
+    weights: (problem, strength, class, column) float64, for the columns of `rotate`, summing to zero over classes;
     iterations: (problem, strength) int64, evaluations of the objective;
-    gradient_norm: (problem, strength) largest absolute entry of the gradient, in the features' rotated coordinates;
+    gradient_norm: (problem, strength) float64, largest absolute entry of the gradient;
     converged: (problem, strength) bool, gradient_norm <= tolerance.
     """
 
     weights: "torch.Tensor"
-    bias: "torch.Tensor"
     iterations: "torch.Tensor"
     gradient_norm: "torch.Tensor"
     converged: "torch.Tensor"
 
 
-def minimise(X: "torch.Tensor", y: "torch.Tensor", l2: "torch.Tensor", classes: int, *, tolerance: float = 1e-5,
-             max_iterations: int = 1000) -> Minimum:
+def rotate(X: "torch.Tensor") -> tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]:
+    """Features in the coordinates in which `minimise` works; a rotation leaves objective and penalty as they are.
+
+    X: (problem, row, dim) float64, standardised features. Returns the features along the eigenvectors of X'X/n with a last
+    column of ones for the bias, (problem, row, kept + 1), kept = min(row, dim), because further directions cannot carry weight;
+    the eigenvectors (problem, dim, kept); and the mean squares of the columns, (problem, kept + 1).
+    """
+    import torch
+
+    problems, rows, dim = X.shape
+    spectrum, vectors = torch.linalg.eigh(torch.bmm(X.transpose(1, 2), X) / rows)
+    kept = min(rows, dim)
+    vectors = vectors[:, :, dim - kept:].contiguous()
+    rotated = torch.empty(problems, rows, kept + 1, dtype=X.dtype, device=X.device)
+    rotated[:, :, :kept] = torch.bmm(X, vectors)
+    rotated[:, :, kept] = 1
+    ones = torch.ones(problems, 1, dtype=X.dtype, device=X.device)
+    return rotated, vectors, torch.cat([spectrum[:, dim - kept:].clamp(min=0), ones], dim=1)
+
+
+def minimise(rotated: "torch.Tensor", spectrum: "torch.Tensor", y: "torch.Tensor", l2: "torch.Tensor", classes: int, *,
+             start: "torch.Tensor | None" = None, tolerance: float = 1e-5, max_iterations: int = 1000) -> Minimum:
     """Fit every problem at every L2 strength.
 
-    X: (problem, row, dim) float64, standardised features;  y: (row,) int64 in 0 .. classes-1, shared by all problems;
+    rotated, spectrum: of `rotate`, or some of its rows;  y: (row,) int64 in 0 .. classes-1, shared by all problems;
     l2: (problem, strength) float64 > 0, per class weight and example (scikit-learn's C is 1 / (row l2), and 2 / (row l2) for
-    two classes, where it keeps one weight vector instead of two);  tolerance: largest gradient entry at which a fit is done.
+    two classes, where it keeps one weight vector instead of two);  start: (problem, strength, class, column) first weights, by
+    default 0;  tolerance: largest gradient entry at which a fit is done.
     The result for one problem does not depend on the others beyond rounding.
     """
     import torch
 
-    rotated, rotation, spectrum = _rotate(X)
     problems, rows, width = rotated.shape
     strengths = l2.shape[1]
     penalty = l2[:, :, None].repeat(1, 1, width)
     penalty[:, :, -1] = 0  # the bias
     scale = (0.5 * spectrum[:, None, :] + penalty).rsqrt()[:, :, None]
-    one_hot = torch.nn.functional.one_hot(y, classes).to(X.dtype)
+    one_hot = torch.nn.functional.one_hot(y, classes).to(rotated.dtype)
     gold = torch.bmm(one_hot.T.expand(problems, classes, rows), rotated)[:, None] / rows
-    best = torch.zeros(problems, strengths, classes, width, dtype=X.dtype, device=X.device)
-    norm = torch.full((problems, strengths), torch.inf, dtype=X.dtype, device=X.device)
-    count = torch.zeros((problems, strengths), dtype=torch.int64, device=X.device)
-    left = torch.arange(problems, device=X.device)  # what is still in the computation
-    part = _Batch(rotated, gold, penalty[:, :, None], scale, tolerance)
+    best = torch.zeros(problems, strengths, classes, width, dtype=rotated.dtype, device=rotated.device)
+    norm = torch.full((problems, strengths), torch.inf, dtype=rotated.dtype, device=rotated.device)
+    count = torch.zeros((problems, strengths), dtype=torch.int64, device=rotated.device)
+    left = torch.arange(problems, device=rotated.device)  # what is still in the computation
+    part = _Batch(rotated, gold, penalty[:, :, None], scale, best if start is None else start / scale, tolerance)
     for _ in range(max_iterations):
         running = part.active.any(dim=1)
         if not bool(running.any()):
@@ -74,34 +93,17 @@ def minimise(X: "torch.Tensor", y: "torch.Tensor", l2: "torch.Tensor", classes: 
         count[left] += part.active
         part.step()
     best[left], norm[left] = part.point * part.scale, part.norm
-    weights = torch.matmul(rotation[:, None], best[..., :-1].transpose(2, 3))
-    return Minimum(weights, best[..., -1], count, norm, norm <= tolerance)
-
-
-def _rotate(X: "torch.Tensor") -> tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]:
-    """Features in the eigenvectors of X'X/n with a column of ones; the rotation (problem, dim, kept); eigenvalues."""
-    import torch
-
-    problems, rows, dim = X.shape
-    spectrum, rotation = torch.linalg.eigh(torch.bmm(X.transpose(1, 2), X) / rows)
-    kept = min(rows, dim)  # no more directions than rows can carry weight
-    rotation = rotation[:, :, dim - kept:].contiguous()
-    rotated = torch.empty(problems, rows, kept + 1, dtype=X.dtype, device=X.device)
-    rotated[:, :, :kept] = torch.bmm(X, rotation)
-    rotated[:, :, kept] = 1
-    ones = torch.ones(problems, 1, dtype=X.dtype, device=X.device)
-    return rotated, rotation, torch.cat([spectrum[:, dim - kept:].clamp(min=0), ones], dim=1)
+    return Minimum(best, count, norm, norm <= tolerance)
 
 
 class _Batch:
     """The fits still running: point, objective, gradient and curvature pairs, all (problem, strength, class, width)."""
 
     def __init__(self, X: "torch.Tensor", gold: "torch.Tensor", penalty: "torch.Tensor", scale: "torch.Tensor",
-                 tolerance: float):
+                 point: "torch.Tensor", tolerance: float):
         import torch
 
-        self.X, self.gold, self.penalty, self.scale, self.tolerance = X, gold, penalty, scale, tolerance
-        self.point = torch.zeros(*scale.shape[:2], gold.shape[2], scale.shape[3], dtype=X.dtype, device=X.device)
+        self.X, self.gold, self.penalty, self.scale, self.point, self.tolerance = X, gold, penalty, scale, point, tolerance
         self.value, self.gradient, self.norm = self._evaluate(self.point)
         self.direction = -self.gradient
         self.length = torch.ones_like(self.value)

@@ -7,12 +7,18 @@ This module holds the convex probe and the scores; `probe_heads` trains the head
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from finetrace.lenses.intervals import wilson_interval
 
+if TYPE_CHECKING:
+    import torch
+
 L2_GRID = (1e-4, 1e-3, 1e-2, 1e-1)
+CONSTANT = 1e-6  # relative spread that float32 rounding alone may leave
+CACHE_BYTES = 16 * 2**20  # features that a processor holds close by
 HISTORY_VECTORS = 30  # vectors of the solver per fit: 10 pairs and what it works with
 
 
@@ -59,42 +65,24 @@ def logistic_probe(X: np.ndarray, y: np.ndarray, *, l2: Sequence[float] = L2_GRI
     X: (problem, row, dim) float;  y: (row,) int labels;  l2: strengths > 0 (see `probe_solver.minimise` for the objective and
     scikit-learn's C). With several, each problem takes the one with the lowest loss on a stratified `holdout` share of the
     rows (the stronger on a tie), and is fitted again on all rows. Features are centred and divided by their standard
-    deviation over the rows of the fit; a constant feature becomes 0, so it counts nothing.
+    deviation over all rows; a feature whose spread is float32 rounding (a millionth of its mean or of the features' root mean
+    square) becomes 0, so it counts nothing: the embedding of [CLS] is such a constant.
     tolerance: largest gradient entry of a converged fit (scikit-learn's default is 1e-4); ten times that for the choice.
     The result is deterministic; that of one problem does not depend on the others beyond rounding. Features without any
     information give the frequencies of the classes.
     Raises ValueError for NaN, a single class, fewer rows than classes, l2 <= 0, too few rows to hold some out.
     """
-    import torch
-
     X, classes, codes = checked(X, y)
     strengths = np.sort(np.asarray(l2, dtype=np.float64))
     if strengths.ndim != 1 or not len(strengths) or not (strengths > 0).all() or not np.isfinite(strengths).all():
         raise ValueError(f"l2: {list(l2)} must hold numbers above 0; without a penalty separable classes have no minimum")
-    problems, options = len(X), {"tolerance": tolerance, "max_iterations": max_iterations}
-    chosen = np.full(problems, strengths[0])
-    held_out_loss = np.full((problems, len(strengths)), np.nan)
-    settled = np.ones(problems, dtype=bool)
-    if len(strengths) > 1:
-        out = held_out_rows(y, holdout, seed)
-        grid = torch.as_tensor(np.tile(strengths, (problems, 1)), device=device)
-        fit, mean, scale = _fit(X[:, ~out], codes[~out], grid, len(classes), device, options | {"tolerance": 10 * tolerance})
-        rows = _standardised(torch.as_tensor(X[:, out], dtype=torch.float64, device=device), mean, scale)
-        for k in range(len(strengths)):
-            found = torch.bmm(rows, fit.weights[:, k]) + fit.bias[:, k, None]
-            gold = torch.as_tensor(codes[out], device=device).expand(problems, -1)[..., None]
-            held_out_loss[:, k] = -torch.log_softmax(found, 2).gather(2, gold).mean(dim=(1, 2)).cpu().numpy()
-        best = held_out_loss.min(axis=1, keepdims=True)
-        # equal to rounding is a tie, so that machines agree on it
-        tied = held_out_loss <= best + 1e-9 * np.maximum(1.0, best)
-        chosen = strengths[len(strengths) - 1 - np.argmax(tied[:, ::-1], axis=1)]
-        settled = fit.converged.all(dim=1).cpu().numpy()
-        del fit, rows
-    fit, mean, scale = _fit(X, codes, torch.as_tensor(chosen[:, None], device=device), len(classes), device, options)
-    weights = fit.weights[:, 0] * scale[:, :, None]
-    bias = fit.bias[:, 0] - torch.bmm(mean[:, None], weights)[:, 0]
-    return LogisticProbe(weights.cpu().numpy(), bias.cpu().numpy(), chosen, held_out_loss, fit.iterations[:, 0].cpu().numpy(),
-                         fit.gradient_norm[:, 0].cpu().numpy(), settled & fit.converged[:, 0].cpu().numpy(), classes)
+    out = held_out_rows(y, holdout, seed) if len(strengths) > 1 else None
+    # a processor works fastest on what its cache holds, a GPU on everything at once
+    size = len(X) if device != "cpu" else max(1, CACHE_BYTES // (8 * X.shape[1] * (X.shape[2] + 1)))
+    parts = [_fit(X[start:start + size], codes, len(classes), strengths, out, tolerance, max_iterations, device)
+             for start in range(0, len(X), size)]
+    columns = [np.concatenate(values) for values in zip(*parts, strict=True)]
+    return LogisticProbe(*columns, classes=classes)  # type: ignore[misc]
 
 
 def logits(probe: LogisticProbe, X: np.ndarray) -> np.ndarray:
@@ -193,25 +181,52 @@ def codes_of(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
     return codes.astype(np.int64)
 
 
-def _fit(X, codes, l2, classes, device, options):
-    """The minimum on standardised features, and what standardised them: mean (problem, dim), 1/sd (problem, dim)."""
+def _fit(X: np.ndarray, codes: np.ndarray, classes: int, strengths: np.ndarray, out: np.ndarray | None, tolerance: float,
+         max_iterations: int, device: str) -> tuple[np.ndarray, ...]:
+    """The fields of a LogisticProbe for some problems. out: (row,) bool, held out for the choice of the strength."""
     import torch
 
-    from finetrace.lenses.probe_solver import minimise
+    from finetrace.lenses.probe_solver import minimise, rotate
 
-    rows = torch.as_tensor(X, device=device).to(torch.float64)
-    mean = rows.mean(dim=1)
-    rows = rows - mean[:, None]
-    deviation = rows.square().mean(dim=1).sqrt()
-    # a constant of 16 or 32 bits leaves a deviation of rounding size
-    constant = deviation <= 1e-12 * mean.abs()
+    rows, mean, scale = _standardised(torch.as_tensor(X, device=device).to(torch.float64))
+    rotated, vectors, spectrum = rotate(rows)
+    del rows
+    gold, problems = torch.as_tensor(codes, device=device), np.arange(len(X))
+    chosen, held_out_loss = np.full(len(X), strengths[0]), np.full((len(X), len(strengths)), np.nan)
+    settled, start = np.ones(len(X), dtype=bool), None
+    if out is not None:
+        kept, held = (torch.as_tensor(np.flatnonzero(rows), device=device) for rows in (~out, out))
+        grid = torch.as_tensor(np.tile(strengths, (len(X), 1)), device=device)
+        fit = minimise(rotated[:, kept], spectrum, gold[kept], grid, classes, tolerance=10 * tolerance,
+                       max_iterations=max_iterations)
+        scores = torch.einsum("prd,pscd->psrc", rotated[:, held], fit.weights).log_softmax(dim=3)
+        held_out_loss = -scores[:, :, torch.arange(len(held), device=device), gold[held]].mean(dim=2).cpu().numpy()
+        best = held_out_loss.min(axis=1, keepdims=True)
+        # equal to rounding is a tie, so that machines agree on it
+        tied = held_out_loss <= best + 1e-9 * np.maximum(1.0, best)
+        choice = len(strengths) - 1 - np.argmax(tied[:, ::-1], axis=1)
+        chosen, settled = strengths[choice], fit.converged.all(dim=1).cpu().numpy()
+        start = fit.weights[problems, choice][:, None]
+    fit = minimise(rotated, spectrum, gold, torch.as_tensor(chosen[:, None], device=device), classes, start=start,
+                   tolerance=tolerance, max_iterations=max_iterations)
+    weights = torch.bmm(vectors, fit.weights[:, 0, :, :-1].transpose(1, 2)) * scale[:, :, None]
+    bias = fit.weights[:, 0, :, -1] - torch.bmm(mean[:, None], weights)[:, 0]
+    found = [one.cpu().numpy() for one in (weights, bias, fit.iterations[:, 0], fit.gradient_norm[:, 0], fit.converged[:, 0])]
+    return found[0], found[1], chosen, held_out_loss, found[2], found[3], settled & found[4]
+
+
+def _standardised(X: "torch.Tensor") -> tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]:
+    """Features with mean 0 and standard deviation 1 over the rows, the mean and 1/sd (problem, dim); 0 for constant ones."""
+    import torch
+
+    mean = X.mean(dim=1)
+    centred = X - mean[:, None]
+    deviation = centred.square().mean(dim=1).sqrt()
+    # the rounding of a forward pass depends on the batch, so on a text's length: blown up to unit size it could tell classes
+    size = (mean.square() + deviation.square()).mean(dim=1, keepdim=True).sqrt()
+    constant = deviation <= CONSTANT * torch.maximum(mean.abs(), size)
     scale = torch.where(constant, 0.0, 1 / torch.where(constant, 1.0, deviation))
-    rows *= scale[:, None]
-    return minimise(rows, torch.as_tensor(codes, device=device), l2, classes, **options), mean, scale
-
-
-def _standardised(rows, mean, scale):
-    return (rows - mean[:, None]) * scale[:, None]
+    return centred.mul_(scale[:, None]), mean, scale
 
 
 def _name(names: Sequence[str], label: int) -> str:

@@ -31,6 +31,13 @@ def set_up(parameters: int) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may sum in another order each time
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
+    fit_threads(parameters)
+
+
+def fit_threads(parameters: int) -> None:
+    """One thread for a model of less than a million parameters; a forward pass on a CPU needs no more of `set_up`."""
+    import torch
+
     if parameters < 1_000_000:
         torch.set_num_threads(1)
 

@@ -49,6 +49,6 @@ def read_cls_arrays(path: Path, layers: tuple[int, ...] = LAYERS) -> ClsArrays:
     for side, vectors, own in (("train", train, labels[0]), ("test", test, labels[1])):
         for layer, array in zip(layers, vectors, strict=True):
             if array.shape != (*own.shape, train[0].shape[-1]) or own.ndim != 1:
-                raise FinetraceError(f"{path}: {side} layer {layer} has shape {array.shape}, its labels {own.shape}; the arrays are "
-                                     "not in the order train, test, labels")
+                raise FinetraceError(f"{path}: {side} layer {layer} has shape {array.shape}, its labels {own.shape}; the arrays "
+                                     "are not in the order train, test, labels")
     return ClsArrays(tuple(layers), np.stack(train), np.stack(test), labels[0].astype(np.int64), labels[1].astype(np.int64))
