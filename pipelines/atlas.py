@@ -134,7 +134,12 @@ def _layer_figures(task, entries, split):
         rows = {f"{label}, {state}": {layer: tuple(values[i]) for layer, values in found.items()}
                 for label, found in panels["probe accuracy"].items() for state, i in (("before", 0), ("after", -1))}
         yield (f"lattice-{task}", f"Accuracy of probes on {task} by layer, before and after training.",
-               lattice(rows, split=split, title=f"Probe accuracy on {task}"))
+               lattice(rows, split=split, floor=_floor(entries, split), title=f"Probe accuracy on {task}"))
+
+
+def _floor(entries, split):
+    """Accuracy of the most frequent class, which probes of all trajectories of a task share."""
+    return next(e.metrics["probes"][f"majority_floor/{split}"] for e in entries if "probes" in e.metrics)
 
 
 def _curve(entry, infodynamics):

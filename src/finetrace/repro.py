@@ -9,8 +9,11 @@ driver leaves out or could not lock is done then.
 import os
 import subprocess
 import sys
+import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import yaml
@@ -20,6 +23,7 @@ from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 
 CHAINED = ("cells", "trajectories")
+LOCKED, ATTEMPTS = -1000, 20  # a code that no process has; how often a chain is tried again
 BUSY = ("Unable to acquire lock", "is busy, it is being", "failed to lock")
 
 
@@ -85,20 +89,31 @@ def _chains(sections: dict[str, str], params: dict[str, Any]) -> list[list[str]]
 
 
 def _side_by_side(root: Path, chains: list[list[str]], jobs: int) -> int:
-    """Deal chains out to processes, as they become free; after a failure no new one is begun."""
-    waiting, running, codes = list(chains), list[subprocess.Popen](), list[int]()
+    """Deal chains out to processes, as they become free; after a failure no new one is begun.
+
+    A process that finds DVC's lock taken is tried again; after `ATTEMPTS` times its chain is left to the last repro.
+    """
+    waiting, running, codes, refused = list(chains), list[subprocess.Popen](), list[int](), Counter[str]()
+    stop = Event()
 
     def work() -> None:
-        while waiting and not any(codes):
-            running.append(worker := _dvc(root, "repro", "--single-item", *waiting.pop(0), watched=True))
-            codes.append(_pass_on(worker))
+        while waiting and not any(codes) and not stop.is_set():
+            chain = waiting.pop(0)
+            running.append(worker := _dvc(root, "repro", "--single-item", *chain, watched=True))
+            code = _pass_on(worker)
+            if code == LOCKED and refused[chain[0]] < ATTEMPTS:  # what it had done already is skipped
+                refused[chain[0]] += 1
+                time.sleep(1)
+                waiting.insert(0, chain)
+            else:
+                codes.append(0 if code == LOCKED else code)
 
     with ThreadPoolExecutor(jobs) as pool:
         try:
             for future in [pool.submit(work) for _ in range(min(jobs, len(chains)))]:
                 future.result()
         except KeyboardInterrupt:
-            waiting.clear()
+            stop.set()
             for worker in running:  # Ctrl-C reached them, too; their trainings end at a whole state
                 worker.wait()
             raise
@@ -106,14 +121,16 @@ def _side_by_side(root: Path, chains: list[list[str]], jobs: int) -> int:
 
 
 def _pass_on(worker: subprocess.Popen) -> int:
-    """Show a worker's messages; its exit code, or 0 when it only lacked a lock."""
+    """Show a worker's messages, but those about locks; its exit code, or LOCKED when it only lacked a lock."""
     assert worker.stderr is not None
     busy = False
     for line in worker.stderr:
-        busy |= any(word in line for word in BUSY)
-        sys.stderr.write(line)
+        locked = any(word in line for word in BUSY)
+        busy |= locked
+        if not locked:
+            sys.stderr.write(line)
     code = worker.wait()
-    return 0 if busy else code
+    return LOCKED if busy and code else code
 
 
 def _dvc(root: Path, *words: str, watched: bool = False) -> subprocess.Popen:

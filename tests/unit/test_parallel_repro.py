@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from finetrace import repro as module
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.repro import default_jobs, phases, repro
@@ -47,3 +48,42 @@ def test_bad_calls_name_the_fix(tmp_path):
         repro(Layout(tmp_path, tmp_path), 0)
     with pytest.raises(FinetraceError, match=r"dvc\.yaml: not found"):
         phases(tmp_path, 2)
+
+
+class Worker:
+    """A process that ends at once with a code and some lines of errors."""
+
+    def __init__(self, code: int, *lines: str):
+        self.code, self.stderr = code, list(lines)
+
+    def wait(self) -> int:
+        return self.code
+
+
+def test_a_chain_that_finds_the_lock_taken_is_tried_again(tmp_path, monkeypatch, capsys):
+    begun = []
+
+    def start(root, *words, watched):
+        begun.append(words[2:])
+        return Worker(255, "ERROR: Unable to acquire lock.\n") if begun.count(words[2:]) < 3 else Worker(0, "done\n")
+
+    monkeypatch.setattr(module, "_dvc", start)
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
+    assert module._side_by_side(tmp_path, [["a@1", "b@1"], ["a@2"]], 2) == 0
+    assert sorted(begun) == [("a@1", "b@1")] * 3 + [("a@2",)] * 3
+    assert "lock" not in capsys.readouterr().err
+
+
+def test_a_lock_that_is_never_free_is_left_to_the_last_repro(tmp_path, monkeypatch):
+    begun = []
+    monkeypatch.setattr(module, "_dvc", lambda *a, **k: begun.append(1) or Worker(255, "ERROR: Unable to acquire lock.\n"))
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
+    assert module._side_by_side(tmp_path, [["a@1"]], 2) == 0
+    assert len(begun) == module.ATTEMPTS + 1
+
+
+def test_after_a_failure_no_new_chain_is_begun(tmp_path, monkeypatch):
+    begun = []
+    monkeypatch.setattr(module, "_dvc", lambda *a, **k: begun.append(a[3]) or Worker(1, "ERROR: stage failed\n"))
+    assert module._side_by_side(tmp_path, [["a@1"], ["a@2"], ["a@3"]], 1) == 1
+    assert begun == ["a@1"]
