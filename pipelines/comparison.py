@@ -9,7 +9,7 @@ from finetrace.config import as_dict
 from finetrace.errors import FinetraceError
 from finetrace.stage import Stage, run
 from finetrace.store.files import write_json
-from finetrace.store.hidden import read_hidden
+from finetrace.store.hidden import fit_threads, read_hidden
 from finetrace.store.tables import write_table
 from similarity import ROOMS, announce, curve, enough, loader, named, save_figures, watched, write_csv
 
@@ -23,6 +23,7 @@ def main(stage: Stage) -> None:
     sides = [stage.study.trajectories[key] for key in entry.trajectories]
     folders = [stage.layout.run(side.model, side.task, side.method, side.seed) / "hidden" for side in sides]
     first, second = (read_hidden(folder) for folder in folders)
+    fit_threads(first)
     seed = seeds.derive(stage.study.study.seed, "comparison", stage.item)
     manifest = stage.manifest("lens", {**as_dict(settings), **as_dict(entry)}, {folder: folder for folder in folders},
                               {"rows": seed}, rooms=ROOMS)

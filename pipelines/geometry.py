@@ -11,7 +11,7 @@ from finetrace.config import as_dict
 from finetrace.errors import FinetraceError
 from finetrace.stage import Stage, run
 from finetrace.store.files import write_json
-from finetrace.store.hidden import finite, read_hidden
+from finetrace.store.hidden import finite, fit_threads, read_hidden
 from finetrace.store.tables import write_table
 
 log = logging.getLogger("finetrace")
@@ -39,6 +39,7 @@ def main(stage: Stage) -> None:
     folder = stage.layout.run(item.model, item.task, item.method, item.seed)
     settings = stage.study.geometry
     hidden = read_hidden(folder / "hidden")
+    fit_threads(hidden)
     seed = seeds.derive(stage.study.study.seed, "geometry", item.seed)
     manifest = stage.manifest("lens", as_dict(settings), {folder / "hidden": folder / "hidden"}, {"geometry": seed}, rooms=ROOMS)
     everyone, stacked = _samples(hidden, settings, seed)

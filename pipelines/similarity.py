@@ -13,7 +13,7 @@ from finetrace.config import as_dict
 from finetrace.errors import FinetraceError
 from finetrace.stage import Stage, run
 from finetrace.store.files import write_json
-from finetrace.store.hidden import finite, read_hidden
+from finetrace.store.hidden import finite, fit_threads, read_hidden
 from finetrace.store.tables import write_table
 
 log = logging.getLogger("finetrace")
@@ -26,6 +26,7 @@ def main(stage: Stage) -> None:
     item = stage.pick("trajectories", stage.study.trajectories)
     folder = stage.layout.run(item.model, item.task, item.method, item.seed)
     settings, hidden = stage.study.similarity, read_hidden(folder / "hidden")
+    fit_threads(hidden)
     seed = seeds.derive(stage.study.study.seed, "similarity", item.seed)
     manifest = stage.manifest("lens", as_dict(settings), {folder / "hidden": folder / "hidden"}, {"rows": seed}, rooms=ROOMS)
     steps, layers = hidden.steps, hidden.manifest.facts["layers"]

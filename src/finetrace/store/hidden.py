@@ -24,6 +24,7 @@ from finetrace.store.tables import read_table
 
 VECTORS = ("cls", "mean")
 PREFIX = "step-"
+NARROW = 256  # dimensions
 
 
 @dataclass
@@ -149,3 +150,12 @@ class LayerMajorFile:
 
     def __exit__(self, *_: Any) -> None:
         self.close()
+
+
+def fit_threads(hidden: HiddenStates) -> None:
+    """One BLAS thread for narrow states: for such small products a second thread costs more than it gains, above all where
+    several stages run side by side."""
+    if hidden.manifest.facts["dim"] <= NARROW:
+        from threadpoolctl import threadpool_limits
+
+        threadpool_limits(1)
