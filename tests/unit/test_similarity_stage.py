@@ -316,3 +316,14 @@ def test_wrong_settings_are_refused_with_the_fix(kind: type, values: dict, messa
 
 def test_comparisons_name_their_trajectories() -> None:
     assert ComparisonSettings("a/b/ft/s1", "a-2/b.c/lp-ft/s12").trajectories == ("a_b_ft_s1", "a-2_b.c_lp-ft_s12")
+
+
+def test_any_two_checkpoints_are_compared() -> None:
+    random = np.random.default_rng(0)
+    states = {(step, layer): random.normal(size=(30, 5)) for step in (0, 1, 2, 3, 4) for layer in range(2)}
+    rows = list(summary.within(lambda step, layer: lens.represent(states[step, layer]), [0, 1, 2, 3, 4], 2, lens.MEASURES, 0.99))
+    found = {(r[2], r[0], r[1], r[4]): r[5] for r in rows if r[1] == r[3]}
+    pairs = {(a, b) for a in range(5) for b in range(a + 1, 5)}
+    assert {key[:2] for key in found if key[3] == "cka"} == pairs | {(0, 0)}
+    assert {key[:2] for key in found if key[3] == "rsa"} == {(0, 0)} | {(a, b) for a, b in pairs if a == 0 or b == a + 1}
+    assert found[1, 4, 1, "cka"] == pytest.approx(lens.linear_cka(states[1, 1], states[4, 1]), abs=1e-12)

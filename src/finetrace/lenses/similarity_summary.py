@@ -1,11 +1,10 @@
 """What the lens similarity says about one trajectory, or about two: rows of a table, grids, headline numbers, curves. Pure.
 
-A row compares (step, layer) with its reference (other_step, other_layer). Within a trajectory the reference is the first
-checkpoint or the one before; between two, the reference is the first trajectory.
+A row compares (step, layer) with its reference (other_step, other_layer). Within a trajectory the reference is an earlier
+checkpoint; between two, the reference is the first trajectory.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,21 +23,21 @@ def main_measure(measures: Sequence[str]) -> str:
 
 
 def within(load: Load, steps: Sequence[int], layers: int, measures: Sequence[str], variance: float) -> Iterator[Row]:
-    """Every checkpoint against the first and against the one before, at each layer, by all measures; then each layer of the last
-    checkpoint against each layer of the first by the main measure.
+    """Every checkpoint against every one before, at each layer: by all measures against the first and the neighbour, by the main
+    measure against the others; then each layer of the last checkpoint against each layer of the first by the main measure.
 
-    Holds three representations at a time, of one layer.
+    Holds one layer of all checkpoints at a time.
     """
-    first_step, last_step = steps[0], steps[-1]
+    first_step, last_step, main = steps[0], steps[-1], [main_measure(measures)]
     for layer in range(layers):
-        first = before = load(first_step, layer)
-        yield from _rows(compare(first, first, measures, variance), first_step, layer, first_step, layer, first)
-        for previous, step in pairwise(steps):
+        held = [load(first_step, layer)]
+        yield from _rows(compare(held[0], held[0], measures, variance), first_step, layer, first_step, layer, held[0])
+        for number, step in enumerate(steps[1:], start=1):
             now = load(step, layer)
-            yield from _rows(compare(first, now, measures, variance), step, layer, first_step, layer, now)
-            if previous != first_step:
-                yield from _rows(compare(before, now, measures, variance), step, layer, previous, layer, now)
-            before = now
+            for earlier, then in enumerate(held):
+                by = measures if earlier in (0, number - 1) else main
+                yield from _rows(compare(then, now, by, variance), step, layer, steps[earlier], layer, now)
+            held.append(now)
     yield from _across(load, load, (first_step, last_step), layers, layers, [(i, i) for i in range(layers)], measures, variance)
 
 
