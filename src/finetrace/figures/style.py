@@ -157,6 +157,12 @@ def quantile_bins(
 
 def to_png(figure: "Figure", dpi: int = DPI) -> bytes:
     """The figure as the bytes of a PNG file; equal figures give equal bytes (no date, no version inside)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure.set_dpi(dpi)
+    if (engine := figure.get_layout_engine()) is not None:  # laid out once and drawn once; savefig would draw three times
+        engine.execute(figure)
+        figure.set_layout_engine("none")
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
     return buffer.getvalue()

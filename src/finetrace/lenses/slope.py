@@ -108,7 +108,7 @@ def regression_band(x: np.ndarray, y: np.ndarray, level: float = 0.95, grid: int
     Half-width of the band at x0: t s sqrt(1 + 1/n + (x0 - mean)^2 / Sxx).
     x, y: (point,) float; NaN pairs are dropped; at least 3 points, x not constant. level: between 0 and 1.
     """
-    from scipy.stats import t as student_t
+    from scipy.special import stdtrit  # Student's t; scipy.stats takes a second to import
 
     x, y = _pairs(x, y)
     _check_level(level)
@@ -123,7 +123,7 @@ def regression_band(x: np.ndarray, y: np.ndarray, level: float = 0.95, grid: int
     residual = dy - slope * dx
     s = float(np.sqrt(residual @ residual / (n - 2)))
     se = s / np.sqrt(sxx)
-    t = float(student_t.ppf((1 + level) / 2, n - 2))
+    t = float(stdtrit(n - 2, (1 + level) / 2))
     at = np.linspace(x.min(), x.max(), grid)
     fit = mean_y + slope * (at - mean_x)
     half = t * s * np.sqrt(1 + 1 / n + (at - mean_x) ** 2 / sxx)
