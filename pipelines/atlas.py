@@ -7,6 +7,7 @@ from finetrace.store.files import write_json
 from finetrace.store.manifest import read_manifest
 from finetrace.store.tables import read_table, write_table
 
+ORDER = ("infodynamics", "geometry", "similarity", "probes", "convergence")  # of a trajectory's page; others follow
 COLUMNS = [  # heading, lens, metric (* is the last layer, or the split), digits, explanation
     ("validation", "trajectory", None, 3, "the task's own metric on validation, final weights"),
     ("accuracy", "trajectory", "validation/accuracy", 3, "share of validation examples that are right"),
@@ -82,7 +83,7 @@ def _intro(entry) -> str:
 
 def _sections(entry, layout):
     """Heading, a line of text and figures of every lens that looked at the trajectory."""
-    for lens in entry.metrics:
+    for lens in sorted(entry.metrics, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER)):
         figures = sorted((entry.folder / lens / "figures").glob("*.png"))
         if figures:
             where = layout.relative(entry.folder / lens)

@@ -26,7 +26,7 @@ def main(stage: Stage) -> None:
     cosines = _cells(geometry / "table.parquet", settings.cosine, None, "convergence.cosine")
     accuracies = _cells(probes / "table.parquet", "accuracy", split, "convergence.split")
     steps, layers = _shared(cosines, accuracies, geometry, probes)
-    seed = seeds.derive(stage.study.study.seed, "convergence", item.seed)
+    seed = seeds.derive(stage.study.study.seed, "convergence", item.task)
     manifest = stage.manifest("lens", as_dict(settings) | {"split": split}, {geometry: geometry, probes: probes},
                               {"convergence": seed}, rooms=ROOMS)
     cosine, accuracy = (np.array([[cells[step, layer] for layer in layers] for step in steps]) for cells in (cosines, accuracies))

@@ -40,7 +40,7 @@ def main(stage: Stage) -> None:
     settings = stage.study.geometry
     hidden = read_hidden(folder / "hidden")
     fit_threads(hidden)
-    seed = seeds.derive(stage.study.study.seed, "geometry", item.seed)
+    seed = seeds.derive(stage.study.study.seed, "geometry", item.task)
     manifest = stage.manifest("lens", as_dict(settings), {folder / "hidden": folder / "hidden"}, {"geometry": seed}, rooms=ROOMS)
     everyone, stacked = _samples(hidden, settings, seed)
     cone = _cone_rows(hidden, settings, seed)

@@ -34,7 +34,7 @@ def main(stage: Stage) -> None:
     _check_labels(hidden, rows_of, settings)
     history = folder / "trajectory" / "history.parquet"
     own = _own_accuracy(history, settings.test_splits[0])
-    seed = seeds.derive(stage.study.study.seed, "probes", item.seed)
+    seed = seeds.derive(stage.study.study.seed, "probes", item.task)  # one model before training: one result
     manifest = stage.manifest("lens", as_dict(settings), {folder / "hidden": folder / "hidden", history: sha256_file(history)},
                               {"probes": seed}, rooms=ROOMS)
     device = _device(len(hidden.steps) * len(layers) * sum(map(len, rows_of.values())) * hidden.manifest.facts["dim"])

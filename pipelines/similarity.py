@@ -27,7 +27,7 @@ def main(stage: Stage) -> None:
     folder = stage.layout.run(item.model, item.task, item.method, item.seed)
     settings, hidden = stage.study.similarity, read_hidden(folder / "hidden")
     fit_threads(hidden)
-    seed = seeds.derive(stage.study.study.seed, "similarity", item.seed)
+    seed = seeds.derive(stage.study.study.seed, "similarity", item.task)
     manifest = stage.manifest("lens", as_dict(settings), {folder / "hidden": folder / "hidden"}, {"rows": seed}, rooms=ROOMS)
     steps, layers = hidden.steps, hidden.manifest.facts["layers"]
     found, counts = {}, {}

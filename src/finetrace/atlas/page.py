@@ -4,11 +4,11 @@ import html
 from collections.abc import Sequence
 
 STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}
+body{font:15px/1.5 system-ui,sans-serif;max-width:90rem;margin:2rem auto;padding:0 1rem;color:#222}
 h1{font-size:1.6rem;margin-bottom:.2rem}h2{font-size:1.2rem;margin-top:2.2rem}
 table{border-collapse:collapse;font-size:13px;width:100%}th,td{padding:.3rem .55rem;text-align:right;border-bottom:1px solid #ddd}
 th{cursor:pointer;background:#f4f4f4;position:sticky;top:0;vertical-align:bottom}
-th:first-child,td:first-child{text-align:left}td{font-variant-numeric:tabular-nums}
+th:first-child,td:first-child{text-align:left;white-space:nowrap}.wide{overflow-x:auto}td{font-variant-numeric:tabular-nums}
 figure{margin:1rem 0}img{max-width:100%;height:auto}figcaption{color:#555;font-size:13px}.note{color:#555;font-size:13px}
 """
 SORT = """
@@ -49,5 +49,5 @@ def page(title: str, intro: str, header: Sequence[tuple[str, str]], rows: Sequen
     return (f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>\n<style>{STYLE}</style>\n'
             f"<h1>{escape(title)}</h1>\n<p>{escape(intro)}</p>\n<h2>Trajectories</h2>\n"
             '<p class="note">Click a heading to sort, a name to see its figures; rest on a heading for its meaning.</p>\n'
-            f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>\n<h2>Figures</h2>\n{shown}"
-            f"<script>{SORT}</script>\n</html>\n")
+            f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>\n'
+            f"<h2>Figures</h2>\n{shown}<script>{SORT}</script>\n</html>\n")
