@@ -33,7 +33,7 @@ def main(stage: Stage) -> None:
     pairs = _checkpoints(first.steps, second.steps)
     layers = [one.manifest.facts["layers"] for one in (first, second)]
     found, counts = {}, {}
-    for kind in settings.on:
+    for kind in settings.representations:
         matched = _matched(first, second, rows, kind, stage)
         if matched is None:
             continue
@@ -47,7 +47,7 @@ def main(stage: Stage) -> None:
                  for one, places in zip((first, second), items, strict=True)]
         found[kind] = list(watched(summary.between(*loads, pairs, *layers, settings.measures, settings.variance), kind))
     if not found:
-        raise _refusal(entry, "their tokens differ; add cls to similarity.on")
+        raise _refusal(entry, "their tokens differ; add cls to similarity.representations")
     table = summary.table(found)
     ends = [(one[1], one[0]) for one in (pairs[0], pairs[-1])]  # step, other_step
     metrics = summary.metrics(table, settings.measures, *ends[0], when="first")

@@ -38,7 +38,7 @@ def main(stage: Stage) -> None:
     manifest = stage.manifest("lens", as_dict(settings), {folder / "hidden": folder / "hidden", history: sha256_file(history)},
                               {"probes": seed}, rooms=ROOMS)
     device = _device(len(hidden.steps) * len(layers) * sum(map(len, rows_of.values())) * hidden.manifest.facts["dim"])
-    log.info("%s: %s on %s, %d checkpoints x %d layers, %s", stage.label, settings.head, settings.on, len(hidden.steps),
+    log.info("%s: %s on %s, %d checkpoints x %d layers, %s", stage.label, settings.head, settings.vectors, len(hidden.steps),
              len(layers), " + ".join(f"{len(rows):,} {split}" for split, rows in rows_of.items()))
     found = _probe_all(stage, hidden, layers, rows_of, settings, seed, device)
     failed = sum(r["statistic"] == "converged" and not r["value"] for r in found)
@@ -71,7 +71,7 @@ def _probe_all(stage, hidden, layers, rows_of, settings, seed, device):
         size = max(1, settings.memory_mib * 2**20 // _problem_bytes(one, hidden, rows_of))
         for start in range(0, len(keys), size):
             part = keys[start:start + size]
-            features = _features(hidden, part, rows_of, settings.on)
+            features = _features(hidden, part, rows_of, settings.vectors)
             batch = summary.Batch(part, features, {split: hidden.labels[rows] for split, rows in rows_of.items()},
                                   settings.train_split)
             try:
@@ -195,7 +195,7 @@ def _figures(stage, out, found, grid, hidden, layers, settings, floors, own, row
 
     split, name = settings.test_splits[0], stage.item
     what = {"logistic": "logistic regression", "xlm": "linear head", "roberta": "tanh head"}[settings.head]
-    what += f"{' (parity)' if settings.parity else ''} on {settings.on}"
+    what += f"{' (parity)' if settings.parity else ''} on {settings.vectors}"
     note = f"{what}, trained on {len(rows_of[settings.train_split]):,} rows, {len(rows_of[split]):,} scored"
     steps, floor = hidden.steps, floors[split]
     ends = {f"step {steps[i]:,}": i for i in ((0, -1) if len(steps) > 1 else (0,))}

@@ -31,7 +31,7 @@ def main(stage: Stage) -> None:
     manifest = stage.manifest("lens", as_dict(settings), {folder / "hidden": folder / "hidden"}, {"rows": seed}, rooms=ROOMS)
     steps, layers = hidden.steps, hidden.manifest.facts["layers"]
     found, counts = {}, {}
-    for kind in settings.on:
+    for kind in settings.representations:
         sentences, items = candidates(hidden, kind)
         enough(len(items), kind, hidden.folder)
         chosen, groups = summary.choose(sentences, settings.rows, settings.groups, seed)
@@ -61,7 +61,7 @@ def enough(count, kind, where) -> None:
     if count < 4:
         key = "token_rows" if kind == "tokens" else "rows"
         raise FinetraceError(f"{where}: {count} examples ({kind}) are too few to compare, 4 are needed; raise hidden.{key} in "
-                             f"params.yaml or take {kind} out of similarity.on")
+                             f"params.yaml or take {kind} out of similarity.representations")
 
 
 def loader(hidden, kind, items, groups, settings, seed):

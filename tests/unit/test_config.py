@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import typing
 from pathlib import Path
 
 import pytest
@@ -419,3 +420,17 @@ def test_hidden_states_have_defaults_that_fit_the_rows():
     assert parse(HiddenSettings, {"rows": {"validation": 20}}, HIDDEN).token_rows == {"validation": 20}
     assert parse(HiddenSettings, {"rows": {"validation": 0}}, HIDDEN).token_rows == {"validation": 100}
     assert parse(HiddenSettings, {"rows": {"test": 20}}, HIDDEN).token_rows == {}
+
+
+def test_no_key_is_a_word_that_yaml_reads_as_a_truth_value():
+    def names(cls):
+        for field in dataclasses.fields(cls):
+            yield field.name
+            kind = typing.get_type_hints(cls)[field.name]
+            for inner in (kind, *typing.get_args(kind)):
+                if dataclasses.is_dataclass(inner):
+                    yield from names(inner)
+
+    found = list(names(Study))
+    assert len(found) > 100 and {"learning_rate", "representations"} <= set(found)
+    assert [name for name in found if not isinstance(yaml.safe_load(name), str)] == []

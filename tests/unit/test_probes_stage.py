@@ -81,7 +81,8 @@ def test_the_size_of_batches_and_a_second_run_change_nothing(tmp_path: Path, mon
 
 
 def test_adam_heads_with_changes_per_layer_write_their_curves(tmp_path: Path) -> None:
-    settings = ProbesSettings(head="xlm", parity=True, epochs=3, seeds=2, layers=[0, -1], on="mean", by_layer={2: {"epochs": 5}})
+    settings = ProbesSettings(head="xlm", parity=True, epochs=3, seeds=2, layers=[0, -1], vectors="mean",
+                              by_layer={2: {"epochs": 5}})
     stage = probes_stage(tmp_path, settings)
     SCRIPT.main(stage)
     final = rows(stage, statistic="accuracy", split="validation")
@@ -104,7 +105,7 @@ def test_adam_heads_with_changes_per_layer_write_their_curves(tmp_path: Path) ->
     [
         ({"layers": [5]}, {}, "probes.layers: 5 does not exist; .* has layers 0 .* to 2"),
         ({"test_splits": ["test"]}, {}, "has no rows of the split 'test'; add it to hidden.rows"),
-        ({"on": "mean"}, {"vectors": ("cls",)}, "mean.npy: was not extracted; add mean to hidden.vectors"),
+        ({"vectors": "mean"}, {"vectors": ("cls",)}, "mean.npy: was not extracted; add mean to hidden.vectors"),
         ({}, {"labels": np.repeat([0, 1], 40)}, "index.parquet: the split 'train' holds one class only, 'class-0' .*hidden.rows"),
         ({}, {"labels": np.r_[np.arange(40) % 2, np.ones(40, int)]}, "the split 'validation' holds one class only, 'class-1'"),
         ({}, {"labels": np.r_[np.arange(40) % 2, np.arange(40) % 3], "classes": 3},

@@ -63,8 +63,8 @@ def constant_embeddings(values: np.ndarray) -> None:
 @pytest.fixture(scope="module")
 def within(tmp_path_factory: pytest.TempPathFactory) -> tuple[HiddenStates, Path]:
     stage = hidden_stage(tmp_path_factory.mktemp("within"), "similarity",
-                         SimilaritySettings(on=["cls", "mean", "tokens"], groups=5, rows=60), steps=STEPS, layers=LAYERS,
-                         damage={("cls", step): constant_embeddings for step in STEPS})
+                         SimilaritySettings(representations=["cls", "mean", "tokens"], groups=5, rows=60), steps=STEPS,
+                         layers=LAYERS, damage={("cls", step): constant_embeddings for step in STEPS})
     script("similarity").main(stage)
     return read_hidden(stage_output(stage).parent / "hidden"), stage_output(stage)
 
@@ -150,7 +150,8 @@ def test_fine_tuning_changes_the_deeper_layers(within: tuple[HiddenStates, Path]
 
 
 def test_other_measures_and_rows_by_settings(tmp_path: Path) -> None:
-    stage = hidden_stage(tmp_path, "similarity", SimilaritySettings(on=["mean"], measures=["rsa", "procrustes"], **LEAST))
+    stage = hidden_stage(tmp_path, "similarity",
+                         SimilaritySettings(representations=["mean"], measures=["rsa", "procrustes"], **LEAST))
     load_script("similarity").main(stage)
     table, metrics = columns(stage_output(stage)), json.loads((stage_output(stage) / "metrics.json").read_text())
     assert set(table["statistic"]) == {"rsa", "procrustes"} and set(table["n"]) == {10}
@@ -160,7 +161,7 @@ def test_other_measures_and_rows_by_settings(tmp_path: Path) -> None:
 
 
 def test_one_checkpoint_is_enough(tmp_path: Path) -> None:
-    stage = hidden_stage(tmp_path, "similarity", SimilaritySettings(on=["mean"], **LEAST), steps=(5,))
+    stage = hidden_stage(tmp_path, "similarity", SimilaritySettings(representations=["mean"], **LEAST), steps=(5,))
     load_script("similarity").main(stage)
     assert one(columns(stage_output(stage)), layer=1, other_layer=1, statistic="cka") == pytest.approx(1)
     assert sorted(p.stem for p in (stage_output(stage) / "figures").iterdir()) == ["layers", "measures", "steps"]
@@ -183,9 +184,9 @@ def not_a_number(values: np.ndarray) -> None:
     ("hidden", "settings", "message"),
     [
         ({"damage": {("cls", 8): not_a_number}}, {}, "cls.npy layer 1 row 7: holds NaN"),
-        ({"rows": {"train": 3}, "token_rows": {}}, {"on": ["cls"]}, r"3 examples \(cls\) are too few.*hidden.rows"),
-        ({"token_rows": {}}, {}, r"0 examples \(tokens\) are too few.*hidden.token_rows .* take tokens out of similarity.on"),
-        ({"vectors": ("cls",)}, {"on": ["mean"]}, "was not extracted; add mean to hidden.vectors"),
+        ({"rows": {"train": 3}, "token_rows": {}}, {"representations": ["cls"]}, r"3 examples \(cls\) are too few.*hidden.rows"),
+        ({"token_rows": {}}, {}, r"0 examples \(tokens\) are too few.*hidden.token_rows .* take tokens out of similarity"),
+        ({"vectors": ("cls",)}, {"representations": ["mean"]}, "was not extracted; add mean to hidden.vectors"),
     ],
 )
 def test_what_is_missing_or_broken_is_named(tmp_path: Path, hidden: dict, settings: dict, message: str) -> None:
@@ -237,7 +238,7 @@ def test_models_of_other_width_depth_and_length_are_compared(tmp_path: Path) -> 
 
 
 def test_comparisons_have_figures(tmp_path: Path) -> None:
-    stage = comparison(tmp_path, {"steps": (0, 8)}, {"steps": (0, 9), "layers": 2}, on=["cls"], measures=["cka"])
+    stage = comparison(tmp_path, {"steps": (0, 8)}, {"steps": (0, 9), "layers": 2}, representations=["cls"], measures=["cka"])
     load_script("comparison").main(stage)
     figures = tmp_path / "comparisons/pair/figures"
     assert sorted(path.name for path in figures.iterdir()) == ["layers.png", "measures.png", "steps.png"]
@@ -245,7 +246,8 @@ def test_comparisons_have_figures(tmp_path: Path) -> None:
 
 
 def test_rows_are_matched_by_split_and_example(tmp_path: Path) -> None:
-    stage = comparison(tmp_path, {"rows": {"train": 30, "validation": 20}}, {"rows": {"validation": 25, "train": 10}}, on=["cls"])
+    stage = comparison(tmp_path, {"rows": {"train": 30, "validation": 20}}, {"rows": {"validation": 25, "train": 10}},
+                       representations=["cls"])
     script("comparison").main(stage)
     table = columns(tmp_path / "comparisons" / "pair")
     assert (table["n"] == 30).all()
@@ -274,7 +276,7 @@ def test_tokens_are_compared_where_both_models_cut_texts_alike(tmp_path: Path) -
         ({"labels": np.arange(80) // 40}, None, {}, "different labels, e.g. example 1 of train"),
         ({"labels": np.tile(np.arange(40) % 2, 2), "classes": 3}, None, {}, "different labels; they were made from"),
         ({"rows": {"test": 40}, "token_rows": {}}, None, {}, "share 0 examples, 4 are needed"),
-        ({"seed": 1}, None, {"on": ["tokens"]}, "tokens differ; add cls to similarity.on"),
+        ({"seed": 1}, None, {"representations": ["tokens"]}, "tokens differ; add cls to similarity.representations"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_by_name(tmp_path: Path, second: dict, tasks: tuple | None, settings: dict,
@@ -297,8 +299,8 @@ def test_matched_layers_keep_the_share_of_the_depth() -> None:
 @pytest.mark.parametrize(
     ("kind", "values", "message"),
     [
-        (SimilaritySettings, {"on": []}, r"on: is empty; write e.g. \[cls\]"),
-        (SimilaritySettings, {"on": ["cls", "cls"]}, "names something twice"),
+        (SimilaritySettings, {"representations": []}, r"representations: is empty; write e.g. \[cls\]"),
+        (SimilaritySettings, {"representations": ["cls", "cls"]}, "names something twice"),
         (SimilaritySettings, {"measures": ["cka", "cosine"]}, "measures.1"),
         (SimilaritySettings, {"variance": 0}, "variance: 0.0 is not a share"),
         (SimilaritySettings, {"rows": 9}, "rows: 9 examples are too few"),

@@ -16,7 +16,7 @@ class ProbesSettings:
 
     head: Literal["logistic", "xlm", "roberta"] = "logistic"
     """Converged logistic regression, or a head of the French study trained with Adam."""
-    on: Literal["cls", "mean"] = "cls"
+    vectors: Literal["cls", "mean"] = "cls"
     """Sentence vector: the token that the model's own classifier reads, or the mean over tokens; it must be in hidden.vectors."""
     train_split: str = "train"
     """Split whose rows train the probes; it must be in hidden.rows."""

@@ -12,7 +12,7 @@ _RUN = re.compile(r"[^/_]+/[^/_]+/[^/_]+/s\d+")
 class SimilaritySettings:
     """How similar the representations of the same examples are, at two checkpoints or in two models."""
 
-    on: list[Literal["cls", "mean", "tokens"]] = None  # type: ignore[assignment]
+    representations: list[Literal["cls", "mean", "tokens"]] = None  # type: ignore[assignment]
     """What an example is: a sentence by its vector `cls` or `mean`, or one of the `tokens` (special ones such as [CLS]
     left out). By default cls and tokens."""
     measures: list[Literal["cka", "svcca", "pwcca", "procrustes", "rsa"]] = None  # type: ignore[assignment]
@@ -27,7 +27,8 @@ class SimilaritySettings:
     """At most so many of the examples for rsa, which compares all their pairs."""
 
     def __post_init__(self) -> None:
-        for key, value in {"on": ["cls", "tokens"], "measures": ["cka", "svcca", "pwcca", "procrustes", "rsa"]}.items():
+        defaults = {"representations": ["cls", "tokens"], "measures": ["cka", "svcca", "pwcca", "procrustes", "rsa"]}
+        for key, value in defaults.items():
             if getattr(self, key) is None:
                 object.__setattr__(self, key, value)
             given = getattr(self, key)
