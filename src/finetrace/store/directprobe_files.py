@@ -1,8 +1,8 @@
 """Files of the original hull-probe programs: DirectProbe (2021) and its sequel on fine-tuning (2022).
 
-Written here in their exact layout, so that scripts made for them go on working; read here, so that old data and results can be used.
-Text is UTF-8, numbers have four decimals, clusters are written `number-label`. An undefined number is written `nan`; the original
-wrote zeros, which `label_distances(..., missing="zero")` gives.
+Written here in their exact layout, so that scripts made for them go on working; read here, so that old data and results can be
+used. Text is UTF-8, numbers have four decimals, clusters are written `number-label`. An undefined number is written `nan`; the
+original wrote zeros, which `label_distances(..., missing="zero")` gives.
 
     clusters.txt       one cluster number per training line                    dis.txt     (0-A, 1-B): 5.0000
     prediction.txt     gold<TAB>0-A,1.0000<TAB>1-B,2.0000 ... ascending        vec.txt     A---B,5.0000
@@ -34,7 +34,7 @@ def read_clusters(path: Path, points: int | None = None) -> np.ndarray:
     found = []
     for number, line in numbered_lines(path):
         if not line.strip().isdigit():
-            raise FinetraceError(f"{path} line {number}: {line!r} is not a cluster number; a clusters.txt has one whole number per line")
+            raise FinetraceError(f"{path} line {number}: {line!r} is not a cluster number; write one whole number per line")
         found.append(int(line))
     if points is not None and len(found) != points:
         raise FinetraceError(f"{path}: has {len(found)} lines for {points} points; it belongs to other data")
@@ -62,7 +62,8 @@ def read_distances(path: Path) -> dict[tuple[tuple[int, str], tuple[int, str]], 
 
 
 def write_prediction(
-    path: Path, gold: Sequence[str] | np.ndarray, order: np.ndarray, distances: np.ndarray, cluster_labels: Sequence[str] | np.ndarray
+    path: Path, gold: Sequence[str] | np.ndarray, order: np.ndarray, distances: np.ndarray,
+    cluster_labels: Sequence[str] | np.ndarray,
 ) -> None:
     """prediction.txt. gold: (point,) labels; order, distances: (point, rank) of `finetrace.lenses.hulls.predict`."""
     _write(path, ("\t".join([str(label), *(f"{k}-{cluster_labels[k]},{d:.{PLACES}f}" for k, d in zip(ranks, row, strict=True))])

@@ -1,0 +1,223 @@
+"""Merging same-label clusters as long as their hulls stay clear of all other labels, with as few hull tests as possible.
+
+Hulls only grow, so overlap is monotone in the number of merges: merges before the first overlap need no test each, and
+bisection finds that state. From there on each candidate is tested against the clusters of other labels.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from finetrace.lenses.agglomeration import Agglomeration, merge_all, names_after
+from finetrace.lenses.blas_threads import one_blas_thread
+from finetrace.lenses.disjointness import Hulls, close_pairs, rounding, still_separates, witness
+from finetrace.lenses.separation import Plane
+
+Progress = Callable[[str, int, int], None]
+Merges = list[tuple[int, int, float]]
+PLANES_PER_POINT = 2
+
+
+def merge_component(
+    points: np.ndarray, labels: np.ndarray, rows: np.ndarray, inert: np.ndarray, hulls: Hulls, tell: Progress
+) -> tuple[Merges, int, int, int | None]:
+    """Clusters of one set of labels whose hulls overlap.
+
+    points: (point, dim) float64; labels: (point,) int64; rows: (member,) ascending rows of the set; inert: (point,) bool:
+    points that coincide with a point of another label, which never merge. Returns the merges made (smallest rows of both,
+    distance), how many merges the end state has, how many candidates were refused, and the first state that overlaps (None:
+    none does).
+    """
+    with one_blas_thread():
+        return _merge(points, labels, rows, inert, hulls, tell)
+
+
+def _merge(
+    points: np.ndarray, labels: np.ndarray, rows: np.ndarray, inert: np.ndarray, hulls: Hulls, tell: Progress
+) -> tuple[Merges, int, int, int | None]:
+    free = rows[~inert[rows]]
+    pairs, _ = merge_all(points, labels, free)
+    first = _first_overlap(hulls, labels, rows, inert, pairs, tell)
+    clusters = Agglomeration(points, labels, free)
+    made: Merges = []
+    untested = len(pairs) if first is None else max(0, first - 1)  # 0: points of two labels that float64 cannot keep apart
+    for _ in range(untested):
+        distance, low, high = clusters.pop() or (0.0, 0, 0)
+        clusters.merge(low, high)
+        made.append((low, high, distance))
+    refused = 0
+    if first is not None:
+        names = names_after(len(points), pairs[:untested])
+        hulls.set_metric(rows, names)
+        forward = _Forward(hulls, labels, rows, names)
+        while (found := clusters.pop()) is not None:
+            distance, low, high = found
+            if forward.admits(low, high):
+                clusters.merge(low, high)
+                forward.merge(low, high)
+                made.append((low, high, distance))
+            else:
+                refused += 1
+            tell("merge", len(made) + refused, 0)
+    return made, len(pairs), refused, first
+
+
+def _first_overlap(
+    hulls: Hulls, labels: np.ndarray, rows: np.ndarray, inert: np.ndarray, pairs: np.ndarray, tell: Progress
+) -> int | None:
+    """The first number of merges after which two clusters of different label overlap; None if there is none."""
+
+    def overlap_after(merges: int) -> tuple[np.ndarray, np.ndarray] | None:
+        names = names_after(len(labels), pairs[:merges])
+        hulls.set_metric(rows, names)
+        groups = _groups(rows, names)
+        for a, b in close_pairs(hulls, rows, names, labels):
+            if inert[a] and inert[b]:
+                continue
+            verdict = hulls.decide(groups[a], groups[b])
+            if verdict.answer != "yes":
+                return witness(verdict, groups[a], groups[b])
+        return None
+
+    found = overlap_after(len(pairs))
+    if found is None:
+        return None
+    clean, bad = 0, _joined(found, len(labels), pairs)
+    while bad - clean > 1:
+        tell("search", clean, bad)
+        middle = (clean + bad) // 2
+        found = overlap_after(middle)
+        if found is None:
+            clean = middle
+        else:
+            bad = min(middle, _joined(found, len(labels), pairs))
+    return bad
+
+
+def _joined(sides: tuple[np.ndarray, np.ndarray], count: int, pairs: np.ndarray) -> int:
+    """After how many merges the rows of each side are in one cluster: that state overlaps, as the sides do."""
+    low, high = 0, len(pairs)
+    while low < high:
+        middle = (low + high) // 2
+        names = names_after(count, pairs[:middle])
+        together = all((names[rows] == names[rows[0]]).all() for rows in sides)
+        low, high = (low, middle) if together else (middle + 1, high)
+    return low
+
+
+def _groups(rows: np.ndarray, names: np.ndarray) -> dict[int, np.ndarray]:
+    """Rows of each cluster."""
+    order = rows[np.argsort(names[rows], kind="stable")]
+    clusters, starts = np.unique(names[order], return_index=True)
+    return dict(zip(clusters.tolist(), np.split(order, starts[1:]), strict=True))
+
+
+class _Forward:
+    """Tests of candidate merges against all clusters of other labels; remembers planes and refusals."""
+
+    def __init__(self, hulls: Hulls, labels: np.ndarray, rows: np.ndarray, names: np.ndarray):
+        self.hulls, self.labels, self.rows, self.names = hulls, labels, rows, names
+        self.groups = _groups(rows, names)
+        self.alive = {int(k): np.array([g for g in self.groups if labels[g] == k]) for k in np.unique(labels[rows])}
+        self.normals = {kind: np.zeros_like(hulls.points) for kind, _ in hulls.normals(hulls.points[:1])}
+        self.own = {kind: np.zeros(len(hulls.points)) for kind in self.normals}
+        for name in self.groups:
+            self._update(name)
+        self.planes: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
+        # refusals as sets of bits: bit k of refused[i] says that i may not unite with the cluster that now holds start cluster k
+        self.bit = {name: 1 << k for k, name in enumerate(self.groups)}
+        self.refused = dict.fromkeys(self.groups, 0)
+
+    def admits(self, low: int, high: int) -> bool:
+        """Whether the union is disjoint from every cluster of another label. An unproved answer counts as an overlap."""
+        if self.refused[low] & self.bit[high]:
+            self.hulls.decisions["inherited overlap"] += 1  # the parts of these two overlapped when united, so do the wholes
+            return False
+        union = np.concatenate([self.groups[low], self.groups[high]])
+        for other in self._near(union, int(self.labels[low])):
+            if self._reuse(union, low, high, other):
+                continue
+            verdict = self.hulls.decide(union, self.groups[other], self._start(union, low, high, other))
+            plane = verdict.certificate
+            if isinstance(plane, Plane):
+                support = np.zeros(0, np.int64)
+                if plane.a_index is not None and plane.b_index is not None:
+                    support = np.concatenate([union[plane.a_index], self.groups[other][plane.b_index]])
+                for part in (low, high):
+                    self._keep(part, other, plane.w, support)
+                continue
+            if verdict.answer == "no":
+                self.refused[low] |= self.bit[high]
+                self.refused[high] |= self.bit[low]
+            return False
+        return True
+
+    def merge(self, low: int, high: int) -> None:
+        """Carry out an admitted merge."""
+        self.groups[low] = np.concatenate([self.groups[low], self.groups.pop(high)])
+        self.names[self.groups[low]] = low
+        label = int(self.labels[low])
+        self.alive[label] = self.alive[label][self.alive[label] != high]
+        self._update(low)
+        self.bit[low] |= self.bit.pop(high)
+        self.refused[low] |= self.refused.pop(high)
+
+    def _near(self, union: np.ndarray, label: int) -> list[int]:
+        """Clusters of other labels that no plane between means separates from the union, the most entangled first."""
+        others = np.concatenate([names for k, names in self.alive.items() if k != label])
+        rows = self.rows[self.labels[self.rows] != label]
+        entangled = np.full(len(others), -np.inf)
+        points, values = self.hulls.points, self.hulls.points[union]
+        for kind, (normal,) in self.hulls.normals(values.mean(axis=0)[None]):
+            if not len(others):
+                break
+            least = np.full(len(points), np.inf)
+            np.minimum.at(least, self.names[rows], (self.own[kind] - points @ normal)[rows])
+            against = self.normals[kind][others]
+            gap = ((values @ normal)[:, None] - values @ against.T).min(axis=0) + least[others]
+            tolerance = rounding(np.vstack([against, normal]))
+            self.hulls.decisions[kind] += int((gap > tolerance).sum())
+            left = gap <= tolerance
+            entangled = np.maximum(entangled[left], gap[left] / tolerance)
+            others = others[left]
+        return others[np.argsort(entangled, kind="stable")].tolist()
+
+    def _reuse(self, union: np.ndarray, low: int, high: int, other: int) -> bool:
+        """Whether a plane that was found for a part still separates the whole."""
+        for part in (low, high):
+            normal, support = self._plane(part, other)
+            if len(normal) and still_separates(self.hulls, normal, union, self.groups[other]):
+                for kept in (low, high):
+                    self._keep(kept, other, normal, support)
+                self.hulls.decisions["reused plane"] += 1
+                return True
+        return False
+
+    def _start(self, union: np.ndarray, low: int, high: int, other: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Positions in the union and the other cluster of the points that carried the last plane of a part."""
+        parts = sorted((low, high), key=lambda name: -len(self.groups[name]))
+        for support in (self._plane(part, other)[1] for part in parts):
+            start = np.flatnonzero(np.isin(union, support)), np.flatnonzero(np.isin(self.groups[other], support))
+            if len(start[0]) and len(start[1]):
+                return start
+        return None
+
+    def _plane(self, one: int, other: int) -> tuple[np.ndarray, np.ndarray]:
+        """The plane kept for two clusters, with `one` on its upper side, and its supporting rows; empty if there is none."""
+        normal, support = self.planes.get((min(one, other), max(one, other)), (np.zeros(0), np.zeros(0, np.int64)))
+        return (normal if one < other else -normal), support
+
+    def _keep(self, one: int, other: int, normal: np.ndarray, support: np.ndarray) -> None:
+        """Remember a plane with cluster `one` on its upper side."""
+        key = (min(one, other), max(one, other))
+        self.planes.pop(key, None)
+        self.planes[key] = (normal if one < other else -normal, support)
+        while len(self.planes) > PLANES_PER_POINT * len(self.names):  # the oldest go: memory stays linear in points
+            del self.planes[next(iter(self.planes))]
+
+    def _update(self, name: int) -> None:
+        """Candidate normals of a new cluster, and the scores of its points with them."""
+        values = self.hulls.points[self.groups[name]]
+        for kind, (normal,) in self.hulls.normals(values.mean(axis=0)[None]):
+            self.normals[kind][name] = normal
+            self.own[kind][self.groups[name]] = values @ normal

@@ -1,0 +1,121 @@
+"""Which clusters of a partition overlap: planes for many pairs in one product, the nearest-point search for what is left."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from finetrace.lenses.separation import TOUCHING, Plane, Verdict, reduced, scale, searched
+
+BLOCK = 256
+"""Clusters per side that are compared in one product; bounds the memory of a comparison by BLOCK numbers per point."""
+
+SMALL = 1e-3
+"""Share of the data radius that tolerances refer to at least: coordinates are rounded in units of the whole data set."""
+
+
+@dataclass
+class Hulls:
+    """Points of a data set, prepared for many tests between subsets, and the count of decisions by what proved them."""
+
+    points: np.ndarray
+    """(point, dim) float64; held centred, with radius 1, in no more coordinates than points."""
+    metric: np.ndarray | None = None
+    """(dim, dim) inverse spread within clusters: times a difference of means it gives a linear-discriminant plane."""
+    decisions: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        centred = self.points - self.points.mean(axis=0)
+        radius = float(np.sqrt(np.einsum("ij,ij->i", centred, centred).max()))
+        self.points = reduced(centred / radius if radius > 0 else centred)
+
+    def normals(self, means: np.ndarray) -> list[tuple[str, np.ndarray]]:
+        """Candidate planes by kind: the difference of two rows is the normal for two clusters of these means, (cluster, dim)."""
+        return [("means", means)] + ([] if self.metric is None else [("discriminant", means @ self.metric)])
+
+    def set_metric(self, rows: np.ndarray, names: np.ndarray) -> None:
+        """Take the metric from the spread within clusters of these rows (equal names); a small ridge keeps it regular."""
+        which = np.unique(names[rows], return_inverse=True)[1]
+        values = self.points[rows]
+        within = values - _means(values, which)[which]
+        spread = within.T @ within
+        spread[np.diag_indices_from(spread)] += 1e-6 * np.trace(spread) / len(spread) + 1e-12
+        self.metric = np.linalg.inv(spread)
+
+    def decide(self, a: np.ndarray, b: np.ndarray, start: tuple[np.ndarray, np.ndarray] | None = None) -> Verdict:
+        """`separable` for two subsets of rows, without the cheap planes; start: positions in a and b to begin with."""
+        one, other = self.points[a], self.points[b]
+        centre, radius = scale(one, other)
+        verdict = searched(one, other, centre, max(radius, SMALL), start)
+        self.decisions[{"yes": verdict.method, "no": "overlap"}.get(verdict.answer, "undecided")] += 1
+        return verdict
+
+
+def close_pairs(hulls: Hulls, rows: np.ndarray, names: np.ndarray, labels: np.ndarray) -> list[tuple[int, int]]:
+    """Pairs of clusters of different label that no plane between means separates, the most entangled first.
+
+    rows: (member,) rows that take part;  names: (point,) cluster of each point;  labels: (point,). Pairs as (name, name).
+    """
+    order = rows[np.argsort(names[rows], kind="stable")]
+    clusters, starts = np.unique(names[order], return_index=True)
+    edges = np.append(starts, len(order))
+    which = np.repeat(np.arange(len(clusters)), np.diff(edges))
+    label_of = labels[clusters]
+    values = hulls.points[order]
+    prepared = []
+    for kind, normals in hulls.normals(_means(values, which)):
+        own = np.einsum("ij,ij->i", values, normals[which])
+        prepared.append((kind, normals, own, rounding(normals)))
+    found = []
+    blocks = [(i, min(i + BLOCK, len(clusters))) for i in range(0, len(clusters), BLOCK)]
+    for i, first in enumerate(blocks):
+        for second in blocks[i:]:
+            left = label_of[first[0] : first[1], None] != label_of[None, second[0] : second[1]]
+            if first == second:
+                left &= np.triu(np.ones(left.shape, bool), 1)
+            entangled = np.full(left.shape, -np.inf)
+            for kind, normals, own, tolerance in prepared:
+                if not left.any():
+                    break
+                gap = _gaps(values, normals, own, edges, first, second) + _gaps(values, normals, own, edges, second, first).T
+                entangled = np.maximum(entangled, gap / tolerance)
+                hulls.decisions[kind] += int((left & (gap > tolerance)).sum())
+                left &= gap <= tolerance
+            for a, b in zip(*np.nonzero(left), strict=True):
+                found.append((float(entangled[a, b]), int(clusters[a + first[0]]), int(clusters[b + second[0]])))
+    return [(a, b) for _, a, b in sorted(found)]
+
+
+def rounding(normals: np.ndarray) -> float:
+    """Gap of scores, for points in the unit ball, below which rounding may decide; what lies below goes to the search."""
+    return max(1e-300, 1e-10 * float(np.sqrt(np.einsum("ij,ij->i", normals, normals).max())))
+
+
+def still_separates(hulls: Hulls, normal: np.ndarray, a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether a unit normal found for other sets also separates these rows, a on its upper side."""
+    return bool((hulls.points[a] @ normal).min() - (hulls.points[b] @ normal).max() > TOUCHING)
+
+
+def witness(verdict: Verdict, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows whose hulls share the common point of an overlap: every superset of them overlaps, too."""
+    point = verdict.certificate
+    if point is None or isinstance(point, Plane):
+        return a, b
+    return a[point.a_index], b[point.b_index]
+
+
+def _gaps(
+    values: np.ndarray, normals: np.ndarray, own: np.ndarray, edges: np.ndarray, of: tuple[int, int], to: tuple[int, int]
+) -> np.ndarray:
+    """(cluster of `of`, cluster of `to`): least <x, own normal - normal of the other cluster> over the points x of the first."""
+    lo, hi = edges[of[0]], edges[of[1]]
+    lead = own[lo:hi, None] - values[lo:hi] @ normals[to[0] : to[1]].T
+    return np.minimum.reduceat(lead, edges[of[0] : of[1]] - lo, axis=0)
+
+
+def _means(values: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """(group, dim) mean of the rows of each group 0 .. groups-1."""
+    from scipy.sparse import csr_array
+
+    member = csr_array((np.ones(len(which)), (which, np.arange(len(which)))), shape=(int(which.max()) + 1, len(which)))
+    return np.asarray(member @ values) / np.bincount(which)[:, None]
