@@ -54,8 +54,10 @@ def repro(layout: Layout, jobs: int) -> int:
 def phases(root: Path, jobs: int) -> list[list[list[str]]]:
     """The stages of dvc.yaml as phases of chains: chains of a phase are independent, stages of a chain run in order.
 
-    Groups over cells and trajectories make one phase with a chain per cell, cells that are searched first (they take longest);
-    any other group is a phase of its own, in `jobs` shares. What depends on all (atlas, publish) is left to the last repro.
+    First a single stage that stands before all groups (the micro world); then the groups before the cells - models and data,
+    which do not depend on each other - in `jobs` shares each; then one chain per cell over all groups of cells and trajectories,
+    cells that are searched first (they take longest); then the rest. What depends on all (atlas, publish) is left to the last
+    repro.
     """
     try:
         stages = yaml.safe_load((root / "dvc.yaml").read_text("utf-8"))["stages"]
@@ -63,17 +65,17 @@ def phases(root: Path, jobs: int) -> list[list[list[str]]]:
     except FileNotFoundError as error:
         raise FinetraceError(f"{error.filename}: not found; run this in the project folder") from error
     sections = {name: stage["foreach"].strip("${}") for name, stage in stages.items() if "foreach" in stage}
-    found: list[list[list[str]]] = []
-    for name in stages:
-        if sections.get(name) in CHAINED:
-            if name == next(n for n in sections if sections[n] in CHAINED):
-                found.append(_chains(sections, params))
-        elif name in sections:
-            targets = [f"{name}@{item}" for item in params.get(sections[name]) or {}]
-            found.append([targets[i::jobs] for i in range(min(jobs, len(targets)))])
-        elif not found:
-            found.append([[name]])  # a single stage before all groups, such as the micro world
-    return [chains for chains in found if chains]
+    first = [[name] for name in list(stages)[:1] if name not in sections]
+    before: list[list[str]] = []
+    after: list[list[str]] = []
+    phase = before
+    for name, section in sections.items():
+        if section in CHAINED:
+            phase = after
+        else:
+            targets = [f"{name}@{item}" for item in params.get(section) or {}]
+            phase += [targets[i::jobs] for i in range(min(jobs, len(targets)))]
+    return [chains for chains in (first, before, _chains(sections, params), after) if chains]
 
 
 def _chains(sections: dict[str, str], params: dict[str, Any]) -> list[list[str]]:
