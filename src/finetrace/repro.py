@@ -22,7 +22,7 @@ from finetrace.config import load_study
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 
-CHAINED = ("cells", "trajectories")
+CHAINED = ("cells", "trajectories", "inspected")
 LOCKED, ATTEMPTS = -1000, 20  # a code that no process has; how often a chain is tried again
 BUSY = ("Unable to acquire lock", "is busy, it is being", "failed to lock")
 
@@ -84,7 +84,8 @@ def _chains(sections: dict[str, str], params: dict[str, Any]) -> list[list[str]]
     chains: dict[str, list[str]] = {key: [f"{n}@{key}" for n, s in sections.items() if s == "cells"] for key in cells}
     for key, item in (params.get("trajectories") or {}).items():
         chain = chains.setdefault(f"{item['model']}_{item['task']}_{item['method']}", [])
-        chain += [f"{n}@{key}" for n, s in sections.items() if s == "trajectories"]
+        inspected = key in (params.get("inspected") or {})
+        chain += [f"{n}@{key}" for n, s in sections.items() if s == "trajectories" or s == "inspected" and inspected]
     searched = {key for key, cell in cells.items()
                 if (params["methods"].get(cell["method"]) or {}).get("settings") == "tuned"}
     return [chains[key] for key in sorted(chains, key=lambda key: (key not in searched, -len(chains[key])))]

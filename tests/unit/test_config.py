@@ -393,6 +393,25 @@ def test_anchors_and_merge_keys_work(tmp_path):
     assert loaded.study.name == "é"
 
 
+def test_inspected_trajectories_and_comparisons_are_trajectories_of_the_study():
+    base = yaml.safe_load((ROOT / "params.yaml").read_text())
+    key = "micro-b_micro-topic_ft_s1"
+    line = base["trajectories"][key]
+    assert key in parse_study(base | {"inspected": {key: line}, "comparisons": {}}, "x").inspected
+    for changes, message in (
+            ({"inspected": {key: line | {"seed": 2}}}, f"inspected.{key}: is not the trajectory of that name; copy its line"),
+            ({"inspected": {"other": line}}, "inspected.other: is not the trajectory of that name"),
+            ({"comparisons": {"two": {"first": "micro-a/micro-sentiment/ft/s1", "second": "micro-b/micro-sentiment/ft/s1"}}},
+             "comparisons.two.second: the trajectory micro-b_micro-sentiment_ft_s1 is not in inspected"),
+            ({"comparisons": {"two": {"first": "micro-a/micro-sentiment/ft/s1", "second": "micro-a/micro-nli/ft/s1"}}},
+             r"comparisons.two: its trajectories are on different tasks \(micro-sentiment, micro-nli\)"),
+            ({"comparisons": {"Two": {"first": "micro-a/micro-sentiment/ft/s1", "second": "micro-a/micro-sentiment/ft/s2"}}},
+             "comparisons: 'Two' cannot name a folder"),
+            ({"probes": {"by_model": {"nobody": {}}}}, "probes.by_model.nobody: is not a model; known: micro-a")):
+        with pytest.raises(FinetraceError, match=message):
+            parse_study(base | changes, "params.yaml")
+
+
 HIDDEN = "params.yaml: hidden"
 
 

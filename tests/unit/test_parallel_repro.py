@@ -35,6 +35,7 @@ def test_phases_follow_dvc_yaml_and_cells_are_chains():
     lenses = ["train", "hidden", "infodynamics", "geometry", "similarity", "probes", "convergence"]
     assert order == ["tune", *lenses, *lenses]
     assert two_seeds[1].endswith("_s1") and two_seeds[-1].endswith("_s2")
+    assert [target.split("@")[0] for target in chains[0]] == ["tune", "train", "infodynamics"]  # it is not inspected
 
 
 def test_micro_studies_use_every_core_and_others_one(tmp_path):

@@ -74,6 +74,7 @@ class Study:
     methods: dict[str, MethodSettings] = field(default_factory=dict)
     cells: dict[str, Cell] = field(default_factory=dict)
     trajectories: dict[str, Trajectory] = field(default_factory=dict)
+    inspected: dict[str, Trajectory] = field(default_factory=dict)
     comparisons: dict[str, ComparisonSettings] = field(default_factory=dict)
     hidden: HiddenSettings = field(default_factory=HiddenSettings)
     infodynamics: InfodynamicsSettings = field(default_factory=InfodynamicsSettings)
@@ -115,11 +116,14 @@ class Study:
             cell = f"{trajectory.model}_{trajectory.task}_{trajectory.method}"
             require(cell in self.cells, f"trajectories: the cell {cell} is missing; add to cells:  {cell}: "
                     f"{{model: {trajectory.model}, task: {trajectory.task}, method: {trajectory.method}}}")
+        for key, item in self.inspected.items():
+            require(self.trajectories.get(key) == item, f"inspected.{key}: is not the trajectory of that name; copy its line from "
+                                                        "trajectories")
         for name, comparison in self.comparisons.items():
             require(is_slug(name), f"comparisons: {name!r} cannot name a folder; use lower-case letters, digits, dots, hyphens")
             for side, key in zip(("first", "second"), comparison.trajectories, strict=True):
-                require(key in self.trajectories, f"comparisons.{name}.{side}: the trajectory {key} is not defined; known: "
-                                                  f"{', '.join(self.trajectories) or 'none'}")
+                require(key in self.inspected, f"comparisons.{name}.{side}: the trajectory {key} is not in inspected; there are: "
+                                               f"{', '.join(self.inspected) or 'none'}")
             tasks_of = [self.trajectories[key].task for key in comparison.trajectories]
             require(tasks_of[0] == tasks_of[1], f"comparisons.{name}: its trajectories are on different tasks "
                                                 f"({tasks_of[0]}, {tasks_of[1]}); name two on one task")
