@@ -84,8 +84,9 @@ def _chains(sections: dict[str, str], params: dict[str, Any]) -> list[list[str]]
     chains: dict[str, list[str]] = {key: [f"{n}@{key}" for n, s in sections.items() if s == "cells"] for key in cells}
     for key, item in (params.get("trajectories") or {}).items():
         chain = chains.setdefault(f"{item['model']}_{item['task']}_{item['method']}", [])
-        inspected = key in (params.get("inspected") or {})
-        chain += [f"{n}@{key}" for n, s in sections.items() if s == "trajectories" or s == "inspected" and inspected]
+        for name, section in sections.items():
+            if section == "trajectories" or (section == "inspected" and key in (params.get("inspected") or {})):
+                chain.append(f"{name}@{key}")
     searched = {key for key, cell in cells.items()
                 if (params["methods"].get(cell["method"]) or {}).get("settings") == "tuned"}
     return [chains[key] for key in sorted(chains, key=lambda key: (key not in searched, -len(chains[key])))]

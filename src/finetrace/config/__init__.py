@@ -117,8 +117,8 @@ class Study:
             require(cell in self.cells, f"trajectories: the cell {cell} is missing; add to cells:  {cell}: "
                     f"{{model: {trajectory.model}, task: {trajectory.task}, method: {trajectory.method}}}")
         for key, item in self.inspected.items():
-            require(self.trajectories.get(key) == item, f"inspected.{key}: is not the trajectory of that name; copy its line from "
-                                                        "trajectories")
+            require(self.trajectories.get(key) == item, f"inspected.{key}: is not the trajectory of that name; copy its line "
+                                                        "from trajectories")
         for name, comparison in self.comparisons.items():
             require(is_slug(name), f"comparisons: {name!r} cannot name a folder; use lower-case letters, digits, dots, hyphens")
             for side, key in zip(("first", "second"), comparison.trajectories, strict=True):
