@@ -1,5 +1,6 @@
 """Outputs as records: what is read, how it is named, what is refused."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pytest
 from tests.outputs import STARTED_MS, make_lens, make_project, make_training, manifest
 
+from finetrace.config.similarity import ComparisonSettings
 from finetrace.errors import FinetraceError
 from finetrace.store.files import write_text
 from finetrace.store.manifest import complete
@@ -187,3 +189,16 @@ def test_folders_that_are_no_lens_are_passed_over(tmp_path: Path) -> None:
     made.kind = "hidden"
     complete(folder, made)
     assert "lens" not in {r.kind for r in collect(layout, study).records}
+
+
+def test_a_comparison_of_two_trajectories_becomes_a_run_of_its_own(tmp_path: Path) -> None:
+    layout, study = make_project(tmp_path, seeds=(1, 2))
+    sides = {"first": "micro-a/micro-sentiment/ft/s1", "second": "micro-a/micro-sentiment/ft/s2"}
+    study = dataclasses.replace(study, inspected=study.trajectories, comparisons={"seeds": ComparisonSettings(**sides)})
+    assert collect(layout, study).absent == ["comparison seeds"]
+    make_lens(layout.comparison("seeds"), "comparison", "seeds", 100)
+    record = by_name(collect(layout, study).records)["comparison@seeds"]
+    assert (record.kind, record.parent) == ("comparison", "")
+    content = record.load()
+    assert content.finals["comparison/slope"] == 0.5 and "figures/main.png" in content.artifacts
+    assert {s.name for s in content.series} == {"comparison/novelty", "comparison/resonance"}
