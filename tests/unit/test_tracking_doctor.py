@@ -55,6 +55,14 @@ def test_not_a_project_folder(project: Layout, tmp_path: Path) -> None:
     assert "go to the folder that you cloned" in text and "is not a git repository" in text and "no .dvc folder" in text
 
 
+def test_a_project_that_is_told_to_do_without_git_is_healthy(project: Layout) -> None:
+    shutil.rmtree(project.home / ".git")
+    assert "PROBLEM  git" in found(project)[1]
+    (project.home / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n")
+    count, text = found(project)
+    assert count == 0 and "note     git: " in text and "without git" in text
+
+
 def test_wrong_and_missing_params(project: Layout) -> None:
     project.params.write_text("study: {name: x}\ntrian: {}\n")
     count, text = found(project)

@@ -103,8 +103,20 @@ def _dvc(layout: Layout) -> Iterator[Finding]:
         yield Finding(f"{layout.home} has no .dvc folder", "git checkout .dvc, or: dvc init")
 
 
+def _without_git(home: Path) -> bool:
+    """Whether DVC is told to do without git, as in the container."""
+    import configparser
+
+    config = configparser.ConfigParser(strict=False)
+    config.read([home / ".dvc" / "config", home / ".dvc" / "config.local"])
+    return config.getboolean("core", "no_scm", fallback=False)
+
+
 def _git(layout: Layout) -> Iterator[Finding]:
-    if shutil.which("git") is None:
+    if _without_git(layout.home):
+        yield Finding(f"{layout.home} is a project without git (core.no_scm)", "nothing; runs carry no revision tag",
+                      problem=False)
+    elif shutil.which("git") is None:
         yield Finding("the command git is not on the PATH", "install git; DVC and the runs' revision tags need it")
     elif subprocess.run(["git", "-C", str(layout.home), "rev-parse", "HEAD"], capture_output=True).returncode:
         yield Finding(f"{layout.home} is not a git repository with a commit",
