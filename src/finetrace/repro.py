@@ -6,6 +6,7 @@ that no worker waits for the slowest search or training. A last plain `dvc repro
 driver leaves out or could not lock is done then.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -41,10 +42,11 @@ def repro(layout: Layout, jobs: int) -> int:
     if jobs < 1:
         raise FinetraceError(f"--jobs {jobs}: take 1 or more")
     if jobs > 1:
-        if _dvc(layout.root, "status", "--quiet").wait() == 0:
+        stale = changed(layout.root)
+        if stale is not None and not stale:
             print("Data and pipelines are up to date.")
             return 0
-        for chains in phases(layout.root, jobs):
+        for chains in due(phases(layout.root, jobs), stale):
             code = _side_by_side(layout.root, chains, jobs)
             if code:
                 return code
@@ -76,6 +78,23 @@ def phases(root: Path, jobs: int) -> list[list[list[str]]]:
             targets = [f"{name}@{item}" for item in params.get(section) or {}]
             phase += [targets[i::jobs] for i in range(min(jobs, len(targets)))]
     return [chains for chains in (first, before, _chains(sections, params), after) if chains]
+
+
+def changed(root: Path) -> set[str] | None:
+    """Names of the stages that `dvc status` finds changed, without those that depend on them; None when it cannot say."""
+    status = subprocess.run([sys.executable, "-m", "dvc", "status", "--json"], cwd=root, capture_output=True, text=True)
+    try:
+        return set(json.loads(status.stdout))
+    except ValueError:
+        return None  # dvc repro itself will tell what is wrong
+
+
+def due(found: list[list[list[str]]], stale: set[str] | None) -> list[list[list[str]]]:
+    """The chains that may have work: those with a changed stage, and everything after the first phase that has one."""
+    kept: list[list[list[str]]] = []
+    for chains in found:
+        kept.append([c for c in chains if stale is None or any(kept) or stale & set(c)])
+    return [chains for chains in kept if chains]
 
 
 def _chains(sections: dict[str, str], params: dict[str, Any]) -> list[list[str]]:

@@ -38,6 +38,15 @@ def test_phases_follow_dvc_yaml_and_cells_are_chains():
     assert [target.split("@")[0] for target in chains[0]] == ["tune", "train", "infodynamics"]  # it is not inspected
 
 
+def test_only_chains_that_may_have_work_are_run():
+    phases = [[["world"]], [["data@a"], ["data@b"]], [["train@a", "lens@a"], ["train@b", "lens@b"]], [["comparison@x"]]]
+    assert module.due(phases, {"lens@b"}) == [[["train@b", "lens@b"]], [["comparison@x"]]]
+    assert module.due(phases, {"data@a"}) == [[["data@a"]], *phases[2:]]
+    assert module.due(phases, {"comparison@x"}) == [[["comparison@x"]]]
+    assert module.due(phases, {"publish"}) == []  # the last repro runs it
+    assert module.due(phases, None) == phases
+
+
 def test_micro_studies_use_every_core_and_others_one(tmp_path):
     (tmp_path / "params.yaml").write_text("study: {name: x}\n")
     assert default_jobs(Layout(tmp_path, tmp_path)) >= 1
