@@ -24,6 +24,7 @@ from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 
 CHAINED = ("cells", "trajectories", "inspected")
+SLOW = ("pretrain", "model", "tune", "train", "hidden")
 LOCKED, ATTEMPTS = -1000, 20  # a code that no process has; how often a chain is tried again
 BUSY = ("Unable to acquire lock", "is busy, it is being", "failed to lock")
 
@@ -46,7 +47,7 @@ def repro(layout: Layout, jobs: int) -> int:
         if stale is not None and not stale:
             print("Data and pipelines are up to date.")
             return 0
-        for chains in due(phases(layout.root, jobs), stale):
+        for chains in due(phases(layout.root, jobs), stale) if worth_it(stale) else []:
             code = _side_by_side(layout.root, chains, jobs)
             if code:
                 return code
@@ -87,6 +88,11 @@ def changed(root: Path) -> set[str] | None:
         return set(json.loads(status.stdout))
     except ValueError:
         return None  # dvc repro itself will tell what is wrong
+
+
+def worth_it(stale: set[str] | None) -> bool:
+    """Whether side by side is faster: short stages alone mostly wait for DVC's lock, which one process need not share."""
+    return stale is None or any(name.split("@")[0] in SLOW for name in stale)
 
 
 def due(found: list[list[list[str]]], stale: set[str] | None) -> list[list[list[str]]]:

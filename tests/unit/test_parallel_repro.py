@@ -47,6 +47,11 @@ def test_only_chains_that_may_have_work_are_run():
     assert module.due(phases, None) == phases
 
 
+def test_short_stages_alone_are_run_one_by_one():
+    assert module.worth_it(None) and module.worth_it({"atlas", "train@a"})
+    assert not module.worth_it({"convergence@a", "geometry@b", "atlas"})
+
+
 def test_micro_studies_use_every_core_and_others_one(tmp_path):
     (tmp_path / "params.yaml").write_text("study: {name: x}\n")
     assert default_jobs(Layout(tmp_path, tmp_path)) >= 1
