@@ -7,8 +7,6 @@ rank of ten stacked reviews, sentence vectors. Exits with 1 when a bar is missed
 
 import os
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # two BLAS threads on busy cores would wait for each other
@@ -19,6 +17,7 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 import numpy as np  # noqa: E402
 from tests.oracles import geometry as oracle  # noqa: E402
 
+from _bars import seconds, verdict  # noqa: E402
 from finetrace.lenses.geometry import cosine_summary, covariance_trace, effective_rank  # noqa: E402
 from finetrace.lenses.gram import effective_rank_of_gram, gram  # noqa: E402
 
@@ -31,15 +30,6 @@ def review(seed: int) -> np.ndarray:
     random = np.random.default_rng(seed)
     shared = random.normal(size=DIM) * np.linspace(0, 2, LAYERS)[:, None, None]
     return (random.normal(size=(LAYERS, TOKENS, DIM)) + shared).astype(np.float32)
-
-
-def seconds(call: Callable[[], object], repeats: int = 1) -> float:
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        best = min(best, time.perf_counter() - start)
-    return best
 
 
 def all_statistics(reviews: list[np.ndarray]) -> tuple[list[object], np.ndarray]:
@@ -90,9 +80,7 @@ def main() -> int:
         (f"streamed effective rank within {BAR_RANK_ERROR:g}", rank_error, rank_error <= BAR_RANK_ERROR, "{:.1e}"),
         (f"statistics of {REVIEWS} reviews under {BAR_ALL_SECONDS:g} s", everything, everything < BAR_ALL_SECONDS, "{:.2f} s"),
     ]
-    for name, value, met, pattern in bars:
-        print(f"{'PASS' if met else 'FAIL'}  {name}: {pattern.format(value)}")
-    return 0 if all(met for _, _, met, _ in bars) else 1
+    return verdict(bars)
 
 
 if __name__ == "__main__":

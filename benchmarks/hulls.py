@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import linprog
 
+from _bars import verdict
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
@@ -105,9 +107,7 @@ def main() -> int:
               f"{found.count} clusters, {sum(c.refused for c in found.components):,} refusals; {found.decisions}")
         good = seconds < BAR_OVERLAPPING and not found.linear and "undecided" not in found.decisions
         bars.append((f"overlapping, spread {spread}: under {BAR_OVERLAPPING:.0f} s, none undecided", seconds, good, "{:.1f} s"))
-    for name, value, met, pattern in bars:
-        print(f"{'PASS' if met else 'FAIL'}  {name}: {pattern.format(value)}")
-    return 0 if all(met for _, _, met, _ in bars) else 1
+    return verdict(bars)
 
 
 if __name__ == "__main__":

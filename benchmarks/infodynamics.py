@@ -6,12 +6,12 @@ number of divergences (--full runs it to the end: minutes). Exits with 1 when a 
 
 import argparse
 import sys
-import time
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
+from _bars import seconds, verdict
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
@@ -35,15 +35,6 @@ def training_like(m: int) -> np.ndarray:
 def divergences(m: int) -> int:
     """How many pairs the loops compare: novelty and transience at `WINDOW` lags where the window is complete."""
     return 2 * (m - WINDOW) * WINDOW
-
-
-def seconds(call: Callable[[], object], repeats: int = 1) -> float:
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        best = min(best, time.perf_counter() - start)
-    return best
 
 
 def peak_bytes(m: int) -> int:
@@ -89,9 +80,7 @@ def main() -> int:
         (f"all six signals within {BAR_ERROR:g} of the loops", error, error <= BAR_ERROR, "{:.1e}"),
         ("memory linear in examples", growth, growth < BAR_MEMORY_GROWTH, "{:.2f} of proportional"),
     ]
-    for name, value, met, pattern in bars:
-        print(f"{'PASS' if met else 'FAIL'}  {name}: {pattern.format(value)}")
-    return 0 if all(met for _, _, met, _ in bars) else 1
+    return verdict(bars)
 
 
 if __name__ == "__main__":

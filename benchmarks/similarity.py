@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from _bars import verdict
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 
@@ -69,9 +71,7 @@ def main() -> int:
         (f"all measures and layers under {BAR_SECONDS} s", total, total < BAR_SECONDS, "{:.2f} s"),
         (f"CKA within {BAR_ERROR:g} of the naive formula", error, error < BAR_ERROR, "{:.1e}"),
     ]
-    for name, value, met, pattern in bars:
-        print(f"{'PASS' if met else 'FAIL'}  {name}: {pattern.format(value)}")
-    return 0 if all(met for _, _, met, _ in bars) else 1
+    return verdict(bars)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,11 @@ import numpy as np
 from finetrace import seeds
 from finetrace.config import as_dict
 from finetrace.errors import FinetraceError
-from finetrace.stage import Stage, run
+from finetrace.stage import Stage, run, write_curves, write_figures
 from finetrace.store.files import write_json
 from finetrace.store.hidden import fit_threads, read_hidden
 from finetrace.store.tables import write_table
-from similarity import ROOMS, announce, curve, enough, loader, named, save_figures, watched, write_csv
+from similarity import ROOMS, announce, curve, enough, loader, named, watched
 
 log = logging.getLogger("finetrace")
 
@@ -55,8 +55,8 @@ def main(stage: Stage) -> None:
     with stage.output(stage.layout.comparison(stage.item), manifest) as out:
         write_table(out / "table.parquet", table)
         write_json(out / "metrics.json", metrics)
-        write_csv(out / "curves.csv", summary.curves(table, settings.measures, [(b, a) for a, b in pairs]))
-        save_figures(out / "figures", _figures(stage.item, table, entry, pairs, named(counts), settings.measures))
+        write_curves(out / "curves.csv", summary.curves(table, settings.measures, [(b, a) for a, b in pairs]))
+        write_figures(out / "figures", _figures(stage.item, table, entry, pairs, named(counts), settings.measures))
         manifest.facts = {f"{kind}_examples": count for kind, count in counts.items()}
 
 

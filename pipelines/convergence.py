@@ -1,6 +1,5 @@
 """python pipelines/convergence.py TRAJECTORY -- do layers whose tokens converge probe better? -> .../sSEED/convergence/"""
 
-import csv
 import math
 
 import numpy as np
@@ -8,7 +7,7 @@ import numpy as np
 from finetrace import seeds
 from finetrace.config import as_dict
 from finetrace.errors import FinetraceError
-from finetrace.stage import Stage, run
+from finetrace.stage import Stage, run, write_curves, write_figures
 from finetrace.store.files import write_json
 from finetrace.store.tables import read_table, write_table
 
@@ -37,7 +36,7 @@ def main(stage: Stage) -> None:
     with stage.output(folder / "convergence", manifest) as out:
         write_table(out / "table.parquet", _table(found, steps, layers, split))
         write_json(out / "metrics.json", _metrics(found, steps, layers))
-        _curves(out / "curves.csv", found, steps)
+        write_curves(out / "curves.csv", _curves(found, steps))
         _figure(stage, out, found, layers, cosine, accuracy, split)
         manifest.facts = {"checkpoints": len(steps), "layers": len(layers)}
 
@@ -107,27 +106,21 @@ def _metrics(found, steps, layers) -> dict[str, float]:
     return metrics
 
 
-def _curves(path, found, steps) -> None:
+def _curves(found, steps) -> dict:
     from finetrace.lenses.convergence import KINDS, pick
 
-    columns = [(kind, of) for kind in KINDS for of in ("level", "change")]
-    with open(path, "w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["step", *(f"{kind}_{of}" for kind, of in columns)])
-        for number, step in enumerate(steps):
-            ones = [pick(found, kind, of, "layers", number) for kind, of in columns]
-            writer.writerow([step, *(one.value if one else math.nan for one in ones)])
+    ones = {f"{kind}_{of}": [pick(found, kind, of, "layers", number) for number in range(len(steps))]
+            for kind in KINDS for of in ("level", "change")}
+    return {"step": steps} | {name: [one.value if one else math.nan for one in column] for name, column in ones.items()}
 
 
 def _figure(stage, out, found, layers, cosine, accuracy, split) -> None:
     from finetrace.figures.convergence import convergence
-    from finetrace.figures.style import to_png
 
     when = {"last": "last checkpoint", "all": "all checkpoints"}
     rows = {f"{of.capitalize()}s, {when[at]}": kinds for (of, at), kinds in _rows(found, len(cosine) - 1).items()}
     figure = convergence(layers, cosine, accuracy, rows, split=split, title=f"Convergence and performance: {stage.item}")
-    (out / "figures").mkdir()
-    (out / "figures" / "convergence.png").write_bytes(to_png(figure))
+    write_figures(out / "figures", {"convergence": figure})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """python pipelines/geometry.py TRAJECTORY -- cosines, traces, ranks, isotropy, class cones -> .../sSEED/geometry/"""
 
-import csv
 import logging
 import time
 
@@ -9,7 +8,7 @@ import numpy as np
 from finetrace import seeds
 from finetrace.config import as_dict
 from finetrace.errors import FinetraceError
-from finetrace.stage import Stage, run
+from finetrace.stage import Stage, run, write_curves, write_figures
 from finetrace.store.files import write_json
 from finetrace.store.hidden import finite, fit_threads, read_hidden
 from finetrace.store.tables import write_table
@@ -69,11 +68,8 @@ def main(stage: Stage) -> None:
     with stage.output(folder / "geometry", manifest) as out:
         write_table(out / "table.parquet", {k: v.tolist() if k == "statistic" else v for k, v in table.items()})
         write_json(out / "metrics.json", _metrics(table, layers))
-        with open(out / "curves.csv", "w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(["step", *(f"{name}_layer_{layer:02d}" for name in CURVES for layer in range(layers))])
-            columns = np.concatenate([summary.grid(table, name) for name in CURVES], axis=1)
-            writer.writerows([step, *row] for step, row in zip(hidden.steps, columns.tolist(), strict=True))
+        write_curves(out / "curves.csv", {"step": hidden.steps} | {
+            f"{name}_layer_{layer:02d}": values for name in CURVES for layer, values in enumerate(summary.grid(table, name).T)})
         _figures(stage, out, table, hidden, cone, settings, everyone)
         manifest.facts = {"checkpoints": len(hidden.steps), "layers": layers, "sentences": len(everyone.groups),
                           "tokens": len(everyone.select), "rank_tokens": len(stacked.select),
@@ -128,7 +124,6 @@ def _metrics(table, layers) -> dict[str, float]:
 
 def _figures(stage, out, table, hidden, cone, settings, sample) -> None:
     from finetrace.figures import geometry as figures
-    from finetrace.figures.style import to_png
     from finetrace.lenses.geometry_summary import BOX, Bands, bands, grid
 
     steps = (hidden.steps[0], hidden.steps[-1])
@@ -152,9 +147,7 @@ def _figures(stage, out, table, hidden, cone, settings, sample) -> None:
     }
     if cone:
         made["cones"] = _cone_figure(stage, hidden, cone, settings, steps)
-    (out / "figures").mkdir()
-    for name, figure in made.items():
-        (out / "figures" / f"{name}.png").write_bytes(to_png(figure))
+    write_figures(out / "figures", made)
 
 
 def _cone_figure(stage, hidden, cone, settings, steps):

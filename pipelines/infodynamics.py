@@ -1,6 +1,5 @@
 """python pipelines/infodynamics.py TRAJECTORY -- novelty, transience, resonance -> .../sSEED/infodynamics/"""
 
-import csv
 import json
 
 import numpy as np
@@ -8,7 +7,7 @@ import numpy as np
 from finetrace import seeds
 from finetrace.config import as_dict
 from finetrace.errors import FinetraceError
-from finetrace.stage import Stage, run
+from finetrace.stage import Stage, run, write_curves, write_figures
 from finetrace.store.files import write_json
 from finetrace.store.manifest import read_manifest
 from finetrace.store.tables import matrix, read_table, write_table
@@ -50,10 +49,7 @@ def main(stage: Stage) -> None:
         write_json(out / "metrics.json", metrics)
         (out / "results.json").write_text(json.dumps(summary.curbed_lists(training)))
         curves = summary.curves(training, losses)
-        with open(out / "curves.csv", "w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(curves)
-            writer.writerows(zip(*(c.tolist() for c in curves.values()), strict=True))
+        write_curves(out / "curves.csv", curves)
         _figures(stage, out, training, probes, history, curves, settings)
         manifest.facts = {"rows": len(steps), "classes": int(logits.shape[1])}
 
@@ -70,7 +66,6 @@ def _probe(table, split, settings):
 
 def _figures(stage, out, training, probes, history, curves, settings) -> None:
     from finetrace.figures import infodynamics as figures
-    from finetrace.figures.style import to_png
     from finetrace.lenses.infodynamics import curb, smooth
 
     name, examples = stage.item, np.arange(len(training.confidence))
@@ -101,9 +96,7 @@ def _figures(stage, out, training, probes, history, curves, settings) -> None:
             made[f"probe-{split}"] = figures.probe_set(found.steps, found.dynamics, found.map, window=found.window,
                                                        log_steps=not _even(found.steps), unit=unit,
                                                        title=f"Probe set ({split}): {name}")
-    (out / "figures").mkdir()
-    for figure_name, figure in made.items():
-        (out / "figures" / f"{figure_name}.png").write_bytes(to_png(figure))
+    write_figures(out / "figures", made)
 
 
 def _even(steps) -> bool:

@@ -1,6 +1,5 @@
 """python pipelines/probes.py TRAJECTORY -- classifiers on the sentence vectors of every layer -> .../sSEED/probes/"""
 
-import csv
 import logging
 import time
 
@@ -9,7 +8,7 @@ import numpy as np
 from finetrace import seeds
 from finetrace.config import as_dict
 from finetrace.errors import FinetraceError
-from finetrace.stage import Stage, run
+from finetrace.stage import Stage, run, write_curves, write_figures
 from finetrace.store.files import sha256_file, write_json
 from finetrace.store.hidden import finite, read_hidden
 from finetrace.store.tables import read_table, write_table
@@ -51,10 +50,8 @@ def main(stage: Stage) -> None:
         write_table(out / "table.parquet", summary.table(found))
         write_json(out / "metrics.json", _metrics(found, hidden.steps, layers, settings, floors, failed))
         grid = summary.accuracies(found, settings.test_splits[0], hidden.steps, layers)
-        with open(out / "curves.csv", "w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(["step", *(f"accuracy_layer_{layer:02d}" for layer in layers)])
-            writer.writerows([step, *row] for step, row in zip(hidden.steps, grid[..., 0].tolist(), strict=True))
+        write_curves(out / "curves.csv", {"step": hidden.steps} | {
+            f"accuracy_layer_{layer:02d}": values for layer, values in zip(layers, grid[..., 0].T, strict=True)})
         _figures(stage, out, found, grid, hidden, layers, settings, floors, own, rows_of)
         manifest.facts = {"checkpoints": len(hidden.steps), "layers": len(layers), "not_converged": failed,
                           **{f"rows_{split}": len(rows) for split, rows in rows_of.items()}, "device": _device_name(device)}
@@ -190,7 +187,6 @@ def _metrics(found, steps, layers, settings, floors, failed) -> dict[str, float]
 
 def _figures(stage, out, found, grid, hidden, layers, settings, floors, own, rows_of) -> None:
     from finetrace.figures import probes as figures
-    from finetrace.figures.style import to_png
     from finetrace.lenses.probes_summary import curves
 
     split, name = settings.test_splits[0], stage.item
@@ -212,9 +208,7 @@ def _figures(stage, out, found, grid, hidden, layers, settings, floors, own, row
         learned = {label: curves(found, steps[i], layers, settings.train_split, split) for label, i in ends.items()}
         made["training"] = figures.training(layers, learned, split=split, title=f"Training of the probes: {name}",
                                             note=f"{what}, mean over seeds" if settings.seeds > 1 else what)
-    (out / "figures").mkdir()
-    for figure_name, figure in made.items():
-        (out / "figures" / f"{figure_name}.png").write_bytes(to_png(figure))
+    write_figures(out / "figures", made)
 
 
 if __name__ == "__main__":

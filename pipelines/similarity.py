@@ -1,6 +1,5 @@
 """python pipelines/similarity.py TRAJECTORY -- which layers does fine-tuning change, and when -> .../sSEED/similarity/"""
 
-import csv
 import functools
 import itertools
 import logging
@@ -11,7 +10,7 @@ import numpy as np
 from finetrace import seeds
 from finetrace.config import as_dict
 from finetrace.errors import FinetraceError
-from finetrace.stage import Stage, run
+from finetrace.stage import Stage, run, write_curves, write_figures
 from finetrace.store.files import write_json
 from finetrace.store.hidden import finite, fit_threads, read_hidden
 from finetrace.store.tables import write_table
@@ -44,8 +43,8 @@ def main(stage: Stage) -> None:
     with stage.output(folder / "similarity", manifest) as out:
         write_table(out / "table.parquet", table)
         write_json(out / "metrics.json", summary.metrics(table, settings.measures, steps[-1], steps[0]))
-        write_csv(out / "curves.csv", summary.curves(table, settings.measures, [(step, steps[0]) for step in steps]))
-        save_figures(out / "figures", _figures(stage.item, table, steps, named(counts), settings.measures))
+        write_curves(out / "curves.csv", summary.curves(table, settings.measures, [(step, steps[0]) for step in steps]))
+        write_figures(out / "figures", _figures(stage.item, table, steps, named(counts), settings.measures))
         manifest.facts = {f"{kind}_examples": count for kind, count in counts.items()}
 
 
@@ -101,24 +100,9 @@ def watched(rows, kind):
         yield row
 
 
-def write_csv(path, curves) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(curves)
-        writer.writerows(zip(*(c.tolist() for c in curves.values()), strict=True))
-
-
 def named(counts) -> dict[str, str]:
     """What figures call the kinds of examples."""
     return {kind: f"{kind} ({count:,} {'tokens' if kind == 'tokens' else 'sentences'})" for kind, count in counts.items()}
-
-
-def save_figures(folder, made) -> None:
-    from finetrace.figures.style import to_png
-
-    folder.mkdir()
-    for name, figure in made.items():
-        (folder / f"{name}.png").write_bytes(to_png(figure))
 
 
 def curve(part):

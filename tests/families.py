@@ -1,8 +1,11 @@
 """Tiny configs of every family of encoders that finetrace knows, over the words of the training fixtures."""
 
+import functools
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from tests.training_fixtures import SPECIAL, WORDS
+from tests.training_fixtures import SPECIAL, WORDS, model_folder
 
 TOKENS = len(SPECIAL) + len(WORDS)
 USUAL = {"vocab_size": TOKENS, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
@@ -36,3 +39,8 @@ def config_of(family: str, **changes: Any) -> Any:
                   ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")}
         values |= {"vocab_size": TOKENS} if family == "distilbert" else {}
     return AutoConfig.for_model(family, **values, **changes)
+
+
+def family_folders(root: Path) -> Callable[[str], Path]:
+    """A function from a family to its model folder, made when first asked for."""
+    return functools.cache(lambda family: model_folder(root / family, config_of(family)))

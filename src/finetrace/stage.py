@@ -1,12 +1,13 @@
 """What every pipeline script shares: settings, log file, errors a person can act on, outputs that are whole."""
 
 import contextlib
+import csv
 import json
 import logging
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,23 @@ class Stage:
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             write_json(path, {"started_at_ms": int(self.started * 1000)})
             return int(self.started * 1000)
+
+
+def write_curves(path: Path, columns: Mapping[str, Any]) -> None:
+    """Write curves.csv, which MLflow draws: the x axis (whole numbers) first, then equally long curves."""
+    with open(path, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(columns)
+        writer.writerows(zip(*(c.tolist() if hasattr(c, "tolist") else c for c in columns.values()), strict=True))
+
+
+def write_figures(folder: Path, figures: Mapping[str, Any]) -> None:
+    """Write `folder/NAME.png` of each figure."""
+    from finetrace.figures.style import to_png
+
+    folder.mkdir(exist_ok=True)
+    for name, figure in figures.items():
+        (folder / f"{name}.png").write_bytes(to_png(figure))
 
 
 def run(stage: str, main: Callable[[Stage], None]) -> None:

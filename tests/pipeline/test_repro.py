@@ -1,5 +1,6 @@
 """The whole chain on a toy study, as a user runs it: dvc repro, change something, repro, publish."""
 
+import contextlib
 import json
 import os
 import re
@@ -31,6 +32,17 @@ def command(project: Path, *words: str, check: bool = True, **extra: str) -> sub
 def executed(output: str) -> list[str]:
     """Names of the stages that ran."""
     return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")]
+
+
+@contextlib.contextmanager
+def a_comment_in(source: Path):
+    """Change a source file for the time of the block."""
+    before = source.read_text()
+    source.write_text(before + "\n# a comment\n")
+    try:
+        yield
+    finally:
+        source.write_text(before)
 
 
 def change(project: Path, edit) -> None:
@@ -110,24 +122,14 @@ def test_side_by_side_leaves_the_lock_of_one_by_one(project: Path):
 
 
 def test_a_change_in_the_lens_does_not_train_again(project: Path):
-    source = project / "src/finetrace/lenses/slope.py"
-    before = source.read_text()
-    source.write_text(before + "\n# a comment\n")
-    try:
+    with a_comment_in(project / "src/finetrace/lenses/slope.py"):
         ran = executed(command(project, "dvc", "repro", "infodynamics").stdout)
-    finally:
-        source.write_text(before)
     assert ran and all(stage.startswith("infodynamics@") for stage in ran)
 
 
 def test_data_that_is_made_again_with_equal_content_trains_nothing(project: Path):
-    source = project / "src/finetrace/data/baseline.py"
-    before = source.read_text()
-    source.write_text(before + "\n# a comment\n")
-    try:
+    with a_comment_in(project / "src/finetrace/data/baseline.py"):
         ran = executed(command(project, "dvc", "repro", "hidden").stdout)
-    finally:
-        source.write_text(before)
     assert ran == ["data@micro-sentiment"]
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tests.families import FAMILIES, config_of
+from tests.families import FAMILIES, config_of, family_folders
 from tests.training_fixtures import model_folder, task_folder
 
 from finetrace.errors import FinetraceError
@@ -22,14 +22,7 @@ def pairs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    root, made = tmp_path_factory.mktemp("families"), {}
-
-    def folder(family):
-        if family not in made:
-            made[family] = model_folder(root / family, config_of(family))
-        return made[family]
-
-    return folder
+    return family_folders(tmp_path_factory.mktemp("families"))
 
 
 def encoded(folder, model, path):

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.families import FAMILIES, WITHOUT_TYPES, config_of
+from tests.families import FAMILIES, WITHOUT_TYPES, config_of, family_folders
 from tests.training_fixtures import (
     bert_config,
     model_folder,
@@ -32,14 +32,7 @@ NAMES = ["no", "maybe", "yes"]
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    root, made = tmp_path_factory.mktemp("families"), {}
-
-    def folder(family):
-        if family not in made:
-            made[family] = model_folder(root / family, config_of(family))
-        return made[family]
-
-    return folder
+    return family_folders(tmp_path_factory.mktemp("families"))
 
 
 @pytest.fixture(scope="module")

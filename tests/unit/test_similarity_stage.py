@@ -37,7 +37,7 @@ def _scripts(monkeypatch: pytest.MonkeyPatch) -> None:
 def script(name: str) -> ModuleType:
     """The script of a stage without its figures, which cost the most and have their own tests."""
     module = load_script(name)
-    module.save_figures = lambda folder, made: None
+    module.write_figures = lambda folder, made: None
     module._figures = lambda *rest: {}
     return module
 
