@@ -22,13 +22,14 @@ NAME = "micro-a_micro-sentiment_ft_s1"
 def make_hidden(folder: Path, *, steps: tuple[int, ...] = (0, 8, 64), layers: int = 3, dim: int = 16,
                 rows: dict[str, int] | None = None, token_rows: dict[str, int] | None = None, classes: int = 2, seed: int = 0,
                 length: tuple[int, int] = (5, 12), dtype: str = "float32", vectors: tuple[str, ...] = ("cls", "mean"),
-                labels: np.ndarray | None = None, damage: dict[tuple[str, int], Any] | None = None) -> HiddenStates:
+                labels: np.ndarray | None = None, spans: int = 0, damage: dict[tuple[str, int], Any] | None = None) -> HiddenStates:
     """Write the folder (an old one is replaced) and open it.
 
     layers: hidden states, the embedding output included;  rows: examples per split, by default 40 of train and validation;
     token_rows: of these with tokens, by default 12 of validation (evenly spread);  length: fewest and most tokens of an
-    example, [CLS] and [SEP] included;  labels: (row,) instead of 0, 1, .., 0, 1, ..;  damage: {(kind, step): function} that
-    changes an array (layer, item, dim) in place before it is written.
+    example, [CLS] and [SEP] included;  labels: (row,) instead of 0, 1, .., 0, 1, ..;  spans: 1 for a task of words, 2 of word
+    pairs: span.npy instead of cls.npy and mean.npy;  damage: {(kind, step): function} that changes an array (layer, item, dim)
+    in place before it is written.
 
     A token is its type's vector + a common direction + the sentence's vector + noise; what is new with step and layer is a
     class direction: at step 0 and in layer 0 classes cannot be told apart, at the end of the last layer a line separates them.
@@ -54,7 +55,7 @@ def make_hidden(folder: Path, *, steps: tuple[int, ...] = (0, 8, 64), layers: in
     offsets = np.where(kept, np.cumsum(np.where(kept, lengths, 0)) - np.where(kept, lengths, 0), -1)
     of_kept = kept[owner]
     write_table(folder / "index.parquet", {
-        "split": splits.tolist(), "example_id": ids.astype(np.int64), "label": labels.astype(np.int64),
+        "split": splits.tolist(), "example_id": ids.astype(np.int64), "label": labels.astype(np.int64), "sentence": ids.astype(np.int64),
         "length": lengths.astype(np.int32), "token_offset": offsets.astype(np.int64)})
     write_table(folder / "tokens.parquet", {
         "row": owner[of_kept].astype(np.int32), "position": position[of_kept].astype(np.int32),
@@ -75,16 +76,19 @@ def make_hidden(folder: Path, *, steps: tuple[int, ...] = (0, 8, 64), layers: in
         states[:, last] *= 5.0
         starts = np.cumsum(lengths) - lengths
         arrays = {"cls": states[:, first], "mean": np.add.reduceat(states, starts, axis=1) / lengths[None, :, None],
-                  "tokens": states[:, of_kept]}
+                  "tokens": states[:, of_kept],
+                  "span": np.concatenate([states[:, starts + 1 + number] for number in range(spans)] or [states[:, :0]], axis=2)}
+        wanted = ({"span"} if spans else set(vectors)) | ({"tokens"} if kept.any() else set())
         for kind, values in arrays.items():
-            if (kind == "tokens" and not kept.any()) or (kind != "tokens" and kind not in vectors):
+            if kind not in wanted:
                 continue
             values = values.astype(dtype)
             if damage and (kind, step) in damage:
                 damage[kind, step](values)
             write_array(folder / step_name(step) / f"{kind}.npy", values)
     made = manifest("hidden", "hidden", NAME, {"outputs/x": "1" * 64}, dtype=dtype)
-    made.facts = {"layers": layers, "dim": dim, "label_names": [f"class-{c}" for c in range(classes)], "steps": list(steps)}
+    made.facts = {"layers": layers, "dim": dim, "spans": spans, "steps": list(steps),
+                  "label_names": [f"class-{c}" for c in range(classes)]}
     complete(folder, made)
     return read_hidden(folder)
 

@@ -75,7 +75,7 @@ def extract_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
     for step in checkpoints:
         shutil.move(scratch / step_name(step), out / step_name(step))
     write_table(out / "index.parquet", {"split": splits, "example_id": rows.example_ids, "label": rows.labels.astype(np.int32),
-                                        "length": rows.lengths, "token_offset": offsets})
+                                        "sentence": rows.sentences, "length": rows.lengths, "token_offset": offsets})
     write_table(out / "tokens.parquet", _token_table(rows, np.flatnonzero(kept)))
     return {"device": device_name(), "layers": layers, "dim": dim, "steps": list(checkpoints),
             "label_names": read_manifest(task_folder).facts["label_names"],

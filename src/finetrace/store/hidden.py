@@ -1,9 +1,10 @@
 """Hidden states on disk: layer-major arrays per checkpoint, one index and one tokenisation for all of them.
 
-    hidden/index.parquet                 one row per example: split, example_id, label, length, token_offset
+    hidden/index.parquet                 one row per example: split, example_id, label, sentence, length, token_offset
     hidden/tokens.parquet                one row per kept token: row, position, token_id, special
     hidden/step-00000128/cls.npy         (layer, row, dim)     the sentence token of each example
     hidden/step-00000128/mean.npy        (layer, row, dim)     the mean over an example's tokens, special ones included
+    hidden/step-00000128/span.npy        (layer, row, width)   tasks of words: the marked words; width is dim, or 2 dim for pairs
     hidden/step-00000128/tokens.npy      (layer, token, dim)   every token of the examples whose token_offset is not -1
 
 Layer 0 is the embedding output, layer l the output of encoder layer l.
@@ -35,6 +36,8 @@ class HiddenStates:
     manifest: Manifest
     splits: np.ndarray
     """(row,) str: the split of each example."""
+    sentences: np.ndarray
+    """(row,) int64: the sentence of each example within its split; in tasks of words, examples share sentences."""
     example_ids: np.ndarray
     """(row,) int64: its number in the split's table."""
     labels: np.ndarray
@@ -54,6 +57,20 @@ class HiddenStates:
         return sorted(int(p.name.removeprefix(PREFIX)) for p in self.folder.glob(f"{PREFIX}*"))
 
     @property
+    def spans(self) -> int:
+        """Marked words per example: 0 in tasks of whole texts, 1 in tasks of words, 2 of word pairs."""
+        return int(self.manifest.facts.get("spans", 0))
+
+    @property
+    def width(self) -> int:
+        """Dimensions of an example's vector: those of two words stand one after the other."""
+        return int(self.manifest.facts["dim"]) * max(1, self.spans)
+
+    def kind(self, wanted: str) -> str:
+        """Whose vectors stand for an example: in tasks of words its words (span), else `wanted` (cls or mean)."""
+        return "span" if self.spans else wanted
+
+    @property
     def label_names(self) -> list[str]:
         return list(self.manifest.facts["label_names"])
 
@@ -66,18 +83,19 @@ class HiddenStates:
         return found
 
     def vectors(self, step: int, kind: str = "cls") -> np.ndarray:
-        """(layer, row, dim) of one checkpoint; kind: cls | mean."""
+        """(layer, row, width) of one checkpoint; kind: cls | mean (tasks of words have one kind only, see `kind`)."""
+        kind = self.kind(kind)
         path = self._path(step, kind)
         if not path.is_file():
             raise FinetraceError(f"{path}: was not extracted; add {kind} to hidden.vectors in params.yaml")
-        return self._checked(path, len(self.labels))
+        return self._checked(path, len(self.labels), self.width)
 
     def tokens(self, step: int) -> np.ndarray:
         """(layer, token, dim) of one checkpoint."""
         path = self._path(step, "tokens")
         if not path.is_file():
             raise FinetraceError(f"{path}: was not extracted; set hidden.token_rows in params.yaml")
-        return self._checked(path, len(self.token_ids))
+        return self._checked(path, len(self.token_ids), self.manifest.facts["dim"])
 
     def _path(self, step: int, kind: str) -> Path:
         folder = self.folder / step_name(step)
@@ -85,9 +103,9 @@ class HiddenStates:
             raise FinetraceError(f"{self.folder}: has no checkpoint {step}; it has {', '.join(map(str, self.steps))}")
         return folder / f"{kind}.npy"
 
-    def _checked(self, path: Path, count: int) -> np.ndarray:
+    def _checked(self, path: Path, count: int, width: int) -> np.ndarray:
         values = read_array(path)
-        shape = (self.manifest.facts["layers"], count, self.manifest.facts["dim"])
+        shape = (self.manifest.facts["layers"], count, width)
         if values.shape != shape:
             raise FinetraceError(f"{path}: has shape {values.shape} instead of {shape}; delete {self.folder} and run the "
                                  "stage hidden again")
@@ -105,8 +123,8 @@ def read_hidden(folder: Path) -> HiddenStates:
     index, tokens = read_table(folder / "index.parquet"), read_table(folder / "tokens.parquet")
     starts, lengths = index["token_offset"].to_numpy(), index["length"].to_numpy()
     kept = np.flatnonzero(starts >= 0)
-    return HiddenStates(folder, manifest, np.array(index["split"].to_pylist(), dtype=str), index["example_id"].to_numpy(),
-                        index["label"].to_numpy(), np.concatenate([[0], np.cumsum(lengths[kept])]).astype(np.int64), kept,
+    return HiddenStates(folder, manifest, np.array(index["split"].to_pylist(), dtype=str), index["sentence"].to_numpy(),
+                        index["example_id"].to_numpy(), index["label"].to_numpy(), np.concatenate([[0], np.cumsum(lengths[kept])]).astype(np.int64), kept,
                         tokens["token_id"].to_numpy(), tokens["special"].to_numpy(zero_copy_only=False).astype(bool))
 
 
