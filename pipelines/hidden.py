@@ -19,14 +19,15 @@ def main(stage: Stage) -> None:
     item = stage.pick("trajectories", study.trajectories)
     folder = layout.run(item.model, item.task, item.method, item.seed)
     model, task = layout.model(item.model), layout.task(item.task)
-    max_length = study.hidden.max_length or read_manifest(folder / "trajectory").settings["train"]["max_length"]
+    train = read_manifest(folder / "trajectory").settings["train"]
+    max_length = study.hidden.max_length or train["max_length"]
     seed = seeds.derive(study.study.seed, "hidden", item.task)  # all trajectories of a task look at the same examples
     manifest = stage.manifest("hidden", as_dict(study.hidden), {folder / "trajectory": folder / "trajectory", task: task},
                               {"rows": seed}, rooms=("hidden", "models"))
     scratch = layout.scratch("hidden", manifest.key)
     with stage.output(folder / "hidden", manifest) as out:
         manifest.facts = extract_trajectory(folder / "trajectory", model, task, study.hidden, max_length, seed, scratch=scratch,
-                                            out=out, name=stage.item)
+                                            out=out, name=stage.item, pieces=train["pieces"])
         facts = manifest.facts
         write_json(out / "metrics.json", {"checkpoints": len(facts["steps"]), "layers": facts["layers"], "dim": facts["dim"],
                                           "tokens": facts["tokens"], "truncated": facts["truncated"],

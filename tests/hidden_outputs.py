@@ -22,7 +22,8 @@ NAME = "micro-a_micro-sentiment_ft_s1"
 def make_hidden(folder: Path, *, steps: tuple[int, ...] = (0, 8, 64), layers: int = 3, dim: int = 16,
                 rows: dict[str, int] | None = None, token_rows: dict[str, int] | None = None, classes: int = 2, seed: int = 0,
                 length: tuple[int, int] = (5, 12), dtype: str = "float32", vectors: tuple[str, ...] = ("cls", "mean"),
-                labels: np.ndarray | None = None, spans: int = 0, damage: dict[tuple[str, int], Any] | None = None) -> HiddenStates:
+                labels: np.ndarray | None = None, spans: int = 0,
+                damage: dict[tuple[str, int], Any] | None = None) -> HiddenStates:
     """Write the folder (an old one is replaced) and open it.
 
     layers: hidden states, the embedding output included;  rows: examples per split, by default 40 of train and validation;
@@ -55,8 +56,8 @@ def make_hidden(folder: Path, *, steps: tuple[int, ...] = (0, 8, 64), layers: in
     offsets = np.where(kept, np.cumsum(np.where(kept, lengths, 0)) - np.where(kept, lengths, 0), -1)
     of_kept = kept[owner]
     write_table(folder / "index.parquet", {
-        "split": splits.tolist(), "example_id": ids.astype(np.int64), "label": labels.astype(np.int64), "sentence": ids.astype(np.int64),
-        "length": lengths.astype(np.int32), "token_offset": offsets.astype(np.int64)})
+        "split": splits.tolist(), "example_id": ids.astype(np.int64), "label": labels.astype(np.int64),
+        "sentence": ids.astype(np.int64), "length": lengths.astype(np.int32), "token_offset": offsets.astype(np.int64)})
     write_table(folder / "tokens.parquet", {
         "row": owner[of_kept].astype(np.int32), "position": position[of_kept].astype(np.int32),
         "token_id": token_ids[of_kept].astype(np.int32), "special": (first | last)[of_kept]})

@@ -89,13 +89,16 @@ def test_a_short_plan_is_the_beginning_of_a_long_one():
 @pytest.mark.parametrize("accumulate", [1, 2, 4, 8])
 def test_micro_batches_split_their_step_and_lose_no_row(accumulate):
     steps, per_epoch = plan_steps(np.ones(59, int), 8, 2, "random", np.random.default_rng(0))  # last batches have 3 rows
-    plan = Plan.of(steps, per_epoch, accumulate)
+    sizes = np.random.default_rng(1).integers(1, 5, 59)  # examples of a row: words of a sentence
+    plan = Plan.of(steps, per_epoch, accumulate, sizes)
     assert plan.total_steps == len(steps) == 16
     assert [m for m, _, _ in plan.batches] == list(range(16 * accumulate))
     for i, rows in enumerate(steps):
         parts = plan.batches[i * accumulate:(i + 1) * accumulate]
         assert np.array_equal(np.concatenate([p for _, p, _ in parts]), rows)
-        assert all(of == len(rows) for _, _, of in parts)
+        assert all(of == sizes[rows].sum() for _, _, of in parts)
+        assert plan.examples(i) == sum(sizes[before].sum() for before in steps[:i])
+    assert plan.examples() == 2 * sizes.sum()
 
 
 @pytest.mark.parametrize("warmup", [0, 1, 7])

@@ -58,6 +58,8 @@ class TrainSettings:
     """Stop after this many evaluations without a better metric; 0 never stops."""
     keep: Literal["last", "best"] = "last"
     """Which weights the final metrics speak of; `best` (by the metric on validation) is also kept as a checkpoint."""
+    pieces: Literal["mean", "first"] = "mean"
+    """Tasks of words: the vector of a word is the mean of its pieces' vectors, or that of its first piece; the lenses follow."""
 
     def __post_init__(self) -> None:
         require(self.learning_rate > 0, f"learning_rate: {self.learning_rate} is not positive")
@@ -82,7 +84,8 @@ class RecordSettings:
     signals: bool = True
     """Per-example logits and losses at every step, as computed in training mode before the update."""
     probe_rows: int = 64
-    """Rows of each of train and validation whose logits are taken in evaluation mode on the `probe` schedule."""
+    """Examples of each of train and validation whose logits are taken in evaluation mode on the `probe` schedule; in tasks of
+    words, sentences with about as many."""
     probe: Schedule = "log2"
     """When the probe set is looked at."""
     evaluate: Schedule = "epochs"

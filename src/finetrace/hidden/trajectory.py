@@ -5,7 +5,7 @@ import logging
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ from finetrace.hidden.extract import extract
 from finetrace.hidden.families import family_of, layer_count, sentence_position
 from finetrace.models.device import device_name, fit_threads, set_up, use_bf16
 from finetrace.models.load import forward_names, load_encoder, load_tokenizer, longest_input
-from finetrace.models.rows import Collator, Encoded, encode
+from finetrace.models.rows import Collator, Encoded, encode, joined
 from finetrace.store.files import atomic_folder
 from finetrace.store.hidden import step_name
 from finetrace.store.manifest import read_manifest
@@ -30,12 +30,14 @@ ARCHITECTURE = ("model_type", "hidden_size", "dim", "emb_dim", "num_hidden_layer
 
 
 def extract_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, settings: HiddenSettings, max_length: int,
-                       seed: int, *, scratch: Path, out: Path, name: str) -> dict[str, Any]:
-    """Write index.parquet, tokens.parquet and step-*/{cls,mean,tokens}.npy of a finished trajectory into the folder `out`.
+                       seed: int, *, scratch: Path, out: Path, name: str,
+                       pieces: Literal["mean", "first"] = "mean") -> dict[str, Any]:
+    """Write index.parquet, tokens.parquet and step-*/{cls,mean,span,tokens}.npy of a finished trajectory into the folder `out`.
 
-    max_length: longest input in tokens;  seed: of the choice of examples;  scratch: where finished checkpoints wait, so that a
-    killed extraction continues after the last of them. Returns facts for the manifest. Raises FinetraceError when checkpoints are
-    missing or of different architectures, when the disk is too small, or when a hidden state is not finite.
+    max_length: longest input in tokens;  seed: of the choice of examples;  pieces: what a word's vector is made of;  scratch:
+    where finished checkpoints wait, so that a killed extraction continues after the last of them. Returns facts for the
+    manifest. Raises FinetraceError when checkpoints are missing or of different architectures, when the disk is too small, or
+    when a hidden state is not finite.
     """
     import torch
 
@@ -50,15 +52,16 @@ def extract_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
     lengths = rows.lengths * kept
     offsets = np.where(kept, np.cumsum(lengths) - lengths, -1)
     layers, dim = layer_count(model.config), model.config.hidden_size
-    size = len(checkpoints) * layers * dim * (len(settings.vectors) * len(rows) + int(lengths.sum()))
+    spans = rows.targets.pieces.shape[1] if rows.targets else 0
+    size = len(checkpoints) * layers * dim * ((spans or len(settings.vectors)) * len(rows.labels) + int(lengths.sum()))
     size *= np.dtype(settings.dtype).itemsize
-    log.info("%s: %d checkpoints x %d examples (%s tokens), %d layers x %d: %.0f MB on disk", name, len(checkpoints), len(rows),
-             f"{int(rows.lengths.sum()):,}", layers, dim, size / 1e6)
+    log.info("%s: %d checkpoints x %d examples (%s tokens), %d layers x %d: %.0f MB on disk", name, len(checkpoints),
+             len(rows.labels), f"{int(rows.lengths.sum()):,}", layers, dim, size / 1e6)
     if size > shutil.disk_usage(scratch.parent if scratch.parent.exists() else Path.cwd()).free:
         raise FinetraceError(f"hidden: needs {size / 1e9:.1f} GB of disk for {name}, more than is free; lower hidden.rows or "
                              "token_rows, name fewer hidden.checkpoints, or set hidden.dtype: float16")
     bf16 = use_bf16(settings.precision)
-    collator = Collator(tokenizer, 8 if cuda else None, side="right")  # padding must not move absolute positions
+    collator = Collator(tokenizer, 8 if cuda else None, side="right", pieces=pieces)  # padding must not move absolute positions
     progress = Progress(len(checkpoints) * len(rows), name)
     for number, (step, folder) in enumerate(checkpoints.items()):
         if (scratch / step_name(step)).is_dir():
@@ -74,10 +77,14 @@ def extract_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
     progress.close()
     for step in checkpoints:
         shutil.move(scratch / step_name(step), out / step_name(step))
-    write_table(out / "index.parquet", {"split": splits, "example_id": rows.example_ids, "label": rows.labels.astype(np.int32),
-                                        "sentence": rows.sentences, "length": rows.lengths, "token_offset": offsets})
+    owner = np.repeat(np.arange(len(rows)), rows.sizes)
+    first = np.concatenate([[True], owner[1:] != owner[:-1]])  # a sentence's tokens belong to its first example
+    write_table(out / "index.parquet", {
+        "split": splits, "example_id": rows.example_ids, "label": rows.labels.astype(np.int32),
+        "sentence": rows.targets.numbers[owner] if rows.targets else rows.example_ids,
+        "length": rows.lengths[owner], "token_offset": np.where(first, offsets[owner], -1)})
     write_table(out / "tokens.parquet", _token_table(rows, np.flatnonzero(kept)))
-    return {"device": device_name(), "layers": layers, "dim": dim, "steps": list(checkpoints),
+    return {"device": device_name(), "layers": layers, "dim": dim, "spans": spans, "steps": list(checkpoints),
             "label_names": read_manifest(task_folder).facts["label_names"],
             "task": task_folder.name, "model_type": model.config.model_type, "sentence": sentence_position(model.config),
             "sentence_token": family_of(model.config).token, "final_norm": family_of(model.config).final_norm,
@@ -123,7 +130,7 @@ def check_architecture(folders: list[Path]) -> None:
 
 def chosen_examples(task_folder: Path, settings: HiddenSettings, seed: int, tokenizer: Any, max_length: int,
                     inputs: set[str]) -> tuple[Encoded, list[str], np.ndarray]:
-    """The chosen examples of all splits, tokenised: rows, split of each row, and (row,) bool whether its tokens are kept."""
+    """The chosen examples of all splits, tokenised: rows, split of each example, and (row,) bool whether its tokens are kept."""
     from finetrace import seeds
 
     parts, splits, kept = [], [], []
@@ -139,20 +146,17 @@ def chosen_examples(task_folder: Path, settings: HiddenSettings, seed: int, toke
         mask = np.zeros(len(part), dtype=bool)
         if split in settings.token_rows:
             of_tokens = seeds.derive(seed, split, "tokens")
-            mask[choose_rows(part.labels, settings.token_rows[split], settings.choose, of_tokens)] = True
+            classes = np.zeros(len(part), dtype=np.int64) if part.targets else part.labels  # a sentence has no class of its own
+            mask[choose_rows(classes, settings.token_rows[split], settings.choose, of_tokens)] = True
         parts.append(part)
-        splits += [split] * len(part)
+        splits += [split] * len(part.labels)
         kept.append(mask)
-    names = parts[0].features
-    rows = Encoded({n: [ids for p in parts for ids in p.features[n]] for n in names}, np.concatenate([p.labels for p in parts]),
-                   np.concatenate([p.example_ids for p in parts]), np.concatenate([p.lengths for p in parts]),
-                   [mask for p in parts for mask in p.special or []])
-    return rows, splits, np.concatenate(kept)
+    return joined(parts), splits, np.concatenate(kept)
 
 
 def _token_table(rows: Encoded, kept: np.ndarray) -> dict[str, Any]:
     """row, position, token_id, special of every kept token, in the order of tokens.npy."""
-    lists = [(int(r), p, t, bool(s)) for r in kept
+    lists = [(int(rows.examples([r])[0]), p, t, bool(s)) for r in kept
              for p, (t, s) in enumerate(zip(rows.features["input_ids"][r], (rows.special or [])[r], strict=True))]
     columns = list(zip(*lists, strict=True)) if lists else [(), (), (), ()]
     types = (pa.int64(), pa.int32(), pa.int64(), pa.bool_())

@@ -21,18 +21,34 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def load_classifier(folder: Path, label_names: list[str], seed: int, dropout: float | None = None) -> Any:
+def load_classifier(folder: Path, label_names: list[str], seed: int, dropout: float | None = None, spans: int = 0) -> Any:
     """The encoder with a freshly drawn classification head.
 
-    label_names: classes in order;  seed: names the head's initial weights;  dropout: replaces the config's own.
+    label_names: classes in order;  seed: names the head's initial weights;  dropout: replaces the config's own;  spans: marked
+    words per example, 0 for tasks of whole texts, which get the family's own head.
     """
     import torch
-    from transformers import AutoModelForSequenceClassification
+    from transformers import AutoModel, AutoModelForSequenceClassification
 
     names = {i: name for i, name in enumerate(label_names)}
     torch.manual_seed(seed)
+    if spans:
+        from finetrace.models.spans import SpanClassifier
+
+        return SpanClassifier(_load(AutoModel, "an encoder", folder, dropout), spans, label_names)
     return _load(AutoModelForSequenceClassification, "a sequence classifier", folder, dropout, num_labels=len(names),
                  id2label=names, label2id={n: i for i, n in names.items()})
+
+
+def load_trained(folder: Path) -> Any:
+    """The classifier of a checkpoint folder, in evaluation mode."""
+    from transformers import AutoModelForSequenceClassification
+
+    from finetrace.models.spans import HEAD, SpanClassifier
+
+    if (folder / HEAD).is_file():
+        return SpanClassifier.read(folder, load_encoder(folder)).eval()
+    return AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
 
 
 def load_encoder(folder: Path) -> Any:
@@ -89,7 +105,7 @@ def longest_input(model: Any, tokenizer: Any, wanted: int) -> int:
 
 
 def forward_names(model: Any) -> set[str]:
-    """Names of the inputs that the model's forward takes (distilbert has no token_type_ids, for example)."""
+    """Names of the inputs that the model's encoder takes (distilbert has no token_type_ids, for example)."""
     import inspect
 
-    return set(inspect.signature(model.forward).parameters)
+    return set(inspect.signature(model.base_model.forward).parameters)

@@ -3,21 +3,23 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from finetrace.errors import FinetraceError
+from finetrace.models.words import Targets, encode_words
 from finetrace.store.tables import read_table
 
 
 @dataclass
 class Encoded:
-    """The rows of one split as token ids.
+    """The rows of one split as token ids. A row is what goes through the encoder: a text, a pair of texts or a sentence. It is
+    one example, but for tasks of words, where the examples are words of it.
 
-    features: input name -> one list of integers per row;  labels: (row,) int64;  example_ids: (row,) int64;
+    features: input name -> one list of integers per row;  labels: (example,) int64;  example_ids: (example,) int64;
     lengths: (row,) int64, tokens per row, special tokens included;  special: where asked for, one list per row that is 1
-    where the tokenizer added the token ([CLS], </s>, ...).
+    where the tokenizer added the token ([CLS], </s>, ...);  targets: for tasks of words, which examples are a row's, and where.
     """
 
     features: dict[str, list[list[int]]]
@@ -25,23 +27,50 @@ class Encoded:
     example_ids: np.ndarray
     lengths: np.ndarray
     special: list[list[int]] | None = None
+    targets: Targets | None = None
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.lengths)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(row,) int64 examples of each row."""
+        return self.targets.counts() if self.targets else np.ones(len(self), dtype=np.int64)
+
+    def examples(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Numbers of the examples of some rows, row after row: (example,) int64."""
+        index = np.asarray(rows, dtype=np.int64)
+        return self.targets.of(index) if self.targets else index
 
     def take(self, rows: Sequence[int] | np.ndarray) -> "Encoded":
         """Some of the rows, in the given order."""
         index = [int(r) for r in rows]
-        return Encoded({k: [v[i] for i in index] for k, v in self.features.items()}, self.labels[index],
-                       self.example_ids[index], self.lengths[index], self.special and [self.special[i] for i in index])
+        examples = self.examples(index)
+        return Encoded({k: [v[i] for i in index] for k, v in self.features.items()}, self.labels[examples],
+                       self.example_ids[examples], self.lengths[index], self.special and [self.special[i] for i in index],
+                       self.targets and self.targets.take(np.asarray(index, dtype=np.int64)))
+
+
+def joined(parts: Sequence[Encoded]) -> Encoded:
+    """Several splits of one task, one after the other."""
+    first = parts[0]
+    targets = None
+    if first.targets:
+        counts = np.concatenate([p.sizes for p in parts])
+        targets = Targets(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+                          np.concatenate([p.targets.pieces for p in parts if p.targets]),
+                          np.concatenate([p.targets.numbers for p in parts if p.targets]))
+    return Encoded({name: [ids for p in parts for ids in p.features[name]] for name in first.features},
+                   np.concatenate([p.labels for p in parts]), np.concatenate([p.example_ids for p in parts]),
+                   np.concatenate([p.lengths for p in parts]), [mask for p in parts for mask in p.special or []] or None, targets)
 
 
 def encode(path: Path, tokenizer: Any, max_length: int, inputs: set[str], *, rows: np.ndarray | None = None,
            special: bool = False) -> Encoded:
     """Tokenise a split (`data/<task>/<split>.parquet`); `inputs` are the names that the model takes.
 
-    rows: only these row numbers;  special: also mark the tokens that the tokenizer adds.
-    Raises FinetraceError when the table lacks a column or has no rows.
+    rows: only these rows of the table;  special: also mark the tokens that the tokenizer adds. A sentence of a task of words is
+    tokenised once for all its examples. Raises FinetraceError when the table lacks a column or has no rows.
     """
     table = read_table(path)
     for column in ("example_id", "text_a", "text_b", "label"):
@@ -51,6 +80,8 @@ def encode(path: Path, tokenizer: Any, max_length: int, inputs: set[str], *, row
         raise FinetraceError(f"{path}: has no rows")
     pairs = table["text_b"].null_count < table.num_rows
     table = table if rows is None else table.take(rows)
+    if "spans" in table.column_names:
+        return _encode_spans(path, table, tokenizer, max_length, inputs, special)
     encoded = tokenizer(table["text_a"].to_pylist(), table["text_b"].to_pylist() if pairs else None,
                         truncation=True, max_length=max_length, return_special_tokens_mask=special)
     features = {k: encoded[k] for k in encoded.keys() if k in inputs}
@@ -59,10 +90,38 @@ def encode(path: Path, tokenizer: Any, max_length: int, inputs: set[str], *, row
                    encoded["special_tokens_mask"] if special else None)
 
 
-class Collator:
-    """Pads rows to the longest of their batch and makes tensors; multiples of 8 tokens on a GPU."""
+def _encode_spans(path: Path, table: Any, tokenizer: Any, max_length: int, inputs: set[str], special: bool) -> Encoded:
+    """A task of words: consecutive rows of the table that share a sentence become one row of `Encoded`."""
+    sentences = table["sentence"].to_numpy()
+    first = np.flatnonzero(np.concatenate([[True], sentences[1:] != sentences[:-1]]))
+    starts = np.concatenate([first, [len(sentences)]]).astype(np.int64)
+    encoded, bounds = encode_words(tokenizer, table["words"].take(first).to_pylist(), max_length, str(path))
+    spans = np.array(table["spans"].to_pylist(), dtype=np.int64)
+    spans = spans.reshape(len(spans), -1, 2)
+    pieces = np.empty_like(spans)
+    for number, of_word in enumerate(bounds):
+        rows = slice(starts[number], starts[number + 1])
+        start, end = spans[rows][..., 0], spans[rows][..., 1]
+        if ((start < 0) | (end > len(of_word)) | (start >= end)).any():
+            raise FinetraceError(f"{path}: a span of sentence {sentences[starts[number]]} is empty or outside its {len(of_word)} "
+                                 "words; run its data stage again")
+        pieces[rows] = np.stack([of_word[start, 0], of_word[end - 1, 1]], axis=-1)
+    return Encoded({k: v for k, v in encoded.items() if k in inputs}, table["label"].to_numpy().astype(np.int64),
+                   table["example_id"].to_numpy(), np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64),
+                   encoded["special_tokens_mask"] if special else None, Targets(starts, pieces, sentences[first]))
 
-    def __init__(self, tokenizer: Any, multiple: int | None = None, side: str | None = None):
+
+class Collator:
+    """Pads rows to the longest of their batch and makes tensors; multiples of 8 tokens on a GPU.
+
+    For tasks of words also `spans` (row, slot, token) float32, which makes span vectors of token vectors, and `slots` (example,)
+    int64, the examples' places in the flattened (row, slot of example) axis. pieces: a word is the `mean` of its pieces, or the
+    `first`.
+    """
+
+    def __init__(self, tokenizer: Any, multiple: int | None = None, side: str | None = None,
+                 pieces: Literal["mean", "first"] = "mean"):
+        self.pieces = pieces
         self.side = side or tokenizer.padding_side
         self.fill = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
         self.multiple = multiple or 1
@@ -79,8 +138,26 @@ class Collator:
                 row = lists[i]
                 values[r, slice(width - len(row), None) if self.side == "left" else slice(0, len(row))] = row
             batch[name] = torch.from_numpy(values)
-        batch["labels"] = torch.from_numpy(rows.labels[index])
+        batch["labels"] = torch.from_numpy(rows.labels[rows.examples(index)])
+        if rows.targets:
+            spans, slots = self._spans(rows.targets, rows.lengths, index, width)
+            batch |= {"spans": torch.from_numpy(spans), "slots": torch.from_numpy(slots)}
         return batch
+
+    def _spans(self, targets: Targets, lengths: np.ndarray, index: list[int], width: int) -> tuple[np.ndarray, np.ndarray]:
+        counts, per_example = targets.counts()[index], targets.pieces.shape[1]
+        most = int(counts.max())
+        weights, slots = np.zeros((len(index), most * per_example, width), dtype=np.float32), []
+        for r, i in enumerate(index):
+            shift = width - int(lengths[i]) if self.side == "left" else 0
+            bounds = targets.pieces[targets.starts[i]:targets.starts[i + 1]].reshape(-1, 2) + shift
+            for slot, (start, end) in enumerate(bounds):
+                if self.pieces == "first":
+                    weights[r, slot, start] = 1.0
+                else:
+                    weights[r, slot, start:end] = 1.0 / (end - start)
+            slots.append(r * most + np.arange(counts[r]))
+        return weights, np.concatenate(slots)
 
 
 def batches_by_length(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:

@@ -123,8 +123,9 @@ def read_hidden(folder: Path) -> HiddenStates:
     index, tokens = read_table(folder / "index.parquet"), read_table(folder / "tokens.parquet")
     starts, lengths = index["token_offset"].to_numpy(), index["length"].to_numpy()
     kept = np.flatnonzero(starts >= 0)
+    bounds = np.concatenate([[0], np.cumsum(lengths[kept])]).astype(np.int64)
     return HiddenStates(folder, manifest, np.array(index["split"].to_pylist(), dtype=str), index["sentence"].to_numpy(),
-                        index["example_id"].to_numpy(), index["label"].to_numpy(), np.concatenate([[0], np.cumsum(lengths[kept])]).astype(np.int64), kept,
+                        index["example_id"].to_numpy(), index["label"].to_numpy(), bounds, kept,
                         tokens["token_id"].to_numpy(), tokens["special"].to_numpy(zero_copy_only=False).astype(bool))
 
 

@@ -8,7 +8,7 @@ from finetrace.models.rows import Collator, Encoded, batches_by_length
 
 
 def predict(model: Any, rows: Encoded, collator: Collator, batch_size: int = 64, bf16: bool = False) -> np.ndarray:
-    """Logits (row, class) float32 in evaluation mode (dropout off), in row order.
+    """Logits (example, class) float32 in evaluation mode (dropout off), in the order of the examples.
 
     Leaves the model's mode, gradients and torch's random state as they were.
     """
@@ -23,8 +23,8 @@ def predict(model: Any, rows: Encoded, collator: Collator, batch_size: int = 64,
             batch.pop("labels")
             logits = model(**{k: v.to(device) for k, v in batch.items()}).logits.float().cpu().numpy()
             if result is None:
-                result = np.empty((len(rows), logits.shape[1]), dtype=np.float32)
-            result[index] = logits
+                result = np.empty((len(rows.labels), logits.shape[1]), dtype=np.float32)
+            result[rows.examples(index)] = logits
     model.train(was_training)
     assert result is not None
     return result

@@ -13,7 +13,7 @@ from finetrace import seeds
 from finetrace.config.training import RecordSettings, TrainSettings
 from finetrace.errors import FinetraceError
 from finetrace.models.device import device_name, set_up, use_bf16
-from finetrace.models.load import forward_names, load_classifier, load_tokenizer, longest_input
+from finetrace.models.load import forward_names, load_classifier, load_tokenizer, load_trained, longest_input
 from finetrace.models.rows import Collator, Encoded, encode
 from finetrace.store.files import write_json
 from finetrace.store.manifest import read_manifest
@@ -29,12 +29,13 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Prepared:
-    """A tokenised task: rows per split, names of the classes and the metric by which runs are compared."""
+    """A tokenised task: rows per split, names of the classes, the metric by which runs are compared, marked words per example."""
 
     splits: dict[str, Encoded]
     label_names: list[str]
     metric: str
     collator: Collator
+    spans: int
 
 
 @dataclass(frozen=True)
@@ -69,14 +70,15 @@ def prepare(model_folder: Path, task_folder: Path, settings: TrainSettings, mode
                                  f"{model.get_input_embeddings().num_embeddings} embeddings; they do not belong together")
     if "train" not in splits:
         raise FinetraceError(f"{task_folder}: has no train split; it can be a test set only")
-    return Prepared(splits, facts["label_names"], facts["metric"], Collator(tokenizer, 8 if torch.cuda.is_available() else None))
+    return Prepared(splits, facts["label_names"], facts["metric"],
+                    Collator(tokenizer, 8 if torch.cuda.is_available() else None, pieces=settings.pieces), facts.get("spans", 0))
 
 
 def make_plan(train: Encoded, settings: TrainSettings, seed: int) -> Plan:
     """The fixed order of all micro-batches."""
     steps, per_epoch = plan_steps(train.lengths, settings.batch_size, settings.epochs, settings.order,
                                   np.random.default_rng(seed), settings.max_steps)
-    return Plan.of(steps, per_epoch, settings.accumulate)
+    return Plan.of(steps, per_epoch, settings.accumulate, train.sizes)
 
 
 def cross_entropy_of(outputs: Any, labels: Any) -> tuple[Any, Any]:
@@ -90,7 +92,7 @@ def make_batch(rows: Encoded, collator: Collator) -> Callable[[Any], dict[str, A
     """A function from an entry of the plan to the trainer's inputs."""
     def make(entry: Any) -> dict[str, Any]:
         micro_step, index, step_rows = entry
-        return {**collator(rows, index), "example_ids": rows.example_ids[index], "micro_step": micro_step,
+        return {**collator(rows, index), "example_ids": rows.example_ids[rows.examples(index)], "micro_step": micro_step,
                 "step_rows": step_rows, "tokens": int(rows.lengths[index].sum())}
     return make
 
@@ -109,8 +111,9 @@ class FinetuneHooks(Hooks):
         self.probe_rows = {}
         for split in ("train", "validation"):
             rows = prepared.splits[split]
-            chosen = seeds.generator(probe_seed, "probe", split).permutation(len(rows))[:record.probe_rows]
-            self.probe_rows[split] = rows.take(np.sort(chosen))
+            order = seeds.generator(probe_seed, "probe", split).permutation(len(rows))
+            enough = np.searchsorted(np.cumsum(rows.sizes[order]), record.probe_rows) + 1 if record.probe_rows else 0
+            self.probe_rows[split] = rows.take(np.sort(order[:enough]))
         self.bf16 = use_bf16(settings.precision)
 
     def after_step(self, trainer: RecordingTrainer, step: int) -> bool:
@@ -158,7 +161,8 @@ def finetune(model_folder: Path, task_folder: Path, settings: TrainSettings, rec
     on_plan: receives the plan before the first step. Writes signals.parquet, history.parquet, probe.parquet,
     timing.parquet, metrics.json, checkpoints/. Returns facts for the manifest.
     """
-    model = load_classifier(model_folder, read_manifest(task_folder).facts["label_names"], run_seeds.head, settings.dropout)
+    facts = read_manifest(task_folder).facts
+    model = load_classifier(model_folder, facts["label_names"], run_seeds.head, settings.dropout, facts.get("spans", 0))
     set_up(model.num_parameters())
     prepared = prepare(model_folder, task_folder, settings, model)
     train = prepared.splits["train"]
@@ -167,7 +171,7 @@ def finetune(model_folder: Path, task_folder: Path, settings: TrainSettings, rec
         on_plan(plan)
     tokens = int(sum(train.lengths[rows].sum() for _, rows, _ in plan.batches))
     log.info("%s: %d steps, %d examples, %s tokens, %d parameters", name, plan.total_steps,
-             sum(len(rows) for _, rows, _ in plan.batches), f"{tokens:,}", model.num_parameters())
+             plan.examples(), f"{tokens:,}", model.num_parameters())
     recorder = Recorder(scratch / "segments", len(prepared.label_names), record.signals, watch)
     progress = Progress(plan.total_steps, name)
     hooks = FinetuneHooks(prepared, plan, settings, record, run_seeds.probe, scratch / "checkpoints", progress)
@@ -181,11 +185,8 @@ def finetune(model_folder: Path, task_folder: Path, settings: TrainSettings, rec
         save_weights(model, scratch / "checkpoints", last)  # early stopping ended between two steps of the schedule
     kept = last
     if settings.keep == "best":
-        from transformers import AutoModelForSequenceClassification
-
         kept = best_step(recorder.evaluations, prepared.metric)
-        best = AutoModelForSequenceClassification.from_pretrained(scratch / "checkpoints" / checkpoint_name(kept))
-        model = best.to(next(model.parameters()).device)
+        model = load_trained(scratch / "checkpoints" / checkpoint_name(kept)).to(next(model.parameters()).device)
     metrics: dict[str, float] = {"steps": last, "examples": trainer.examples, "kept_step": kept}
     for split in [s for s in prepared.splits if s != "train"]:
         rows = prepared.splits[split]
@@ -200,4 +201,4 @@ def finetune(model_folder: Path, task_folder: Path, settings: TrainSettings, rec
     write_json(out / "metrics.json", metrics)
     return {"device": device_name(), "steps": last, "steps_per_epoch": plan.steps_per_epoch, "kept_step": kept,
             "metric": prepared.metric, "label_names": prepared.label_names, "rows": rows_written,
-            "parameters": model.num_parameters(), "train_rows": len(train), "tokens": trainer.tokens}
+            "parameters": model.num_parameters(), "train_rows": len(train.labels), "tokens": trainer.tokens}

@@ -128,7 +128,7 @@ def _train(settings: PretrainSettings, model: Any, tokenizer: Any, world: Path, 
                           beta2=settings.beta2, max_grad_norm=settings.max_grad_norm)
     steps, per_epoch = plan_steps(rows["train"].lengths, settings.batch_size, 1.0, "length",
                                   np.random.default_rng(seed["order"]), settings.steps)
-    plan = Plan.of(steps, per_epoch, 1)
+    plan = Plan.of(steps, per_epoch, 1, rows["train"].sizes)
     if on_plan:
         on_plan(plan)
     log.info("%s: pre-training %d steps of %d sentences, %d parameters", name, plan.total_steps, settings.batch_size,

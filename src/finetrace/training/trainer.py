@@ -22,7 +22,7 @@ from finetrace.training.checkpoints import mark, newest_state, step_of
 from finetrace.training.recorder import Recorder
 from finetrace.training.schedule import learning_rate_factor
 
-Batch = tuple[int, np.ndarray, int]  # micro_step, row numbers (may be none), rows of the whole optimiser step
+Batch = tuple[int, np.ndarray, int]  # micro_step, row numbers (may be none), examples of the whole optimiser step
 STATES = 2  # resumable states kept: the newest, and the one before in case the newest is damaged
 
 
@@ -30,20 +30,26 @@ STATES = 2  # resumable states kept: the newest, and the one before in case the 
 class Plan:
     """Every micro-batch of the training, fixed before it starts.
 
-    batches: in time order;  total_steps: optimiser steps;  steps_per_epoch;  accumulate: micro-batches per step.
+    batches: in time order;  total_steps: optimiser steps;  steps_per_epoch;  accumulate: micro-batches per step;
+    sizes: (row,) examples of each row.
     """
 
     batches: list[Batch]
     total_steps: int
     steps_per_epoch: int
     accumulate: int
+    sizes: np.ndarray
 
     @classmethod
-    def of(cls, steps: list[np.ndarray], steps_per_epoch: int, accumulate: int) -> "Plan":
+    def of(cls, steps: list[np.ndarray], steps_per_epoch: int, accumulate: int, sizes: np.ndarray) -> "Plan":
         """Split each step's rows into micro-batches; where rows are fewer than micro-batches, some have none."""
-        batches = [(i * accumulate + j, part, len(rows))
+        batches = [(i * accumulate + j, part, int(sizes[rows].sum()))
                    for i, rows in enumerate(steps) for j, part in enumerate(np.array_split(rows, accumulate))]
-        return cls(batches, len(steps), steps_per_epoch, accumulate)
+        return cls(batches, len(steps), steps_per_epoch, accumulate, sizes)
+
+    def examples(self, steps: int | None = None) -> int:
+        """Examples seen in the first `steps` optimiser steps, by default in all."""
+        return sum(size for _, _, size in self.batches[:None if steps is None else steps * self.accumulate:self.accumulate])
 
 
 class PlanSampler(Sampler):
@@ -191,8 +197,7 @@ class _Tap(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         trainer = self.trainer
         self.saved = self.started = self.last = time.perf_counter()
-        done = state.global_step * trainer.plan.accumulate
-        trainer.examples = sum(len(rows) for _, rows, _ in trainer.plan.batches[:done])
+        trainer.examples = trainer.plan.examples(state.global_step)
         trainer.tokens = self._recorded("history", "tokens")
         self.offset = self._recorded("timing", "seconds")
         if state.global_step == 0 and trainer.hooks.after_step(trainer, 0):

@@ -119,7 +119,8 @@ def work(what: Search) -> None:
 
 
 def _prepare(what: Search, settings: TrainSettings) -> Prepared:
-    model = load_classifier(what.model, read_manifest(what.task).facts["label_names"], 0, settings.dropout)
+    facts = read_manifest(what.task).facts
+    model = load_classifier(what.model, facts["label_names"], 0, settings.dropout, facts.get("spans", 0))
     set_up(model.num_parameters())
     prepared = prepare(what.model, what.task, settings, model)
     train = prepared.splits["train"]
@@ -164,7 +165,7 @@ def _train(what: Search, settings: TrainSettings, prepared: Prepared, trial: opt
            report: Callable[[int, float], None]) -> float:
     """Train with one trial's settings; the validation metric at the end. Raises TrialPruned, FloatingPointError."""
     run_seeds = RunSeeds.of(what.study_seed, 0)
-    model = load_classifier(what.model, prepared.label_names, run_seeds.head, settings.dropout)
+    model = load_classifier(what.model, prepared.label_names, run_seeds.head, settings.dropout, prepared.spans)
     plan = make_plan(prepared.splits["train"], settings, run_seeds.order)
     looks = {max(1, round(plan.total_steps * i / what.tune.evaluations)): i for i in range(1, what.tune.evaluations + 1)}
     rows, values = prepared.splits["validation"], []
