@@ -11,7 +11,7 @@ from finetrace.stage import Stage, run, write_curves, write_figures
 from finetrace.store.files import write_json
 from finetrace.store.hidden import fit_threads, read_hidden
 from finetrace.store.tables import write_table
-from similarity import ROOMS, announce, curve, enough, loader, named, watched
+from similarity import ROOMS, announce, curve, enough, kinds_of, loader, named, watched
 
 log = logging.getLogger("finetrace")
 
@@ -33,7 +33,7 @@ def main(stage: Stage) -> None:
     pairs = _checkpoints(first.steps, second.steps)
     layers = [one.manifest.facts["layers"] for one in (first, second)]
     found, counts = {}, {}
-    for kind in settings.representations:
+    for kind in kinds_of(first, settings):
         matched = _matched(first, second, rows, kind, stage)
         if matched is None:
             continue
@@ -41,8 +41,9 @@ def main(stage: Stage) -> None:
         enough(len(sentences), kind, f"comparisons.{stage.item}")
         chosen, groups = summary.choose(sentences, settings.rows, settings.groups, seed)
         counts[kind] = len(chosen)
+        width = max(one.width if kind == "span" else one.manifest.facts["dim"] for one in (first, second))
         announce(stage, kind, f"{len(pairs)} pairs of checkpoints x {layers[0]} and {layers[1]} layers x {len(chosen):,} "
-                 "examples", len(chosen), max(one.manifest.facts["dim"] for one in (first, second)), settings)
+                 "examples", len(chosen), width, settings)
         loads = [loader(one, kind, places[chosen], groups, settings, seed)
                  for one, places in zip((first, second), items, strict=True)]
         found[kind] = list(watched(summary.between(*loads, pairs, *layers, settings.measures, settings.variance), kind))
@@ -82,7 +83,7 @@ def _matched_rows(first, second, entry):
 def _matched(first, second, rows, kind, stage):
     """The sentence of each common example (example,) and its places in both arrays; None where tokens differ."""
     if kind != "tokens":
-        return np.arange(len(rows)), (rows[:, 0], rows[:, 1])
+        return first.sentence_codes(rows[:, 0]), (rows[:, 0], rows[:, 1])
     sentences, places = [], ([], [])
     kept = [dict(zip(one.sentence_rows.tolist(), range(len(one.sentence_rows)), strict=True)) for one in (first, second)]
     for number, (a, b) in enumerate(rows.tolist()):

@@ -44,8 +44,8 @@ def main(stage: Stage) -> None:
     everyone, stacked = _samples(hidden, settings, seed)
     cone = _cone_rows(hidden, settings, seed)
     layers = hidden.manifest.facts["layers"]
-    log.info("%s: %d checkpoints x %d layers, %d sentences with %s tokens, %d sentence vectors", stage.label, len(hidden.steps),
-             layers, len(everyone.groups), f"{len(everyone.select):,}", len(cone[0]) if cone else 0)
+    log.info("%s: %d checkpoints x %d layers, %d sentences with %s tokens, %d vectors of examples", stage.label,
+             len(hidden.steps), layers, len(everyone.groups), f"{len(everyone.select):,}", len(cone[0]) if cone else 0)
     first: dict[int, list] = {}
     parts, told = [], time.monotonic()
     for number, step in enumerate(hidden.steps):
@@ -105,8 +105,10 @@ def _cone_rows(hidden, settings, seed):
         raise FinetraceError(f"{hidden.folder / 'index.parquet'}: the {len(rows)} rows of {', '.join(settings.cones_splits)} "
                              f"have one class only ({hidden.label_names[labels[0]]}), and class cones compare classes; take "
                              "more rows (hidden.rows), another split (geometry.cones_splits), or none: geometry.cones_splits: []")
-    return (rows, labels, hidden.label_names, bootstrap_weights(len(rows), settings.draws, seed),
-            groups_of(len(rows), settings.groups, seed))
+    sentence = hidden.sentence_codes(rows)  # words of one sentence are drawn together
+    count = int(sentence.max()) + 1
+    return (rows, labels, hidden.label_names, bootstrap_weights(count, settings.draws, seed)[:, sentence],
+            groups_of(count, settings.groups, seed)[sentence])
 
 
 def _metrics(table, layers) -> dict[str, float]:
@@ -163,7 +165,7 @@ def _cone_figure(stage, hidden, cone, settings, steps):
         tuple(cosines_with(values, labels) for values in ends), tuple(cosines_with(values, labels, "first") for values in ends),
         column, [names[c] for c in classes], statistics=tuple(cone_statistics(values, labels) for values in ends),
         steps=steps, layer=hidden.manifest.facts["layers"] - 1,
-        note=f"{settings.cones_vectors} vectors of {splits}; each sentence is part of its class mean",
+        note=f"{hidden.kind(settings.cones_vectors)} vectors of {splits}; each example is part of its class mean",
         title=f"Class cones: {stage.item}")
 
 

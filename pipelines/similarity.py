@@ -16,6 +16,7 @@ from finetrace.store.hidden import finite, fit_threads, read_hidden
 from finetrace.store.tables import write_table
 
 log = logging.getLogger("finetrace")
+NOUNS = {"tokens": "tokens", "span": "marked words"}
 ROOMS = ("lenses/similarity.py", "lenses/similarity_summary.py", "lenses/intervals.py")
 
 
@@ -30,13 +31,13 @@ def main(stage: Stage) -> None:
     manifest = stage.manifest("lens", as_dict(settings), {folder / "hidden": folder / "hidden"}, {"rows": seed}, rooms=ROOMS)
     steps, layers = hidden.steps, hidden.manifest.facts["layers"]
     found, counts = {}, {}
-    for kind in settings.representations:
+    for kind in kinds_of(hidden, settings):
         sentences, items = candidates(hidden, kind)
         enough(len(items), kind, hidden.folder)
         chosen, groups = summary.choose(sentences, settings.rows, settings.groups, seed)
         counts[kind] = len(chosen)
         announce(stage, kind, f"{len(steps)} checkpoints x {layers} layers x {len(chosen):,} examples", len(chosen),
-                 hidden.manifest.facts["dim"], settings)
+                 hidden.width if kind == "span" else hidden.manifest.facts["dim"], settings)
         load = loader(hidden, kind, items[chosen], groups, settings, seed)
         found[kind] = list(watched(summary.within(load, steps, layers, settings.measures, settings.variance), kind))
     table = summary.table(found)
@@ -48,10 +49,15 @@ def main(stage: Stage) -> None:
         manifest.facts = {f"{kind}_examples": count for kind, count in counts.items()}
 
 
+def kinds_of(hidden, settings) -> list[str]:
+    """What is compared: in tasks of words, the words stand for cls and mean."""
+    return list(dict.fromkeys(kind if kind == "tokens" else hidden.kind(kind) for kind in settings.representations))
+
+
 def candidates(hidden, kind):
     """The examples of a kind: the sentence of each (example,), and its place in the array on disk (example,)."""
     if kind != "tokens":
-        return np.arange(len(hidden.labels)), np.arange(len(hidden.labels))
+        return hidden.sentence_codes(np.arange(len(hidden.labels))), np.arange(len(hidden.labels))
     items = np.flatnonzero(~hidden.special)
     return np.repeat(hidden.sentence_rows, np.diff(hidden.offsets))[items], items
 
@@ -102,7 +108,7 @@ def watched(rows, kind):
 
 def named(counts) -> dict[str, str]:
     """What figures call the kinds of examples."""
-    return {kind: f"{kind} ({count:,} {'tokens' if kind == 'tokens' else 'sentences'})" for kind, count in counts.items()}
+    return {kind: f"{kind} ({count:,} {NOUNS.get(kind, 'sentences')})" for kind, count in counts.items()}
 
 
 def curve(part):

@@ -29,8 +29,8 @@ def make_hidden(folder: Path, *, steps: tuple[int, ...] = (0, 8, 64), layers: in
     layers: hidden states, the embedding output included;  rows: examples per split, by default 40 of train and validation;
     token_rows: of these with tokens, by default 12 of validation (evenly spread);  length: fewest and most tokens of an
     example, [CLS] and [SEP] included;  labels: (row,) instead of 0, 1, .., 0, 1, ..;  spans: 1 for a task of words, 2 of word
-    pairs: span.npy instead of cls.npy and mean.npy;  damage: {(kind, step): function} that changes an array (layer, item, dim)
-    in place before it is written.
+    pairs: span.npy instead of cls.npy and mean.npy, two examples of a split sharing a sentence;  damage: {(kind, step):
+    function} that changes an array (layer, item, dim) in place before it is written.
 
     A token is its type's vector + a common direction + the sentence's vector + noise; what is new with step and layer is a
     class direction: at step 0 and in layer 0 classes cannot be told apart, at the end of the last layer a line separates them.
@@ -57,7 +57,7 @@ def make_hidden(folder: Path, *, steps: tuple[int, ...] = (0, 8, 64), layers: in
     of_kept = kept[owner]
     write_table(folder / "index.parquet", {
         "split": splits.tolist(), "example_id": ids.astype(np.int64), "label": labels.astype(np.int64),
-        "sentence": ids.astype(np.int64), "length": lengths.astype(np.int32), "token_offset": offsets.astype(np.int64)})
+        "sentence": ids // 2 if spans else ids, "length": lengths.astype(np.int32), "token_offset": offsets.astype(np.int64)})
     write_table(folder / "tokens.parquet", {
         "row": owner[of_kept].astype(np.int32), "position": position[of_kept].astype(np.int32),
         "token_id": token_ids[of_kept].astype(np.int32), "special": (first | last)[of_kept]})

@@ -176,6 +176,18 @@ def test_one_checkpoint_half_precision_and_many_classes_work(tmp_path: Path) -> 
     assert at(table, 5, 2, "cosine_mean", "n") == 12 and (out / "figures" / "cones.png").is_file()
 
 
+@pytest.mark.parametrize("spans", [1, 2])
+def test_class_cones_of_a_task_of_words_are_those_of_the_words(tmp_path: Path, spans: int) -> None:
+    out, hidden = run_stage(tmp_path, figures=True, spans=spans, classes=3)
+    table, rows = read(out), hidden.rows("validation")
+    vectors, labels = hidden.vectors(64)[2][rows].astype(np.float64), hidden.labels[rows]
+    assert vectors.shape[1] == 16 * spans
+    means = np.array([vectors[labels == c].mean(axis=0) for c in range(3)])[labels]
+    own = (vectors * means).sum(axis=1) / np.linalg.norm(vectors, axis=1) / np.linalg.norm(means, axis=1)
+    assert at(table, 64, 2, "own_class_cosine") == pytest.approx(own.mean())
+    assert (hidden.sentence_codes(rows) == np.arange(40) // 2).all()  # resampled together
+
+
 def test_cones_can_be_left_out_even_without_cls_vectors(tmp_path: Path) -> None:
     out, _ = run_stage(tmp_path, {"cones_splits": []}, figures=True, vectors=("mean",))
     assert not any("class" in name for name in read(out)["statistic"]) and not (out / "figures" / "cones.png").exists()

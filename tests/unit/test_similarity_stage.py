@@ -160,6 +160,24 @@ def test_other_measures_and_rows_by_settings(tmp_path: Path) -> None:
     assert sorted(p.stem for p in (stage_output(stage) / "figures").iterdir()) == ["changes", "layers", "measures", "steps"]
 
 
+@pytest.mark.parametrize("spans", [1, 2])
+def test_a_task_of_words_compares_its_words(tmp_path: Path, spans: int) -> None:
+    settings = SimilaritySettings(representations=["cls", "mean"], groups=4, rows=30)
+    stage = hidden_stage(tmp_path, "similarity", settings, spans=spans)
+    script("similarity").main(stage)
+    table = columns(stage_output(stage))
+    hidden = read_hidden(stage_output(stage).parent / "hidden")
+    assert set(table["representation"]) == {"span"}
+    sentences = hidden.sentence_codes(np.arange(80))
+    chosen, groups = summary.choose(sentences, 30, 4, read_manifest(stage_output(stage)).seeds["rows"])
+    first, last = (hidden.vectors(s)[2][chosen] for s in (0, 64))
+    assert first.shape == (30, 16 * spans)
+    assert one(table, statistic="cka", step=64, other_step=0, layer=2, other_layer=2) == pytest.approx(
+        lens.linear_cka(first, last), abs=1e-12)
+    pairs = set(zip(sentences[chosen].tolist(), groups.tolist(), strict=True))
+    assert len(pairs) == len(set(sentences[chosen].tolist())) < 30  # a group holds whole sentences
+
+
 def test_one_checkpoint_is_enough(tmp_path: Path) -> None:
     stage = hidden_stage(tmp_path, "similarity", SimilaritySettings(representations=["mean"], **LEAST), steps=(5,))
     load_script("similarity").main(stage)

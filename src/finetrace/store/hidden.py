@@ -70,6 +70,11 @@ class HiddenStates:
         """Whose vectors stand for an example: in tasks of words its words (span), else `wanted` (cls or mean)."""
         return "span" if self.spans else wanted
 
+    def sentence_codes(self, rows: np.ndarray) -> np.ndarray:
+        """(row,) int64 from 0 on: rows of one sentence share a number; what is resampled together."""
+        return np.unique(np.stack([np.unique(self.splits, return_inverse=True)[1][rows], self.sentences[rows]]), axis=1,
+                         return_inverse=True)[1].ravel()
+
     @property
     def label_names(self) -> list[str]:
         return list(self.manifest.facts["label_names"])
@@ -130,7 +135,11 @@ def read_hidden(folder: Path) -> HiddenStates:
 
 
 def finite(values: np.ndarray, hidden: HiddenStates, step: int, kind: str, layer: int) -> np.ndarray:
-    """One layer (row, dim) as it came, or an error that names file, layer and first row with NaN or infinity."""
+    """One layer (row, dim) as it came, or an error that names file, layer and first row with NaN or infinity.
+
+    kind: cls | mean | tokens.
+    """
+    kind = kind if kind == "tokens" else hidden.kind(kind)
     good = np.isfinite(values).all(axis=-1)
     if not good.all():
         raise FinetraceError(f"{hidden.folder / step_name(step) / f'{kind}.npy'} layer {layer} row {int(np.argmin(good))}: holds "
