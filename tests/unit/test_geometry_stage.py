@@ -182,8 +182,9 @@ def test_class_cones_of_a_task_of_words_are_those_of_the_words(tmp_path: Path, s
     table, rows = read(out), hidden.rows("validation")
     vectors, labels = hidden.vectors(64)[2][rows].astype(np.float64), hidden.labels[rows]
     assert vectors.shape[1] == 16 * spans
-    means = np.array([vectors[labels == c].mean(axis=0) for c in range(3)])[labels]
-    own = (vectors * means).sum(axis=1) / np.linalg.norm(vectors, axis=1) / np.linalg.norm(means, axis=1)
+    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    means = np.array([units[labels == c].mean(axis=0) for c in range(3)])[labels]
+    own = (units * means).sum(axis=1) / np.linalg.norm(means, axis=1)
     assert at(table, 64, 2, "own_class_cosine") == pytest.approx(own.mean())
     assert (hidden.sentence_codes(rows) == np.arange(40) // 2).all()  # resampled together
 
