@@ -34,6 +34,12 @@ class WorldSettings:
     """Number of validation rows of every classification task."""
     test_rows: int = 400
     """Number of test rows of every classification task, shifted domains included."""
+    train_sentences: int = 200
+    """Number of training sentences of every task of words."""
+    validation_sentences: int = 60
+    """Number of validation sentences of every task of words."""
+    test_sentences: int = 60
+    """Number of test sentences of every task of words."""
     seen_share: float = 0.4
     """Share of the content words (adjectives, topic words, cities) that training rows may show; evaluation uses all."""
     label_noise: float = 0.0
@@ -54,6 +60,9 @@ class WorldSettings:
             "train_rows": (12, 4_000),
             "validation_rows": (12, 2_000),
             "test_rows": (12, 2_000),
+            "train_sentences": (12, 4_000),
+            "validation_sentences": (12, 2_000),
+            "test_sentences": (12, 2_000),
             "max_tokens": (40, 4_096),
             "fact_share": (0.0, 1.0),
             "fact_skew": (0.0, 1.0),

@@ -3,15 +3,18 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetrace.config.data import TaskSettings
+from finetrace.config.data import ANNOTATED, TaskSettings
 from finetrace.errors import FinetraceError
 
 FORMATS = {".csv": "csv", ".tsv": "tsv", ".txt": "tsv", ".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
+ANNOTATED_FORMATS = {"conllu": (".conllu",), "streusle": (".conllulex", ".json", ".tsv"), "trec": (".label", ".txt"),
+                     "spans": (".jsonl",)}
 ALIASES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 
 
@@ -64,22 +67,22 @@ def read_hub(name: str, task: TaskSettings) -> dict[str, Rows]:
 
 
 def read_files(name: str, task: TaskSettings, root: Path) -> dict[str, Rows]:
-    """Read csv, tsv, jsonl or parquet files; `path` is a file (train) or a folder with one file per split."""
-    base = (root / (task.path or "")).resolve()
-    if not base.exists():
-        raise FinetraceError(f"tasks.{name}: {task.path}: no such file or folder")
-    files = _split_files(name, task, base)
-    result = {}
-    for split, path in files.items():
-        from finetrace.store.files import sha256_file
+    """Read csv, tsv, jsonl, parquet or TREC files; `path` is a file (train) or a folder with one file per split."""
+    from finetrace.store.files import sha256_file
 
+    result = {}
+    for split, path in split_files(name, task, root).items():
         rows = _read_file(path, task)
         rows.origin = {"file": path.name, "sha256": sha256_file(path)}
         result[split] = rows
     return result
 
 
-def _split_files(name: str, task: TaskSettings, base: Path) -> dict[str, Path]:
+def split_files(name: str, task: TaskSettings, root: Path) -> dict[str, Path]:
+    """Split -> file: as `splits` says, or by the names of the files in the folder `path`, or that one file as train."""
+    base = (root / (task.path or "")).resolve()
+    if not base.exists():
+        raise FinetraceError(f"tasks.{name}: {task.path}: no such file or folder")
     if base.is_file():
         if task.splits:
             raise FinetraceError(f"tasks.{name}: path is one file, so `splits` cannot name others; give the folder "
@@ -97,35 +100,46 @@ def _split_files(name: str, task: TaskSettings, base: Path) -> dict[str, Path]:
         return files
     files = {}
     for split, names in ALIASES.items():
-        found = [p for p in sorted(base.iterdir()) if p.suffix in FORMATS and p.stem in names]
+        found = [p for p in sorted(base.iterdir()) if _is_split(p, names, task)]
         if len(found) > 1:
             raise FinetraceError(f"tasks.{name}: {', '.join(p.name for p in found)} could all be {split}; set `splits`")
         if found:
             files[split] = found[0]
     if "train" not in files and "test" not in files:
-        raise FinetraceError(f"tasks.{name}: {base} has no train.csv|tsv|jsonl|parquet; name the files with `splits`")
+        kinds = "|".join(e[1:] for e in ANNOTATED_FORMATS.get(str(task.format), (".csv", ".tsv", ".jsonl", ".parquet")))
+        raise FinetraceError(f"tasks.{name}: {base} has no train.{kinds}; name the files with `splits`")
     return files
+
+
+def _is_split(path: Path, names: tuple[str, ...], task: TaskSettings) -> bool:
+    """Whether a file's name says that it is this split; treebanks have more in their names, as in en_ewt-ud-train.conllu."""
+    if task.format in ANNOTATED:
+        return path.suffix in ANNOTATED_FORMATS[task.format] and re.split(r"[-_.]", path.stem)[-1].lower() in names
+    return path.suffix in FORMATS and path.stem in names
 
 
 def _read_file(path: Path, task: TaskSettings) -> Rows:
     kind = task.format or FORMATS.get(path.suffix)
     if kind is None:
         raise FinetraceError(f"{path}: its format is not known from its name; set `format` to csv, tsv, jsonl or "
-                             "parquet")
+                             "parquet (or conllu, streusle, trec, spans)")
     if kind == "parquet":
         from finetrace.store.tables import read_table
 
         table = read_table(path)
         values = table.to_pylist()
         return Rows(table.column_names, values, [f"{path} row {i}" for i in range(len(values))], {})
-    text = _decode(path, task.encoding)
+    text = decode(path, task.encoding)
+    if kind == "trec":
+        return _parse_trec(path, text)
     if kind == "jsonl":
         return _parse_jsonl(path, text)
     quoting = task.quoting or ("none" if kind == "tsv" else "standard")
     return _parse_csv(path, text, "\t" if kind == "tsv" else ",", quoting)
 
 
-def _decode(path: Path, encoding: str) -> str:
+def decode(path: Path, encoding: str) -> str:
+    """The text of a file, without a byte-order mark; an error that names the line of the first wrong byte."""
     content = path.read_bytes()
     try:
         return content.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
@@ -154,6 +168,23 @@ def _parse_jsonl(path: Path, text: str) -> Rows:
         places.append(f"{path} line {number}")
         columns |= dict.fromkeys(row)
     return Rows(list(columns), values, places, {})
+
+
+def _parse_trec(path: Path, text: str) -> Rows:
+    """The original files of TREC's question classification: `COARSE:fine the question ?` on each line."""
+    values, places = [], []
+    for number, line in enumerate(text.split("\n"), 1):
+        line = line.strip()
+        if not line:
+            continue
+        label, _, question = line.partition(" ")
+        coarse, _, fine = label.partition(":")
+        if not (coarse and fine and question.strip()):
+            raise FinetraceError(f"{path} line {number}: {line[:40]!r} does not begin with a label and a question, as in "
+                                 "'NUM:date When ... ?'; mend the line (is the file cut off?)")
+        values.append({"text": question.strip(), "coarse": coarse, "fine": label})
+        places.append(f"{path} line {number}")
+    return Rows(["text", "coarse", "fine"], values, places, {})
 
 
 def _parse_csv(path: Path, text: str, delimiter: str, quoting: str) -> Rows:

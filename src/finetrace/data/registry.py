@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from finetrace.config.base import as_dict, parse
-from finetrace.config.data import TaskSettings
+from finetrace.config.data import ANNOTATED, TaskSettings
 from finetrace.errors import FinetraceError
 
 FOLDER = Path(__file__).parent / "tasks"
@@ -40,8 +40,12 @@ def resolve(name: str, settings: TaskSettings) -> TaskSettings:
         if settings.source == "registry":
             changes.pop("source", None)
         settings = parse(TaskSettings, {**entries()[entry], **changes}, f"params.yaml: tasks.{name}")
-    needed = {"hub": ("id", "text", "label"), "files": ("path", "text", "label")}.get(settings.source, ())
+    needed: tuple[str, ...] = {"hub": ("id", "text", "label"), "files": ("path", "text", "label")}.get(settings.source, ())
+    if settings.format in ANNOTATED:
+        needed = ("path",) if settings.format == "spans" else ("path", "label")
     for key in needed:
         if not getattr(settings, key):
-            raise FinetraceError(f"params.yaml: tasks.{name}: key {key!r} is missing; add it")
+            hint = " (or format: conllu, streusle, trec or spans)" if (settings.source, key) == ("files", "text") else ""
+            hint = f", or like: {name} for the built-in task" if name in entries() and key != "path" else hint
+            raise FinetraceError(f"params.yaml: tasks.{name}: key {key!r} is missing; add it{hint}")
     return settings
