@@ -154,7 +154,10 @@ def class_cones(
     states = (f"Raw (step {steps[0]:,})", f"Tuned (step {steps[1]:,})")
     many = len(labels) > _MANY_POINTS
     points = {"s": 5 if many else 13, "alpha": 0.35 if many else 0.6, "linewidths": 0}
-    image = None
+    image, own = None, labels == labels[0]
+    groups = [(labels == c, style.colour(c), name) for c, name in enumerate(names)]
+    if len(names) > len(style.PALETTE):  # more classes than colours
+        groups = [(~own, style.GREY, "other classes"), (own, style.VERMILION, names[labels[0]])]
     for i, state in enumerate(states):
         if len(names) == 2:
             _plane(axes[0, i], cosines[i], labels, names, points)
@@ -162,25 +165,25 @@ def class_cones(
         else:
             image = _matrix(axes[0, i], statistics[i].similarity, names)
             axes[0, i].set_title(f"{state}: mean cosine of pairs")
-        for c, name in enumerate(names):
-            here = np.flatnonzero(labels == c)
-            axes[1, i].scatter(here, to_first[i][here], color=style.colour(c), label=name, **points)
-        axes[1, i].set(xlabel="sentence (row)", ylabel="cosine with the first", ylim=(-1.04, 1.04),
+        for group, colour, name in groups:
+            here = np.flatnonzero(group)
+            axes[1, i].scatter(here, to_first[i][here], color=colour, label=name, **points)
+        axes[1, i].set(xlabel="example (row)", ylabel="cosine with the first", ylim=(-1.04, 1.04),
                        yticks=COSINE_TICKS)
         axes[1, i].axhline(0, color=style.BLACK, lw=0.8, zorder=1)
-        axes[1, i].set_title(f"{state}: against the first sentence")
+        axes[1, i].set_title(f"{state}: against the first example")
         style.count_axis(axes[1, i].xaxis)
     if image is not None:
         figure.colorbar(image, ax=list(axes[0]), label="cosine", shrink=0.9)
-    if len(names) <= 12:  # the raw cosines of real models are seldom negative: there is room below them
-        legend = axes[1, 0].legend(loc="lower left", ncols=3, markerscale=1.6, fontsize=8, columnspacing=1.2, handletextpad=0.3)
-        for handle in legend.legend_handles:
-            if handle is not None:
-                handle.set_alpha(1)
+    # the raw cosines of real models are seldom negative: there is room below them
+    legend = axes[1, 0].legend(loc="lower left", ncols=3, markerscale=1.6, fontsize=8, columnspacing=1.2, handletextpad=0.3)
+    for handle in legend.legend_handles:
+        if handle is not None:
+            handle.set_alpha(1)
     for panel in axes[:, 1]:
         panel.set_ylabel("")  # that of the left one
     style.panel_letters(axes)
-    style.footnote(figure, _joined(f"layer {layer}, {len(labels):,} sentences, the first one of class {names[labels[0]]}", note))
+    style.footnote(figure, _joined(f"layer {layer}, {len(labels):,} examples, the first one of class {names[labels[0]]}", note))
     return figure
 
 
@@ -195,13 +198,18 @@ def _plane(panel: "Axes", cosines: np.ndarray, labels: np.ndarray, names: Sequen
 
 
 def _matrix(panel: "Axes", similarity: np.ndarray, names: Sequence[str]):
-    """Class x class with the numbers written in, as long as they fit."""
+    """Class x class, with names and numbers as long as they fit."""
     image = panel.imshow(similarity, cmap=style.DIVERGING, vmin=-1, vmax=1)
     panel.grid(False)
     ticks = np.arange(len(names))
-    if len(names) <= 12:
-        panel.set_xticks(ticks, names, rotation=30, ha="right")
-        panel.set_yticks(ticks, names)
+    if len(names) > 25:
+        panel.set(xlabel="class (number)", ylabel="class (number)")
+        return image
+    few = len(names) <= 7
+    size = 9 if few else 6.5
+    panel.set_xticks(ticks, names, rotation=30 if few else 90, ha="right" if few else "center", fontsize=size)
+    panel.set_yticks(ticks, names, fontsize=size)
+    if few:
         for a in range(len(names)):
             for b in range(len(names)):
                 if np.isfinite(similarity[a, b]):
