@@ -12,7 +12,7 @@ from tests.word_tasks import word_task_folder
 from finetrace.errors import FinetraceError
 from finetrace.models.load import forward_names, head_parameters, load_classifier, load_encoder, load_trained
 from finetrace.models.rows import Collator, encode
-from finetrace.models.spans import FACTS, HEAD, head_dropout
+from finetrace.models.spans import FACTS, HEAD, head_dropout, span_vectors
 
 NAMES = ["a", "b", "c"]
 
@@ -48,6 +48,17 @@ def test_logits_are_one_linear_layer_on_the_marked_words(folders, tmp_path, fami
                 vector = torch.cat([states[a:b].mean(dim=0) for a, b in rows.targets.pieces[example]])
                 expected.append(model.classifier.weight @ vector + model.classifier.bias)
     np.testing.assert_allclose(found.numpy(), torch.stack(expected).numpy(), atol=2e-6)  # weights of a mean are float32 thirds
+
+
+def test_span_vectors_are_means_in_full_precision_under_autocast():
+    states = torch.full((1, 4, 2), 1.2345678)
+    spans = torch.tensor([[[0.0, 1 / 3, 1 / 3, 1 / 3]]])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = span_vectors(states, spans, torch.tensor([0]), 1)
+        half = span_vectors(states.bfloat16(), spans, torch.tensor([0]), 1)
+    assert found.dtype == half.dtype == torch.float32
+    torch.testing.assert_close(found, states[:, 0], rtol=1e-6, atol=0)
+    torch.testing.assert_close(half, states[:, 0].bfloat16().float(), rtol=1e-6, atol=0)
 
 
 def test_the_head_is_what_the_seed_and_the_config_say(folders):

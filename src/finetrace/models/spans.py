@@ -77,9 +77,12 @@ def span_vectors(states: torch.Tensor, spans: torch.Tensor, slots: torch.Tensor,
     """(row, token, dim) states to (example, per_example * dim).
 
     spans: (row, slot, token) weights, `per_example` slots in a row for each example;  slots: (example,) places of the examples. A
-    product instead of a gather: its gradient needs no atomic additions, so it is the same at every run.
+    product instead of a gather: its gradient needs no atomic additions, so it is the same at every run. Never in half
+    precision, also under autocast: a mean of equal numbers is that number.
     """
-    vectors = torch.bmm(spans.to(states.dtype), states)
+    states = states if states.dtype == torch.float64 else states.float()
+    with torch.autocast(states.device.type, enabled=False):
+        vectors = torch.bmm(spans.to(states.dtype), states)
     return vectors.reshape(-1, per_example * states.shape[2])[slots]
 
 
