@@ -57,9 +57,9 @@ def main(stage: Stage) -> None:
         (out / "runs").mkdir()
         for e in entries:
             (out / "runs" / f"{e.key}.html").write_text(report(e.key, _intro(e), "../index.html", _sections(e, layout)), "utf-8")
-        for name in study.comparisons:
-            shown += [(f"../comparisons/{name}/figures/{p.name}", f"Comparison {name}: {study.comparisons[name].first} and "
-                       f"{study.comparisons[name].second}.") for p in sorted((layout.comparison(name) / "figures").glob("*.png"))]
+        for of, name, description in study.standalone():
+            folder = layout.standalone(of, name)
+            shown += [(f"../{layout.relative(p)}", description) for p in sorted((folder / "figures").glob("*.png"))]
         header = [("trajectory", "model, task, method, seed"), *((c[0], c[4]) for c in COLUMNS)]
         intro = (f"Study {study.study.name}, seed {study.study.seed}: {len(entries)} trajectories of "
                  f"{len({e.model for e in entries})} models on {len({e.task for e in entries})} tasks.")

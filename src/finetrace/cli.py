@@ -1,4 +1,7 @@
-"""The command `finetrace`: repro, publish, use, grid, doctor. Stages run through `dvc repro`; `mlflow ui` shows the runs."""
+"""The command `finetrace`: repro, publish, use, grid, table, directprobe, doctor.
+
+Stages run through `dvc repro`; `mlflow ui` shows the runs.
+"""
 
 import argparse
 import logging
@@ -44,6 +47,22 @@ def _parser() -> argparse.ArgumentParser:
     for name, default in (("models", None), ("tasks", None), ("methods", ["ft"]), ("seeds", ["1"])):
         grid.add_argument(f"--{name}", nargs="+", required=default is None, default=default)
     grid.set_defaults(run=_grid)
+    table = commands.add_parser("table", help="print a published study's tables from this study's outputs, as Markdown")
+    table.add_argument("name", choices=["closer-look"], help="closer-look: clusters, probes and similarity, original and tuned "
+                       "(Zhou and Srikumar 2022)")
+    table.add_argument("--layer", type=int, default=-1, help="position in the list of layers, 0 the first, -1 the last (default)")
+    table.add_argument("--split", help="split on which classifiers are scored; by default test, else the first of "
+                       "probes.test_splits")
+    table.set_defaults(run=_table)
+    probe = commands.add_parser("directprobe", help="run the hull probe on an INI file of the original DirectProbe programs")
+    probe.add_argument("config", type=Path, help="the INI file; results go to its output_path, in the original's files")
+    probe.add_argument("--out", type=Path, help="folder for the results instead; it must be absent or empty")
+    probe.add_argument("--mode", choices=["probing", "prediction", "batch_probing"], help="instead of the INI's mode")
+    probe.add_argument("--min-size", type=int, default=6, metavar="N",
+                       help="leave clusters of fewer points out of label distances (default 6, as the original; 1: none)")
+    probe.add_argument("--numbering", choices=["creation", "row"], default="creation",
+                       help="cluster numbers: as they came to be (as the original), or by smallest row (faster)")
+    probe.set_defaults(run=_directprobe)
     doctor = commands.add_parser("doctor", help="find what is wrong with this project and say how to fix it")
     doctor.set_defaults(run=_doctor)
     return parser
@@ -75,6 +94,31 @@ def _grid(options: argparse.Namespace) -> int:
     print("\ntrajectories:")
     for (model, task, method), seed in product(cells, options.seeds):
         print(f"  {model}_{task}_{method}_s{seed}: {{model: {model}, task: {task}, method: {method}, seed: {seed}}}")
+    return 0
+
+
+def _table(options: argparse.Namespace) -> int:
+    from finetrace.closer_look import tables
+    from finetrace.config import load_study
+
+    layout = Layout.here()
+    print(tables(layout, load_study(layout.params), layer=options.layer, split=options.split), end="")
+    return 0
+
+
+def _directprobe(options: argparse.Namespace) -> int:
+    from finetrace.directprobe import write_into
+    from finetrace.store.directprobe_inputs import read_settings
+
+    if options.min_size < 1:
+        raise FinetraceError(f"--min-size {options.min_size}: take 1 or more")
+    logging.getLogger("finetrace").setLevel(logging.INFO)
+    settings = read_settings(options.config)
+    folder = options.out or settings.output_path
+    result = write_into(folder, settings, mode=options.mode, min_size=options.min_size, numbering=options.numbering)
+    for name, value in result.metrics.items():
+        print(f"{name:32} {value:.9g}")
+    print(f"written: {folder}")
     return 0
 
 

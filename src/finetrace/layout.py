@@ -101,6 +101,18 @@ class Layout:
         """What compares two trajectories."""
         return self.root / "comparisons" / name
 
+    def cross_task(self, name: str) -> Path:
+        """What a training on one task did to the classes of another."""
+        return self.root / "cross-tasks" / name
+
+    def directprobe(self, name: str) -> Path:
+        """The hull probe on the inputs of the original programs."""
+        return self.root / "directprobe" / name
+
+    def standalone(self, stage: str, name: str) -> Path:
+        """Results of a stage that belong to no single trajectory (see `Study.standalone`)."""
+        return {"comparison": self.comparison, "cross-task": self.cross_task, "directprobe": self.directprobe}[stage](name)
+
     def relative(self, path: Path) -> str:
         """A path as manifests name it: relative to the workspace, with forward slashes."""
         root = os.path.abspath(self.root)

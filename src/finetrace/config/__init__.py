@@ -7,9 +7,12 @@ from typing import Any
 
 from finetrace.config.base import as_dict, load_yaml, parse, require, settings
 from finetrace.config.convergence import ConvergenceSettings
+from finetrace.config.cross_task import CrossTaskSettings
 from finetrace.config.data import FilesTaskSettings, TaskSettings
+from finetrace.config.directprobe import DirectprobeSettings
 from finetrace.config.geometry import GeometrySettings
 from finetrace.config.hidden import HiddenSettings
+from finetrace.config.hulls import HullsSettings
 from finetrace.config.infodynamics import InfodynamicsSettings
 from finetrace.config.models import FolderModelSettings, HubModelSettings, PretrainSettings
 from finetrace.config.probes import ProbesSettings
@@ -76,10 +79,13 @@ class Study:
     trajectories: dict[str, Trajectory] = field(default_factory=dict)
     inspected: dict[str, Trajectory] = field(default_factory=dict)
     comparisons: dict[str, ComparisonSettings] = field(default_factory=dict)
+    cross_tasks: dict[str, CrossTaskSettings] = field(default_factory=dict)
+    directprobe: dict[str, DirectprobeSettings] = field(default_factory=dict)
     hidden: HiddenSettings = field(default_factory=HiddenSettings)
     infodynamics: InfodynamicsSettings = field(default_factory=InfodynamicsSettings)
     geometry: GeometrySettings = field(default_factory=GeometrySettings)
     similarity: SimilaritySettings = field(default_factory=SimilaritySettings)
+    hulls: HullsSettings = field(default_factory=HullsSettings)
     probes: ProbesSettings = field(default_factory=ProbesSettings)
     convergence: ConvergenceSettings = field(default_factory=ConvergenceSettings)
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
@@ -127,6 +133,14 @@ class Study:
             tasks_of = [self.trajectories[key].task for key in comparison.trajectories]
             require(tasks_of[0] == tasks_of[1], f"comparisons.{name}: its trajectories are on different tasks "
                                                 f"({tasks_of[0]}, {tasks_of[1]}); name two on one task")
+        for section, named in (("cross_tasks", self.cross_tasks), ("directprobe", self.directprobe)):
+            for name in named:
+                require(is_slug(name), f"{section}: {name!r} cannot name a folder; use lower-case letters, digits, dots, hyphens")
+        for name, cross in self.cross_tasks.items():
+            require(cross.trajectory in self.trajectories, f"cross_tasks.{name}.tuned: {cross.trajectory} is not in "
+                                                           f"trajectories; there are: {', '.join(self.trajectories) or 'none'}")
+            require(cross.task in tasks, f"cross_tasks.{name}.task: {cross.task!r} is not defined; known: "
+                                         f"{', '.join(tasks) or 'none'}")
         for name in self.probes.by_model:
             require(name in models, f"probes.by_model.{name}: is not a model; known: {', '.join(models) or 'none'}")
         for section, changes, known in (("by_task", self.by_task, tasks), ("by_model", self.by_model, models)):
@@ -136,6 +150,14 @@ class Study:
     def task(self, name: str) -> TaskSettings:
         """The settings of a task, wherever it is defined."""
         return self.tasks[name] if name in self.tasks else self.task_files[name]
+
+    def standalone(self) -> list[tuple[str, str, str]]:
+        """Stage, name and description of the results that belong to no single trajectory, as the atlas and MLflow show them."""
+        return [*(("comparison", name, f"Comparison {name}: {one.first} and {one.second}.")
+                  for name, one in self.comparisons.items()),
+                *(("cross-task", name, f"Cross-task effect {name}: classes of {one.task} before and after {one.tuned}.")
+                  for name, one in self.cross_tasks.items()),
+                *(("directprobe", name, f"Hull probe {name}: {one.config}.") for name, one in self.directprobe.items())]
 
     def train_settings(self, cell: Cell, where: str = "params.yaml") -> TrainSettings:
         """The study's own numbers for a cell: train, then by_model, by_task and the method's changes."""

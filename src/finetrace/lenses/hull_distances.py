@@ -5,17 +5,21 @@ Zhou and Srikumar 2021 (prediction) and 2022 (label distances). Where the origin
 is a setting: `min_size=6, reduce="mean", missing="zero"` gives the numbers of the 2022 program.
 """
 
+from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from finetrace.lenses.clustering import Progress
+from finetrace.lenses.disjointness import mean_planes
 from finetrace.lenses.hull_clusters import Clusters
 from finetrace.lenses.separation import hull_distance, proved_distance
 
 ROWS = 256
 """Rows compared at a time for distances within a cluster."""
+POINTS = 64
+"""New points compared with all clusters at a time."""
 
 
 @dataclass(frozen=True)
@@ -92,22 +96,28 @@ def predict(
     wanted = clusters.count if nearest is None else min(int(nearest), clusters.count)
     if wanted < 1:
         raise ValueError(f"nearest is {nearest}; ask for at least one cluster")
-    groups = [clusters.points[clusters.rows(k)] for k in range(clusters.count)]
-    centres = np.stack([group.mean(axis=0) for group in groups])
-    radii = np.array([np.linalg.norm(group - centre, axis=1).max() for group, centre in zip(groups, centres, strict=True)])
+    groups = [clusters.points[rows] for rows in _members(clusters)]
+    alone = np.array([k for k, group in enumerate(groups) if len(group) == 1], np.int64)
+    large = np.array([k for k, group in enumerate(groups) if len(group) > 1], np.int64)
+    singles = clusters.points[[int(rows[0]) for rows in _members(clusters) if len(rows) == 1]]
     order, distances = np.zeros((len(points), wanted), np.int64), np.zeros((len(points), wanted))
     for i, point in enumerate(points):
-        bounds = np.linalg.norm(centres - point, axis=1) - radii
-        found: list[tuple[float, int]] = []
-        for k in np.argsort(bounds, kind="stable"):
-            worst = sorted(found)[wanted - 1][0] if len(found) >= wanted else np.inf
-            if bounds[k] > worst:
+        if i % POINTS == 0:
+            block = _lower_bounds(points[i : i + POINTS], [groups[k] for k in large])
+        found: list[tuple[float, int]] = []  # ascending, at most `wanted`
+        if len(alone):  # often many, where points conflict: their distances need no search
+            exact = np.linalg.norm(singles - point, axis=1)
+            found = [(float(exact[j]), int(alone[j])) for j in np.argsort(exact, kind="stable")[:wanted]]
+        bounds = block[i % POINTS]
+        for j in np.argsort(bounds, kind="stable"):
+            worst = found[-1][0] if len(found) == wanted else np.inf
+            if bounds[j] > worst:
                 break
-            distance = proved_distance(point[None], groups[k], worst)
+            distance = proved_distance(point[None], groups[large[j]], worst)
             if distance is not None:
-                found.append((distance, int(k)))
-        best = sorted(found)[:wanted]
-        distances[i], order[i] = [d for d, _ in best], [k for _, k in best]
+                insort(found, (distance, int(large[j])))
+                del found[wanted:]
+        distances[i], order[i] = [d for d, _ in found], [k for _, k in found]
         if progress:
             progress("predict", i + 1, len(points))
     guessed = clusters.cluster_labels[order[:, 0]]
@@ -118,10 +128,20 @@ def predict(
 def cluster_distances(clusters: Clusters, *, min_size: int = 1, progress: Progress | None = None) -> np.ndarray:
     """(cluster, cluster) float64: distances of the hulls of clusters of different label; NaN for equal labels and smaller
     clusters."""
-    groups = [clusters.rows(k) for k in range(clusters.count)]
+    from scipy.spatial.distance import cdist
+
+    groups = _members(clusters)
     found = np.full((clusters.count, clusters.count), np.nan)
-    pairs = [(i, j) for i in range(clusters.count) for j in range(i + 1, clusters.count)
-             if clusters.cluster_labels[i] != clusters.cluster_labels[j] and min(len(groups[i]), len(groups[j])) >= min_size]
+    sizes = np.array([len(group) for group in groups])
+    differ = np.triu(clusters.cluster_labels[:, None] != clusters.cluster_labels[None], 1)
+    alone = np.flatnonzero(sizes == 1) if min_size <= 1 else np.zeros(0, np.int64)
+    if len(alone):  # many where points conflict
+        rows = [int(groups[k][0]) for k in alone]
+        known = np.where(clusters.cluster_labels[alone][:, None] != clusters.cluster_labels[alone][None], 0.0, np.nan)
+        found[np.ix_(alone, alone)] = cdist(clusters.points[rows], clusters.points[rows]) + known
+        differ[np.ix_(alone, alone)] = False
+    differ &= np.minimum(sizes[:, None], sizes[None]) >= min_size
+    pairs = np.argwhere(differ).tolist()
     for done, (i, j) in enumerate(pairs):
         found[i, j] = found[j, i] = hull_distance(clusters.points[groups[i]], clusters.points[groups[j]]).distance
         if progress:
@@ -143,19 +163,27 @@ def label_distances(
         raise ValueError(f"reduce is {reduce!r}; choose min or mean")
     if missing not in ("nan", "zero"):
         raise ValueError(f"missing is {missing!r}; choose nan or zero")
-    between = cluster_distances(clusters, min_size=min_size, progress=progress) if distances is None else np.asarray(distances)
-    if between.shape != (clusters.count, clusters.count):
+    between = None if distances is None else np.asarray(distances)
+    if between is None and reduce == "mean":
+        between = cluster_distances(clusters, min_size=min_size, progress=progress)
+    if between is not None and between.shape != (clusters.count, clusters.count):
         raise ValueError(f"distances have shape {between.shape} for {clusters.count} clusters")
     sizes = np.bincount(clusters.assignment, minlength=clusters.count)
     large = sizes >= min_size
     kept = [np.flatnonzero((clusters.cluster_labels == name) & large).tolist() for name in clusters.classes]
     count = len(clusters.classes)
     matrix = np.full((count, count), np.nan)
-    for a in range(count):
-        for b in range(a + 1, count):
-            if kept[a] and kept[b]:
-                part = between[np.ix_(kept[a], kept[b])]
-                matrix[a, b] = matrix[b, a] = part.min() if reduce == "min" else part.mean()
+    pairs = [(a, b) for a in range(count) for b in range(a + 1, count) if kept[a] and kept[b]]
+    nearest = _Nearest(clusters) if between is None and pairs else None
+    for done, (a, b) in enumerate(pairs):
+        if nearest is not None:
+            value = nearest.distance(kept[a], kept[b])
+        else:
+            part = between[np.ix_(kept[a], kept[b])]  # type: ignore[index]
+            value = float(part.min() if reduce == "min" else part.mean())
+        matrix[a, b] = matrix[b, a] = value
+        if progress and nearest is not None:
+            progress("distances", done + 1, len(pairs))
     outside = np.array([_least(row) for row in matrix])
     inside = [[_within(clusters.points[clusters.rows(k)]) for k in group if sizes[k] > 1] for group in kept]
     largest = np.array([max((most for most, _, _ in group), default=np.nan) for group in inside])
@@ -190,6 +218,58 @@ def similarity(first: LabelDistances | np.ndarray, second: LabelDistances | np.n
     return Similarity(float("nan") if flat else float(np.clip(x @ y / length, -1.0, 1.0)), count)
 
 
+def _members(clusters: Clusters) -> list[np.ndarray]:
+    """Rows of each cluster, ascending."""
+    order = np.argsort(clusters.assignment, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(clusters.assignment, minlength=clusters.count))[:-1])
+
+
+class _Nearest:
+    """The nearest of many pairs of clusters: planes between means rule most of them out.
+
+    Of single points of one label at one place, often many where points conflict, one stands for all.
+    """
+
+    def __init__(self, clusters: Clusters):
+        members = _members(clusters)
+        self.groups: list[np.ndarray] = []
+        self.of: list[int] = []  # of each cluster, where its points are in `groups`
+        seen: dict[tuple, int] = {}
+        for rows, label in zip(members, clusters.cluster_labels.tolist(), strict=True):
+            key = (label, (clusters.points[rows[0]] + 0.0).tobytes()) if len(rows) == 1 else len(self.of)
+            place = seen.setdefault((key,), len(self.groups))
+            if place == len(self.groups):
+                self.groups.append(clusters.points[rows])
+            self.of.append(place)
+        sizes = [len(group) for group in self.groups]
+        self.bounds = mean_planes(np.concatenate(self.groups), np.repeat(np.arange(len(sizes)), sizes))
+
+    def distance(self, one: Sequence[int], other: Sequence[int]) -> float:
+        """Least distance of a cluster of `one` to a cluster of `other`."""
+        sides = [np.array(sorted({self.of[k] for k in side})) for side in (one, other)]
+        single = [np.array([len(self.groups[k]) == 1 for k in side]) for side in sides]
+        best = np.inf
+        bounds = self.bounds[np.ix_(*sides)]
+        if single[0].any() and single[1].any():
+            points = [np.concatenate([self.groups[k] for k in side[which]]) for side, which in zip(sides, single, strict=True)]
+            best = _least_between(*points)
+            bounds[np.ix_(*single)] = np.inf
+        for place in np.argsort(bounds, axis=None, kind="stable"):
+            i, j = np.unravel_index(place, bounds.shape)
+            if bounds[i, j] >= best:
+                break
+            found = proved_distance(self.groups[sides[0][i]], self.groups[sides[1][j]], best)
+            best = best if found is None else min(best, found)
+        return float(best)
+
+
+def _least_between(a: np.ndarray, b: np.ndarray) -> float:
+    """Least distance of a point of a to a point of b, block by block."""
+    from scipy.spatial.distance import cdist
+
+    return min(float(cdist(a[i : i + ROWS], b).min()) for i in range(0, len(a), ROWS))
+
+
 def _matched(first: LabelDistances | np.ndarray, second: LabelDistances | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Two vectors over the same label pairs."""
     if isinstance(first, LabelDistances) and isinstance(second, LabelDistances):
@@ -207,6 +287,24 @@ def _matched(first: LabelDistances | np.ndarray, second: LabelDistances | np.nda
     if one.shape != other.shape or one.ndim != 1:
         raise ValueError(f"distance vectors have shapes {one.shape}, {other.shape}; give LabelDistances to match them by label")
     return one, other
+
+
+def _lower_bounds(points: np.ndarray, groups: list[np.ndarray]) -> np.ndarray:
+    """(point, cluster) proved lower bounds of the distances: by the plane across the line from the point to the cluster's mean.
+
+    Lowered by what rounding may add, so that no cluster is ruled out by it.
+    """
+    found = np.empty((len(points), len(groups)))
+    for k, group in enumerate(groups):
+        centre = group.mean(axis=0)
+        group, moved = group - centre, points - centre  # products near the mean lose fewer digits
+        squares = np.einsum("ij,ij->i", moved, moved)
+        lengths = np.sqrt(squares)
+        reach = float(np.sqrt(np.einsum("ij,ij->i", group, group).max()))
+        gap = squares - (group @ moved.T).max(axis=0)
+        slack = 1e-12 * (lengths + reach + np.abs(centre).max())
+        found[:, k] = np.where(lengths > 0, gap / np.maximum(lengths, 1e-300), 0.0) - slack
+    return found
 
 
 def _within(points: np.ndarray) -> tuple[float, float, int]:

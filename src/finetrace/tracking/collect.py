@@ -50,7 +50,7 @@ class RunContent:
 
 @dataclasses.dataclass(frozen=True)
 class RunRecord:
-    """One run to be. kind: trajectory | lens | tune | trial | pretrain | comparison | atlas.
+    """One run to be. kind: trajectory | lens | tune | trial | pretrain | comparison | cross-task | directprobe | atlas.
 
     name: children start with what tells them apart, because MLflow's list cuts names at the end;
     key: what was asked for (a live run carries it too); identity: what came out of it, by content;
@@ -90,8 +90,8 @@ def collect(layout: Layout, study: Study) -> Collected:
             jobs.append((f"tune {key}", partial(reader.tune, key, cell)))
     for key, trajectory in study.trajectories.items():
         jobs.append((f"trajectory {key}", partial(reader.trajectory, key, trajectory)))
-    for name in study.comparisons:
-        jobs.append((f"comparison {name}", partial(reader.comparison, name)))
+    for stage, name, _ in study.standalone():
+        jobs.append((f"{stage} {name}", partial(reader.standalone, stage, name)))
     if layout.atlas.is_dir():
         jobs.append(("atlas", reader.atlas))
     for what, job in jobs:
@@ -151,13 +151,13 @@ class _Reader:
                             parent.identity, _STATES.get(trial["state"], "FAILED"), trial["started_at_ms"],
                             trial["finished_at_ms"], partial(self._trial, trial, manifest, tags))
 
-    def comparison(self, name: str) -> Iterator[RunRecord]:
-        folder = self.layout.comparison(name)
+    def standalone(self, stage: str, name: str) -> Iterator[RunRecord]:
+        folder = self.layout.standalone(stage, name)
         if not folder.is_dir():
             return
         manifest = read_manifest(folder)
-        yield self._record("comparison", f"comparison@{name}", manifest, folder,
-                           partial(self._lens, folder, manifest, {"lens": "comparison"}, "comparison/"))
+        yield self._record(stage, f"{stage}@{name}", manifest, folder,
+                           partial(self._lens, folder, manifest, {"lens": stage}, f"{stage}/"))
 
     def atlas(self) -> Iterator[RunRecord]:
         folder = self.layout.atlas

@@ -1,0 +1,69 @@
+"""The stage cross-task on a real, tiny trajectory: another task's examples through its first and last checkpoint."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from tests.hidden_outputs import load_script
+from tests.training_fixtures import model_folder, recording, settings, task_folder
+
+from finetrace.config.cross_task import CrossTaskSettings
+from finetrace.config.hidden import HiddenSettings
+from finetrace.config.probes import ProbesSettings
+from finetrace.layout import Layout
+from finetrace.stage import Stage
+from finetrace.store.manifest import Manifest, complete, read_manifest
+from finetrace.store.tables import read_table
+from finetrace.training.finetune import RunSeeds, finetune
+
+
+@pytest.fixture
+def stage(tmp_path):
+    """A tiny model tuned on one task; the other task is its own, with pairs of texts."""
+    layout, item = Layout(tmp_path, tmp_path), SimpleNamespace(model="tiny", task="one", method="ft", seed=1)
+    model, task = model_folder(layout.model("tiny")), task_folder(layout.task("one"))
+    task_folder(layout.task("other"), {"train": 60, "validation": 30}, pairs=True)
+    folder = layout.run("tiny", "one", "ft", 1) / "trajectory"
+    folder.mkdir(parents=True)
+    train = settings()
+    finetune(model, task, train, recording(checkpoints="log2"), RunSeeds.of(0, 1), scratch=tmp_path / "scratch", out=folder,
+             name="tiny")
+    complete(folder, Manifest("trajectory", "train", "tiny", "tests", "0", {"train": {"max_length": 16}}, {}, {}), started=0.0)
+    entry = CrossTaskSettings(tuned="tiny/one/ft/s1", task="other")
+    study = SimpleNamespace(study=SimpleNamespace(name="demo", seed=0), cross_tasks={"effect": entry},
+                            trajectories={entry.trajectory: item}, probes=ProbesSettings(vectors="mean"),
+                            hidden=HiddenSettings(rows={"train": 40, "validation": 30}, batch_tokens=64))
+    return Stage("cross-task", "effect", study, layout)
+
+
+def test_the_other_task_is_looked_at_before_and_after_and_nothing_is_left_behind(stage):
+    load_script("cross_task").main(stage)
+    out = stage.layout.cross_task("effect")
+    rows = read_table(out / "table.parquet").to_pylist()
+    assert {row["step"] for row in rows} == {0, 16} and {row["layer"] for row in rows} == {0, 1, 2}
+    here = [row for row in rows if row["statistic"] == "outside_min" and row["step"] == 0 and row["layer"] == 1]
+    sizes = {row["label"]: row["n"] for row in here if row["label"]}
+    assert set(sizes) == {"negative", "positive"} and sum(sizes.values()) == 40
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["labels_grown/layer-02"] + metrics["labels_shrunk/layer-02"] == 2
+    assert 0 <= metrics["accuracy/layer-02/last"] <= 1
+    assert set(read_manifest(out).inputs) == {"outputs/tiny/one/ft/s1/trajectory", "data/other"}
+    assert not [p for p in stage.layout.root.rglob("*.npy")]
+
+
+def test_a_crash_after_the_forward_passes_does_not_repeat_them(stage, monkeypatch):
+    module = load_script("cross_task")
+    whole = module._distances
+    monkeypatch.setattr(module, "_distances", lambda *rest: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        module.main(stage)
+    before = {p: p.stat().st_mtime_ns for p in stage.layout.root.rglob("*.npy")}
+    assert len(before) == 2 and not stage.layout.cross_task("effect").exists()
+
+    def nothing(*args, **rest):
+        raise AssertionError("extracted again")
+
+    monkeypatch.setattr(module, "_distances", whole)
+    monkeypatch.setattr("finetrace.hidden.trajectory.extract_trajectory", nothing)
+    module.main(stage)
+    assert stage.layout.cross_task("effect").is_dir() and not any(path.exists() for path in before)
