@@ -5,6 +5,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from finetrace.figures import probes as figures
+from finetrace.figures import style
 from finetrace.figures.convergence import convergence
 from finetrace.lenses.convergence import Correlation
 
@@ -86,6 +87,47 @@ def test_training_draws_train_dashed_and_test_solid_for_at_most_six_layers() -> 
     np.testing.assert_array_equal(panels[3].lines[6].get_ydata(), 100 * states["step 64"]["test_accuracy"][0])
     assert panels[0].get_ylim()[0] == 0 and "6 of 13 layers are drawn" in figure.get_supxlabel()
     assert panels[0].get_ylabel() == "loss (nats per example)"
+
+
+def test_compare_draws_a_panel_per_checkpoint_and_the_control_task_in_grey() -> None:
+    one = np.array([[0.6, 0.5, 0.7], [0.9, 0.85, 0.95]])
+    control = np.array([[0.5, 0.5, 0.5], [0.45, 0.45, 0.45]])
+    states = {"step 0": {"logistic regression": one}, "step 64": {"logistic regression": one, "best network": one + 0.02,
+                                                                  "control task": control}}
+    figure = figures.compare([0, 4], states, split="validation", floor=0.5, title="x", note="on span")
+    before, after = figure.axes
+    assert "step 0" in before.get_title(loc="left") and [len(panel.containers) for panel in figure.axes] == [1, 2]
+    np.testing.assert_allclose(after.containers[1].lines[0].get_ydata(), [62, 92])
+    grey = [line for line in after.lines if line.get_label() == "control task"]
+    np.testing.assert_allclose(grey[0].get_ydata(), [50, 45])
+    assert grey[0].is_dashed() and grey[0].get_color() == style.GREY
+    assert before.get_ylim() == after.get_ylim() == (40, 101)
+    assert "selectivity" in figure.get_supxlabel() and before.get_ylabel() == "accuracy on validation (%)"
+    assert "selectivity" not in figures.compare([0, 4], {"a": {"logistic regression": one}}, split="test").get_supxlabel()
+
+
+def test_compression_starts_at_zero_and_marks_the_uniform_code() -> None:
+    figure = figures.compression([0, 4], {"step 0": np.array([0.9, 1.2]), "step 64": np.array([1.1, np.nan])}, title="x")
+    panel, = figure.axes
+    assert panel.get_ylim()[0] == 0 and [t.get_text() for t in panel.get_xticklabels()] == ["0", "4"]
+    np.testing.assert_allclose(panel.lines[0].get_ydata(), [0.9, 1.2])
+    assert {t.get_text() for t in panel.get_legend().get_texts()} == {"step 0", "step 64", "uniform code"}
+
+
+def test_learning_has_a_line_per_split_with_its_band_for_at_most_four_layers() -> None:
+    rng = np.random.default_rng(0)
+    middle = rng.uniform(0.5, 0.9, size=(7, 6))
+    splits = {name: np.stack([middle, middle - 0.1, middle + 0.1], axis=2) for name in ("subtrain", "subtest", "validation")}
+    figure = figures.learning([0, 1, 2, 4, 8, 16, 32], range(6), splits, floor=0.4)
+    assert len(figure.axes) == 4 and "4 of 6 layers are drawn" in figure.get_supxlabel()
+    assert "layer 5" in figure.axes[3].get_title(loc="left")
+    for panel, layer in zip(figure.axes, (0, 2, 3, 5), strict=True):
+        lines = [line for line in panel.lines if len(line.get_xdata()) == 7]
+        assert [line.get_label() for line in lines] == list(splits)
+        np.testing.assert_allclose(lines[1].get_ydata(), 100 * middle[:, layer])
+        assert len(panel.collections) == 3
+    assert figure.axes[0].get_ylabel() == "accuracy (%)" and len(figures.learning([0], [0], {
+        "subtrain": splits["subtrain"][:1, :1]}).axes) == 1
 
 
 def test_convergence_shows_the_way_of_each_layer_and_the_correlations() -> None:

@@ -293,8 +293,33 @@ def test_splits_that_cannot_be_scored_are_named() -> None:
     with pytest.raises(ValueError, match=r"the split 'train' holds one class only, 'positive' \(3 rows\)"):
         lens.check_split("train", np.ones(3, int), names)
     with pytest.raises(ValueError, match="the split 'test' has no rows"):
-        lens.check_split("test", np.array([], int), names, np.array([0, 1]))
-    with pytest.raises(ValueError, match="the split 'test' holds the class 'third', of which the training rows have none"):
-        lens.check_split("test", np.array([0, 2]), [*names, "third"], np.array([0, 1]))
-    with pytest.raises(ValueError, match=r"labels \[5\] are none of the classes \[0, 1\]"):
-        lens.score(np.zeros((1, 2, 2)), np.array([0, 5]), np.array([0, 1]))
+        lens.check_split("test", np.array([], int), names)
+
+
+def test_classes_that_training_lacks_count_as_wrong_and_not_towards_the_loss() -> None:
+    z = np.log(np.array([[[0.75, 0.25], [0.5, 0.5], [0.25, 0.75], [0.75, 0.25]]]))
+    found = lens.score(z, np.array([0, 5, 1, 9]), np.array([0, 1]))
+    assert (found.accuracy[0], found.n, found.unseen) == (0.5, 4, 2)
+    assert found.loss[0] == pytest.approx(-np.log(0.75))
+    assert found.macro_f1[0] == pytest.approx((0.5 + 1 + 0 + 0) / 4)  # class 0: one hit of three answers and one row
+    known = lens.score(z[:, [0, 2]], np.array([0, 1]), np.array([0, 1]))
+    assert known.unseen == 0 and known.loss[0] == pytest.approx(found.loss[0])
+    nothing = lens.score(z, np.full(4, 7), np.array([0, 1]))
+    assert nothing.accuracy[0] == 0 and np.isnan(nothing.loss[0]) and nothing.macro_f1[0] == 0
+
+
+def test_a_class_with_one_training_row_is_fitted_and_never_held_out() -> None:
+    X, y = problems(1, 60, 4, 2)
+    y[3] = 9
+    assert not lens.held_out_rows(y, 0.5, 0)[3]
+    probe = fit(X, y, l2=[0.01, 0.1])
+    assert probe.classes.tolist() == [0, 1, 9] and probe.converged.all()
+    assert np.isfinite(probe.held_out_loss).all()
+
+
+def test_spread_is_that_of_the_probe() -> None:
+    X, _ = problems(1, 60, 4, 2)
+    X[0, :, 2] = 7.0
+    mean, scale = lens.spread(X[0])
+    np.testing.assert_allclose(mean, X[0].mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(scale, [*1 / X[0].std(axis=0)[:2], 0, 1 / X[0].std(axis=0)[3]], rtol=1e-5)

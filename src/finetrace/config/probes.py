@@ -156,6 +156,9 @@ class ProbesSettings:
         require(0 <= self.subtest < 1, f"subtest: {self.subtest} is not in [0, 1)")
         require(self.control is None or self.control.probe != "mlp" or self.mlp is not None,
                 "control.probe: mlp needs the networks; add mlp: {}, or set probe: logistic")
+        require(self.control is None or self.mlp is None or self.control.probe != "mlp" or self.mlp.checkpoints == "all"
+                or self.control.checkpoints == "ends",
+                "control.checkpoints: all needs the networks at all checkpoints; set it to ends, or mlp.checkpoints: all")
         require(self.control is None or self.control.probe == "mlp" or self.head == "logistic",
                 f"control.probe: logistic is about the logistic head; set head: logistic instead of {self.head}, or probe: mlp")
         require(not self.parity or self.head != "logistic",

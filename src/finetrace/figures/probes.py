@@ -140,3 +140,96 @@ def training(layers: Sequence[int], states: Mapping[str, Mapping[str, np.ndarray
     style.panel_letters(axes)
     style.footnote(figure, f"train: in evaluation mode after each epoch{'; ' + note if note else ''}")
     return figure
+
+
+@style.styled
+def compare(layers: Sequence[int], states: Mapping[str, Mapping[str, np.ndarray]], *, split: str, floor: float | None = None,
+            title: str | None = None, note: str = "") -> "Figure":
+    """Accuracy against layer of several kinds of probes, a panel per checkpoint: what a stronger probe finds, and what it could
+    learn by heart.
+
+    states: {checkpoint: {kind: (layer, 3) accuracy with its ends, shares}}; a kind whose name begins with "control" is grey and
+    dashed: the gap above it is the selectivity.  floor: majority floor.
+    """
+    figure, axes = style.new_figure(1, len(states), size=(9, 5), title=title, sharey=True)
+    kinds = list(dict.fromkeys(kind for state in states.values() for kind in state))
+    coloured = [kind for kind in kinds if not kind.startswith("control")]
+    where, lowest = np.arange(len(layers)), 100.0 * (1 if floor is None else floor)
+    for panel, (state, found) in zip(axes[0], states.items(), strict=True):
+        for kind, values in found.items():
+            values = 100 * np.asarray(values, dtype=np.float64)
+            lowest = min(lowest, float(np.nanmin(values)))
+            if kind in coloured:
+                number = coloured.index(kind)
+                x = where + 0.14 * (number - (len(coloured) - 1) / 2)  # side by side, so that intervals do not hide each other
+                panel.errorbar(x, values[:, 0], yerr=np.abs(values[:, 1:] - values[:, :1]).T, color=style.colour(number),
+                               marker="os^Dv"[number % 5], ms=5, capsize=2.5, elinewidth=1.2, ls=style.DASHES[0], label=kind)
+            else:
+                panel.plot(where, values[:, 0], color=style.GREY, marker="x", ms=6, ls=style.DASHES[1], label=kind)
+        if floor is not None:
+            panel.axhline(100 * floor, color=style.GREY, lw=1.2, ls=style.DASHES[2], label="majority class")
+        panel.set_title(state)
+        panel.set_xticks(where, [str(layer) for layer in layers])
+        panel.set_xlabel("layer (0: embeddings)")
+    axes[0, 0].set_ylabel(f"accuracy on {split} (%)")
+    axes[0, 0].set_ylim(max(0.0, 10 * np.floor((lowest - 2) / 10)), 101)
+    axes[0, 0].legend(loc="best")
+    style.panel_letters(axes)
+    bars = "bars: 95 % interval; of networks one standard deviation over seeds"
+    control = "; gap to the control task: selectivity" if len(coloured) < len(kinds) else ""
+    style.footnote(figure, f"{bars}{control}{'; ' + note if note else ''}")
+    return figure
+
+
+@style.styled
+def compression(layers: Sequence[int], states: Mapping[str, np.ndarray], *, title: str | None = None, note: str = "") -> "Figure":
+    """Compression of the labels by the online code against layer, a line per checkpoint; 1 is the uniform code.
+
+    states: {checkpoint: (layer,) compression}.
+    """
+    figure, axes = style.new_figure(title=title)
+    panel = axes[0, 0]
+    where = np.arange(len(layers))
+    for number, (name, values) in enumerate(states.items()):
+        panel.plot(where, values, color=style.colour(number), marker="os^Dv"[number % 5], ms=5.5, label=name)
+    panel.axhline(1, color=style.GREY, lw=1.2, ls=style.DASHES[2], label="uniform code")
+    panel.set_ylim(bottom=0)
+    panel.set_xticks(where, [str(layer) for layer in layers])
+    panel.set_xlabel("layer (0: embeddings)")
+    panel.set_ylabel("compression (times shorter than the uniform code)")
+    panel.legend(loc="lower center", bbox_to_anchor=(0.5, 1.05), ncols=3, borderaxespad=0)
+    style.footnote(figure, note)
+    return figure
+
+
+@style.styled
+def learning(steps: Sequence[int], layers: Sequence[int], splits: Mapping[str, np.ndarray], *, floor: float | None = None,
+             title: str | None = None, note: str = "") -> "Figure":
+    """Accuracy against checkpoint on rows that the probe saw (subtrain), that only the model was tuned on (subtest), and that
+    neither saw; a panel per layer, of more than four the first, the last and two between.
+
+    splits: {split: (step, layer, 3) accuracy with its interval, shares}.
+    """
+    drawn = np.unique(np.linspace(0, len(layers) - 1, min(len(layers), 4)).round().astype(int))
+    figure, axes = style.new_figure(1, len(drawn), size=(9, 4.2), title=title, sharey=True)
+    where, lowest = np.arange(len(steps)), 100.0 * (1 if floor is None else floor)
+    for panel, layer in zip(axes[0], drawn, strict=True):
+        for number, (split, values) in enumerate(splits.items()):
+            values = 100 * np.asarray(values, dtype=np.float64)[:, layer]
+            lowest = min(lowest, float(np.nanmin(values)))
+            panel.plot(where, values[:, 0], color=style.colour(number), marker="os^Dv"[number % 5], ms=4.5, label=split,
+                       ls=style.DASHES[number % len(style.DASHES)])
+            panel.fill_between(where, values[:, 1], values[:, 2], color=style.colour(number), alpha=0.15, lw=0)
+        if floor is not None:
+            panel.axhline(100 * floor, color=style.GREY, lw=1.2, ls=style.DASHES[2], label="majority class")
+        panel.set_title(f"layer {layers[layer]}")
+        few = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 5)).round().astype(int))
+        panel.set_xticks(where[few], [f"{steps[i]:,}" for i in few])
+        panel.set_xlabel("optimiser steps")
+    axes[0, 0].set_ylabel("accuracy (%)")
+    axes[0, 0].set_ylim(max(0.0, 10 * np.floor((lowest - 2) / 10)), 101)
+    axes[0, -1].legend(loc="best")
+    style.panel_letters(axes)
+    left_out = f"{len(drawn)} of {len(layers)} layers are drawn; " if len(drawn) < len(layers) else ""
+    style.footnote(figure, f"{left_out}checkpoints are evenly spaced; bands: 95 % interval{'; ' + note if note else ''}")
+    return figure

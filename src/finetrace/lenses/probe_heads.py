@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from finetrace.lenses.probes import checked, codes_of
+from finetrace.lenses.probes import checked, known_codes
 
 if TYPE_CHECKING:
     import torch
@@ -48,9 +48,10 @@ def train_heads(X: np.ndarray, y: np.ndarray, evaluation: Mapping[str, tuple[np.
     """Train one head per seed and problem.
 
     X: (problem, row, dim) float;  y: (row,) labels;  evaluation: split -> (X (problem, row, dim), y (row,)), looked at after
-    every epoch and never used for training;  seeds: each fixes first weights, orders and dropout, the same for every problem,
-    so that a problem's result does not depend on the others.
-    Raises ValueError for NaN, one class, fewer rows than classes, labels that training lacks, `parity` with other than 2 classes.
+    every epoch and never used for training; labels that training lacks count as wrong there, and nothing towards the loss;
+    seeds: each fixes first weights, orders and dropout, the same for every problem, so that a problem's result does not depend
+    on the others.
+    Raises ValueError for NaN, one class, fewer rows than classes, `parity` with other than 2 classes.
     """
     import torch
 
@@ -59,7 +60,7 @@ def train_heads(X: np.ndarray, y: np.ndarray, evaluation: Mapping[str, tuple[np.
         raise ValueError(f"parity: the study's heads have one logit, for 2 classes; there are {len(classes)}; set parity: false")
     if head not in ("xlm", "roberta"):
         raise ValueError(f"head: {head!r} is none of xlm, roberta")
-    parts = {"train": (X, codes)} | {split: (np.asarray(x), codes_of(t, classes)) for split, (x, t) in evaluation.items()}
+    parts = {"train": (X, codes)} | {split: (np.asarray(x), known_codes(t, classes)) for split, (x, t) in evaluation.items()}
     for split, (features, _) in parts.items():
         if not np.isfinite(features).all():
             raise ValueError(f"X of the split {split!r} holds NaN or infinity")
@@ -155,10 +156,11 @@ def _forward(parameters: Mapping[str, "torch.Tensor"], x: "torch.Tensor", head: 
 
 
 def _compare(logits: "torch.Tensor", labels: "torch.Tensor") -> tuple["torch.Tensor", "torch.Tensor"]:
-    """Cross-entropy in nats and whether the top class is right, both (seed, problem, row). A tie counts as class 0."""
+    """Cross-entropy in nats and whether the top class is right, both (seed, problem, row). A tie counts as class 0; a label of
+    -1 costs nothing and is never right."""
     import torch
 
-    lost = -torch.log_softmax(logits, dim=-1).gather(-1, labels[..., None])[..., 0]
+    lost = -torch.log_softmax(logits, dim=-1).gather(-1, labels[..., None].clamp(min=0))[..., 0] * (labels >= 0)
     return lost, logits.detach().argmax(dim=-1) == labels
 
 
@@ -166,11 +168,12 @@ def _look(parameters: Mapping[str, "torch.Tensor"], x: "torch.Tensor", y: "torch
           parity: bool) -> tuple[np.ndarray, np.ndarray]:
     """Loss and accuracy in evaluation mode, (seed, problem)."""
     seeds, problems = parameters["out.weight"].shape[:2]
+    known = int((y >= 0).sum())
     loss, accuracy = np.zeros((seeds, problems)), np.zeros((seeds, problems))
     for seed in range(seeds):
         for logits, block in _blocks(_one_seed(parameters, seed), x, head, parity):
             lost, hits = _compare(logits, y[block].expand(1, problems, -1))
-            loss[seed] += lost.double().sum(dim=2)[0].cpu().numpy() / len(y)
+            loss[seed] += lost.double().sum(dim=2)[0].cpu().numpy() / known if known else np.nan
             accuracy[seed] += hits.sum(dim=2)[0].cpu().numpy() / len(y)
     return loss, accuracy
 

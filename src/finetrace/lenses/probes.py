@@ -47,7 +47,8 @@ class Scores:
     """How well problems do on one split.
 
     accuracy: (...,) in [0, 1], with low, high its 95 % Wilson interval over examples;  macro_f1: (...,) in [0, 1], mean F1 over
-    the classes of the split or of the predictions (0 for a class never hit);  loss: (...,) nats per example;  n: examples.
+    the classes of the split or of the predictions (0 for a class never hit);  loss: (...,) nats per example of a class that
+    training knows, NaN without any;  n: examples;  unseen: those of classes that training lacks, always counted as wrong.
     """
 
     accuracy: np.ndarray
@@ -56,6 +57,7 @@ class Scores:
     macro_f1: np.ndarray
     loss: np.ndarray
     n: int
+    unseen: int = 0
 
 
 def logistic_probe(X: np.ndarray, y: np.ndarray, *, l2: Sequence[float] = L2_GRID, holdout: float = 0.2, seed: int = 0,
@@ -93,13 +95,16 @@ def logits(probe: LogisticProbe, X: np.ndarray) -> np.ndarray:
 def score(logits: np.ndarray, y: np.ndarray, classes: np.ndarray) -> Scores:
     """Accuracy, macro F1 and loss of logits (..., row, class) against labels y (row,); classes: (class,) of the class axis.
 
-    Of equal logits the first class wins. Constant predictions give the share of that class.
+    Labels that `classes` lacks count as wrong, and nothing towards the loss. Of equal logits the first class wins. Constant
+    predictions give the share of that class.
     """
     logits = np.asarray(logits, dtype=np.float64)
-    gold = codes_of(y, classes)
+    gold = known_codes(y, classes)
+    known = gold >= 0
     top = logits.max(axis=-1, keepdims=True)
     log_total = np.log(np.exp(logits - top).sum(axis=-1)) + top[..., 0]
-    loss = (log_total - np.take_along_axis(logits, np.broadcast_to(gold[:, None], (*logits.shape[:-1], 1)), -1)[..., 0]).mean(-1)
+    own = np.take_along_axis(logits, np.broadcast_to(np.maximum(gold, 0)[:, None], (*logits.shape[:-1], 1)), -1)[..., 0]
+    loss = (log_total - own)[..., known].mean(-1) if known.any() else np.full(logits.shape[:-2], np.nan)
     predicted = logits.argmax(axis=-1)
     right = (predicted == gold).sum(axis=-1)
     ends = np.array([wilson_interval(int(r), len(gold)) for r in right.ravel()]).reshape(*right.shape, 2)
@@ -108,7 +113,9 @@ def score(logits: np.ndarray, y: np.ndarray, classes: np.ndarray) -> Scores:
         hits = ((predicted == k) & (gold == k)).sum(axis=-1)
         either = (predicted == k).sum(axis=-1) + (gold == k).sum()
         f1[..., k], there[..., k] = 2 * hits / np.maximum(either, 1), either > 0
-    return Scores(right / len(gold), ends[..., 0], ends[..., 1], f1.sum(-1) / there.sum(-1), loss, len(gold))
+    missing = len(np.unique(np.asarray(y)[~known]))  # classes with an F1 of 0
+    return Scores(right / len(gold), ends[..., 0], ends[..., 1], f1.sum(-1) / (there.sum(-1) + missing), loss, len(gold),
+                  int((~known).sum()))
 
 
 def majority_floor(y: np.ndarray, y_test: np.ndarray) -> float:
@@ -133,20 +140,26 @@ def held_out_rows(y: np.ndarray, share: float, seed: int) -> np.ndarray:
     return out
 
 
-def check_split(split: str, y: np.ndarray, names: Sequence[str], trained: np.ndarray | None = None) -> None:
-    """Refuse a split that cannot be used: no rows, one class only, or classes that training lacks.
+def check_split(split: str, y: np.ndarray, names: Sequence[str]) -> None:
+    """Refuse a split that cannot be used: no rows, or one class only.
 
-    split: its name for the message;  y: (row,) int labels;  names: of all classes;  trained: labels of the training rows.
+    split: its name for the message;  y: (row,) int labels;  names: of all classes.
     """
     present = np.unique(y)
     if not len(present):
         raise ValueError(f"the split {split!r} has no rows")
-    if trained is not None and len(unknown := np.setdiff1d(present, trained)):
-        missing = ", ".join(repr(_name(names, k)) for k in unknown)
-        raise ValueError(f"the split {split!r} holds the class {missing}, of which the training rows have none")
     if len(present) == 1:
         raise ValueError(f"the split {split!r} holds one class only, {_name(names, present[0])!r} ({len(y)} rows), so there is "
                          "nothing to tell apart")
+
+
+def spread(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and 1/standard deviation of the features of X (row, dim): (dim,) float64 each; 0 instead of 1/sd for a feature whose
+    spread is float32 rounding, as in `logistic_probe`."""
+    import torch
+
+    _, mean, scale = _standardised(torch.as_tensor(np.asarray(X)).to(torch.float64)[None])
+    return mean[0].numpy(), scale[0].numpy()
 
 
 def problem_bytes(rows: int, test_rows: int, dim: int, classes: int, strengths: int) -> int:
@@ -173,12 +186,18 @@ def checked(X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
 
 def codes_of(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Labels as positions in `classes` (ascending): (row,) int64."""
-    y = np.asarray(y)
-    codes = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
-    if not np.array_equal(classes[codes], y):
+    codes = known_codes(y, classes)
+    if (codes < 0).any():
         unknown = np.setdiff1d(y, classes)
         raise ValueError(f"labels {unknown.tolist()} are none of the classes {np.asarray(classes).tolist()} of the training rows")
-    return codes.astype(np.int64)
+    return codes
+
+
+def known_codes(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Labels as positions in `classes` (ascending): (row,) int64, -1 for a label that is not among them."""
+    y = np.asarray(y)
+    codes = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
+    return np.where(np.asarray(classes)[codes] == y, codes, -1).astype(np.int64)
 
 
 def _fit(X: np.ndarray, codes: np.ndarray, classes: int, strengths: np.ndarray, out: np.ndarray | None, tolerance: float,

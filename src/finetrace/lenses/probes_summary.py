@@ -35,7 +35,8 @@ class Batch:
 def logistic_rows(batch: Batch, **settings: Any) -> list[Row]:
     """Fit the logistic probe (settings: see `logistic_probe`) and score it on every split.
 
-    Statistics per split: accuracy with its 95 % Wilson interval, macro_f1, loss (nats per example). Of the fit, under the
+    Statistics per split: accuracy with its 95 % Wilson interval, macro_f1, loss (nats per example of a known class), and unseen,
+    the number of examples of classes that training lacks, all counted as wrong, where there are any. Of the fit, under the
     training split: l2, held_out_loss (nats, of the chosen strength), iterations, gradient_norm, converged (1 or 0).
     """
     probe = logistic_probe(batch.features[batch.train_split], batch.labels[batch.train_split], **settings)
@@ -45,7 +46,7 @@ def logistic_rows(batch: Batch, **settings: Any) -> list[Row]:
         rows += _score_rows(batch.keys, scores, split, "logistic", NO_SEED)
     count = len(batch.labels[batch.train_split])
     for p, (step, layer) in enumerate(batch.keys):
-        rows += [_row(step, layer, name, value, count, batch.train_split, "logistic")
+        rows += [make_row(step, layer, name, value, count, batch.train_split, "logistic")
                  for name, value in _fit_facts(probe, p).items() if np.isfinite(value)]
     return rows
 
@@ -104,9 +105,12 @@ def _score_rows(keys: Sequence[tuple[int, int]], scores: Scores, split: str, hea
     rows = []
     for p, (step, layer) in enumerate(keys):
         place = (scores.n, split, head, seed)
-        rows.append(_row(step, layer, "accuracy", scores.accuracy[p], *place) | {"low": scores.low[p], "high": scores.high[p]})
-        rows.append(_row(step, layer, "macro_f1", scores.macro_f1[p], *place))
-        rows.append(_row(step, layer, "loss", scores.loss[p], *place))
+        ends = {"low": scores.low[p], "high": scores.high[p]}
+        rows.append(make_row(step, layer, "accuracy", scores.accuracy[p], *place) | ends)
+        rows.append(make_row(step, layer, "macro_f1", scores.macro_f1[p], *place))
+        rows.append(make_row(step, layer, "loss", scores.loss[p], *place))
+        if scores.unseen:
+            rows.append(make_row(step, layer, "unseen", scores.unseen, *place))
     return rows
 
 
@@ -117,7 +121,8 @@ def _curve_rows(batch: Batch, heads: TrainedHeads, head: str) -> list[Row]:
         kind = "epoch_training" if name == "training" else "epoch"
         for what, values in (("loss", losses), ("accuracy", heads.accuracy[name])):
             for (s, p, e), value in np.ndenumerate(values):
-                rows.append(_row(*batch.keys[p], f"{kind}_{what}", value, len(batch.labels[split]), split, head, s + 1, e + 1))
+                count = len(batch.labels[split])
+                rows.append(make_row(*batch.keys[p], f"{kind}_{what}", value, count, split, head, s + 1, e + 1))
     return rows
 
 
@@ -127,7 +132,8 @@ def _fit_facts(probe: LogisticProbe, p: int) -> dict[str, float]:
             "gradient_norm": float(probe.gradient_norm[p]), "converged": float(probe.converged[p])}
 
 
-def _row(step: int, layer: int, statistic: str, value: float, n: int, split: str, head: str, seed: int = NO_SEED,
+def make_row(step: int, layer: int, statistic: str, value: float, n: int, split: str, head: str, seed: int = NO_SEED,
          epoch: int = FINAL) -> Row:
+    """One row of the table; its interval is NaN."""
     return {"step": step, "layer": layer, "statistic": statistic, "value": float(value), "low": np.nan, "high": np.nan, "n": n,
             "split": split, "head": head, "seed": seed, "epoch": epoch}

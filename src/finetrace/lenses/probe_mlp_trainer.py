@@ -1,0 +1,168 @@
+"""Batched training of the networks of `probe_mlp`: networks of one shape, for any problems, seeds and L2 strengths, at once.
+
+A network is one row of a matrix that holds its weights and then its biases, so that penalty, Adam and the removal of finished
+networks are single operations on that matrix; the layers are batched matrix products on views of it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+BATCH, RATE, BETAS, EPSILON = 200, 1e-3, (0.9, 0.999), 1e-8
+TOLERANCE, PATIENCE = 1e-4, 10  # nats per row; epochs in a row without such a fall that are borne
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Networks at the end of their training; tensors on the device of the input.
+
+    weights: per layer (problem, seed, strength, in, out);  biases: per layer (problem, seed, strength, out);
+    epochs: (problem, seed, strength) int64;  converged: (problem, seed, strength) bool, ended by the loss.
+    """
+
+    weights: "list[torch.Tensor]"
+    biases: "list[torch.Tensor]"
+    epochs: np.ndarray
+    converged: np.ndarray
+
+
+def train(X: "torch.Tensor", codes: "torch.Tensor", outputs: int, hidden: Sequence[int], l2: Sequence[float],
+          seeds: Sequence[int], max_epochs: int) -> Trained:
+    """Train a network of the sizes `hidden` for every problem, seed and strength.
+
+    X: (problem, row, dim);  codes: (row,) or (problem, row) int64 in 0 .. classes-1;  outputs: classes, or 1 for two classes;
+    l2: (strength,). First weights and orders come from numpy's RandomState(seed) in scikit-learn's order of draws, the same for
+    every problem and strength.
+    """
+    import torch
+
+    problems, rows, dim = X.shape
+    sizes = (dim, *hidden, outputs)
+    draws = [np.random.RandomState(seed % 2**32) for seed in seeds]
+    first = torch.as_tensor(np.stack([_first_weights(draw, sizes) for draw in draws]), dtype=X.dtype, device=X.device)
+    shape = (problems, len(seeds), len(l2))
+    problem, seed, strength = (axis.ravel() for axis in np.indices(shape))  # of every network
+    batch = _Batch(first[seed], torch.as_tensor(np.asarray(l2)[strength], dtype=X.dtype, device=X.device), sizes)
+    whole = batch.networks.clone()  # where finished networks are kept
+    epochs, converged = np.zeros(len(whole), dtype=np.int64), np.zeros(len(whole), dtype=bool)
+    left = np.arange(len(whole))
+    best, waited = np.full(len(whole), np.inf), np.zeros(len(whole), dtype=np.int64)
+    codes = codes.expand(problems, rows)
+    orders = [np.arange(rows) for _ in draws]
+    for epoch in range(1, max_epochs + 1):
+        for k, draw in enumerate(draws):
+            shuffle = np.arange(rows)
+            draw.shuffle(shuffle)
+            orders[k] = orders[k][shuffle]
+        order = torch.as_tensor(np.stack(orders), device=X.device)[seed[left]]  # (network, row)
+        of = torch.as_tensor(problem[left], device=X.device)[:, None]
+        shared = len(draws) == problems == 1  # then all meet the same rows, which need no copies
+        total = torch.zeros(len(left), dtype=torch.float64, device=X.device)
+        for start in range(0, rows, BATCH):
+            chosen = order[:, start:start + BATCH]
+            x = X[:, chosen[0]].expand(len(left), -1, -1) if shared else X[of, chosen]
+            total.add_(batch.step(x, codes[of, chosen]), alpha=chosen.shape[1] / rows)
+        loss = total.cpu().numpy()
+        waited = np.where(loss > best - TOLERANCE, waited + 1, 0)
+        best = np.minimum(best, loss)
+        stopped = waited > PATIENCE
+        ended = stopped | (epoch == max_epochs)
+        if ended.any():
+            epochs[left[ended]], converged[left[ended]] = epoch, (stopped & (epoch < max_epochs))[ended]
+            whole[left[ended]] = batch.networks[np.flatnonzero(ended)]
+            going = np.flatnonzero(~ended)
+            if not len(going):
+                break
+            left, best, waited = left[going], best[going], waited[going]
+            batch.restrict(going)
+    weights, biases = _layers(whole, sizes)
+    return Trained([w.view(*shape, *w.shape[1:]) for w in weights], [b.view(*shape, b.shape[2]) for b in biases],
+                   epochs.reshape(shape), converged.reshape(shape))
+
+
+def _first_weights(draw: np.random.RandomState, sizes: Sequence[int]) -> np.ndarray:
+    """Glorot and Bengio (2010): weights and, as scikit-learn has it, biases within -+ sqrt(6 / (in + out)); one network."""
+    weights, biases = [], []
+    for inputs, width in pairwise(sizes):
+        limit = np.sqrt(6.0 / (inputs + width))
+        weights.append(draw.uniform(-limit, limit, (inputs, width)).ravel())
+        biases.append(draw.uniform(-limit, limit, width))
+    return np.concatenate(weights + biases)
+
+
+def _layers(networks: "torch.Tensor", sizes: Sequence[int]) -> "tuple[list[torch.Tensor], list[torch.Tensor]]":
+    """Views of networks (network, size): per layer weights (network, in, out) and biases (network, 1, out)."""
+    pairs = list(pairwise(sizes))
+    parts = networks.split([a * b for a, b in pairs] + [b for _, b in pairs], dim=1)
+    return ([part.unflatten(1, pair) for part, pair in zip(parts, pairs, strict=False)],
+            [part[:, None] for part in parts[len(pairs):]])
+
+
+class _Batch:
+    """Networks in training: networks (network, size), l2 (network,)."""
+
+    def __init__(self, networks: "torch.Tensor", l2: "torch.Tensor", sizes: Sequence[int]):
+        import torch
+
+        self.sizes, self.penalised = sizes, sum(a * b for a, b in pairwise(sizes))
+        self.moments, self.updates = [torch.zeros_like(networks), torch.zeros_like(networks)], torch.zeros((), device=l2.device)
+        self.count = 0
+        self._take(networks, l2)
+
+    def _take(self, networks: "torch.Tensor", l2: "torch.Tensor") -> None:
+        self.networks, self.l2 = networks, l2
+        self.weights, self.biases = _layers(networks, self.sizes)
+
+    def restrict(self, networks: np.ndarray) -> None:
+        """Keep these networks only: positions (network,)."""
+        self.moments = [moment[networks] for moment in self.moments]
+        self._take(self.networks[networks], self.l2[networks])
+
+    def step(self, x: "torch.Tensor", y: "torch.Tensor") -> "torch.Tensor":
+        """One update with mini-batches x (network, row, dim), y (network, row); the loss before it, (network,) in nats."""
+        import torch
+        from torch.optim.adam import adam
+
+        inputs = [x]
+        for w, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            inputs.append(torch.baddbmm(b, inputs[-1], w).relu_())
+        loss, error = _cross_entropy(torch.baddbmm(self.biases[-1], inputs[-1], self.weights[-1]), y)
+        weights, biases = [], []
+        for k in range(len(self.weights) - 1, -1, -1):
+            weights.append(torch.bmm(inputs[k].transpose(1, 2), error).flatten(1))
+            biases.append(error.sum(dim=1))
+            if k:
+                error = torch.ops.aten.threshold_backward(torch.bmm(error, self.weights[k].transpose(1, 2)), inputs[k], 0)
+        gradient = torch.cat(weights[::-1] + biases[::-1], dim=1)
+        share, penalised = self.l2 / x.shape[1], self.networks[:, :self.penalised]
+        loss = loss.addcmul_(share, torch.linalg.vector_norm(penalised, dim=1).square_(), value=0.5)
+        gradient[:, :self.penalised].addcmul_(penalised, share[:, None])
+        self.count += 1
+        # scikit-learn adds epsilon to the root of the uncorrected second moment, torch to that of the corrected one
+        epsilon = EPSILON / (1 - BETAS[1] ** self.count) ** 0.5
+        adam([self.networks], [gradient], [self.moments[0]], [self.moments[1]], [], [self.updates], fused=True, amsgrad=False,
+             beta1=BETAS[0], beta2=BETAS[1], lr=RATE, weight_decay=0.0, eps=epsilon, maximize=False)
+        return loss
+
+
+def _cross_entropy(z: "torch.Tensor", y: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
+    """Mean cross-entropy over rows (network,) in nats and its gradient in z (network, row, out); one output is the second
+    class's log odds. y: (network, row) int64."""
+    import torch
+
+    rows = z.shape[1]
+    if z.shape[2] == 1:
+        gold = y[:, :, None].to(z.dtype)
+        loss = torch.nn.functional.softplus(z).addcmul_(z, gold, value=-1).sum(dim=(1, 2)).div_(rows)
+        return loss, torch.sigmoid(z).sub_(gold).div_(rows)
+    log_share = torch.log_softmax(z, dim=2)
+    gold = y[:, :, None]
+    loss = log_share.gather(2, gold).sum(dim=(1, 2)).div_(-rows)
+    right = gold == torch.arange(z.shape[2], device=z.device)
+    return loss, log_share.exp_().add_(right, alpha=-1).div_(rows)
