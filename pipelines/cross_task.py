@@ -21,11 +21,8 @@ from finetrace.store.manifest import complete, read_manifest
 from finetrace.store.tables import write_table
 
 log = logging.getLogger("finetrace")
-ROOMS = ("hidden", "models", "lenses/cross_task.py", "lenses/intervals.py", "lenses/probes.py", "lenses/probe_solver.py",
-         *(f"lenses/{name}.py" for name in ("hulls_summary", "centroids", "hulls", "hull_clusters", "hull_distances",
-                                            "clustering", "agglomeration", "disjointness", "separation", "nearest_points",
-                                            "affine_minimum")))
-MLP_ROOMS = ("lenses/probe_mlp.py", "lenses/probe_mlp_trainer.py")
+ROOMS = ("hidden", "models", "lenses/cross_task.py", "lenses/hulls", "lenses/probes", "lenses/centroids.py",
+         "lenses/intervals.py")
 PREFIX = {"logistic": "", "mlp": "mlp_"}
 
 
@@ -42,7 +39,7 @@ def main(stage: Stage) -> None:
     seed = seeds.derive(stage.study.study.seed, "cross-task", entry.task)
     manifest = stage.manifest("lens", {**as_dict(entry), "hidden": as_dict(states), "probes": as_dict(settings)},
                               {trajectory: trajectory, task: task}, {"rows": rows_seed, "probes": seed},
-                              rooms=ROOMS + (MLP_ROOMS if entry.probe == "mlp" else ()))
+                              rooms=ROOMS)
     scratch = stage.layout.scratch("cross-task", manifest.key)
     hidden = _hidden_states(stage, item, trajectory, task, states, rows_seed, scratch)
     fit_threads(hidden)
@@ -177,7 +174,7 @@ def _right(kind, X, y, X_test, y_test, settings, seed, device, lens):
                                tolerance=settings.tolerance, max_iterations=settings.max_iterations, device=device)
         return lens.hits(logits(probe, X_test[None]), probe.classes, y_test)
     from finetrace.config.probes import MlpSettings
-    from finetrace.lenses.probe_mlp import mlp_grid, mlp_logits
+    from finetrace.lenses.probes.mlp import mlp_grid, mlp_logits
 
     mlp = settings.mlp or MlpSettings()
     probe = mlp_grid(X[None], y, hidden=mlp.hidden, l2=mlp.l2, seeds=[seeds.derive(seed, "mlp", k) for k in range(mlp.seeds)],

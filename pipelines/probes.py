@@ -14,9 +14,7 @@ from finetrace.store.hidden import finite, read_hidden
 from finetrace.store.tables import read_table, write_table
 
 log = logging.getLogger("finetrace")
-ROOMS = ("lenses/probes.py", "lenses/probe_solver.py", "lenses/probe_heads.py", "lenses/probes_summary.py",
-         "lenses/probe_parts.py", "lenses/probe_report.py", "lenses/probe_mlp.py", "lenses/probe_mlp_trainer.py",
-         "lenses/probe_control.py", "lenses/probe_mdl.py", "lenses/intervals.py", "config/probes.py")
+ROOMS = ("lenses/probes", "lenses/intervals.py", "config/probes.py")
 WORTH_A_GPU = 50_000_000  # numbers in all features together: below, starting the GPU takes longer than it saves
 WORTH_THREADS = 10_000_000
 OPERATIONS = 5e10  # floating-point operations per second and core, for the time that is told beforehand
@@ -24,9 +22,9 @@ EPOCHS = 150  # that the training of a network takes, for the same
 
 
 def main(stage: Stage) -> None:
-    from finetrace.lenses import probe_report as report
-    from finetrace.lenses import probes_summary as summary
     from finetrace.lenses.probes import majority_floor
+    from finetrace.lenses.probes import report as report
+    from finetrace.lenses.probes import summary as summary
 
     item = stage.pick("trajectories", stage.study.trajectories)
     folder = stage.layout.run(item.model, item.task, item.method, item.seed)
@@ -89,7 +87,7 @@ def _rows(hidden, settings, seed) -> dict[str, np.ndarray]:
 
 def _probe_all(stage, hidden, layers, rows_of, settings, seed, device):
     """The rows of the table: problems in batches that fit the memory, layers with equal settings together."""
-    from finetrace.lenses import probes_summary as summary
+    from finetrace.lenses.probes import summary as summary
 
     found, told, done = [], time.monotonic(), 0
     total = len(hidden.steps) * len(layers)
@@ -126,8 +124,8 @@ def _logistic(one, seed, device) -> dict:
 def _parts(stage, hidden, layers, rows_of, settings, seed, device, types, gold):
     """Rows of networks, control tasks and description length, checkpoint by checkpoint: what a checkpoint gives does not depend
     on the others, so that trajectories of one model agree about it before training."""
-    from finetrace.lenses import probe_parts as parts
-    from finetrace.lenses.probes_summary import Batch
+    from finetrace.lenses.probes import parts as parts
+    from finetrace.lenses.probes.summary import Batch
 
     asked = {name: part for name in ("mlp", "control", "mdl") if (part := getattr(settings, name))}
     steps_of = {name: set(hidden.steps if part.checkpoints == "all" else (hidden.steps[0], hidden.steps[-1]))
@@ -180,7 +178,7 @@ def _tell_cost(stage, hidden, layers, rows, settings, steps_of) -> None:
     """One line on the time that the networks take, before they take it."""
     import torch
 
-    from finetrace.lenses.probe_mlp import grid_operations
+    from finetrace.lenses.probes.mlp import grid_operations
 
     mlp, problems = settings.mlp, len(steps_of["mlp"]) * len(layers)
     if settings.control and settings.control.probe == "mlp":
@@ -195,7 +193,7 @@ def _tell_cost(stage, hidden, layers, rows, settings, steps_of) -> None:
 
 def _word_types(data, hidden, rows) -> list[str]:
     """The word type of each example, from the task's tables."""
-    from finetrace.lenses.probe_control import word_types
+    from finetrace.lenses.probes.control import word_types
 
     found: dict[tuple[str, int], str] = {}
     for split in np.unique(hidden.splits[rows]):
@@ -224,8 +222,8 @@ def _groups(settings, layers):
 
 
 def _problem_bytes(one, hidden, rows_of) -> int:
-    from finetrace.lenses.probe_heads import head_bytes
     from finetrace.lenses.probes import problem_bytes
+    from finetrace.lenses.probes.heads import head_bytes
 
     train, *tests = map(len, rows_of.values())
     test, dim, classes = sum(tests), hidden.width, len(hidden.label_names)
@@ -295,8 +293,8 @@ def _device_name(device: str) -> str:
 
 def _figures(stage, out, found, grid, hidden, layers, settings, floors, own, rows_of) -> None:
     from finetrace.figures import probes as figures
-    from finetrace.lenses.probe_report import at, compared
-    from finetrace.lenses.probes_summary import accuracies, curves
+    from finetrace.lenses.probes.report import at, compared
+    from finetrace.lenses.probes.summary import accuracies, curves
 
     split, name = settings.test_splits[0], stage.item
     what = {"logistic": "logistic regression", "xlm": "linear head", "roberta": "tanh head"}[settings.head]

@@ -85,19 +85,22 @@ def test_every_output_is_there(project: Path):
     for name in ("metrics.json", "table.parquet", "manifest.json", "results.json", "curves.csv", "figures/signals.png"):
         assert (run / "infodynamics" / name).is_file(), name
     assert set(json.loads((run / "infodynamics" / "results.json").read_text())) == {"novelty", "transience", "resonance"}
-    for lens in ("geometry", "similarity", "probes", "convergence"):
+    of_words = project / "outputs/toy/micro-pos/ft/s1"
+    folders = [task / lens for task in (run, of_words) for lens in ("geometry", "similarity", "hulls", "probes", "convergence")]
+    for folder in (*folders, project / "comparisons/settings", project / "cross-tasks/sentiment-after-pos"):
         for name in ("metrics.json", "table.parquet", "manifest.json", "curves.csv"):
-            assert (run / lens / name).is_file(), f"{lens}/{name}"
-        assert list((run / lens / "figures").glob("*.png")), lens
-    assert (run / "hidden/step-00000024/tokens.npy").is_file()
-    assert (project / "comparisons/settings/metrics.json").is_file()
+            assert (folder / name).is_file(), folder / name
+        assert list((folder / "figures").glob("*.png")), folder
+    assert (run / "hidden/step-00000024/tokens.npy").is_file() and (of_words / "hidden/step-00000000/span.npy").is_file()
+    assert (of_words / "trajectory/checkpoints/step-00000000/head.safetensors").is_file()
     assert (project / "outputs/toy/micro-sentiment/ft-tuned/tune/trials.parquet").is_file()
     page = (project / "atlas/index.html").read_text()
     report = (project / "atlas/runs/toy_micro-sentiment_ft_s1.html").read_text()
     for folder, text in ((project / "atlas", page), (project / "atlas/runs", report)):
         shown = re.findall(r'(?:img src|a href)="([^"]+)"', text)
         assert len(shown) > 3 and all((folder / address).exists() for address in shown)
-    assert all(f"<h2>{lens}</h2>" in report for lens in ("infodynamics", "geometry", "similarity", "probes", "convergence"))
+    assert all(f"<h2>{lens}</h2>" in report for lens in ("infodynamics", "geometry", "similarity", "hulls", "probes",
+                                                     "convergence"))
     assert (project / "mlflow.db").is_file()
 
 
@@ -130,7 +133,7 @@ def test_a_change_in_the_lens_does_not_train_again(project: Path):
 def test_data_that_is_made_again_with_equal_content_trains_nothing(project: Path):
     with a_comment_in(project / "src/finetrace/data/baseline.py"):
         ran = executed(command(project, "dvc", "repro", "hidden").stdout)
-    assert ran == ["data@micro-sentiment"]
+    assert sorted(ran) == ["data@micro-pos", "data@micro-sentiment"]
 
 
 def test_run_cache_restores_instead_of_training(project: Path):
@@ -217,7 +220,7 @@ def test_the_lens_of_the_guide_works_as_written(project: Path):
     graph = (project / "dvc.yaml").read_text()
     (project / "dvc.yaml").write_text(graph.replace("  atlas:\n", group + "\n  atlas:\n", 1))
     ran = executed(command(project, "dvc", "repro").stdout)
-    assert {s for s in ran if "norms" in s} == {"norms@toy_micro-sentiment_ft_s1", "norms@toy_micro-sentiment_ft-tuned_s1"}
+    assert {s for s in ran if "norms" in s} == {f"norms@toy_micro-{name}_s1" for name in ("sentiment_ft", "sentiment_ft-tuned", "pos_ft")}
     assert "atlas" in ran and "publish" in ran
     assert json.loads((project / RUN / "norms/metrics.json").read_text())["norm/layer-02/last"] > 0
     assert "<h2>norms</h2>" in (project / "atlas/runs/toy_micro-sentiment_ft_s1.html").read_text()

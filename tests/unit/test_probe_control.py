@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from finetrace.lenses.probe_control import control_labels, word_types
-from finetrace.lenses.probe_parts import control_rows
-from finetrace.lenses.probes_summary import Batch, logistic_rows
+from finetrace.lenses.probes.control import control_labels, word_types
+from finetrace.lenses.probes.parts import control_rows
+from finetrace.lenses.probes.summary import Batch, logistic_rows
 
 RNG = np.random.default_rng(0)
 TYPES = RNG.integers(0, 300, 2000).astype(str)

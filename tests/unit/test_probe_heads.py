@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tests.oracles import probes as oracle
 
-from finetrace.lenses import probe_heads as lens
+from finetrace.lenses.probes import heads as lens
 from finetrace.lenses.probes import score
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tests.oracles import probe_parts as oracle
 
-from finetrace.lenses.probe_mdl import FRACTIONS, online_code
+from finetrace.lenses.probes.mdl import FRACTIONS, online_code
 
 
 def problems(count: int = 2, rows: int = 120, dim: int = 5, classes: int = 3, signal: float = 1.0, seed: int = 0):

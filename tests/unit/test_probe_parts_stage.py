@@ -142,9 +142,9 @@ def test_control_tasks_need_the_words_of_every_example(tmp_path: Path) -> None:
 
 def test_parts_that_are_not_asked_for_are_not_imported() -> None:
     code = ("import sys; from tests.hidden_outputs import load_script; load_script('probes'); "
-            "import finetrace.lenses.probe_report, finetrace.lenses.probes_summary; "
-            "print([m for m in ('torch', 'matplotlib', 'finetrace.lenses.probe_mlp', 'finetrace.lenses.probe_mdl', "
-            "'finetrace.lenses.probe_parts', 'finetrace.lenses.probe_control') if m in sys.modules])")
+            "import finetrace.lenses.probes.report, finetrace.lenses.probes.summary; "
+            "print([m for m in ('torch', 'matplotlib', 'finetrace.lenses.probes.mlp', 'finetrace.lenses.probes.mdl', "
+            "'finetrace.lenses.probes.parts', 'finetrace.lenses.probes.control') if m in sys.modules])")
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                            cwd=Path(__file__).resolve().parents[2])
     assert found.stdout.strip() == "[]"

@@ -12,7 +12,7 @@ from finetrace.config.base import parse
 from finetrace.config.convergence import ConvergenceSettings
 from finetrace.config.probes import ProbesSettings
 from finetrace.errors import FinetraceError
-from finetrace.lenses import probes_summary
+from finetrace.lenses.probes import summary as probes_summary
 from finetrace.stage import Stage
 from finetrace.store.manifest import complete, read_manifest
 from finetrace.store.tables import read_table, write_table

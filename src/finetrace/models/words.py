@@ -112,13 +112,12 @@ def _bounds(owners: Sequence[int | None], words: int) -> np.ndarray:
 def _for_words(tokenizer: Any) -> Any:
     """A byte-level tokenizer glues words that come one by one, unless each is read as if a blank stood before it."""
     from tokenizers.pre_tokenizers import ByteLevel
-    from tokenizers.pre_tokenizers import Sequence as Several
 
     if not tokenizer.is_fast:
         return tokenizer
     tokenizer = copy.deepcopy(tokenizer)
     outer: Any = tokenizer.backend_tokenizer.pre_tokenizer
-    for one in list(outer) if isinstance(outer, Several) else [outer]:
+    for one in list(outer) if hasattr(outer, "__getitem__") else [outer]:
         if isinstance(one, ByteLevel):
             one.add_prefix_space = True
     return tokenizer

@@ -24,7 +24,7 @@ from finetrace.lenses.probes import checked, held_out_rows, spread
 if TYPE_CHECKING:
     import torch
 
-    from finetrace.lenses.probe_mlp_trainer import Trained
+    from finetrace.lenses.probes.mlp_trainer import Trained
 
 Hidden = tuple[int, ...]
 SIZES = (32, 64, 128, 256)
@@ -210,7 +210,7 @@ def _train(X: np.ndarray, codes: np.ndarray, classes: int, hidden: Hidden, l2: n
            dtype: str, device: str) -> "Trained":
     import torch
 
-    from finetrace.lenses.probe_mlp_trainer import train
+    from finetrace.lenses.probes.mlp_trainer import train
 
     rows = torch.as_tensor(X, device=device).to(getattr(torch, dtype))
     gold = torch.as_tensor(codes, device=device)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from finetrace.lenses.intervals import wilson_interval
-from finetrace.lenses.probes_summary import Batch, Row, logistic_rows, make_row
+from finetrace.lenses.probes.summary import Batch, Row, logistic_rows, make_row
 
 
 def mlp_rows(batch: Batch, *, hidden: Sequence[Sequence[int]], one_layer: Sequence[int] = (), **settings: Any) -> list[Row]:
@@ -20,7 +20,7 @@ def mlp_rows(batch: Batch, *, hidden: Sequence[Sequence[int]], one_layer: Sequen
     such layer), mlp_l2, mlp_held_out_accuracy (NaN without a search), mlp_epochs (mean over seeds) and mlp_converged (share of
     seeds). one_layer: sizes of networks with one hidden layer: one_layer_accuracy, one_layer_accuracy_sd.
     """
-    from finetrace.lenses.probe_mlp import mlp_grid
+    from finetrace.lenses.probes.mlp import mlp_grid
 
     X, y = batch.features[batch.train_split], batch.labels[batch.train_split]
     probe = mlp_grid(X, y, hidden=hidden, **settings)
@@ -48,7 +48,7 @@ def control_rows(batch: Batch, types: Mapping[str, Sequence[str]] | None, gold: 
     Statistics per split: control_accuracy, and selectivity, accuracy minus control accuracy, in [-1, 1]; high means that the
     accuracy is not the probe's own memory. Control labels of one class only give no rows.
     """
-    from finetrace.lenses.probe_control import control_labels
+    from finetrace.lenses.probes.control import control_labels
 
     splits = [batch.train_split] if types is None else list(batch.features)
     y = np.concatenate([batch.labels[split] for split in splits])
@@ -74,7 +74,7 @@ def control_rows(batch: Batch, types: Mapping[str, Sequence[str]] | None, gold: 
 def mdl_rows(batch: Batch, **settings: Any) -> list[Row]:
     """Online code length of the training labels (settings: see `online_code`): mdl_bits, and mdl_compression, the uniform code
     length over it: about 1 for vectors that say nothing, higher is better."""
-    from finetrace.lenses.probe_mdl import online_code
+    from finetrace.lenses.probes.mdl import online_code
 
     code = online_code(batch.features[batch.train_split], batch.labels[batch.train_split], **settings)
     count = len(batch.labels[batch.train_split])
@@ -83,7 +83,7 @@ def mdl_rows(batch: Batch, **settings: Any) -> list[Row]:
 
 
 def _network_rows(batch: Batch, probe: Any, name: str) -> list[Row]:
-    from finetrace.lenses.probe_mlp import mlp_logits
+    from finetrace.lenses.probes.mlp import mlp_logits
 
     rows = []
     for split, values in batch.features.items():

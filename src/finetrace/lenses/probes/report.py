@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from finetrace.lenses.probes_summary import Row, accuracies
+from finetrace.lenses.probes.summary import Row, accuracies
 
 HEADS = {"logistic": "logistic regression", "xlm": "linear head", "roberta": "tanh head"}
 

@@ -205,7 +205,7 @@ def _fit(X: np.ndarray, codes: np.ndarray, classes: int, strengths: np.ndarray, 
     """The fields of a LogisticProbe for some problems. out: (row,) bool, held out for the choice of the strength."""
     import torch
 
-    from finetrace.lenses.probe_solver import minimise, rotate
+    from finetrace.lenses.probes.solver import minimise, rotate
 
     rows, mean, scale = _standardised(torch.as_tensor(X, device=device).to(torch.float64))
     rotated, vectors, spectrum = rotate(rows)
