@@ -7,7 +7,7 @@ from finetrace.store.files import write_json
 from finetrace.store.manifest import read_manifest
 from finetrace.store.tables import read_table, write_table
 
-ORDER = ("infodynamics", "geometry", "similarity", "probes", "convergence")  # of a trajectory's page; others follow
+ORDER = ("infodynamics", "geometry", "similarity", "hulls", "probes", "convergence")  # of a trajectory's page; others follow
 COLUMNS = [  # heading, lens, metric (* is the last layer, or the split), digits, explanation
     ("validation", "trajectory", None, 3, "the task's own metric on validation, final weights"),
     ("accuracy", "trajectory", "validation/accuracy", 3, "share of validation examples that are right"),
@@ -25,7 +25,11 @@ COLUMNS = [  # heading, lens, metric (* is the last layer, or the split), digits
     ("cosine, after", "geometry", "cosine_mean/layer-*/last", 3, "the same after training: near 1, all tokens say one thing"),
     ("rank, before", "geometry", "effective_rank/layer-*/first", 1, "effective rank of the last layer's tokens, pre-trained"),
     ("rank, after", "geometry", "effective_rank/layer-*/last", 1, "the same after training"),
-    ("CKA", "similarity", "cka/cls/layer-*/last", 3, "similarity of the last layer before and after training; 1: unchanged"),
+    ("CKA", "similarity", "cka/cls/layer-*/last|cka/span/layer-*/last", 3, "similarity of the last layer before and after training; 1: unchanged"),
+    ("clusters, before", "hulls", "clusters/layer-*/first", 0, "hull probe: clusters of the last layer, pre-trained"),
+    ("clusters, after", "hulls", "clusters/layer-*/last", 0, "the same after training; as many as classes: planes separate them"),
+    ("distance, before", "hulls", "mean_outside_min/layer-*/first", 2, "mean distance of a class to its nearest other, pre-trained"),
+    ("distance, after", "hulls", "mean_outside_min/layer-*/last", 2, "the same after training"),
     ("probe, before", "probes", "best_accuracy/*/first", 3, "best layer's probe on the pre-trained model"),
     ("probe, after", "probes", "best_accuracy/*/last", 3, "best layer's probe after training"),
 ]

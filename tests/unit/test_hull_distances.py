@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from finetrace.lenses.disjointness import mean_planes
 from finetrace.lenses.hulls import (
     cluster_distances,
     hull_distance,
@@ -190,3 +191,33 @@ def test_similarity_takes_only_pairs_that_both_spaces_have() -> None:
     assert np.isnan(similarity(np.ones(5), np.arange(5.0)).r) and similarity(np.ones(5), np.arange(5.0)).pairs == 5
     with pytest.raises(ValueError, match="match them by label"):
         similarity(np.ones(3), np.ones(4))
+
+
+@pytest.mark.parametrize("spread", [0.5, 1.0, 4.0])
+def test_the_nearest_clusters_of_two_labels_are_found_without_looking_at_all(spread: float) -> None:
+    points, labels = blobs(7, count=80, spread=spread)
+    points[-6:] = points[:6]  # single points of several labels at one place
+    clusters = probe(points, labels)
+    every = cluster_distances(clusters)
+    for size in (1, 2):
+        near, all_pairs = label_distances(clusters, min_size=size), label_distances(clusters, min_size=size, distances=every)
+        np.testing.assert_allclose(near.matrix, all_pairs.matrix, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(near.outside_min, all_pairs.outside_min, rtol=1e-9, atol=1e-12)
+
+
+def test_bounds_by_planes_between_means_hold() -> None:
+    for seed, far in ((0, 0.0), (1, 1e6)):
+        points, labels = blobs(seed, spread=1.0)
+        points = points + far
+        bounds = mean_planes(points, labels)
+        for a, b in itertools.combinations(range(5), 2):
+            distance = hull_distance(points[labels == a], points[labels == b]).distance
+            assert bounds[a, b] == bounds[b, a] <= distance * (1 + 1e-9) + 1e-12
+
+
+def test_single_points_are_ranked_among_clusters() -> None:
+    clusters = probe([[0.0, 0], [1, 0], [5, 5], [5, 5], [9, 9]], ["a", "a", "b", "c", "d"])
+    found = predict(clusters, [[5.0, 5], [0.5, 0], [8, 9]])
+    assert found.order.tolist() == [[1, 2, 3, 0], [0, 1, 2, 3], [3, 1, 2, 0]]
+    np.testing.assert_allclose(found.distances[0], [0, 0, np.sqrt(32), np.sqrt(41)])
+    assert predict(clusters, [[5.0, 5], [0.5, 0], [8, 9]], nearest=1).order.tolist() == [[1], [0], [3]]

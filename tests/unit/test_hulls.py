@@ -10,7 +10,18 @@ from tests.oracles import hulls as oracle
 from finetrace.lenses.agglomeration import Agglomeration, merge_all, names_after
 from finetrace.lenses.clustering import _Forward
 from finetrace.lenses.disjointness import Hulls
-from finetrace.lenses.hulls import Clusters, creation_order, estimate, given, overlaps, probe, renumbered, separable
+from finetrace.lenses.hulls import (
+    Clusters,
+    creation_order,
+    estimate,
+    given,
+    label_distances,
+    overlaps,
+    predict,
+    probe,
+    renumbered,
+    separable,
+)
 
 KINDS = ("cloud", "grid", "line", "cube", "shared")
 
@@ -337,3 +348,34 @@ def test_memory_of_merging_is_linear_in_points() -> None:
         tracemalloc.stop()
     assert peaks[1] < 2.5 * peaks[0]
     assert peaks[1] < 1000 * 1000 * 8 / 2
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_order_of_creation_is_the_same_with_and_without_shortcuts(seed: int) -> None:
+    points, labels = blobs(seed, 60, 3, 6, 2.0) if seed % 2 else problem(seed)
+    short, plain = probe(points, labels), probe(points, labels, shortcut=False)
+    assert creation_order(short) == creation_order(plain)
+    last = {low: k for k, (low, _) in enumerate(plain.merges.tolist())}  # all merges of `plain` are in one sequence
+    firsts = np.unique(plain.assignment, return_index=True)[1].tolist()
+    assert creation_order(plain) == sorted(range(plain.count), key=lambda k: (last.get(firsts[k], -1), firsts[k]))
+
+
+def test_states_share_their_planes() -> None:
+    points, labels = blobs(2, 200, 6, 4, 1.0)
+    found = probe(points, labels)
+    np.testing.assert_array_equal(found.assignment, probe(points, labels, shortcut=False).assignment)
+    assert found.decisions["reused plane"] > 0 and "undecided" not in found.decisions
+
+
+def test_many_points_at_one_place_cost_little() -> None:
+    points, labels = np.ones((3000, 8)), np.arange(3000) % 3
+    points[:3] = [[0.0] * 8, [2.0] * 8, [3.0] * 8]
+    tracemalloc.start()
+    found = probe(points, labels)
+    between = label_distances(found)
+    ranked = predict(found, points[:5], labels[:5], nearest=1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.count == 3000 and len(found.conflicts) == 1 and len(found.conflicts[0]) == 2997
+    assert (between.vector == 0).all() and ranked.distances.max() == 0 and ranked.labels[0] == 0
+    assert peak < 40 * points.nbytes  # a matrix of all pairs would take 375 times

@@ -52,10 +52,14 @@ def lenses(folder: Path) -> list[str]:
 
 
 def last_layer(metrics: dict[str, float], pattern: str) -> float | None:
-    """The last metric, by name, that fits; pattern with `*` for the layer or split, e.g. "cosine_mean/layer-*/last"."""
-    start, end = pattern.split("*")
-    found = sorted(name for name in metrics if name.startswith(start) and name.endswith(end))
-    return metrics[found[-1]] if found else None
+    """The last metric, by name, that fits; pattern with `*` for the layer or split, e.g. "cosine_mean/layer-*/last". Of several
+    patterns, `a|b`, the first that something fits."""
+    for one in pattern.split("|"):
+        start, end = one.split("*")
+        found = sorted(name for name in metrics if name.startswith(start) and name.endswith(end))
+        if found:
+            return metrics[found[-1]]
+    return None
 
 
 def by_layer(folder: Path, lens: str, statistic: str, **where: str) -> dict[int, np.ndarray]:

@@ -23,9 +23,9 @@ class HullsSettings:
     """Layers to probe, 0 being the embeddings; negative ones count from the last."""
     checkpoints: Literal["all", "ends"] | list[int] = "all"
     """Which of the checkpoints in hidden: all, the first and last, or these steps; first and last are always in."""
-    max_points: int = 0
+    max_points: int = 5000
     """At most so many points per split, chosen at random with the classes in their own shares and one of each class at least; 0
-    takes all."""
+    takes all. Above, a layer that planes do not separate takes many minutes."""
     min_size: int = None  # type: ignore[assignment]
     """Fewest points of a cluster that counts for distances: 1, and 6 in the 2022 study."""
     reduce: Literal["min", "mean"] = None  # type: ignore[assignment]

@@ -15,6 +15,8 @@ from finetrace.lenses.separation import Plane
 
 Progress = Callable[[str, int, int], None]
 Merges = list[tuple[int, int, float]]
+Planes = dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]
+"""By pair of cluster names, smaller first: a unit normal with the first cluster on its upper side, and the rows it rests on."""
 PLANES_PER_POINT = 2
 
 
@@ -36,8 +38,11 @@ def _merge(
     points: np.ndarray, labels: np.ndarray, rows: np.ndarray, inert: np.ndarray, hulls: Hulls, tell: Progress
 ) -> tuple[Merges, int, int, int | None]:
     free = rows[~inert[rows]]
+    if not len(free):
+        return [], 0, 0, None
     pairs, _ = merge_all(points, labels, free)
-    first = _first_overlap(hulls, labels, rows, inert, pairs, tell)
+    planes: Planes = {}
+    first = _first_overlap(hulls, labels, rows, inert, pairs, planes, tell)
     clusters = Agglomeration(points, labels, free)
     made: Merges = []
     untested = len(pairs) if first is None else max(0, first - 1)  # 0: points of two labels that float64 cannot keep apart
@@ -50,6 +55,7 @@ def _merge(
         names = names_after(len(points), pairs[:untested])
         hulls.set_metric(rows, names)
         forward = _Forward(hulls, labels, rows, names)
+        forward.planes = planes  # of the last clean state, which is this one
         while (found := clusters.pop()) is not None:
             distance, low, high = found
             if forward.admits(low, high):
@@ -63,20 +69,38 @@ def _merge(
 
 
 def _first_overlap(
-    hulls: Hulls, labels: np.ndarray, rows: np.ndarray, inert: np.ndarray, pairs: np.ndarray, tell: Progress
+    hulls: Hulls, labels: np.ndarray, rows: np.ndarray, inert: np.ndarray, pairs: np.ndarray, planes: Planes, tell: Progress
 ) -> int | None:
-    """The first number of merges after which two clusters of different label overlap; None if there is none."""
+    """The first number of merges after which two clusters of different label overlap; None if there is none.
+
+    planes: filled with what separates the clusters. States share most clusters, so most pairs are settled by an earlier state.
+    """
+    proved: dict[tuple[int, int], tuple[int, int]] = {}  # sizes: within one sequence of merges, name and size say which points
+
+    def settled(a: int, b: int, one: np.ndarray, other: np.ndarray) -> bool:
+        most = proved.get((a, b), (0, 0))
+        if len(one) <= most[0] and len(other) <= most[1]:
+            return True
+        if (a, b) in planes and still_separates(hulls, planes[a, b][0], one, other):
+            hulls.decisions["reused plane"] += 1
+            proved[a, b] = len(one), len(other)
+            return True
+        return False
 
     def overlap_after(merges: int) -> tuple[np.ndarray, np.ndarray] | None:
         names = names_after(len(labels), pairs[:merges])
         hulls.set_metric(rows, names)
         groups = _groups(rows, names)
-        for a, b in close_pairs(hulls, rows, names, labels):
-            if inert[a] and inert[b]:
+        for a, b in close_pairs(hulls, rows, names, labels, inert):
+            one, other = groups[a], groups[b]
+            if settled(a, b, one, other):
                 continue
-            verdict = hulls.decide(groups[a], groups[b])
-            if verdict.answer != "yes":
-                return witness(verdict, groups[a], groups[b])
+            verdict = hulls.decide(one, other, _start(one, other, planes.get((a, b))))
+            plane = verdict.certificate
+            if not isinstance(plane, Plane):
+                return witness(verdict, one, other)
+            _remember(planes, a, b, plane.w, _support(plane, one, other), PLANES_PER_POINT * len(rows))
+            proved[a, b] = len(one), len(other)
         return None
 
     found = overlap_after(len(pairs))
@@ -112,6 +136,32 @@ def _groups(rows: np.ndarray, names: np.ndarray) -> dict[int, np.ndarray]:
     return dict(zip(clusters.tolist(), np.split(order, starts[1:]), strict=True))
 
 
+def _support(plane: Plane, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The rows of both clusters that the search for this plane rested on."""
+    if plane.a_index is None or plane.b_index is None:
+        return np.zeros(0, np.int64)
+    return np.concatenate([one[plane.a_index], other[plane.b_index]])
+
+
+def _start(
+    one: np.ndarray, other: np.ndarray, kept: tuple[np.ndarray, np.ndarray] | None
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Positions in two clusters of the rows that carried an earlier plane; None if one side has none."""
+    if kept is None:
+        return None
+    start = np.flatnonzero(np.isin(one, kept[1])), np.flatnonzero(np.isin(other, kept[1]))
+    return start if len(start[0]) and len(start[1]) else None
+
+
+def _remember(planes: Planes, one: int, other: int, normal: np.ndarray, support: np.ndarray, most: int) -> None:
+    """Keep a plane with cluster `one` on its upper side; the oldest go, so that memory stays linear in points."""
+    key = (min(one, other), max(one, other))
+    planes.pop(key, None)
+    planes[key] = (normal if one < other else -normal, support)
+    while len(planes) > most:
+        del planes[next(iter(planes))]
+
+
 class _Forward:
     """Tests of candidate merges against all clusters of other labels; remembers planes and refusals."""
 
@@ -123,7 +173,7 @@ class _Forward:
         self.own = {kind: np.zeros(len(hulls.points)) for kind in self.normals}
         for name in self.groups:
             self._update(name)
-        self.planes: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
+        self.planes: Planes = {}
         # refusals as sets of bits: bit k of refused[i] says that i may not unite with the cluster that now holds start cluster k
         self.bit = {name: 1 << k for k, name in enumerate(self.groups)}
         self.refused = dict.fromkeys(self.groups, 0)
@@ -140,9 +190,7 @@ class _Forward:
             verdict = self.hulls.decide(union, self.groups[other], self._start(union, low, high, other))
             plane = verdict.certificate
             if isinstance(plane, Plane):
-                support = np.zeros(0, np.int64)
-                if plane.a_index is not None and plane.b_index is not None:
-                    support = np.concatenate([union[plane.a_index], self.groups[other][plane.b_index]])
+                support = _support(plane, union, self.groups[other])
                 for part in (low, high):
                     self._keep(part, other, plane.w, support)
                 continue
@@ -196,9 +244,9 @@ class _Forward:
     def _start(self, union: np.ndarray, low: int, high: int, other: int) -> tuple[np.ndarray, np.ndarray] | None:
         """Positions in the union and the other cluster of the points that carried the last plane of a part."""
         parts = sorted((low, high), key=lambda name: -len(self.groups[name]))
-        for support in (self._plane(part, other)[1] for part in parts):
-            start = np.flatnonzero(np.isin(union, support)), np.flatnonzero(np.isin(self.groups[other], support))
-            if len(start[0]) and len(start[1]):
+        for part in parts:
+            start = _start(union, self.groups[other], self._plane(part, other))
+            if start is not None:
                 return start
         return None
 
@@ -209,11 +257,7 @@ class _Forward:
 
     def _keep(self, one: int, other: int, normal: np.ndarray, support: np.ndarray) -> None:
         """Remember a plane with cluster `one` on its upper side."""
-        key = (min(one, other), max(one, other))
-        self.planes.pop(key, None)
-        self.planes[key] = (normal if one < other else -normal, support)
-        while len(self.planes) > PLANES_PER_POINT * len(self.names):  # the oldest go: memory stays linear in points
-            del self.planes[next(iter(self.planes))]
+        _remember(self.planes, one, other, normal, support, PLANES_PER_POINT * len(self.names))
 
     def _update(self, name: int) -> None:
         """Candidate normals of a new cluster, and the scores of its points with them."""

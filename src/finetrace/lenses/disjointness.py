@@ -51,14 +51,19 @@ class Hulls:
         return verdict
 
 
-def close_pairs(hulls: Hulls, rows: np.ndarray, names: np.ndarray, labels: np.ndarray) -> list[tuple[int, int]]:
+def close_pairs(
+    hulls: Hulls, rows: np.ndarray, names: np.ndarray, labels: np.ndarray, inert: np.ndarray | None = None
+) -> list[tuple[int, int]]:
     """Pairs of clusters of different label that no plane between means separates, the most entangled first.
 
-    rows: (member,) rows that take part;  names: (point,) cluster of each point;  labels: (point,). Pairs as (name, name).
+    rows: (member,) rows that take part;  names: (point,) cluster of each point;  labels: (point,);  inert: (point,) bool: single
+    points that are not compared with each other. Pairs as (smaller name, larger name).
     """
-    order = rows[np.argsort(names[rows], kind="stable")]
-    clusters, starts = np.unique(names[order], return_index=True)
-    edges = np.append(starts, len(order))
+    last = np.zeros(len(names), bool) if inert is None else inert
+    order = rows[np.lexsort((names[rows], last[names[rows]]))]  # inert points behind: whole blocks of them are passed over
+    edges = np.append(np.flatnonzero(np.diff(names[order], prepend=-1)), len(order))
+    clusters = names[order[edges[:-1]]]
+    still = last[clusters]
     which = np.repeat(np.arange(len(clusters)), np.diff(edges))
     label_of = labels[clusters]
     values = hulls.points[order]
@@ -70,7 +75,10 @@ def close_pairs(hulls: Hulls, rows: np.ndarray, names: np.ndarray, labels: np.nd
     blocks = [(i, min(i + BLOCK, len(clusters))) for i in range(0, len(clusters), BLOCK)]
     for i, first in enumerate(blocks):
         for second in blocks[i:]:
+            if still[first[0]] and still[second[0]]:
+                continue
             left = label_of[first[0] : first[1], None] != label_of[None, second[0] : second[1]]
+            left &= ~(still[first[0] : first[1], None] & still[None, second[0] : second[1]])
             if first == second:
                 left &= np.triu(np.ones(left.shape, bool), 1)
             entangled = np.full(left.shape, -np.inf)
@@ -82,8 +90,36 @@ def close_pairs(hulls: Hulls, rows: np.ndarray, names: np.ndarray, labels: np.nd
                 hulls.decisions[kind] += int((left & (gap > tolerance)).sum())
                 left &= gap <= tolerance
             for a, b in zip(*np.nonzero(left), strict=True):
-                found.append((float(entangled[a, b]), int(clusters[a + first[0]]), int(clusters[b + second[0]])))
+                one, other = int(clusters[a + first[0]]), int(clusters[b + second[0]])
+                found.append((float(entangled[a, b]), min(one, other), max(one, other)))
     return [(a, b) for _, a, b in sorted(found)]
+
+
+def mean_planes(points: np.ndarray, assignment: np.ndarray) -> np.ndarray:
+    """(cluster, cluster) proved lower bounds of the distances of all hulls, by the planes across the lines between their means.
+
+    points: (point, dim) float64;  assignment: (point,) int64 in 0 .. clusters-1. Negative where such a plane does not separate;
+    lowered by what rounding may add.
+    """
+    centred = points - points.mean(axis=0)
+    order = np.argsort(assignment, kind="stable")
+    values, which = centred[order], assignment[order]
+    edges = np.append(np.flatnonzero(np.diff(which, prepend=-1)), len(order))
+    means = _means(values, which)
+    own = np.einsum("ij,ij->i", values, means[which])
+    count = len(means)
+    gaps = np.empty((count, count))
+    blocks = [(i, min(i + BLOCK, count)) for i in range(0, count, BLOCK)]
+    for first in blocks:
+        for second in blocks:
+            gaps[first[0] : first[1], second[0] : second[1]] = _gaps(values, means, own, edges, first, second)
+    squares = np.einsum("ij,ij->i", means, means)
+    lengths = np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * means @ means.T, 0.0))
+    radius = float(np.sqrt(np.einsum("ij,ij->i", centred, centred).max()))
+    slack = 1e-12 * (radius + float(np.abs(points).max()))
+    # a short normal has lost its direction to rounding: no bound
+    sound = lengths > 1e-6 * radius
+    return np.where(sound, (gaps + gaps.T) / np.maximum(lengths, 1e-300) * (1 - 1e-9) - slack, -np.inf)
 
 
 def rounding(normals: np.ndarray) -> float:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from finetrace.lenses.agglomeration import names_after
+from finetrace.lenses.agglomeration import merge_all, names_after
 from finetrace.lenses.clustering import Merges, Progress, merge_component
 from finetrace.lenses.disjointness import Hulls, close_pairs
 from finetrace.lenses.hull_clusters import Clusters, Component
@@ -152,11 +152,23 @@ def renumbered(clusters: Clusters, order: Sequence[int]) -> Clusters:
 def creation_order(clusters: Clusters) -> list[int]:
     """Clusters in the order in which they came to be, for `renumbered`: single points first, then by their last merge.
 
-    The original numbers clusters so. Only for `probe(..., shortcut=False)`, which makes all merges in one sequence.
+    The original numbers clusters so; it merges all labels in one sequence, the closest pair first. Labels do not change each
+    other's sequences of merges, so that one follows from these: the merge of all that are next at the smallest distance.
     """
-    last = {low: k for k, (low, _) in enumerate(clusters.merges.tolist())}
+    codes = np.searchsorted(clusters.classes, clusters.cluster_labels)[clusters.assignment]
+    merged = codes[clusters.merges[:, 0]]
+    last: dict[int, tuple[tuple[float, ...], int]] = {}
+    for code in np.unique(codes):
+        pairs, distances = clusters.merges[merged == code], clusters.merge_distances[merged == code]
+        rows = np.flatnonzero(codes == code)
+        if not len(pairs) and (clusters.assignment[rows] == clusters.assignment[rows[0]]).all():
+            pairs, distances = merge_all(clusters.points, codes, rows)  # a label that was kept whole
+        top: tuple[float, ...] = ()
+        for place, (distance, (low, high)) in enumerate(zip(distances.tolist(), pairs.tolist(), strict=True)):
+            top = max(top, (distance, low, high))  # a merge that comes closer than the one before it waits for that one
+            last[low] = top, place
     firsts = np.unique(clusters.assignment, return_index=True)[1].tolist()
-    return sorted(range(clusters.count), key=lambda k: (last.get(firsts[k], -1), firsts[k]))
+    return sorted(range(clusters.count), key=lambda k: (last.get(firsts[k], ((), firsts[k]))))
 
 
 def _united(merges: Merges) -> np.ndarray:

@@ -89,9 +89,8 @@ class _Search:
 
     def __init__(self, z: np.ndarray, split: int, decide: bool, beyond: float):
         self.z, self.split, self.decide, self.beyond = z, split, decide, beyond
-        n, dim = z.shape
-        # many points in few dimensions: products of the active ones, made when needed, are cheaper
-        self.gram = z @ z.T if n <= min(2000, max(256, 4 * dim)) else None
+        dim = z.shape[1]
+        self.known = _Products(z)
         self.precise, self.bold = False, True
         self.active, self.weights = np.zeros(0, np.int64), np.zeros(0)
         self.x, self.direction = np.zeros(dim), np.zeros(dim)  # equal but for rounding, which matters when both are tiny
@@ -190,7 +189,7 @@ class _Search:
             active, weights = active[stay], np.maximum(weights[stay], 0.0)
 
     def _minimum(self, active: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        products = None if self.precise or self.gram is None else self.gram[active[:, None], active]
+        products = None if self.precise else self.known.of(active)
         return affine_minimum(self.z, active, active < self.split, products, self.precise)
 
     def _combined(self, active: np.ndarray, weights: np.ndarray, _: np.ndarray) -> np.ndarray:
@@ -202,3 +201,32 @@ class _Search:
         self.active, self.weights, self.direction = active, weights, vector
         self.x = self.z[active].T @ weights
         self.upper = float(np.linalg.norm(self.x))
+
+
+class _Products:
+    """Inner products of the rows that have been active, which are few; each is made once."""
+
+    def __init__(self, z: np.ndarray):
+        self.z, self.most = z, max(256, 4 * z.shape[1])
+        self.place = np.full(len(z), -1)
+        self.rows, self.values = np.zeros(0, np.int64), np.zeros((0, 0))
+
+    def of(self, active: np.ndarray) -> np.ndarray:
+        """(k, k) products of these rows."""
+        new = active[self.place[active] < 0]
+        if len(self.rows) + len(new) > self.most:  # begin again: memory stays that of the dimension, whatever the points
+            self.place[self.rows] = -1
+            self.rows, new = np.zeros(0, np.int64), active
+        if len(new):
+            held, count = len(self.rows), len(self.rows) + len(new)
+            if count > len(self.values):
+                size = max(count, min(2 * count, self.most))
+                room = np.empty((size, size))
+                room[:held, :held] = self.values[:held, :held]
+                self.values = room
+            self.place[new] = np.arange(held, count)
+            self.rows = np.concatenate([self.rows, new])
+            block = self.z[new] @ self.z[self.rows].T
+            self.values[held:count, :count], self.values[:count, held:count] = block, block.T
+        where = self.place[active]
+        return self.values[where[:, None], where]
