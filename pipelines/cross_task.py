@@ -21,8 +21,7 @@ from finetrace.store.manifest import complete, read_manifest
 from finetrace.store.tables import write_table
 
 log = logging.getLogger("finetrace")
-ROOMS = ("hidden", "models", "lenses/cross_task.py", "lenses/hulls", "lenses/probes", "lenses/centroids.py",
-         "lenses/intervals.py")
+ROOMS = ("hidden", "models", "lenses/cross_task.py", "lenses/hulls", "lenses/probes", "lenses/intervals.py")
 PREFIX = {"logistic": "", "mlp": "mlp_"}
 
 

@@ -12,9 +12,7 @@ from finetrace.store.directprobe_inputs import read_settings
 from finetrace.store.files import sha256_file, sha256_folder, write_json
 from finetrace.store.tables import write_table
 
-ROOMS = ("directprobe.py", "store/directprobe_inputs.py", "store/directprobe_files.py", "lenses/intervals.py",
-         *(f"lenses/{name}.py" for name in ("hulls", "hull_clusters", "hull_distances", "clustering", "agglomeration",
-                                            "disjointness", "separation", "nearest_points", "affine_minimum")))
+ROOMS = ("directprobe.py", "store/directprobe_inputs.py", "store/directprobe_files.py", "lenses/hulls", "lenses/intervals.py")
 PATHS = ("label_set_path", "entities_path", "embeddings_path", "test_entities_path", "test_embeddings_path",
          "batch_embeddings_path", "probing_cluster_path")
 

@@ -17,14 +17,11 @@ from finetrace.store.hidden import finite, fit_threads, read_hidden
 from finetrace.store.tables import write_table
 
 log = logging.getLogger("finetrace")
-ROOMS = (*(f"lenses/{name}.py" for name in (
-    "hulls", "hulls_summary", "hull_clusters", "hull_distances", "clustering", "agglomeration", "disjointness", "separation",
-    "nearest_points", "affine_minimum", "centroids", "intervals")), "hidden/choose.py", "store/hull_files.py",
-    "store/directprobe_files.py")
+ROOMS = ("lenses/hulls", "lenses/intervals.py", "hidden/choose.py", "store/hull_files.py", "store/directprobe_files.py")
 
 
 def main(stage: Stage) -> None:
-    from finetrace.lenses import hulls_summary as summary
+    from finetrace.lenses.hulls import summary
 
     item = stage.pick("trajectories", stage.study.trajectories)
     folder = stage.layout.run(item.model, item.task, item.method, item.seed)
@@ -107,7 +104,7 @@ def announce(stage, hidden, keys, rows_of) -> None:
 def _probe_all(stage, hidden, keys, rows_of, settings, seed, out):
     """Every space of every split (one layer of one checkpoint in memory at a time), and the files of the original programs."""
     from finetrace.lenses.hulls import creation_order
-    from finetrace.lenses.hulls_summary import Space
+    from finetrace.lenses.hulls.summary import Space
 
     tracks: dict[str, dict[tuple[int, int], Space]] = {split: {} for split in rows_of}
     decisions: Counter = Counter()
@@ -145,8 +142,8 @@ def _asked(hidden, rows_of, settings, seed):
 def _space(values, rows, hidden, settings, asked, tell):
     """One space and what the files need besides: the clusters, all their distances, the ranked clusters of new points."""
     from finetrace.lenses import hulls
-    from finetrace.lenses.centroids import centroids
-    from finetrace.lenses.hulls_summary import Space
+    from finetrace.lenses.hulls.centroids import centroids
+    from finetrace.lenses.hulls.summary import Space
 
     names = np.arange(len(hidden.label_names))
     points, labels = values[rows].astype(np.float64), hidden.labels[rows]
@@ -187,8 +184,8 @@ def _time(seconds: float) -> str:
 
 def _figures(stage, hidden, found, tracks, settings, rows_of):
     from finetrace.figures import hulls as figures
-    from finetrace.lenses import hulls_summary as summary
-    from finetrace.lenses.centroids import closest, displacements, plane
+    from finetrace.lenses.hulls import summary
+    from finetrace.lenses.hulls.centroids import closest, displacements, plane
 
     split, track, names, item = settings.split, tracks[settings.split], hidden.label_names, stage.item
     steps, layers = summary.axes(track)

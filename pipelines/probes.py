@@ -24,7 +24,7 @@ EPOCHS = 150  # that the training of a network takes, for the same
 def main(stage: Stage) -> None:
     from finetrace.lenses.probes import majority_floor
     from finetrace.lenses.probes import report as report
-    from finetrace.lenses.probes import summary as summary
+    from finetrace.lenses.probes import summary
 
     item = stage.pick("trajectories", stage.study.trajectories)
     folder = stage.layout.run(item.model, item.task, item.method, item.seed)
@@ -87,7 +87,7 @@ def _rows(hidden, settings, seed) -> dict[str, np.ndarray]:
 
 def _probe_all(stage, hidden, layers, rows_of, settings, seed, device):
     """The rows of the table: problems in batches that fit the memory, layers with equal settings together."""
-    from finetrace.lenses.probes import summary as summary
+    from finetrace.lenses.probes import summary
 
     found, told, done = [], time.monotonic(), 0
     total = len(hidden.steps) * len(layers)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from finetrace.lenses.centroids import centroids, closest, displacements, plane
+from finetrace.lenses.hulls.centroids import centroids, closest, displacements, plane
 
 
 def test_centroids_are_plain_means_and_absent_labels_are_undefined() -> None:

@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 import pytest
 
-from finetrace.lenses.disjointness import mean_planes
 from finetrace.lenses.hulls import (
     cluster_distances,
     hull_distance,
@@ -16,6 +15,7 @@ from finetrace.lenses.hulls import (
     renumbered,
     similarity,
 )
+from finetrace.lenses.hulls.disjointness import mean_planes
 
 TEMPLATE = np.array([(0, 0), (1, 0), (0, 1), (1, 1), (0.5, 0.5), (0.25, 0.75), (0.75, 0.25), (0.5, 1.5)])
 POINTS = np.vstack([TEMPLATE + np.array(move) for move in ((0, 0), (6, 0), (0, 8), (-6, 0))])

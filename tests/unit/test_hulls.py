@@ -7,9 +7,6 @@ import numpy as np
 import pytest
 from tests.oracles import hulls as oracle
 
-from finetrace.lenses.agglomeration import Agglomeration, merge_all, names_after
-from finetrace.lenses.clustering import _Forward
-from finetrace.lenses.disjointness import Hulls
 from finetrace.lenses.hulls import (
     Clusters,
     creation_order,
@@ -22,6 +19,9 @@ from finetrace.lenses.hulls import (
     renumbered,
     separable,
 )
+from finetrace.lenses.hulls.agglomeration import Agglomeration, merge_all, names_after
+from finetrace.lenses.hulls.clustering import _Forward
+from finetrace.lenses.hulls.disjointness import Hulls
 
 KINDS = ("cloud", "grid", "line", "cube", "shared")
 

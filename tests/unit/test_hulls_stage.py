@@ -13,8 +13,8 @@ from finetrace.config.base import parse
 from finetrace.config.hulls import HullsSettings
 from finetrace.errors import FinetraceError
 from finetrace.lenses import hulls
-from finetrace.lenses import hulls_summary as summary
-from finetrace.lenses.centroids import centroids
+from finetrace.lenses.hulls import summary
+from finetrace.lenses.hulls.centroids import centroids
 from finetrace.stage import Stage
 from finetrace.store import directprobe_files as files
 from finetrace.store.hidden import HiddenStates, read_hidden

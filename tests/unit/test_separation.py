@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from tests.oracles import hulls as oracle
 
-from finetrace.lenses import separation
-from finetrace.lenses.blas_threads import one_blas_thread
 from finetrace.lenses.hulls import hull_distance, point_distance, reduced, separable
-from finetrace.lenses.nearest_points import Nearest, nearest_points
-from finetrace.lenses.separation import CommonPoint, Plane, Verdict
+from finetrace.lenses.hulls import separation
+from finetrace.lenses.hulls.blas_threads import one_blas_thread
+from finetrace.lenses.hulls.nearest_points import Nearest, nearest_points
+from finetrace.lenses.hulls.separation import CommonPoint, Plane, Verdict
 
 SQUARE = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], float)
 SIMPLEX = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], float)

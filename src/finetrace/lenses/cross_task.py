@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from finetrace.lenses.hulls import Clusters, LabelDistances
-from finetrace.lenses.hulls_summary import mean_interval
+from finetrace.lenses.hulls.summary import mean_interval
 from finetrace.lenses.intervals import bootstrap_mean, bootstrap_weights, wilson_interval
 
 DRAWS = 2000

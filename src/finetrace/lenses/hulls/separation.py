@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from finetrace.lenses.nearest_points import ZERO, nearest_points
+from finetrace.lenses.hulls.nearest_points import ZERO, nearest_points
 
 RESIDUAL = 1e-9
 TOUCHING = 1e-6

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from finetrace.lenses.affine_minimum import affine_minimum
-from finetrace.lenses.blas_threads import one_blas_thread
+from finetrace.lenses.hulls.affine_minimum import affine_minimum
+from finetrace.lenses.hulls.blas_threads import one_blas_thread
 
 ZERO = 1e-12
 """|x| relative to the data radius below which x is taken for the zero vector: a common point of both hulls."""

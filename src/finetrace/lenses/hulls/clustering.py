@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from finetrace.lenses.agglomeration import Agglomeration, merge_all, names_after
-from finetrace.lenses.blas_threads import one_blas_thread
-from finetrace.lenses.disjointness import Hulls, close_pairs, rounding, still_separates, witness
-from finetrace.lenses.separation import Plane
+from finetrace.lenses.hulls.agglomeration import Agglomeration, merge_all, names_after
+from finetrace.lenses.hulls.blas_threads import one_blas_thread
+from finetrace.lenses.hulls.disjointness import Hulls, close_pairs, rounding, still_separates, witness
+from finetrace.lenses.hulls.separation import Plane
 
 Progress = Callable[[str, int, int], None]
 Merges = list[tuple[int, int, float]]

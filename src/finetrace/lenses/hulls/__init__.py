@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from finetrace.lenses.agglomeration import merge_all, names_after
-from finetrace.lenses.clustering import Merges, Progress, merge_component
-from finetrace.lenses.disjointness import Hulls, close_pairs
-from finetrace.lenses.hull_clusters import Clusters, Component
-from finetrace.lenses.hull_distances import (
+from finetrace.lenses.hulls.agglomeration import merge_all, names_after
+from finetrace.lenses.hulls.clustering import Merges, Progress, merge_component
+from finetrace.lenses.hulls.clusters import Clusters, Component
+from finetrace.lenses.hulls.disjointness import Hulls, close_pairs
+from finetrace.lenses.hulls.distances import (
     LabelDistances,
     Prediction,
     Similarity,
@@ -25,7 +25,7 @@ from finetrace.lenses.hull_distances import (
     predict,
     similarity,
 )
-from finetrace.lenses.separation import HullDistance, Verdict, hull_distance, point_distance, reduced, separable
+from finetrace.lenses.hulls.separation import HullDistance, Verdict, hull_distance, point_distance, reduced, separable
 
 __all__ = [
     "Clusters", "Component", "Cost", "HullDistance", "LabelDistances", "Prediction", "Similarity", "Verdict", "cluster_distances",

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from finetrace.lenses.clustering import Progress
-from finetrace.lenses.disjointness import mean_planes
-from finetrace.lenses.hull_clusters import Clusters
-from finetrace.lenses.separation import hull_distance, proved_distance
+from finetrace.lenses.hulls.clustering import Progress
+from finetrace.lenses.hulls.clusters import Clusters
+from finetrace.lenses.hulls.disjointness import mean_planes
+from finetrace.lenses.hulls.separation import hull_distance, proved_distance
 
 ROWS = 256
 """Rows compared at a time for distances within a cluster."""

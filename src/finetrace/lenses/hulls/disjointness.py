@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from finetrace.lenses.separation import TOUCHING, Plane, Verdict, reduced, scale, searched
+from finetrace.lenses.hulls.separation import TOUCHING, Plane, Verdict, reduced, scale, searched
 
 BLOCK = 256
 """Clusters per side that are compared in one product; bounds the memory of a comparison by BLOCK numbers per point."""
