@@ -22,9 +22,7 @@ EPOCHS = 150  # that the training of a network takes, for the same
 
 
 def main(stage: Stage) -> None:
-    from finetrace.lenses.probes import majority_floor
-    from finetrace.lenses.probes import report as report
-    from finetrace.lenses.probes import summary
+    from finetrace.lenses.probes import majority_floor, report, summary
 
     item = stage.pick("trajectories", stage.study.trajectories)
     folder = stage.layout.run(item.model, item.task, item.method, item.seed)

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from tests.oracles import hulls as oracle
 
-from finetrace.lenses.hulls import hull_distance, point_distance, reduced, separable
-from finetrace.lenses.hulls import separation
+from finetrace.lenses.hulls import hull_distance, point_distance, reduced, separable, separation
 from finetrace.lenses.hulls.blas_threads import one_blas_thread
 from finetrace.lenses.hulls.nearest_points import Nearest, nearest_points
 from finetrace.lenses.hulls.separation import CommonPoint, Plane, Verdict
