@@ -70,7 +70,7 @@ def chosen_steps(settings, hidden) -> list[int]:
     ends = {hidden.steps[0], hidden.steps[-1]}
     if settings.checkpoints == "all":
         return hidden.steps
-    wanted = set() if settings.checkpoints == "ends" else set(settings.checkpoints)
+    wanted = {s for s in (() if settings.checkpoints == "ends" else settings.checkpoints) if s < max(ends)}  # short runs end before
     if unknown := sorted(wanted - set(hidden.steps)):
         raise FinetraceError(f"params.yaml: hulls.checkpoints: {unknown[0]} is not in {hidden.folder}, which has "
                              f"{', '.join(map(str, hidden.steps))}")

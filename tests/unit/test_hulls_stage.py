@@ -262,6 +262,13 @@ def test_one_checkpoint_and_two_labels_are_enough(tmp_path: Path) -> None:
     assert "likeness" not in [p.stem for p in (stage_output(stage) / "figures").iterdir()]
 
 
+def test_a_listed_checkpoint_after_the_last_one_is_left_out(tmp_path: Path) -> None:
+    settings = HullsSettings(checkpoints=[4, 500], predict_rows=0, compare_split="none")
+    stage = hidden_stage(tmp_path, "hulls", settings, **{**SMALL, "steps": (0, 4, 6, 8)})
+    script().main(stage)
+    assert set(read_table(stage_output(stage) / "table.parquet")["step"].to_pylist()) == {0, 4, 8}
+
+
 def not_a_number(values: np.ndarray) -> None:
     values[1, 7, 0] = np.nan
 

@@ -22,7 +22,8 @@ class HullsSettings:
     layers: Literal["all"] | list[int] = "all"
     """Layers to probe, 0 being the embeddings; negative ones count from the last."""
     checkpoints: Literal["all", "ends"] | list[int] = "all"
-    """Which of the checkpoints in hidden: all, the first and last, or these steps; first and last are always in."""
+    """Which of the checkpoints in hidden: all, the first and last, or these steps, where a run is as long; first and last are
+    always in."""
     max_points: int = 5000
     """At most so many points per split, chosen at random with the classes in their own shares and one of each class at least; 0
     takes all. Above, a layer that planes do not separate takes many minutes."""

@@ -210,11 +210,11 @@ def _train(X: np.ndarray, codes: np.ndarray, classes: int, hidden: Hidden, l2: n
            dtype: str, device: str) -> "Trained":
     import torch
 
-    from finetrace.lenses.probes.mlp_trainer import train
+    from finetrace.lenses.probes.mlp_trainer import Training
 
     rows = torch.as_tensor(X, device=device).to(getattr(torch, dtype))
     gold = torch.as_tensor(codes, device=device)
-    return train(rows, gold, classes if classes > 2 else 1, hidden, l2.tolist(), seeds, max_epochs)
+    return Training(rows, gold, classes if classes > 2 else 1, hidden, l2.tolist(), seeds, max_epochs).run(max_epochs)
 
 
 def _accuracy(found: "Trained", X: np.ndarray, codes: np.ndarray) -> np.ndarray:

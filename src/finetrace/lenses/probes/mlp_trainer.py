@@ -20,10 +20,10 @@ TOLERANCE, PATIENCE = 1e-4, 10  # nats per row; epochs in a row without such a f
 
 @dataclass(frozen=True)
 class Trained:
-    """Networks at the end of their training; tensors on the device of the input.
+    """Networks as they are; tensors on the device of the input.
 
     weights: per layer (problem, seed, strength, in, out);  biases: per layer (problem, seed, strength, out);
-    epochs: (problem, seed, strength) int64;  converged: (problem, seed, strength) bool, ended by the loss.
+    epochs: (problem, seed, strength) int64 trained so far;  converged: (problem, seed, strength) bool, ended by the loss.
     """
 
     weights: "list[torch.Tensor]"
@@ -32,58 +32,80 @@ class Trained:
     converged: np.ndarray
 
 
-def train(X: "torch.Tensor", codes: "torch.Tensor", outputs: int, hidden: Sequence[int], l2: Sequence[float],
-          seeds: Sequence[int], max_epochs: int) -> Trained:
-    """Train a network of the sizes `hidden` for every problem, seed and strength.
+class Training:
+    """A network of the sizes `hidden` for every problem, seed and strength, in training.
 
     X: (problem, row, dim);  codes: (row,) or (problem, row) int64 in 0 .. classes-1;  outputs: classes, or 1 for two classes;
     l2: (strength,). First weights and orders come from numpy's RandomState(seed) in scikit-learn's order of draws, the same for
-    every problem and strength.
+    every problem and strength. However `run` is divided, the networks are the same.
     """
-    import torch
 
-    problems, rows, dim = X.shape
-    sizes = (dim, *hidden, outputs)
-    draws = [np.random.RandomState(seed % 2**32) for seed in seeds]
-    first = torch.as_tensor(np.stack([_first_weights(draw, sizes) for draw in draws]), dtype=X.dtype, device=X.device)
-    shape = (problems, len(seeds), len(l2))
-    problem, seed, strength = (axis.ravel() for axis in np.indices(shape))  # of every network
-    batch = _Batch(first[seed], torch.as_tensor(np.asarray(l2)[strength], dtype=X.dtype, device=X.device), sizes)
-    whole = batch.networks.clone()  # where finished networks are kept
-    epochs, converged = np.zeros(len(whole), dtype=np.int64), np.zeros(len(whole), dtype=bool)
-    left = np.arange(len(whole))
-    best, waited = np.full(len(whole), np.inf), np.zeros(len(whole), dtype=np.int64)
-    codes = codes.expand(problems, rows)
-    orders = [np.arange(rows) for _ in draws]
-    for epoch in range(1, max_epochs + 1):
-        for k, draw in enumerate(draws):
+    def __init__(self, X: "torch.Tensor", codes: "torch.Tensor", outputs: int, hidden: Sequence[int], l2: Sequence[float],
+                 seeds: Sequence[int], max_epochs: int):
+        import torch
+
+        problems, rows, dim = X.shape
+        self.X, self.codes, self.sizes, self.max_epochs = X, codes.expand(problems, rows), (dim, *hidden, outputs), max_epochs
+        self.draws = [np.random.RandomState(seed % 2**32) for seed in seeds]
+        first = torch.as_tensor(np.stack([_first_weights(draw, self.sizes) for draw in self.draws]), dtype=X.dtype, device=X.device)
+        self.shape = (problems, len(seeds), len(l2))
+        self.problem, self.seed, strength = (axis.ravel() for axis in np.indices(self.shape))  # of every network
+        strengths = torch.as_tensor(np.asarray(l2)[strength], dtype=X.dtype, device=X.device)
+        self.batch = _Batch(first[self.seed], strengths, self.sizes)
+        self.whole = self.batch.networks.clone()  # where networks are kept that no longer train
+        count = len(self.whole)
+        self.epochs, self.converged = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=bool)
+        self.left, self.epoch = np.arange(count), 0
+        self.best, self.waited = np.full(count, np.inf), np.zeros(count, dtype=np.int64)
+        self.orders = [np.arange(rows) for _ in self.draws]
+
+    def run(self, until: int) -> Trained:
+        """Train on to the end of epoch `until` those networks that have neither converged nor been dropped."""
+        while len(self.left) and self.epoch < min(until, self.max_epochs):
+            self.epoch += 1
+            loss = self._one_epoch()
+            self.epochs[self.left] = self.epoch
+            self.waited = np.where(loss > self.best - TOLERANCE, self.waited + 1, 0)
+            self.best = np.minimum(self.best, loss)
+            stopped = self.waited > PATIENCE
+            self.converged[self.left] = stopped & (self.epoch < self.max_epochs)
+            if stopped.any():
+                self._keep(~stopped)
+        self.whole[self.left] = self.batch.networks
+        weights, biases = _layers(self.whole, self.sizes)
+        return Trained([w.view(*self.shape, *w.shape[1:]) for w in weights], [b.view(*self.shape, b.shape[2]) for b in biases],
+                       self.epochs.reshape(self.shape), self.converged.reshape(self.shape))
+
+    def drop(self, networks: np.ndarray) -> None:
+        """Train these no further: networks (problem, seed, strength) bool."""
+        gone = np.asarray(networks, dtype=bool).ravel()[self.left]
+        if gone.any():
+            self._keep(~gone)
+
+    def _keep(self, going: np.ndarray) -> None:
+        """Of the networks in training, go on with these: going (network,) bool."""
+        self.whole[self.left[~going]] = self.batch.networks[np.flatnonzero(~going)]
+        self.left, self.best, self.waited = self.left[going], self.best[going], self.waited[going]
+        self.batch.restrict(np.flatnonzero(going))
+
+    def _one_epoch(self) -> np.ndarray:
+        """Loss of each network in training over the epoch, (network,) in nats."""
+        import torch
+
+        X, rows, left = self.X, self.X.shape[1], self.left
+        for k, draw in enumerate(self.draws):
             shuffle = np.arange(rows)
             draw.shuffle(shuffle)
-            orders[k] = orders[k][shuffle]
-        order = torch.as_tensor(np.stack(orders), device=X.device)[seed[left]]  # (network, row)
-        of = torch.as_tensor(problem[left], device=X.device)[:, None]
-        shared = len(draws) == problems == 1  # then all meet the same rows, which need no copies
+            self.orders[k] = self.orders[k][shuffle]
+        order = torch.as_tensor(np.stack(self.orders), device=X.device)[self.seed[left]]  # (network, row)
+        of = torch.as_tensor(self.problem[left], device=X.device)[:, None]
+        shared = len(self.draws) == len(X) == 1  # then all meet the same rows, which need no copies
         total = torch.zeros(len(left), dtype=torch.float64, device=X.device)
         for start in range(0, rows, BATCH):
             chosen = order[:, start:start + BATCH]
             x = X[:, chosen[0]].expand(len(left), -1, -1) if shared else X[of, chosen]
-            total.add_(batch.step(x, codes[of, chosen]), alpha=chosen.shape[1] / rows)
-        loss = total.cpu().numpy()
-        waited = np.where(loss > best - TOLERANCE, waited + 1, 0)
-        best = np.minimum(best, loss)
-        stopped = waited > PATIENCE
-        ended = stopped | (epoch == max_epochs)
-        if ended.any():
-            epochs[left[ended]], converged[left[ended]] = epoch, (stopped & (epoch < max_epochs))[ended]
-            whole[left[ended]] = batch.networks[np.flatnonzero(ended)]
-            going = np.flatnonzero(~ended)
-            if not len(going):
-                break
-            left, best, waited = left[going], best[going], waited[going]
-            batch.restrict(going)
-    weights, biases = _layers(whole, sizes)
-    return Trained([w.view(*shape, *w.shape[1:]) for w in weights], [b.view(*shape, b.shape[2]) for b in biases],
-                   epochs.reshape(shape), converged.reshape(shape))
+            total.add_(self.batch.step(x, self.codes[of, chosen]), alpha=chosen.shape[1] / rows)
+        return total.cpu().numpy()
 
 
 def _first_weights(draw: np.random.RandomState, sizes: Sequence[int]) -> np.ndarray:
