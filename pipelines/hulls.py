@@ -70,7 +70,8 @@ def chosen_steps(settings, hidden) -> list[int]:
     ends = {hidden.steps[0], hidden.steps[-1]}
     if settings.checkpoints == "all":
         return hidden.steps
-    wanted = {s for s in (() if settings.checkpoints == "ends" else settings.checkpoints) if s < max(ends)}  # short runs end before
+    listed = [] if settings.checkpoints == "ends" else settings.checkpoints
+    wanted = {step for step in listed if step < max(ends)}  # a short run ends before
     if unknown := sorted(wanted - set(hidden.steps)):
         raise FinetraceError(f"params.yaml: hulls.checkpoints: {unknown[0]} is not in {hidden.folder}, which has "
                              f"{', '.join(map(str, hidden.steps))}")
