@@ -177,8 +177,8 @@ def _right(kind, X, y, X_test, y_test, settings, seed, device, lens):
 
     mlp = settings.mlp or MlpSettings()
     probe = mlp_grid(X[None], y, hidden=mlp.hidden, l2=mlp.l2, seeds=[seeds.derive(seed, "mlp", k) for k in range(mlp.seeds)],
-                     folds=mlp.folds, holdout=mlp.holdout, seed=seeds.derive(seed, "holdout"), max_epochs=mlp.max_epochs,
-                     standardise=mlp.standardise, memory_mib=settings.memory_mib, device=device)
+                     search=mlp.search, folds=mlp.folds, holdout=mlp.holdout, seed=seeds.derive(seed, "holdout"),
+                     max_epochs=mlp.max_epochs, standardise=mlp.standardise, memory_mib=settings.memory_mib, device=device)
     return lens.hits(mlp_logits(probe, 0, X_test), probe.classes, y_test)
 
 

@@ -147,7 +147,7 @@ def _parts(stage, hidden, layers, rows_of, settings, seed, device, types, gold):
             told = time.monotonic()
 
     if mlp:
-        mlp["told"] = lambda done, jobs: tell("%d of %d parts of a search of networks", done, jobs)
+        mlp["told"] = lambda done, jobs: tell("%d %% of a search of networks", 100 * done // jobs)
     for step in sorted(set().union(*steps_of.values())):
         for group in groups:
             part = [(step, layer) for layer in group]
@@ -176,7 +176,8 @@ def _tell_cost(stage, hidden, layers, rows, settings, steps_of) -> None:
     """One line on the time that the networks take, before they take it."""
     import torch
 
-    from finetrace.lenses.probes.mlp import grid_operations
+    from finetrace.lenses.probes.mlp import BATCH, grid_operations
+    from finetrace.lenses.probes.mlp_search import halving_rounds, mean_epochs
 
     mlp, problems = settings.mlp, len(steps_of["mlp"]) * len(layers)
     if settings.control and settings.control.probe == "mlp":
@@ -184,7 +185,10 @@ def _tell_cost(stage, hidden, layers, rows, settings, steps_of) -> None:
     shapes = [tuple(shape) for shape in mlp.hidden]
     epoch = grid_operations(rows, hidden.width, len(hidden.label_names), shapes, len(mlp.l2), mlp.folds)
     epochs = min(EPOCHS, mlp.max_epochs)
-    minutes = epoch * epochs * problems / OPERATIONS / torch.get_num_threads() / 60
+    rounds = [(len(shapes), epochs)]
+    if mlp.search == "halving":
+        rounds = halving_rounds(len(shapes), len(mlp.l2), mlp.max_epochs, max(1, int(rows * (1 - mlp.holdout)) // BATCH))
+    minutes = epoch * mean_epochs(rounds, epochs) * problems / OPERATIONS / torch.get_num_threads() / 60
     log.info("%s: networks: %d shapes x %d strengths on %d layers and checkpoints; on a CPU about %.1f minutes at %d epochs each "
              "(at most %d)", stage.label, len(shapes), len(mlp.l2), problems, minutes, epochs, mlp.max_epochs)
 

@@ -26,6 +26,10 @@ class MlpSettings:
     """Sizes of a network with one hidden layer, chosen and trained beside the others; none by default."""
     seeds: int = 5
     """Trainings of the chosen network with different first weights and orders."""
+    search: Literal["full", "halving"] = "full"
+    """full: every point of the grid is trained to its end, as the study did; halving: of the shapes of each strength the
+    worse half is given up again and again, which on a CPU takes about half of the time and finds a point as good, though not
+    always the same one."""
     folds: int = 1
     """1: the choice is made on one stratified share of the training rows; more: by cross-validation, as many times the work."""
     holdout: float = 0.2

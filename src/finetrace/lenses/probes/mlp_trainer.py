@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 BATCH, RATE, BETAS, EPSILON = 200, 1e-3, (0.9, 0.999), 1e-8
+BLOCK = 4096  # rows per forward pass of an evaluation: bounds memory, changes nothing
 TOLERANCE, PATIENCE = 1e-4, 10  # nats per row; epochs in a row without such a fall that are borne
 
 
@@ -47,7 +48,7 @@ class Training:
         problems, rows, dim = X.shape
         self.X, self.codes, self.sizes, self.max_epochs = X, codes.expand(problems, rows), (dim, *hidden, outputs), max_epochs
         self.draws = [np.random.RandomState(seed % 2**32) for seed in seeds]
-        first = torch.as_tensor(np.stack([_first_weights(draw, self.sizes) for draw in self.draws]), dtype=X.dtype, device=X.device)
+        first = torch.as_tensor(np.stack([_first_weights(draw, self.sizes) for draw in self.draws])).to(X)
         self.shape = (problems, len(seeds), len(l2))
         self.problem, self.seed, strength = (axis.ravel() for axis in np.indices(self.shape))  # of every network
         strengths = torch.as_tensor(np.asarray(l2)[strength], dtype=X.dtype, device=X.device)
@@ -106,6 +107,34 @@ class Training:
             x = X[:, chosen[0]].expand(len(left), -1, -1) if shared else X[of, chosen]
             total.add_(self.batch.step(x, self.codes[of, chosen]), alpha=chosen.shape[1] / rows)
         return total.cpu().numpy()
+
+
+def scores(found: Trained, X: "torch.Tensor", codes: "torch.Tensor") -> tuple[np.ndarray, np.ndarray]:
+    """Accuracy in [0, 1] and mean cross-entropy in nats of networks of one seed: X (problem, row, dim), codes (row,) int64;
+    both (problem, strength) float64."""
+    import torch
+
+    weights, biases = ([v.flatten(0, 2) for v in values] for values in (found.weights, found.biases))
+    models = len(weights[0])
+    right = torch.zeros(models, dtype=torch.int64, device=X.device)
+    loss = torch.zeros(models, dtype=torch.float64, device=X.device)
+    for start in range(0, len(codes), BLOCK):
+        a = X[:, start:start + BLOCK].to(weights[0].dtype).repeat_interleave(models // len(X), dim=0)
+        z, gold = forward(weights, biases, a), codes[start:start + BLOCK].expand(models, -1)
+        right += ((z.argmax(dim=2) if z.shape[2] > 1 else (z[..., 0] > 0).long()) == gold).sum(dim=1)
+        loss += _cross_entropy(z, gold)[0] * gold.shape[1]
+    return tuple((v.cpu().numpy() / len(codes)).reshape(len(X), -1) for v in (right, loss))  # type: ignore[return-value]
+
+
+def forward(weights: "list[torch.Tensor]", biases: "list[torch.Tensor]", a: "torch.Tensor") -> "torch.Tensor":
+    """Outputs (model, row, out) of networks for a (model, row, dim)."""
+    import torch
+
+    for number, (w, b) in enumerate(zip(weights, biases, strict=True)):
+        a = torch.baddbmm(b[:, None], a, w)
+        if number < len(weights) - 1:
+            a = a.relu_()
+    return a
 
 
 def _first_weights(draw: np.random.RandomState, sizes: Sequence[int]) -> np.ndarray:

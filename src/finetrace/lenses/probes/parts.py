@@ -28,8 +28,8 @@ def mlp_rows(batch: Batch, *, hidden: Sequence[Sequence[int]], one_layer: Sequen
     for p, key in enumerate(batch.keys):
         sizes = (*probe.hidden[probe.chosen_hidden[p]], 0, 0)
         facts = {"mlp_hidden_1": sizes[0], "mlp_hidden_2": sizes[1], "mlp_l2": probe.chosen_l2[p],
-                 "mlp_held_out_accuracy": probe.held_out_accuracy[p].max(), "mlp_epochs": probe.epochs[p].mean(),
-                 "mlp_converged": probe.converged[p].mean()}
+                 "mlp_held_out_accuracy": np.fmax.reduce(probe.held_out_accuracy[p], axis=None),
+                 "mlp_epochs": probe.epochs[p].mean(), "mlp_converged": probe.converged[p].mean()}
         rows += [make_row(*key, name, value, len(y), batch.train_split, "mlp") for name, value in facts.items()
                  if np.isfinite(value)]
     if one_layer:
