@@ -6,13 +6,11 @@ and repeated for the intervals. Exits with 1 when a bar is missed.
 """
 
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from _bars import verdict
+from _bars import seconds, verdict
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
@@ -34,15 +32,6 @@ def layers(seed: int) -> list[np.ndarray]:
              ).astype(np.float32) for layer in range(LAYERS)]
 
 
-def seconds(call: Callable[[], object], repeats: int = 3) -> float:
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        best = min(best, time.perf_counter() - start)
-    return best
-
-
 def main() -> int:
     pairs = list(zip(layers(0), layers(1), strict=True))
     doubles = [(a.astype(np.float64), b.astype(np.float64)) for a, b in pairs]
@@ -51,16 +40,16 @@ def main() -> int:
     def everything(measures: tuple[str, ...] = MEASURES) -> list[object]:
         return [compare(represent(a, groups), represent(b, groups), measures) for a, b in pairs]
 
-    cka = seconds(lambda: [linear_cka(a, b) for a, b in pairs])
-    naive = seconds(lambda: [oracle.naive_cka(a, b) for a, b in doubles], repeats=1)
-    with_intervals, total = seconds(lambda: everything(("cka",))), seconds(everything)
+    cka = seconds(lambda: [linear_cka(a, b) for a, b in pairs], 3)
+    naive = seconds(lambda: [oracle.naive_cka(a, b) for a, b in doubles])
+    with_intervals, total = seconds(lambda: everything(("cka",)), 3), seconds(everything, 3)
     error = max(abs(linear_cka(a, b) - oracle.naive_cka(*double)) for (a, b), double in zip(pairs, doubles, strict=True))
     kept = (1 - 1 / GROUPS) ** 2  # a left-out group makes the matrices smaller
     repeated = naive * (1 + GROUPS * kept)
 
     print(f"representations             {LAYERS} x {EXAMPLES:,} x {DIM}")
     for measure in MEASURES:
-        print(f"{measure:<27} {seconds(lambda one=measure: everything((one,)), 1):.3f} s, decompositions included")  # type: ignore[misc]
+        print(f"{measure:<27} {seconds(lambda one=measure: everything((one,))):.3f} s, decompositions included")  # type: ignore[misc]
     print(f"all five, with intervals    {total:.3f} s")
     print(f"CKA                         {cka:.3f} s; naive formula {naive:.2f} s")
     print(f"CKA with intervals          {with_intervals:.3f} s; naive formula {repeated:.1f} s (extrapolated)")

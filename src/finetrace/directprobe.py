@@ -74,7 +74,7 @@ def analyse(settings: inputs.Settings, out: Path, *, mode: str | None = None, mi
         cost = hulls.estimate(count, dim, len(sizes), int(sizes.max()))
         log.info("directprobe: %d vectors of %d numbers, %d labels; about %.0f s if labels are separable, %.0f s if they overlap",
                  count, dim, len(sizes), cost.linear_seconds, cost.overlapping_seconds)
-        clusters = hulls.probe(points, labels, classes=classes, shortcut=numbering == "row", progress=_teller())
+        clusters = hulls.probe(points, labels, classes=classes, progress=_teller())
         if numbering == "creation":
             clusters = hulls.renumbered(clusters, hulls.creation_order(clusters))
     else:
