@@ -25,7 +25,8 @@ def main(stage: Stage) -> None:
     best = layout.tune(item.model, item.task, item.method) / "best.yaml"
     train = parse(TrainSettings, yaml.safe_load(best.read_text("utf-8"))["train"], str(best))
     seeds = RunSeeds.of(study.study.seed, item.seed)
-    settings = {"model": item.model, "task": item.task, "method": item.method, "seed": item.seed,
+    method = study.methods[item.method]
+    settings = {"model": item.model, "task": item.task, "method": item.method, "method_kind": method.kind, "seed": item.seed,
                 "study_seed": study.study.seed, "train": as_dict(train), "record": as_dict(study.record)}
     manifest = stage.manifest("trajectory", settings, {model: model, task: task}, dataclasses.asdict(seeds),
                               rooms=TRAINING_ROOMS)
@@ -35,7 +36,7 @@ def main(stage: Stage) -> None:
     with live_follower(scratch, study, layout), stage.output(
             layout.run(item.model, item.task, item.method, item.seed) / "trajectory", manifest) as out:
         manifest.facts = finetune(
-            model, task, train, study.record, seeds, scratch=scratch, out=out, name=stage.item,
+            model, task, train, study.record, seeds, scratch=scratch, out=out, name=stage.item, method=method,
             watch=lambda rows: live.rows(manifest.key, rows),
             on_plan=lambda plan: live.start(manifest.key, stage.item, "trajectory", started_at_ms=manifest.started_at_ms,
                                             total_steps=plan.total_steps))

@@ -47,7 +47,7 @@ def _search(stage, cell, train, settings, folder) -> None:
                total_steps=study.tune.trials)
     with live_follower(scratch, study, layout), stage.output(folder, manifest) as out:
         best, found = tuning.search(tuning.Search(model, task, train, study.tune, study.study.seed, scratch, manifest.key,
-                                                  stage.item))
+                                                  stage.item, study.methods[cell.method]))
         write_yaml(out / "best.yaml", tuning.settings_yaml("tuned", best, tuning.best_trial(found)))
         table, importances = tuning.trials_table(found), tuning.importances(found)
         write_table(out / "trials.parquet", table)

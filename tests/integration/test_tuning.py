@@ -11,7 +11,7 @@ from tests.training_drills import digests, run, tune_job
 from tests.training_fixtures import model_folder, recording, settings, task_folder
 
 from finetrace.config.base import parse
-from finetrace.config.training import Dimension, TrainSettings, TuneSettings
+from finetrace.config.training import Dimension, MethodSettings, TrainSettings, TuneSettings
 from finetrace.errors import FinetraceError
 from finetrace.store.tables import read_table
 from finetrace.training import tuning
@@ -32,7 +32,8 @@ def root(tmp_path_factory):
 
 
 def wanted(root, scratch, tune=TUNE, seed=3, **train):
-    return tuning.Search(root / "model", root / "task", settings(epochs=1.0, **train), tune, seed, scratch, "key" * 20, "cell")
+    return tuning.Search(root / "model", root / "task", settings(epochs=1.0, **train), tune, seed, scratch, "key" * 20, "cell",
+                         MethodSettings())
 
 
 def table(study):

@@ -8,7 +8,8 @@ from tests.word_tasks import naive_pieces, piece_tokenizer, word_task_folder
 
 from finetrace.config.hidden import HiddenSettings
 from finetrace.hidden.trajectory import extract_trajectory
-from finetrace.models.load import load_encoder, load_trained
+from finetrace.models.load import load_encoder
+from finetrace.models.saved import load_trained
 from finetrace.store.arrays import read_array
 from finetrace.store.manifest import Manifest, complete
 from finetrace.store.tables import read_table
@@ -145,10 +146,11 @@ def test_hidden_states_are_those_of_the_marked_words(tmp_path, spans, pieces):
 
 
 def test_a_search_trains_on_words_too(tmp_path):
-    from finetrace.config.training import Dimension, TuneSettings
+    from finetrace.config.training import Dimension, MethodSettings, TuneSettings
     from finetrace.training.tuning import Search, search
 
     model, task = folders(tmp_path, 2)
     tune = TuneSettings(trials=2, startup_trials=1, evaluations=1, space={"learning_rate": Dimension(low=1e-3, high=1e-2)})
-    best, found = search(Search(model, task, settings(max_length=40, epochs=1.0), tune, 0, tmp_path / "scratch", "k" * 24, "t"))
+    best, found = search(Search(model, task, settings(max_length=40, epochs=1.0), tune, 0, tmp_path / "scratch", "k" * 24, "t",
+                                MethodSettings(kind="lora")))
     assert len(found.trials) == 2 and 1e-3 <= best.learning_rate <= 1e-2

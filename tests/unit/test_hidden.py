@@ -8,11 +8,12 @@ from tests.training_fixtures import model_folder, task_folder
 
 from finetrace.errors import FinetraceError
 from finetrace.hidden.choose import choose_rows
-from finetrace.hidden.extract import extract, layer_states, sentence_vectors
-from finetrace.hidden.families import FAMILIES as DECLARED
-from finetrace.hidden.families import family_of, layer_count, sentence_position
+from finetrace.hidden.extract import extract, layer_states
+from finetrace.models.families import FAMILIES as DECLARED
+from finetrace.models.families import family_of, layer_count, sentence_position
 from finetrace.models.load import forward_names, load_classifier, load_encoder, load_tokenizer
 from finetrace.models.rows import Collator, batches_by_tokens, encode
+from finetrace.models.vectors import sentence_vectors
 
 
 @pytest.fixture(scope="module")

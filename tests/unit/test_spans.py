@@ -10,9 +10,11 @@ from tests.training_fixtures import tokenizer
 from tests.word_tasks import word_task_folder
 
 from finetrace.errors import FinetraceError
-from finetrace.models.load import forward_names, head_parameters, load_classifier, load_encoder, load_trained
+from finetrace.models.load import forward_names, head_parameters, load_classifier, load_encoder
 from finetrace.models.rows import Collator, encode
-from finetrace.models.spans import FACTS, HEAD, head_dropout, span_vectors
+from finetrace.models.linear import head_dropout
+from finetrace.models.saved import FACTS, HEAD, load_trained, save_classifier
+from finetrace.models.vectors import span_vectors
 
 NAMES = ["a", "b", "c"]
 
@@ -75,7 +77,7 @@ def test_the_head_is_what_the_seed_and_the_config_say(folders):
 def test_a_checkpoint_gives_the_classifier_and_its_encoder_back(folders, tmp_path):
     model = load_classifier(folders("distilbert"), NAMES, seed=4, spans=1).eval()
     _, _, batch = batch_of(tmp_path, model, 1)
-    model.save_pretrained(tmp_path / "kept", safe_serialization=True)
+    save_classifier(model, tmp_path / "kept")
     with torch.no_grad():
         again = load_trained(tmp_path / "kept")
         assert torch.equal(again(**batch).logits, model(**batch).logits)
@@ -87,7 +89,7 @@ def test_a_checkpoint_gives_the_classifier_and_its_encoder_back(folders, tmp_pat
 
 @pytest.mark.parametrize("damage", ["cut", "shape", "facts"])
 def test_a_damaged_head_is_an_error_that_names_the_folder(folders, tmp_path, damage):
-    load_classifier(folders("bert"), NAMES, seed=4, spans=1).save_pretrained(tmp_path)
+    save_classifier(load_classifier(folders("bert"), NAMES, seed=4, spans=1), tmp_path)
     if damage == "cut":
         (tmp_path / HEAD).write_bytes((tmp_path / HEAD).read_bytes()[:40])
     elif damage == "shape":

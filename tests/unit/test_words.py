@@ -124,7 +124,7 @@ def test_sentences_are_tokenised_once_for_all_their_examples(tmp_path, spans):
 @pytest.mark.parametrize("pieces", ["mean", "first"])
 @pytest.mark.parametrize("spans", [1, 2])
 def test_a_batch_says_where_its_examples_are(tmp_path, side, pieces, spans):
-    from finetrace.models.spans import span_vectors
+    from finetrace.models.vectors import span_vectors
 
     rows = encode(word_task_folder(tmp_path / "task", spans=spans) / "train.parquet", piece_tokenizer(), 64, ALL)
     index = [3, 17, 8, 0]

@@ -143,9 +143,11 @@ class Study:
                                          f"{', '.join(tasks) or 'none'}")
         for name in self.probes.by_model:
             require(name in models, f"probes.by_model.{name}: is not a model; known: {', '.join(models) or 'none'}")
-        for section, changes, known in (("by_task", self.by_task, tasks), ("by_model", self.by_model, models)):
-            for name in changes:
-                require(name in known, f"{section}.{name}: is not defined; known: {', '.join(known) or 'none'}")
+        changed = [("by_task", list(self.by_task), list(tasks)), ("by_model", list(self.by_model), list(models))]
+        changed += [(f"methods.{name}.by_task", list(method.by_task or {}), list(tasks)) for name, method in self.methods.items()]
+        for section, names, defined in changed:
+            for name in names:
+                require(name in defined, f"{section}.{name}: is not defined; known: {', '.join(defined) or 'none'}")
 
     def task(self, name: str) -> TaskSettings:
         """The settings of a task, wherever it is defined."""
@@ -160,10 +162,12 @@ class Study:
                 *(("directprobe", name, f"Hull probe {name}: {one.config}.") for name, one in self.directprobe.items())]
 
     def train_settings(self, cell: Cell, where: str = "params.yaml") -> TrainSettings:
-        """The study's own numbers for a cell: train, then by_model, by_task and the method's changes."""
+        """The study's own numbers for a cell: train, then by_model, by_task, the method's changes, and its changes for
+        the task."""
         layers = {"train": as_dict(self.train), f"by_model.{cell.model}": self.by_model.get(cell.model),
                   f"by_task.{cell.task}": self.by_task.get(cell.task),
-                  f"methods.{cell.method}.train": self.methods[cell.method].train}
+                  f"methods.{cell.method}.train": self.methods[cell.method].train,
+                  f"methods.{cell.method}.by_task.{cell.task}": (self.methods[cell.method].by_task or {}).get(cell.task)}
         values: dict[str, Any] = {}
         for changes in layers.values():
             values |= changes or {}
@@ -198,7 +202,9 @@ def parse_study(content: Any, where: str) -> Study:
     known = TrainSettings.__dataclass_fields__
     for place, changes in (*((f"by_model.{m}", c) for m, c in study.by_model.items()),
                            *((f"by_task.{t}", c) for t, c in study.by_task.items()),
-                           *((f"methods.{m}.train", s.train or {}) for m, s in study.methods.items())):
+                           *((f"methods.{m}.train", s.train or {}) for m, s in study.methods.items()),
+                           *((f"methods.{m}.by_task.{t}", c) for m, s in study.methods.items()
+                             for t, c in (s.by_task or {}).items())):
         if unknown := {k: v for k, v in changes.items() if k not in known}:  # also where no cell uses them
             parse(TrainSettings, unknown, f"{where}: {place}")
     for key, cell in study.cells.items():

@@ -1,6 +1,6 @@
 """Settings of training: hyper-parameters, what is recorded, methods, and the search for better hyper-parameters."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from finetrace.config.base import require, settings
 
@@ -58,6 +58,30 @@ class TrainSettings:
     """Stop after this many evaluations without a better metric; 0 never stops."""
     keep: Literal["last", "best"] = "last"
     """Which weights the final metrics speak of; `best` (by the metric on validation) is also kept as a checkpoint."""
+    head: Literal["family", "linear"] = "family"
+    """Tasks of whole texts: the family's own classification head, or one linear layer on the raw sentence token. (Tasks of words
+    always have a linear layer on their words.)"""
+    head_scale: float = 1.0
+    """The head's weight is multiplied by this before the first step (after the linear probe, where there is one)."""
+    head_scale_bias: bool = False
+    """Whether `head_scale` multiplies the bias too."""
+    lora_rank: int = 8
+    """Methods lora and lp-lora: rank of the adapters."""
+    lora_alpha: float = 8.0
+    """Methods lora and lp-lora: adapters count alpha / rank times."""
+    lora_dropout: float = 0.0
+    """Methods lora and lp-lora: dropout before the adapters."""
+    lora_targets: tuple[str, ...] | None = None
+    """Methods lora and lp-lora: names of the adapted linear layers; by default the query and value projections."""
+    lp_folds: int = 5
+    """Methods lp, lp-ft and lp-lora: folds of the cross-validation that chooses the probe's L2 strength."""
+    lp_strengths: tuple[float, float, int] = (1e-4, 1e4, 10)
+    """Methods lp, lp-ft and lp-lora: smallest C, largest C, and how many, evenly on a logarithmic scale; larger is weaker L2."""
+    lp_standardise: bool = False
+    """Methods lp, lp-ft and lp-lora: fit the probe on standardised features (folded back into weight and bias)."""
+    lp_parity: bool = False
+    """Methods lp, lp-ft and lp-lora: the probe as published: scikit-learn's L-BFGS at its tolerance, unshuffled folds, and heads
+    of two classes at half their scale."""
     pieces: Literal["mean", "first"] = "mean"
     """Tasks of words: the vector of a word is the mean of its pieces' vectors, or that of its first piece; the lenses follow."""
 
@@ -74,6 +98,14 @@ class TrainSettings:
         require(self.max_grad_norm >= 0, f"max_grad_norm: {self.max_grad_norm} is negative; 0 switches clipping off")
         require(self.dropout is None or 0 <= self.dropout < 1, f"dropout: {self.dropout} is not in [0, 1)")
         require(self.early_stopping >= 0, f"early_stopping: {self.early_stopping} is negative; 0 never stops")
+        require(self.head_scale > 0, f"head_scale: {self.head_scale} is not positive")
+        require(self.lora_rank >= 1, f"lora_rank: {self.lora_rank} is less than 1")
+        require(self.lora_alpha > 0, f"lora_alpha: {self.lora_alpha} is not positive")
+        require(0 <= self.lora_dropout < 1, f"lora_dropout: {self.lora_dropout} is not in [0, 1)")
+        require(self.lora_targets is None or len(self.lora_targets) > 0, "lora_targets: is empty; name a layer, or remove it")
+        require(self.lp_folds >= 2, f"lp_folds: {self.lp_folds} is less than 2")
+        low, high, count = self.lp_strengths
+        require(0 < low <= high and count >= 1, "lp_strengths: give the smallest C (above 0), the largest, and how many")
         require(self.max_length >= 4, f"max_length: {self.max_length} tokens leave no room for a text")
 
 
@@ -106,12 +138,29 @@ class RecordSettings:
 class MethodSettings:
     """How a classifier is trained."""
 
-    kind: Literal["ft"] = "ft"
-    """`ft`: fine-tune encoder and head together."""
+    kind: Literal["ft", "lp", "lp-ft", "lora", "lp-lora"] = "ft"
+    """`ft`: fine-tune encoder and head together;  `lp`: fit a linear head on the frozen encoder (linear probing);  `lp-ft`: first
+    lp, then ft from its head;  `lora`: train low-rank adapters and the head;  `lp-lora`: first lp, then lora from its head."""
     settings: Literal["fixed", "tuned"] = "fixed"
     """`fixed` takes the study's own numbers (train), `tuned` searches first (tune)."""
-    train: dict[str, float | int | str | None] | None = None
+    train: dict[str, Any] | None = None
     """Changes of `train` for this method."""
+    by_task: dict[str, dict[str, Any]] | None = None
+    """Changes of `train` for this method on some tasks: task -> changes; they come last."""
+
+    def __post_init__(self) -> None:
+        require(self.kind != "lp" or self.settings == "fixed", "settings: a linear probe chooses its one strength by "
+                                                               "cross-validation; with kind: lp leave settings: fixed")
+
+    @property
+    def probes(self) -> bool:
+        """Whether the head is fitted on the frozen encoder first."""
+        return self.kind.startswith("lp")
+
+    @property
+    def adapts(self) -> bool:
+        """Whether adapters are trained instead of the encoder."""
+        return self.kind.endswith("lora")
 
 
 @settings

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from finetrace.errors import FinetraceError
-from finetrace.hidden.families import layer_count, sentence_position
+from finetrace.models.families import layer_count, sentence_position
 from finetrace.models.rows import Collator, Encoded, batches_by_tokens
-from finetrace.models.spans import span_vectors
+from finetrace.models.vectors import sentence_vectors, span_vectors
 from finetrace.store.hidden import LayerMajorFile
 
 log = logging.getLogger(__name__)
@@ -25,24 +25,8 @@ def layer_states(model: Any, batch: dict[str, Any]) -> list[Any]:
     states = model(**batch, output_hidden_states=True, return_dict=True).hidden_states
     if len(states) != layer_count(model.config):
         raise FinetraceError(f"{model.config.model_type}: gives {len(states)} hidden states instead of "
-                             f"{layer_count(model.config)}; declare in finetrace/hidden/families.py how its layers are counted")
+                             f"{layer_count(model.config)}; declare in finetrace/models/families.py how its layers are counted")
     return list(states)
-
-
-def sentence_vectors(states: Any, mask: Any, position: str) -> Any:
-    """The sentence vector of each example of one layer, wherever its padding is.
-
-    states: (example, token, dim) tensor;  mask: (example, token) 1 where there is a token;  position: first | last | mean.
-    Returns (example, dim).
-    """
-    import torch
-
-    if position == "mean":
-        weights = mask.to(states.dtype).unsqueeze(-1)
-        return (states * weights).sum(dim=1) / weights.sum(dim=1)
-    width = mask.shape[1]
-    at = mask.argmax(dim=1) if position == "first" else width - 1 - mask.flip(1).argmax(dim=1)
-    return states[torch.arange(len(states), device=states.device), at]
 
 
 def extract(model: Any, rows: Encoded, collator: Collator, out: Path, *, vectors: list[str], offsets: np.ndarray, dtype: str,

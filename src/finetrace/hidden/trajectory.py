@@ -14,10 +14,11 @@ from finetrace.config.hidden import HiddenSettings
 from finetrace.errors import FinetraceError
 from finetrace.hidden.choose import choose_rows
 from finetrace.hidden.extract import extract
-from finetrace.hidden.families import family_of, layer_count, sentence_position
 from finetrace.models.device import device_name, fit_threads, set_up, use_bf16
-from finetrace.models.load import forward_names, load_encoder, load_tokenizer, longest_input
+from finetrace.models.families import family_of, layer_count, sentence_position
+from finetrace.models.load import forward_names, load_tokenizer, longest_input
 from finetrace.models.rows import Collator, Encoded, encode, joined
+from finetrace.models.saved import load_trained_encoder
 from finetrace.store.files import atomic_folder
 from finetrace.store.hidden import step_name
 from finetrace.store.manifest import read_manifest
@@ -44,7 +45,7 @@ def extract_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
     checkpoints = chosen_checkpoints(list_weights(trajectory / "checkpoints"), settings.checkpoints, trajectory)
     check_architecture([model_folder, *checkpoints.values()])
     tokenizer = load_tokenizer(model_folder)
-    model = load_encoder(next(iter(checkpoints.values())))
+    model = load_trained_encoder(next(iter(checkpoints.values())), model_folder)
     cuda = torch.cuda.is_available()
     (set_up if cuda else fit_threads)(model.num_parameters())
     length = longest_input(model, tokenizer, max_length)
@@ -66,7 +67,7 @@ def extract_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
     for number, (step, folder) in enumerate(checkpoints.items()):
         if (scratch / step_name(step)).is_dir():
             continue
-        encoder = (model if number == 0 else load_encoder(folder)).to("cuda" if cuda else "cpu")
+        encoder = (model if number == 0 else load_trained_encoder(folder, model_folder)).to("cuda" if cuda else "cpu")
         with atomic_folder(scratch / step_name(step)) as temporary:
             try:
                 extract(encoder, rows, collator, temporary, vectors=list(settings.vectors), offsets=offsets,

@@ -1,7 +1,7 @@
 """Load a model folder as a classifier, with its tokenizer. Weights are never changed before they are measured."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from finetrace.errors import FinetraceError
 from finetrace.models.device import quiet
@@ -21,34 +21,34 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def load_classifier(folder: Path, label_names: list[str], seed: int, dropout: float | None = None, spans: int = 0) -> Any:
+def load_classifier(folder: Path, label_names: list[str], seed: int, dropout: float | None = None, spans: int = 0,
+                    head: Literal["family", "linear"] = "family") -> Any:
     """The encoder with a freshly drawn classification head.
 
     label_names: classes in order;  seed: names the head's initial weights;  dropout: replaces the config's own;  spans: marked
-    words per example, 0 for tasks of whole texts, which get the family's own head.
+    words per example, 0 for tasks of whole texts;  head: the family's own (in tasks of words always `linear`), or one linear
+    layer on the raw sentence token.
     """
     import torch
-    from transformers import AutoModel, AutoModelForSequenceClassification
+    from transformers import AutoModel
 
-    names = {i: name for i, name in enumerate(label_names)}
     torch.manual_seed(seed)
-    if spans:
-        from finetrace.models.spans import SpanClassifier
+    if spans or head == "linear":
+        from finetrace.models.linear import LinearClassifier
 
-        return SpanClassifier(_load(AutoModel, "an encoder", folder, dropout), spans, label_names)
-    return _load(AutoModelForSequenceClassification, "a sequence classifier", folder, dropout, num_labels=len(names),
-                 id2label=names, label2id={n: i for i, n in names.items()})
+        return LinearClassifier(_load(AutoModel, "an encoder", folder, dropout), spans, label_names)
+    return load_family_classifier(folder, label_names, dropout)
 
 
-def load_trained(folder: Path) -> Any:
-    """The classifier of a checkpoint folder, in evaluation mode."""
+def load_family_classifier(folder: Path, label_names: list[str] | None = None, dropout: float | None = None) -> Any:
+    """A folder's encoder with its family's own head: as it is in the folder, or for other classes."""
     from transformers import AutoModelForSequenceClassification
 
-    from finetrace.models.spans import HEAD, SpanClassifier
-
-    if (folder / HEAD).is_file():
-        return SpanClassifier.read(folder, load_encoder(folder)).eval()
-    return AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
+    if label_names is None:
+        return AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    names = {i: name for i, name in enumerate(label_names)}
+    return _load(AutoModelForSequenceClassification, "a sequence classifier", folder, dropout, num_labels=len(names),
+                 id2label=names, label2id={n: i for i, n in names.items()})
 
 
 def load_encoder(folder: Path) -> Any:
@@ -109,3 +109,9 @@ def forward_names(model: Any) -> set[str]:
     import inspect
 
     return set(inspect.signature(model.base_model.forward).parameters)
+
+
+def load_trained(folder: Path, base: Path | None = None) -> Any:
+    from finetrace.models import saved
+
+    return saved.load_trained(folder, base)

@@ -19,10 +19,13 @@ def checkpoint_name(step: int) -> str:
 
 
 def save_weights(model: Any, folder: Path, step: int) -> None:
-    """Write config and weights (safetensors) after `step` updates; the folder appears whole or not at all."""
+    """Write config and weights (safetensors) after `step` updates; the folder appears whole or not at all. Of a classifier whose
+    encoder is frozen or adapted only what is trained is written."""
+    from finetrace.models.saved import save_classifier
+
     target = folder / checkpoint_name(step)
     with atomic_folder(target) as temporary:
-        model.save_pretrained(temporary, safe_serialization=True)
+        save_classifier(model, temporary)
         mark(temporary, step)
 
 

@@ -1,9 +1,11 @@
 """Logits in evaluation mode and the metrics of a classification."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from finetrace.models.head import last_linear
 from finetrace.models.rows import Collator, Encoded, batches_by_length
 
 
@@ -12,6 +14,31 @@ def predict(model: Any, rows: Encoded, collator: Collator, batch_size: int = 64,
 
     Leaves the model's mode, gradients and torch's random state as they were.
     """
+    return _run(model, rows, collator, batch_size, bf16, lambda outputs: outputs.logits)
+
+
+def predict_with_features(model: Any, rows: Encoded, collator: Collator, batch_size: int = 64,
+                          bf16: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (example, class) and features (example, dim), what goes into the head's last linear layer; float32, as `predict`."""
+    seen: list[Any] = []
+    layer = last_linear(model)
+    hook = layer.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
+    try:
+        both = _run(model, rows, collator, batch_size, bf16, lambda outputs: _side_by_side(outputs.logits, seen.pop()))
+    finally:
+        hook.remove()
+    return np.ascontiguousarray(both[:, :layer.out_features]), np.ascontiguousarray(both[:, layer.out_features:])
+
+
+def _side_by_side(logits: Any, features: Any) -> Any:
+    """(example, class) and (example, dim) side by side, in full precision."""
+    import torch
+
+    return torch.cat([logits.float(), features.float()], dim=1)
+
+
+def _run(model: Any, rows: Encoded, collator: Collator, batch_size: int, bf16: bool, pick: Callable[[Any], Any]) -> np.ndarray:
+    """What `pick` takes from the outputs of every batch: (example, column) float32."""
     import torch
 
     device = next(model.parameters()).device
@@ -21,10 +48,10 @@ def predict(model: Any, rows: Encoded, collator: Collator, batch_size: int = 64,
         for index in batches_by_length(rows.lengths, batch_size):
             batch = collator(rows, index)
             batch.pop("labels")
-            logits = model(**{k: v.to(device) for k, v in batch.items()}).logits.float().cpu().numpy()
+            values = pick(model(**{k: v.to(device) for k, v in batch.items()})).float().cpu().numpy()
             if result is None:
-                result = np.empty((len(rows.labels), logits.shape[1]), dtype=np.float32)
-            result[rows.examples(index)] = logits
+                result = np.empty((len(rows.labels), values.shape[1]), dtype=np.float32)
+            result[rows.examples(index)] = values
     model.train(was_training)
     assert result is not None
     return result

@@ -1,4 +1,4 @@
-"""Fine-tune a classifier and leave its trajectory: signals, history, probe looks, checkpoints, final metrics."""
+"""Train a classifier and leave its trajectory: signals, history, probe looks, checkpoints, final metrics."""
 
 import logging
 import shutil
@@ -10,15 +10,19 @@ from typing import Any
 import numpy as np
 
 from finetrace import seeds
-from finetrace.config.training import RecordSettings, TrainSettings
+from finetrace.config.training import MethodSettings, RecordSettings, TrainSettings
 from finetrace.errors import FinetraceError
 from finetrace.models.device import device_name, set_up, use_bf16
-from finetrace.models.load import forward_names, load_classifier, load_tokenizer, load_trained, longest_input
+from finetrace.models.load import forward_names, load_tokenizer, longest_input
 from finetrace.models.rows import Collator, Encoded, encode
+from finetrace.models.saved import load_trained
 from finetrace.store.files import write_json
 from finetrace.store.manifest import read_manifest
 from finetrace.training.checkpoints import checkpoint_name, list_weights, save_weights
 from finetrace.training.evaluate import classification_metrics, cross_entropy, predict
+from finetrace.training.linear_probe import LinearProbe
+from finetrace.training.methods import probe_head, scale_head, start_classifier, trained_parameters
+from finetrace.training.probe_run import drawn_head, record_linear_probe
 from finetrace.training.recorder import Recorder
 from finetrace.training.schedule import plan_steps, steps_of
 from finetrace.training.trainer import Hooks, Plan, RecordingTrainer
@@ -46,11 +50,13 @@ class RunSeeds:
     order: int
     dropout: int
     probe: int
+    adapter: int = 0
+    folds: int = 0
 
     @classmethod
     def of(cls, study_seed: int, trajectory_seed: int) -> "RunSeeds":
         return cls(*(seeds.derive(study_seed, purpose, trajectory_seed)
-                     for purpose in ("head", "order", "dropout", "probe")))
+                     for purpose in ("head", "order", "dropout", "probe", "adapter", "folds")))
 
 
 def prepare(model_folder: Path, task_folder: Path, settings: TrainSettings, model: Any) -> Prepared:
@@ -97,6 +103,17 @@ def make_batch(rows: Encoded, collator: Collator) -> Callable[[Any], dict[str, A
     return make
 
 
+def looked_at(prepared: Prepared, record: RecordSettings, seed: int) -> dict[str, Encoded]:
+    """Split -> the rows of the probe set, a seeded choice."""
+    chosen = {}
+    for split in ("train", "validation"):
+        rows = prepared.splits[split]
+        order = seeds.generator(seed, "probe", split).permutation(len(rows))
+        enough = np.searchsorted(np.cumsum(rows.sizes[order]), record.probe_rows) + 1 if record.probe_rows else 0
+        chosen[split] = rows.take(np.sort(order[:enough]))
+    return chosen
+
+
 class FinetuneHooks(Hooks):
     """Evaluates, looks at the probe set and keeps weights, each on its schedule."""
 
@@ -108,12 +125,7 @@ class FinetuneHooks(Hooks):
         if (settings.early_stopping or settings.keep == "best") and not self.evaluate:
             raise FinetraceError("record.evaluate: none leaves nothing to judge by; early_stopping and keep: best need "
                                  "evaluations, e.g. epochs")
-        self.probe_rows = {}
-        for split in ("train", "validation"):
-            rows = prepared.splits[split]
-            order = seeds.generator(probe_seed, "probe", split).permutation(len(rows))
-            enough = np.searchsorted(np.cumsum(rows.sizes[order]), record.probe_rows) + 1 if record.probe_rows else 0
-            self.probe_rows[split] = rows.take(np.sort(order[:enough]))
+        self.probe_rows = looked_at(prepared, record, probe_seed)
         self.bf16 = use_bf16(settings.precision)
 
     def after_step(self, trainer: RecordingTrainer, step: int) -> bool:
@@ -153,26 +165,71 @@ def best_step(evaluations: list[dict[str, Any]], metric: str) -> int:
 
 
 def finetune(model_folder: Path, task_folder: Path, settings: TrainSettings, record: RecordSettings, run_seeds: RunSeeds, *,
-             scratch: Path, out: Path, name: str, watch: Callable[[list[dict[str, Any]]], None] | None = None,
+             scratch: Path, out: Path, name: str, method: MethodSettings | None = None,
+             watch: Callable[[list[dict[str, Any]]], None] | None = None,
              on_plan: Callable[[Plan], None] | None = None) -> dict[str, Any]:
     """Train, or continue a training that was killed, and write the finished trajectory into the folder `out`.
 
-    scratch: where unfinished work lives;  watch: receives new history rows while the training runs;
-    on_plan: receives the plan before the first step. Writes signals.parquet, history.parquet, probe.parquet,
-    timing.parquet, metrics.json, checkpoints/. Returns facts for the manifest.
+    scratch: where unfinished work lives;  method: how to train, by default plain fine-tuning;  watch: receives new history rows
+    while the training runs;  on_plan: receives the plan before the first step. Writes signals.parquet, history.parquet,
+    probe.parquet, timing.parquet, metrics.json, checkpoints/. Returns facts for the manifest.
     """
+    method = method or MethodSettings()
     facts = read_manifest(task_folder).facts
-    model = load_classifier(model_folder, facts["label_names"], run_seeds.head, settings.dropout, facts.get("spans", 0))
+    model = start_classifier(model_folder, facts, settings, method, run_seeds.head, run_seeds.adapter)
     set_up(model.num_parameters())
     prepared = prepare(model_folder, task_folder, settings, model)
     train = prepared.splits["train"]
-    plan = make_plan(train, settings, run_seeds.order)
-    if on_plan:
-        on_plan(plan)
-    tokens = int(sum(train.lengths[rows].sum() for _, rows, _ in plan.batches))
-    log.info("%s: %d steps, %d examples, %s tokens, %d parameters", name, plan.total_steps,
-             plan.examples(), f"{tokens:,}", model.num_parameters())
     recorder = Recorder(scratch / "segments", len(prepared.label_names), record.signals, watch)
+    weights, found = scratch / "checkpoints", None
+    if method.kind == "lp":
+        start = drawn_head(model)
+        found, features = probe_head(model, train, prepared.collator, settings, run_seeds.folds)
+        plan = Plan([], found.iterations, 1, 1, train.sizes)
+        if on_plan:
+            on_plan(plan)
+        recorder.truncate(-1)
+        shutil.rmtree(weights, ignore_errors=True)
+        record_linear_probe(model, prepared, settings, record, found, features,
+                            looked_at(prepared, record, run_seeds.probe), start, recorder, weights)
+        last, examples, tokens = found.iterations, found.iterations * len(train.labels), int(train.lengths.sum())
+    else:
+        plan = make_plan(train, settings, run_seeds.order)
+        if on_plan:
+            on_plan(plan)
+        if method.probes:
+            found, _ = probe_head(model, train, prepared.collator, settings, run_seeds.folds, scratch / "linear-probe")
+        scale_head(model, settings)
+        trainer = _train(model, prepared, plan, settings, record, run_seeds, recorder, scratch, name)
+        last, examples, tokens = trainer.state.global_step, trainer.examples, trainer.tokens
+    if record.checkpoints != "none" and last not in list_weights(weights):
+        save_weights(model, weights, last)  # early stopping ended between two steps of the schedule
+    kept, device = last, next(model.parameters()).device
+    if settings.keep == "best" and method.kind != "lp":
+        kept = best_step(recorder.evaluations, prepared.metric)
+        model = load_trained(weights / checkpoint_name(kept), model_folder).to(device)
+    metrics = {"steps": last, "examples": examples, "kept_step": kept, **_final(model, prepared, use_bf16(settings.precision))}
+    rows_written = recorder.finish(out)
+    scheduled = set(list_weights(weights)) if method.kind == "lp" else set(
+        steps_of(record.checkpoints, plan.total_steps, plan.steps_per_epoch))
+    for step, folder in list_weights(weights).items():
+        if step in scheduled | {last, kept} and step <= last:
+            shutil.copytree(folder, out / "checkpoints" / folder.name)
+    (out / "checkpoints").mkdir(exist_ok=True)
+    write_json(out / "metrics.json", metrics)
+    return {"device": device_name(), "steps": last, "steps_per_epoch": plan.steps_per_epoch, "kept_step": kept,
+            "metric": prepared.metric, "label_names": prepared.label_names, "rows": rows_written, "method_kind": method.kind,
+            "parameters": model.num_parameters(), "train_rows": len(train.labels), "tokens": tokens,
+            "trained_parameters": trained_parameters(model),
+            **({"linear_probe": _describe(found)} if found else {})}
+
+
+def _train(model: Any, prepared: Prepared, plan: Plan, settings: TrainSettings, record: RecordSettings, run_seeds: RunSeeds,
+           recorder: Recorder, scratch: Path, name: str) -> RecordingTrainer:
+    train = prepared.splits["train"]
+    tokens = int(sum(train.lengths[rows].sum() for _, rows, _ in plan.batches))
+    log.info("%s: %d steps, %d examples, %s tokens, %d of %d parameters are trained", name, plan.total_steps, plan.examples(),
+             f"{tokens:,}", trained_parameters(model), model.num_parameters())
     progress = Progress(plan.total_steps, name)
     hooks = FinetuneHooks(prepared, plan, settings, record, run_seeds.probe, scratch / "checkpoints", progress)
     trainer = RecordingTrainer(model, plan, make_batch(train, prepared.collator), settings, scratch=scratch,
@@ -180,25 +237,19 @@ def finetune(model_folder: Path, task_folder: Path, settings: TrainSettings, rec
                                resume_seconds=record.resume_seconds)
     trainer.run()
     progress.close()
-    last = trainer.state.global_step
-    if record.checkpoints != "none" and last not in list_weights(scratch / "checkpoints"):
-        save_weights(model, scratch / "checkpoints", last)  # early stopping ended between two steps of the schedule
-    kept = last
-    if settings.keep == "best":
-        kept = best_step(recorder.evaluations, prepared.metric)
-        model = load_trained(scratch / "checkpoints" / checkpoint_name(kept)).to(next(model.parameters()).device)
-    metrics: dict[str, float] = {"steps": last, "examples": trainer.examples, "kept_step": kept}
+    return trainer
+
+
+def _final(model: Any, prepared: Prepared, bf16: bool) -> dict[str, float]:
+    """Metrics of the kept weights on every split but train."""
+    found: dict[str, float] = {}
     for split in [s for s in prepared.splits if s != "train"]:
         rows = prepared.splits[split]
-        logits = predict(model, rows, prepared.collator, bf16=hooks.bf16)
-        metrics |= {f"{split}/{k}": v for k, v in classification_metrics(logits, rows.labels).items()}
-    rows_written = recorder.finish(out)
-    wanted = hooks.checkpoints | {last, kept}
-    for step, folder in list_weights(scratch / "checkpoints").items():
-        if step in wanted and step <= last:
-            shutil.copytree(folder, out / "checkpoints" / folder.name)
-    (out / "checkpoints").mkdir(exist_ok=True)
-    write_json(out / "metrics.json", metrics)
-    return {"device": device_name(), "steps": last, "steps_per_epoch": plan.steps_per_epoch, "kept_step": kept,
-            "metric": prepared.metric, "label_names": prepared.label_names, "rows": rows_written,
-            "parameters": model.num_parameters(), "train_rows": len(train.labels), "tokens": trainer.tokens}
+        logits = predict(model, rows, prepared.collator, bf16=bf16)
+        found |= {f"{split}/{k}": v for k, v in classification_metrics(logits, rows.labels).items()}
+    return found
+
+
+def _describe(probe: LinearProbe) -> dict[str, Any]:
+    return {"strength": probe.strength, "strengths": probe.strengths.tolist(), "accuracy": probe.accuracy.tolist(),
+            "iterations": probe.iterations, "converged": probe.converged, "weight_norm": float(np.linalg.norm(probe.weight))}

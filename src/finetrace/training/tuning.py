@@ -24,13 +24,13 @@ from optuna.trial import TrialState
 
 from finetrace import seeds
 from finetrace.config.base import as_dict, merge
-from finetrace.config.training import Dimension, TrainSettings, TuneSettings
+from finetrace.config.training import Dimension, MethodSettings, TrainSettings, TuneSettings
 from finetrace.errors import FinetraceError
 from finetrace.models.device import set_up, use_bf16
-from finetrace.models.load import load_classifier
 from finetrace.store.manifest import read_manifest
 from finetrace.training.evaluate import classification_metrics, predict
 from finetrace.training.finetune import Prepared, RunSeeds, cross_entropy_of, make_batch, make_plan, prepare
+from finetrace.training.methods import probe_head, scale_head, start_classifier
 from finetrace.training.recorder import Recorder
 from finetrace.training.trainer import Hooks, RecordingTrainer
 from finetrace.training.watch import LiveLog
@@ -56,6 +56,7 @@ class Search:
     scratch: Path
     key: str
     name: str
+    method: MethodSettings
 
 
 def search(what: Search) -> tuple[TrainSettings, optuna.Study]:
@@ -120,7 +121,7 @@ def work(what: Search) -> None:
 
 def _prepare(what: Search, settings: TrainSettings) -> Prepared:
     facts = read_manifest(what.task).facts
-    model = load_classifier(what.model, facts["label_names"], 0, settings.dropout, facts.get("spans", 0))
+    model = start_classifier(what.model, facts, settings, what.method, 0, 0)
     set_up(model.num_parameters())
     prepared = prepare(what.model, what.task, settings, model)
     train = prepared.splits["train"]
@@ -165,7 +166,11 @@ def _train(what: Search, settings: TrainSettings, prepared: Prepared, trial: opt
            report: Callable[[int, float], None]) -> float:
     """Train with one trial's settings; the validation metric at the end. Raises TrialPruned, FloatingPointError."""
     run_seeds = RunSeeds.of(what.study_seed, 0)
-    model = load_classifier(what.model, prepared.label_names, run_seeds.head, settings.dropout, prepared.spans)
+    facts = {"label_names": prepared.label_names, "spans": prepared.spans}
+    model = start_classifier(what.model, facts, settings, what.method, run_seeds.head, run_seeds.adapter)
+    if what.method.probes:
+        probe_head(model, prepared.splits["train"], prepared.collator, settings, run_seeds.folds)
+    scale_head(model, settings)
     plan = make_plan(prepared.splits["train"], settings, run_seeds.order)
     looks = {max(1, round(plan.total_steps * i / what.tune.evaluations)): i for i in range(1, what.tune.evaluations + 1)}
     rows, values = prepared.splits["validation"], []
