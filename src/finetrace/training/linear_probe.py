@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 TOLERANCE = 1e-9  # largest gradient entry of the mean cross-entropy; the weakest penalty pulls with about 1e-7
 MAX_ITERATIONS = 5000
 PUBLISHED_TOLERANCE = 1e-4
+SMALL = 2_000_000  # numbers in the features
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,14 @@ def _exact(X: np.ndarray, y: np.ndarray, classes: int, strengths: np.ndarray, ma
 
     from finetrace.lenses.probes.solver import minimise, rotate
 
-    rotated, vectors, spectrum = rotate(torch.from_numpy(X)[None])
-    l2 = torch.from_numpy(1 / (len(X) * strengths))[None]
-    found = minimise(rotated, spectrum, torch.from_numpy(y), l2, classes, tolerance=TOLERANCE, max_iterations=max_iterations)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads if X.size > SMALL else 1)  # threads that wait for each other cost more than they save
+    try:
+        rotated, vectors, spectrum = rotate(torch.from_numpy(X)[None])
+        l2 = torch.from_numpy(1 / (len(X) * strengths))[None]
+        found = minimise(rotated, spectrum, torch.from_numpy(y), l2, classes, tolerance=TOLERANCE, max_iterations=max_iterations)
+    finally:
+        torch.set_num_threads(threads)
     weights = found.weights[0].numpy()
     return weights[..., :-1] @ vectors[0].numpy().T, weights[..., -1], found.iterations[0].numpy(), found.converged[0].numpy()
 

@@ -1,0 +1,64 @@
+"""Training methods side by side on one task: accuracy in and out of distribution, calibration, and what the head's size does."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from finetrace.figures.style import colour, footnote, new_figure, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Metrics = Mapping[str, float]
+"""Metrics of the lenses calibration and features of one trajectory, by name."""
+
+
+@styled
+def methods(found: Mapping[str, Sequence[Metrics]], sets: Sequence[str], judged: str, title: str | None = None) -> "Figure":
+    """Three panels: accuracy on every set; calibration error before and after temperature scaling; feature change against the
+    norm of the head at the start (Tomihari and Sato 2024, tables 1, 3 and 10, figure 3).
+
+    found: method -> one mapping per seed;  sets: evaluation sets in order;  judged: the set of the second and third panel.
+    Small dots are seeds, large ones their means.
+    """
+    names = list(found)
+    figure, axes = new_figure(1, 3, size=(13.5, 1.9 + max(2.2, 0.16 * len(names) * len(sets))), title=title)
+    first, second, third = axes[0]
+    for number, (name, seeds) in enumerate(found.items()):
+        shift = 0.7 * ((number + 0.5) / len(names) - 0.5)
+        for place, which in enumerate(sets):
+            _dots(first, [m[f"{which}/accuracy"] for m in seeds if f"{which}/accuracy" in m], place + shift, number,
+                  name if place == 0 else None)
+        before, after = ([m[f"{judged}/{key}"] for m in seeds if m.get(f"{judged}/{key}") is not None]
+                         for key in ("ece", "ece_scaled"))
+        if before and after:
+            second.plot([np.mean(before), np.mean(after)], [number, number], color=colour(number), lw=1.4)
+            second.plot(np.mean(before), number, "o", ms=8, mfc="white", mec=colour(number), mew=1.6)
+            _dots(second, after, number, number, None)
+        moved = [(m["head_norm/first"], m[f"{judged}/diff"]) for m in seeds if f"{judged}/diff" in m and "head_norm/first" in m]
+        if moved:
+            x, y = np.array(moved).T
+            third.plot(x, y, "o", ms=4, color=colour(number), alpha=0.5)
+            third.plot(np.exp(np.log(x).mean()), y.mean(), "o", ms=8, color=colour(number))
+    first.set_yticks(range(len(sets)), list(sets))
+    first.set_ylim(len(sets) - 0.5, -0.5)
+    first.set(xlabel="accuracy (share of examples)", title="Accuracy by evaluation set")
+    second.set_yticks(range(len(names)), names)
+    second.set_ylim(len(names) - 0.5, -0.5)
+    second.set_xlim(left=0)
+    second.set(xlabel=f"expected calibration error on {judged}", title="Temperature scaling: before (open), after")
+    third.set_xscale("log")
+    third.set_ylim(bottom=0)
+    third.set(xlabel="norm of the head at the start", ylabel=f"mean change of a feature vector ({judged})",
+              title="Feature change and head norm")
+    figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=min(6, len(names)))
+    footnote(figure, "Small dots: seeds; large: their mean. Head norm: before the first step, after linear probing.")
+    return figure
+
+
+def _dots(panel: "Axes", values: Sequence[float], y: float, number: int, label: str | None) -> None:
+    if values:
+        panel.plot(values, [y] * len(values), "o", ms=3.5, color=colour(number), alpha=0.5)
+        panel.plot(np.mean(values), y, "o", ms=7, color=colour(number), label=label)
