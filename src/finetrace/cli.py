@@ -48,11 +48,12 @@ def _parser() -> argparse.ArgumentParser:
         grid.add_argument(f"--{name}", nargs="+", required=default is None, default=default)
     grid.set_defaults(run=_grid)
     table = commands.add_parser("table", help="print a published study's tables from this study's outputs, as Markdown")
-    table.add_argument("name", choices=["closer-look"], help="closer-look: clusters, probes and similarity, original and tuned "
-                       "(Zhou and Srikumar 2022)")
-    table.add_argument("--layer", type=int, default=-1, help="position in the list of layers, 0 the first, -1 the last (default)")
-    table.add_argument("--split", help="split on which classifiers are scored; by default test, else the first of "
-                       "probes.test_splits")
+    table.add_argument("name", choices=["closer-look", "lp-ft"], help="closer-look: clusters, probes and similarity, original "
+                       "and tuned (Zhou and Srikumar 2022); lp-ft: accuracy, calibration, features and kernels of "
+                       "linear probing, fine-tuning and adapters (Tomihari and Sato 2024)")
+    table.add_argument("--layer", type=int, help="closer-look: which of the layers, 0 the first, -1 the last (default)")
+    table.add_argument("--split", help="split that is scored; by default test, else closer-look: the first of "
+                       "probes.test_splits, lp-ft: validation")
     table.set_defaults(run=_table)
     probe = commands.add_parser("directprobe", help="run the hull probe on an INI file of the original DirectProbe programs")
     probe.add_argument("config", type=Path, help="the INI file; results go to its output_path, in the original's files")
@@ -63,6 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     probe.add_argument("--numbering", choices=["creation", "row"], default="creation",
                        help="cluster numbers: as they came to be (as the original), or by smallest row (faster)")
     probe.set_defaults(run=_directprobe)
+    export = commands.add_parser("export", help="write a checkpoint as a whole Hugging Face model, adapters merged")
+    export.add_argument("checkpoint", type=Path, help="a folder outputs/MODEL/TASK/METHOD/sSEED/trajectory/checkpoints/step-...")
+    export.add_argument("out", type=Path, help="folder for the model; it must be absent or empty")
+    export.add_argument("--base", type=Path, help="the model folder that the training started from; by default models/MODEL")
+    export.set_defaults(run=_export)
     doctor = commands.add_parser("doctor", help="find what is wrong with this project and say how to fix it")
     doctor.set_defaults(run=_doctor)
     return parser
@@ -98,11 +104,18 @@ def _grid(options: argparse.Namespace) -> int:
 
 
 def _table(options: argparse.Namespace) -> int:
-    from finetrace.closer_look import tables
+    from finetrace import closer_look, lp_ft
     from finetrace.config import load_study
 
     layout = Layout.here()
-    print(tables(layout, load_study(layout.params), layer=options.layer, split=options.split), end="")
+    study = load_study(layout.params)
+    if options.name == "lp-ft":
+        if options.layer is not None:
+            raise FinetraceError("--layer: the tables of lp-ft are not about a layer; leave it out")
+        print(lp_ft.tables(layout, study, split=options.split), end="")
+    else:
+        layer = -1 if options.layer is None else options.layer
+        print(closer_look.tables(layout, study, layer=layer, split=options.split), end="")
     return 0
 
 
@@ -119,6 +132,30 @@ def _directprobe(options: argparse.Namespace) -> int:
     for name, value in result.metrics.items():
         print(f"{name:32} {value:.9g}")
     print(f"written: {folder}")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    import shutil
+
+    from finetrace.models.saved import export
+    from finetrace.store.files import atomic_folder
+    from finetrace.training.checkpoints import is_complete
+
+    folder, out = options.checkpoint.resolve(), options.out
+    if not is_complete(folder):
+        raise FinetraceError(f"{options.checkpoint}: is no complete checkpoint; name a folder trajectory/checkpoints/step-...")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FinetraceError(f"{out}: is there already; name a folder that is absent or empty")
+    layout, parts = Layout.here(), folder.parts
+    base = options.base or (layout.model(parts[-7]) if len(parts) > 7 and parts[-8] == "outputs" else None)
+    with atomic_folder(out) as temporary:
+        export(folder, base, temporary)
+        for file in sorted(base.iterdir()) if base else []:
+            if file.is_file() and file.suffix != ".safetensors" and not (temporary / file.name).exists() \
+                    and file.name not in ("manifest.json", "content.json"):
+                shutil.copyfile(file, temporary / file.name)  # the tokenizer
+    print(f"written: {out}")
     return 0
 
 

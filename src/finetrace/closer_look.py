@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from finetrace import markdown
 from finetrace.config import Study, Trajectory
 from finetrace.layout import Layout
+from finetrace.markdown import NONE
 from finetrace.store.manifest import read_manifest
 from finetrace.store.tables import read_table
 
-NONE = "-"
 HULLS = ("clusters", "linear", "similarity_between_splits")
 PROBES = ("mlp_accuracy", "mlp_accuracy_sd", "mlp_hidden_1", "mlp_hidden_2", "accuracy")
 
@@ -60,7 +61,7 @@ def tables(layout: Layout, study: Study, *, layer: int = -1, split: str | None =
     if any(cell.original.hidden or cell.tuned.hidden for cell in cells):
         parts.append(_grid("Best hidden sizes, original; tuned", cells, lambda s: ",".join(f"{h:g}" for h in s.hidden) or NONE))
     effects, absent = cross_tasks(layout, study, layer)
-    parts += [f"**Cross-task effect on {task}**\n\n{_markdown(EFFECT, rows)}" for task, rows in effects.items()]
+    parts += [f"**Cross-task effect on {task}**\n\n{markdown.table(EFFECT, rows)}" for task, rows in effects.items()]
     which = "the last layer" if layer == -1 else f"layer {layer} of those looked at"
     parts.append(f"{which.capitalize()}; accuracy in % on {split}, in brackets the standard deviation over seeds"
                  + ("; *: logistic regression" if any(re.search(r"\d\*", part) for part in parts) else "") + ". " + counts(cells))
@@ -190,12 +191,7 @@ def _grid(heading: str, cells: Sequence[Cell], show: Callable[[State], str]) -> 
     texts = {(c.row, c.task): f"{show(c.original)}; {show(c.tuned)}" for c in cells}
     nothing = f"{NONE}; {NONE}"
     body = [[row, *(NONE if (text := texts.get((row, task), nothing)) == nothing else text for task in columns)] for row in rows]
-    return f"**{heading}**\n\n{_markdown(('model', *columns), body)}"
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+    return f"**{heading}**\n\n{markdown.table(('model', *columns), body)}"
 
 
 def _percent(share: float) -> str:

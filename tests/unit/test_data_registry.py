@@ -1,14 +1,18 @@
 """The built-in tasks, and how a study changes them."""
 
+from pathlib import Path
+
 import pytest
 
-from finetrace.config import parse_study
+from finetrace.config import load_study, parse_study
 from finetrace.config.base import parse
 from finetrace.config.data import SPLITS, FilesTaskSettings, TaskSettings
 from finetrace.data import registry
-from finetrace.data.registry import entries, resolve
+from finetrace.data.registry import entries, resolve, resolve_ood
 from finetrace.errors import FinetraceError
 from finetrace.layout import is_slug
+
+STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
 
 
 def settings(**values) -> TaskSettings:
@@ -24,12 +28,13 @@ def test_every_entry_of_the_hub_is_complete(name):
     task = resolve(name, TaskSettings())
     assert is_slug(name)
     assert task.source == "hub" and task.id and "/" in task.id and task.revision
-    assert task.text and task.label and task.metric
+    texts = task.text or task.template
+    assert texts and task.label and task.metric
     assert name == "trec-50" or (task.label_names is not None and len(task.label_names) >= 2)
-    assert task.splits is not None and set(task.splits) <= set(SPLITS) and "train" in task.splits
-    assert "validation" in task.splits or task.holdout > 0
+    assert task.splits is not None and set(task.splits) <= set(SPLITS)
+    assert {"train", "validation"} <= set(task.splits) or task.holdout > 0 or set(task.splits) == {"test"}
     assert task.metric not in ("f1", "matthews") or len(task.label_names or ()) == 2
-    assert task.kind in (None, "pair" if len(task.text) == 2 else "sequence")
+    assert task.kind in (None, "pair" if len(texts) == 2 else "sequence")
 
 
 def test_pairs_have_two_text_columns():
@@ -53,6 +58,32 @@ def test_glue_labels_have_the_hubs_numbers():
         == ("entailment", "not_entailment")
     )
     assert resolve("cola", TaskSettings()).label_names == ("unacceptable", "acceptable")
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_tasks_of_every_study_are_complete(path):
+    study = load_study(path)
+    for name in {**study.tasks, **study.task_files}:
+        resolve_ood(name, resolve(name, study.task(name)))
+
+
+def test_the_study_of_linear_probing_has_the_published_tasks():
+    study = load_study(next(path for path in STUDIES if path.stem == "lp-ft"))
+    assert len(study.trajectories) == 10 * 5 * 5 and study.predicted == study.trajectories and len(study.kernels) == 4 * 4
+    tasks = {name: resolve(name, study.task(name)) for name in {**study.tasks, **study.task_files}}
+    for name, task in tasks.items():
+        assert task.metric == ("matthews" if name == "cola" else "accuracy")
+        assert name == "pubmed" or (task.holdout, task.holdout_rows, "test" in task.splits) == (0.1, "last", True)
+    sets = resolve_ood("amazon", tasks["amazon"])
+    expected = {name: {"test": f"{name}/test.tsv"} for name in ("dynasent", "semeval", "sst5")}
+    assert {name: one.splits for name, one in sets.items()} == expected
+    assert {one.path for one in sets.values()} == {"sources/boss"}
+    settled = {key: study.train_settings(cell) for key, cell in study.cells.items()}
+    for key, numbers in (("superglue-cb_ft", (16, 5e-5)), ("superglue-cb_lp-ft", (8, 5e-6)), ("superglue-wsc_lora", (16, 1e-4)),
+                         ("superglue-boolq_lora", (32, 5e-4)), ("amazon_lp-ft", (8, 1e-6)), ("pubmed_lp-lora", (8, 1e-3))):
+        one = settled[f"roberta-base_{key}"]
+        assert (one.batch_size, one.learning_rate) == numbers
+        assert (one.head, one.keep, one.epochs, one.max_length, one.dropout) == ("linear", "best", 10, 128, 0.1)
 
 
 def test_changes_of_the_study_apply():
@@ -108,6 +139,27 @@ def test_unknown_name_lists_the_known():
 def test_a_definition_of_ones_own_must_be_complete(values, key):
     with pytest.raises(FinetraceError, match=rf"params\.yaml: tasks\.x: key '{key}' is missing; add it"):
         resolve("x", settings(**values))
+
+
+def test_a_change_back_to_the_default_applies():
+    assert entries()["trec-files"]["encoding"] == "latin-1" and entries()["pubmed-rct"]["lowercase"] is True
+    task = resolve("x", settings(like="trec-files", path="p", encoding="utf-8", holdout_rows="random"))
+    assert (task.encoding, task.holdout_rows) == ("utf-8", "random")
+    assert resolve("x", settings(like="pubmed-rct", path="p", lowercase=False)).lowercase is False
+
+
+def test_no_entry_sets_a_key_that_a_study_could_not_set_back():
+    # the study's keys are known by differing from their defaults, so defaults other than "not given" cannot win over an entry
+    lasting = {k for k, f in TaskSettings.__dataclass_fields__.items() if f.default is not None} - {"source", "holdout"}
+    assert lasting == {"choose", "pair_order", "subtypes", "multiword"}
+    assert not {(name, key) for name, entry in entries().items() for key in lasting & set(entry)}
+
+
+def test_template_and_text_replace_each_other():
+    task = resolve("cola", settings(template=["Is it correct? {sentence}"]))
+    assert (task.text, task.template) == (None, ("Is it correct? {sentence}",))
+    task = resolve("superglue-wic", settings(text=["sentence1", "sentence2"]))
+    assert (task.text, task.template) == (("sentence1", "sentence2"), None)
 
 
 def test_a_change_that_contradicts_the_entry_is_refused():

@@ -1,8 +1,13 @@
 """Settings of tasks: where rows come from and what they mean."""
 
-from typing import Literal
+from os.path import normpath
+from pathlib import PurePath
+from string import Formatter
+from typing import Any, Literal
 
-from finetrace.config.base import require, settings
+from finetrace.config.base import parse, require, settings
+from finetrace.errors import FinetraceError
+from finetrace.layout import is_slug
 
 Metric = Literal["accuracy", "f1", "matthews", "macro_f1"]
 Kind = Literal["sequence", "pair", "token", "span", "span-pair"]
@@ -11,13 +16,13 @@ SPANS = {"sequence": 0, "pair": 0, "token": 1, "span": 1, "span-pair": 2}
 """Kind -> marked spans of words per example."""
 LABELS = {"conllu": ("upos", "xpos", "deprel"), "streusle": ("role", "function"), "trec": ("coarse", "fine")}
 """Format of annotated files -> the labels that it carries."""
-ANNOTATED = (*LABELS, "spans")
+ANNOTATED = (*LABELS, "spans", "pubmed")
 """Formats that have no columns to choose from: what they hold follows from the format."""
 
 
 @settings
-class TaskSettings:
-    """A task: a name of the registry (`src/finetrace/data/tasks/*.yaml`) with changes, or a definition of one's own."""
+class RowsSettings:
+    """Rows with labels: a name of the registry (`src/finetrace/data/tasks/*.yaml`) with changes, or a definition of one's own."""
 
     source: Literal["registry", "hub", "micro", "files"] = "registry"
     """Where rows come from; `registry` takes the entry of the task's own name (or of `like`)."""
@@ -31,12 +36,12 @@ class TaskSettings:
     """Commit, branch or tag of the hub data set; a commit makes the study reproducible for ever."""
     path: str | None = None
     """File or folder with the rows (source: files); relative to the project folder."""
-    format: Literal["csv", "tsv", "jsonl", "parquet", "conllu", "streusle", "trec", "spans"] | None = None
+    format: Literal["csv", "tsv", "jsonl", "parquet", "conllu", "streusle", "trec", "spans", "pubmed"] | None = None
     """Format of the files; by default their extension says (csv, tsv, jsonl, parquet only)."""
     quoting: Literal["standard", "none"] | None = None
     """CSV quoting; by default `standard` for csv and `none` for tsv (as GLUE's files are)."""
-    encoding: str = "utf-8"
-    """Text encoding of csv, tsv and jsonl files; a byte-order mark is accepted."""
+    encoding: str | None = None
+    """Text encoding of files other than Parquet, by default utf-8; a byte-order mark is accepted."""
     splits: dict[str, str] | None = None
     """Our split -> the source's split or file name, e.g. {validation: validation_matched}."""
     kind: Kind | None = None
@@ -44,16 +49,24 @@ class TaskSettings:
     format say."""
     text: tuple[str, ...] | None = None
     """Source columns with the text, or with the two texts."""
+    template: tuple[str, ...] | None = None
+    """Instead of `text`: one or two texts with source columns in braces, e.g. ["{word}: {sentence1}"]; {{ and }} are braces."""
+    prepare: Literal["wsc-mark", "record"] | None = None
+    """What is done to rows before, where a template is not enough: wsc-mark adds the column `marked`, the text with the pronoun
+    between asterisks; record makes one row per entity, with that entity in `query` and whether it answers in `label`."""
+    lowercase: bool | None = None
+    """Whether texts are made lower-case; by default not."""
     label: str | None = None
     """Source column with the label; conllu: upos, xpos or deprel; streusle: role or function; trec: coarse or fine."""
     label_names: tuple[str, ...] | None = None
     """Names of the classes in the order of their numbers."""
-    label_values: dict[str, str] | None = None
-    """Value in the source (as text) -> label name, when the source has neither the numbers nor the names."""
+    label_values: dict[str, str | None] | None = None
+    """Value in the source (as text), or name of a class there -> label name; null leaves such rows out (and counts them)."""
+    label_ranges: dict[str, tuple[float | None, float | None]] | None = None
+    """Label name -> smallest number and the number that is too large (null: none), for labels that are scores; other rows are
+    left out (and counted), e.g. {negative: [null, 0.2], positive: [0.8, null]}."""
     id_column: str | None = None
     """Source column with a unique row id; without it rows are known by their number."""
-    metric: Metric | None = None
-    """The metric by which runs are compared; all metrics are recorded."""
     max_rows: dict[str, int] | None = None
     """Split -> largest number of rows, or of sentences in tasks of words; kept in source order."""
     choose: Literal["random", "first"] = "random"
@@ -66,19 +79,25 @@ class TaskSettings:
     """Dependency relations: whether they keep their subtype (obl:npmod) or lose it (obl)."""
     multiword: bool = False
     """STREUSLE: whether prepositions of several adjacent words are examples too."""
-    holdout: float = 0.0
-    """Share of train rows set aside as validation when the source has no validation split."""
 
     def __post_init__(self) -> None:
         for split in [*(self.splits or {}), *(self.max_rows or {})]:
             require(split in SPLITS, f"split {split!r} is not one of {', '.join(SPLITS)}")
         for split, rows in (self.max_rows or {}).items():
             require(rows >= 1, f"max_rows.{split}: {rows} is less than 1")
-        require(0.0 <= self.holdout < 1.0, f"holdout: {self.holdout} is not in [0, 1)")
-        require(self.text is None or len(self.text) in (1, 2), "text: give one column, or two for a pair task")
-        require(self.text is None or self.kind is None or len(self.text) == {"sequence": 1, "pair": 2}.get(self.kind),
-                f"kind: {self.kind} does not fit {len(self.text or ())} text column(s); a pair has two, a sequence one, and "
+        require(self.text is None or self.template is None, "template: takes the place of text; remove one of them")
+        texts = self.text if self.template is None else self.template
+        require(texts is None or len(texts) in (1, 2), "text: give one column, or two for a pair task" if self.template is None
+                else "template: give one text, or two for a pair task")
+        require(texts is None or self.kind is None or len(texts) == {"sequence": 1, "pair": 2}.get(self.kind),
+                f"kind: {self.kind} does not fit {len(texts or ())} text column(s); a pair has two, a sequence one, and "
                 "tasks of words need `format` conllu, streusle or spans")
+        for template in self.template or ():
+            require(bool(template_columns(template)), f"template: {template!r} names no column; write columns in braces, e.g. "
+                                                      "{sentence}")
+        require(self.label_values is None or self.label_ranges is None, "label_ranges: cannot stand beside label_values")
+        for name, (low, high) in (self.label_ranges or {}).items():
+            require(low is None or high is None or low < high, f"label_ranges.{name}: {low} is not below {high}")
         require(self.label_names is None or len(set(self.label_names)) == len(self.label_names),
                 "label_names: a name stands twice")
         require(self.max_words is None or self.max_words >= 1, f"max_words: {self.max_words} is less than 1")
@@ -88,15 +107,70 @@ class TaskSettings:
     def _check_annotated(self) -> None:
         """A format without columns takes no settings about columns, and only the labels that it carries."""
         require(self.source in ("registry", "files"), f"format: {self.format} is for source: files, not {self.source}")
-        for key in ("text", "id_column", "quoting"):
+        for key in ("text", "template", "prepare", "id_column", "quoting"):
             require(getattr(self, key) is None, f"{key}: files of format {self.format} have no columns; remove {key}")
         labels = LABELS.get(str(self.format), ("label",))
         require(self.label in (None, *labels), f"label: {self.label!r} is not in files of format {self.format}; choose "
                                                f"{' or '.join(labels)}")
         kinds = {"conllu": ("span-pair",) if self.label == "deprel" else ("token",), "streusle": ("span",), "trec": ("sequence",),
-                 "spans": ("token", "span", "span-pair")}[str(self.format)]
+                 "spans": ("token", "span", "span-pair"), "pubmed": ("sequence",)}[str(self.format)]
         require(self.kind in (None, *kinds), f"kind: {self.kind} does not fit format {self.format} with label {self.label}; "
                                              f"choose {' or '.join(kinds)}, or remove kind")
+
+
+def template_columns(template: str) -> tuple[str, ...]:
+    """The columns that a template names, in order of appearance. Raises ValueError for anything but plain names in braces."""
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(f"template: {template!r}: {error}; a brace that is text is written twice") from None
+    for _, column, form, conversion in parts:
+        require(column is None or (column.strip() != "" and not (form or conversion or set(column) & set(".[]{}"))),
+                f"template: {template!r}: {{{column}}} is not a plain column name; no formats, indices or attributes")
+    return tuple(column for _, column, _, _ in parts if column is not None)
+
+
+@settings
+class OodSettings(RowsSettings):
+    """A set out of distribution. Without `source` and `like` it starts from the definition of its task."""
+
+    split: Literal["train", "validation", "test"] = "test"
+    """Which split of its source is the set."""
+
+
+@settings
+class TaskSettings(RowsSettings):
+    """A task: rows for training and evaluation."""
+
+    metric: Metric | None = None
+    """The metric by which runs are compared; all metrics are recorded."""
+    holdout: float = 0.0
+    """Share of train rows set aside as validation when the source has no validation split."""
+    holdout_rows: Literal["random", "last"] | None = None
+    """Which rows are set aside: a seeded random choice (default), or the last ones (their number rounded up)."""
+    ood: dict[str, Any] | None = None
+    """Name -> set out of distribution on which trained models are evaluated as well: keys as of a task, and `split`; or just the
+    name of a built-in or micro task. Labels are matched by name; `label_values` maps or drops (null) what the task lacks."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0.0 <= self.holdout < 1.0, f"holdout: {self.holdout} is not in [0, 1)")
+        for name in self.ood or {}:
+            require(is_slug(name) and name not in SPLITS, f"ood: {name!r} cannot name a set; use lower-case letters, digits, "
+                                                          "dots and hyphens, but not train, validation or test")
+        self.ood_sets()
+
+    def ood_sets(self) -> dict[str, OodSettings]:
+        """Name -> settings of the set as they stand, its short form written out. Raises ValueError naming the key."""
+        try:
+            return {name: parse(OodSettings, ood_keys(entry), f"ood.{name}") for name, entry in (self.ood or {}).items()}
+        except FinetraceError as error:
+            raise ValueError(str(error)) from None
+
+
+def ood_keys(entry: Any) -> Any:
+    """The keys of a set: a name alone is short for `like`."""
+    return {"like": entry} if isinstance(entry, str) else entry
 
 
 @settings
@@ -109,3 +183,7 @@ class FilesTaskSettings(TaskSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(bool(self.path), "path: name the file or folder with the rows")
+        for name, entry in self.ood_sets().items():
+            require(entry.path is None or PurePath(normpath(entry.path)).is_relative_to(normpath(self.path)),
+                    f"ood.{name}.path: {entry.path} lies outside {self.path}, so that a change would not be noticed; let the "
+                    "task's path be a folder that holds both, and name the files with `splits`")

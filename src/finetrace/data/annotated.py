@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from finetrace.config.data import SPANS, TaskSettings
+from finetrace.config.data import SPANS, RowsSettings
 from finetrace.data.conllu import read_conllu
 from finetrace.data.examples import Annotated, Example
 from finetrace.data.readers import decode, split_files
@@ -18,22 +18,22 @@ from finetrace.errors import FinetraceError
 FORMATS = ("conllu", "streusle", "spans")
 
 
-def read_annotated(name: str, task: TaskSettings, root: Path) -> dict[str, Annotated]:
+def read_annotated(name: str, task: RowsSettings, root: Path, only: str | None = None) -> dict[str, Annotated]:
     """Read the files of a task of words; `path` is a file (train) or a folder with one file per split.
 
-    Raises FinetraceError naming file, line, field and the fix.
+    only: the one split that is wanted, by default all. Raises FinetraceError naming file, line, field and the fix.
     """
     from finetrace.store.files import sha256_file
 
     result = {}
-    for split, path in split_files(name, task, root).items():
+    for split, path in split_files(name, task, root, only).items():
         result[split] = _read(path, task)
         result[split].origin = {"file": path.name, "sha256": sha256_file(path)}
     return result
 
 
-def _read(path: Path, task: TaskSettings) -> Annotated:
-    text, where = decode(path, task.encoding), str(path)
+def _read(path: Path, task: RowsSettings) -> Annotated:
+    text, where = decode(path, task.encoding or "utf-8"), str(path)
     if task.format == "conllu":
         return read_conllu(text, where, str(task.label), order=task.pair_order, subtypes=task.subtypes)
     if task.format == "spans":
@@ -44,7 +44,7 @@ def _read(path: Path, task: TaskSettings) -> Annotated:
     return read_streusle(text, where, str(task.label), form, multiword=task.multiword)
 
 
-def kind_of(name: str, task: TaskSettings, splits: dict[str, Annotated]) -> str:
+def kind_of(name: str, task: RowsSettings, splits: dict[str, Annotated]) -> str:
     """token, span or span-pair: as the format or the setting says, checked against all examples (of which there are some)."""
     known = {"conllu": "span-pair" if task.label == "deprel" else "token", "streusle": "span"}.get(str(task.format))
     kind = task.kind or (micro_kind(task.config or name) if task.source == "micro" else known)

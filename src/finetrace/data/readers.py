@@ -4,17 +4,18 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from finetrace.config.data import ANNOTATED, TaskSettings
+from finetrace.config.data import ANNOTATED, RowsSettings
 from finetrace.errors import FinetraceError
 
+T = TypeVar("T")
 FORMATS = {".csv": "csv", ".tsv": "tsv", ".txt": "tsv", ".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
 ANNOTATED_FORMATS = {"conllu": (".conllu",), "streusle": (".conllulex", ".json", ".tsv"), "trec": (".label", ".txt"),
-                     "spans": (".jsonl",)}
+                     "spans": (".jsonl",), "pubmed": (".txt",)}
 ALIASES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 
 
@@ -23,7 +24,8 @@ class Rows:
     """The rows of one split.
 
     columns: names in the source;  values: one mapping per row;  places: "file line n" or "data set row n" per row;
-    label_names: classes as the source declares them, if it does;  origin: what was read, with revision or hash.
+    label_names: classes as the source declares them, if it does;  origin: what was read, with revision or hash;
+    units: per row, the number of the source's row that it was made of, where one was made into several.
     """
 
     columns: list[str]
@@ -31,14 +33,17 @@ class Rows:
     places: list[str]
     origin: dict[str, Any]
     label_names: tuple[str, ...] | None = None
+    units: list[int] | None = None
 
 
-def read_hub(name: str, task: TaskSettings) -> dict[str, Rows]:
-    """Read a hub data set (Parquet only; no code from the hub is run)."""
+def read_hub(name: str, task: RowsSettings, only: str | None = None) -> dict[str, Rows]:
+    """Read a hub data set (Parquet only; no code from the hub is run), or one split only."""
     import datasets
     from huggingface_hub import HfApi
 
     wanted = task.splits or {"train": "train", "validation": "validation", "test": "test"}
+    if only:
+        wanted = {only: _named(name, wanted, only)}
     place = f"hub data set {task.id}" + (f"/{task.config}" if task.config else "")
     # The hub's Parquet conversion keeps each configuration in a folder of its own and has no card that names them.
     converted = (task.revision or "").startswith("refs/convert/")
@@ -52,7 +57,7 @@ def read_hub(name: str, task: TaskSettings) -> dict[str, Rows]:
     result = {}
     for split, theirs in wanted.items():
         if theirs not in loaded:
-            if task.splits is None and split != "train":
+            if task.splits is None and split != (only or "train"):
                 continue
             raise FinetraceError(f"tasks.{name}: {place} has no split {theirs!r}; it has {', '.join(loaded)}; set "
                                  "`splits`")
@@ -66,20 +71,23 @@ def read_hub(name: str, task: TaskSettings) -> dict[str, Rows]:
     return result
 
 
-def read_files(name: str, task: TaskSettings, root: Path) -> dict[str, Rows]:
-    """Read csv, tsv, jsonl, parquet or TREC files; `path` is a file (train) or a folder with one file per split."""
+def read_files(name: str, task: RowsSettings, root: Path, only: str | None = None) -> dict[str, Rows]:
+    """Read csv, tsv, jsonl, parquet, TREC or PubMed files; `path` is a file or a folder with one file per split.
+
+    only: the one split that is wanted; by default all are read, and one file is train.
+    """
     from finetrace.store.files import sha256_file
 
     result = {}
-    for split, path in split_files(name, task, root).items():
+    for split, path in split_files(name, task, root, only).items():
         rows = _read_file(path, task)
         rows.origin = {"file": path.name, "sha256": sha256_file(path)}
         result[split] = rows
     return result
 
 
-def split_files(name: str, task: TaskSettings, root: Path) -> dict[str, Path]:
-    """Split -> file: as `splits` says, or by the names of the files in the folder `path`, or that one file as train."""
+def split_files(name: str, task: RowsSettings, root: Path, only: str | None = None) -> dict[str, Path]:
+    """Split -> file: as `splits` says, or by the names of the files in the folder `path`, or that one file."""
     base = (root / (task.path or "")).resolve()
     if not base.exists():
         raise FinetraceError(f"tasks.{name}: {task.path}: no such file or folder")
@@ -87,9 +95,10 @@ def split_files(name: str, task: TaskSettings, root: Path) -> dict[str, Path]:
         if task.splits:
             raise FinetraceError(f"tasks.{name}: path is one file, so `splits` cannot name others; give the folder "
                                  "as path")
-        return {"train": base}
+        return {only or "train": base}
     if task.splits:
-        files = {split: base / file for split, file in task.splits.items()}
+        wanted = {only: _named(name, task.splits, only)} if only else task.splits
+        files = {split: base / file for split, file in wanted.items()}
         for split, path in files.items():
             if not path.resolve().is_relative_to(base):
                 raise FinetraceError(f"tasks.{name}: splits.{split}: {task.splits[split]!r} leaves the folder "
@@ -105,33 +114,45 @@ def split_files(name: str, task: TaskSettings, root: Path) -> dict[str, Path]:
             raise FinetraceError(f"tasks.{name}: {', '.join(p.name for p in found)} could all be {split}; set `splits`")
         if found:
             files[split] = found[0]
+    if only:
+        return {only: _named(name, files, only)}
     if "train" not in files and "test" not in files:
         kinds = "|".join(e[1:] for e in ANNOTATED_FORMATS.get(str(task.format), (".csv", ".tsv", ".jsonl", ".parquet")))
         raise FinetraceError(f"tasks.{name}: {base} has no train.{kinds}; name the files with `splits`")
     return files
 
 
-def _is_split(path: Path, names: tuple[str, ...], task: TaskSettings) -> bool:
+def _named(name: str, splits: Mapping[str, T], split: str) -> T:
+    """What a split is called at its source."""
+    if split not in splits:
+        raise FinetraceError(f"tasks.{name}: there is no split {split}; name it in `splits`, or choose another with `split`; "
+                             f"there are: {', '.join(splits) or 'none'}")
+    return splits[split]
+
+
+def _is_split(path: Path, names: tuple[str, ...], task: RowsSettings) -> bool:
     """Whether a file's name says that it is this split; treebanks have more in their names, as in en_ewt-ud-train.conllu."""
     if task.format in ANNOTATED:
         return path.suffix in ANNOTATED_FORMATS[task.format] and re.split(r"[-_.]", path.stem)[-1].lower() in names
     return path.suffix in FORMATS and path.stem in names
 
 
-def _read_file(path: Path, task: TaskSettings) -> Rows:
+def _read_file(path: Path, task: RowsSettings) -> Rows:
     kind = task.format or FORMATS.get(path.suffix)
     if kind is None:
         raise FinetraceError(f"{path}: its format is not known from its name; set `format` to csv, tsv, jsonl or "
-                             "parquet (or conllu, streusle, trec, spans)")
+                             "parquet (or conllu, streusle, trec, spans, pubmed)")
     if kind == "parquet":
         from finetrace.store.tables import read_table
 
         table = read_table(path)
         values = table.to_pylist()
         return Rows(table.column_names, values, [f"{path} row {i}" for i in range(len(values))], {})
-    text = decode(path, task.encoding)
+    text = decode(path, task.encoding or "utf-8")
     if kind == "trec":
         return _parse_trec(path, text)
+    if kind == "pubmed":
+        return _parse_pubmed(path, text)
     if kind == "jsonl":
         return _parse_jsonl(path, text)
     quoting = task.quoting or ("none" if kind == "tsv" else "standard")
@@ -185,6 +206,28 @@ def _parse_trec(path: Path, text: str) -> Rows:
         values.append({"text": question.strip(), "coarse": coarse, "fine": label})
         places.append(f"{path} line {number}")
     return Rows(["text", "coarse", "fine"], values, places, {})
+
+
+def _parse_pubmed(path: Path, text: str) -> Rows:
+    """The original files of PubMed RCT: blocks of `###id`, then `LABEL<tab>sentence` lines; a blank line or the end ends it."""
+    values: list[dict[str, Any]] = []
+    places: list[str] = []
+    abstract, position = None, 0
+    for number, line in enumerate(text.split("\n"), 1):
+        line = line.removesuffix("\r")
+        if line.startswith("###"):
+            abstract, position = line[3:].strip(), 0
+        elif not line.strip():
+            abstract = None
+        else:
+            label, tab, sentence = line.partition("\t")
+            if abstract is None or not tab:
+                raise FinetraceError(f"{path} line {number}: {line[:40]!r} is not a label, a tab and a sentence below a line "
+                                     "with ###id, as in PubMed RCT's files; mend the line")
+            values.append({"text": sentence, "label": label, "abstract": abstract, "line_number": position})
+            places.append(f"{path} line {number}")
+            position += 1
+    return Rows(["text", "label", "abstract", "line_number"], values, places, {})
 
 
 def _parse_csv(path: Path, text: str, delimiter: str, quoting: str) -> Rows:

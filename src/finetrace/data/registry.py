@@ -1,5 +1,6 @@
 """The registry of built-in tasks: YAML entries beside this module, one per task."""
 
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,14 @@ from typing import Any
 import yaml
 
 from finetrace.config.base import as_dict, parse
-from finetrace.config.data import ANNOTATED, TaskSettings
+from finetrace.config.data import ANNOTATED, OodSettings, RowsSettings, TaskSettings, ood_keys
 from finetrace.errors import FinetraceError
 
 FOLDER = Path(__file__).parent / "tasks"
+OF_SOURCE = ("source", "like", "id", "config", "path", "splits", "split")
+"""Keys of a set out of distribution of which one must be given: else it would be the task itself."""
+OF_TASK = ("ood", "metric", "holdout", "holdout_rows", "max_rows")
+"""Keys of a task that say nothing about the rows of another set."""
 
 
 @lru_cache
@@ -30,22 +35,76 @@ def resolve(name: str, settings: TaskSettings) -> TaskSettings:
 
     Raises FinetraceError when the name is unknown or the definition lacks a part.
     """
+    where = f"params.yaml: tasks.{name}"
     if settings.source == "registry" or settings.like:
-        entry = settings.like or name
-        if entry not in entries():
-            raise FinetraceError(f"params.yaml: tasks.{name}: {entry!r} is not a built-in task "
-                                 f"({', '.join(sorted(entries()))}); define it with source, id or path, text and label")
-        changes = {k: v for k, v in as_dict(settings).items()
-                   if v != TaskSettings.__dataclass_fields__[k].default and k != "like"}
-        if settings.source == "registry":
-            changes.pop("source", None)
-        settings = parse(TaskSettings, {**entries()[entry], **changes}, f"params.yaml: tasks.{name}")
+        given = {k: v for k, v in as_dict(settings).items() if v != TaskSettings.__dataclass_fields__[k].default}
+        settings = parse(TaskSettings, _over(_entry(settings.like or name, where), given), where)
+    _complete(settings, name, where)
+    return settings
+
+
+def resolve_ood(name: str, task: TaskSettings) -> dict[str, OodSettings]:
+    """Name -> complete definition of each set out of distribution of a resolved task.
+
+    A set with `like` starts from that built-in or micro task, one with `source` from nothing, any other from the task's own
+    definition (without its label names, where it is another data set of the hub). Keys that are given win, also where they are
+    a key's default.
+    """
+    if not task.ood:
+        return {}
+    from finetrace.data.world import MICRO_TASKS, MICRO_WORD_TASKS
+
+    micro = (*MICRO_TASKS, *MICRO_WORD_TASKS)
+    found = {}
+    for key, entry in task.ood.items():
+        where, given = f"params.yaml: tasks.{name}.ood.{key}", dict(ood_keys(entry) or {})
+        if not any(part in given for part in OF_SOURCE):
+            raise FinetraceError(f"{where}: is the task itself; say what it is with splits, path, config, id, like or source")
+        if like := given.get("like"):
+            base = {"source": "micro", "config": like} if like in micro else _entry(like, where, micro)
+        elif given.get("source", "registry") == "registry":
+            base = as_dict(task)
+            if task.source == "micro":
+                base["config"] = task.config or name
+            if "id" in given or "config" in given:  # another data set numbers its classes in its own way
+                base |= {"label_names": None, "label_values": None}
+        else:
+            base = {}
+        known = {field.name for field in fields(OodSettings)}
+        base = {k: v for k, v in base.items() if k in known and k not in OF_TASK}
+        values = _over(base, given)
+        if values.get("source") == "files":
+            values["path"] = values.get("path") or task.path
+        found[key] = parse(OodSettings, values, where)
+        _complete(found[key], name, where)
+    return found
+
+
+def _entry(name: str, where: str, more: tuple[str, ...] = ()) -> dict[str, Any]:
+    if name not in entries():
+        raise FinetraceError(f"{where}: {name!r} is not a built-in task ({', '.join([*sorted(entries()), *more])}); define it "
+                             "with source, id or path, text and label")
+    return entries()[name]
+
+
+def _over(base: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """A definition with changes; `text` and `template` replace each other, as do `label_values` and `label_ranges`."""
+    changes = {k: v for k, v in given.items() if k != "like" and (k, v) != ("source", "registry")}
+    merged = {**base, **changes}
+    for one, other in (("text", "template"), ("label_values", "label_ranges")):
+        for key, rival in ((one, other), (other, one)):
+            if changes.get(key) is not None and changes.get(rival) is None:
+                merged.pop(rival, None)
+    return merged
+
+
+def _complete(settings: RowsSettings, name: str, where: str) -> None:
+    """Raises FinetraceError naming the key that a definition lacks."""
     needed: tuple[str, ...] = {"hub": ("id", "text", "label"), "files": ("path", "text", "label")}.get(settings.source, ())
     if settings.format in ANNOTATED:
-        needed = ("path",) if settings.format == "spans" else ("path", "label")
+        needed = ("path",) if settings.format in ("spans", "pubmed") else ("path", "label")
     for key in needed:
-        if not getattr(settings, key):
-            hint = " (or format: conllu, streusle, trec or spans)" if (settings.source, key) == ("files", "text") else ""
+        if not getattr(settings, key) and not (key == "text" and settings.template):
+            hint = " (or format: conllu, streusle, trec, spans or pubmed)" if (settings.source, key) == ("files", "text") else ""
             hint = f", or like: {name} for the built-in task" if name in entries() and key != "path" else hint
-            raise FinetraceError(f"params.yaml: tasks.{name}: key {key!r} is missing; add it{hint}")
-    return settings
+            raise FinetraceError(f"{where}: key {key!r} is missing; add it{hint}")

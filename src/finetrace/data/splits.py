@@ -1,4 +1,7 @@
-"""Which rows a split keeps: examples of one sentence stay together."""
+"""Which rows a split keeps: examples of one sentence, or of one row of the source, stay together."""
+
+import math
+from fractions import Fraction
 
 import numpy as np
 import pyarrow as pa
@@ -16,19 +19,26 @@ def limit_rows(table: pa.Table, limit: int, seed: int, split: str, choose: str) 
     return table.filter(pa.array(np.isin(units_of(table), units[chosen])))
 
 
-def hold_out(train: pa.Table, share: float, seed: int) -> dict[str, pa.Table]:
+def hold_out(train: pa.Table, share: float, seed: int, which: str = "random") -> dict[str, pa.Table]:
     """Part of train as validation: a share (0 to 1) of its rows, of its sentences in tasks of words.
 
+    which: random, a seeded choice (their number rounded), or last, the end of the file (their number rounded up).
     Raises FinetraceError when nothing is left to train on.
     """
     units = np.unique(units_of(train))
-    count = max(1, round(len(units) * share))
+    count = max(1, round(len(units) * share)) if which == "random" else last_rows(len(units), share)
     if count >= len(units):
         raise FinetraceError(f"holdout: {share} leaves no training rows of {len(units)}")
-    held = np.isin(units_of(train), units[seeds.generator(seed, "holdout").permutation(len(units))[:count]])
+    chosen = seeds.generator(seed, "holdout").permutation(len(units))[:count] if which == "random" else np.arange(-count, 0)
+    held = np.isin(units_of(train), units[chosen])
     return {"validation": train.filter(pa.array(held)), "train": train.filter(pa.array(~held))}
 
 
+def last_rows(rows: int, share: float) -> int:
+    """How many rows `holdout_rows: last` sets aside: the share rounded up, in exact arithmetic (0.1 of 30 rows is 3)."""
+    return math.ceil(rows * Fraction(str(share)))
+
+
 def units_of(table: pa.Table) -> np.ndarray:
-    """(row,) int64: what holdout and max_rows count: sentences in tasks of words, else rows."""
-    return table["sentence" if "sentence" in table.column_names else "example_id"].to_numpy()
+    """(row,) int64: what holdout and max_rows count: sentences in tasks of words, rows of the source, else rows."""
+    return table[next(c for c in ("sentence", "unit", "example_id") if c in table.column_names)].to_numpy()

@@ -1,0 +1,193 @@
+"""From the rows of a source to one table per split with numbered labels."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from finetrace.config.data import RowsSettings
+from finetrace.data.annotated import FORMATS, kind_of, micro_kind, read_annotated, word_table
+from finetrace.data.examples import Annotated
+from finetrace.data.labels import Classes, as_text, classes, label_number, left_out, sorted_names
+from finetrace.data.prepare import PREPARE
+from finetrace.data.readers import Rows, read_files, read_hub
+from finetrace.data.texts import row_texts, text_columns
+from finetrace.errors import FinetraceError
+
+
+@dataclass
+class Tables:
+    """What a source gives: split -> table (columns: see `build_task`), the classes, the kind and what was read."""
+
+    splits: dict[str, pa.Table]
+    label_names: tuple[str, ...]
+    kind: str
+    origin: dict[str, Any]
+    left_out: dict[str, dict[str, int]]
+    """Split -> reason -> number of rows; splits without any are absent."""
+
+
+def read_tables(name: str, task: RowsSettings, root: Path, seed: int, world: Any = None, only: str | None = None) -> Tables:
+    """All splits of a resolved definition.
+
+    only: the one split that is wanted; one class will do then. Raises FinetraceError naming data set, file, row or key.
+    """
+    dropped: dict[str, dict[str, int]] = {}
+    if task.format in FORMATS or (task.source == "micro" and micro_kind(task.config or name)):
+        annotated = _annotated(name, task, root, seed, world, only)
+        splits, names = _word_tables(name, task, annotated, dropped, few=only is not None)
+        origin = {split: part.origin for split, part in annotated.items()}
+        return Tables(splits, names, kind_of(name, task, annotated), origin, dropped)
+    rows = _rows(name, task, root, seed, world, only)
+    first = rows.get("train") or next(iter(rows.values()))
+    sources = rows.values() if task.format == "trec" else [first]
+    column = _label_column(task)
+    found = ((row.get(column), place) for part in sources for row, place in zip(part.values, part.places, strict=True))
+    known = classes(name, task, found, first.label_names, few=only is not None)
+    splits = {split: _table(name, task, part, known, dropped.setdefault(split, {})) for split, part in rows.items()}
+    kind = task.kind or ("pair" if _have_pairs(splits) else "sequence")
+    return Tables(splits, known.names, kind, {split: part.origin for split, part in rows.items()},
+                  {split: counts for split, counts in dropped.items() if counts})
+
+
+def _rows(name: str, task: RowsSettings, root: Path, seed: int, world: Any, only: str | None) -> dict[str, Rows]:
+    if task.source == "micro":
+        splits = _micro_rows(name, task, world, seed, only)
+    else:
+        splits = read_hub(name, task, only) if task.source == "hub" else read_files(name, task, root, only)
+    for split, rows in splits.items():
+        if task.prepare and rows.values:
+            splits[split] = PREPARE[task.prepare](rows)
+        _check_columns(name, task, splits[split])
+    return splits
+
+
+def _annotated(name: str, task: RowsSettings, root: Path, seed: int, world: Any, only: str | None) -> dict[str, Annotated]:
+    """The examples of every split of a task of words; a split without any is an error."""
+    if task.source == "micro":
+        from finetrace.data.world import word_examples
+
+        which = task.config or name
+        splits = {split: Annotated(examples, origin={"world": which})
+                  for split, examples in word_examples(world, which, seed, order=task.pair_order, subtypes=task.subtypes).items()}
+        splits = {only: splits[only]} if only else splits
+    else:
+        splits = read_annotated(name, task, root, only)
+    for split, part in splits.items():
+        if not part.examples:
+            raise FinetraceError(f"tasks.{name}: {part.origin.get('file', split)}: the split has no examples with a label; "
+                                 "leave it out of `splits`, or choose another `label`")
+    return splits
+
+
+def _word_tables(name: str, task: RowsSettings, splits: dict[str, Annotated], dropped: dict[str, dict[str, int]], *,
+                 few: bool) -> tuple[dict[str, pa.Table], tuple[str, ...]]:
+    """Tables and class names (those of all splits, sorted, unless given); fills `dropped`: split -> reason -> count."""
+    places: dict[str, str] = {}
+    for example in (e for part in splits.values() for e in part.examples):
+        places.setdefault(example.label, example.place)
+    values = task.label_values or {}
+    found = {values.get(text, text) for text in (as_text(label, place) for label, place in places.items())}
+    names = task.label_names or sorted_names(text for text in found if text is not None)
+    known = classes(name, task, (), names, few=few)
+    number_of = {label: label_number(label, task, known, place) for label, place in places.items()}
+    tables = {}
+    for split, part in splits.items():
+        numbers = [number_of[example.label] for example in part.examples]
+        table, long = word_table(part.examples, [-1 if n is None else n for n in numbers], task.max_words)
+        if not table.num_rows:
+            raise FinetraceError(f"tasks.{name}: every sentence of {split} has more than {task.max_words} words; raise max_words")
+        tables[split] = table.filter(pc.greater_equal(table["label"], 0)) if None in numbers else table
+        counts = {**part.left_out, **({"sentences over max_words": long} if long else {})}
+        for example, number in zip(part.examples, numbers, strict=True):
+            if number is None:
+                reason = left_out(example.label, task, known, example.place)
+                counts[reason] = counts.get(reason, 0) + 1
+        _some_left(name, split, tables[split])
+        if counts:
+            dropped[split] = counts
+    return tables, known.names
+
+
+def _some_left(name: str, split: str, table: pa.Table) -> None:
+    if not table.num_rows:
+        raise FinetraceError(f"tasks.{name}: label_values or label_ranges leave out every row of {split}; mend them")
+
+
+def _have_pairs(tables: dict[str, pa.Table]) -> bool:
+    """Whether rows have a second text."""
+    return any(table["text_b"].null_count < table.num_rows for table in tables.values())
+
+
+def _micro_rows(name: str, task: RowsSettings, world: Any, seed: int, only: str | None) -> dict[str, Rows]:
+    from finetrace.data.world import MICRO_TASKS, MICRO_WORD_TASKS, task_rows
+
+    which = task.config or name
+    if which not in MICRO_TASKS:
+        raise FinetraceError(f"tasks.{name}: {which!r} is not a micro task; known: "
+                             f"{', '.join([*MICRO_TASKS, *MICRO_WORD_TASKS])}")
+    info = MICRO_TASKS[which]
+    if only and only not in info.splits:
+        raise FinetraceError(f"tasks.{name}: {which} has no split {only}; choose another with `split`: {', '.join(info.splits)}")
+    return {split: Rows(["text_a", "text_b", "label"], rows, [f"{which} {split} row {i}" for i in range(len(rows))],
+                        {"world": which}, tuple(info.label_names))
+            for split, rows in task_rows(world, which, seed).items() if only in (None, split)}
+
+
+def _label_column(task: RowsSettings) -> str:
+    return "label" if task.source == "micro" or task.format == "pubmed" else str(task.label)
+
+
+def _check_columns(name: str, task: RowsSettings, rows: Rows) -> None:
+    if not rows.values:
+        raise FinetraceError(f"tasks.{name}: {rows.origin.get('file') or rows.origin}: the split has no rows; leave "
+                             "it out of `splits` or give it rows")
+    for column in [*text_columns(task), _label_column(task), *([task.id_column] if task.id_column else [])]:
+        if column not in rows.columns:
+            raise FinetraceError(f"{rows.places[0].rsplit(' ', 2)[0]}: has no column {column!r} (tasks.{name}); its "
+                                 f"columns are {', '.join(rows.columns)}")
+
+
+def _table(name: str, task: RowsSettings, rows: Rows, known: Classes, dropped: dict[str, int]) -> pa.Table:
+    """The table of one split; `unit`, the source's row, is a column where one row was made into several."""
+    label = _label_column(task)
+    kept: list[int] = []
+    labels: list[int] = []
+    texts: list[tuple[str, str | None]] = []
+    ids: list[str | None] = []
+    seen: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for i, (row, place) in enumerate(zip(rows.values, rows.places, strict=True)):
+        both = row_texts(row, task, place)
+        number = label_number(row.get(label), task, known, place)
+        if number is None:
+            counts[left_out(row.get(label), task, known, place)] += 1
+            continue
+        kept.append(i)
+        texts.append(both)
+        labels.append(number)
+        if task.id_column:
+            key = as_text(row.get(task.id_column), place, "id")
+            if key in seen:
+                raise FinetraceError(f"{place}: id {key!r} stands already at {seen[key]}; ids must be unique "
+                                     "(or remove `id_column`)")
+            seen[key] = place
+            ids.append(key)
+    if texts and not any(text.strip() for both in texts for text in both if text):
+        raise FinetraceError(f"{rows.places[0].rsplit(' ', 2)[0]}: every text is empty (tasks.{name}); is "
+                             f"{' or '.join(text_columns(task))} the right column?")
+    dropped |= counts
+    table = pa.table({
+        "example_id": pa.array(kept, pa.int64()),
+        "source_id": pa.array(ids or [None] * len(kept), pa.string()),
+        "text_a": pa.array([first for first, _ in texts], pa.string()),
+        "text_b": pa.array([second for _, second in texts], pa.string()),
+        "label": pa.array(labels, pa.int32()),
+        **({} if rows.units is None else {"unit": pa.array(np.array(rows.units, np.int64)[kept])}),
+    })
+    _some_left(name, rows.origin.get("file") or str(rows.origin), table)
+    return table
