@@ -7,7 +7,8 @@ from finetrace.store.files import write_json
 from finetrace.store.manifest import read_manifest
 from finetrace.store.tables import read_table, write_table
 
-ORDER = ("infodynamics", "geometry", "similarity", "hulls", "probes", "convergence")  # of a trajectory's page; others follow
+# Lenses on a trajectory's page; others follow
+ORDER = ("infodynamics", "geometry", "similarity", "hulls", "probes", "convergence", "calibration", "features", "kernel")
 COLUMNS = [  # heading, lens, metric (* is the last layer, or the split), digits, explanation
     ("validation", "trajectory", None, 3, "the task's own metric on validation, final weights"),
     ("accuracy", "trajectory", "validation/accuracy", 3, "share of validation examples that are right"),
@@ -33,6 +34,11 @@ COLUMNS = [  # heading, lens, metric (* is the last layer, or the split), digits
     ("distance, after", "hulls", "mean_outside_min/layer-*/last", 2, "the same after training"),
     ("probe, before", "probes", "best_accuracy/*/first", 3, "best layer's probe on the pre-trained model"),
     ("probe, after", "probes", "best_accuracy/*/last", 3, "best layer's probe after training"),
+    ("ECE", "calibration", "test/ece", 3, "expected calibration error on test; 0: probabilities mean what they say"),
+    ("ECE, scaled", "calibration", "test/ece_scaled", 3, "the same after temperature scaling fitted on validation"),
+    ("head norm", "features", "head_norm/first", 2, "norm of the head before the first step"),
+    ("feature change", "features", "validation/diff", 2, "mean distance that an example's feature vector moved"),
+    ("FT ratio", "kernel", "ft_ratio/first", 3, "share of the first step's change of the logits that comes through the features"),
 ]
 
 
@@ -45,7 +51,7 @@ def main(stage: Stage) -> None:
     entries = collect(study, layout)
     manifest = stage.manifest("atlas", {"trajectories": list(study.trajectories)},
                               {e.folder / part: e.folder / part for e in entries for part in e.metrics},
-                              rooms=("atlas", "figures/atlas.py", "figures/probes.py"))
+                              rooms=("atlas", "figures/atlas.py", "figures/methods.py", "figures/probes.py"))
     with stage.output(layout.atlas, manifest) as out:
         write_table(out / "table.parquet", long_table(entries))
         write_json(out / "metrics.json", {f"{e.key}/{name}": e.metrics[lens][metric]
@@ -113,7 +119,9 @@ def _figures(study, layout, entries):
         if curves:
             yield (f"infodynamics-{task}", f"Novelty and resonance of the training logits on {task}; slopes beside their nulls.",
                    infodynamics.comparison(curves, title=f"Information dynamics on {task}"))
-        yield from _layer_figures(task, [e for e in entries if e.task == task], study.probes.test_splits[0])
+        ours = [e for e in entries if e.task == task]
+        yield from _method_figures(task, [e for e in ours if {"calibration", "features"} <= set(e.metrics)])
+        yield from _layer_figures(task, ours, study.probes.test_splits[0])
     pretraining = {}
     for model, settings in study.pretrain.items():
         if settings.steps:
@@ -121,6 +129,22 @@ def _figures(study, layout, entries):
             pretraining[model] = tuple(np.array([r[c] for r in rows]) for c in ("step", "loss", "accuracy"))
     if pretraining:
         yield "pretraining", "How the micro-BERTs learned their language.", figures.pretraining(pretraining)
+
+
+def _method_figures(task, entries):
+    """Training methods on a task, where more than one was looked at."""
+    from finetrace.figures.methods import methods
+
+    several = len({e.model for e in entries}) > 1
+    found = {}
+    for e in entries:
+        found.setdefault(e.label if several else e.method, []).append({**e.metrics["calibration"], **e.metrics["features"]})
+    if len(found) > 1:
+        everything = dict.fromkeys(name.split("/")[0] for seeds in found.values() for m in seeds for name in m
+                                   if name.endswith("/accuracy"))
+        sets = sorted((s for s in everything if s != "train"), key=lambda s: {"validation": 0, "test": 1}.get(s, 2))
+        yield (f"methods-{task}", f"Training methods on {task}: accuracy also out of distribution, calibration, feature change.",
+               methods(found, sets, "test" if "test" in sets else "validation", title=f"Training methods on {task}"))
 
 
 def _layer_figures(task, entries, split):

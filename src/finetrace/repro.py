@@ -19,12 +19,12 @@ from typing import Any
 
 import yaml
 
-from finetrace.config import load_study
+from finetrace.config import LOOKED_AT, load_study
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 
-CHAINED = ("cells", "trajectories", "inspected")
-SLOW = ("pretrain", "model", "tune", "train", "hidden")
+CHAINED = ("cells", "trajectories", *LOOKED_AT)
+SLOW = ("pretrain", "model", "tune", "train", "hidden", "predictions", "kernel")
 LOCKED, ATTEMPTS = -1000, 20  # a code that no process has; how often a chain is tried again
 BUSY = ("Unable to acquire lock", "is busy, it is being", "failed to lock")
 
@@ -110,7 +110,7 @@ def _chains(sections: dict[str, str], params: dict[str, Any]) -> list[list[str]]
     for key, item in (params.get("trajectories") or {}).items():
         chain = chains.setdefault(f"{item['model']}_{item['task']}_{item['method']}", [])
         for name, section in sections.items():
-            if section == "trajectories" or (section == "inspected" and key in (params.get("inspected") or {})):
+            if section == "trajectories" or (section in LOOKED_AT and key in (params.get(section) or {})):
                 chain.append(f"{name}@{key}")
     searched = {key for key, cell in cells.items()
                 if (params["methods"].get(cell["method"]) or {}).get("settings") == "tuned"}

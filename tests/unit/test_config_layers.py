@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from finetrace.config import parse_study
+from finetrace.config import LOOKED_AT, parse_study
 from finetrace.config.base import parse
 from finetrace.config.hidden import HiddenSettings
 from finetrace.errors import FinetraceError
@@ -13,14 +13,21 @@ from finetrace.errors import FinetraceError
 ROOT = Path(__file__).parents[2]
 
 
-def test_inspected_trajectories_and_comparisons_are_trajectories_of_the_study():
+@pytest.mark.parametrize("section", LOOKED_AT)
+def test_what_a_group_of_lenses_looks_at_are_trajectories_of_the_study(section):
     base = yaml.safe_load((ROOT / "params.yaml").read_text())
-    key = "micro-b_micro-topic_ft_s1"
+    key = "micro-b_micro-sentiment_ft_s1"
     line = base["trajectories"][key]
-    assert key in parse_study(base | {"inspected": {key: line}, "comparisons": {}}, "x").inspected
+    assert key in getattr(parse_study(base | {section: {key: line}, "comparisons": {}}, "x"), section)
+    for wrong, message in (({key: line | {"seed": 2}}, f"{section}.{key}: is not the trajectory of that name; copy its line"),
+                           ({"other": line}, f"{section}.other: is not the trajectory of that name")):
+        with pytest.raises(FinetraceError, match=message):
+            parse_study(base | {section: wrong, "comparisons": {}}, "params.yaml")
+
+
+def test_comparisons_are_of_inspected_trajectories_on_one_task():
+    base = yaml.safe_load((ROOT / "params.yaml").read_text())
     for changes, message in (
-            ({"inspected": {key: line | {"seed": 2}}}, f"inspected.{key}: is not the trajectory of that name; copy its line"),
-            ({"inspected": {"other": line}}, "inspected.other: is not the trajectory of that name"),
             ({"comparisons": {"two": {"first": "micro-a/micro-sentiment/ft/s1", "second": "micro-b/micro-sentiment/ft/s1"}}},
              "comparisons.two.second: the trajectory micro-b_micro-sentiment_ft_s1 is not in inspected"),
             ({"comparisons": {"two": {"first": "micro-a/micro-sentiment/ft/s1", "second": "micro-a/micro-nli/ft/s1"}}},

@@ -8,7 +8,8 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-LENSES = ["infodynamics", "geometry", "similarity", "comparison", "hulls", "probes", "convergence", "cross-task", "directprobe"]
+LENSES = ["infodynamics", "geometry", "similarity", "comparison", "hulls", "probes", "convergence", "calibration", "features",
+          "kernel", "cross-task", "directprobe"]
 ROOMS = ("lenses", "figures", "directprobe")
 
 

@@ -1,4 +1,4 @@
-"""The linear probe that starts lp, lp-ft and lp-lora: against scikit-learn, in parity with the published program, and its limits."""
+"""The linear probe that starts lp, lp-ft and lp-lora: against scikit-learn, in parity with what was published, and its limits."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,8 @@ def test_the_head_is_scikit_learns_with_rows_that_sum_to_zero(classes, strength)
     X, y = rows(classes=classes)
     weight, bias, _, converged = (part[0] for part in fit(X, y, classes, np.array([strength]), TrainSettings()))
     centre = X.mean(axis=0)  # scikit-learn converges on centred features; the free bias makes up for it
-    theirs = LogisticRegression(C=strength * (2 if classes == 2 else 1), tol=1e-12, max_iter=10000, solver="newton-cg").fit(X - centre, y)
+    model = LogisticRegression(C=strength * (2 if classes == 2 else 1), tol=1e-12, max_iter=10000, solver="newton-cg")
+    theirs = model.fit(X - centre, y)
     expected = np.concatenate([-theirs.coef_, theirs.coef_]) / 2 if classes == 2 else theirs.coef_
     offset = np.concatenate([-theirs.intercept_, theirs.intercept_]) / 2 if classes == 2 else theirs.intercept_
     assert converged
@@ -105,7 +106,8 @@ def test_classes_of_one_example_do_not_stop_the_cross_validation():
     assert abs(np.log10(lone.strength)) < 0.5
 
 
-@pytest.mark.parametrize(("X", "y", "message"), [(np.full((4, 2), np.nan), [0, 1, 0, 1], "NaN"), (np.ones((4, 2)), [1] * 4, "class")])
+@pytest.mark.parametrize(("X", "y", "message"), [(np.full((4, 2), np.nan), [0, 1, 0, 1], "NaN"),
+                                                 (np.ones((4, 2)), [1] * 4, "class")])
 def test_useless_input_is_refused(X, y, message):
     with pytest.raises(ValueError, match=message):
         fit_linear_probe(X, np.array(y), 2, TrainSettings(), seed=0)

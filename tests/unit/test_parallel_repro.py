@@ -34,6 +34,9 @@ def test_phases_follow_dvc_yaml_and_cells_are_chains():
     order = [target.split("@")[0] for target in two_seeds]
     lenses = ["train", "hidden", "infodynamics", "geometry", "similarity", "hulls", "probes", "convergence"]
     assert order == ["tune", *lenses, *lenses]
+    adapted = next(chain for chain in chains if chain[0] == "tune@micro-a_micro-sentiment_lora")
+    assert [target.split("@")[0] for target in adapted] == ["tune", "train", "infodynamics", "predictions", "calibration",
+                                                            "features", "kernel"]
     assert two_seeds[1].endswith("_s1") and two_seeds[-1].endswith("_s2")
     assert [target.split("@")[0] for target in chains[0]] == ["tune", "train", "infodynamics"]  # it is not inspected
 

@@ -10,9 +10,9 @@ from tests.training_fixtures import tokenizer
 from tests.word_tasks import word_task_folder
 
 from finetrace.errors import FinetraceError
+from finetrace.models.linear import head_dropout
 from finetrace.models.load import forward_names, head_parameters, load_classifier, load_encoder
 from finetrace.models.rows import Collator, encode
-from finetrace.models.linear import head_dropout
 from finetrace.models.saved import FACTS, HEAD, load_trained, save_classifier
 from finetrace.models.vectors import span_vectors
 

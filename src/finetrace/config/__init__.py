@@ -14,7 +14,9 @@ from finetrace.config.geometry import GeometrySettings
 from finetrace.config.hidden import HiddenSettings
 from finetrace.config.hulls import HullsSettings
 from finetrace.config.infodynamics import InfodynamicsSettings
+from finetrace.config.kernel import KernelSettings
 from finetrace.config.models import FolderModelSettings, HubModelSettings, PretrainSettings
+from finetrace.config.predictions import CalibrationSettings, FeaturesSettings, PredictionsSettings
 from finetrace.config.probes import ProbesSettings
 from finetrace.config.similarity import ComparisonSettings, SimilaritySettings
 from finetrace.config.tracking import TrackingSettings
@@ -24,6 +26,8 @@ from finetrace.errors import FinetraceError
 from finetrace.layout import is_slug
 
 __all__ = ["Cell", "Study", "Trajectory", "as_dict", "load_study", "parse_study"]
+LOOKED_AT = ("inspected", "predicted", "kernels")
+"""Sections that name the trajectories that a group of lenses looks at."""
 # Sections of named entries
 NAMED = ("pretrain", "models", "model_folders", "tasks", "task_files", "by_task", "by_model", "methods")
 
@@ -78,6 +82,8 @@ class Study:
     cells: dict[str, Cell] = field(default_factory=dict)
     trajectories: dict[str, Trajectory] = field(default_factory=dict)
     inspected: dict[str, Trajectory] = field(default_factory=dict)
+    predicted: dict[str, Trajectory] = field(default_factory=dict)
+    kernels: dict[str, Trajectory] = field(default_factory=dict)
     comparisons: dict[str, ComparisonSettings] = field(default_factory=dict)
     cross_tasks: dict[str, CrossTaskSettings] = field(default_factory=dict)
     directprobe: dict[str, DirectprobeSettings] = field(default_factory=dict)
@@ -88,6 +94,10 @@ class Study:
     hulls: HullsSettings = field(default_factory=HullsSettings)
     probes: ProbesSettings = field(default_factory=ProbesSettings)
     convergence: ConvergenceSettings = field(default_factory=ConvergenceSettings)
+    predictions: PredictionsSettings = field(default_factory=PredictionsSettings)
+    calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
+    features: FeaturesSettings = field(default_factory=FeaturesSettings)
+    kernel: KernelSettings = field(default_factory=KernelSettings)
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
 
     def __post_init__(self) -> None:
@@ -122,9 +132,10 @@ class Study:
             cell = f"{trajectory.model}_{trajectory.task}_{trajectory.method}"
             require(cell in self.cells, f"trajectories: the cell {cell} is missing; add to cells:  {cell}: "
                     f"{{model: {trajectory.model}, task: {trajectory.task}, method: {trajectory.method}}}")
-        for key, item in self.inspected.items():
-            require(self.trajectories.get(key) == item, f"inspected.{key}: is not the trajectory of that name; copy its line "
-                                                        "from trajectories")
+        for section in LOOKED_AT:
+            for key, item in getattr(self, section).items():
+                require(self.trajectories.get(key) == item, f"{section}.{key}: is not the trajectory of that name; copy its line "
+                                                            "from trajectories")
         for name, comparison in self.comparisons.items():
             require(is_slug(name), f"comparisons: {name!r} cannot name a folder; use lower-case letters, digits, dots, hyphens")
             for side, key in zip(("first", "second"), comparison.trajectories, strict=True):

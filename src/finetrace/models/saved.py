@@ -35,7 +35,7 @@ def save_classifier(model: Any, folder: Path) -> None:
         if not linear:
             return
     else:
-        config = copy.deepcopy(model.config)  # written as save_pretrained of the whole model would, whether or not that came first
+        config = copy.deepcopy(model.config)  # as save_pretrained of the whole model writes it
         config.architectures, config.dtype = [type(encoder if linear else model).__name__], next(encoder.parameters()).dtype
         config.save_pretrained(folder)
         if has_adapters(encoder):

@@ -25,7 +25,7 @@ from finetrace.store.manifest import read_manifest
 from finetrace.store.predictions import SPLITS
 from finetrace.store.tables import read_table, write_table
 from finetrace.training.checkpoints import list_weights
-from finetrace.training.evaluate import classification_metrics, predict_with_features
+from finetrace.training.evaluate import classification_metrics, cross_entropy, predict_with_features
 from finetrace.training.watch import Progress
 
 log = logging.getLogger(__name__)
@@ -50,39 +50,39 @@ def predict_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
     (set_up if cuda else fit_threads)(model.num_parameters())
     length = longest_input(model, tokenizer, settings.max_length or train["max_length"])
     label_names = list(manifest.facts["label_names"])
-    sets, columns = {}, []
+    sets, wanted = {}, {}
     for set_name, path in evaluation_sets(task_folder, settings.sets).items():
         limit = settings.train_rows if set_name == "train" else settings.max_rows
         chosen = choose_rows(_labels(path, label_names), limit, "stratified", seeds.derive(seed, set_name))
         sets[set_name] = encode(path, tokenizer, length, forward_names(model), rows=chosen)
         of_features = seeds.derive(seed, set_name, "features")
-        looked_at = choose_rows(sets[set_name].labels, settings.feature_rows, "stratified", of_features)
-        columns.append((set_name, sets[set_name], looked_at))
-    index = _index(columns)
-    wanted = {set_name: looked_at for set_name, _, looked_at in columns}
+        wanted[set_name] = choose_rows(sets[set_name].labels, settings.feature_rows, "stratified", of_features)
+    index = _index(sets, wanted)
     examples, rows, dim = len(index["label"]), sum(map(len, wanted.values())), last_linear(model).in_features
-    size = 4 * len(checkpoints) * (examples * len(label_names) + rows * dim)
-    log.info("%s: %d checkpoints x %s examples (%s), features of %s: %.0f MB on disk", name, len(checkpoints), f"{examples:,}",
-             ", ".join(f"{len(part.labels):,} {set_name}" for set_name, part in sets.items()), f"{rows:,}", size / 1e6)
-    if size > shutil.disk_usage(scratch.parent if scratch.parent.exists() else Path.cwd()).free:
-        raise FinetraceError(f"predictions: needs {size / 1e9:.1f} GB of disk for {name}, more than is free; lower "
-                             "predictions.feature_rows or max_rows, or name fewer predictions.checkpoints")
-    collator = Collator(tokenizer, 8 if cuda else None, pieces=train["pieces"])
+    log.info("%s: %d checkpoints x %s examples (%s), features of %s", name, len(checkpoints), f"{examples:,}",
+             ", ".join(f"{len(part.labels):,} {set_name}" for set_name, part in sets.items()), f"{rows:,}")
+    _fits_disk(4 * len(checkpoints) * (examples * len(label_names) + rows * dim), scratch, name)
+    collator = Collator(tokenizer, 8 if cuda else None, pieces=train.get("pieces", "mean"))
     progress = Progress(len(checkpoints) * examples, name)
+    source = model
+    known: dict[str, np.ndarray] | None = {} if manifest.facts.get("method_kind") == "lp" else None
     for number, (step, folder) in enumerate(checkpoints.items()):
         if (scratch / step_name(step)).is_dir():
             continue
         classifier = (model if number == 0 else load_trained(folder, model_folder)).to("cuda" if cuda else "cpu")
+        if known is not None and (not known or not _same_features(source, classifier)):
+            known.clear()
+            source = classifier  # whose encoder gives the features
         with atomic_folder(scratch / step_name(step)) as temporary:
             _predict_checkpoint(classifier, sets, wanted, collator, temporary, folder,
-                                partial(_tell, progress, number * examples))
+                                partial(_tell, progress, number * examples), known)
     progress.close()
     for step in checkpoints:
         shutil.move(scratch / step_name(step), out / step_name(step))
     write_table(out / "index.parquet", index)
     logits, of_set = np.load(out / step_name(kept) / "logits.npy"), np.array(index["set"])
     metrics = {f"{set_name}/{key}": value for set_name, part in sets.items()
-               for key, value in classification_metrics(logits[of_set == set_name], part.labels).items()}
+               for key, value in _metrics(logits[of_set == set_name], part.labels, manifest.facts["metric"]).items()}
     return {"device": device_name(), "steps": list(checkpoints), "kept_step": kept, "dim": dim, "label_names": label_names,
             "method_kind": manifest.facts.get("method_kind", "ft"), "metric": manifest.facts["metric"], "task": task_folder.name,
             "max_length": length, "rows": {set_name: len(part.labels) for set_name, part in sets.items()},
@@ -121,14 +121,34 @@ def evaluation_sets(task_folder: Path, wanted: str | list[str]) -> dict[str, Pat
     return chosen
 
 
+def _fits_disk(size: int, scratch: Path, name: str) -> None:
+    if size > shutil.disk_usage(scratch.parent if scratch.parent.exists() else Path.cwd()).free:
+        raise FinetraceError(f"predictions: needs {size / 1e9:.1f} GB of disk for {name}, more than is free; lower "
+                             "predictions.feature_rows or max_rows, or name fewer predictions.checkpoints")
+
+
+def _same_features(one: Any, other: Any) -> bool:
+    """Whether two classifiers differ in their last linear layer only."""
+    import torch
+
+    heads = {id(p) for model in (one, other) for p in last_linear(model).parameters()}
+    pairs = zip(one.state_dict(keep_vars=True).values(), other.state_dict(keep_vars=True).values(), strict=True)
+    return all(torch.equal(a.to(b.device), b) for a, b in pairs if id(a) not in heads)
+
+
 def _predict_checkpoint(model: Any, sets: dict[str, Encoded], wanted: dict[str, np.ndarray], collator: Collator, out: Path,
-                        checkpoint: Path, tell: Callable[[int], None]) -> None:
+                        checkpoint: Path, tell: Callable[[int], None], known: dict[str, np.ndarray] | None) -> None:
+    """known: where the encoder is frozen, the features of every set, computed by the first checkpoint for all of them."""
     head = last_linear(model)
     weight = head.weight.detach().float().cpu().numpy()
     bias = np.zeros(len(weight), np.float32) if head.bias is None else head.bias.detach().float().cpu().numpy()
     logits, features, done = [], [], 0
     for name, rows in sets.items():
-        values, inputs = predict_with_features(model, rows, collator)
+        if known and name in known:
+            inputs = known[name]
+            values = inputs @ weight.T + bias
+        else:
+            values, inputs = predict_with_features(model, rows, collator)
         if not np.isfinite(values).all():
             worst = rows.example_ids[int(np.argmin(np.isfinite(values).all(axis=1)))]
             raise FinetraceError(f"{checkpoint}: its logits of {name} example {worst} are NaN or infinite; the training diverged "
@@ -136,6 +156,8 @@ def _predict_checkpoint(model: Any, sets: dict[str, Encoded], wanted: dict[str, 
         if not np.allclose(inputs @ weight.T + bias, values, rtol=1e-3, atol=1e-3 * max(1.0, float(np.abs(values).max()))):
             raise FinetraceError(f"{checkpoint}: the last linear layer of this {type(model).__name__} does not give its logits, "
                                  "so its input is not the features that lenses look at; set train.head: linear")
+        if known is not None:
+            known[name], values = inputs, inputs @ weight.T + bias  # the same whichever checkpoint came first
         logits.append(values)
         features.append(inputs[wanted[name]])
         done += len(rows.labels)
@@ -143,6 +165,12 @@ def _predict_checkpoint(model: Any, sets: dict[str, Encoded], wanted: dict[str, 
     for kind, array in (("logits", np.concatenate(logits)), ("features", np.concatenate(features)), ("weight", weight),
                         ("bias", bias)):
         write_array(out / f"{kind}.npy", np.ascontiguousarray(array, dtype=np.float32))
+
+
+def _metrics(logits: np.ndarray, labels: np.ndarray, metric: str) -> dict[str, float]:
+    """Accuracy, loss and the task's own metric."""
+    found = {"accuracy": float((logits.argmax(axis=1) == labels).mean()), "loss": float(cross_entropy(logits, labels).mean())}
+    return found if metric in found else found | {metric: classification_metrics(logits, labels)[metric]}  # imports scikit-learn
 
 
 def _tell(progress: Progress, before: int, done: int) -> None:
@@ -157,17 +185,18 @@ def _labels(path: Path, label_names: list[str]) -> np.ndarray:
     return labels
 
 
-def _index(columns: list[tuple[str, Encoded, np.ndarray]]) -> dict[str, Any]:
+def _index(sets: dict[str, Encoded], wanted: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The columns of index.parquet; wanted: the examples of each set whose features are kept."""
     parts, start = [], 0
-    for name, rows, looked_at in columns:
-        count = len(rows.labels)
+    for name, rows in sets.items():
+        count, looked_at = len(rows.labels), wanted[name]
         place = np.full(count, -1, dtype=np.int64)
         place[looked_at] = start + np.arange(len(looked_at))
         start += len(looked_at)
         owner = np.repeat(np.arange(len(rows)), rows.sizes)
         sentences = rows.targets.numbers[owner] if rows.targets else rows.example_ids
         parts.append(([name] * count, rows.example_ids, rows.labels.astype(np.int32), sentences, place))
-    sets, *arrays = zip(*parts, strict=True)
-    names = ("example_id", "label", "sentence", "feature_row")
-    return {"set": [name for part in sets for name in part],
-            **{name: np.concatenate(arrays_of) for name, arrays_of in zip(names, arrays, strict=True)}}
+    names, *arrays = zip(*parts, strict=True)
+    columns = ("example_id", "label", "sentence", "feature_row")
+    return {"set": [name for part in names for name in part],
+            **{column: np.concatenate(values) for column, values in zip(columns, arrays, strict=True)}}

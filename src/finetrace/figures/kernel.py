@@ -1,0 +1,254 @@
+"""Figures of the lens kernel: its course over training, singular values, norms between examples, and who makes it.
+
+The three parts of a kernel keep their colours: the head's (P), that of all other parameters (F), and their sum.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from finetrace.figures import style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LABELS = {"pretrain_effective": "pre-train-effective P (head)", "ft_effective": "FT-effective F (all else)", "full": "P + F"}
+SHORT = {"pretrain_effective": "P: head", "ft_effective": "F: all else", "full": "P + F"}
+TINTS = {"pretrain_effective": style.BLUE, "ft_effective": style.VERMILION, "full": "#9A9A9A"}
+MARKERS = {"pretrain_effective": "o", "ft_effective": "s", "full": "D"}
+KINDS = {"embeddings": style.ORANGE, "attention": style.BLUE, "ffn": style.VERMILION, "norms": style.GREEN,
+         "biases": style.PURPLE, "rest": style.GREY}
+CELLS = 40  # of a heat map, each way: more are averaged
+MANY = 12  # classes above which a heat map has one cell for each
+_ROOM = 0.055  # of a heat map's side that a class's name takes
+_LETTERS = 14
+_DYNAMIC = 1000.0  # largest to smallest value of a heat map's logarithmic scale
+_EVEN = 8.0  # ratio of the largest to the smallest value up to which a heat map's scale is linear
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One number over the checkpoints. curves: part -> (step, 3) value, low, high;  scale: logarithmic, from 0, or from 0 to 1;
+    floor: a level to compare with, drawn dotted."""
+
+    title: str
+    label: str
+    scale: Literal["log", "zero", "share"]
+    curves: Mapping[str, np.ndarray]
+    floor: float | None = None
+
+
+@style.styled
+def course(steps: Sequence[int], panels: Sequence[Panel], *, note: str = "", title: str | None = None) -> "Figure":
+    """Numbers over the checkpoints, a panel each. A part that is NaN everywhere is left out; intervals where low is not NaN."""
+    columns = min(3, len(panels))
+    down = -(-len(panels) // columns)
+    figure, axes = style.new_figure(down, columns, size=(10.4, 0.8 + 2.4 * down), title=title)
+    where = np.arange(len(steps))
+    named: dict[str, Any] = {}
+    for number, (panel, one) in enumerate(zip(axes.flat, panels, strict=False)):
+        logarithmic = one.scale == "log" and any((np.asarray(found)[:, 0] > 0).any() for found in one.curves.values())
+        for part in sorted(one.curves, key=lambda part: part != "full"):  # the sum lies beneath, broad: it often hides a part
+            value, low, high = np.asarray(one.curves[part], dtype=np.float64).T
+            if logarithmic:
+                value = np.where(value > 0, value, np.nan)
+            if not np.isfinite(value).any():
+                continue
+            known = np.isfinite(low)
+            shift = 0.06 * (list(LABELS).index(part) - 1) if known.any() and len(one.curves) > 1 else 0.0
+            panel.vlines((where + shift)[known], low[known], high[known], color=TINTS[part], lw=1.4, alpha=0.7)
+            named[part], = panel.plot(where + shift, value, color=TINTS[part], marker=MARKERS[part],
+                                      ms=8 if part == "full" else 4.5, lw=4 if part == "full" else 1.5)
+        if one.floor is not None:
+            panel.axhline(one.floor, color=style.GREY, lw=1.2, ls=style.DASHES[2])
+        panel.set_title(one.title)
+        panel.set_ylabel(one.label)
+        if logarithmic:
+            panel.set_yscale("log")
+        elif one.scale != "log":
+            bottom, top = min(0.0, panel.get_ylim()[0]), panel.get_ylim()[1]
+            panel.set_ylim(bottom, max(1.03, top) if one.scale == "share" else top + 0.05 * (top - bottom))
+        panel.set_xlim(-0.4, len(steps) - 0.6)
+        panel.set_xticks(*_thinned([f"{step:,}" for step in steps], 7))
+        if number >= len(panels) - columns:
+            panel.set_xlabel("optimiser step of the checkpoint")
+    for panel in axes.flat[len(panels):]:
+        panel.remove()
+    order = [part for part in LABELS if part in named]
+    figure.legend([named[part] for part in order], [SHORT[part] for part in order], loc="outside right upper")
+    if note:
+        style.footnote(figure, note)
+    return figure
+
+
+@style.styled
+def spectra(panels: Mapping[str, Mapping[str, tuple[np.ndarray, int]]], tolerance: float, *, note: str = "",
+            title: str | None = None) -> "Figure":
+    """Normalised singular values by rank, a panel per part and a line per checkpoint.
+
+    panels: part -> checkpoint -> ((row,) singular values divided by the largest, descending; rank);  tolerance: below it they
+    count as zero.
+    """
+    figure, axes = style.new_figure(1, len(panels), size=(10, 4.2), title=title, sharey=True)
+    bottom = tolerance / 30 if tolerance else 1e-12
+    for panel, (part, lines) in zip(axes[0], panels.items(), strict=True):
+        panel.set_yscale("log")
+        panel.set_ylim(bottom, 2)
+        empty = True
+        for number, (checkpoint, (values, rank)) in enumerate(lines.items()):
+            if not np.isfinite(values).any():
+                continue
+            empty = False
+            panel.plot(np.arange(1, len(values) + 1), np.maximum(values, bottom / 10), color=TINTS[part], lw=1.8,
+                       ls=style.DASHES[(number + 1) % 2], alpha=0.6 if number < len(lines) - 1 else 1,
+                       label=f"{checkpoint}: rank {rank:,} of {len(values):,}")
+        if tolerance:
+            panel.axhline(tolerance, color=style.GREY, lw=1, ls=style.DASHES[2])
+        panel.set_title(LABELS[part])
+        panel.set_xlabel("number of the singular value")
+        if empty:
+            panel.text(0.5, 0.5, "zero", transform=panel.transAxes, ha="center", color=style.GREY, fontsize=12)
+        else:
+            panel.legend(loc="upper right")
+    axes[0, 0].set_ylabel("singular value / largest")
+    style.footnote(figure, f"dotted: tolerance of the rank, {tolerance:.2g}" + (f"; {note}" if note else ""))
+    return figure
+
+
+@style.styled
+def blocks(norms: Mapping[str, Mapping[str, np.ndarray]], labels: np.ndarray, names: Sequence[str], *, note: str = "",
+           title: str | None = None) -> "Figure":
+    """Nuclear norm of the class x class block of each pair of examples, sorted by class: a row per checkpoint, a column per part,
+    one colour scale per column.
+
+    norms: checkpoint -> part -> (example, example);  labels: (example,);  names: (class,). Above `CELLS` examples a cell is the
+    mean over pairs of neighbours of one class, an example's pair with itself left out; above `MANY` classes over whole classes.
+    """
+    from matplotlib.cm import ScalarMappable
+
+    parts = list(next(iter(norms.values())))
+    figure, axes = style.new_figure(len(norms), len(parts), size=(0.8 + 3.7 * len(parts), 0.8 + 3.0 * len(norms)), title=title)
+    figure.get_layout_engine().set(w_pad=0.12)  # type: ignore[call-arg, union-attr]  # names of classes reach the edge
+    many = len(np.unique(labels)) > MANY
+    bins, of_bin = sorted_bins(labels, 0 if many else CELLS)
+    averaged = len(of_bin) < len(labels)
+    cells = {name: {part: averages(values, bins, len(of_bin)) for part, values in found.items()} for name, found in norms.items()}
+    edges = np.empty(0) if many else np.flatnonzero(np.diff(of_bin)) + 0.5
+    for column, part in enumerate(parts):
+        values = np.stack([found[part] for found in cells.values()])
+        shade, label = _shade(values)
+        for panel, (name, found) in zip(axes[:, column], cells.items(), strict=True):
+            panel.imshow(np.clip(found[part], shade.vmin, None), cmap=style.SEQUENTIAL, norm=shade, interpolation="nearest")
+            panel.set_title(f"{SHORT[part]}, {name}")
+            panel.grid(visible=False)
+            panel.hlines(edges, -0.5, len(of_bin) - 0.5, color="white", lw=0.9)
+            panel.vlines(edges, -0.5, len(of_bin) - 0.5, color="white", lw=0.9)
+            _class_ticks(panel, of_bin, names, left=column == 0, bottom=panel is axes[-1, column])
+        bar = figure.colorbar(ScalarMappable(shade, style.SEQUENTIAL), ax=axes[:, column], shrink=0.8, pad=0.02,
+                              extend="min" if values.min() < shade.vmin else "neither")
+        bar.set_label(f"nuclear norm of two examples' block{label}")
+    said = "examples sorted by class" + ("; a cell is a mean over pairs of different examples" if averaged else "")
+    style.footnote(figure, said + (f"\n{note}" if note else ""))
+    return figure
+
+
+@style.styled
+def groups(shares: Mapping[str, Mapping[str, float]], *, note: str = "", title: str | None = None) -> "Figure":
+    """Each group's share of the trace of F: stacked bars, one per layer, a panel per checkpoint.
+
+    shares: checkpoint -> group ("embeddings", "layer-00/attention", ..., "rest") -> share; they sum to 1.
+    """
+    every = list(dict.fromkeys(group for found in shares.values() for group in found))
+    layers = sorted({group.split("/")[0] for group in every if group.startswith("layer-")})
+    bars = [*(["embeddings"] if "embeddings" in every else []), *layers, *(["rest"] if "rest" in every else [])]
+    kinds = [kind for kind in KINDS if any(group.split("/")[-1] == kind for group in every)]
+    figure, axes = style.new_figure(1, len(shares), size=(10, 4.2), title=title, sharey=True)
+    for panel, (name, found) in zip(axes[0], shares.items(), strict=True):
+        base = np.zeros(len(bars))
+        for kind in kinds:
+            heights = np.array([found.get(bar if bar == kind else f"{bar}/{kind}", 0.0) for bar in bars])
+            heights = np.nan_to_num(heights)
+            panel.bar(range(len(bars)), heights, bottom=base, color=KINDS[kind], width=0.75,
+                      label={"ffn": "FFN", "rest": "rest (pooler, dense head)"}.get(kind, kind))
+            base += heights
+        if not base.any():
+            panel.text(0.5, 0.5, "zero", transform=panel.transAxes, ha="center", color=style.GREY, fontsize=12)
+        panel.set_title(name)
+        ticks = ["emb." if bar == "embeddings" else bar if bar == "rest" else str(int(bar[6:])) for bar in bars]
+        stride = 1 if len(bars) <= 14 else 2
+        panel.set_xticks(range(0, len(bars), stride), ticks[::stride])
+        panel.set_xlabel("transformer block, from 0 (emb.: embeddings)")
+        panel.grid(visible=False, axis="x")
+    axes[0, 0].set_ylabel("share of the trace of F")
+    axes[0, 0].set_ylim(0, 1.05 * axes[0, 0].get_ylim()[1])
+    handles, texts = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles[::-1], texts[::-1], loc="outside right center")
+    if note:
+        style.footnote(figure, note)
+    return figure
+
+
+def sorted_bins(labels: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cells of a heat map whose examples are sorted by class: (example,) int64 cell of each, and (cell,) its class. No cell holds
+    two classes. Cells are equally large within a class, and about so between classes, so that there are at most `most` of them,
+    but one of each class at least; 0: just one."""
+    labels = np.asarray(labels)
+    bins = np.empty(len(labels), dtype=np.int64)
+    size = -(-len(labels) // most) if most else len(labels)
+    of_bin: list[Any] = []
+    for label in np.unique(labels):
+        inside = np.flatnonzero(labels == label)
+        count = max(1, len(inside) // size)
+        bins[inside] = len(of_bin) + np.arange(len(inside)) * count // len(inside)
+        of_bin += [label] * count
+    return bins, np.array(of_bin)
+
+
+def averages(values: np.ndarray, bins: np.ndarray, count: int) -> np.ndarray:
+    """Mean over the pairs of each two cells: (cell, cell). An example's pair with itself counts where a cell has no other."""
+    member = (bins[:, None] == np.arange(count)).astype(np.float64)
+    sizes = member.sum(axis=0)
+    sums, pairs = member.T @ values @ member, np.outer(sizes, sizes)
+    several = np.flatnonzero(sizes > 1)
+    sums[several, several] -= (member.T @ np.diag(values))[several]
+    pairs[several, several] -= sizes[several]
+    return sums / pairs
+
+
+def _shade(values: np.ndarray) -> tuple[Any, str]:
+    """Colour scale for all panels of one part: linear from 0 where values are close, else logarithmic, three decades at most."""
+    from matplotlib.colors import LogNorm, Normalize
+
+    top = float(values.max())
+    if top <= 0 or values.min() * _EVEN >= top:
+        return Normalize(0, top or 1.0), ""
+    return LogNorm(max(float(values.min()), top / _DYNAMIC), top), " (log scale)"
+
+
+def _class_ticks(panel: "Axes", of_bin: np.ndarray, names: Sequence[str], left: bool, bottom: bool) -> None:
+    """Names of the classes, larger ones first, as many as have room."""
+    classes, widths = np.unique(of_bin, return_counts=True)
+    middles = np.cumsum(widths) - widths / 2 - 0.5
+    kept: list[int] = []
+    for i in np.argsort(-widths, kind="stable"):
+        if all(abs(middles[i] - middles[j]) > _ROOM * len(of_bin) for j in kept):
+            kept.append(int(i))
+    texts = [_short(names[classes[i]]) for i in kept]
+    turned = len(texts) > 3 or sum(map(len, texts)) > 36
+    panel.set_yticks(middles[kept], texts if left else [""] * len(kept), fontsize=8)
+    panel.set_xticks(middles[kept], texts if bottom else [""] * len(kept), fontsize=8, rotation=90 if turned else 0)
+    panel.tick_params(length=2 if turned else 0)
+
+
+def _thinned(labels: list[str], most: int) -> tuple[list[int], list[str]]:
+    """Positions and labels of at most `most` ticks, the last one always among them."""
+    stride = max(1, -(-len(labels) // most))
+    kept = [i for i in range(len(labels)) if (len(labels) - 1 - i) % stride == 0]
+    return kept, [labels[i] for i in kept]
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LETTERS else name[:_LETTERS - 1] + "…"
