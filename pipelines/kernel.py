@@ -99,8 +99,9 @@ def _checkpoints(trajectory, wanted):
 
 def _examples(checkpoints, model_folder, task_folder, settings, train, seed):
     """The chosen examples of the train and the eval split, and facts about them."""
-    from finetrace.models.load import forward_names, load_tokenizer, load_trained, longest_input
+    from finetrace.models.load import forward_names, load_tokenizer, longest_input
     from finetrace.models.rows import Collator, encode
+    from finetrace.models.saved import load_trained
 
     tokenizer = load_tokenizer(model_folder)
     model = load_trained(next(iter(checkpoints.values())), base=model_folder)
@@ -161,7 +162,7 @@ def _look(stage, step, checkpoint, model_folder, train, other, settings, tell):
 
     from finetrace.lenses.kernel import estimate, ntk, summary
     from finetrace.models.device import fit_threads, set_up
-    from finetrace.models.load import load_trained
+    from finetrace.models.saved import load_trained
 
     started = time.monotonic()
     model = load_trained(checkpoint, base=model_folder)

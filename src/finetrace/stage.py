@@ -20,7 +20,8 @@ from finetrace.store.manifest import Manifest, code_digest, complete, make_key, 
 
 log = logging.getLogger("finetrace")
 PACKAGE = Path(__file__).parent
-TRAINING_ROOMS = ("training", "models", "lenses/probes/solver.py", "store/files.py", "store/tables.py", "store/manifest.py")  # what decides a training
+# What decides a training
+TRAINING_ROOMS = ("training", "models", "lenses/probes/solver.py", "store/files.py", "store/tables.py", "store/manifest.py")
 SHARED = ("world", "model", "data")  # kinds of folders that many stages build on
 
 

@@ -18,7 +18,8 @@ from finetrace.config.kernel import KernelSettings
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.lenses.kernel import solvers, statistics, summary
-from finetrace.models.load import load_classifier, load_trained
+from finetrace.models.load import load_classifier
+from finetrace.models.saved import load_trained
 from finetrace.stage import Stage
 from finetrace.store.manifest import complete, read_manifest
 from finetrace.store.tables import read_table

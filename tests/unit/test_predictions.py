@@ -12,6 +12,7 @@ from tests.hidden_outputs import load_script
 from tests.training_fixtures import SEEDS, model_folder, recording, settings, task_folder
 from tests.word_tasks import word_task_folder
 
+from finetrace import predictions as training
 from finetrace.config import as_dict
 from finetrace.config.base import parse
 from finetrace.config.predictions import CalibrationSettings, FeaturesSettings, PredictionsSettings
@@ -26,7 +27,6 @@ from finetrace.store.files import write_json
 from finetrace.store.manifest import Manifest, complete, read_manifest
 from finetrace.store.predictions import read_predictions
 from finetrace.store.tables import read_table, write_table
-from finetrace import predictions as training
 from finetrace.training.checkpoints import list_weights
 from finetrace.training.evaluate import predict
 from finetrace.training.finetune import finetune

@@ -156,8 +156,8 @@ class Study:
             require(name in models, f"probes.by_model.{name}: is not a model; known: {', '.join(models) or 'none'}")
         changed = [("by_task", list(self.by_task), list(tasks)), ("by_model", list(self.by_model), list(models))]
         changed += [(f"methods.{name}.by_task", list(method.by_task or {}), list(tasks)) for name, method in self.methods.items()]
-        for section, names, defined in changed:
-            for name in names:
+        for section, keys, defined in changed:
+            for name in keys:
                 require(name in defined, f"{section}.{name}: is not defined; known: {', '.join(defined) or 'none'}")
 
     def task(self, name: str) -> TaskSettings:

@@ -109,9 +109,3 @@ def forward_names(model: Any) -> set[str]:
     import inspect
 
     return set(inspect.signature(model.base_model.forward).parameters)
-
-
-def load_trained(folder: Path, base: Path | None = None) -> Any:
-    from finetrace.models import saved
-
-    return saved.load_trained(folder, base)

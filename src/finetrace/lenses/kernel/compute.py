@@ -69,7 +69,7 @@ def prepare(model: Any, batches: Sequence[dict], eval_batches: Sequence[dict], p
     train = prepared(batches, model)
     count = sum(len(b.row) for b in train)
     every = train + prepared(eval_batches, model, count)
-    first = max(every, key=lambda b: min(b.rows, 2))
+    first = max(every, key=lambda b: (min(b.rows, 2), len(b.row) / b.rows))  # rows of several examples tell more
     with measuring(model):
         found = part_of(survey(model, first, wanted, swap), *share)
     passes = plan(found, every, first, classes, KEPT * memory, head.weight.element_size())

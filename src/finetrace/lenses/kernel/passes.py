@@ -51,9 +51,11 @@ def survey(model: Any, batch: Batch, wanted: dict[str, torch.Tensor], swap: Swap
     """How each parameter is used, in the order of use; parameters that no logit depends on are left out.
 
     Rows go through together where the first row's logits have no gradient in the second row's half of a use, and the other way
-    round; relative positions, which all rows share, are an example of the contrary.
+    round; relative positions, which all rows share, are an example of the contrary. Nor do they where rows hold several examples
+    and a use has an axis of examples.
     """
-    batch = batch.take(0, min(2, batch.rows))
+    counts = torch.bincount(batch.row, minlength=batch.rows)
+    batch = batch.take(int((counts[:-1] + counts[1:]).argmax()) if batch.rows > 1 else 0, min(2, batch.rows))
     for p in wanted.values():
         p.requires_grad_(True)
     logits, uses = _watched(model, batch, wanted, swap)
@@ -67,7 +69,8 @@ def survey(model: Any, batch: Batch, wanted: dict[str, torch.Tensor], swap: Swap
     by_name: dict[str, list[tuple[Use, bool]]] = defaultdict(list)
     for use, gs in zip(uses, zip(*of_row, strict=True), strict=True):
         if any(g is not None for g in gs):
-            by_name[use.name].append((use, batch.rows == 1 or _apart(gs)))
+            of_examples = not batch.plain and any(g is not None and g.dim() and len(g) == len(batch.row) for g in gs)
+            by_name[use.name].append((use, batch.rows == 1 or (not of_examples and _apart(gs))))
     return [_found(name, wanted[name], of_name, batch) for name, of_name in by_name.items()]
 
 
