@@ -138,13 +138,21 @@ def _method_figures(task, entries):
     several = len({e.model for e in entries}) > 1
     found = {}
     for e in entries:
-        found.setdefault(e.label if several else e.method, []).append({**e.metrics["calibration"], **e.metrics["features"]})
+        one = {**e.metrics["calibration"], **e.metrics["features"], **_intervals(e)}
+        found.setdefault(e.label if several else e.method, []).append(one)
     if len(found) > 1:
         everything = dict.fromkeys(name.split("/")[0] for seeds in found.values() for m in seeds for name in m
                                    if name.endswith("/accuracy"))
         sets = sorted((s for s in everything if s != "train"), key=lambda s: {"validation": 0, "test": 1}.get(s, 2))
         yield (f"methods-{task}", f"Training methods on {task}: accuracy also out of distribution, calibration, feature change.",
                methods(found, sets, "test" if "test" in sets else "validation", title=f"Training methods on {task}"))
+
+
+def _intervals(entry):
+    """`{set}/{statistic}/{low,high}` of the kept weights, before temperature scaling."""
+    rows = read_table(entry.folder / "calibration" / "table.parquet").to_pylist()
+    return {f"{r['set']}/{r['statistic']}/{end}": r[end] for r in rows for end in ("low", "high")
+            if r["step"] == entry.manifest.facts["kept_step"] and r["statistic"] in ("accuracy", "ece") and not r["scaled"]}
 
 
 def _layer_figures(task, entries, split):

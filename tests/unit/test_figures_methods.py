@@ -28,6 +28,12 @@ def test_methods_show_seeds_means_and_named_axes():
     assert to_png(figure).startswith(b"\x89PNG")
 
 
+def test_one_seed_shows_its_interval_over_examples():
+    one = metrics(0.0, **{"test/accuracy/low": 0.6, "test/accuracy/high": 0.8})
+    thin = [line for line in methods({"ft": [one], "lp": [one, one]}, SETS, "test").axes[0].lines if line.get_linewidth() == 1]
+    assert len(thin) == 1 and list(thin[0].get_xdata()) == [0.6, 0.8]
+
+
 def test_what_a_method_lacks_is_left_out():
     lacking = {k: v for k, v in metrics(0.0).items() if not k.startswith("food")} | {"test/ece": None}
     del lacking["test/diff"]

@@ -21,19 +21,24 @@ def methods(found: Mapping[str, Sequence[Metrics]], sets: Sequence[str], judged:
     norm of the head at the start (Tomihari and Sato 2024, tables 1, 3 and 10, figure 3).
 
     found: method -> one mapping per seed;  sets: evaluation sets in order;  judged: the set of the second and third panel.
-    Small dots are seeds, large ones their means.
+    Small dots are seeds, large ones their means; where a method has one seed, `{set}/{accuracy,ece}/{low,high}` are its 95 %
+    interval over examples.
     """
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
     names = list(found)
     figure, axes = new_figure(1, 3, size=(13.5, 1.9 + max(2.2, 0.16 * len(names) * len(sets))), title=title)
     first, second, third = axes[0]
     for number, (name, seeds) in enumerate(found.items()):
         shift = 0.7 * ((number + 0.5) / len(names) - 0.5)
         for place, which in enumerate(sets):
+            _interval(first, seeds, f"{which}/accuracy", place + shift, number)
             _dots(first, [m[f"{which}/accuracy"] for m in seeds if f"{which}/accuracy" in m], place + shift, number,
                   name if place == 0 else None)
         before, after = ([m[f"{judged}/{key}"] for m in seeds if m.get(f"{judged}/{key}") is not None]
                          for key in ("ece", "ece_scaled"))
         if before and after:
+            _interval(second, seeds, f"{judged}/ece", number - 0.12, number)
             second.plot([np.mean(before), np.mean(after)], [number, number], color=colour(number), lw=1.4)
             second.plot(np.mean(before), number, "o", ms=8, mfc="white", mec=colour(number), mew=1.6)
             _dots(second, after, number, number, None)
@@ -50,11 +55,15 @@ def methods(found: Mapping[str, Sequence[Metrics]], sets: Sequence[str], judged:
     second.set_xlim(left=0)
     second.set(xlabel=f"expected calibration error on {judged}", title="Temperature scaling: before (open), after")
     third.set_xscale("log")
+    third.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    third.xaxis.set_major_formatter(ScalarFormatter())
+    third.xaxis.set_minor_formatter(NullFormatter())
     third.set_ylim(bottom=0)
     third.set(xlabel="norm of the head at the start", ylabel=f"mean change of a feature vector ({judged})",
               title="Feature change and head norm")
-    figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=min(6, len(names)))
-    footnote(figure, "Small dots: seeds; large: their mean. Head norm: before the first step, after linear probing.")
+    figure.legend(*first.get_legend_handles_labels(), loc="outside upper right", ncols=min(6, len(names)))
+    footnote(figure, "Small dots: seeds; large: their mean. Thin lines: 95 % intervals over examples, where there is one seed (for the "
+                     "error: before scaling).")
     return figure
 
 
@@ -62,3 +71,8 @@ def _dots(panel: "Axes", values: Sequence[float], y: float, number: int, label: 
     if values:
         panel.plot(values, [y] * len(values), "o", ms=3.5, color=colour(number), alpha=0.5)
         panel.plot(np.mean(values), y, "o", ms=7, color=colour(number), label=label)
+
+
+def _interval(panel: "Axes", seeds: Sequence[Metrics], name: str, y: float, number: int) -> None:
+    if len(seeds) == 1 and f"{name}/low" in seeds[0]:
+        panel.plot([seeds[0][f"{name}/low"], seeds[0][f"{name}/high"]], [y, y], color=colour(number), lw=1, alpha=0.6)
