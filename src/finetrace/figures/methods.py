@@ -62,8 +62,8 @@ def methods(found: Mapping[str, Sequence[Metrics]], sets: Sequence[str], judged:
     third.set(xlabel="norm of the head at the start", ylabel=f"mean change of a feature vector ({judged})",
               title="Feature change and head norm")
     figure.legend(*first.get_legend_handles_labels(), loc="outside upper right", ncols=min(6, len(names)))
-    footnote(figure, "Small dots: seeds; large: their mean. Thin lines: 95 % intervals over examples, where there is one seed (for the "
-                     "error: before scaling).")
+    footnote(figure, "Small dots: seeds; large: their mean. Thin lines: 95 % intervals over examples, where there is one seed "
+                     "(of the error: before scaling).")
     return figure
 
 
