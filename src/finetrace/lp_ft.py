@@ -83,6 +83,7 @@ def tables(layout: Layout, study: Study, *, split: str | None = None) -> str:
     rows = _rows(study, runs, split)
     methods = [name for name in study.methods if any(name in row.wanted for row in rows)]
     of_splits = [row for row in rows if row.name in SPLITS]
+    judged = [row for row in rows if _with([row], methods, "calibration")] or rows  # a study need not look at all
 
     def score(row: Row, method: str) -> str:
         return mean_sd([100 * run.score(row.name) for run in row.runs.get(method, [])], row.wanted.get(method, 0))
@@ -91,9 +92,9 @@ def tables(layout: Layout, study: Study, *, split: str | None = None) -> str:
         return mean(row.values(method, "calibration", "temperature"))
 
     parts = [_grid("Accuracy, or the metric in brackets, in %: mean ± standard deviation over seeds", rows, methods, score),
-             _grid("Expected calibration error in %, before → after temperature scaling", rows, methods, _error("ece")),
-             _grid("Maximum calibration error in %, before → after temperature scaling", rows, methods, _error("mce")),
-             _grid("Temperature", of_splits, methods, temperature),
+             _grid("Expected calibration error in %, before → after temperature scaling", judged, methods, _error("ece")),
+             _grid("Maximum calibration error in %, before → after temperature scaling", judged, methods, _error("mce")),
+             _grid("Temperature", [row for row in judged if row.name in SPLITS], methods, temperature),
              f"**Features, first → kept checkpoint**\n\n{markdown.table(FEATURES, _feature_lines(rows, methods))}",
              f"**Neural tangent kernel at the start of training**\n\n{markdown.table(KERNEL, _kernel_lines(of_splits, methods))}",
              LEGEND]
