@@ -91,6 +91,11 @@ def test_every_output_is_there(project: Path):
         for name in ("metrics.json", "table.parquet", "manifest.json", "curves.csv"):
             assert (folder / name).is_file(), folder / name
         assert list((folder / "figures").glob("*.png")), folder
+    adapted = project / "outputs/toy/micro-sentiment/lp-lora/s1"
+    for lens in ("calibration", "features", "kernel"):
+        assert list((adapted / lens / "figures").glob("*.png")) and (adapted / lens / "metrics.json").is_file(), lens
+    assert "food/accuracy" in json.loads((adapted / "calibration/metrics.json").read_text())
+    assert (adapted / "trajectory/checkpoints/step-00000024/adapter_model.safetensors").is_file()
     assert (run / "hidden/step-00000024/tokens.npy").is_file() and (of_words / "hidden/step-00000000/span.npy").is_file()
     assert (of_words / "trajectory/checkpoints/step-00000000/head.safetensors").is_file()
     assert (project / "outputs/toy/micro-sentiment/ft-tuned/tune/trials.parquet").is_file()
@@ -134,6 +139,15 @@ def test_data_that_is_made_again_with_equal_content_trains_nothing(project: Path
     with a_comment_in(project / "src/finetrace/data/baseline.py"):
         ran = executed(command(project, "dvc", "repro", "hidden").stdout)
     assert sorted(ran) == ["data@micro-pos", "data@micro-sentiment"]
+
+
+def test_a_further_set_out_of_distribution_trains_nothing(project: Path):
+    change(project, lambda params: params["tasks"]["micro-sentiment"]["ood"].update(travel="micro-sentiment-travel"))
+    ran = executed(command(project, "dvc", "repro", "calibration").stdout)
+    adapted = "toy_micro-sentiment_lp-lora_s1"
+    assert ran == ["data@micro-sentiment", f"predictions@{adapted}", f"calibration@{adapted}"]
+    metrics = json.loads((project / "outputs/toy/micro-sentiment/lp-lora/s1/calibration/metrics.json").read_text())
+    assert {"food/accuracy", "travel/accuracy"} <= set(metrics)
 
 
 def test_run_cache_restores_instead_of_training(project: Path):
