@@ -148,6 +148,8 @@ def test_a_further_set_out_of_distribution_trains_nothing(project: Path):
     assert ran == ["data@micro-sentiment", f"predictions@{adapted}", f"calibration@{adapted}"]
     metrics = json.loads((project / "outputs/toy/micro-sentiment/lp-lora/s1/calibration/metrics.json").read_text())
     assert {"food/accuracy", "travel/accuracy"} <= set(metrics)
+    command(project, "git", "checkout", "-q", "params.yaml", "dvc.lock")
+    command(project, "dvc", "checkout", "-q", "--force")
 
 
 def test_run_cache_restores_instead_of_training(project: Path):
