@@ -87,6 +87,17 @@ class Layout:
     def pretrain(self, model: str) -> Path:
         return self.root / "outputs" / model / "pretrain" / "trajectory"
 
+    def adapt(self, name: str) -> Path:
+        return self.root / "outputs" / name / "adapt" / "trajectory"
+
+    def place(self, place: str) -> Path:
+        """Everything about one trajectory, named as its folder in outputs: MODEL/pretrain, MODEL/TASK/METHOD/sSEED, ..."""
+        return self.root.joinpath("outputs", *place.split("/"))
+
+    def results(self, stage: str, key: str) -> Path:
+        """Finished results of one checkpoint, kept so that a further checkpoint costs only itself; safe to delete."""
+        return self.home / ".finetrace" / "results" / stage / key[:24]
+
     def cell(self, model: str, task: str, method: str) -> Path:
         return self.root / "outputs" / model / task / method
 
@@ -105,13 +116,22 @@ class Layout:
         """What a training on one task did to the classes of another."""
         return self.root / "cross-tasks" / name
 
+    def downstream(self, name: str) -> Path:
+        """A task learned from each checkpoint of a trajectory."""
+        return self.root / "outputs" / "downstream" / name
+
+    def dynamics(self, name: str) -> Path:
+        """What was learned when, over trajectories."""
+        return self.root / "dynamics" / name
+
     def directprobe(self, name: str) -> Path:
         """The hull probe on the inputs of the original programs."""
         return self.root / "directprobe" / name
 
     def standalone(self, stage: str, name: str) -> Path:
         """Results of a stage that belong to no single trajectory (see `Study.standalone`)."""
-        return {"comparison": self.comparison, "cross-task": self.cross_task, "directprobe": self.directprobe}[stage](name)
+        return {"comparison": self.comparison, "cross-task": self.cross_task, "downstream": self.downstream,
+                "dynamics": self.dynamics, "directprobe": self.directprobe}[stage](name)
 
     def relative(self, path: Path) -> str:
         """A path as manifests name it: relative to the workspace, with forward slashes."""

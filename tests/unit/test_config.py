@@ -183,8 +183,8 @@ def test_names_of_finetraces_own_folders_are_refused(name):
 
 
 def test_names_defined_twice():
-    assert "two of pretrain, models, model_folders; rename one" in problem({"pretrain.minilm": {}})
-    assert "two of pretrain, models, model_folders; rename one" in problem({"model_folders.minilm": {"path": "x"}})
+    assert "two of pretrain, series, adapt, models, model_folders; rename one" in problem({"pretrain.minilm": {}})
+    assert "two of pretrain, series, adapt, models, model_folders; rename one" in problem({"model_folders.minilm": {"path": "x"}})
     assert "both tasks and task_files; rename one" in problem({"tasks.own": {}})
 
 

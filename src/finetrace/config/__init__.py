@@ -6,16 +6,22 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from finetrace.config.base import as_dict, load_yaml, parse, require, settings
+from finetrace.config.cloze import ClozeSettings
 from finetrace.config.convergence import ConvergenceSettings
+from finetrace.config.corpora import CorpusSettings
 from finetrace.config.cross_task import CrossTaskSettings
 from finetrace.config.data import FilesTaskSettings, TaskSettings
 from finetrace.config.directprobe import DirectprobeSettings
+from finetrace.config.dynamics import ClozeProbeSettings, DownstreamSettings, DynamicsSettings, EdgeProbeSettings
+from finetrace.config.edges import EdgesSettings
+from finetrace.config.facts import FactFilesSettings, FactsSettings
 from finetrace.config.geometry import GeometrySettings
 from finetrace.config.hidden import HiddenSettings
 from finetrace.config.hulls import HullsSettings
 from finetrace.config.infodynamics import InfodynamicsSettings
 from finetrace.config.kernel import KernelSettings
-from finetrace.config.models import FolderModelSettings, HubModelSettings, PretrainSettings
+from finetrace.config.models import AdaptSettings, FolderModelSettings, HubModelSettings, PretrainSettings, SeriesSettings
+from finetrace.config.places import check_places
 from finetrace.config.predictions import CalibrationSettings, FeaturesSettings, PredictionsSettings
 from finetrace.config.probes import ProbesSettings
 from finetrace.config.similarity import ComparisonSettings, SimilaritySettings
@@ -29,7 +35,8 @@ __all__ = ["Cell", "Study", "Trajectory", "as_dict", "load_study", "parse_study"
 LOOKED_AT = ("inspected", "predicted", "kernels")
 """Sections that name the trajectories that a group of lenses looks at."""
 # Sections of named entries
-NAMED = ("pretrain", "models", "model_folders", "tasks", "task_files", "by_task", "by_model", "methods")
+NAMED = ("pretrain", "series", "adapt", "models", "model_folders", "tasks", "task_files", "corpora", "facts", "fact_files", "by_task",
+         "by_model", "methods")
 
 
 @settings
@@ -69,10 +76,15 @@ class Study:
     study: StudySettings
     world: WorldSettings = field(default_factory=WorldSettings)
     pretrain: dict[str, PretrainSettings] = field(default_factory=dict)
+    series: dict[str, SeriesSettings] = field(default_factory=dict)
+    adapt: dict[str, AdaptSettings] = field(default_factory=dict)
     models: dict[str, HubModelSettings] = field(default_factory=dict)
     model_folders: dict[str, FolderModelSettings] = field(default_factory=dict)
     tasks: dict[str, TaskSettings] = field(default_factory=dict)
     task_files: dict[str, FilesTaskSettings] = field(default_factory=dict)
+    corpora: dict[str, CorpusSettings] = field(default_factory=dict)
+    facts: dict[str, FactsSettings] = field(default_factory=dict)
+    fact_files: dict[str, FactFilesSettings] = field(default_factory=dict)
     train: TrainSettings = field(default_factory=TrainSettings)
     by_task: dict[str, dict[str, Any]] = field(default_factory=dict)
     by_model: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -84,6 +96,10 @@ class Study:
     inspected: dict[str, Trajectory] = field(default_factory=dict)
     predicted: dict[str, Trajectory] = field(default_factory=dict)
     kernels: dict[str, Trajectory] = field(default_factory=dict)
+    edge_probes: dict[str, EdgeProbeSettings] = field(default_factory=dict)
+    cloze_probes: dict[str, ClozeProbeSettings] = field(default_factory=dict)
+    downstream: dict[str, DownstreamSettings] = field(default_factory=dict)
+    dynamics: dict[str, DynamicsSettings] = field(default_factory=dict)
     comparisons: dict[str, ComparisonSettings] = field(default_factory=dict)
     cross_tasks: dict[str, CrossTaskSettings] = field(default_factory=dict)
     directprobe: dict[str, DirectprobeSettings] = field(default_factory=dict)
@@ -94,6 +110,8 @@ class Study:
     hulls: HullsSettings = field(default_factory=HullsSettings)
     probes: ProbesSettings = field(default_factory=ProbesSettings)
     convergence: ConvergenceSettings = field(default_factory=ConvergenceSettings)
+    edges: EdgesSettings = field(default_factory=EdgesSettings)
+    cloze: ClozeSettings = field(default_factory=ClozeSettings)
     predictions: PredictionsSettings = field(default_factory=PredictionsSettings)
     calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
     features: FeaturesSettings = field(default_factory=FeaturesSettings)
@@ -101,7 +119,7 @@ class Study:
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
 
     def __post_init__(self) -> None:
-        models = {**self.pretrain, **self.models, **self.model_folders}
+        models = {**self.pretrain, **self.adapt, **self.models, **self.model_folders}
         tasks = {**self.tasks, **self.task_files}
         for section, names in (("models", models), ("tasks", tasks), ("methods", self.methods)):
             for name in names:
@@ -115,8 +133,6 @@ class Study:
             require(not PurePath(normpath(path)).is_relative_to(f"{folder}/{name}"),
                     f"{section}: {name}: path {path} lies in {folder}/{name}, which the result replaces; move it, "
                     f"e.g. to sources/{name}")
-        require(len(models) == len(self.pretrain) + len(self.models) + len(self.model_folders),
-                "a model's name stands in two of pretrain, models, model_folders; rename one")
         require(len(tasks) == len(self.tasks) + len(self.task_files),
                 "a task's name stands in both tasks and task_files; rename one")
         for section, items in (("cells", self.cells), ("trajectories", self.trajectories)):
@@ -152,6 +168,7 @@ class Study:
                                                            f"trajectories; there are: {', '.join(self.trajectories) or 'none'}")
             require(cross.task in tasks, f"cross_tasks.{name}.task: {cross.task!r} is not defined; known: "
                                          f"{', '.join(tasks) or 'none'}")
+        check_places(self, tasks)
         for name in self.probes.by_model:
             require(name in models, f"probes.by_model.{name}: is not a model; known: {', '.join(models) or 'none'}")
         changed = [("by_task", list(self.by_task), list(tasks)), ("by_model", list(self.by_model), list(models))]
@@ -166,7 +183,11 @@ class Study:
 
     def standalone(self) -> list[tuple[str, str, str]]:
         """Stage, name and description of the results that belong to no single trajectory, as the atlas and MLflow show them."""
-        return [*(("comparison", name, f"Comparison {name}: {one.first} and {one.second}.")
+        return [*(("dynamics", name, f"Learning dynamics {name}: {', '.join(one.original)}"
+                                     f"{' and what adaptation did' if one.adapted else ''}.") for name, one in self.dynamics.items()),
+                *(("downstream", name, f"Downstream {name}: {one.task} learned from each checkpoint of {one.trajectory}.")
+                  for name, one in self.downstream.items()),
+                *(("comparison", name, f"Comparison {name}: {one.first} and {one.second}.")
                   for name, one in self.comparisons.items()),
                 *(("cross-task", name, f"Cross-task effect {name}: classes of {one.task} before and after {one.tuned}.")
                   for name, one in self.cross_tasks.items()),

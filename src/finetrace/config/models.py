@@ -3,13 +3,16 @@
 from typing import Literal
 
 from finetrace.config.base import require, settings
+from finetrace.config.dynamics import require_place
 from finetrace.config.training import Schedule, require_schedule
 
 
 @settings
 class PretrainSettings:
-    """A small BERT pre-trained on the micro world's corpus by masked language modelling; 0 steps: random weights."""
+    """A small BERT pre-trained by masked language modelling, by default on the micro world's corpus; 0 steps: random weights."""
 
+    corpus: str = "world"
+    """Its texts: world, an entry of `corpora`, or a task."""
     seed: int = 1
     """Names the run among others; weights, order and masks derive from it and the study's seed."""
     layers: int = 4
@@ -59,6 +62,53 @@ class PretrainSettings:
         for key in ("checkpoints", "evaluate"):
             require_schedule(key, getattr(self, key))
         require(0 < self.mask_rate < 1, f"mask_rate: {self.mask_rate} is not between 0 and 1")
+
+
+@settings
+class SeriesSettings:
+    """A published series of checkpoints of one pre-training, or a single model: read where it is, one checkpoint at a time."""
+
+    id: str
+    """Hub id; `{step}` stands for an entry of `steps`, e.g. google/multiberts-seed_0-step_{step}k."""
+    revision: str = "main"
+    """Commit, branch or tag; `{step}` as in `id`, e.g. step{step}."""
+    steps: tuple[int, ...] = (0,)
+    """The checkpoints, as their names count them."""
+    unit: int = 1
+    """Optimiser steps per unit of `steps`: 1000 where names count in thousands."""
+    tokenizer: str | None = None
+    """Hub id of the tokenizer, where the checkpoints have none; by default that of the last checkpoint."""
+    keep: bool = True
+    """Whether fetched weights stay in the hub's cache after use; false saves disk and fetches again when asked."""
+
+    def __post_init__(self) -> None:
+        require(bool(self.steps) and list(self.steps) == sorted(set(self.steps)) and self.steps[0] >= 0,
+                f"steps: {list(self.steps)} is not an ascending list of steps such as [0, 20, 60]")
+        require(self.unit >= 1, f"unit: {self.unit} is less than 1")
+        named = any("{step}" in text for text in (self.id, self.revision))
+        require(named or len(self.steps) == 1, "id: write {step} where the names of the checkpoints differ (or in revision)")
+
+
+@settings
+class AdaptSettings:
+    """Adaptive pre-training: more masked-word training on other texts, the masked-word head carried along."""
+
+    start: str
+    """Folder in outputs of the trajectory that it starts from: MODEL/pretrain, MODEL/adapt or MODEL/TASK/METHOD/sSEED."""
+    corpus: str
+    """Its texts: world, an entry of `corpora`, or a task."""
+    from_steps: Literal["last", "all"] | list[int] = "last"
+    """`last`: one training, whose own checkpoints are the trajectory; else one training from each of these checkpoints of
+    `start`, and the trajectory is what became of them, on the time axis of `start`."""
+    seed: int = 1
+    """Tells repetitions apart; order and masks derive from it and the study's seed."""
+    steps: int = 0
+    """Optimiser steps of each training; 0: `epochs` decides."""
+    epochs: float = 100.0
+    """Passes over the texts (Gururangan et al. 2020)."""
+
+    def __post_init__(self) -> None:
+        require_place("start", self.start)
 
 
 @settings
