@@ -35,8 +35,8 @@ __all__ = ["Cell", "Study", "Trajectory", "as_dict", "load_study", "parse_study"
 LOOKED_AT = ("inspected", "predicted", "kernels")
 """Sections that name the trajectories that a group of lenses looks at."""
 # Sections of named entries
-NAMED = ("pretrain", "series", "adapt", "models", "model_folders", "tasks", "task_files", "corpora", "facts", "fact_files", "by_task",
-         "by_model", "methods")
+NAMED = ("pretrain", "series", "adapt", "models", "model_folders", "tasks", "task_files", "corpora", "facts", "fact_files",
+         "by_task", "by_model", "methods")
 
 
 @settings
@@ -184,7 +184,8 @@ class Study:
     def standalone(self) -> list[tuple[str, str, str]]:
         """Stage, name and description of the results that belong to no single trajectory, as the atlas and MLflow show them."""
         return [*(("dynamics", name, f"Learning dynamics {name}: {', '.join(one.original)}"
-                                     f"{' and what adaptation did' if one.adapted else ''}.") for name, one in self.dynamics.items()),
+                                     f"{' and what adaptation did' if one.adapted else ''}.")
+                  for name, one in self.dynamics.items()),
                 *(("downstream", name, f"Downstream {name}: {one.task} learned from each checkpoint of {one.trajectory}.")
                   for name, one in self.downstream.items()),
                 *(("comparison", name, f"Comparison {name}: {one.first} and {one.second}.")

@@ -33,15 +33,16 @@ def check_places(study: Any, tasks: Iterable[str]) -> None:
         seen: dict[str, str] = {}
         for name, entry in getattr(study, section).items():
             known(f"{section}.{name}.trajectory", entry.trajectory, places)
-            require(entry.trajectory not in seen, f"{section}.{name}: looks at {entry.trajectory}, as {seen.get(entry.trajectory)} "
-                                                  "does; remove one")
+            other = seen.get(entry.trajectory)
+            require(other is None, f"{section}.{name}: looks at {entry.trajectory}, as {other} does; remove one")
             seen[entry.trajectory] = name
     for name, entry in study.cloze_probes.items():
         known(f"cloze_probes.{name}.facts", entry.facts, facts)
         known(f"cloze_probes.{name}.corpus", entry.corpus, texts)
     for name in study.edges.tasks:
         known("edges.tasks", name, tasks)
-    require(not study.edge_probes or bool(study.edges.tasks), "edges.tasks: is empty, but edge_probes names trajectories; name tasks")
+    require(not study.edge_probes or bool(study.edges.tasks), "edges.tasks: is empty, but edge_probes names trajectories; name "
+                                                              "tasks of words")
     for name, entry in study.downstream.items():
         known(f"downstream.{name}.trajectory", entry.trajectory, masked)
         known(f"downstream.{name}.task", entry.task, tasks)
@@ -67,4 +68,5 @@ def _check_names(study: Any, tasks: list[str], facts: list[str]) -> None:
     models = [*study.pretrain, *study.series, *study.adapt, *study.models, *study.model_folders]
     require("downstream" not in models, "models: 'downstream' names a folder of finetrace itself; choose another name")
     if twice := sorted({name for name in models if models.count(name) > 1}):
-        raise ValueError(f"a model's name, {twice[0]!r}, stands in two of pretrain, series, adapt, models, model_folders; rename one")
+        raise ValueError(f"a model's name, {twice[0]!r}, stands in two of pretrain, series, adapt, models, model_folders; rename "
+                         "one")

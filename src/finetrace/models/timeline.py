@@ -52,8 +52,9 @@ class Timeline:
     @property
     def place(self) -> str:
         """The trajectory's folder in outputs, e.g. MODEL/pretrain."""
-        parts = self.trajectory.resolve().parts
-        return "/".join(parts[len(parts) - 1 - parts[::-1].index("outputs") + 1:-1]) if "outputs" in parts else self.trajectory.name
+        parts = self.trajectory.absolute().parent.parts
+        after = len(parts) - parts[::-1].index("outputs") if "outputs" in parts else -1
+        return "/".join(parts[after:])
 
     def digest(self, step: int) -> str:
         """SHA-256 that names the weights of a checkpoint, known without fetching them."""
@@ -105,7 +106,7 @@ def chosen_steps(recorded: list[int], wanted: str | list[int], trajectory: Path)
     Raises FinetraceError when nothing was recorded, or when a listed step was not.
     """
     if not recorded:
-        raise FinetraceError(f"{trajectory}: has no checkpoints; set their schedule (checkpoints: log2, for example) and train again")
+        raise FinetraceError(f"{trajectory}: has no checkpoints; set their schedule (such as checkpoints: log2) and train again")
     first, last = min(recorded), max(recorded)
     if wanted == "all":
         return sorted(recorded)
@@ -153,8 +154,8 @@ def fetch_published(one: Published) -> Path:
     for file, expected in one.sha256.items():
         path = folder / file
         if not path.is_file() or sha256_file(path.resolve()) != expected:
-            raise FinetraceError(f"{path}: is not the file that the series recorded (SHA-256 {expected[:12]}...); delete {folder} "
-                                 "from the hub's cache and run the stage again")
+            raise FinetraceError(f"{path}: is not the file that the series recorded (SHA-256 {expected[:12]}...); delete "
+                                 f"{folder} from the hub's cache and run the stage again")
     return folder
 
 
@@ -197,8 +198,8 @@ def _look_up(name: str, model_id: str, revision: str) -> Published:
         raise FinetraceError(f"series.{name}: {model_id} at revision {revision} could not be looked up: {type(error).__name__}: "
                              f"{error}; mend id, revision or steps") from error
     if not files:
-        raise FinetraceError(f"series.{name}: {model_id} at {revision} has no *.safetensors; pickled weights are not loaded; name "
-                             "a revision with safetensors (often refs/pr/N)")
+        raise FinetraceError(f"series.{name}: {model_id} at {revision} has no *.safetensors; pickled weights are not loaded; "
+                             "name a revision with safetensors (often refs/pr/N)")
     digests = {}
     for file in files:
         told = (file.lfs or {}).get("sha256") if isinstance(file.lfs, dict) or file.lfs is None else file.lfs.sha256
@@ -225,6 +226,9 @@ def _fetch_tokenizer(name: str, model_id: str, revision: str, out: Path) -> None
         for file in sorted(folder.glob(pattern)):
             if file.is_file():
                 shutil.copyfile(file.resolve(), out / file.name)
+    if not any(p.name == "tokenizer.json" or p.name.startswith(("vocab", "spiece", "spm", "sentencepiece")) or p.suffix == ".model"
+               for p in out.iterdir()):
+        raise FinetraceError(f"series.{name}: {model_id} at {revision} has no tokenizer; name the model whose it is in `tokenizer`")
     load_tokenizer(out)
 
 
