@@ -130,7 +130,8 @@ def ask(hub: Hub, tmp_path: Path, **case) -> dict:
     env = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1",
            "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
     case = {"out": str(tmp_path / "out"), "home": str(home)} | case
-    out = subprocess.run([sys.executable, "-c", CLIENT], input=json.dumps(case), env=env, text=True, capture_output=True, timeout=120)
+    out = subprocess.run([sys.executable, "-c", CLIENT], input=json.dumps(case), env=env, text=True, capture_output=True,
+                         timeout=120)
     line = next((li for li in out.stdout.splitlines() if li.startswith("RESULT ")), None)
     assert line, out.stderr
     return json.loads(line.removeprefix("RESULT "))

@@ -16,6 +16,7 @@ from finetrace.store.manifest import read_manifest
 SERIES = "series.json"
 TOKENIZER = "tokenizer"
 AXES = {"pretrain": "pre-training steps", "adapt": "adaptation steps"}
+VOCABULARIES = ("tokenizer.json", "vocab", "spiece", "spm", "sentencepiece")
 FINE_TUNING = "fine-tuning steps"
 
 
@@ -202,10 +203,10 @@ def _look_up(name: str, model_id: str, revision: str) -> Published:
                              "name a revision with safetensors (often refs/pr/N)")
     digests = {}
     for file in files:
-        told = (file.lfs or {}).get("sha256") if isinstance(file.lfs, dict) or file.lfs is None else file.lfs.sha256
-        if not told:
-            told = sha256_file(Path(hf_hub_download(model_id, file.rfilename, revision=info.sha)).resolve())
-        digests[file.rfilename] = told
+        if file.lfs is not None and file.lfs.sha256:
+            digests[file.rfilename] = file.lfs.sha256
+        else:
+            digests[file.rfilename] = sha256_file(Path(hf_hub_download(model_id, file.rfilename, revision=info.sha)).resolve())
     return Published(model_id, str(info.sha), digests)
 
 
@@ -226,9 +227,9 @@ def _fetch_tokenizer(name: str, model_id: str, revision: str, out: Path) -> None
         for file in sorted(folder.glob(pattern)):
             if file.is_file():
                 shutil.copyfile(file.resolve(), out / file.name)
-    if not any(p.name == "tokenizer.json" or p.name.startswith(("vocab", "spiece", "spm", "sentencepiece")) or p.suffix == ".model"
-               for p in out.iterdir()):
-        raise FinetraceError(f"series.{name}: {model_id} at {revision} has no tokenizer; name the model whose it is in `tokenizer`")
+    if not any(p.name.startswith(VOCABULARIES) or p.suffix == ".model" for p in out.iterdir()):
+        raise FinetraceError(f"series.{name}: {model_id} at {revision} has no tokenizer; name the model whose it is in "
+                             "`tokenizer`")
     load_tokenizer(out)
 
 

@@ -50,7 +50,8 @@ class RunContent:
 
 @dataclasses.dataclass(frozen=True)
 class RunRecord:
-    """One run to be. kind: trajectory | lens | tune | trial | pretrain | comparison | cross-task | directprobe | atlas.
+    """One run to be. kind: trajectory | lens | tune | trial | pretrain | adapt | downstream | dynamics | comparison |
+    cross-task | directprobe | atlas.
 
     name: children start with what tells them apart, because MLflow's list cuts names at the end;
     key: what was asked for (a live run carries it too); identity: what came out of it, by content;
@@ -85,6 +86,8 @@ def collect(layout: Layout, study: Study) -> Collected:
     for model, pretrain in study.pretrain.items():
         if pretrain.steps:
             jobs.append((f"pretrain {model}", partial(reader.pretrain, model)))
+    jobs += [(f"series {model}", partial(reader.pretrain, model)) for model in study.series]
+    jobs += [(f"adapt {model}", partial(reader.adapt, model)) for model in study.adapt]
     for key, cell in study.cells.items():
         if study.methods[cell.method].settings == "tuned":
             jobs.append((f"tune {key}", partial(reader.tune, key, cell)))
@@ -113,6 +116,9 @@ class _Reader:
     def pretrain(self, model: str) -> Iterator[RunRecord]:
         folder = self.layout.pretrain(model)
         yield from self._trajectory("pretrain", f"{model}_pretrain", folder, {"model": model})
+
+    def adapt(self, model: str) -> Iterator[RunRecord]:
+        yield from self._trajectory("adapt", f"{model}_adapt", self.layout.adapt(model), {"model": model})
 
     def trajectory(self, key: str, one: Trajectory) -> Iterator[RunRecord]:
         folder = self.layout.run(one.model, one.task, one.method, one.seed) / "trajectory"
@@ -194,7 +200,8 @@ class _Reader:
 
     def _training(self, folder: Path, manifest: Manifest, tags: dict[str, str]) -> RunContent:
         content = self._plain(folder, manifest, tags)
-        content.series = history_series(folder / "history.parquet")
+        if (folder / "history.parquet").is_file():  # a published series has none
+            content.series = history_series(folder / "history.parquet")
         if (folder / "timing.parquet").is_file():
             table = read_table(folder / "timing.parquet", ["step", "tokens_per_second"])
             content.series += _series("timing/tokens_per_second", *_valid(table, "tokens_per_second"))
