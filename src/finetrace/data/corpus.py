@@ -1,0 +1,228 @@
+"""Texts for masked-language-model training: `data/NAME/corpus.parquet` from local files, and the texts of any folder in data."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from finetrace import seeds
+from finetrace.config.corpora import CorpusSettings
+from finetrace.data.lama import evidences_of, read_rows, restored, texts_of
+from finetrace.data.readers import decode
+from finetrace.errors import FinetraceError
+
+CHUNK = 10_000  # texts held at a time
+PATTERNS = {"text": ("*.txt",), "jsonl": ("*.jsonl",),
+            "lama": ("TREx/*.jsonl", "Google_RE/*.jsonl", "ConceptNet/*.jsonl", "Squad/*.jsonl")}
+"""Format -> the files that are read when none are named."""
+
+
+def corpus_texts(folder: Path) -> list[str]:
+    """The texts of a folder in data: of the micro world, of a corpus, or of a task's training split.
+
+    Texts of a task are distinct, in the order of the rows; the second text of a row is a text of its own. Raises FinetraceError
+    when the folder has no texts.
+    """
+    from finetrace.store.tables import read_table
+
+    if (folder / "corpus.parquet").exists():
+        texts = read_table(folder / "corpus.parquet", ["text"])["text"].to_pylist()
+    elif (folder / "train.parquet").exists():
+        rows = read_table(folder / "train.parquet", ["text_a", "text_b"])
+        pairs = zip(rows["text_a"].to_pylist(), rows["text_b"].to_pylist(), strict=True)
+        texts = list(dict.fromkeys(text for pair in pairs for text in pair if text and text.strip()))
+    else:
+        raise FinetraceError(f"{folder}: has neither corpus.parquet nor train.parquet; name the world, an entry of `corpora` or "
+                             "a task with a train split, and run the stage that writes it (dvc repro)")
+    if not texts:
+        raise FinetraceError(f"{folder}: has no texts; choose another corpus")
+    return texts
+
+
+def clean_texts(texts: Iterable[str], strip: Iterable[str] = (), deduplicate: bool = True) -> list[str]:
+    """Texts without the marks in `strip`, without empty ones, and each one once, at its first place; see `Cleaner`."""
+    cleaner = Cleaner(tuple(strip), deduplicate)
+    return [clean for text in texts if (clean := cleaner(text))]
+
+
+class Cleaner:
+    """Cleans one text at a time and counts in `left_out` what is not kept, by reason.
+
+    Marks are removed wherever they stand, runs of white space become one space (only within lines where `lines` is true), and
+    then a text that was there before is left out. Where marks are removed, white space does not count in that: "(<< EMP >>)" and
+    "(EMP)" are the same text. Holds 16 bytes per distinct text.
+    """
+
+    def __init__(self, strip: tuple[str, ...] = (), deduplicate: bool = True, *, min_words: int = 1, lowercase: bool = False,
+                 lines: bool = False) -> None:
+        self.strip, self.deduplicate, self.min_words, self.lowercase, self.lines = strip, deduplicate, min_words, lowercase, lines
+        self.left_out: Counter[str] = Counter()
+        self._seen: set[bytes] = set()
+
+    def __call__(self, text: str) -> str | None:
+        """The clean text, or None when it is not kept."""
+        for mark in self.strip:
+            text = text.replace(mark, "")
+        text = "\n".join(" ".join(line.split()) for line in text.split("\n")).strip() if self.lines else " ".join(text.split())
+        text = text.lower() if self.lowercase else text
+        words = len(text.split())
+        if words < self.min_words:
+            self.left_out["under min_words" if words else "empty"] += 1
+            return None
+        if self.deduplicate:
+            same = "".join(text.split()) if self.strip else text
+            key = hashlib.blake2b(same.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+            if key in self._seen:
+                self.left_out["duplicate"] += 1
+                return None
+            self._seen.add(key)
+        return text
+
+
+def build_corpus(name: str, settings: CorpusSettings, out: Path, *, root: Path, seed: int) -> dict[str, Any]:
+    """Write `out/corpus.parquet` (column text string, one text per row, in source order); returns facts for the manifest.
+
+    Reads the files once, or twice where `max_texts` chooses; holds a chunk of texts. Raises FinetraceError naming file, line and
+    key, and when no text is left.
+    """
+    import pyarrow as pa
+
+    from finetrace.store.tables import merge_tables
+
+    files = corpus_files(name, settings, root)
+    chosen: set[int] | None = None
+    if settings.max_texts is not None:
+        total = sum(1 for _ in _clean(files, settings, _cleaner(settings)))
+        if total > settings.max_texts:
+            chosen = set(seeds.generator(seed, "corpus", name).permutation(total)[: settings.max_texts].tolist())
+    counts: Counter[str] = Counter()
+    cleaner = _cleaner(settings)
+
+    def tables() -> Iterator[pa.Table]:
+        chunk: list[str] = []
+        for number, text in enumerate(_clean(files, settings, cleaner)):
+            if chosen is not None and number not in chosen:
+                cleaner.left_out["over max_texts"] += 1
+                continue
+            counts.update(texts=1, words=len(text.split()), characters=len(text))
+            chunk.append(text)
+            if len(chunk) == CHUNK:
+                yield pa.table({"text": pa.array(chunk, pa.string())})
+                chunk = []
+        if not counts["texts"]:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in cleaner.left_out.items()) or "the files are empty"
+            raise FinetraceError(f"corpora.{name}: no text is left of {len(files)} files ({reasons}); look at files, field, unit "
+                                 "and min_words")
+        if chunk:
+            yield pa.table({"text": pa.array(chunk, pa.string())})
+
+    merge_tables(out / "corpus.parquet", tables())
+    return {**{key: counts[key] for key in ("texts", "words", "characters")}, "files": len(files),
+            "left_out": dict(cleaner.left_out)}
+
+
+def corpus_files(name: str, settings: CorpusSettings, root: Path) -> list[Path]:
+    """The files of a corpus, each once: pattern after pattern, in the order of their names."""
+    base = (root / settings.path).resolve()
+    if base.is_file():
+        if settings.files is not None:
+            raise FinetraceError(f"corpora.{name}: path is one file, so `files` cannot choose; remove it, or give the folder")
+        return [base]
+    if not base.is_dir():
+        raise FinetraceError(f"corpora.{name}: {settings.path}: no such file or folder")
+    patterns = settings.files or PATTERNS[settings.format]
+    unwanted = {path for pattern in patterns if pattern.startswith("!") for path in base.glob(pattern[1:])}
+    found: dict[Path, None] = {}
+    for pattern in (pattern for pattern in patterns if not pattern.startswith("!")):
+        matches = [path for path in sorted(base.glob(pattern)) if path.is_file()]
+        if not matches and settings.files is not None:
+            raise FinetraceError(f"corpora.{name}: no file in {base} is called {pattern}; it has {_some(base)}")
+        found |= dict.fromkeys(path for path in matches if path not in unwanted)
+    if not found:
+        raise FinetraceError(f"corpora.{name}: {base} has no file called {' or '.join(patterns)}; it has {_some(base)}; set "
+                             "`files`")
+    return list(found)
+
+
+def _some(base: Path) -> str:
+    names = sorted(path.name for path in base.iterdir())
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") or "no files"
+
+
+def _cleaner(settings: CorpusSettings) -> Cleaner:
+    return Cleaner(settings.strip, settings.deduplicate, min_words=settings.min_words, lowercase=settings.lowercase,
+                   lines=settings.unit == "document")
+
+
+def _clean(files: list[Path], settings: CorpusSettings, cleaner: Cleaner) -> Iterator[str]:
+    """The texts that are kept, in order."""
+    read = {"text": _plain, "jsonl": _fields, "lama": _evidences}[settings.format]
+    for path in files:
+        for text in read(path, settings):
+            if text is None:  # a row of LAMA that has no sentence
+                cleaner.left_out["no sentence"] += 1
+            elif (clean := cleaner(text)) is not None:
+                yield clean
+
+
+def _plain(path: Path, settings: CorpusSettings) -> Iterator[str | None]:
+    if settings.unit == "document":
+        yield decode(path, settings.encoding).replace("\r\n", "\n")
+    elif settings.unit == "paragraph":
+        lines: list[str] = []
+        for _, line in _lines(path, settings.encoding):
+            if line.strip():
+                lines.append(line)
+            elif lines:
+                yield " ".join(lines)
+                lines = []
+        if lines:
+            yield " ".join(lines)
+    else:
+        yield from (line for _, line in _lines(path, settings.encoding))
+
+
+def _fields(path: Path, settings: CorpusSettings) -> Iterator[str | None]:
+    for number, line in _lines(path, settings.encoding):
+        if not line.strip():
+            continue
+        place = f"{path} line {number}"
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise FinetraceError(f"{place}: not valid JSON ({error}); one object per line is needed") from error
+        if not isinstance(row, dict) or settings.field not in row:
+            keys = f"its keys are {', '.join(row)}" if isinstance(row, dict) else "it is not an object"
+            raise FinetraceError(f"{place}: key {settings.field!r} is missing; {keys}; set `field` to the one with the text")
+        if not isinstance(row[settings.field], str):
+            raise FinetraceError(f"{place}: key {settings.field!r} holds {str(row[settings.field])[:60]!r}, not a text; set "
+                                 "`field`")
+        yield row[settings.field]
+
+
+def _evidences(path: Path, settings: CorpusSettings) -> Iterator[str | None]:
+    """Sentences of LAMA's files with the object put back; in the words of the evidence where it tells them."""
+    for row in read_rows(path):
+        label = row.values.get("obj_label")
+        sentences = texts_of(row, "masked_sentences")
+        found = [(sentences, label)] if sentences else [([one["masked_sentence"]], one.get("obj_surface", label))
+                                                        for one in evidences_of(row)]
+        if not found:
+            yield None
+        for masked, answer in found:
+            if not isinstance(answer, str):
+                raise FinetraceError(f"{row.place}: key 'obj_label' holds {answer!r}; give the object that is to be put back")
+            yield restored(masked, answer)
+
+
+def _lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
+    """Numbered lines without their ends; an error that names the line of the first wrong byte."""
+    try:
+        with open(path, encoding="utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding) as stream:
+            for number, line in enumerate(stream, 1):
+                yield number, line.rstrip("\n")
+    except (UnicodeDecodeError, LookupError):
+        decode(path, encoding)  # reads the file whole and names the place
+        raise
