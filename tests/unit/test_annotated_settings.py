@@ -64,7 +64,7 @@ def test_annotated_files_are_no_hub_data_set():
 
 @pytest.mark.parametrize(("values", "words"), [
     ({"format": "conllu"}, "key 'label' is missing; add it"),
-    ({"label": "l"}, r"key 'text' is missing; add it \(or format: conllu, streusle, trec, spans or pubmed\)"),
+    ({"label": "l"}, r"key 'text' is missing; add it \(or a `format`, as conllu or edges\)"),
 ])
 def test_missing_parts_are_named(values, words):
     with pytest.raises(FinetraceError, match=words):

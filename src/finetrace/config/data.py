@@ -14,10 +14,27 @@ Kind = Literal["sequence", "pair", "token", "span", "span-pair"]
 SPLITS = ("train", "validation", "test")
 SPANS = {"sequence": 0, "pair": 0, "token": 1, "span": 1, "span-pair": 2}
 """Kind -> marked spans of words per example."""
-LABELS = {"conllu": ("upos", "xpos", "deprel"), "streusle": ("role", "function"), "trec": ("coarse", "fine")}
-"""Format of annotated files -> the labels that it carries."""
-ANNOTATED = (*LABELS, "spans", "pubmed")
+LABELS = {"conllu": ("upos", "xpos", "deprel"), "streusle": ("role", "function"), "trec": ("coarse", "fine"),
+          "ontonotes": ("pos", "constituents", "nonterminals", "ner", "srl", "coref")}
+"""Format of annotated files -> the labels that it carries, of which a task takes one."""
+ANNOTATED = (*LABELS, "spans", "pubmed", "edges", "semeval", "dpr", "spr1", "spr2")
 """Formats that have no columns to choose from: what they hold follows from the format."""
+_MARKED = ("token", "span", "span-pair")
+_KINDS: dict[str, tuple[str, ...] | dict[str, str]] = {
+    "conllu": {"upos": "token", "xpos": "token", "deprel": "span-pair"}, "streusle": ("span",), "trec": ("sequence",),
+    "spans": _MARKED, "pubmed": ("sequence",), "edges": _MARKED, "semeval": ("span-pair",), "dpr": ("span-pair",),
+    "spr1": ("span-pair",), "spr2": ("span-pair",),
+    "ontonotes": {"pos": "token", "constituents": "span", "nonterminals": "span", "ner": "span", "srl": "span-pair",
+                  "coref": "span-pair"}}
+"""Format -> the kinds that its examples can be of, or label -> the one kind of its examples."""
+
+
+def format_kinds(form: str, label: str | None) -> tuple[str, ...]:
+    """The kinds that examples of an annotated format can be of; one where format and label settle it."""
+    kinds = _KINDS[form]
+    if isinstance(kinds, tuple):
+        return kinds
+    return (kinds[label],) if label in kinds else tuple(dict.fromkeys(kinds.values()))
 
 
 @settings
@@ -36,7 +53,8 @@ class RowsSettings:
     """Commit, branch or tag of the hub data set; a commit makes the study reproducible for ever."""
     path: str | None = None
     """File or folder with the rows (source: files); relative to the project folder."""
-    format: Literal["csv", "tsv", "jsonl", "parquet", "conllu", "streusle", "trec", "spans", "pubmed"] | None = None
+    format: Literal["csv", "tsv", "jsonl", "parquet", "conllu", "streusle", "trec", "spans", "pubmed", "edges", "semeval", "dpr",
+                    "spr1", "spr2", "ontonotes"] | None = None
     """Format of the files; by default their extension says (csv, tsv, jsonl, parquet only)."""
     quoting: Literal["standard", "none"] | None = None
     """CSV quoting; by default `standard` for csv and `none` for tsv (as GLUE's files are)."""
@@ -57,7 +75,8 @@ class RowsSettings:
     lowercase: bool | None = None
     """Whether texts are made lower-case; by default not."""
     label: str | None = None
-    """Source column with the label; conllu: upos, xpos or deprel; streusle: role or function; trec: coarse or fine."""
+    """Source column with the label; conllu: upos, xpos or deprel; streusle: role or function; trec: coarse or fine; ontonotes:
+    pos, constituents, nonterminals, ner, srl or coref."""
     label_names: tuple[str, ...] | None = None
     """Names of the classes in the order of their numbers."""
     label_values: dict[str, str | None] | None = None
@@ -73,8 +92,16 @@ class RowsSettings:
     """Which rows or sentences `max_rows` keeps: a seeded random choice, or the first."""
     max_words: int | None = None
     """Tasks of words: longer sentences are left out (and counted in the manifest)."""
-    pair_order: Literal["head-dependent", "dependent-head"] = "head-dependent"
-    """Dependency relations: whose vector comes first."""
+    pair_order: Literal["head-dependent", "dependent-head"] | None = None
+    """Dependency relations: whose vector comes first, by default the head's."""
+    roots: bool | None = None
+    """Dependency relations: whether roots are examples too, with themselves in the place of their head; by default not."""
+    conllu_parity: bool | None = None
+    """CoNLL-U: whether to leave out (and count) what edge probing's original converter lost: sentences with an empty node, and
+    the last sentence of each file; by default not."""
+    spr_parity: bool | None = None
+    """SPR1: whether the last response to a property decides, as in edge probing's original converter, and not the mean of the
+    responses; by default not."""
     subtypes: bool = True
     """Dependency relations: whether they keep their subtype (obl:npmod) or lose it (obl)."""
     multiword: bool = False
@@ -91,7 +118,7 @@ class RowsSettings:
                 else "template: give one text, or two for a pair task")
         require(texts is None or self.kind is None or len(texts) == {"sequence": 1, "pair": 2}.get(self.kind),
                 f"kind: {self.kind} does not fit {len(texts or ())} text column(s); a pair has two, a sequence one, and "
-                "tasks of words need `format` conllu, streusle or spans")
+                "tasks of words need `format` conllu, streusle, spans or edges")
         for template in self.template or ():
             require(bool(template_columns(template)), f"template: {template!r} names no column; write columns in braces, e.g. "
                                                       "{sentence}")
@@ -112,8 +139,12 @@ class RowsSettings:
         labels = LABELS.get(str(self.format), ("label",))
         require(self.label in (None, *labels), f"label: {self.label!r} is not in files of format {self.format}; choose "
                                                f"{' or '.join(labels)}")
-        kinds = {"conllu": ("span-pair",) if self.label == "deprel" else ("token",), "streusle": ("span",), "trec": ("sequence",),
-                 "spans": ("token", "span", "span-pair"), "pubmed": ("sequence",)}[str(self.format)]
+        kinds = format_kinds(str(self.format), self.label)
+        for key, value, formats in (("roots", self.roots, ("conllu",)), ("conllu_parity", self.conllu_parity, ("conllu",)),
+                                    ("spr_parity", self.spr_parity, ("spr1",))):
+            require(not value or self.format in formats, f"{key}: is for files of format {' or '.join(formats)}, not "
+                                                         f"{self.format}; remove {key}")
+        require(not self.roots or self.label in (None, "deprel"), f"roots: is for label: deprel, not {self.label}; remove roots")
         require(self.kind in (None, *kinds), f"kind: {self.kind} does not fit format {self.format} with label {self.label}; "
                                              f"choose {' or '.join(kinds)}, or remove kind")
 

@@ -1,30 +1,42 @@
 """Tasks of words: annotated files and their tables."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from finetrace.config.data import SPANS, RowsSettings
+from finetrace.config.data import SPANS, RowsSettings, format_kinds
 from finetrace.data.conllu import read_conllu
-from finetrace.data.examples import Annotated, Example
+from finetrace.data.dpr import read_dpr_task
+from finetrace.data.edge_records import read_edge_records
+from finetrace.data.examples import HEAD_FIRST, Annotated, Example
+from finetrace.data.ontonotes import read_ontonotes_task
 from finetrace.data.readers import decode, split_files
+from finetrace.data.semeval import read_semeval_task
 from finetrace.data.spans import read_spans
+from finetrace.data.spr import read_spr_task
 from finetrace.data.streusle import read_streusle
 from finetrace.errors import FinetraceError
 
-FORMATS = ("conllu", "streusle", "spans")
+Reader = Callable[[str, RowsSettings, Path, str | None], dict[str, Annotated]]
+SOURCES: dict[str, Reader] = {"semeval": read_semeval_task, "dpr": read_dpr_task, "spr1": read_spr_task, "spr2": read_spr_task,
+                              "ontonotes": read_ontonotes_task}
+"""Format whose source does not have one file per split -> what reads all of it."""
+FORMATS = ("conllu", "streusle", "spans", "edges", *SOURCES)
 
 
 def read_annotated(name: str, task: RowsSettings, root: Path, only: str | None = None) -> dict[str, Annotated]:
-    """Read the files of a task of words; `path` is a file (train) or a folder with one file per split.
+    """Read the files of a task of words; `path` is a file (train) or a folder with one file per split, or what the format's own
+    reader says.
 
     only: the one split that is wanted, by default all. Raises FinetraceError naming file, line, field and the fix.
     """
     from finetrace.store.files import sha256_file
 
+    if task.format in SOURCES:
+        return SOURCES[task.format](name, task, root, only)
     result = {}
     for split, path in split_files(name, task, root, only).items():
         result[split] = _read(path, task)
@@ -35,9 +47,12 @@ def read_annotated(name: str, task: RowsSettings, root: Path, only: str | None =
 def _read(path: Path, task: RowsSettings) -> Annotated:
     text, where = decode(path, task.encoding or "utf-8"), str(path)
     if task.format == "conllu":
-        return read_conllu(text, where, str(task.label), order=task.pair_order, subtypes=task.subtypes)
+        return read_conllu(text, where, str(task.label), order=task.pair_order or HEAD_FIRST, subtypes=task.subtypes,
+                           roots=bool(task.roots), parity=bool(task.conllu_parity))
     if task.format == "spans":
         return read_spans(text, where)
+    if task.format == "edges":
+        return read_edge_records(text, where)
     form = path.suffix.removeprefix(".")
     if form not in ("conllulex", "json", "tsv"):
         raise FinetraceError(f"{path}: a STREUSLE file ends in .conllulex, .json or .tsv; rename it, or name another in `splits`")
@@ -46,7 +61,8 @@ def _read(path: Path, task: RowsSettings) -> Annotated:
 
 def kind_of(name: str, task: RowsSettings, splits: dict[str, Annotated]) -> str:
     """token, span or span-pair: as the format or the setting says, checked against all examples (of which there are some)."""
-    known = {"conllu": "span-pair" if task.label == "deprel" else "token", "streusle": "span"}.get(str(task.format))
+    possible = format_kinds(task.format, task.label) if task.format in FORMATS else ()
+    known = possible[0] if len(possible) == 1 else None
     kind = task.kind or (micro_kind(task.config or name) if task.source == "micro" else known)
     for part in splits.values():
         for example in part.examples:
@@ -67,9 +83,22 @@ def micro_kind(name: str) -> str | None:
     return MICRO_WORD_TASKS[name].kind if name in MICRO_WORD_TASKS else None
 
 
-def word_table(examples: Sequence[Example], labels: Sequence[int], max_words: int | None) -> tuple[pa.Table, int]:
+def several_labels(name: str, splits: dict[str, Annotated]) -> bool:
+    """Whether the task's examples have lists of labels. Raises FinetraceError when some have, and some have one label."""
+    first: dict[bool, str] = {}
+    for example in (e for part in splits.values() for e in part.examples):
+        first.setdefault(example.labels is not None, example.place)
+    if len(first) == 2:
+        raise FinetraceError(f"tasks.{name}: the label at {first[True]} is a list of names, that at {first[False]} is one name; "
+                             "give all splits lists, or all names")
+    return True in first
+
+
+def word_table(examples: Sequence[Example], labels: Sequence[int], max_words: int | None,
+               lists: Sequence[Sequence[int]] | None = None) -> tuple[pa.Table, int]:
     """The table of one split, and the number of sentences that are longer than `max_words` and left out.
 
+    lists: in tasks with several labels per example, the class numbers of each; they become the column `labels` list<int32>.
     Columns as of any task (example_id counts the source's examples, those of long sentences included) and sentence int64,
     words list<string>, spans list<int32>[2 or 4]: start and end of the first, then of the second span.
     """
@@ -89,6 +118,7 @@ def word_table(examples: Sequence[Example], labels: Sequence[int], max_words: in
         "sentence": pa.array(sentence),
         "words": words,
         "spans": pa.FixedSizeListArray.from_arrays(pa.array(spans.reshape(-1)), spans.shape[1]),
+        **({} if lists is None else {"labels": pa.array(lists, pa.list_(pa.int32()))}),
     })
     if max_words is None:
         return table, 0

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from finetrace.config.data import SPANS, SPLITS, TaskSettings
 from finetrace.data.baseline import floors
@@ -25,9 +26,10 @@ def build_task(name: str, task: TaskSettings, out: Path, *, root: Path, seed: in
     Columns: example_id int64 (number of the example in the source split), source_id string or null, text_a string,
     text_b string or null, label int32. Tasks of words (kinds token, span and span-pair) have also sentence int64 (its number in
     the source split; examples of one sentence stand together and sentences ascend), words list<string>, and spans, a fixed-size
-    list<int32> of 2 or 4: start and end (exclusive) word positions of the first, then of the second span. There `holdout` and
-    `max_rows` count sentences that have examples, and no sentence is split; where `prepare` makes several examples of a row, they
-    count the source's rows. Raises FinetraceError naming data set, file, row or key.
+    list<int32> of 2 or 4: start and end (exclusive) word positions of the first, then of the second span. Where examples can have
+    several labels (fact `multi_label`), `labels` list<int32> has their class numbers, ascending, and `label` is -1. There
+    `holdout` and `max_rows` count sentences that have examples, and no sentence is split; where `prepare` makes several examples
+    of a row, they count the source's rows. Raises FinetraceError naming data set, file, row or key.
     """
     read = read_tables(name, task, root, seed, world)
     tables, label_names = read.splits, read.label_names
@@ -44,7 +46,7 @@ def build_task(name: str, task: TaskSettings, out: Path, *, root: Path, seed: in
                              f"{len(label_names)}; use accuracy or macro_f1")
     write_splits(tables, out)
     return {
-        **floors(tables),
+        **({"multi_label": True} if read.multi_label else floors(tables)),
         **_absent(name, tables, label_names),
         **({"left_out": read.left_out} if read.left_out else {}),
         "kind": read.kind,
@@ -66,16 +68,21 @@ def write_splits(tables: dict[str, pa.Table], out: Path) -> None:
 
 
 def shares(table: pa.Table, label_names: tuple[str, ...]) -> dict[str, float]:
-    """Label name -> share of the rows, 0 to 1."""
-    counts = Counter(table["label"].to_pylist())
+    """Label name -> share of the rows, 0 to 1; where rows can have several labels, the shares need not add up to 1."""
+    counts = Counter(_labels(table).to_pylist())
     return {name: round(counts.get(i, 0) / table.num_rows, 6) for i, name in enumerate(label_names)}
+
+
+def _labels(table: pa.Table) -> pa.ChunkedArray:
+    """Class numbers of all rows, one after the other."""
+    return pc.list_flatten(table["labels"]) if "labels" in table.column_names else table["label"]
 
 
 def _absent(name: str, tables: dict[str, pa.Table], label_names: tuple[str, ...]) -> dict[str, Any]:
     """Classes without a training row; they are kept, so that evaluation counts their rows as wrong."""
     if "train" not in tables:
         return {}
-    known = set(tables["train"]["label"].unique().to_pylist())
+    known = set(_labels(tables["train"]).unique().to_pylist())
     absent = [text for i, text in enumerate(label_names) if i not in known]
     if absent:
         log.info(f"tasks.{name}: {len(absent)} of {len(label_names)} classes have no training example: {', '.join(absent)}")

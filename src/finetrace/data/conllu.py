@@ -23,35 +23,44 @@ class ConlluSentence:
     """(word, field): all fields of each syntactic word."""
     lines: list[int] = field(default_factory=list)
     """(word,): line number of each."""
+    empty: bool = False
+    """Whether it has an empty node."""
 
     @property
     def words(self) -> tuple[str, ...]:
         return tuple(row[1] for row in self.rows)
 
 
-def read_conllu(text: str, where: str, label: str, *, order: str = "head-dependent", subtypes: bool = True) -> Annotated:
+def read_conllu(text: str, where: str, label: str, *, order: str = "head-dependent", subtypes: bool = True,
+                roots: bool = False, parity: bool = False) -> Annotated:
     """Examples of a CoNLL-U file.
 
     Multi-word tokens (3-4) and empty nodes (8.1) are no words: positions count syntactic words only. Values `_` are left out
-    and counted. For `deprel` an example is a word with its head; roots have none.
+    and counted. For `deprel` an example is a word with its head; roots have none, and are examples only if `roots` says so, with
+    themselves in the place of the head.
 
     text: the file's content;  where: its name for messages;  label: upos | xpos | deprel;  order: head-dependent |
-    dependent-head;  subtypes: whether relations keep theirs.
+    dependent-head;  subtypes: whether relations keep theirs;  parity: leave out, and count, what edge probing's original
+    converter (Tenney et al. 2019) lost: sentences with an empty node, and the file's last sentence.
     Raises FinetraceError naming line and field.
     """
     examples: list[Example] = []
     left_out: Counter[str] = Counter()
     column = FIELDS.index(label.upper())
-    for number, sentence in enumerate(conllu_sentences(text, where)):
+    sentences = list(conllu_sentences(text, where))
+    for number, sentence in enumerate(sentences):
         words = sentence.words
+        if parity and (sentence.empty or number == len(sentences) - 1):
+            left_out["sentences with an empty node" if sentence.empty else "last sentence of the file"] += 1
+            continue
         known = [i for i, row in enumerate(sentence.rows) if row[column] != "_"]
         left_out[f"{label} is _"] += len(words) - len(known)
         if label == "deprel":
             arcs = []
             for i in known:
                 place, head = f"{where} line {sentence.lines[i]}", _head(sentence, i, where)
-                if head >= 0:
-                    arcs.append((i, head, _label(sentence.rows[i][column], place, "DEPREL"), place))
+                if head >= 0 or roots:
+                    arcs.append((i, i if head < 0 else head, _label(sentence.rows[i][column], place, "DEPREL"), place))
             examples += relation_examples(words, arcs, number, order=order, subtypes=subtypes, source=sentence.name)
         else:
             for i in known:
@@ -83,6 +92,7 @@ def conllu_sentences(text: str, where: str, fields: int = len(FIELDS)) -> Iterat
 def _add(sentence: ConlluSentence, line: str, number: int, where: str, fields: int) -> None:
     row = line.split("\t")
     if _NO_WORD.fullmatch(row[0]):
+        sentence.empty = sentence.empty or "." in row[0]
         return
     place = f"{where} line {number}"
     if len(row) != fields:

@@ -7,6 +7,8 @@ from typing import Any
 
 Span = tuple[int, int]
 """First word and the word after the last one, counted from 0."""
+HEAD_FIRST = "head-dependent"
+"""The order of a dependency relation's words where a task does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +20,15 @@ class Example:
     spans: tuple[Span, ...]
     """One span, or two."""
     label: str
+    """Name of the class; empty where `labels` takes its place."""
     sentence: int
     """Number of the sentence within its split, from 0; examples of one sentence stand together, sentences ascend."""
     place: str
     """"file line n", for messages."""
     source_id: str | None = None
     """The source's own name of the example, if it has one."""
+    labels: tuple[str, ...] | None = None
+    """In tasks with several labels per example: the names of those that it has, perhaps none."""
 
 
 @dataclass
@@ -39,11 +44,11 @@ class Annotated:
 
 def relation_examples(words: tuple[str, ...], arcs: Iterable[tuple[int, int, str, str]], sentence: int, *, order: str,
                       subtypes: bool, source: str | None = None) -> list[Example]:
-    """Examples of dependency relations: one per word that has a head, in the order of the dependents.
+    """Examples of dependency relations: one per arc, in their order.
 
-    arcs: (dependent, head, relation, place), word positions from 0;  order: head-dependent | dependent-head, which span comes
-    first;  subtypes: keep "obl:npmod" as it is, or make it "obl";  source: name of the sentence, completed by the number of the
-    dependent from 1 on.
+    arcs: (dependent, head, relation, place), word positions from 0; a root that is to be an example is its own head;  order:
+    head-dependent | dependent-head, which span comes first;  subtypes: keep "obl:npmod" as it is, or make it "obl";  source: name
+    of the sentence, completed by the number of the dependent from 1 on.
     """
     made = []
     for dependent, head, relation, place in arcs:

@@ -15,8 +15,8 @@ from finetrace.errors import FinetraceError
 T = TypeVar("T")
 FORMATS = {".csv": "csv", ".tsv": "tsv", ".txt": "tsv", ".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
 ANNOTATED_FORMATS = {"conllu": (".conllu",), "streusle": (".conllulex", ".json", ".tsv"), "trec": (".label", ".txt"),
-                     "spans": (".jsonl",), "pubmed": (".txt",)}
-ALIASES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+                     "spans": (".jsonl",), "pubmed": (".txt",), "edges": (".json", ".jsonl")}
+ALIASES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev", "development"), "test": ("test",)}
 
 
 @dataclass
@@ -141,7 +141,7 @@ def _read_file(path: Path, task: RowsSettings) -> Rows:
     kind = task.format or FORMATS.get(path.suffix)
     if kind is None:
         raise FinetraceError(f"{path}: its format is not known from its name; set `format` to csv, tsv, jsonl or "
-                             "parquet (or conllu, streusle, trec, spans, pubmed)")
+                             "parquet (or conllu, streusle, trec, spans, pubmed, edges, semeval, dpr, spr1, spr2, ontonotes)")
     if kind == "parquet":
         from finetrace.store.tables import read_table
 

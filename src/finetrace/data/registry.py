@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from finetrace.config.base import as_dict, parse
-from finetrace.config.data import ANNOTATED, OodSettings, RowsSettings, TaskSettings, ood_keys
+from finetrace.config.data import ANNOTATED, LABELS, OodSettings, RowsSettings, TaskSettings, ood_keys
 from finetrace.errors import FinetraceError
 
 FOLDER = Path(__file__).parent / "tasks"
@@ -102,9 +102,9 @@ def _complete(settings: RowsSettings, name: str, where: str) -> None:
     """Raises FinetraceError naming the key that a definition lacks."""
     needed: tuple[str, ...] = {"hub": ("id", "text", "label"), "files": ("path", "text", "label")}.get(settings.source, ())
     if settings.format in ANNOTATED:
-        needed = ("path",) if settings.format in ("spans", "pubmed") else ("path", "label")
+        needed = ("path", "label") if settings.format in LABELS else ("path",)
     for key in needed:
         if not getattr(settings, key) and not (key == "text" and settings.template):
-            hint = " (or format: conllu, streusle, trec, spans or pubmed)" if (settings.source, key) == ("files", "text") else ""
+            hint = " (or a `format`, as conllu or edges)" if (settings.source, key) == ("files", "text") else ""
             hint = f", or like: {name} for the built-in task" if name in entries() and key != "path" else hint
             raise FinetraceError(f"{where}: key {key!r} is missing; add it{hint}")

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from finetrace.config.data import RowsSettings
-from finetrace.data.annotated import FORMATS, kind_of, micro_kind, read_annotated, word_table
-from finetrace.data.examples import Annotated
+from finetrace.data.annotated import FORMATS, kind_of, micro_kind, read_annotated, several_labels, word_table
+from finetrace.data.examples import HEAD_FIRST, Annotated, Example
 from finetrace.data.labels import Classes, as_text, classes, label_number, left_out, sorted_names
 from finetrace.data.prepare import PREPARE
 from finetrace.data.readers import Rows, read_files, read_hub
@@ -29,6 +29,8 @@ class Tables:
     origin: dict[str, Any]
     left_out: dict[str, dict[str, int]]
     """Split -> reason -> number of rows; splits without any are absent."""
+    multi_label: bool = False
+    """Whether an example can have several labels, or none."""
 
 
 def read_tables(name: str, task: RowsSettings, root: Path, seed: int, world: Any = None, only: str | None = None) -> Tables:
@@ -41,7 +43,8 @@ def read_tables(name: str, task: RowsSettings, root: Path, seed: int, world: Any
         annotated = _annotated(name, task, root, seed, world, only)
         splits, names = _word_tables(name, task, annotated, dropped, few=only is not None)
         origin = {split: part.origin for split, part in annotated.items()}
-        return Tables(splits, names, kind_of(name, task, annotated), origin, dropped)
+        multi = any("labels" in table.column_names for table in splits.values())
+        return Tables(splits, names, kind_of(name, task, annotated), origin, dropped, multi)
     rows = _rows(name, task, root, seed, world, only)
     first = rows.get("train") or next(iter(rows.values()))
     sources = rows.values() if task.format == "trec" else [first]
@@ -73,7 +76,8 @@ def _annotated(name: str, task: RowsSettings, root: Path, seed: int, world: Any,
 
         which = task.config or name
         splits = {split: Annotated(examples, origin={"world": which})
-                  for split, examples in word_examples(world, which, seed, order=task.pair_order, subtypes=task.subtypes).items()}
+                  for split, examples in word_examples(world, which, seed, order=task.pair_order or HEAD_FIRST,
+                                                       subtypes=task.subtypes, roots=bool(task.roots)).items()}
         splits = {only: splits[only]} if only else splits
     else:
         splits = read_annotated(name, task, root, only)
@@ -87,9 +91,14 @@ def _annotated(name: str, task: RowsSettings, root: Path, seed: int, world: Any,
 def _word_tables(name: str, task: RowsSettings, splits: dict[str, Annotated], dropped: dict[str, dict[str, int]], *,
                  few: bool) -> tuple[dict[str, pa.Table], tuple[str, ...]]:
     """Tables and class names (those of all splits, sorted, unless given); fills `dropped`: split -> reason -> count."""
+    several = several_labels(name, splits)
+    if several and few:
+        raise FinetraceError(f"tasks.{name}: its examples can have several labels, and no classifier is evaluated on such a set; "
+                             "remove it from ood")
     places: dict[str, str] = {}
     for example in (e for part in splits.values() for e in part.examples):
-        places.setdefault(example.label, example.place)
+        for label in (example.label,) if example.labels is None else example.labels:
+            places.setdefault(label, example.place)
     values = task.label_values or {}
     found = {values.get(text, text) for text in (as_text(label, place) for label, place in places.items())}
     names = task.label_names or sorted_names(text for text in found if text is not None)
@@ -97,20 +106,28 @@ def _word_tables(name: str, task: RowsSettings, splits: dict[str, Annotated], dr
     number_of = {label: label_number(label, task, known, place) for label, place in places.items()}
     tables = {}
     for split, part in splits.items():
-        numbers = [number_of[example.label] for example in part.examples]
-        table, long = word_table(part.examples, [-1 if n is None else n for n in numbers], task.max_words)
+        numbers = [-1 if several else number_of[example.label] for example in part.examples]
+        lists = [_numbers(example, number_of) for example in part.examples] if several else None
+        table, long = word_table(part.examples, [-1 if n is None else n for n in numbers], task.max_words, lists)
         if not table.num_rows:
             raise FinetraceError(f"tasks.{name}: every sentence of {split} has more than {task.max_words} words; raise max_words")
         tables[split] = table.filter(pc.greater_equal(table["label"], 0)) if None in numbers else table
         counts = {**part.left_out, **({"sentences over max_words": long} if long else {})}
-        for example, number in zip(part.examples, numbers, strict=True):
-            if number is None:
-                reason = left_out(example.label, task, known, example.place)
-                counts[reason] = counts.get(reason, 0) + 1
+        for example in part.examples:
+            for label in (example.label,) if example.labels is None else example.labels:
+                if number_of[label] is None:
+                    reason = left_out(label, task, known, example.place)
+                    reason = reason.replace("rows", "labels", 1) if several else reason
+                    counts[reason] = counts.get(reason, 0) + 1
         _some_left(name, split, tables[split])
         if counts:
             dropped[split] = counts
     return tables, known.names
+
+
+def _numbers(example: Example, number_of: dict[str, int | None]) -> list[int]:
+    """Class numbers of an example with several labels, ascending; those that the settings leave out are no labels."""
+    return sorted({number for label in example.labels or () if (number := number_of[label]) is not None})
 
 
 def _some_left(name: str, split: str, table: pa.Table) -> None:

@@ -70,7 +70,8 @@ def encode(path: Path, tokenizer: Any, max_length: int, inputs: set[str], *, row
     """Tokenise a split (`data/<task>/<split>.parquet`); `inputs` are the names that the model takes.
 
     rows: only these rows of the table;  special: also mark the tokens that the tokenizer adds. A sentence of a task of words is
-    tokenised once for all its examples. Raises FinetraceError when the table lacks a column or has no rows.
+    tokenised once for all its examples. Raises FinetraceError when the table lacks a column or has no rows, or its examples can
+    have several labels.
     """
     table = read_table(path)
     for column in ("example_id", "text_a", "text_b", "label"):
@@ -80,6 +81,9 @@ def encode(path: Path, tokenizer: Any, max_length: int, inputs: set[str], *, row
         raise FinetraceError(f"{path}: has no rows")
     pairs = table["text_b"].null_count < table.num_rows
     table = table if rows is None else table.take(rows)
+    if "labels" in table.column_names:
+        raise FinetraceError(f"{path}: its examples can have several labels, which no classifier here learns; look at the task "
+                             "with the lens edges only, and take it out of cells and trajectories")
     if "spans" in table.column_names:
         return _encode_spans(path, table, tokenizer, max_length, inputs, special)
     encoded = tokenizer(table["text_a"].to_pylist(), table["text_b"].to_pylist() if pairs else None,

@@ -23,7 +23,7 @@ class TaskInfo:
     """What a user of a task needs to know before reading a row."""
 
     kind: str
-    """"sequence" (one text) or "pair" (two texts)."""
+    """"sequence" (one text) or "pair" (two texts); tasks of words are of kind "token", "span" or "span-pair"."""
     label_names: tuple[str, ...]
     """Class names; a row's label is the position in this tuple."""
     metric: str

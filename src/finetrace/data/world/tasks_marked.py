@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from finetrace.data.examples import Example, relation_examples
+from finetrace.data.examples import Example, Span, relation_examples
 from finetrace.data.world.build import World, named_rng
 from finetrace.data.world.corpus import Dice, build_corpus
 from finetrace.data.world.grammar import Sentence
@@ -18,11 +18,16 @@ _TAGS = ("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "NOUN", "PRON", "PROPN", "P
 _RELATIONS = ("acl:relcl", "advcl", "advmod", "amod", "aux:pass", "case", "cc", "compound", "conj", "cop", "det", "mark", "nmod",
               "nmod:poss", "nsubj", "nsubj:pass", "obj", "obl", "obl:agent", "punct", "xcomp")
 _ROLES = ("ARG0", "ARG1", "ARG2", "ARG4", "ARGM-DIR", "ARGM-LOC", "ARGM-MNR")
+_ALL_ROLES = ("ARG0", "ARG1", "ARG2", "ARG4", "ARGM-ADV", "ARGM-DIR", "ARGM-LOC", "ARGM-MNR", "ARGM-NEG")
+_ENTITIES = ("EVENT", "LANG", "LOC", "PER")
 
 MICRO_WORD_TASKS: dict[str, TaskInfo] = {
     "micro-pos": TaskInfo("token", _TAGS, "accuracy", _ALL),
     "micro-dep": TaskInfo("span-pair", _RELATIONS, "accuracy", _ALL),
     "micro-role": TaskInfo("span", _ROLES, "accuracy", _ALL),
+    "micro-entities": TaskInfo("span", _ENTITIES, "accuracy", _ALL),
+    "micro-coref": TaskInfo("span-pair", ("0", "1"), "accuracy", _ALL),
+    "micro-srl": TaskInfo("span-pair", _ALL_ROLES, "accuracy", _ALL),
 }
 """Task name -> TaskInfo; classes are as frequent as the language has them, and a rare one may occur in one split only."""
 
@@ -30,12 +35,15 @@ _ATTEMPTS_PER_SENTENCE = 50
 
 
 def word_examples(world: World, name: str, seed: int, *, order: str = "head-dependent",
-                  subtypes: bool = True) -> dict[str, list[Example]]:
+                  subtypes: bool = True, roots: bool = False) -> dict[str, list[Example]]:
     """Write all splits of one task of words.
 
     micro-pos: the part of speech of each word. micro-dep: the relation of each word to its head. micro-role: the semantic role
     of each phrase whose head is a name or a pronoun, marked without its preposition: any name can be agent or patient, and in
-    the passive voice they change places, so that the words alone do not tell.
+    the passive voice they change places, so that the words alone do not tell. micro-entities: the type of each name, of which an
+    EVENT has several words. micro-coref: whether two mentions (names, and what else is mentioned more than once) are of the same
+    person or thing, 1, or not, 0; all pairs of a sentence, the first mention first. micro-srl: the role of a whole phrase towards
+    its predicate, which comes first.
 
     Sentences are made as the corpus is. None occurs twice, in one split or in two. In training sentences an adjective or a topic
     word outside the share `world.settings.seen_share` gives way to one of its class inside, so that sentences of all lengths are
@@ -46,6 +54,7 @@ def word_examples(world: World, name: str, seed: int, *, order: str = "head-depe
         name: a key of `MICRO_WORD_TASKS`.
         seed: any whole number from 0 on.
         order, subtypes: of micro-dep, as in `relation_examples`.
+        roots: of micro-dep: whether roots are examples too, with themselves in the place of their head.
 
     Returns:
         Split name -> examples.
@@ -59,7 +68,7 @@ def word_examples(world: World, name: str, seed: int, *, order: str = "head-depe
     splits = {}
     for split, size in zip(_ALL, sizes, strict=True):
         rng = named_rng(seed, f"{name} {split}")
-        splits[split] = _write_split(world, name, size, rng, seen if split == "train" else {}, written, order, subtypes)
+        splits[split] = _write_split(world, name, size, rng, seen if split == "train" else {}, written, (order, subtypes, roots))
     if settings.label_noise:
         classes = sorted({e.label for e in splits["train"]})
         splits["train"] = _with_noise(splits["train"], settings.label_noise, classes, named_rng(seed, f"{name} noise"))
@@ -67,7 +76,8 @@ def word_examples(world: World, name: str, seed: int, *, order: str = "head-depe
 
 
 def _write_split(world: World, name: str, size: int, rng: np.random.Generator,
-                 seen: dict[str, tuple[str, ...]], written: set[tuple[str, ...]], order: str, subtypes: bool) -> list[Example]:
+                 seen: dict[str, tuple[str, ...]], written: set[tuple[str, ...]], relations: tuple[str, bool, bool],
+                 ) -> list[Example]:
     examples: list[Example] = []
     batch = replace(world.settings, corpus_sentences=2 * size)
     dice = Dice(rng)
@@ -77,7 +87,7 @@ def _write_split(world: World, name: str, size: int, rng: np.random.Generator,
             sentence = _with_seen_words(sentence, seen, dice)
             if sentence.words in written:
                 continue
-            made = _examples(sentence, name, number, order, subtypes)
+            made = _examples(sentence, name, number, relations)
             if made:
                 written.add(sentence.words)
                 examples += made
@@ -90,14 +100,23 @@ def _write_split(world: World, name: str, size: int, rng: np.random.Generator,
                              "world.validation_sentences or world.test_sentences, or raise world.people")
 
 
-def _examples(sentence: Sentence, name: str, number: int, order: str, subtypes: bool) -> list[Example]:
+def _examples(sentence: Sentence, name: str, number: int, relations: tuple[str, bool, bool]) -> list[Example]:
+    """relations: order, subtypes and roots of micro-dep."""
     words, place = sentence.words, f"{name} sentence {number}"
     if name == "micro-pos":
         return [Example(words, ((i, i + 1),), tag, number, place) for i, tag in enumerate(sentence.pos)]
     if name == "micro-dep":
-        arcs = [(i, head - 1, relation, place) for i, (head, relation)
-                in enumerate(zip(sentence.heads, sentence.deprels, strict=True)) if head]
+        order, subtypes, roots = relations
+        arcs = [(i, head - 1 if head else i, relation, place) for i, (head, relation)
+                in enumerate(zip(sentence.heads, sentence.deprels, strict=True)) if head or roots]
         return relation_examples(words, arcs, number, order=order, subtypes=subtypes)
+    if name == "micro-entities":
+        return [Example(words, ((start, end),), kind, number, place) for start, end, kind in sentence.entities]
+    if name == "micro-coref":
+        return [Example(words, pair, label, number, place) for pair, label in _mention_pairs(sentence)]
+    if name == "micro-srl":
+        return [Example(words, ((predicate, predicate + 1), (start, end)), role, number, place)
+                for predicate, start, end, role in sentence.roles]
     examples = []
     for _, start, end, role in sentence.roles:
         start += sentence.pos[start] == "ADP"
@@ -105,6 +124,14 @@ def _examples(sentence: Sentence, name: str, number: int, order: str, subtypes: 
         if sentence.pos[head] in ("PROPN", "PRON"):
             examples.append(Example(words, ((start, end),), role, number, place))
     return sorted(examples, key=lambda e: e.spans)
+
+
+def _mention_pairs(sentence: Sentence) -> list[tuple[tuple[Span, Span], str]]:
+    """Spans of each pair of mentions, by place, with "1" where both are of one chain and "0" elsewhere."""
+    chain_of: dict[Span, int] = {span: i for i, chain in enumerate(sentence.coref) for span in chain}
+    mentions = sorted({*chain_of, *((start, end) for start, end, _ in sentence.entities)})
+    return [((one, other), str(int(one in chain_of and chain_of[one] == chain_of.get(other))))
+            for i, one in enumerate(mentions) for other in mentions[i + 1:]]
 
 
 def _seen_of_class(world: World) -> dict[str, tuple[str, ...]]:

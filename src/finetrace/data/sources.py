@@ -1,0 +1,70 @@
+"""Finding the files of tasks whose source does not have one file per split."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from finetrace.config.data import RowsSettings
+from finetrace.data.examples import Annotated
+from finetrace.errors import FinetraceError
+
+T = TypeVar("T")
+THEIRS = {"train": "train", "validation": "dev", "test": "test"}
+"""Our split -> its usual name in files that name the split of each example."""
+
+
+def base_of(name: str, task: RowsSettings, root: Path) -> Path:
+    """The file or folder that the task's `path` names. Raises FinetraceError when there is none."""
+    base = (root / (task.path or "")).resolve()
+    if not base.exists():
+        raise FinetraceError(f"tasks.{name}: {task.path}: no such file or folder")
+    return base
+
+
+def files_below(base: Path, *names: str) -> list[Path]:
+    """Files in a folder and those below it whose name fits one of the patterns, whatever its case; sorted. A file is itself."""
+    if base.is_file():
+        return [base]
+    from fnmatch import fnmatchcase
+
+    return [p for p in sorted(base.rglob("*")) if p.is_file() and any(fnmatchcase(p.name.lower(), n.lower()) for n in names)]
+
+
+def one_file(name: str, base: Path, *names: str) -> Path:
+    """The one file whose name fits. Raises FinetraceError when there is none, or several."""
+    found = files_below(base, *names)
+    if len(found) != 1:
+        shown = ", ".join(str(p.relative_to(base)) for p in found[:5])
+        problem = f"{shown} could all be the one that is read" if found else f"has no file {' or '.join(names)}"
+        raise FinetraceError(f"tasks.{name}: {base}: {problem}; let `path` name the file, or a folder with one only")
+    return found[0]
+
+
+def our_splits(name: str, task: RowsSettings, found: Mapping[str, T], only: str | None, usual: Mapping[str, str] = THEIRS,
+               ) -> dict[str, T]:
+    """Splits of a source under our names: as `splits` says, else by their usual names.
+
+    found: the source's own name -> what it has;  only: the one of our splits that is wanted. Raises FinetraceError when a split
+    that is named or wanted is not there, or none is.
+    """
+    wanted = task.splits or {ours: theirs for ours, theirs in usual.items() if theirs in found}
+    if only:
+        if only not in wanted and (task.splits or only not in usual):
+            raise FinetraceError(f"tasks.{name}: there is no split {only}; name it in `splits`, or choose another with `split`; "
+                                 f"there are: {', '.join(wanted) or 'none'}")
+        wanted = {only: wanted.get(only, usual.get(only, only))}
+    for ours, theirs in wanted.items():
+        if theirs not in found:
+            raise FinetraceError(f"tasks.{name}: splits.{ours}: the source has no split {theirs!r}; it has "
+                                 f"{', '.join(found) or 'none'}; set `splits`")
+    if not wanted:
+        raise FinetraceError(f"tasks.{name}: the source has none of the splits {', '.join(usual.values())}, but "
+                             f"{', '.join(found) or 'none'}; set `splits`")
+    return {ours: found[theirs] for ours, theirs in wanted.items()}
+
+
+def with_origin(splits: dict[str, Annotated], origin: dict[str, Any]) -> dict[str, Annotated]:
+    """The splits, each of which knows what was read."""
+    for part in splits.values():
+        part.origin = dict(origin)
+    return splits
