@@ -90,13 +90,11 @@ def test_the_decoder_is_the_word_embeddings(folders):
 
 
 def test_heads_side_by_side_read_their_own_part(folders):
-    from dataclasses import replace
-
     head = load_masked_head(folders("bert"))
     states = torch.randn(2, 4, 16)
     stacked = {k: torch.stack([v, 2 * v]) for k, v in head.transform.tensors().items()}
-    both = replace(head.transform, **stacked)(states)
-    second = replace(head.transform, **{k: v[1] for k, v in stacked.items()})(states[1])
+    both = head.transform.with_tensors(stacked)(states)
+    second = head.transform.with_tensors({k: v[1] for k, v in stacked.items()})(states[1])
     torch.testing.assert_close(both[0], head.transform(states[0]))
     torch.testing.assert_close(both[1], second)
 
@@ -119,6 +117,7 @@ def test_a_discriminator_is_no_generator(tmp_path):
 def test_adaptive_softmax_is_an_error(tmp_path):
     from transformers import XLMConfig, XLMWithLMHeadModel
 
-    model = XLMWithLMHeadModel(XLMConfig(emb_dim=16, n_layers=1, n_heads=2, n_words=60, asm=True, asm_cutoffs=[10, 20], asm_div_value=4.0))
+    config = XLMConfig(emb_dim=16, n_layers=1, n_heads=2, n_words=60, asm=True, asm_cutoffs=[10, 20], asm_div_value=4.0)
+    model = XLMWithLMHeadModel(config)
     with pytest.raises(ValueError, match="adaptive softmax"):
         masked_head_of(model)

@@ -47,6 +47,10 @@ class Transform:
         found = {k: getattr(self, k) for k in ("dense_weight", "dense_bias", "norm_weight", "norm_bias")}
         return {k: v for k, v in found.items() if v is not None}
 
+    def with_tensors(self, tensors: dict[str, Any]) -> "Transform":
+        """The same transform with other tensors, by field."""
+        return replace(self, **tensors)
+
 
 @dataclass(frozen=True)
 class MaskedHead:
@@ -66,7 +70,7 @@ class MaskedHead:
 
     def to(self, *where: Any) -> "MaskedHead":
         """The head on another device or in another type."""
-        moved = self.transform and replace(self.transform, **{k: v.to(*where) for k, v in self.transform.tensors().items()})
+        moved = self.transform and self.transform.with_tensors({k: v.to(*where) for k, v in self.transform.tensors().items()})
         return MaskedHead(moved, self.decoder.to(*where), self.bias.to(*where))
 
 
@@ -90,14 +94,14 @@ def load_masked_head(folder: Path) -> MaskedHead:
     # of the encoder only the word embeddings matter here, which are the decoder; a pooler is often missing
     lost = sorted(k for k in drawn if not k.startswith(model.base_model_prefix + ".") or "embeddings" in k.rsplit(".", 1)[0])
     if lost:
-        raise FinetraceError(f"{folder}: has no masked-word head: its weights lack {', '.join(lost[:3])}"
-                             f"{' ...' if len(lost) > 3 else ''}, which would be random numbers; cloze probing needs a model that "
-                             "was trained with masked words and saved with that head (not a sentence encoder or a classifier)")
+        named = ", ".join(lost[:3]) + (" ..." if len(lost) > 3 else "")
+        raise FinetraceError(f"{folder}: has no masked-word head: its weights lack {named}, which would be random numbers; cloze "
+                             "probing needs a model that was trained with masked words and saved with that head (not a sentence "
+                             "encoder or a classifier)")
     try:
-        head = masked_head_of(model)
+        return masked_head_of(model)
     except ValueError as error:
         raise FinetraceError(f"{folder}: {error}") from error
-    return head
 
 
 def masked_head_of(model: Any) -> MaskedHead:
@@ -117,7 +121,7 @@ def masked_head_of(model: Any) -> MaskedHead:
                                 float(norm.eps)), decoder.detach(), bias)
 
 
-def _parts(model: Any) -> tuple[Any, Any, Callable[[Any], Any] | None, Any, Any]:
+def _parts(model: Any) -> tuple[Any, Any, Any, Any, Any]:
     """Linear layer, norm, activation, decoder weight and bias, each where its family keeps it."""
     import torch
 

@@ -1,0 +1,149 @@
+"""Precision at k, reciprocal rank, and what was learned, kept or lost: per relation, type and corpus, with intervals."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from finetrace import seeds
+from finetrace.lenses.intervals import bootstrap_weights, percentile_interval, wilson_interval
+
+BY_FACT = ("Squad", "ConceptNet")
+"""Corpora whose score is the mean over facts, as published; elsewhere it is the unweighted mean over relations."""
+
+
+def precision_at(ranks: np.ndarray, k: int, parity: bool = False) -> np.ndarray:
+    """Whether the object is among the k best words: (...) float64 of ranks (...) that count from 1.
+
+    The mean is P@k of Petroni et al. (2019), in [0, 1], higher is better, 1 when every rank is at most k. parity: as the program
+    of Wallat et al. (2020) computes it, whose ranks count from 0 but are compared with k: its P@10 is P@11.
+    """
+    return (np.asarray(ranks) <= (k + 1 if parity else k)).astype(np.float64)
+
+
+def reciprocal_rank(ranks: np.ndarray, parity: bool = False) -> np.ndarray:
+    """1 / rank: (...) float64 of ranks (...) that count from 1.
+
+    The mean is the mean reciprocal rank, in [1 / words, 1], higher is better, 1 when every object is first. parity: as the
+    program of Wallat et al. (2020): 1 / (rank counted from 0), and 0 for the first place.
+    """
+    ranks = np.asarray(ranks, dtype=np.float64)
+    if not parity:
+        return 1.0 / ranks
+    return np.divide(1.0, ranks - 1, out=np.zeros_like(ranks), where=ranks > 1)
+
+
+def known_changes(before: np.ndarray, after: np.ndarray) -> dict[str, np.ndarray]:
+    """Of facts known (bool) before and after: learned, kept, lost, each (...) float64 0 or 1.
+
+    Their means are shares of all facts in [0, 1]: learned + kept is what is known after, kept + lost what was known before.
+    """
+    return {"learned": (~before & after).astype(np.float64), "kept": (before & after).astype(np.float64),
+            "lost": (before & ~after).astype(np.float64)}
+
+
+def intermediate_contribution(known: np.ndarray) -> float:
+    """Share of the facts known in any layer that the last one does not know (Wallat et al. 2020): (union - last) / union.
+
+    known: (layer, fact) bool. In [0, 1]; the higher, the more is to be seen only below the last layer. NaN when nothing is known.
+    """
+    union = int(known.any(axis=0).sum())
+    return (union - int(known[-1].sum())) / union if union else float("nan")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Facts with one score. corpus, relation: as in the table ("" for the corpus, "type:N-1" for a type);  held_out: whether
+    these are facts that cannot be known;  parts: numbers of facts, one array per relation whose mean counts equally."""
+
+    corpus: str
+    relation: str
+    held_out: bool
+    parts: tuple[np.ndarray, ...]
+
+    @property
+    def facts(self) -> int:
+        return sum(map(len, self.parts))
+
+
+def groups(corpora: Sequence[str], relations: Sequence[str], types: Sequence[str], held_out: np.ndarray) -> list[Group]:
+    """All groups with a score of their own: per corpus, the corpus, its types, its relations; held-out facts apart.
+
+    corpora, relations, types, held_out: one entry per fact. In Squad and ConceptNet facts count equally, else relations do.
+    """
+    corpus_of, relation_of, type_of = (np.array(list(values), dtype=object) for values in (corpora, relations, types))
+    found = []
+    for corpus in dict.fromkeys(corpora):
+        for control in (False, True):
+            here = (corpus_of == corpus) & (np.asarray(held_out, dtype=bool) == control)
+            names = list(dict.fromkeys(relation_of[here]))
+            if not names:
+                continue
+            of_relation = {name: np.flatnonzero(here & (relation_of == name)) for name in names}
+            whole = (np.flatnonzero(here),) if corpus in BY_FACT else tuple(of_relation.values())
+            found.append(Group(corpus, "", control, whole))
+            for kind in dict.fromkeys(t for t in type_of[here] if t):
+                parts = tuple(numbers for numbers in of_relation.values() if type_of[numbers[0]] == kind)
+                found.append(Group(corpus, f"type:{kind}", control, parts))
+            if corpus not in BY_FACT or len(names) > 1:
+                found += [Group(corpus, name, control, (numbers,)) for name, numbers in of_relation.items()]
+    return found
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Means of columns with 95 % intervals: value, low, high (column,) float64; NaN where there is none."""
+
+    value: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def estimates(wanted: Sequence[Group], blocks: Callable[[np.ndarray], Iterable[np.ndarray]], shares: np.ndarray, *, draws: int,
+              seed: int) -> list[Estimate]:
+    """Scores of groups of facts.
+
+    blocks: numbers of facts -> blocks (fact, column of the block) float64, all columns in order; NaN where a fact has no value;
+    shares: (column,) bool, whether a column holds only 0 and 1. A score is the unweighted mean of the means of the group's
+    parts. Intervals: for a share of one set of facts that of Wilson (1927), which has a width also at 0 and 1; else the
+    percentile bootstrap with facts drawn anew within each relation, the same draws for every column; NaN where a part has fewer
+    than two facts.
+    """
+    uses: dict[bytes, tuple[np.ndarray, list[int]]] = {}
+    for number, group in enumerate(wanted):
+        for part in group.parts:
+            uses.setdefault(part.tobytes(), (part, []))[1].append(number)
+    columns, sampled = len(shares), ~shares
+    total = [np.zeros(columns) for _ in wanted]
+    drawn: list[np.ndarray | None] = [np.zeros((draws, columns)) if len(g.parts) > 1 else None for g in wanted]
+    found: list[Estimate | None] = [None] * len(wanted)
+    for part, users in uses.values():
+        weights = bootstrap_weights(len(part), draws, seeds.derive(seed, "facts", int(part[0]), len(part))) / len(part)
+        mean, of_draws = np.empty(columns), np.empty((draws, columns))
+        at = 0
+        for block in blocks(part):
+            mean[at:at + block.shape[1]] = block.mean(axis=0)
+            of_draws[:, at:at + block.shape[1]] = weights @ block
+            at += block.shape[1]
+        of_draws = of_draws if len(part) > 1 else np.full_like(of_draws, np.nan)
+        for number in users:
+            parts = len(wanted[number].parts)
+            total[number] += mean / parts
+            if (own := drawn[number]) is not None:
+                own += of_draws / parts
+            else:
+                found[number] = _one_part(mean, of_draws, sampled, len(part))
+    for number, own in enumerate(drawn):
+        if own is not None:
+            found[number] = Estimate(total[number], *percentile_interval(own))
+            drawn[number] = None
+    return [one for one in found if one is not None]
+
+
+def _one_part(mean: np.ndarray, drawn: np.ndarray, sampled: np.ndarray, facts: int) -> Estimate:
+    low, high = np.full(len(mean), np.nan), np.full(len(mean), np.nan)
+    if sampled.any():
+        low[sampled], high[sampled] = percentile_interval(drawn[:, sampled])
+    for column in np.flatnonzero(~sampled & np.isfinite(mean)):
+        low[column], high[column] = wilson_interval(round(float(mean[column]) * facts), facts)
+    return Estimate(mean, low, high)

@@ -1,0 +1,42 @@
+"""Ranks of one checkpoint as a table with one row per fact, layer and read-out, and back."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from finetrace.lenses.cloze.ranking import Ranks
+
+_NUMBERS = {"rank": pa.int32(), "rank_full": pa.int32(), "rank_candidates": pa.int32(), "log_prob": pa.float32()}
+
+
+def to_table(of_step: Mapping[str, Ranks]) -> pa.Table:
+    """Columns fact int32, layer int8, readout string, rank, rank_full, rank_candidates int32 (0 without candidates), log_prob
+    float32 (nats), top list<int32>; read-out after read-out, layer after layer, fact after fact."""
+    parts = []
+    for readout, ranks in of_step.items():
+        layers, facts = ranks.rank.shape
+        top = ranks.top.reshape(layers * facts, -1)
+        offsets = np.arange(0, top.size + 1, top.shape[1], dtype=np.int32) if top.size else np.zeros(layers * facts + 1, np.int32)
+        parts.append(pa.table({
+            "fact": pa.array(np.tile(np.arange(facts, dtype=np.int32), layers)),
+            "layer": pa.array(np.repeat(np.arange(layers, dtype=np.int8), facts)),
+            "readout": pa.array([readout] * (layers * facts)),
+            **{name: pa.array(getattr(ranks, name).reshape(-1), kind) for name, kind in _NUMBERS.items()},
+            "top": pa.ListArray.from_arrays(pa.array(offsets), pa.array(top.reshape(-1), pa.int32()))}))
+    return pa.concat_tables(parts)
+
+
+def from_table(found: pa.Table) -> dict[str, Ranks]:
+    """The inverse of `to_table`. Raises ValueError for a table that is not whole."""
+    readouts = found["readout"].to_numpy(zero_copy_only=False)
+    result = {}
+    for readout in dict.fromkeys(readouts.tolist()):
+        part = found.filter(pa.array(readouts == readout))
+        layers, facts = int(part["layer"].to_numpy().max()) + 1, int(part["fact"].to_numpy().max()) + 1
+        if part.num_rows != layers * facts:
+            raise ValueError(f"read-out {readout}: {part.num_rows} rows are not {layers} layers x {facts} facts")
+        values = {name: part[name].to_numpy().reshape(layers, facts) for name in _NUMBERS}
+        top = part["top"].combine_chunks().flatten().to_numpy().reshape(layers, facts, -1)
+        result[readout] = Ranks(values["rank"], values["rank_full"], values["log_prob"], top, values["rank_candidates"])
+    return result

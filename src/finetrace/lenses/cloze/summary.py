@@ -1,0 +1,192 @@
+"""Ranks of all checkpoints as tables and numbers: one row per group of facts, checkpoint, read-out, layer and statistic."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from finetrace.lenses.cloze.metrics import Group, estimates, groups, intermediate_contribution, known_changes, precision_at
+from finetrace.lenses.cloze.metrics import reciprocal_rank as reciprocal
+from finetrace.lenses.cloze.ranking import Ranks
+
+UNION = -1
+"""Stands for "any layer from 1 on" where a layer is named."""
+CURVES = 30
+Records = Mapping[int, Mapping[str, Ranks]]
+"""step -> read-out -> ranks, steps ascending."""
+_SCHEMA = pa.schema([
+    ("corpus", pa.string()), ("relation", pa.string()), ("step", pa.int64()), ("readout", pa.string()), ("layer", pa.int32()),
+    ("statistic", pa.string()), ("vocabulary", pa.string()), ("value", pa.float64()), ("low", pa.float64()),
+    ("high", pa.float64()), ("n", pa.int64()), ("held_out", pa.bool_())])
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The facts that were asked, one entry per fact: corpus, relation, its type ("" without), held out or not; candidates: number
+    of words of the right type, 0 without."""
+
+    corpora: Sequence[str]
+    relations: Sequence[str]
+    types: Sequence[str]
+    held_out: np.ndarray
+    candidates: np.ndarray
+
+    def groups(self) -> list[Group]:
+        return groups(self.corpora, self.relations, self.types, self.held_out)
+
+
+class Column(NamedTuple):
+    """What one column of the estimates is."""
+
+    step: int
+    readout: str
+    layer: int
+    statistic: str
+    vocabulary: str
+
+
+def table(records: Records, facts: Facts, vocabulary: str, *, draws: int, seed: int) -> pa.Table:
+    """The lens' table. vocabulary: what the restricted vocabulary is called, `full` where it is all words.
+
+    Statistics: p_at_1, p_at_10, mrr (per vocabulary; candidates: the words of the right type, where facts name them),
+    mean_log_prob_nats; learned, kept, lost: shares of facts, known by rank 1, compared with the checkpoint before, and with
+    _since_first with the first one; layer -1: known by any layer from 1 on; intermediate: the share of those that the last layer
+    does not know.
+    """
+    columns = [column for keys, _ in _blocks(records, vocabulary, np.arange(1)) for column in keys]
+    shares = np.array([c.statistic not in ("mrr", "mean_log_prob_nats") for c in columns])
+
+    def blocks(part: np.ndarray) -> Iterator[np.ndarray]:
+        return (values for _, values in _blocks(records, vocabulary, part))
+
+    wanted, rows = facts.groups(), []
+    for group, found in zip(wanted, estimates(wanted, blocks, shares, draws=draws, seed=seed), strict=True):
+        common = {"corpus": group.corpus, "relation": group.relation, "n": group.facts, "held_out": group.held_out}
+        for column, value, low, high in zip(columns, found.value, found.low, found.high, strict=True):
+            if np.isfinite(value):
+                rows.append(common | column._asdict() | {"value": value, "low": _null(low), "high": _null(high)})
+        for step, of_step in records.items():
+            for readout, ranks in of_step.items():
+                known = ranks.rank[1:, np.concatenate(group.parts)] == 1
+                share = intermediate_contribution(known) if len(known) else np.nan
+                if np.isfinite(share):
+                    rows.append(common | Column(step, readout, UNION, "intermediate", vocabulary)._asdict() | {
+                        "value": share, "low": None, "high": None})
+    return pa.Table.from_pylist(rows, schema=_SCHEMA)
+
+
+def _blocks(records: Records, vocabulary: str, part: np.ndarray) -> Iterator[tuple[list[Column], np.ndarray]]:
+    """For each step and read-out: its columns, and their values (fact, column) of some facts."""
+    first: dict[str, np.ndarray] = {}
+    before: dict[str, np.ndarray] = {}
+    for step, of_step in records.items():
+        for readout, ranks in of_step.items():
+            keys, values = [], []
+
+            def add(statistic: str, name: str, found: np.ndarray, any_layer: np.ndarray | None = None, step: int = step,
+                    readout: str = readout, keys: list[Column] = keys, values: list[np.ndarray] = values) -> None:
+                keys += [Column(step, readout, layer, statistic, name) for layer in range(len(found))]
+                values.append(found)
+                if any_layer is not None:
+                    keys.append(Column(step, readout, UNION, statistic, name))
+                    values.append(any_layer[None])
+
+            asked = {vocabulary: ranks.rank[:, part]}
+            if vocabulary != "full":
+                asked["full"] = ranks.rank_full[:, part]
+            asked["candidates"] = ranks.rank_candidates[:, part]
+            for name, rank in asked.items():
+                there = rank > 0  # 0: no such ranking
+                rank = np.maximum(rank, 1)
+                for statistic, hit in (("p_at_1", precision_at(rank, 1)), ("p_at_10", precision_at(rank, 10))):
+                    found = np.where(there, hit, np.nan)
+                    add(statistic, name, found, found[1:].max(axis=0) if len(found) > 1 else None)
+                add("mrr", name, np.where(there, reciprocal(rank), np.nan))
+            add("mean_log_prob_nats", "full", ranks.log_prob[:, part].astype(np.float64))
+            known = ranks.rank[:, part] == 1
+            known = np.concatenate([known, known[1:].any(axis=0, keepdims=True)])
+            for since, ending in ((before, ""), (first, "_since_first")):
+                if readout in since:
+                    for statistic, found in known_changes(since[readout], known).items():
+                        add(statistic + ending, vocabulary, found[:-1], found[-1])
+            first.setdefault(readout, known)
+            before[readout] = known
+            yield keys, np.concatenate(values).T
+
+
+def _null(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def at(found: pa.Table, **where: Any) -> list[dict[str, Any]]:
+    """Rows of the table with these values, e.g. at(found, step=0, statistic="p_at_1")."""
+    import pyarrow.compute as pc
+
+    mask: Any = None
+    for name, value in where.items():
+        one = pc.equal(found[name], pa.scalar(value, found[name].type))
+        mask = one if mask is None else pc.and_(mask, one)
+    return found.filter(mask).to_pylist()
+
+
+def course(found: pa.Table, steps: Sequence[int], **where: Any) -> np.ndarray:
+    """(step, 3) value, low, high of one series; NaN where a step lacks it. where: all other columns that tell it apart."""
+    rows = {row["step"]: row for row in at(found, **where)}
+    nothing = {"value": None, "low": None, "high": None}
+    return np.array([[np.nan if rows.get(s, nothing)[k] is None else rows[s][k] for k in ("value", "low", "high")] for s in steps])
+
+
+def chance(facts: Facts, corpus: str, held_out: bool) -> float:
+    """P@1 among the candidates of a guess without knowledge: mean over relations of 1 / candidates; NaN without candidates."""
+    of = [group for group in facts.groups() if group.corpus == corpus and group.held_out == held_out and not group.relation]
+    counts = [facts.candidates[part] for group in of for part in group.parts]
+    if not counts or any((c == 0).any() for c in counts):
+        return float("nan")
+    return float(np.mean([np.mean(1.0 / c) for c in counts]))
+
+
+def metrics(found: pa.Table, facts: Facts, steps: Sequence[int], layers: int, vocabulary: str) -> dict[str, float]:
+    """Headline numbers of the last checkpoint, per corpus."""
+    told: dict[str, float] = {"checkpoints": len(steps), "facts": len(facts.corpora)}
+    for corpus in dict.fromkeys(facts.corpora):
+        where = {"corpus": corpus, "relation": "", "held_out": False}
+
+        def value(readout: str, layer: int, statistic: str, name: str = vocabulary, where: dict[str, Any] = where) -> float:
+            rows = at(found, step=steps[-1], readout=readout, layer=layer, statistic=statistic, vocabulary=name, **where)
+            return rows[0]["value"] if rows else float("nan")
+
+        for statistic in ("p_at_1", "p_at_10", "mrr", "learned_since_first", "lost_since_first"):
+            told[f"{corpus}/{statistic}"] = value("own", layers - 1, statistic)
+        told[f"{corpus}/p_at_1_any_layer"] = value("own", UNION, "p_at_1")
+        for readout in ("trained", "tuned"):
+            of_layers = [value(readout, layer, "p_at_1") for layer in range(layers)]
+            if np.isfinite(of_layers).all():
+                told[f"{corpus}/{readout}_p_at_1"] = of_layers[-1]
+                told[f"{corpus}/{readout}_p_at_1_best"] = max(of_layers)
+                told[f"{corpus}/{readout}_best_layer"] = int(np.argmax(of_layers))
+        control = where | {"held_out": True}
+        if np.isfinite(guess := chance(facts, corpus, True)):
+            told[f"{corpus}/held_out_p_at_1_candidates"] = value("own", layers - 1, "p_at_1", "candidates", control)
+            told[f"{corpus}/held_out_chance"] = guess
+    return {name: number for name, number in told.items() if np.isfinite(number)}
+
+
+def curves(found: pa.Table, facts: Facts, steps: Sequence[int], layers: int, vocabulary: str) -> dict[str, Sequence[Any]]:
+    """What MLflow draws over steps: P@1 of each corpus at every layer (own head), any layer, held out; at most `CURVES`."""
+    corpora = list(dict.fromkeys(facts.corpora))
+    series: list[tuple[str, np.ndarray]] = []
+    for corpus in corpora:
+        where = {"corpus": corpus, "relation": "", "statistic": "p_at_1"}
+        asked = [(f"{corpus}/own_layer{layers - 1}", "own", layers - 1, vocabulary, False),
+                 (f"{corpus}/own_any_layer", "own", UNION, vocabulary, False),
+                 (f"{corpus}/held_out_candidates", "own", layers - 1, "candidates", True),
+                 *((f"{corpus}/{r}_layer{layers - 1}", r, layers - 1, vocabulary, False) for r in ("trained", "tuned"))]
+        asked += [(f"{corpus}/own_layer{layer}", "own", layer, vocabulary, False) for layer in range(layers - 1)
+                  if len(corpora) == 1]
+        for name, readout, layer, words, held_out in asked:
+            values = course(found, steps, readout=readout, layer=layer, vocabulary=words, held_out=held_out, **where)[:, 0]
+            if np.isfinite(values).any():
+                series.append((name, values))
+    return {"step": list(steps)} | {name: ["" if np.isnan(v) else float(v) for v in values] for name, values in series[:CURVES]}
