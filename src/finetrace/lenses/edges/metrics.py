@@ -1,0 +1,96 @@
+"""Micro precision, recall and F1 from the hits of targets, with intervals whose unit of resampling is the sentence."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from finetrace.lenses.intervals import jackknife_interval
+
+_CORE = re.compile(r"ARG[0-5A]|ARGM.*")
+Estimate = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def clean_classes(names: Sequence[str]) -> tuple[np.ndarray, str] | None:
+    """The classes that Tenney et al. score: (class,) bool and what they are; None where they score all.
+
+    It is told by the names: of 0 and 1 (coreference) class 1; of roles (ARG0, C-ARG0, R-ARGM-TMP) those without C- and R-; of
+    relations all but Other and no_relation.
+    """
+    if sorted(names) == ["0", "1"]:
+        return np.array([name == "1" for name in names]), "class 1 only"
+    if any(re.match("[CR]-ARG", name) for name in names) and any(_CORE.fullmatch(name) for name in names):
+        return np.array([bool(_CORE.fullmatch(name)) for name in names]), "roles without C- and R-"
+    if rest := {"Other", "no_relation"} & set(names):
+        return np.array([name not in rest for name in names]), f"all but {' and '.join(sorted(rest))}"
+    return None
+
+
+def sentence_counts(hits: np.ndarray, sentences: np.ndarray) -> np.ndarray:
+    """Hits (..., target, 3) added up per sentence: (sentence, ..., 3) float64. sentences: (target,) int, any numbers."""
+    codes = np.unique(sentences, return_inverse=True)[1].ravel()
+    order = np.argsort(codes, kind="stable")
+    begins = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    return np.moveaxis(np.add.reduceat(hits[..., order, :].astype(np.float64), begins, axis=-2), -2, 0)
+
+
+def micro(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Micro scores over all decisions from counts (..., 3) of true positives, false positives and false negatives.
+
+    precision = TP / (TP + FP), recall = TP / (TP + FN), f1 = 2 TP / (2 TP + FP + FN), each (...) in [0, 1], higher is better, 0
+    where nothing was decided for or nothing is right, as scikit-learn has it. For one class per target in softmax mode all
+    three are the accuracy.
+    """
+    right, wrong, missed = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
+    return {"f1": _ratio(2 * right, 2 * right + wrong + missed), "precision": _ratio(right, right + wrong),
+            "recall": _ratio(right, right + missed)}
+
+
+def micro_intervals(counts: np.ndarray) -> dict[str, Estimate]:
+    """Micro scores with 95 % intervals, by leaving out each sentence in turn. counts: (sentence, ..., 3) of `sentence_counts`;
+    returns value, low, high, each (...)."""
+    whole = counts.sum(axis=0)
+    values, left_out = micro(whole), micro(whole - counts)
+    return {name: _interval(values[name], left_out[name]) for name in values}
+
+
+def share_interval(right: np.ndarray, sentences: np.ndarray) -> Estimate:
+    """Share of targets that are right with its interval: right (..., target) bool or number -> value, low, high (...)."""
+    pairs = np.stack([right.astype(np.float64), np.ones(right.shape)], axis=-1)
+    counts = sentence_counts(pairs, sentences)
+    whole = counts.sum(axis=0)
+    rest = whole - counts
+    return _interval(_ratio(whole[..., 0], whole[..., 1]), _ratio(rest[..., 0], rest[..., 1]))
+
+
+def f1_difference(first: np.ndarray, second: np.ndarray) -> Estimate:
+    """F1 of one set of hits minus that of another on the same sentences, with the paired interval; counts (sentence, ..., 3)."""
+    values, left_out = (), ()
+    for counts in (first, second):
+        whole = counts.sum(axis=0)
+        values, left_out = (*values, micro(whole)["f1"]), (*left_out, micro(whole - counts)["f1"])
+    return _interval(values[0] - values[1], left_out[0] - left_out[1], floor=-1.0)
+
+
+def majority_decision(train: np.ndarray, sets: bool) -> np.ndarray:
+    """What a probe without information decides for: (class,) bool. train: (target, class) bool; the most frequent class, or,
+    where labels are sets, the classes of at least half of the targets."""
+    rates = train.mean(axis=0)
+    return rates >= 0.5 if sets else np.arange(len(rates)) == int(rates.argmax())
+
+
+def hits_of_decision(decided: np.ndarray, gold: np.ndarray) -> np.ndarray:
+    """Hits (target, 3) of one decision (class,) bool for all targets; gold: (target, class) bool."""
+    both = (gold & decided).sum(axis=1)
+    return np.stack([both, decided.sum() - both, gold.sum(axis=1) - both], axis=1)
+
+
+def _ratio(part: Any, whole: Any) -> np.ndarray:
+    part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+
+
+def _interval(value: np.ndarray, left_out: np.ndarray, floor: float = 0.0) -> Estimate:
+    low, high = jackknife_interval(value, left_out)
+    return value, np.clip(low, floor, 1.0), np.clip(high, floor, 1.0)

@@ -1,0 +1,99 @@
+"""Decisions of trained probes: true and false positives and false negatives of each target, and what its labels cost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from finetrace.lenses.edges.data import EdgeData, check, make_batch, norms
+
+if TYPE_CHECKING:
+    import torch
+
+    from finetrace.lenses.edges.recipe import Recipe
+    from finetrace.lenses.edges.training import Trained
+
+HITS = ("true positives", "false positives", "false negatives")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """hits: (probe, target, 3) uint8, true positives, false positives, false negatives among the classes of a target;
+    clean: the same among some classes, or None;  right: (probe, target) bool, the highest output is a right class;
+    nats: (probe, target) float32, loss per target: cross-entropy, or its mean over the yes-or-no decisions of the classes."""
+
+    hits: np.ndarray
+    clean: np.ndarray | None
+    right: np.ndarray
+    nats: np.ndarray
+
+
+def score_probes(trained: "Sequence[Trained]", data: EdgeData, recipe: "Recipe", *, clean: np.ndarray | None = None,
+                 device: str = "cpu", probes_at_once: int = 16) -> Scores:
+    """What probes decide on the targets of a split; in the order of `trained`. clean: (class,) bool, classes that count.
+
+    Dropout is off, every target is scored once. Raises ValueError for data that do not fit together.
+    """
+    import torch
+
+    from finetrace.lenses.edges.network import Network, Shape
+
+    check(data, "scored")
+    shape = Shape(len(data.states), data.states.shape[2], 2 if recipe.twin_spans else data.spans.shape[1], data.gold.shape[1])
+    targets, count = len(data.gold), len(trained)
+    hits = np.zeros((count, targets, 3), dtype=np.uint8)
+    sieved = None if clean is None else np.zeros_like(hits)
+    right, nats = np.zeros((count, targets), dtype=bool), np.zeros((count, targets), dtype=np.float32)
+    size = recipe.batch_sentences * (1 if recipe.normalisation == "batch" else 4)
+    for kind in ("layer", "mix"):
+        own = [i for i, one in enumerate(trained) if one.probe.readout == kind]
+        for start in range(0, len(own), probes_at_once):
+            part = own[start:start + probes_at_once]
+            values = [trained[i].parameters for i in part]
+            like = torch.empty(0, dtype=torch.from_numpy(values[0]["first_bias"]).dtype, device=device)
+            network = Network([trained[i].probe for i in part], values, shape, recipe, like)
+            for first in range(0, data.sentences, size):
+                sentences = np.arange(first, min(first + size, data.sentences))
+                norm = norms(data, sentences) if recipe.normalisation == "batch" else trained[part[0]].norm
+                with torch.no_grad():
+                    batch = make_batch(data, sentences, network.layers, norm, recipe.twin_spans, like)
+                    z = network.logits(batch)
+                    best = torch.take_along_dim(batch.gold.expand_as(z), z.argmax(-1, keepdim=True), -1)[..., 0]
+                    where = slice(data.starts[sentences[0]], data.starts[sentences[-1] + 1])
+                    hits[part, where] = hits_of(z, batch.gold, recipe.loss).cpu().numpy()
+                    nats[part, where] = losses_of(z, batch.gold, recipe.loss).float().cpu().numpy()
+                    right[part, where] = (best > 0.5).cpu().numpy()
+                    if sieved is not None:
+                        mask = torch.as_tensor(clean, device=z.device)
+                        sieved[part, where] = hits_of(z, batch.gold, recipe.loss, mask).cpu().numpy()
+    return Scores(hits, sieved, right, nats)
+
+
+def hits_of(logits: "torch.Tensor", gold: "torch.Tensor", loss: Literal["sigmoid", "softmax"],
+            classes: "torch.Tensor | None" = None) -> "torch.Tensor":
+    """True positives, false positives, false negatives of each target: (probe, target, 3) uint8.
+
+    logits: (probe, target, class);  gold: (target, class) 0 or 1;  classes: (class,) bool, those that count. Sigmoid: a class is
+    decided for at a probability of 0.5 and above, none or several per target; softmax: the one of the highest output.
+    """
+    import torch
+
+    truth = gold > 0.5
+    if loss == "sigmoid":
+        decided = logits >= 0
+    else:
+        decided = torch.zeros_like(logits, dtype=torch.bool).scatter_(2, logits.argmax(dim=2, keepdim=True), True)
+    if classes is not None:
+        decided, truth = decided & classes, truth & classes
+    both = (decided & truth).sum(dim=2)
+    return torch.stack([both, decided.sum(dim=2) - both, truth.sum(dim=1) - both], dim=2).to(torch.uint8)
+
+
+def losses_of(logits: "torch.Tensor", gold: "torch.Tensor", loss: Literal["sigmoid", "softmax"]) -> "torch.Tensor":
+    """(probe, target) in nats: cross-entropy, or the mean over classes of that of a yes or no."""
+    import torch
+
+    if loss == "softmax":
+        return -(torch.log_softmax(logits, dim=2) * gold).sum(dim=2)
+    return torch.nn.functional.binary_cross_entropy_with_logits(logits, gold.expand_as(logits), reduction="none").mean(dim=2)
