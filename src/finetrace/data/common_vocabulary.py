@@ -20,23 +20,26 @@ STOP_WORDS_VERSION = 1
 STOP_WORDS = frozenset("""
 a an the this that these those such
 i me my mine myself you your yours yourself yourselves he him his himself she her hers herself it its itself
-we us our ours ourselves they them their theirs themselves one oneself
+we us our ours ourselves they them their themselves one oneself
 who whom whose which what whoever whatever whichever
-someone somebody something anyone anybody anything everyone everybody everything nobody nothing none
+someone something anyone anything everyone everything nobody nothing none
 some any each every either neither both all few many much more most several other another same own
 and or but nor so yet if unless because since although though while whereas whether than as until
-about above across after against along amid among around at before behind below beneath beside besides between beyond by
-despite down during except for from in inside into like near of off on onto out outside over past per through throughout
-to toward towards under underneath up upon via with within without
-am is are was were be been being do does did done doing have has had having
-can could may might must shall should will would ought cannot
-not no never ever always often sometimes seldom rarely
+about above across after against along among around at before behind below beside besides between beyond by
+down during except for from in into of off on onto out over per through throughout
+to toward towards under up upon via with within without
+am is are was were be been being do does did done doing have has had
+can could may might must should will would cannot
+not no never ever always often sometimes
 when whenever where wherever why how here there then thus hence therefore however moreover nevertheless
-again also already almost just only even still too very quite rather too once twice now soon later
-else instead perhaps maybe indeed otherwise meanwhile
-let s t d ll m re ve don didn doesn isn aren wasn weren won wouldn couldn shouldn hasn haven hadn
+again also already almost just only even still too very quite rather too once now
+else perhaps indeed otherwise meanwhile
+s t m re isn aren wasn weren wouldn couldn shouldn hasn hadn
 """.split())
-"""English function words: articles, pronouns, conjunctions, prepositions, auxiliaries, general adverbs, ends of contractions."""
+"""English function words: articles, pronouns, conjunctions, prepositions, auxiliaries, general adverbs, ends of contractions.
+
+Only in lower case: with a capital they may be names (May, Will, US). None of them is in LAMA's list of common words for cased
+models, so that what LAMA asks such a model is asked here too."""
 _MARKS: dict[str, Kind] = {"##": "wordpiece", "Ġ": "bytelevel", "▁": "sentencepiece"}
 _RESERVED = re.compile(r"\[unused\d+\]|<unused\d+>|<extra_id_\d+>|madeupword\d+", re.IGNORECASE)
 
@@ -85,7 +88,7 @@ def common_words(pieces: list[str], ids: Iterable[int], special_ids: Iterable[in
             reason = "continuation"
         elif not any(letter.isalnum() for letter in word):
             reason = "no letter or digit"
-        elif word.lower() in STOP_WORDS:
+        elif word in STOP_WORDS:
             reason = "stop word"
         else:
             kept.append(number)

@@ -85,7 +85,7 @@ def read_lama(folder: Path, settings: FactFilesSettings) -> Found:
     if wanted is not None:
         known = {relation.name for relation in relations}
         if lacking := [name for name in wanted if name not in known]:
-            raise FinetraceError(f"{folder}: relation {lacking[0]!r} has no rows; those with rows are {', '.join(sorted(known))}")
+            raise FinetraceError(f"{folder}: relation {lacking[0]!r} has no rows; add its file, or take it out of `relations`")
         relations = [relation for relation in relations if relation.name in wanted]
     absent = [corpus for corpus in PLACES if settings.corpora is None and corpus not in there]
     return Found(relations, absent, without_rows, without_relation)
