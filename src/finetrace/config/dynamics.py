@@ -4,6 +4,7 @@ import re
 from typing import Any, Literal
 
 from finetrace.config.base import require, settings
+from finetrace.config.training import TrainSettings
 from finetrace.layout import is_slug
 
 _PLACE = re.compile(r"[^/]+/(pretrain|adapt|[^/]+/[^/]+/s\d+)")
@@ -54,13 +55,16 @@ class DownstreamSettings:
     seeds: int = 1
     """Trainings per checkpoint."""
     train: dict[str, Any] | None = None
-    """Changes of `train` (after those of `by_task`)."""
+    """Changes of `train`, after those of `by_task`; seeds, order and dropout are those of a training with the same seed."""
 
     def __post_init__(self) -> None:
         require_place("trajectory", self.trajectory)
         require(self.trajectory.split("/")[1] in ("pretrain", "adapt"),
                 f"trajectory: {self.trajectory} is a fine-tuning; name MODEL/pretrain or MODEL/adapt")
         require(self.seeds >= 1, f"seeds: {self.seeds} is less than 1")
+        known = TrainSettings.__dataclass_fields__
+        for key in self.train or {}:
+            require(key in known, f"train.{key}: is not a key of train; known: {', '.join(sorted(known))}")
 
 
 @settings
@@ -78,6 +82,10 @@ class DynamicsSettings:
     """The same after as much training on the original corpus, one per entry of `original`."""
     downstream: tuple[str, ...] = ()
     """Entries of the section downstream that start from these trajectories."""
+    sources: tuple[Literal["edges", "cloze"], ...] = ("edges", "cloze")
+    """Lenses that are compared; each must have looked at every trajectory named here."""
+    step_unit: int = 0
+    """Unit u of the logarithmic time axis log10(1 + step / u), in steps; 0: the first step after 0."""
     draws: int = 1000
     """Resamplings of the multi-bootstrap behind the 95 % intervals."""
 
@@ -90,4 +98,9 @@ class DynamicsSettings:
             require(len(getattr(self, key)) in (0, len(self.original)),
                     f"{key}: names {len(getattr(self, key))} trajectories; give one per entry of original ({len(self.original)})")
         require(all(is_slug(name) for name in self.downstream), "downstream: names entries of the section downstream")
+        require(bool(self.sources or self.downstream), "sources: is empty and downstream too; name edges or cloze")
+        require(self.step_unit >= 0, f"step_unit: {self.step_unit} is negative; give steps, or 0 for the first step after 0")
+        everything = [*self.original, *self.adapted, *self.control]
+        twice = sorted({place for place in everything if everything.count(place) > 1})
+        require(not twice, f"original, adapted, control: {', '.join(twice)} stands there twice; name each trajectory once")
         require(self.draws >= 100, f"draws: {self.draws} are too few for an interval; take 100 or more")

@@ -53,8 +53,8 @@ def step_of_gain(steps: np.ndarray, scores: np.ndarray, share: float = SHARE, *,
     """When `share` of the gain from the first to the last score is reached for the first time.
 
     steps: (step,) ascending;  scores: (..., step), higher = better;  error: (...) half width of the gain's interval: a gain that
-    is not above it counts as none;  unit: of the logarithmic axis. Steps; lower = learned earlier; a straight rise on the axis with
-    equal spacing reaches 0.9 in its last interval. Adding a constant to the scores or scaling them changes nothing.
+    is not above it counts as none;  unit: of the logarithmic axis. In steps; lower = learned earlier; a score that jumps at one
+    step gives that step. Adding a constant to the scores or scaling them changes nothing.
     """
     steps, scores = _curves(steps, scores)
     if not 0 < share <= 1:
@@ -76,7 +76,8 @@ def step_of_gain(steps: np.ndarray, scores: np.ndarray, share: float = SHARE, *,
 
 
 def area_under_curve(steps: np.ndarray, scores: np.ndarray, unit: float = 0) -> np.ndarray:
-    """Mean score over the logarithmic time axis (trapezoids): (..., step) -> (...), in the score's unit; higher = earlier, better.
+    """Mean score over the logarithmic time axis (trapezoids): (..., step) -> (...), in the score's unit; higher = earlier
+    or better.
 
     A constant curve gives its value; with less than two checkpoints it is NaN.
     """

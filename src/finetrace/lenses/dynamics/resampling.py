@@ -31,6 +31,16 @@ class Resampled:
         where = where if isinstance(where, tuple) else (where,)
         return Resampled(self.value[where], self.draws[(slice(None), *where)])
 
+    @classmethod
+    def stack(cls, found: Sequence["Resampled"]) -> "Resampled":
+        """Statistics side by side along a new first axis, e.g. one per step."""
+        return cls(np.stack([one.value for one in found]), np.stack([one.draws for one in found], axis=1))
+
+    @classmethod
+    def concatenate(cls, found: Sequence["Resampled"]) -> "Resampled":
+        """Statistics (curve,) one after the other."""
+        return cls(np.concatenate([one.value for one in found]), np.concatenate([one.draws for one in found], axis=1))
+
     def map(self, function: Callable[[np.ndarray], np.ndarray]) -> "Resampled":
         """A function of the statistic, e.g. the step of a gain of a curve: it takes (...) with or without leading axes."""
         return Resampled(np.asarray(function(self.value), dtype=np.float64), np.asarray(function(self.draws), dtype=np.float64))

@@ -1,0 +1,142 @@
+"""Scores of the arms original, adapted and control: their courses, differences and summaries as rows of the table. Pure."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from finetrace.lenses.dynamics.forgetting import compared_steps, relative_difference
+from finetrace.lenses.dynamics.gains import area_under_curve, relative_increase, step_of_gain
+from finetrace.lenses.dynamics.resampling import Resampled, Resampling
+from finetrace.lenses.dynamics.table import DIFFERENCES, Key, Table
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What one lens found along the trajectories of one arm, one trajectory per seed."""
+
+    steps: tuple[int, ...]
+    """(step,) ascending: the steps that all its seeds have."""
+    axis: str
+    """What the steps count, e.g. `pre-training steps`."""
+    unit: float
+    """Unit of the logarithmic time axis, in steps."""
+    load: Callable[[int, int], Any]
+    """load(seed, step): the raw results of one checkpoint."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One statistic of one arm, resampled."""
+
+    steps: tuple[int, ...]
+    axis: str
+    unit: float
+    found: Resampled
+    """(step, curve)."""
+    spread: np.ndarray | None = None
+    """(step, curve): standard deviation over seeds (n - 1); None with one seed."""
+
+
+Curve = tuple[str, int, str]
+"""Readout, layer and relation."""
+
+
+def collect(arm: Arm, resampling: Resampling, score: Callable[[Any], Resampled]) -> Scores:
+    """Score every checkpoint of every seed of an arm: `score` turns what `load` gives into (curve,) of one training."""
+    found, values = [], []
+    for step in arm.steps:
+        of_seeds = [score(arm.load(seed, step)) for seed in range(resampling.seeds)]
+        found.append(resampling.over_seeds(of_seeds))
+        values.append([one.value for one in of_seeds])  # (step, seed, curve)
+    return Scores(arm.steps, arm.axis, arm.unit, Resampled.stack(found), np.std(values, axis=1, ddof=1) if resampling.seeds > 1 else None)
+
+
+def differences(arms: Mapping[str, Scores]) -> dict[str, Scores]:
+    """adapted - original, control - original and adapted - control, as far as both arms are there and have steps in common.
+
+    On one time axis step by step; where adaptation has an axis of its own, against the last step before it (`compared_steps`).
+    """
+    found = {}
+    for name, (first, second) in DIFFERENCES.items():
+        if first not in arms or second not in arms:
+            continue
+        a, b = arms[first], arms[second]
+        pairs = compared_steps(a.steps, a.axis, b.steps, b.axis)
+        if pairs:
+            left, right = [a.steps.index(step) for step, _ in pairs], [b.steps.index(step) for _, step in pairs]
+            found[name] = Scores(tuple(step for step, _ in pairs), a.axis, a.unit, a.found[left] - b.found[right])
+    return found
+
+
+def add_arms(table: Table, source: str, item: str, statistic: str, arms: Mapping[str, Scores], curves: Sequence[Curve], *,
+             n: int | Sequence[int], seeds: int, held_out: bool = False, gains: bool = True) -> None:
+    """Rows of one statistic: every arm's course, the differences with p-values, and with `gains` what was gained when.
+
+    curves: names of the second axis of `Scores.found`;  n: examples, of all or of each curve.
+    """
+    counts = [n] * len(curves) if isinstance(n, int) else list(n)
+    parts = differences(arms)
+    for arm, scores in (*arms.items(), *parts.items()):
+        low, high = scores.found.interval()
+        p = scores.found.p() if arm in parts else np.full(low.shape, np.nan)
+        for c, (readout, layer, relation) in enumerate(curves):
+            key = Key(source, item, arm, statistic, readout, layer, relation, held_out)
+            table.add(key, scores.steps, scores.found.value[:, c], low[:, c], high[:, c], p[:, c], n=counts[c], seeds=seeds)
+            if scores.spread is not None:
+                table.add(key._replace(statistic=f"{statistic}_seed_sd"), scores.steps, scores.spread[:, c], n=counts[c],
+                          seeds=seeds)
+            if gains and arm in arms:
+                table.add(key._replace(statistic=f"{statistic}_increase"), scores.steps,
+                          relative_increase(scores.found.value[:, c]), n=counts[c], seeds=seeds)
+    if gains:
+        for arm, scores in arms.items():
+            _add_gains(table, Key(source, item, arm, statistic, held_out=held_out), scores, curves, counts, seeds)
+        _add_relative(table, Key(source, item, "", statistic, held_out=held_out), arms, parts, curves, counts, seeds)
+
+
+def _add_gains(table: Table, key: Key, scores: Scores, curves: Sequence[Curve], counts: Sequence[int], seeds: int) -> None:
+    """Gain from the first to the last step, when 90 % of it was there, area under the curve."""
+    if len(scores.steps) < 2:
+        return
+    steps, unit, whole = np.array(scores.steps), scores.unit, scores.found
+    gain, error = gain_and_error(whole, 0, -1)
+    over_time = Resampled(np.moveaxis(whole.value, 0, -1), np.moveaxis(whole.draws, 1, -1))  # (curve, step)
+    recorded = step_of_gain(steps, over_time.value, error=error, unit=unit)
+    drawn = over_time.map(lambda curves: step_of_gain(steps, curves, unit=unit).interpolated)
+    area = over_time.map(lambda curves: area_under_curve(steps, curves, unit))
+    ends = {"gain": gain.interval(), "step_90_interpolated": drawn.interval(), "area": area.interval()}
+    values = {"gain": gain.value, "step_90": recorded.recorded, "step_90_interpolated": recorded.interpolated, "area": area.value}
+    for name, value in values.items():
+        low, high = (np.where(np.isfinite(value), end, np.nan) for end in ends.get(name, (np.full(len(curves), np.nan),) * 2))
+        for c, (readout, layer, relation) in enumerate(curves):
+            here = key._replace(statistic=f"{key.statistic}_{name}", readout=readout, layer=layer, relation=relation)
+            table.add(here, steps[-1], value[c], low[c], high[c], n=counts[c], seeds=seeds)
+
+
+def _add_relative(table: Table, key: Key, arms: Mapping[str, Scores], parts: Mapping[str, Scores], curves: Sequence[Curve],
+                  counts: Sequence[int], seeds: int) -> None:
+    """Differences from the original as shares of what the original had learned by then."""
+    for name, part in parts.items():
+        if DIFFERENCES[name][1] != "original":
+            continue
+        original = arms["original"]
+        first = arms[DIFFERENCES[name][0]]
+        against = [b for _, b in compared_steps(first.steps, first.axis, original.steps, original.axis)]
+        at = [original.steps.index(step) for step in against]
+        gain, error = gain_and_error(original.found, 0, at)
+        shares = relative_difference(part.found.value, gain.value, error)
+        draws = relative_difference(part.found.draws, gain.draws)
+        low, high = (np.where(np.isfinite(shares), end, np.nan) for end in Resampled(shares, draws).interval())
+        for c, (readout, layer, relation) in enumerate(curves):
+            here = key._replace(arm=name, statistic=f"{key.statistic}_relative", readout=readout, layer=layer, relation=relation)
+            table.add(here, part.steps, shares[:, c], low[:, c], high[:, c], n=counts[c], seeds=seeds)
+
+
+def gain_and_error(found: Resampled, first: int, last: int | list[int]) -> tuple[Resampled, np.ndarray]:
+    """Score at `last` minus score at `first`, along the first axis, and the distance to the lower end of its interval (0 if that
+    is unknown)."""
+    gain = found[last] - found[first]
+    low, _ = gain.interval()
+    return gain, np.where(np.isfinite(low), gain.value - low, 0.0)
