@@ -8,7 +8,8 @@ from finetrace.store.manifest import read_manifest
 from finetrace.store.tables import read_table, write_table
 
 # Lenses on a trajectory's page; others follow
-ORDER = ("infodynamics", "geometry", "similarity", "hulls", "probes", "convergence", "calibration", "features", "kernel")
+ORDER = ("infodynamics", "geometry", "similarity", "hulls", "probes", "convergence", "edges", "cloze", "calibration",
+         "features", "kernel")
 COLUMNS = [  # heading, lens, metric (* is the last layer, or the split), digits, explanation
     ("validation", "trajectory", None, 3, "the task's own metric on validation, final weights"),
     ("accuracy", "trajectory", "validation/accuracy", 3, "share of validation examples that are right"),
@@ -41,16 +42,23 @@ COLUMNS = [  # heading, lens, metric (* is the last layer, or the split), digits
     ("FT ratio", "kernel", "ft_ratio/first", 3, "share of the first step's change of the logits that comes through the features"),
 ]
 
+PLACE_COLUMNS = [
+    ("steps", "trajectory", "steps", 0, "optimiser steps"),
+    ("checkpoints", "trajectory", "checkpoints", 0, "checkpoints of a published series or of an adaptation"),
+    ("masked words", "trajectory", "validation/accuracy", 3, "share of held-out masked words that are right, final weights"),
+]
+
 
 def main(stage: Stage) -> None:
     from finetrace.atlas.collect import collect, long_table
-    from finetrace.atlas.page import page, report
+    from finetrace.atlas.page import Listing, page, report
+    from finetrace.atlas.places import collect_places
     from finetrace.figures.style import to_png
 
     study, layout = stage.study, stage.layout
-    entries = collect(study, layout)
+    entries, places = collect(study, layout), collect_places(study, layout)
     manifest = stage.manifest("atlas", {"trajectories": list(study.trajectories)},
-                              {e.folder / part: e.folder / part for e in entries for part in e.metrics},
+                              {e.folder / part: e.folder / part for e in [*entries, *places] for part in e.metrics},
                               rooms=("atlas", "figures/atlas.py", "figures/methods.py", "figures/probes.py"))
     with stage.output(layout.atlas, manifest) as out:
         write_table(out / "table.parquet", long_table(entries))
@@ -63,18 +71,26 @@ def main(stage: Stage) -> None:
         for name, caption, figure in _figures(study, layout, entries):
             (out / "figures" / f"{name}.png").write_bytes(to_png(figure))
             shown.append((f"figures/{name}.png", caption))
-        rows = [[e.key, *(_cell(e, *column) for column in COLUMNS)] for e in entries]
-        links = [f"runs/{e.key}.html" for e in entries]
+        listings = [_listing(Listing, "Fine-tunings", "model, task, method, seed", entries, COLUMNS),
+                    _listing(Listing, "Masked-word trainings", "model, and what it is", places, PLACE_COLUMNS)]
         (out / "runs").mkdir()
         for e in entries:
             (out / "runs" / f"{e.key}.html").write_text(report(e.key, _intro(e), "../index.html", _sections(e, layout)), "utf-8")
+        for p in places:
+            shown_of = report(p.name, _place_intro(p), "../index.html", _sections(p, layout))
+            (out / "runs" / f"{p.key}.html").write_text(shown_of, "utf-8")
         for of, name, description in study.standalone():
             folder = layout.standalone(of, name)
             shown += [(f"../{layout.relative(p)}", description) for p in sorted((folder / "figures").glob("*.png"))]
-        header = [("trajectory", "model, task, method, seed"), *((c[0], c[4]) for c in COLUMNS)]
         intro = (f"Study {study.study.name}, seed {study.study.seed}: {len(entries)} trajectories of "
-                 f"{len({e.model for e in entries})} models on {len({e.task for e in entries})} tasks.")
-        (out / "index.html").write_text(page(f"finetrace atlas: {study.study.name}", intro, header, rows, links, shown), "utf-8")
+                 f"{len({e.model for e in entries})} models on {len({e.task for e in entries})} tasks, "
+                 f"{len(places)} masked-word trainings.")
+        (out / "index.html").write_text(page(f"finetrace atlas: {study.study.name}", intro, listings, shown), "utf-8")
+
+
+def _listing(kind, heading, names, entries, columns):
+    return kind(heading, [("trajectory", names), *((c[0], c[4]) for c in columns)],
+                [[e.key, *(_cell(e, *column) for column in columns)] for e in entries], [f"runs/{e.key}.html" for e in entries])
 
 
 def _cell(entry, heading, lens, metric, digits, explanation) -> str:
@@ -90,6 +106,12 @@ def _intro(entry) -> str:
     facts = entry.manifest.facts
     return (f"{entry.model} on {entry.task} by {entry.method}, seed {entry.seed}: {facts['steps']:,} steps, "
             f"{facts['parameters']:,} parameters; validation accuracy {entry.metrics['trajectory']['validation/accuracy']:.3f}.")
+
+
+def _place_intro(place) -> str:
+    facts = place.manifest.facts
+    told = [f"{facts['parameters']:,} parameters"] if "parameters" in facts else []
+    return "; ".join([place.name, *told, *([f"time axis: {facts['axis']}"] if "axis" in facts else [])])
 
 
 def _sections(entry, layout):

@@ -1,0 +1,39 @@
+"""The masked-word trainings of a study on the atlas: pre-trainings, published series, adaptations."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from finetrace.atlas.collect import lenses
+from finetrace.config import Study
+from finetrace.layout import Layout
+from finetrace.store.manifest import Manifest, read_manifest
+
+
+@dataclass
+class Place:
+    """One of them. name: its folder in outputs;  metrics: lens (or "trajectory") -> metric -> value."""
+
+    name: str
+    folder: Path
+    manifest: Manifest
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Names its page."""
+        return self.name.replace("/", "_")
+
+
+def collect_places(study: Study, layout: Layout) -> list[Place]:
+    """In the study's order. Raises FinetraceError when one is absent or damaged."""
+    names = [f"{name}/pretrain" for name, entry in study.pretrain.items() if entry.steps]
+    names += [f"{name}/pretrain" for name in study.series] + [f"{name}/adapt" for name in study.adapt]
+    places = []
+    for name in names:
+        folder = layout.place(name)
+        place = Place(name, folder, read_manifest(folder / "trajectory"))
+        for part in ("trajectory", *lenses(folder)):
+            place.metrics[part] = json.loads((folder / part / "metrics.json").read_text("utf-8"))
+        places.append(place)
+    return places
