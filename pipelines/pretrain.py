@@ -1,4 +1,4 @@
-"""python pipelines/pretrain.py MODEL -- a micro-BERT -> models/MODEL/ and outputs/MODEL/pretrain/trajectory/
+"""python pipelines/pretrain.py MODEL -- a small BERT, pre-trained -> models/MODEL/ and outputs/MODEL/pretrain/trajectory/
 
 Killed at any moment, the same command continues and ends with the same bytes.
 """
@@ -8,6 +8,8 @@ import shutil
 
 from finetrace.config import as_dict
 from finetrace.stage import TRAINING_ROOMS, Stage, run
+
+ROOMS = (*TRAINING_ROOMS, "data/corpus.py")
 
 
 def main(stage: Stage) -> None:
@@ -19,7 +21,10 @@ def main(stage: Stage) -> None:
     study, layout = stage.study, stage.layout
     entry = stage.pick("pretrain", study.pretrain)
     settings = {"model": stage.item, "pretrain": as_dict(entry), "study_seed": study.study.seed}
-    manifest = stage.manifest("trajectory", settings, {layout.world: layout.world}, rooms=TRAINING_ROOMS)
+    corpus = layout.task(entry.corpus)
+    tokenizer = layout.model(entry.tokenizer) if entry.tokenizer else None
+    inputs = {folder: folder for folder in (corpus, tokenizer) if folder is not None}
+    manifest = stage.manifest("trajectory", settings, inputs, rooms=ROOMS)
     scratch = layout.scratch("pretrain", manifest.key)
     manifest.started_at_ms = stage.started_at_ms(scratch)
     model_manifest = copy.deepcopy(manifest)
@@ -28,12 +33,14 @@ def main(stage: Stage) -> None:
     with (live_follower(scratch, study, layout), stage.output(layout.model(stage.item), model_manifest) as model_out,
           stage.output(layout.pretrain(stage.item), manifest) as out):
         facts = pretrain(
-            entry, layout.world, study.study.seed, scratch=scratch, out=out, model_out=model_out, name=stage.item,
-            watch=lambda rows: live.rows(manifest.key, rows),
+            entry, corpus, study.study.seed, scratch=scratch, out=out, model_out=model_out, name=stage.item,
+            tokenizer_folder=tokenizer, watch=lambda rows: live.rows(manifest.key, rows),
             on_plan=lambda plan: live.start(manifest.key, f"{stage.item}_pretrain", "trajectory",
                                             started_at_ms=manifest.started_at_ms, total_steps=plan.total_steps))
         manifest.seeds = model_manifest.seeds = facts.pop("seeds")
-        manifest.facts, model_manifest.facts = facts, {**facts, **describe(model_out)}
+        texts = facts.pop("texts", None)
+        manifest.facts = facts | ({"texts": texts} if texts else {})
+        model_manifest.facts = {**facts, **describe(model_out)}
         live.end(manifest.key, "FINISHED")
     shutil.rmtree(scratch)
 

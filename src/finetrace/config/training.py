@@ -5,7 +5,8 @@ from typing import Any, Literal
 from finetrace.config.base import require, settings
 
 Schedule = str | dict[str, int | list[int]]
-"""When something happens: log2 (0, 1, 2, 4, ...), epochs, {every: n}, {steps: [...]}, none; the ends are always in."""
+"""When something happens: log2 (0, 1, 2, 4, ...), epochs, {every: n}, {log: n} (n steps from 1 to the last, evenly on a
+logarithmic scale), {steps: [...]}, none; the ends are always in."""
 
 
 def require_schedule(key: str, value: Schedule) -> None:
@@ -13,13 +14,16 @@ def require_schedule(key: str, value: Schedule) -> None:
     if isinstance(value, dict) and set(value) == {"every"}:
         every = value["every"]
         require(isinstance(every, int) and every >= 1, f"{key}.every: {every} is not a number of steps of 1 or more")
+    elif isinstance(value, dict) and set(value) == {"log"}:
+        number = value["log"]
+        require(isinstance(number, int) and number >= 2, f"{key}.log: {number} is not a number of steps of 2 or more")
     elif isinstance(value, dict) and set(value) == {"steps"}:
         steps = value["steps"]
         require(isinstance(steps, list) and all(s >= 0 for s in steps),
                 f"{key}.steps: {steps} is not a list of steps, e.g. [10, 100]")
     else:
         require(value in ("log2", "epochs", "none"),
-                f"{key}: {value!r} is not a schedule; use log2, epochs, none, {{every: n}} or {{steps: [...]}}")
+                f"{key}: {value!r} is not a schedule; use log2, epochs, none, {{every: n}}, {{log: n}} or {{steps: [...]}}")
 
 
 @settings

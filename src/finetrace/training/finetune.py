@@ -167,11 +167,13 @@ def best_step(evaluations: list[dict[str, Any]], metric: str) -> int:
 def finetune(model_folder: Path, task_folder: Path, settings: TrainSettings, record: RecordSettings, run_seeds: RunSeeds, *,
              scratch: Path, out: Path, name: str, method: MethodSettings | None = None,
              watch: Callable[[list[dict[str, Any]]], None] | None = None,
-             on_plan: Callable[[Plan], None] | None = None) -> dict[str, Any]:
+             on_plan: Callable[[Plan], None] | None = None,
+             on_answers: Callable[[str, np.ndarray, np.ndarray], None] | None = None) -> dict[str, Any]:
     """Train, or continue a training that was killed, and write the finished trajectory into the folder `out`.
 
     scratch: where unfinished work lives;  method: how to train, by default plain fine-tuning;  watch: receives new history rows
-    while the training runs;  on_plan: receives the plan before the first step. Writes signals.parquet, history.parquet,
+    while the training runs;  on_plan: receives the plan before the first step;  on_answers: receives split, logits (example,
+    class) and labels (example,) of the kept weights, for every split but train. Writes signals.parquet, history.parquet,
     probe.parquet, timing.parquet, metrics.json, checkpoints/. Returns facts for the manifest.
     """
     method = method or MethodSettings()
@@ -208,7 +210,8 @@ def finetune(model_folder: Path, task_folder: Path, settings: TrainSettings, rec
     if settings.keep == "best" and method.kind != "lp":
         kept = best_step(recorder.evaluations, prepared.metric)
         model = load_trained(weights / checkpoint_name(kept), model_folder).to(device)
-    metrics = {"steps": last, "examples": examples, "kept_step": kept, **_final(model, prepared, use_bf16(settings.precision))}
+    metrics = {"steps": last, "examples": examples, "kept_step": kept,
+               **_final(model, prepared, use_bf16(settings.precision), on_answers)}
     rows_written = recorder.finish(out)
     scheduled = set(list_weights(weights)) if method.kind == "lp" else set(
         steps_of(record.checkpoints, plan.total_steps, plan.steps_per_epoch))
@@ -240,12 +243,15 @@ def _train(model: Any, prepared: Prepared, plan: Plan, settings: TrainSettings, 
     return trainer
 
 
-def _final(model: Any, prepared: Prepared, bf16: bool) -> dict[str, float]:
+def _final(model: Any, prepared: Prepared, bf16: bool,
+           on_answers: Callable[[str, np.ndarray, np.ndarray], None] | None) -> dict[str, float]:
     """Metrics of the kept weights on every split but train."""
     found: dict[str, float] = {}
     for split in [s for s in prepared.splits if s != "train"]:
         rows = prepared.splits[split]
         logits = predict(model, rows, prepared.collator, bf16=bf16)
+        if on_answers:
+            on_answers(split, logits, rows.labels)
         found |= {f"{split}/{k}": v for k, v in classification_metrics(logits, rows.labels).items()}
     return found
 

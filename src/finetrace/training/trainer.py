@@ -101,12 +101,12 @@ class Hooks:
 class RecordingTrainer(Trainer):
     """Trains a model by a plan, records every step, and leaves whole resume points.
 
-    loss_of(model outputs, labels) -> (per-example losses (example,), logits (example, class) or None)
+    loss_of(model outputs, labels) -> (per-example losses (example,), logits (example, class) or None);  epsilon: AdamW's
     """
 
     def __init__(self, model: Any, plan: Plan, make: Callable[[Batch], dict[str, Any]], settings: TrainSettings, *,
                  scratch: Path, seed: int, recorder: Recorder, hooks: Hooks, loss_of: Callable[..., Any],
-                 resume_seconds: float = 30.0, progress: TrainerCallback | None = None):
+                 resume_seconds: float = 30.0, progress: TrainerCallback | None = None, epsilon: float = 1e-8):
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise FinetraceError("a training is one process; run several trainings side by side instead of torchrun or "
                                  "accelerate launch (docs/use.md)")
@@ -119,9 +119,9 @@ class RecordingTrainer(Trainer):
         args = TrainingArguments(
             output_dir=str(scratch), max_steps=plan.total_steps, gradient_accumulation_steps=plan.accumulate,
             learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, adam_beta2=settings.beta2,
-            max_grad_norm=settings.max_grad_norm, bf16=use_bf16(settings.precision), seed=seed, data_seed=seed,
-            use_cpu=not torch.cuda.is_available(), report_to="none", logging_strategy="no", save_strategy="no",
-            eval_strategy="no", disable_tqdm=True, remove_unused_columns=False, dataloader_pin_memory=False,
+            adam_epsilon=epsilon, max_grad_norm=settings.max_grad_norm, bf16=use_bf16(settings.precision),
+            seed=seed, data_seed=seed, use_cpu=not torch.cuda.is_available(), report_to="none", logging_strategy="no",
+            save_strategy="no", eval_strategy="no", disable_tqdm=True, remove_unused_columns=False, dataloader_pin_memory=False,
             logging_nan_inf_filter=False,  # it would wait for the GPU at every step
             per_device_train_batch_size=max(1, settings.batch_size // plan.accumulate))
         args._n_gpu = min(1, args.n_gpu)  # one GPU per run: data parallelism would change the recorded order

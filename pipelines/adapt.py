@@ -1,0 +1,49 @@
+"""python pipelines/adapt.py NAME -- masked-word training that goes on -> models/NAME/ and outputs/NAME/adapt/trajectory/
+
+Killed at any moment, the same command continues and ends with the same bytes.
+"""
+
+import copy
+import shutil
+
+from finetrace.config import as_dict
+from finetrace.stage import TRAINING_ROOMS, Stage, run
+
+ROOMS = (*TRAINING_ROOMS, "data/corpus.py")
+
+
+def main(stage: Stage) -> None:
+    from finetrace.data.corpus import corpus_texts
+    from finetrace.models.fetch import describe
+    from finetrace.models.timeline import open_timeline
+    from finetrace.tracking.live import live_follower
+    from finetrace.training.adapt import adapt
+    from finetrace.training.watch import LiveLog
+
+    study, layout = stage.study, stage.layout
+    entry = stage.pick("adapt", study.adapt)
+    start, corpus = layout.place(entry.start) / "trajectory", layout.task(entry.corpus)
+    timeline = open_timeline(start, layout.root / "models", "ends" if entry.from_steps == "last" else entry.from_steps)
+    inputs = {folder: folder for folder in (start, corpus, timeline.head) if folder is not None}
+    settings = {"model": stage.item, "adapt": as_dict(entry), "study_seed": study.study.seed}
+    manifest = stage.manifest("trajectory", settings, inputs, rooms=ROOMS)
+    scratch = layout.scratch("adapt", manifest.key)
+    manifest.started_at_ms = stage.started_at_ms(scratch)
+    model_manifest = copy.deepcopy(manifest)
+    model_manifest.kind = "model"
+    live = LiveLog(scratch / "live.jsonl")
+    with (live_follower(scratch, study, layout), stage.output(layout.model(stage.item), model_manifest) as model_out,
+          stage.output(layout.adapt(stage.item), manifest) as out):
+        facts = adapt(
+            entry, timeline, corpus_texts(corpus), study.study.seed, scratch=scratch, out=out, model_out=model_out,
+            name=stage.item, watch=lambda rows: live.rows(manifest.key, rows),
+            on_plan=lambda plan: live.start(manifest.key, f"{stage.item}_adapt", "trajectory",
+                                            started_at_ms=manifest.started_at_ms, total_steps=plan.total_steps))
+        manifest.seeds = model_manifest.seeds = facts.pop("seeds")
+        manifest.facts, model_manifest.facts = facts, {**facts, **describe(model_out)}
+        live.end(manifest.key, "FINISHED")
+    shutil.rmtree(scratch)
+
+
+if __name__ == "__main__":
+    run("adapt", main)
