@@ -37,14 +37,22 @@ class Targets:
                        self.pieces[self.of(sentences)], self.numbers[sentences])
 
 
-def encode_words(tokenizer: Any, sentences: Sequence[Sequence[str]], max_length: int, where: str,
+LOST = -1
+"""First and last piece of a word that a cut sentence no longer has whole."""
+
+
+def encode_words(tokenizer: Any, sentences: Sequence[Sequence[str]], max_length: int, where: str, *, truncate: bool = False,
                  ) -> tuple[dict[str, list[list[int]]], list[np.ndarray]]:
     """Token ids of sentences that are split into words, and each word's pieces.
 
     Returns the tokenizer's outputs (`special_tokens_mask` among them), one list of integers per sentence, and per sentence
     (word, 2) int64: the word's first piece and the one after its last. A word of which nothing is left (a zero-width
     character, say) is read as the unknown token, so every word has a piece. where: the file, for messages.
-    Raises FinetraceError for a sentence longer than `max_length` tokens: a cut one would lose examples.
+
+    A sentence longer than `max_length` tokens is an error, because a cut one would lose examples; with `truncate` it is cut
+    after the piece that is the last to fit, special tokens stay, and words that are not there whole have the bounds
+    (LOST, LOST) = (-1, -1): the caller drops and counts what is marked there.
+    Raises FinetraceError naming the sentence.
     """
     tokenizer = _for_words(tokenizer)
     words = [list(sentence) for sentence in sentences]
@@ -61,11 +69,26 @@ def encode_words(tokenizer: Any, sentences: Sequence[Sequence[str]], max_length:
             for name, values in encoded.items():
                 values[i] = again[name][place]
     for i, ids in enumerate(encoded["input_ids"]):
-        if len(ids) > max_length:
+        if len(ids) > max_length and truncate:
+            _cut(encoded, bounds, i, max_length, where)
+        elif len(ids) > max_length:
             raise FinetraceError(f"{where}: the sentence {' '.join(words[i][:8])!r}... has {len(ids)} tokens, more than the "
                                  f"longest input, {max_length}; raise train.max_length where the model allows it, or leave long "
                                  "sentences out with the task's max_words")
     return encoded, bounds
+
+
+def _cut(encoded: dict[str, list[list[int]]], bounds: list[np.ndarray], i: int, max_length: int, where: str) -> None:
+    """Shorten a sentence in place: what the tokenizer put before and after it stays."""
+    of_word = bounds[i]
+    after = len(encoded["input_ids"][i]) - int(of_word[-1, 1])
+    end = max_length - after
+    if end <= of_word[0, 0]:
+        raise FinetraceError(f"{where}: max_length {max_length} leaves no room for a piece besides the {after + of_word[0, 0]} "
+                             "tokens that the tokenizer adds; raise it")
+    for values in encoded.values():
+        values[i] = values[i][:end] + values[i][len(values[i]) - after:]
+    bounds[i] = np.where(of_word[:, 1:] <= end, of_word, LOST)
 
 
 def _encode(tokenizer: Any, words: list[list[str]]) -> tuple[dict[str, list[list[int]]], list[np.ndarray]]:
