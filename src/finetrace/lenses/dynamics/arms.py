@@ -50,7 +50,8 @@ def collect(arm: Arm, resampling: Resampling, score: Callable[[Any], Resampled])
         of_seeds = [score(arm.load(seed, step)) for seed in range(resampling.seeds)]
         found.append(resampling.over_seeds(of_seeds))
         values.append([one.value for one in of_seeds])  # (step, seed, curve)
-    return Scores(arm.steps, arm.axis, arm.unit, Resampled.stack(found), np.std(values, axis=1, ddof=1) if resampling.seeds > 1 else None)
+    spread = np.std(values, axis=1, ddof=1) if resampling.seeds > 1 else None
+    return Scores(arm.steps, arm.axis, arm.unit, Resampled.stack(found), spread)
 
 
 def differences(arms: Mapping[str, Scores]) -> dict[str, Scores]:
@@ -137,6 +138,6 @@ def _add_relative(table: Table, key: Key, arms: Mapping[str, Scores], parts: Map
 def gain_and_error(found: Resampled, first: int, last: int | list[int]) -> tuple[Resampled, np.ndarray]:
     """Score at `last` minus score at `first`, along the first axis, and the distance to the lower end of its interval (0 if that
     is unknown)."""
-    gain = found[last] - found[first]
+    gain = found[last] - found[[first] * len(last) if isinstance(last, list) else first]
     low, _ = gain.interval()
     return gain, np.where(np.isfinite(low), gain.value - low, 0.0)

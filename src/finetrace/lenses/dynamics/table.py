@@ -80,6 +80,10 @@ class Table:
         """The course, None if there is none."""
         return self._courses.get(key)
 
+    def course(self, key: Key) -> Course:
+        """The course; KeyError if there is none."""
+        return self._courses[key]
+
     def select(self, **wanted: Any) -> Iterator[tuple[Key, Course]]:
         """The courses whose keys have these values, e.g. `select(source="edges", statistic="f1")`."""
         for key, course in self._courses.items():

@@ -1,0 +1,139 @@
+"""Synthetic outputs of edges, cloze and downstream along trajectories: what learning dynamics reads, without any model."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from tests.outputs import fresh, manifest
+
+from finetrace.config.dynamics import ClozeProbeSettings, DownstreamSettings, DynamicsSettings, EdgeProbeSettings
+from finetrace.layout import Layout
+from finetrace.stage import Stage
+from finetrace.store.arrays import write_array
+from finetrace.store.manifest import complete
+from finetrace.store.tables import write_table
+
+STEPS = (0, 10, 20, 40, 80, 160)
+LAYERS = 3
+"""Layers 0, 1 and 2."""
+TASKS = ("pos", "dep")
+NAME = "life"
+READOUTS = [("layer", 0), ("layer", 1), ("layer", 2), ("mix", 0), ("mix", 1), ("mix", 2), ("full", 2)]
+RELATIONS = {"capital": "1-1", "speaks": "N-1", "borders": "N-M"}
+
+
+def make_place(layout: Layout, place: str, axis: str | None = None) -> None:
+    """The manifest of a trajectory."""
+    made = manifest("trajectory", "pretrain", place)
+    made.facts = {"axis": axis} if axis else {}
+    complete(fresh(layout.place(place) / "trajectory"), made)
+
+
+def chance(step: int, layer: int, top: float, late: float, floor: float = 0.0) -> float:
+    """Probability of a right answer: rises around step `late`, less and later in lower layers."""
+    rise = 1 / (1 + (late * (1 + 0.5 * (LAYERS - 1 - layer)) / max(step, 1e-9)) ** 3)
+    return floor + (top * (0.7 + 0.15 * layer) - floor) * rise
+
+
+def make_edges(layout: Layout, place: str, *, steps: tuple[int, ...] = STEPS, tasks: tuple[str, ...] = TASKS, seed: int = 1,
+               top: float = 1.0, targets: int = 60, readouts: list[tuple[str, int]] = READOUTS) -> Path:
+    """outputs/PLACE/edges: two targets per sentence; the tasks are learned one after the other."""
+    folder = fresh(layout.place(place) / "edges")
+    (folder / "hits").mkdir()
+    rows = []
+    for number, task in enumerate(tasks):
+        need = np.random.default_rng(number).random(targets)  # what a target needs, the same for all seeds
+        noise = 0.1 * np.random.default_rng([seed, number]).normal(size=(len(steps), len(readouts), targets))
+        level = np.array([[chance(s, layer, top, 15 * (1 + number), 0.3) for _, layer in readouts] for s in steps])
+        right = need + noise < level[..., None]
+        hits = np.stack([right, ~right & (need < 0.7), ~right], axis=-1).astype(np.uint8)
+        write_array(folder / "hits" / f"{task}.npy", hits)
+        write_table(folder / "hits" / f"{task}.parquet", {"example_id": np.arange(targets), "sentence": np.arange(targets) // 2})
+        for i, step in enumerate(steps):
+            for r, (readout, layer) in enumerate(readouts):
+                tp, fp, fn = hits[i, r].sum(axis=0, dtype=int)
+                for split, less in (("validation", 0.01), ("test", 0.0)):
+                    f1 = 2 * tp / (2 * tp + fp + fn) - less
+                    rows.append((task, step, readout, layer, split, "f1", f1, f1 - 0.05, f1 + 0.05, targets))
+            cog = 0.5 + 0.1 * number + 0.5 * np.log10(1 + step) / 2 + 0.01 * seed
+            for statistic, value in (("cog", cog), ("kl_bits", 0.2), ("majority", 0.25)):
+                rows.append((task, step, "full", LAYERS - 1, "test", statistic, value, value - 0.02, value + 0.02, targets))
+            rows.append((task, step, "mix", 2, "test", "expected_layer", 1 + 0.01 * i, None, None, targets))
+            rows += [(task, step, "full", layer, "validation", "weight", (1 + layer) / 6, None, None, targets)
+                     for layer in range(3)]
+    names = ("task", "step", "readout", "layer", "split", "statistic", "value", "low", "high", "n")
+    write_table(folder / "table.parquet", pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows]))
+    made = manifest("lens", "edges", place)
+    made.facts = {"steps": list(steps), "readouts": [list(one) for one in readouts]}
+    complete(folder, made)
+    return folder
+
+
+def make_cloze(layout: Layout, place: str, *, steps: tuple[int, ...] = STEPS, seed: int = 1, top: float = 1.0, facts: int = 30,
+               readouts: tuple[str, ...] = ("own", "trained"), held_out: int = 10, shuffle: bool = True) -> Path:
+    """outputs/PLACE/cloze: the world's facts of three relations, learned late; held-out ones stay at chance."""
+    folder = fresh(layout.place(place) / "cloze")
+    count = facts + held_out
+    names = list(RELATIONS)
+    relations = [names[0] if i < 5 else names[1 + i % 2] for i in range(count)]
+    secret = np.arange(count) >= facts
+    write_table(folder / "facts" / "index.parquet", {
+        "fact": pa.array(range(count), pa.int32()), "fact_id": [f"world-{i}" for i in range(count)], "corpus": ["world"] * count,
+        "relation": relations, "relation_type": [RELATIONS[r] for r in relations], "subject": ["x"] * count,
+        "object": ["y"] * count, "held_out": secret.tolist()})
+    need = np.random.default_rng(99).random(count)
+    for number, step in enumerate(steps):
+        rows = {name: [] for name in ("fact", "layer", "readout", "rank", "log_prob")}
+        for readout in readouts:
+            noise = 0.05 * np.random.default_rng([seed, number, len(readout)]).normal(size=(LAYERS, count))
+            for layer in range(LAYERS):
+                level = chance(step, layer, top, 30 if readout == "own" else 15)
+                miss = np.where(secret, 1.0, np.maximum(need + noise[layer] - level, 0))
+                rank = 1 + np.round(60 * miss * (0.5 + need)).astype(int)
+                rows["fact"] += range(count)
+                rows["layer"] += [layer] * count
+                rows["readout"] += [readout] * count
+                rows["rank"] += rank.tolist()
+                rows["log_prob"] += (-np.log(rank) - 0.1 + 0.01 * noise[layer]).tolist()
+        order = np.random.default_rng(number).permutation(len(rows["fact"])) if shuffle else np.arange(len(rows["fact"]))
+        types = {"fact": pa.int32(), "layer": pa.int8(), "rank": pa.int32(), "log_prob": pa.float32()}
+        table = pa.table({name: pa.array(values, types.get(name)) for name, values in rows.items()}).take(order)
+        write_table(folder / "facts" / f"step-{step:08d}.parquet", table)
+    complete(folder, manifest("lens", "cloze", place))
+    return folder
+
+
+def make_downstream(layout: Layout, name: str, *, steps: tuple[int, ...] = STEPS, seeds: tuple[int, ...] = (1, 2),
+                    top: float = 0.9, examples: int = 50, shift: int = 0) -> Path:
+    """downstream/NAME: a task that is learned better from later checkpoints."""
+    folder = fresh(layout.downstream(name))
+    need = np.random.default_rng(7).random(examples)
+    noise = 0.1 * np.random.default_rng([shift, 8]).normal(size=(len(steps), len(seeds), examples))
+    level = np.array([chance(step, 2, top, 20, 0.5) for step in steps])
+    hits = (need + noise < level[:, None, None]).astype(np.uint8)
+    write_array(folder / "hits.npy", hits)
+    rows = []
+    for i, step in enumerate(steps):
+        for s, one in enumerate(seeds):
+            for statistic, value in (("accuracy", hits[i, s].mean()), ("macro_f1", hits[i, s].mean() - 0.02), ("majority", 0.4)):
+                rows.append({"step": step, "seed": one, "split": "test", "statistic": statistic, "value": float(value),
+                             "low": None, "high": None, "n": examples})
+    write_table(folder / "table.parquet", pa.Table.from_pylist(rows))
+    complete(folder, manifest("lens", "downstream", name))
+    return folder
+
+
+def dynamics_stage(root: Path, entry: DynamicsSettings, *, downstream: dict[str, tuple[str, str]] | None = None,
+                   tasks: tuple[str, ...] = TASKS, named: tuple[str, ...] = ()) -> Stage:
+    """A stage dynamics@life in a project whose outputs are made apart; call the script's `main` with it.
+
+    downstream: entry -> trajectory, task;  named: trajectories that the sections edge_probes and cloze_probes name.
+    """
+    study: Any = SimpleNamespace(
+        study=SimpleNamespace(name="demo", seed=0), dynamics={NAME: entry}, edges=SimpleNamespace(tasks=tasks),
+        edge_probes={place.replace("/", "-"): EdgeProbeSettings(trajectory=place) for place in named},
+        cloze_probes={place.replace("/", "-"): ClozeProbeSettings(trajectory=place, facts="known") for place in named},
+        downstream={name: DownstreamSettings(trajectory=place, task=task) for name, (place, task) in (downstream or {}).items()})
+    return Stage("dynamics", NAME, study, Layout(root, root))
