@@ -5,7 +5,6 @@ from typing import Literal
 
 from finetrace.config.base import require, settings
 
-READOUTS = ("own", "trained", "tuned")
 Readout = Literal["own", "trained", "tuned"]
 Checkpoints = Literal["all", "ends"] | list[int]
 
@@ -84,7 +83,7 @@ class TunedSettings:
 class ClozeSettings:
     """Cloze probing (Petroni et al. 2019) of every checkpoint and layer."""
 
-    readouts: tuple[Readout, ...] = READOUTS
+    readouts: tuple[Readout, ...] = ("own", "trained", "tuned")
     """What reads a layer: the model's own masked-word head; a head trained for the layer; an affine map into the own head."""
     checkpoints: Checkpoints = "all"
     """Which recorded checkpoints: all, the first and last, or these steps; first and last are always in."""
@@ -106,14 +105,12 @@ class ClozeSettings:
     """Read what is attached to the mask as the original LAMA did, and leave out objects whose spelling the tokenizer changes."""
     top: int = 5
     """Best words that are kept per fact and layer."""
-    draws: int = 1000
-    """Resamplings of facts behind the 95 % intervals."""
 
     def __post_init__(self) -> None:
         require(bool(self.readouts) and len(set(self.readouts)) == len(self.readouts),
                 f"readouts: {list(self.readouts)} must name each of own, trained, tuned at most once, and one at least")
         require(bool(self.vocabulary), "vocabulary: write common, full or a file")
-        for key, least in (("batch_tokens", 16), ("memory_mib", 1), ("top", 1), ("draws", 100)):
+        for key, least in (("batch_tokens", 16), ("memory_mib", 1), ("top", 1)):
             require(getattr(self, key) >= least, f"{key}: {getattr(self, key)} is less than {least}")
         for key in ("checkpoints", "heads_checkpoints"):
             if isinstance(steps := getattr(self, key), list):

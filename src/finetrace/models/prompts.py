@@ -1,4 +1,4 @@
-"""Facts as cloze prompts: token ids with one masked position, and the single piece that is to be found there."""
+"""Facts as cloze prompts: token ids with a masked position, and the single piece that is to be found there."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -81,18 +81,22 @@ def encode_prompts(facts: Any, tokenizer: Any, vocabulary: np.ndarray, *, max_le
         if reason:
             count[reason] += 1
             continue
-        if (masks := ids.count(tokenizer.mask_token_id)) != 1:
-            raise FinetraceError(f"{where}: row {row} ({fact['fact_id']}): has {masks} mask tokens after tokenisation; take "
-                                 f"{tokenizer.mask_token} out of its text")
+        if ids.count(tokenizer.mask_token_id) != sum(s.count(MASK) for s in fact["sentences"]):
+            raise FinetraceError(f"{where}: row {row} ({fact['fact_id']}): has another number of mask tokens after tokenisation "
+                                 f"than of {MASK}; take {tokenizer.mask_token} out of its text")
         count["kept"] += 1
         kept.append((row, {k: v for k, v in features.items() if k in inputs}, ids.index(tokenizer.mask_token_id), gold,
                      _candidates(fact, gold, piece, left, f"{where}: row {row} ({fact['fact_id']})")))
     if not kept:
-        told = Counter({r: sum(c.get(r, 0) for c in counts.values()) for r in REASONS})
-        raise FinetraceError(f"{where}: none of its {facts.num_rows} facts can be asked of this model: "
-                             f"{', '.join(f'{n} {r}' for r, n in told.most_common() if n)}; name other facts, or set "
-                             "cloze.vocabulary: full")
+        raise FinetraceError(f"{where}: none of its {facts.num_rows} facts can be asked of this model: {left_out(counts)}; name "
+                             "other facts, or set cloze.vocabulary: full")
     return _prompts(kept, {k: dict(v) for k, v in counts.items()})
+
+
+def left_out(counts: dict[tuple[str, str], dict[str, int]]) -> str:
+    """How many facts were left out and why, for a message."""
+    told = {reason: sum(one.get(reason, 0) for one in counts.values()) for reason in REASONS}
+    return ", ".join(f"{number:,} {reason}" for reason, number in told.items() if number) or "all"
 
 
 def _prompts(kept: list[Any], counts: dict[tuple[str, str], dict[str, int]]) -> Prompts:
@@ -104,10 +108,9 @@ def _prompts(kept: list[Any], counts: dict[tuple[str, str], dict[str, int]]) -> 
 
 
 def _around_mask(sentences: Sequence[str], where: str) -> tuple[str, str]:
-    """What stands before and after the mask in its sentence."""
-    if len(sentences) not in (1, 2) or sum(s.count(MASK) for s in sentences) != 1:
-        raise FinetraceError(f"{where}: needs one or two sentences with exactly one {MASK} in all; mend it and run its facts "
-                             "stage again")
+    """What stands before and after the mask in its sentence; of several masks the first is the question, as in LAMA."""
+    if len(sentences) not in (1, 2) or not any(MASK in s for s in sentences):
+        raise FinetraceError(f"{where}: needs one or two sentences with a {MASK}; mend it and run its facts stage again")
     left, _, right = next(s for s in sentences if MASK in s).partition(MASK)
     return left, right
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtrit
 
-from finetrace import seeds
-from finetrace.lenses.intervals import bootstrap_weights, percentile_interval, wilson_interval
+from finetrace.lenses.intervals import LEVEL, wilson_interval
 
 BY_FACT = ("Squad", "ConceptNet")
 """Corpora whose score is the mean over facts, as published; elsewhere it is the unweighted mean over relations."""
@@ -47,7 +47,7 @@ def intermediate_contribution(known: np.ndarray) -> float:
 
     known: (layer, fact) bool. In [0, 1]; the higher, the more is to be seen only below the last layer. NaN when nothing is known.
     """
-    union = int(known.any(axis=0).sum())
+    union = int(known.any(axis=0).sum()) if len(known) else 0
     return (union - int(known[-1].sum())) / union if union else float("nan")
 
 
@@ -99,51 +99,39 @@ class Estimate:
     high: np.ndarray
 
 
-def estimates(wanted: Sequence[Group], blocks: Callable[[np.ndarray], Iterable[np.ndarray]], shares: np.ndarray, *, draws: int,
-              seed: int) -> list[Estimate]:
+def estimates(wanted: Sequence[Group], blocks: Callable[[np.ndarray], Iterable[np.ndarray]],
+              shares: np.ndarray) -> list[Estimate]:
     """Scores of groups of facts.
 
     blocks: numbers of facts -> blocks (fact, column of the block) float64, all columns in order; NaN where a fact has no value;
-    shares: (column,) bool, whether a column holds only 0 and 1. A score is the unweighted mean of the means of the group's
-    parts. Intervals: for a share of one set of facts that of Wilson (1927), which has a width also at 0 and 1; else the
-    percentile bootstrap with facts drawn anew within each relation, the same draws for every column; NaN where a part has fewer
-    than two facts.
+    shares: (column,) bool, whether a column holds only 0 and 1. A score is the unweighted mean of the means of the group's parts.
+    Intervals take facts as drawn within their relation: for a share of one set of facts that of Wilson (1927), which has a width
+    also at 0 and 1; else the jackknife, which for means is Student's t times the standard error, sqrt(sum of variance / facts of
+    the parts) / parts. NaN where a part has fewer than two facts.
     """
-    uses: dict[bytes, tuple[np.ndarray, list[int]]] = {}
-    for number, group in enumerate(wanted):
+    moments: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+    found = []
+    for group in wanted:
         for part in group.parts:
-            uses.setdefault(part.tobytes(), (part, []))[1].append(number)
-    columns, sampled = len(shares), ~shares
-    total = [np.zeros(columns) for _ in wanted]
-    drawn: list[np.ndarray | None] = [np.zeros((draws, columns)) if len(g.parts) > 1 else None for g in wanted]
-    found: list[Estimate | None] = [None] * len(wanted)
-    for part, users in uses.values():
-        weights = bootstrap_weights(len(part), draws, seeds.derive(seed, "facts", int(part[0]), len(part))) / len(part)
-        mean, of_draws = np.empty(columns), np.empty((draws, columns))
-        at = 0
-        for block in blocks(part):
-            mean[at:at + block.shape[1]] = block.mean(axis=0)
-            of_draws[:, at:at + block.shape[1]] = weights @ block
-            at += block.shape[1]
-        of_draws = of_draws if len(part) > 1 else np.full_like(of_draws, np.nan)
-        for number in users:
-            parts = len(wanted[number].parts)
-            total[number] += mean / parts
-            if (own := drawn[number]) is not None:
-                own += of_draws / parts
-            else:
-                found[number] = _one_part(mean, of_draws, sampled, len(part))
-    for number, own in enumerate(drawn):
-        if own is not None:
-            found[number] = Estimate(total[number], *percentile_interval(own))
-            drawn[number] = None
-    return [one for one in found if one is not None]
+            if part.tobytes() not in moments:
+                moments[part.tobytes()] = _moments(blocks(part), len(part))
+        own = [moments[part.tobytes()] for part in group.parts]
+        mean = np.mean([mean for mean, _ in own], axis=0)
+        error = np.sqrt(np.sum([variance for _, variance in own], axis=0)) / len(own)
+        half = stdtrit(max(1, group.facts - len(own)), (1 + LEVEL) / 2) * error
+        low, high = mean - half, mean + half
+        low[shares], high[shares] = np.maximum(low[shares], 0.0), np.minimum(high[shares], 1.0)
+        if len(own) == 1:
+            for column in np.flatnonzero(shares & np.isfinite(mean)):
+                low[column], high[column] = wilson_interval(round(float(mean[column]) * group.facts), group.facts)
+        found.append(Estimate(mean, low, high))
+    return found
 
 
-def _one_part(mean: np.ndarray, drawn: np.ndarray, sampled: np.ndarray, facts: int) -> Estimate:
-    low, high = np.full(len(mean), np.nan), np.full(len(mean), np.nan)
-    if sampled.any():
-        low[sampled], high[sampled] = percentile_interval(drawn[:, sampled])
-    for column in np.flatnonzero(~sampled & np.isfinite(mean)):
-        low[column], high[column] = wilson_interval(round(float(mean[column]) * facts), facts)
-    return Estimate(mean, low, high)
+def _moments(blocks: Iterable[np.ndarray], facts: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of the mean: (column,), (column,); the variance is NaN for a single fact."""
+    means, variances = [], []
+    for block in blocks:
+        means.append(block.mean(axis=0))
+        variances.append(block.var(axis=0, ddof=1) / facts if facts > 1 else np.full(block.shape[1], np.nan))
+    return np.concatenate(means), np.concatenate(variances)

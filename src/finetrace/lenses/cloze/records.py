@@ -28,7 +28,8 @@ def to_table(of_step: Mapping[str, Ranks]) -> pa.Table:
 
 
 def from_table(found: pa.Table) -> dict[str, Ranks]:
-    """The inverse of `to_table`. Raises ValueError for a table that is not whole."""
+    """The inverse of `to_table`; the column `top` may be missing, then top has no entries. Raises ValueError for a table that is
+    not whole."""
     readouts = found["readout"].to_numpy(zero_copy_only=False)
     result = {}
     for readout in dict.fromkeys(readouts.tolist()):
@@ -37,6 +38,8 @@ def from_table(found: pa.Table) -> dict[str, Ranks]:
         if part.num_rows != layers * facts:
             raise ValueError(f"read-out {readout}: {part.num_rows} rows are not {layers} layers x {facts} facts")
         values = {name: part[name].to_numpy().reshape(layers, facts) for name in _NUMBERS}
-        top = part["top"].combine_chunks().flatten().to_numpy().reshape(layers, facts, -1)
+        top = np.empty((layers, facts, 0), dtype=np.int32)
+        if "top" in part.column_names:
+            top = part["top"].combine_chunks().flatten().to_numpy().reshape(layers, facts, -1)
         result[readout] = Ranks(values["rank"], values["rank_full"], values["log_prob"], top, values["rank_candidates"])
     return result

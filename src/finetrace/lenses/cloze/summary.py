@@ -47,7 +47,7 @@ class Column(NamedTuple):
     vocabulary: str
 
 
-def table(records: Records, facts: Facts, vocabulary: str, *, draws: int, seed: int) -> pa.Table:
+def table(records: Records, facts: Facts, vocabulary: str) -> pa.Table:
     """The lens' table. vocabulary: what the restricted vocabulary is called, `full` where it is all words.
 
     Statistics: p_at_1, p_at_10, mrr (per vocabulary; candidates: the words of the right type, where facts name them),
@@ -61,20 +61,26 @@ def table(records: Records, facts: Facts, vocabulary: str, *, draws: int, seed: 
     def blocks(part: np.ndarray) -> Iterator[np.ndarray]:
         return (values for _, values in _blocks(records, vocabulary, part))
 
-    wanted, rows = facts.groups(), []
-    for group, found in zip(wanted, estimates(wanted, blocks, shares, draws=draws, seed=seed), strict=True):
-        common = {"corpus": group.corpus, "relation": group.relation, "n": group.facts, "held_out": group.held_out}
-        for column, value, low, high in zip(columns, found.value, found.low, found.high, strict=True):
-            if np.isfinite(value):
-                rows.append(common | column._asdict() | {"value": value, "low": _null(low), "high": _null(high)})
-        for step, of_step in records.items():
-            for readout, ranks in of_step.items():
-                known = ranks.rank[1:, np.concatenate(group.parts)] == 1
-                share = intermediate_contribution(known) if len(known) else np.nan
-                if np.isfinite(share):
-                    rows.append(common | Column(step, readout, UNION, "intermediate", vocabulary)._asdict() | {
-                        "value": share, "low": None, "high": None})
-    return pa.Table.from_pylist(rows, schema=_SCHEMA)
+    wanted = facts.groups()
+    names = {name: np.array([getattr(c, name) for c in columns], dtype=object) for name in Column._fields}
+    parts: list[dict[str, np.ndarray]] = []
+
+    def keep(group: Group, keys: dict[str, np.ndarray], values: dict[str, np.ndarray]) -> None:
+        there = np.isfinite(values["value"])
+        count = int(there.sum())
+        whole = {"corpus": group.corpus, "relation": group.relation, "n": group.facts, "held_out": group.held_out}
+        parts.append({name: v[there] for name, v in {**keys, **values}.items()}
+                     | {name: np.full(count, one, dtype=object) for name, one in whole.items()})
+
+    for group, found in zip(wanted, estimates(wanted, blocks, shares), strict=True):
+        keep(group, names, {"value": found.value, "low": found.low, "high": found.high})
+        of = [(Column(step, readout, UNION, "intermediate", vocabulary), ranks.rank[1:, np.concatenate(group.parts)] == 1)
+              for step, of_step in records.items() for readout, ranks in of_step.items()]
+        nothing = np.full(len(of), np.nan)
+        keep(group, {name: np.array([getattr(c, name) for c, _ in of], dtype=object) for name in Column._fields},
+             {"value": np.array([intermediate_contribution(known) for _, known in of]), "low": nothing, "high": nothing})
+    return pa.table({field.name: pa.array(np.concatenate([part[field.name] for part in parts]), field.type,
+                                          from_pandas=field.name in ("low", "high")) for field in _SCHEMA}, schema=_SCHEMA)
 
 
 def _blocks(records: Records, vocabulary: str, part: np.ndarray) -> Iterator[tuple[list[Column], np.ndarray]]:
@@ -83,7 +89,8 @@ def _blocks(records: Records, vocabulary: str, part: np.ndarray) -> Iterator[tup
     before: dict[str, np.ndarray] = {}
     for step, of_step in records.items():
         for readout, ranks in of_step.items():
-            keys, values = [], []
+            keys: list[Column] = []
+            values: list[np.ndarray] = []
 
             def add(statistic: str, name: str, found: np.ndarray, any_layer: np.ndarray | None = None, step: int = step,
                     readout: str = readout, keys: list[Column] = keys, values: list[np.ndarray] = values) -> None:
@@ -116,10 +123,6 @@ def _blocks(records: Records, vocabulary: str, part: np.ndarray) -> Iterator[tup
             yield keys, np.concatenate(values).T
 
 
-def _null(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
 def at(found: pa.Table, **where: Any) -> list[dict[str, Any]]:
     """Rows of the table with these values, e.g. at(found, step=0, statistic="p_at_1")."""
     import pyarrow.compute as pc
@@ -134,8 +137,9 @@ def at(found: pa.Table, **where: Any) -> list[dict[str, Any]]:
 def course(found: pa.Table, steps: Sequence[int], **where: Any) -> np.ndarray:
     """(step, 3) value, low, high of one series; NaN where a step lacks it. where: all other columns that tell it apart."""
     rows = {row["step"]: row for row in at(found, **where)}
-    nothing = {"value": None, "low": None, "high": None}
-    return np.array([[np.nan if rows.get(s, nothing)[k] is None else rows[s][k] for k in ("value", "low", "high")] for s in steps])
+    nothing = dict.fromkeys(("value", "low", "high"))
+    return np.array([[np.nan if value is None else value for value in (rows.get(step, nothing)[k] for k in nothing)]
+                     for step in steps])
 
 
 def chance(facts: Facts, corpus: str, held_out: bool) -> float:

@@ -1,0 +1,158 @@
+"""Figures of the lens cloze: what is known when and in which layer, read-out against read-out, and what is learned and lost."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from finetrace.figures import style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+NAMES = {"own": "own head", "trained": "trained head", "tuned": "tuned map"}
+_SAID = {"p_at_1": "P@1", "p_at_10": "P@10"}
+_NAMED = 8  # checkpoints with a label
+
+
+@style.styled
+def by_step(steps: Sequence[int], layers: Mapping[str, Mapping[int, np.ndarray]], control: Mapping[str, Any] | None, *,
+            readout: str, axis: str, title: str | None = None, note: str = "") -> "Figure":
+    """P@1 and P@10 against checkpoint, a line per layer; and, with a control, held-out facts beside those that can be known.
+
+    layers: {"p_at_1": {layer: (step, 3) value, low, high}, "p_at_10": ...}, layer -1 is "any layer";  control: {"known",
+    "held_out": (step, 3), "chance"} of P@1 among words of the right type.
+    """
+    from matplotlib import colormaps
+
+    figure, axes = style.new_figure(1, 2 if control is None else 3, title=title, size=(9.0 if control is None else 11.5, 5.2))
+    where = np.arange(len(steps))
+    for panel, (statistic, found) in zip(axes[0], layers.items(), strict=False):
+        numbers = sorted(layer for layer in found if layer >= 0)
+        tints = colormaps[style.SEQUENTIAL](np.linspace(0.0, 0.92, len(numbers)))
+        for layer, tint in zip(numbers, tints, strict=True):
+            last = layer == numbers[-1]
+            panel.plot(where, 100 * found[layer][:, 0], color=tint, lw=2.4 if last else 1.4, marker="o" if last else None, ms=4,
+                       label=str(layer))
+            if last:
+                panel.fill_between(where, *(100 * found[layer][:, 1:]).T, color=tint, alpha=0.2, lw=0)
+        if -1 in found and np.isfinite(found[-1][:, 0]).any():
+            panel.plot(where, 100 * found[-1][:, 0], color=style.VERMILION, ls=style.DASHES[1], label="any of 1 on")
+        panel.set_title(f"{_SAID[statistic]}, {NAMES[readout]}")
+        panel.set_ylim(0, 100 if np.nanmax([v[:, 0] for v in found.values()]) > 0.5 else None)
+        _checkpoints(panel, steps, axis)
+    axes[0, 0].set_ylabel("facts (%), mean over relations")
+    axes[0, 0].legend(title="layer", ncols=2, fontsize=8, loc="upper left")
+    if control is not None:
+        panel = axes[0, 2]
+        for number, (name, label) in enumerate((("known", "facts in the corpus"), ("held_out", "held-out facts"))):
+            values = 100 * np.asarray(control[name])
+            panel.plot(where, values[:, 0], color=style.colour(number), marker="os"[number], ms=4, label=label)
+            panel.fill_between(where, values[:, 1], values[:, 2], color=style.colour(number), alpha=0.15, lw=0)
+        panel.axhline(100 * control["chance"], color=style.GREY, ls=style.DASHES[2],
+                      label=f"chance ({100 * control['chance']:.1f} %)")
+        panel.set_title("Control: P@1 among words of the type")
+        panel.set_ylim(0, 100)
+        panel.legend(fontsize=8, loc="upper left")
+        _checkpoints(panel, steps, axis)
+    style.panel_letters(axes)
+    style.footnote(figure, f"checkpoints are evenly spaced; bands: 95 % interval of the last layer{'; ' + note if note else ''}")
+    return figure
+
+
+@style.styled
+def by_readout(found: Mapping[str, Mapping[str, np.ndarray]], *, title: str | None = None, note: str = "") -> "Figure":
+    """P@1 and P@10 against layer, a line per read-out, with 95 % intervals. found: {statistic: {readout: (layer, 3)}}."""
+    figure, axes = style.new_figure(1, 2, title=title, size=(9.0, 4.8))
+    for panel, (statistic, readouts) in zip(axes[0], found.items(), strict=False):
+        for number, (name, values) in enumerate(readouts.items()):
+            values = 100 * np.asarray(values)
+            layers = np.arange(len(values))
+            panel.plot(layers, values[:, 0], color=style.colour(number), marker="os^"[number % 3], ms=5.5 - number,
+                       ls=style.DASHES[number % len(style.DASHES)], label=NAMES[name])
+            panel.fill_between(layers, values[:, 1], values[:, 2], color=style.colour(number), alpha=0.12, lw=0)
+        panel.set_title(_SAID[statistic])
+        panel.set_xlabel("layer (0: embeddings)")
+        style.count_axis(panel.xaxis)
+        panel.set_ylim(bottom=0)
+    axes[0, 0].set_ylabel("facts (%), mean over relations")
+    axes[0, 0].legend(loc="upper left")
+    style.panel_letters(axes)
+    style.footnote(figure, f"bands: 95 % interval over facts{'; ' + note if note else ''}")
+    return figure
+
+
+@style.styled
+def relations(steps: Sequence[int], found: Mapping[str, np.ndarray], *, readout: str, axis: str, title: str | None = None,
+              note: str = "") -> "Figure":
+    """P@1 by layer (up) and checkpoint (right), a heat map per relation, all on the scale 0 to 100 %.
+
+    found: {relation: (layer, step)}, at most twelve.
+    """
+    columns = min(len(found), 4 if len(found) > 4 else 3)
+    rows = -(-len(found) // columns)
+    figure, axes = style.new_figure(rows, columns, title=title, size=(max(6.0, 2.6 * columns), 1.6 + 2.1 * rows), sharex=True,
+                                    sharey=True)
+    image: Any = None
+    for panel in axes.flat[len(found):]:
+        panel.set_visible(False)
+    for number, (name, values) in enumerate(found.items()):
+        panel = axes.flat[number]
+        image = panel.imshow(100 * np.asarray(values), origin="lower", aspect="auto", cmap=style.SEQUENTIAL, vmin=0, vmax=100)
+        panel.set_title(name, fontsize=9.5)
+        panel.grid(False)
+        panel.yaxis.set_major_locator(_whole())
+        _checkpoints(panel, steps, axis if number >= len(found) - columns else "", named=4, line=False)
+        panel.tick_params(labelbottom=number >= len(found) - columns)
+    for panel in axes[:, 0]:
+        panel.set_ylabel("layer")
+    bar = figure.colorbar(image, ax=axes, pad=0.01, fraction=0.03)
+    bar.set_label(f"P@1 (%), {NAMES[readout]}")
+    bar.ax.spines[:].set_visible(False)
+    style.footnote(figure, f"in brackets: facts; checkpoints are evenly spaced{'; ' + note if note else ''}")
+    return figure
+
+
+@style.styled
+def changes(steps: Sequence[int], found: Mapping[str, np.ndarray], *, readout: str, axis: str, title: str | None = None,
+            note: str = "") -> "Figure":
+    """Facts learned (up) on those kept, and lost (down), from each checkpoint to the next and from the first to the last.
+
+    found: {"learned", "kept", "lost": (step,)} shares of all facts: per checkpoint from the second on, then first to last.
+    """
+    figure, axes = style.new_figure(title=title, size=(9.0, 5.0))
+    panel = axes[0, 0]
+    count = len(steps) - 1
+    where = np.concatenate([np.arange(count), [count + 0.6]])
+    kept, learned, lost = (100 * np.asarray(found[name]) for name in ("kept", "learned", "lost"))
+    panel.bar(where, kept, color=style.LIGHT_GREY, label="kept")
+    panel.bar(where, learned, bottom=kept, color=style.BLUE, label="learned")
+    panel.bar(where, -lost, color=style.VERMILION, label="lost")
+    panel.axhline(0, color=style.BLACK, lw=0.8)
+    panel.axvline(count - 0.2, color=style.GREY, lw=1, ls=style.DASHES[2])
+    few = np.unique(np.linspace(0, count - 1, min(count, 10)).round().astype(int)) if count > 1 else np.zeros(1, dtype=int)
+    panel.set_xticks([*few, where[-1]], [*(f"{steps[i]:,}\nto {steps[i + 1]:,}" for i in few), "first\nto last"], fontsize=8)
+    panel.set_xlabel(axis)
+    panel.set_ylabel("facts (%), mean over relations")
+    panel.set_title(f"Facts known by rank 1, last layer, {NAMES[readout]}")
+    panel.legend(loc="upper left")
+    panel.grid(axis="x", visible=False)
+    style.footnote(figure, note)
+    return figure
+
+
+def _checkpoints(panel: "Axes", steps: Sequence[int], label: str, named: int = _NAMED, line: bool = True) -> None:
+    """Evenly spaced checkpoints on the x axis, some of them named."""
+    few = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), named)).round().astype(int))
+    turned: dict[str, Any] = {"rotation": 35, "ha": "right"} if line else {}
+    panel.set_xticks(few, [f"{steps[i]:,}" for i in few], fontsize=8, **turned)
+    if line:
+        panel.set_xlim(-0.3, len(steps) - 0.7)
+    panel.set_xlabel(label)
+
+
+def _whole() -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(nbins=6, integer=True)
