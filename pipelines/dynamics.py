@@ -71,13 +71,13 @@ class Work:
         self.counts: dict[str, int] = {}
         self._units: dict[str, float] = {}
 
-    def arm(self, name, source, outputs, load):
-        """The lens's Arm of one source: steps that all of its seeds have, others told."""
+    def arm(self, name, source, steps, load):
+        """The lens's Arm of one source: steps that all of its seeds have, others told. steps: of each seed."""
         from finetrace.lenses.dynamics.arms import Arm
 
-        common = sorted(set.intersection(*(set(one.steps) for one in outputs)))
-        for place, one in zip(self.places[name], outputs, strict=True):
-            if more := sorted(set(one.steps) - set(common)):
+        common = sorted(set.intersection(*map(set, steps)))
+        for place, one in zip(self.places[name], steps, strict=True):
+            if more := sorted(set(one) - set(common)):
                 text = f"{source}: {place}: steps {', '.join(map(str, more))} (not in all of {name})"
                 self.left_out += [text] if text not in self.left_out else []
         if not common:
@@ -188,7 +188,8 @@ def _edges(work):
             if not np.array_equal(one.targets(task), targets):
                 raise FinetraceError(f"{one.folder}: task {task}: its targets are not those of {every[0].folder}, so they cannot "
                                      "be compared; run the stage edges again for both")
-        arms = {name: work.arm(name, "edges", of, _hits_loader(of, task, readouts)) for name, of in outputs.items()}
+        arms = {name: work.arm(name, "edges", [one.steps for one in of], _hits_loader(of, task, readouts))
+                for name, of in outputs.items()}
         log.info("%s: edges, %s: %s targets, %d read-outs, %s", stage.label, task, f"{len(targets):,}", len(readouts),
                  ", ".join(f"{name}: {len(arm.steps)} checkpoints" for name, arm in arms.items()))
         numbers = {name: [one.numbers(task) for one in of] for name, of in outputs.items()}
@@ -214,21 +215,23 @@ def _cloze(work, scratch):
     first = every[0].index
     rows = np.flatnonzero(np.isin(first["fact_id"], ids))
     facts = Facts(*(first[name][rows] for name in ("corpus", "relation", "relation_type")), first["held_out"][rows].astype(bool))
-    layers = {readout: sorted(set.intersection(*(set(one.layers[readout]) for one in every)))
-              for readout in _in_all(work, "cloze", "readout", {one.folder: list(one.layers) for one in every})}
-    arms = {name: work.arm(name, "cloze", of, _answers_loader(of, first["fact_id"][rows], layers))
-            for name, of in outputs.items()}
-    for corpus, held_out in facts.groups():
-        count = len(facts.rows(corpus, held_out))
-        log.info("%s: cloze, %s%s: %s facts, read-outs %s", stage.label, corpus, " (held out)" if held_out else "", f"{count:,}",
-                 ", ".join(layers))
-        found = add_facts(work.table, corpus, held_out, arms, layers, facts, **work.settings("cloze", corpus, int(held_out)))
-        work.resampled["cloze"], work.counts[f"cloze/{corpus}{'/held_out' if held_out else ''}"] = found.resampled, count
-    work.check_copies("cloze", arms)
+    read = {one.folder: list(dict.fromkeys(name for step in one.steps for name in one.layers(step))) for one in every}
+    for readout in _in_all(work, "cloze", "readout", read):
+        layers = sorted(set.intersection(*(set(one.layers(step)[readout]) for one in every for step in one.steps_of(readout))))
+        arms = {name: work.arm(name, f"cloze, {readout}", [one.steps_of(readout) for one in of],
+                               _answers_loader(of, first["fact_id"][rows], readout, layers)) for name, of in outputs.items()}
+        for corpus, held_out in facts.groups():
+            count = len(facts.rows(corpus, held_out))
+            log.info("%s: cloze, %s%s: %s facts, read-out %s, %d layers", stage.label, corpus, ", held out" if held_out else "",
+                     f"{count:,}", readout, len(layers))
+            found = add_facts(work.table, corpus, held_out, readout, arms, layers, facts,
+                              **work.settings("cloze", corpus, int(held_out)))
+            work.resampled["cloze"], work.counts[f"cloze/{corpus}{'/held_out' if held_out else ''}"] = found.resampled, count
+        work.check_copies(f"cloze, {readout}", arms)
 
 
-def _answers_loader(outputs, ids, layers):
-    """load(seed, step) -> {readout: Answers} of the common facts and layers."""
+def _answers_loader(outputs, ids, readout, layers):
+    """load(seed, step) -> Answers of the common facts and layers."""
     from finetrace.lenses.dynamics.facts import Answers
 
     columns = []
@@ -238,12 +241,9 @@ def _answers_loader(outputs, ids, layers):
         columns.append(slice(None) if np.array_equal(rows, np.arange(len(place))) else rows)
 
     def load(seed, step):
-        one, found = outputs[seed], {}
-        for readout, wanted in layers.items():
-            kept = [one.layers[readout].index(layer) for layer in wanted]
-            kept = slice(None) if len(kept) == len(one.layers[readout]) else kept
-            found[readout] = Answers(*(values[kept][:, columns[seed]] for values in one.answers(step, readout)))
-        return found
+        there = outputs[seed].layers(step)[readout]
+        kept = slice(None) if there == layers else [there.index(layer) for layer in layers]
+        return Answers(*(values[kept][:, columns[seed]] for values in outputs[seed].answers(step, readout)))
 
     return load
 
@@ -288,7 +288,7 @@ def _trainings(work, task, outputs):
         def load_mean(of):
             return lambda seed, step: np.asarray(of[seed].hits[of[seed].steps.index(step)]).mean(axis=0)
 
-        arms = {name: work.arm(name, "downstream", of, load_mean(of)) for name, of in outputs.items()}
+        arms = {name: work.arm(name, "downstream", [one.steps for one in of], load_mean(of)) for name, of in outputs.items()}
         numbers = {name: [_mean_numbers([one.numbers(s) for s in one.seeds]) for one in of] for name, of in outputs.items()}
         return arms, numbers, len(work.entry.original)
     common = _in_all(work, f"downstream, {task}", "seed", {of[0].folder: of[0].seeds for of in outputs.values()})
@@ -296,7 +296,7 @@ def _trainings(work, task, outputs):
     def load_seed(one):
         return lambda seed, step: np.asarray(one.hits[one.steps.index(step), one.seeds.index(common[seed])])
 
-    arms = {name: work.arm(name, "downstream", of, load_seed(of[0])) for name, of in outputs.items()}
+    arms = {name: work.arm(name, "downstream", [of[0].steps], load_seed(of[0])) for name, of in outputs.items()}
     return arms, {name: [of[0].numbers(s) for s in common] for name, of in outputs.items()}, len(common)
 
 
@@ -324,7 +324,7 @@ def _in_all(work, source, what, lists):
 
 def _digest(raw):
     """SHA-256 of raw results, or None where every example has the same."""
-    parts = [raw] if isinstance(raw, np.ndarray) else [values for one in raw.values() for values in (one.ranks, one.log_probs)]
+    parts = [raw] if isinstance(raw, np.ndarray) else [raw.ranks, raw.log_probs]
     axis = -2 if isinstance(raw, np.ndarray) else -1
     if all((part == np.take(part, [0], axis=axis)).all() for part in parts):
         return None

@@ -57,7 +57,7 @@ def make_edges(layout: Layout, place: str, *, steps: tuple[int, ...] = STEPS, ta
                 for split, less in (("validation", 0.01), ("test", 0.0)):
                     f1 = 2 * tp / (2 * tp + fp + fn) - less
                     rows.append((task, step, readout, layer, split, "f1", f1, f1 - 0.05, f1 + 0.05, targets))
-            cog = 0.5 + 0.1 * number + 0.5 * np.log10(1 + step) / 2 + 0.01 * seed
+            cog = 0.5 + 0.1 * number + 0.25 * top * np.log10(1 + step) + 0.01 * seed
             for statistic, value in (("cog", cog), ("kl_bits", 0.2), ("majority", 0.25)):
                 rows.append((task, step, "full", LAYERS - 1, "test", statistic, value, value - 0.02, value + 0.02, targets))
             rows.append((task, step, "mix", 2, "test", "expected_layer", 1 + 0.01 * i, None, None, targets))

@@ -87,7 +87,7 @@ def courses(panels: Sequence[Panel], *, axis: str, unit: float, title: str | Non
         panels = panels[:MOST_PANELS]
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
-    figure, axes = style.new_figure(rows, columns, size=(max(6.0, 4.2 * columns), 1.6 + 2.5 * rows), title=title)
+    figure, axes = style.new_figure(rows, columns, size=(1.8 + max(5.4, 4.0 * columns), 1.2 + 2.4 * rows), title=title)
     look = _Look()
     for place, panel in zip(axes.flat, panels, strict=False):
         _draw(place, panel, unit, look, wide=columns == 1)
@@ -101,7 +101,7 @@ def courses(panels: Sequence[Panel], *, axis: str, unit: float, title: str | Non
     handles += [Line2D([], [], color=style.GREY, lw=1.1, ls=style.DASHES[2], label=name) for name in sorted(floors)]
     if mark and any(panel.mark is not None for panel in panels):
         handles.append(Line2D([], [], color="#C9C9C9", lw=4, label=mark))
-    figure.legend(handles=handles, loc="outside upper right", ncols=min(5, len(handles)))
+    figure.legend(handles=handles, loc="outside right upper")
     bands = any(np.isfinite(line.low).any() for panel in panels for line in panel.lines)
     style.footnote(figure, "; ".join(part for part in ("bands: 95 % intervals" if bands else "", note) if part))
     return figure
@@ -117,7 +117,7 @@ def differences(rows: Mapping[str, Mapping[str, tuple[float, float, float]]], *,
     if not rows:
         raise ValueError("rows: there are none")
     names = [name for name in DIFFERENCE_NAMES if any(name in of for of in rows.values())]
-    figure, axes = style.new_figure(size=(9, 1.9 + 0.45 * max(3, len(rows))), title=title)
+    figure, axes = style.new_figure(size=(10, 1.5 + 0.45 * max(3, len(rows))), title=title)
     panel = axes[0, 0]
     panel.axvline(0, color=style.GREY, lw=1.2)
     for number, name in enumerate(names):
@@ -134,7 +134,7 @@ def differences(rows: Mapping[str, Mapping[str, tuple[float, float, float]]], *,
     panel.set_ylim(len(rows) - 0.5, -0.5)
     panel.set_xlabel("difference in points (percent)")
     panel.grid(axis="y", visible=False)
-    figure.legend(*panel.get_legend_handles_labels(), loc="outside upper right", ncols=3)
+    figure.legend(*panel.get_legend_handles_labels(), loc="outside right upper")
     style.footnote(figure, f"bars: 95 % intervals{'; ' + note if note else ''}")
     return figure
 
@@ -153,7 +153,7 @@ def gains(rows: Mapping[str, Sequence[Dot]], *, steps: Sequence[int], axis: str,
         raise ValueError("rows: there are none")
     layers = sorted({dot.layer for of in rows.values() for dot in of if dot.layer is not None})
     tints = dict(zip(layers, colormaps[style.SEQUENTIAL](np.linspace(0, 0.92, max(1, len(layers)))), strict=False))
-    figure, axes = style.new_figure(size=(9, 2.2 + 0.5 * max(3, len(rows))), title=title)
+    figure, axes = style.new_figure(size=(10, 1.6 + 0.5 * max(3, len(rows))), title=title)
     panel = axes[0, 0]
     for place, of in enumerate(rows.values()):
         known = [dot for dot in of if np.isfinite(dot.step)]
@@ -175,7 +175,7 @@ def gains(rows: Mapping[str, Sequence[Dot]], *, steps: Sequence[int], axis: str,
     handles = [Line2D([], [], ls="", marker="D", ms=7, color=style.BLACK, label="all layers, or the last")]
     shown = np.unique(np.linspace(0, len(layers) - 1, min(len(layers), 6)).round().astype(int))
     handles += [Line2D([], [], ls="", marker="o", ms=5, color=tints[layers[i]], label=f"layer {layers[i]}") for i in shown]
-    figure.legend(handles=handles, loc="outside upper right", ncols=min(7, len(handles)))
+    figure.legend(handles=handles, loc="outside right upper")
     style.footnote(figure, f"bar: 95 % interval; higher dots are lower layers{'; ' + note if note else ''}")
     return figure
 

@@ -65,12 +65,13 @@ def _line(label: str, course: Course, factor: float = 100.0) -> Line:
 
 def _overview(table: Table, key: Key) -> Panel:
     """A panel of one task or corpus: its headline and what stands beside it."""
-    wanted = {"edges": "all layers mixed", "cloze": "P@1, last layer", "downstream": "fine-tuned"}
+    wanted = {"edges": "all layers mixed" if key.readout == "full" else "last layer", "cloze": "P@1, last layer",
+              "downstream": "fine-tuned"}
     lines, floor = [_line(wanted[key.source], table.course(key))], None
     if key.source == "edges":
         single = layers_of(table, "edges", key.item, "f1", "layer")
         ends = ("last layer", max(single, default=None)), ("embeddings", 0)
-        lines += [_line(name, single[layer]) for name, layer in ends if layer in single]
+        lines += [_line(name, single[layer]) for name, layer in ends if layer in single and single[layer] is not table.get(key)]
         floors = [course for _, course in table.select(source="edges", item=key.item, arm="original", statistic="majority")]
         floor = ("majority class", 100 * floors[-1].value[-1]) if floors else None
     elif key.source == "cloze":

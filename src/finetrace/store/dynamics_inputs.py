@@ -78,7 +78,7 @@ class ClozeOutput:
     manifest: Manifest
     scratch: Path
     """Where arrays of its facts are kept while they are used."""
-    _layers: dict[str, list[int]] = field(default_factory=dict)
+    _layers: dict[int, dict[str, list[int]]] = field(default_factory=dict)
 
     @cached_property
     def steps(self) -> list[int]:
@@ -96,12 +96,17 @@ class ClozeOutput:
         plain = ("fact", "held_out")
         return {name: np.array(table[name].to_pylist(), dtype=None if name in plain else np.str_) for name in names}
 
-    @cached_property
-    def layers(self) -> dict[str, list[int]]:
-        """Readout -> the layers that it read, ascending."""
-        table = _table(self._path(self.steps[0]), ("readout", "layer"))
-        readouts, layers = np.array(table["readout"].to_pylist()), table["layer"].to_numpy()
-        return {name: np.unique(layers[readouts == name]).tolist() for name in dict.fromkeys(readouts.tolist())}
+    def layers(self, step: int) -> dict[str, list[int]]:
+        """Readout -> the layers that it read at a checkpoint, ascending; trained ones may be missing at some checkpoints."""
+        if step not in self._layers:
+            table = _table(self._path(step), ("readout", "layer"))
+            readouts, layers = table["readout"].to_numpy(), table["layer"].to_numpy()
+            self._layers[step] = {name: np.unique(layers[readouts == name]).tolist() for name in dict.fromkeys(readouts.tolist())}
+        return self._layers[step]
+
+    def steps_of(self, readout: str) -> list[int]:
+        """The checkpoints that a readout read, ascending."""
+        return [step for step in self.steps if readout in self.layers(step)]
 
     def answers(self, step: int, readout: str) -> tuple[np.ndarray, np.ndarray]:
         """Ranks and log probabilities (nats) of the right objects: (layer, fact) int32 and float32, memory-mapped, facts as in
@@ -116,10 +121,10 @@ class ClozeOutput:
         path = self._path(step)
         table = _table(path, ("fact", "layer", "readout", "rank", "log_prob"))
         columns = {name: table[name].to_numpy() for name in ("fact", "layer", "rank", "log_prob")}
-        readouts = np.array(table["readout"].to_pylist())
+        readouts = table["readout"].to_numpy()
         facts = self.index["fact"]
         folder.mkdir(parents=True, exist_ok=True)
-        for readout, layers in self.layers.items():
+        for readout, layers in self.layers(step).items():
             here = np.flatnonzero(readouts == readout)
             order = here[np.lexsort((columns["fact"][here], columns["layer"][here]))]
             expected = {"layer": np.repeat(layers, len(facts)), "fact": np.tile(np.sort(facts), len(layers))}

@@ -46,49 +46,46 @@ class Answers:
     """Of the right object, in nats."""
 
 
-def add_facts(table: Table, corpus: str, held_out: bool, arms: Mapping[str, Arm],
-              layers_of: Mapping[str, Sequence[int]], facts: Facts, *, seeds: int, draws: int, seed: int) -> Resampling:
-    """One corpus: P@1, P@10, mean reciprocal rank and log probability by readout and layer, of relations and types in the last
-    layer and in any; what was learned, kept and lost; onsets.
+def add_facts(table: Table, corpus: str, held_out: bool, readout: str, arms: Mapping[str, Arm], layers: Sequence[int],
+              facts: Facts, *, seeds: int, draws: int, seed: int) -> Resampling:
+    """One corpus by one readout: P@1, P@10, mean reciprocal rank and log probability of every layer, of relations and types in
+    the last layer and in any; what was learned, kept and lost; onsets.
 
-    arms: `load` gives {readout: Answers};  layers_of: readout -> its layers, ascending. A corpus' score is the mean over
-    relations of the mean over their facts; facts are resampled within relations.
+    arms: `load` gives Answers;  layers: their rows, ascending. A corpus' score is the mean over relations of the mean over their
+    facts; facts are resampled within relations.
     """
     rows = facts.rows(corpus, held_out)
     resampling = Resampling(seeds, np.arange(len(rows)), draws, seed, facts.relations[rows])
     of_relations = _types(facts, rows, resampling)
     types = {name: np.array([t == name for t in of_relations]) for name in dict.fromkeys(of_relations) if name}
-    for readout, layers in layers_of.items():
-        found: dict[str, dict[str, Scores]] = {}
-        for statistic in STATISTICS:
-            curves = _curves(readout, layers, statistic in HITS, resampling.strata.tolist(), list(types))
-            found[statistic] = {name: collect(arm, resampling, _scorer(readout, statistic, rows, resampling, types))
-                                for name, arm in arms.items()}
-            add_arms(table, "cloze", corpus, statistic, found[statistic], curves, n=_counts(curves, facts, rows), seeds=seeds,
-                     held_out=held_out, gains=statistic in HITS)
-        if held_out:
-            continue
-        curves = _curves(readout, layers, True, [], [])
-        _add_forgotten(table, corpus, found["p_at_1"], curves, len(rows), seeds)
+    found: dict[str, dict[str, Scores]] = {}
+    for statistic in STATISTICS:
+        curves = _curves(readout, layers, statistic in HITS, resampling.strata.tolist(), list(types))
+        found[statistic] = {name: collect(arm, resampling, _scorer(statistic, layers, rows, resampling, types))
+                            for name, arm in arms.items()}
+        add_arms(table, "cloze", corpus, statistic, found[statistic], curves, n=_counts(curves, facts, rows), seeds=seeds,
+                 held_out=held_out, gains=statistic in HITS)
+    if not held_out:
+        _add_forgotten(table, corpus, found["p_at_1"], _curves(readout, layers, True, [], []), len(rows), seeds)
         _add_onsets(table, corpus, readout, layers, found["p_at_10"], len(rows), seeds)
         _add_transitions(table, corpus, readout, layers, arms, rows, seeds)
     return resampling
 
 
-def values_of(answers: Answers, statistic: str, rows: np.ndarray) -> np.ndarray:
-    """What is averaged: (layer, fact), for P@k with a last row for what any layer knows."""
+def values_of(answers: Answers, statistic: str, layers: Sequence[int], rows: np.ndarray) -> np.ndarray:
+    """What is averaged: (layer, fact), for P@k with a last row for what any layer knows, the embeddings (layer 0) left out."""
     ranks = answers.ranks[:, rows]
     if statistic in HITS:
         hits = ranks <= HITS[statistic]
-        return np.concatenate([hits, hits.any(axis=0, keepdims=True)])
+        return np.concatenate([hits, hits[int(layers[0] == 0 and len(layers) > 1):].any(axis=0, keepdims=True)])
     return 1 / ranks if statistic == "mrr" else answers.log_probs[:, rows].astype(np.float64)
 
 
-def _scorer(readout: str, statistic: str, rows: np.ndarray, resampling: Resampling, types: Mapping[str, np.ndarray]
-            ) -> Callable[[Mapping[str, Answers]], Resampled]:
-    """Raw results of one checkpoint -> (curve,), in the order of `_curves`."""
-    def score(answers: Mapping[str, Answers]) -> Resampled:
-        by = resampling.by_stratum(values_of(answers[readout], statistic, rows))  # (layer, relation)
+def _scorer(statistic: str, layers: Sequence[int], rows: np.ndarray, resampling: Resampling, types: Mapping[str, np.ndarray]
+            ) -> Callable[[Answers], Resampled]:
+    """Answers of one checkpoint -> (curve,), in the order of `_curves`."""
+    def score(answers: Answers) -> Resampled:
+        by = resampling.by_stratum(values_of(answers, statistic, layers, rows))  # (layer, relation)
         parts = [Resampled(by.value.mean(axis=-1), by.draws.mean(axis=-1))]
         if statistic in HITS:
             for which in (-2, -1):  # last layer, any layer
@@ -151,7 +148,7 @@ def _add_onsets(table: Table, corpus: str, readout: str, layers: Sequence[int], 
 def _add_transitions(table: Table, corpus: str, readout: str, layers: Sequence[int], arms: Mapping[str, Arm], rows: np.ndarray,
                      seeds: int) -> None:
     """Shares of facts learned, kept and lost since the step before, and by adaptation; means over seeds."""
-    known = {name: np.array([[values_of(arm.load(seed, step)[readout], "p_at_1", rows)[-2:] for step in arm.steps]
+    known = {name: np.array([[values_of(arm.load(seed, step), "p_at_1", layers, rows)[-2:] for step in arm.steps]
                              for seed in range(seeds)]) for name, arm in arms.items()}  # (seed, step, last or any layer, fact)
     for which, layer in enumerate((layers[-1], UNION)):
         for name, arm in arms.items():

@@ -11,7 +11,7 @@ DIFFERENCES = {"difference": ("adapted", "original"), "control-difference": ("co
                "net-difference": ("adapted", "control")}
 """Arms that are one arm minus another; `net-difference` is the difference of the two differences."""
 UNION = -1
-"""The layer of what is known in any layer."""
+"""The layer of what is known in any layer but the embeddings."""
 TYPES = {"layer": np.int32, "held_out": np.bool_, "step": np.int64, "value": np.float64, "low": np.float64, "high": np.float64,
          "p": np.float64, "n": np.int64, "seeds": np.int64}
 COLUMNS = ("source", "task_or_corpus", "relation", "arm", "readout", "layer", "held_out", "step", "statistic", "value", "low",
