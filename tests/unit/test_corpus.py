@@ -49,6 +49,12 @@ def test_paragraphs_and_documents(tmp_path):
     assert build(root, unit="document", lowercase=True, strip=["T"])[1][0] == "one\ntwo\n\n\nhree"
 
 
+def test_running_text_and_sentences_of_lama_in_one_corpus(tmp_path):
+    row = {"masked_sentences": ["The capital is [MASK] ."], "obj_label": "Baku", "sub_label": "x"}
+    root = write(tmp_path, a_txt="plain text\n", Squad__test_jsonl=json.dumps(row) + "\n")
+    assert build(root, format="text+lama")[1] == ["plain text", "The capital is Baku ."]
+
+
 def test_files_are_chosen_by_patterns_each_once(tmp_path):
     root = write(tmp_path, a_txt="a", b_txt="b", PROVENANCE_txt="p", sub__c_txt="c")
     assert build(root, files=["*.txt", "!PROVENANCE.txt"])[1] == ["a", "b"]

@@ -12,9 +12,9 @@ class CorpusSettings:
 
     path: str
     """File or folder; relative to the project folder."""
-    format: Literal["text", "jsonl", "lama"] = "text"
+    format: Literal["text", "jsonl", "lama", "text+lama"] = "text"
     """text: plain text; jsonl: one object per line; lama: the sentences of a folder in LAMA's format, the object put back for
-    [MASK]."""
+    [MASK]; text+lama: files that end in .jsonl are LAMA's, all others plain text."""
     files: tuple[str, ...] | None = None
     """Patterns of file names in the folder, in order; one that begins with ! leaves files out. By default *.txt, *.jsonl, or the
     files that LAMA has."""
@@ -47,7 +47,7 @@ class CorpusSettings:
         require((self.field is not None) == (self.format == "jsonl"),
                 "field: name the key that holds the text, e.g. field: text" if self.format == "jsonl" else
                 f"field: is for format: jsonl, not {self.format}; remove it")
-        require(self.unit is None or self.format == "text", f"unit: is for format: text, not {self.format}; remove it")
+        require(self.unit is None or self.format.startswith("text"), f"unit: is for format: text, not {self.format}; remove it")
         require(all(self.strip), "strip: an empty mark; remove it")
         require(self.min_words >= 1, f"min_words: {self.min_words} is less than 1")
         require(self.max_texts is None or self.max_texts >= 1, f"max_texts: {self.max_texts} is less than 1")

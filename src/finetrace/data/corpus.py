@@ -15,7 +15,8 @@ from finetrace.errors import FinetraceError
 
 CHUNK = 10_000  # texts held at a time
 PATTERNS = {"text": ("*.txt",), "jsonl": ("*.jsonl",),
-            "lama": ("TREx/*.jsonl", "Google_RE/*.jsonl", "ConceptNet/*.jsonl", "Squad/*.jsonl")}
+            "lama": ("TREx/*.jsonl", "Google_RE/*.jsonl", "ConceptNet/*.jsonl", "Squad/*.jsonl"),
+            "text+lama": ("*.txt", "TREx/*.jsonl", "Google_RE/*.jsonl", "ConceptNet/*.jsonl", "Squad/*.jsonl")}
 """Format -> the files that are read when none are named."""
 
 
@@ -158,9 +159,12 @@ def _cleaner(settings: CorpusSettings) -> Cleaner:
 
 def _clean(files: list[Path], settings: CorpusSettings, cleaner: Cleaner) -> Iterator[str]:
     """The texts that are kept, in order."""
-    read = {"text": _plain, "jsonl": _fields, "lama": _evidences}[settings.format]
+    read = {"text": _plain, "jsonl": _fields, "lama": _evidences}
     for path in files:
-        for text in read(path, settings):
+        form = settings.format
+        if form == "text+lama":
+            form = "lama" if path.suffix == ".jsonl" else "text"
+        for text in read[form](path, settings):
             if text is None:  # a row of LAMA that has no sentence
                 cleaner.left_out["no sentence"] += 1
             elif (clean := cleaner(text)) is not None:
