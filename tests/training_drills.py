@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 PRELOAD = ["sklearn.metrics", "transformers.models.bert.modeling_bert", "optuna", "finetrace.training.finetune",
-           "finetrace.training.pretrain", "finetrace.training.tuning", "tests.training_drills"]
+           "finetrace.training.pretrain", "finetrace.training.adapt", "finetrace.training.tuning", "tests.training_drills"]
 
 
 def run(job: Callable[..., None], *args: Any, kill_after: float | None = None, sign: int = signal.SIGKILL) -> int:
@@ -57,23 +57,40 @@ def finetune_job(where: Path, settings: Any, record: Any, fault: tuple[str, int]
                  name="drill")
 
 
-def pretrain_job(where: Path, settings: Any, resume_seconds: float, fault: tuple[str, int] | None = None) -> None:
-    """Pre-train on world/ below the parent of `where`."""
-    import functools
-
+def pretrain_job(where: Path, settings: Any, resume_seconds: float, fault: tuple[str, int] | None = None,
+                 corpus: str = "world") -> None:
+    """Pre-train on world/, or another folder, below the parent of `where`."""
     import torch
 
     from finetrace.store.files import atomic_folder
-    from finetrace.training import pretrain
+    from finetrace.training.pretrain import pretrain
 
     torch.set_num_threads(1)
     arm(fault)
     where.mkdir(exist_ok=True)
     (where / "begun").touch()
-    pretrain.RecordingTrainer = functools.partial(pretrain.RecordingTrainer, resume_seconds=resume_seconds)  # type: ignore
     with atomic_folder(where / "model") as model_out, atomic_folder(where / "trajectory") as out:
-        pretrain.pretrain(settings, where.parent / "world", 7, scratch=where / "scratch", out=out, model_out=model_out,
-                          name="drill")
+        pretrain(settings, where.parent / corpus, 7, scratch=where / "scratch", out=out, model_out=model_out, name="drill",
+                 resume_seconds=resume_seconds)
+
+
+def adapt_job(where: Path, settings: Any, texts: list[str], resume_seconds: float, fault: tuple[str, int] | None = None) -> None:
+    """Adapt the start below the parent of `where`."""
+    import torch
+
+    from finetrace.models.timeline import open_timeline
+    from finetrace.store.files import atomic_folder
+    from finetrace.training.adapt import adapt
+
+    torch.set_num_threads(1)
+    arm(fault)
+    where.mkdir(exist_ok=True)
+    (where / "begun").touch()
+    wanted = "ends" if settings.from_steps == "last" else settings.from_steps
+    timeline = open_timeline(where.parent / "outputs" / settings.start / "trajectory", where.parent / "models", wanted)
+    with atomic_folder(where / "model") as model_out, atomic_folder(where / "trajectory") as out:
+        adapt(settings, timeline, texts, 7, scratch=where / "scratch", out=out, model_out=model_out, name="drill",
+              resume_seconds=resume_seconds)
 
 
 def tune_job(where: Path, search: Any, fault: tuple[str, int] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Pre-training: masks as Devlin et al. describe them, exact resumption, and what the stage hands on."""
+"""Pre-training on the micro world and on any texts: exact resumption, and what the stage hands on."""
 
 import dataclasses
 import json
@@ -12,67 +12,32 @@ from tests.training_drills import digests, pretrain_job, run
 from tests.training_fixtures import tokenizer, world_folder
 
 from finetrace.config.models import PretrainSettings
+from finetrace.errors import FinetraceError
 from finetrace.models.load import load_classifier, load_tokenizer
-from finetrace.store.tables import read_table
+from finetrace.store.tables import read_table, write_table
 from finetrace.training.checkpoints import list_weights
-from finetrace.training.pretrain import mask_words, masked_loss, pretrain
+from finetrace.training.pretrain import pretrain
 
 SETTINGS = PretrainSettings(layers=2, width=16, heads=2, feedforward=32, dropout=0.1, steps=24, batch_size=16, warmup=0.25,
                            evaluate={"every": 8})
-FIRST_WORD = 5
+TEXT = dataclasses.replace(SETTINGS, corpus="text", vocabulary=80, lowercase=True, pack="blocks", block_tokens=16, accumulate=4,
+                           checkpoints={"log": 4}, whole_words=True, max_tokens=24, scheduler="linear")
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("pretrain")
     world_folder(root / "world")
+    write_table(root / "text" / "corpus.parquet", {"text": running_text()})
     return root
 
 
-def masks(rate=0.15, replace=0.8, rows=400, width=30):
-    generator = np.random.default_rng(0)
-    ids = generator.integers(FIRST_WORD, 41, (rows, width))
-    ids[:, 0], ids[:, -1], ids[: rows // 2, 20:] = 2, 3, 0
-    special = ids < FIRST_WORD
-    inputs, targets = mask_words(ids, special, 4, np.arange(FIRST_WORD, 41),
-                                 PretrainSettings(mask_rate=rate, mask_replace=replace), np.random.default_rng(1))
-    return ids, special, inputs, targets
-
-
-def test_masks_have_the_published_shares():
-    ids, special, inputs, targets = masks()
-    chosen = targets != -100
-    assert not (chosen & special).any()
-    assert np.array_equal(targets[chosen], ids[chosen])
-    assert np.array_equal(inputs[~chosen], ids[~chosen])
-    words = (~special).sum()
-    assert chosen.sum() / words == pytest.approx(0.15, abs=0.015)
-    masked, kept = inputs[chosen] == 4, inputs[chosen] == ids[chosen]
-    assert masked.mean() == pytest.approx(0.8, abs=0.03)
-    assert kept.mean() == pytest.approx(0.1 + 0.1 / 36, abs=0.03)
-    assert (inputs[chosen][~masked] >= FIRST_WORD).all(), "no special token stands in"
-    assert chosen.any(axis=1).all(), "every sentence has a word to predict"
-
-
-def test_rare_masks_leave_exactly_one_word_and_empty_sentences_none():
-    _, _, _, targets = masks(rate=1e-9)
-    assert (targets != -100).sum(axis=1).tolist() == [1] * 400
-    ids = np.array([[2, 3, 0], [2, 9, 3]])
-    _, targets = mask_words(ids, ids < FIRST_WORD, 4, np.arange(5, 41), PretrainSettings(), np.random.default_rng(0))
-    assert targets.tolist() == [[-100] * 3, [-100, 9, -100]]
-
-
-def test_the_mean_of_the_sentences_losses_is_the_mean_over_the_words():
-    torch.manual_seed(0)
-    logits, targets = torch.randn(4, 6, 10), torch.full((4, 6), -100)
-    targets[0, 1], targets[0, 2], targets[3, 5] = 4, 7, 1
-    losses, nothing = masked_loss(type("Output", (), {"logits": logits}), targets)
-    assert nothing is None
-    assert losses.shape == (4,)
-    expected = torch.nn.functional.cross_entropy(logits.reshape(-1, 10), targets.reshape(-1), ignore_index=-100)
-    assert losses.mean().item() == pytest.approx(expected.item(), abs=1e-6)
-    empty, _ = masked_loss(type("Output", (), {"logits": logits}), torch.full((4, 6), -100))
-    assert empty.tolist() == [0.0] * 4
+def running_text(rows=90):
+    """Paragraphs of made-up words, some of them frequent."""
+    generator = np.random.default_rng(8)
+    parts = ["ba", "ko", "ri", "tu", "en", "sha", "lo", "mi"]
+    words = ["".join(generator.choice(parts, generator.integers(1, 4))) for _ in range(60)]
+    return [" ".join(words[int(60 * u * u)] for u in generator.random(generator.integers(3, 30))) + "." for _ in range(rows)]
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +89,62 @@ def test_killed_and_continued_it_ends_with_the_same_bytes(root, calm, faults, re
         ours, wanted = digests(where / part), digests(calm / part)
         assert set(ours) == set(wanted)
         assert [n for n in wanted if ours[n] != wanted[n]] == []
+
+
+@pytest.fixture(scope="module")
+def calm_text(root):
+    assert run(pretrain_job, root / "calm-text", TEXT, 1e9, None, "text") == 0
+    return root / "calm-text"
+
+
+def test_any_text_gives_a_model_with_its_own_tokenizer(root, calm_text):
+    history = read_table(calm_text / "trajectory" / "history.parquet").to_pylist()
+    evaluations = [r for r in history if r["kind"] == "eval"]
+    assert evaluations[-1]["loss"] < evaluations[0]["loss"]
+    assert list(list_weights(calm_text / "trajectory" / "checkpoints")) == [0, 1, 3, 8, 24]
+    trained = load_tokenizer(calm_text / "model")
+    assert len(trained) == 80 and trained.model_max_length == 24
+    model = load_classifier(calm_text / "model", ["no", "yes"], 0)
+    assert (model.config.max_position_embeddings, model.config.vocab_size) == (24, 80)
+    assert not (calm_text / "trajectory" / "tokenizer").exists()
+
+
+def test_a_pretraining_on_text_continues_after_a_kill(root, calm_text):
+    where = root / "killed-text"
+    for fault in (("weights about to appear", 1), ("step", 9), ("state, without marker", 6)):
+        assert run(pretrain_job, where, TEXT, 0, fault, "text") == -signal.SIGKILL, fault
+    assert run(pretrain_job, where, TEXT, 0, None, "text") == 0
+    for part in ("trajectory", "model"):
+        assert digests(where / part) == digests(calm_text / part)
+
+
+def attempt(root, tmp_path, changes, corpus="text", **options):
+    for name in ("out", "model"):
+        (tmp_path / name).mkdir()
+    return pretrain(dataclasses.replace(TEXT, **changes), root / corpus, 7, scratch=tmp_path / "s", out=tmp_path / "out",
+                    model_out=tmp_path / "model", name="x", **options)
+
+
+def test_the_tokenizer_of_another_model_can_be_taken(root, calm_text, tmp_path):
+    facts = attempt(root, tmp_path, {"steps": 2, "pack": "none", "max_tokens": 16}, tokenizer_folder=calm_text / "model")
+    assert load_tokenizer(tmp_path / "model").get_vocab() == load_tokenizer(calm_text / "model").get_vocab()
+    assert load_classifier(tmp_path / "model", ["no", "yes"], 0).config.max_position_embeddings == 16
+    assert facts["texts"] == {"train": 86, "validation": 4, "tokens": facts["texts"]["tokens"]}
+
+
+@pytest.mark.parametrize(("changes", "corpus", "words"), [
+    ({"vocabulary": 5000}, "text", "vocabulary: 5000 tokens are more than the texts hold"),
+    ({"max_tokens": 12, "block_tokens": 12, "vocabulary": 12}, "text", "vocabulary: 12 tokens are fewer than the letters"),
+    ({}, "nowhere", "has neither corpus.parquet nor train.parquet"),
+    ({}, "one", "1 text is left to learn from"),
+    ({"block_tokens": 65, "max_tokens": None}, "world", "block_tokens: 65 are more than the model's positions, 64"),
+])
+def test_what_cannot_be_learned_from_is_an_error(root, tmp_path, changes, corpus, words):
+    if corpus == "one":
+        write_table(root / "one" / "corpus.parquet", {"text": ["abc abc abd abd"]})
+        changes = {"vocabulary": 14}
+    with pytest.raises(FinetraceError, match=words):
+        attempt(root, tmp_path, changes, corpus)
 
 
 @pytest.mark.parametrize("changes", [{"steps": 0}, {"steps": 2, "evaluate": "none", "checkpoints": "none"}],
