@@ -136,3 +136,42 @@ def test_a_file_cut_inside_a_sentence_is_noticed_by_its_heads():
 
 def test_an_empty_file_has_no_examples():
     assert read("").examples == [] and read("# sent_id = x\n\n").examples == []
+
+
+DOGS = "\n".join([line(1, "Dogs", head=2, deprel="nsubj"), line(2, "bark"), line(3, "loudly", head=2, deprel="advmod"),
+                  line(4, ".", head=2, deprel="punct"), ""])
+
+
+def test_edge_probing_takes_every_word_with_its_head_and_roots_with_themselves():
+    found = read(DOGS, "deprel", order="dependent-head", roots=True).examples
+    assert [(e.spans, e.label) for e in found] == [(((0, 1), (1, 2)), "nsubj"), (((1, 2), (1, 2)), "root"),
+                                                   (((2, 3), (1, 2)), "advmod"), (((3, 4), (1, 2)), "punct")]
+    turned = read(DOGS, "deprel", roots=True).examples
+    assert [e.spans for e in turned] == [e.spans[::-1] for e in found]
+    assert [e for e in turned if e.label != "root"] == read(DOGS, "deprel").examples
+    spanish = read(SPANISH, "deprel", order="dependent-head", roots=True).examples
+    assert [e.spans[0] for e in spanish] == [((i, i + 1)) for i in range(5)], "every word once as the first span"
+    assert [e.label for e in spanish if e.spans[0] == e.spans[1]] == ["root"]
+
+
+def made_up(sentences: int, empty: tuple[int, ...], multiword: tuple[int, ...]) -> str:
+    """A file of sentences of 3 words each, some with an empty node or a multi-word token."""
+    lines = []
+    for i in range(sentences):
+        token, node = (["\t".join([number, "x", *"________"])] for number in ("1-2", "2.1"))
+        lines += [f"# sent_id = s{i}", *(token if i in multiword else []), line(1, "a", head=2, deprel="det"), line(2, "b"),
+                  *(node if i in empty else []), line(3, "c", head=2, deprel="obj:x"), ""]
+    return "\n".join([*lines, ""])
+
+
+@pytest.mark.parametrize("label", ["deprel", "upos"])
+def test_what_the_original_converter_lost_can_be_left_out_and_is_counted(label):
+    text = made_up(20, empty=(0, 7, 8), multiword=(1, 7, 19))
+    whole = read(text, label, **({"roots": True} if label == "deprel" else {}))
+    assert len(whole.examples) == 60 and not whole.left_out
+    found = read(text, label, parity=True, **({"roots": True} if label == "deprel" else {}))
+    assert len(found.examples) == 3 * (20 - 3 - 1)
+    assert found.left_out == {"sentences with an empty node": 3, "last sentence of the file": 1}
+    assert found.examples == [e for e in whole.examples if e.sentence not in (0, 7, 8, 19)], "numbers and the rest stay"
+    last = read(made_up(3, empty=(2,), multiword=()), label, parity=True)
+    assert last.left_out == {"sentences with an empty node": 1} and {e.sentence for e in last.examples} == {0, 1}

@@ -3,13 +3,16 @@
 import pytest
 
 from finetrace.config.base import parse
-from finetrace.config.data import SPANS, FilesTaskSettings, Kind, TaskSettings
+from finetrace.config.data import ANNOTATED, SPANS, FilesTaskSettings, Kind, TaskSettings, format_kinds
 from finetrace.data.registry import entries, resolve
 from finetrace.errors import FinetraceError
 
 BUILT_IN = {"ud-pos": ("conllu", "upos"), "ud-xpos": ("conllu", "xpos"), "ud-dep": ("conllu", "deprel"),
             "streusle-role": ("streusle", "role"), "streusle-function": ("streusle", "function"),
-            "trec-files": ("trec", "coarse"), "trec-50-files": ("trec", "fine")}
+            "trec-files": ("trec", "coarse"), "trec-50-files": ("trec", "fine"),
+            "ep-dep": ("conllu", "deprel"), "ep-upos": ("conllu", "upos"), "ep-xpos": ("conllu", "xpos"),
+            "ep-rel": ("semeval", None), "ep-dpr": ("dpr", None), "ep-spr1": ("spr1", None), "ep-spr2": ("spr2", None),
+            **{f"ep-{label}": ("ontonotes", label) for label in ("pos", "constituents", "nonterminals", "ner", "srl", "coref")}}
 
 
 def settings(**values):
@@ -31,6 +34,20 @@ def test_entries_can_be_changed():
     assert (task.pair_order, task.subtypes, task.choose, task.max_rows) == ("dependent-head", False, "first", {"train": 9})
 
 
+def test_edge_probing_takes_dependents_first_and_roots_and_a_study_can_change_that():
+    task = resolve("ep-dep", TaskSettings(path="x"))
+    assert (task.pair_order, task.roots, task.subtypes, task.conllu_parity) == ("dependent-head", True, True, None)
+    task = resolve("x", settings(like="ep-dep", pair_order="head-dependent", roots=False, conllu_parity=True))
+    assert (task.pair_order, task.roots, task.conllu_parity) == ("head-dependent", False, True)
+
+
+def test_formats_settle_the_kind_where_they_can():
+    assert format_kinds("conllu", None) == ("token", "span-pair") and format_kinds("conllu", "deprel") == ("span-pair",)
+    assert format_kinds("ontonotes", "ner") == ("span",) and format_kinds("ontonotes", "coref") == ("span-pair",)
+    assert format_kinds("edges", None) == ("token", "span", "span-pair")
+    assert {kind for form in ANNOTATED for kind in format_kinds(form, None)} <= set(SPANS)
+
+
 def test_every_kind_says_how_many_spans_it_marks():
     assert set(SPANS) == set(Kind.__args__)
 
@@ -48,6 +65,14 @@ def test_every_kind_says_how_many_spans_it_marks():
     ({"format": "spans", "kind": "pair"}, "choose token or span or span-pair"),
     ({"kind": "token", "text": ["a"], "label": "b"}, "kind: token does not fit 1 text column(s)"),
     ({"format": "spans", "max_words": 0}, "max_words: 0 is less than 1"),
+    ({"format": "conllu", "label": "upos", "roots": True}, "roots: is for label: deprel, not upos; remove roots"),
+    ({"format": "spans", "roots": True}, "roots: is for files of format conllu, not spans; remove roots"),
+    ({"format": "edges", "conllu_parity": True}, "conllu_parity: is for files of format conllu, not edges"),
+    ({"format": "ontonotes", "label": "upos"}, "choose pos or constituents or nonterminals or ner or srl or coref"),
+    ({"format": "ontonotes", "label": "ner", "kind": "token"}, "kind: token does not fit format ontonotes with label ner"),
+    ({"format": "semeval", "label": "relation"}, "choose label"),
+    ({"format": "dpr", "kind": "span"}, "choose span-pair, or remove kind"),
+    ({"format": "edges", "text": ["text"]}, "text: files of format edges have no columns; remove text"),
     ({"format": "conll"}, "format: Input should be 'csv'"),
     ({"choose": "last"}, "choose: Input should be 'random' or 'first'"),
 ])
@@ -76,8 +101,10 @@ def test_a_built_in_name_in_task_files_is_told_about_like():
         resolve("ud-pos", settings())
 
 
-def test_the_projects_own_format_needs_a_path_only():
-    assert resolve("x", settings(format="spans")).kind is None
+def test_formats_with_one_label_need_a_path_only():
+    assert all(resolve("x", settings(format=form)).kind is None for form in ("spans", "edges", "semeval", "dpr", "spr1", "spr2"))
+    with pytest.raises(FinetraceError, match="key 'label' is missing; add it"):
+        resolve("x", settings(format="ontonotes"))
 
 
 def test_trec_of_the_hub_names_its_coarse_classes_and_leaves_the_fine_ones_to_the_data_set():

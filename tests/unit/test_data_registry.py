@@ -151,7 +151,7 @@ def test_a_change_back_to_the_default_applies():
 def test_no_entry_sets_a_key_that_a_study_could_not_set_back():
     # the study's keys are known by differing from their defaults, so defaults other than "not given" cannot win over an entry
     lasting = {k for k, f in TaskSettings.__dataclass_fields__.items() if f.default is not None} - {"source", "holdout"}
-    assert lasting == {"choose", "pair_order", "subtypes", "multiword"}
+    assert lasting == {"choose", "subtypes", "multiword"}
     assert not {(name, key) for name, entry in entries().items() for key in lasting & set(entry)}
 
 

@@ -1,5 +1,6 @@
 """The micro world's tasks of words: right labels, no leaks, and classes that words alone do not tell."""
 
+import itertools
 from collections import Counter
 from dataclasses import replace
 
@@ -58,7 +59,7 @@ def test_same_seed_same_examples_and_other_seed_others(name, examples, world):
 
 @pytest.mark.parametrize("name", MICRO_WORD_TASKS)
 def test_classes_are_among_those_declared_and_the_frequent_ones_occur_in_all_splits(name, examples):
-    frequent = {"micro-pos": 10, "micro-dep": 12, "micro-role": 4}[name]
+    frequent = {"micro-pos": 10, "micro-dep": 12, "micro-role": 4, "micro-entities": 3, "micro-coref": 2, "micro-srl": 7}[name]
     known = [{e.label for e in part} for part in examples[name].values()]
     assert set.union(*known) <= set(MICRO_WORD_TASKS[name].label_names) and len(set.intersection(*known)) >= frequent
 
@@ -124,6 +125,65 @@ def test_the_order_of_a_pair_and_subtypes_are_settings(world, examples):
     assert [e.label for e in turned] == [e.label.split(":")[0] for e in examples["micro-dep"]["test"]]
 
 
+def test_roots_are_a_setting(world, examples):
+    found = word_examples(world, "micro-dep", seed=0, order="dependent-head", roots=True)["test"]
+    assert [e.spans[::-1] for e in found if e.label != "root"] == [e.spans for e in examples["micro-dep"]["test"]]
+    for number, words in sentences(found):
+        of = [e for e in found if e.sentence == number]
+        assert [e.spans[0] for e in of] == [(i, i + 1) for i in range(len(words))]
+        assert [e.spans[0] == e.spans[1] for e in of] == [e.label == "root" for e in of]
+        assert sum(e.label == "root" for e in of) == 1
+
+
+def test_entities_are_typed_by_their_words(examples, world):
+    facts = {"LANG": {f.object for f in world.facts if f.relation == "speaks"}, "PER": set(world.lexicon.people)}
+    for part in examples["micro-entities"].values():
+        for e in part:
+            start, end = e.spans[0]
+            if e.label == "EVENT":
+                assert e.words[start] == "the" and e.words[end - 1] == "festival" and end - start == 3
+            else:
+                assert end - start == 1 and all((e.words[start] in words) == (kind == e.label) for kind, words in facts.items())
+        assert all(a.spans[0][1] <= b.spans[0][0] for a, b in itertools.pairwise(part) if a.sentence == b.sentence)
+
+
+def test_mentions_are_paired_once_and_equal_names_are_of_one_chain(examples, world):
+    people, pronouns = set(world.lexicon.people), Counter()
+    for part in examples["micro-coref"].values():
+        for number, _ in sentences(part):
+            pairs = [e.spans for e in part if e.sentence == number]
+            mentions = sorted({span for pair in pairs for span in pair})
+            assert pairs == list(itertools.combinations(mentions, 2)), "all pairs, by place, the first mention first"
+        for e in part:
+            one, other = (e.words[start] for start, _ in e.spans)
+            if {one, other} <= people:
+                assert (one == other) == (e.label == "1"), e
+            if "he" in (one, other) or "she" in (one, other):
+                pronouns[e.label] += 1
+        chains = {(e.sentence, *pair): e.label == "1" for e in part for pair in (e.spans, e.spans[::-1])}
+        assert all(chains[s, a, c] for (s, a, b), yes in chains.items() if yes
+                   for (t, x, c), too in chains.items() if too and (s, b) == (t, x) and a != c), "chains are closed"
+    assert min(pronouns.values()) >= 5
+
+
+def test_roles_of_whole_phrases_belong_to_their_predicate(examples):
+    seen = set()
+    for part in examples["micro-srl"].values():
+        for e in part:
+            (verb, end), (start, stop) = e.spans
+            assert end == verb + 1 and not start <= verb < stop, e
+            if e.words[start] == "by":
+                assert e.label == "ARG0" and "was" in e.words
+                seen.add("agent")
+            if e.label == "ARGM-NEG":
+                assert e.words[start:stop] == ("never",)
+                seen.add("never")
+        for key in {(e.sentence, e.spans[0]) for e in part}:
+            of = [e.label for e in part if (e.sentence, e.spans[0]) == key]
+            assert all(of.count(role) == 1 for role in of if role in ("ARG0", "ARG1")), "each numbered role once"
+    assert seen == {"agent", "never"}
+
+
 def test_roles_of_active_and_passive_sentences(examples, world):
     verbs = {verb for pair in ACTIONS for verb in pair}
     people, seen = set(world.lexicon.people), Counter()
@@ -145,7 +205,8 @@ def test_marked_phrases_are_names_and_pronouns_without_their_preposition(example
         assert not any(e.words[e.spans[0][0]] in ("by", "in", "to", "of", "as", "the", "a") for e in part)
 
 
-@pytest.mark.parametrize(("name", "ceiling"), [("micro-role", 0.65), ("micro-dep", 0.9), ("micro-pos", 0.97)])
+@pytest.mark.parametrize(("name", "ceiling"), [("micro-role", 0.65), ("micro-dep", 0.9), ("micro-pos", 0.97), ("micro-srl", 0.93),
+                                               ("micro-coref", 0.97), ("micro-entities", 0.96)])
 def test_facts_and_floor_of_the_built_task(name, ceiling, world, tmp_path):
     facts = build_task("mine", TaskSettings(source="micro", config=name), tmp_path, root=tmp_path, seed=0, world=world)
     assert facts["kind"] == MICRO_WORD_TASKS[name].kind and facts["spans"] == SPANS[facts["kind"]]
