@@ -63,7 +63,7 @@ def _parts(table: Table, last: bool, axis: str) -> list[tuple[str, str]]:
         title = "Adapted, original and control, in %; differences in points [95 % interval]"
         found.append((title, markdown.table(CHANGES, changes)))
     if kept := _kept(table, last):
-        title = "Facts of which adaptation made a difference, P@1, in % of all facts: kept / lost / learned"
+        title = "Facts that adaptation kept / lost / learned, P@1, in % of all facts"
         found.append((title, markdown.table(KEPT, kept)))
     return found
 
@@ -167,7 +167,8 @@ def _kept(table: Table, last: bool) -> list[list[str]]:
             for step in steps[-1 if last else 0:]:
                 shares = [[_percent(_at(table.get(key._replace(statistic=name)), step)) for name in ("kept", "lost", "learned")]
                           for key in keys]
-                rows.append([f"{corpus}, {readout}", f"{step:,}", *(NONE if set(of) == {NONE} else " / ".join(of) for of in shares)])
+                cells = [NONE if set(of) == {NONE} else " / ".join(of) for of in shares]
+                rows.append([f"{corpus}, {readout}", f"{step:,}", *cells])
     return rows
 
 
@@ -216,8 +217,8 @@ def _legend(facts: dict) -> str:
     several = len(facts["arms"]["original"])
     one = "One trajectory per arm: intervals are about examples and say nothing of other trainings."
     text = [f"Means over {several} trajectories; intervals are about seeds and examples." if several > 1 else one,
-            "Best layer: on the same examples that are scored. P@k of a corpus: mean over its relations; any layer: known in one of "
-            "the layers but the embeddings. p: one-sided, share of resamplings in which the difference has another sign."]
+            "Best layer: on the same examples that are scored. P@k of a corpus: mean over its relations; any layer: known in one "
+            "of the layers but the embeddings. p: one-sided, share of resamplings in which the difference has another sign."]
     if later := {axis for arm, axis in facts["axes"].items() if arm != "original"} - {facts["axes"]["original"]}:
         text.append(f"Steps of adapted and control are {', '.join(sorted(later))}, compared with the original's last checkpoint.")
     if facts["identical_rows"]:

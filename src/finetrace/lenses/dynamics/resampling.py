@@ -3,7 +3,9 @@
 A draw takes as many seeds as there are, with replacement, and as many examples, with replacement; the metric is computed for each
 drawn seed on the drawn examples, and its mean over seeds is the draw's value. Examples of one sentence are drawn as a whole. One
 `Resampling` serves all arms, steps and layers, so that their differences are paired: the same seeds and examples in both. With
-one seed only examples are resampled, and the interval says nothing about other trainings.
+one seed only examples are resampled, and the interval says nothing about other trainings. Intervals are cautious: what belongs
+to neither a seed nor an example alone is counted more than once (Owen 2007); with two or three seeds they are too narrow in what
+belongs to seeds.
 """
 
 from collections.abc import Callable, Sequence
