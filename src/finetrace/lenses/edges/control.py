@@ -27,10 +27,10 @@ def control_gold(types: Mapping[str, Sequence[str]], train: np.ndarray, seed: in
                  ) -> dict[str, np.ndarray]:
     """Labels of the control task: split -> (target, class) bool.
 
-    types: split -> the type of each target;  train: (target, class) bool, real labels of the training targets;  labels: `empirical` draws
-    for each type the labels of a random training target; `attachment` draws evenly what a word attaches to in the control task
-    of dependencies: itself, the first or the last word, and that rule is the class. A type's labels are drawn by its name, so
-    they do not depend on what else there is.
+    types: split -> the type of each target;  train: (target, class) bool, real labels of the training targets;  labels:
+    `empirical` draws for each type the labels of a random training target; `attachment` draws evenly what a word attaches to in
+    the control task of dependencies: itself, the first or the last word, and that rule is the class. A type's labels are drawn by
+    its name, so they do not depend on what else there is.
     """
     drawn: dict[str, int] = {}
     count = len(ATTACHMENTS) if labels == "attachment" else len(train)

@@ -21,8 +21,8 @@ FRACTIONS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5,
 class OnlineCode:
     """bits: (probe,) code length of all labels;  uniform_bits: that of labels without a probe, targets times log2 classes;
     compression: (probe,) uniform over bits: 1 for states that say nothing, targets over those of the first block for perfect
-    ones, higher is better;  ends: (block,) int64 targets at the ends of the blocks;  block_bits: (probe, block), the first uniform;
-    data_bits: (probe,) what the labels cost the probe of all targets after its training; the rest of bits is the model's."""
+    ones, higher is better;  ends: (block,) int64 targets at the ends of the blocks;  block_bits: (probe, block), the first
+    uniform;  data_bits: (probe,) what the labels cost the probe that saw all targets; the model's part is the rest."""
 
     bits: np.ndarray
     uniform_bits: float

@@ -66,11 +66,10 @@ def share_interval(right: np.ndarray, sentences: np.ndarray) -> Estimate:
 
 def f1_difference(first: np.ndarray, second: np.ndarray) -> Estimate:
     """F1 of one set of hits minus that of another on the same sentences, with the paired interval; counts (sentence, ..., 3)."""
-    values, left_out = (), ()
-    for counts in (first, second):
-        whole = counts.sum(axis=0)
-        values, left_out = (*values, micro(whole)["f1"]), (*left_out, micro(whole - counts)["f1"])
-    return _interval(values[0] - values[1], left_out[0] - left_out[1], floor=-1.0)
+    wholes = [counts.sum(axis=0) for counts in (first, second)]
+    value, other = (micro(whole)["f1"] for whole in wholes)
+    left_out, other_left_out = (micro(whole - counts)["f1"] for whole, counts in zip(wholes, (first, second), strict=True))
+    return _interval(value - other, left_out - other_left_out, floor=-1.0)
 
 
 def majority_decision(train: np.ndarray, sets: bool) -> np.ndarray:

@@ -138,12 +138,10 @@ class Network:
         import torch
 
         values, x = self.parameters, self._states(batch.states)
-        found = None
+        z = values["first_bias"][:, None]
         for number, side in enumerate(batch.sides):
             part = torch.bmm(self._pooled(x, side, number), values[f"first{number}"])  # (probe, span, unit): per span, not target
-            part = part if side.targets is None else _rows(part, side.targets)
-            found = part if found is None else found + part
-        z = found + values["first_bias"][:, None]
+            z = z + (part if side.targets is None else _rows(part, side.targets))
         for number in range(HIDDEN_LAYERS[self.recipe.head]):
             z = torch.nn.functional.layer_norm(z.tanh(), z.shape[-1:])
             z = z * values[f"norm{number}"][:, None] + values[f"norm{number}_bias"][:, None]
@@ -168,9 +166,9 @@ class Network:
         import torch
 
         pooling, values = self.recipe.pooling, self.parameters
-        project, bias = (values[f"project{number}{end}"] for end in ("", "_bias")) if self.recipe.projection else (None, None)
+        project = values.get(f"project{number}")
         if pooling == "max" and project is not None:
-            x, project = torch.baddbmm(bias[:, None], x, project), None
+            x, project = torch.baddbmm(values[f"project{number}_bias"][:, None], x, project), None
         if pooling == "max":
             found = _max(x, side)
         elif side.single and pooling != "endpoint":
@@ -182,7 +180,7 @@ class Network:
         else:
             found = _weighted(x, side, self._attention(x, side, number, project))
         if project is not None:
-            found = torch.baddbmm(bias[:, None], found, project)
+            found = torch.baddbmm(values[f"project{number}_bias"][:, None], found, project)
         return found.reshape(len(found), side.spans, -1)
 
     def _attention(self, x: "torch.Tensor", side: Side, number: int, project: Any) -> "torch.Tensor":

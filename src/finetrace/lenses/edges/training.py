@@ -52,7 +52,8 @@ class Trained:
 
 
 def train_probes(train: EdgeData, dev: EdgeData | None, probes: Sequence[Probe], recipe: Recipe, *, seed: int,
-                 device: str = "cpu", memory_mib: int = 1024, told: Callable[[int, int], None] | None = None, precise: bool = False) -> list[Trained]:
+                 device: str = "cpu", memory_mib: int = 1024, told: Callable[[int, int], None] | None = None,
+                 precise: bool = False) -> list[Trained]:
     """Train probes on the sentences of `train`, choose by `dev`; in the order of `probes`.
 
     dev: None where the last parameters are kept anyway;  seed: of first weights, order and masks;  memory_mib: probes are trained
@@ -71,7 +72,8 @@ def train_probes(train: EdgeData, dev: EdgeData | None, probes: Sequence[Probe],
     for probe in probes:
         if not 0 <= probe.layer < shape.layers:
             raise ValueError(f"probe {probe.name}: the states have layers 0 to {shape.layers - 1}")
-    parts, found = _chunks(probes, train, shape, recipe, memory_mib), {}
+    parts = _chunks(probes, train, shape, recipe, memory_mib)
+    found: dict[Probe, Trained] = {}
     total = len(parts) * recipe.steps(train.sentences)
     for number, part in enumerate(parts):
         def tell(step: int, done: int = number * recipe.steps(train.sentences)) -> None:
