@@ -174,6 +174,12 @@ def test_paths_without_files_or_folders_are_named(tmp_path):
     assert set(read_ontonotes_task("onto", task(path=path), tmp_path)) == {"train"}
 
 
+def test_two_versions_of_a_document_are_not_read_together(tmp_path):
+    root = folder(tmp_path, {**RELEASE, f"{BELOW}/test/data/d.v4_gold_conll": document(SHE)})
+    with pytest.raises(FinetraceError, match=r"tasks\.onto: .*data: d\.gold_conll and d\.v4_gold_conll are two versions of one doc"):
+        read_ontonotes_task("onto", task(), root)
+
+
 @pytest.mark.parametrize(("rows", "label", "words"), [
     ([line(0, "a"), line(1, "b").rsplit(" ", 7)[0]], "ner", "f.gold_conll line 3: 9 columns instead of 12 or more"),
     ([line(0, "a"), line(1, "b", arguments=["*"])], "ner", "line 3: 13 columns, but the sentence's first word has 12"),

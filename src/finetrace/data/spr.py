@@ -1,9 +1,8 @@
 """Semantic proto-roles (decomp.io), as tasks of pairs with several labels: which properties an argument has to its predicate.
 
 SPR1 (Reisinger et al. 2015), on the Penn Treebank, in one of two forms, told apart by the file's extension:
-    .json, .jsonl   the processed release (Rudinger et al. 2018): per line `tokens`, `split`, `sent_id` and `spr1`, a list of
-    pairs
-                    with `pred_idx`, `arg_idx` (words, from 0) and `responses`, each with `spr_property` and `response` (1 to 5)
+    .json, .jsonl   the processed release (Rudinger et al. 2018): per line `tokens`, `split`, `sent_id` and `spr1`, pairs with
+                    `pred_idx`, `arg_idx` (words, from 0) and `responses`, each with `spr_property` and `response` (1 to 5)
     .tsv            the release itself, whose sentences are in the treebank: `wsj_NNNN.mrg` must lie below `path` as well; columns
                     Split, Sentence.ID, Pred.Token, Arg.Pos, Property, Response, Applicable, and more
 SPR2 (White et al. 2016), on Universal Dependencies English 1.2: a .tsv with columns Split, Sentence.ID, Pred.Token, Arg.Phrase,
