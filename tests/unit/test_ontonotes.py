@@ -176,7 +176,7 @@ def test_paths_without_files_or_folders_are_named(tmp_path):
 
 def test_two_versions_of_a_document_are_not_read_together(tmp_path):
     root = folder(tmp_path, {**RELEASE, f"{BELOW}/test/data/d.v4_gold_conll": document(SHE)})
-    with pytest.raises(FinetraceError, match=r"tasks\.onto: .*data: d\.gold_conll and d\.v4_gold_conll are two versions of one doc"):
+    with pytest.raises(FinetraceError, match=r"tasks\.onto: .*data: d\.gold_conll and d\.v4_gold_conll are two versions"):
         read_ontonotes_task("onto", task(), root)
 
 
