@@ -53,8 +53,8 @@ def read_ontonotes_task(name: str, task: RowsSettings, root: Path, only: str | N
     for path in files:
         twin = documents.setdefault(path.parent / path.name.split(".")[0], path)
         if twin != path:
-            raise FinetraceError(f"tasks.{name}: {path.parent}: {twin.name} and {path.name} are two versions of one document; keep "
-                                 "one of them")
+            raise FinetraceError(f"tasks.{name}: {path.parent}: {twin.name} and {path.name} are two versions of one document; "
+                                 "keep one of them")
     folders = {path: path.relative_to(base).parts[:-1] for path in files}
     usual = {split: next((n for n in names if any(n in parts for parts in folders.values())), names[0])
              for split, names in FOLDERS.items()}
