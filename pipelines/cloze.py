@@ -84,9 +84,10 @@ def main(stage: Stage) -> None:
     if work.with_heads:
         inputs[work.corpus] = work.corpus
     manifest = stage.manifest("lens", as_dict(settings) | as_dict(entry), inputs, {"cloze": work.seed}, rooms=ROOMS)
-    todo = [step for step in timeline.steps if not work.results(step).is_dir()]
-    log.info("%s: %d checkpoints, %d of them done before; %s, ranked among %s words", stage.label, len(timeline.steps),
-             len(timeline.steps) - len(todo), ", ".join(settings.readouts), f"{len(work.vocabulary):,}")
+    same = {work.keys[step]: step for step in reversed(timeline.steps)}  # checkpoints with equal weights are done once
+    todo = [step for step in sorted(same.values()) if not work.results(step).is_dir()]
+    log.info("%s: %d checkpoints (%d different), %d to do; %s, ranked among %s words", stage.label, len(timeline.steps),
+             len(same), len(todo), ", ".join(settings.readouts), f"{len(work.vocabulary):,}")
     for number, step in enumerate(todo):
         with timeline.checkpoint(step) as folder:
             _checkpoint(work, step, folder, todo[number:])
