@@ -33,6 +33,7 @@ def main(stage: Stage) -> None:
     manifest = stage.manifest("lens", as_dict(entry), {folder: folder for folder in inputs}, {"resampling": seed}, rooms=ROOMS)
     work = Work(stage, entry, places, seed, Table())
     scratch = stage.layout.scratch("dynamics", manifest.key)
+    shutil.rmtree(scratch, ignore_errors=True)  # of a killed run
     if "edges" in entry.sources:
         _edges(work)
     if "cloze" in entry.sources:

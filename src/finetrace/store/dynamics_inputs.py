@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from finetrace.errors import FinetraceError
-from finetrace.store.arrays import read_array, write_array
+from finetrace.store.arrays import read_array
 from finetrace.store.manifest import Manifest, read_manifest
 from finetrace.store.tables import read_table
 
@@ -79,6 +79,7 @@ class ClozeOutput:
     scratch: Path
     """Where arrays of its facts are kept while they are used."""
     _layers: dict[int, dict[str, list[int]]] = field(default_factory=dict)
+    _arrays: dict[tuple[int, str], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     @cached_property
     def steps(self) -> list[int]:
@@ -111,13 +112,16 @@ class ClozeOutput:
     def answers(self, step: int, readout: str) -> tuple[np.ndarray, np.ndarray]:
         """Ranks and log probabilities (nats) of the right objects: (layer, fact) int32 and float32, memory-mapped, facts as in
         the index."""
-        folder = self.scratch / f"step-{step:08d}"
-        if not (folder / "done").is_file():
-            self._unfold(step, folder)
-        return read_array(folder / f"{readout}-rank.npy"), read_array(folder / f"{readout}-log_prob.npy")
+        if (step, readout) not in self._arrays:
+            folder = self.scratch / f"step-{step:08d}"
+            if not (folder / "done").is_file():
+                self._unfold(step, folder)
+            rank, log_prob = (read_array(folder / f"{readout}-{name}.npy") for name in ("rank", "log_prob"))
+            self._arrays[step, readout] = rank, log_prob
+        return self._arrays[step, readout]
 
     def _unfold(self, step: int, folder: Path) -> None:
-        """Write the arrays of one checkpoint."""
+        """Write the arrays of one checkpoint; not synced to the disk, because they are made again after a crash."""
         path = self._path(step)
         table = _table(path, ("fact", "layer", "readout", "rank", "log_prob"))
         columns = {name: table[name].to_numpy() for name in ("fact", "layer", "rank", "log_prob")}
@@ -134,7 +138,7 @@ class ClozeOutput:
             place = np.argsort(np.argsort(facts))  # rows of the index, which need not be sorted
             for name, dtype in (("rank", np.int32), ("log_prob", np.float32)):
                 values = columns[name][order].reshape(len(layers), len(facts))[:, place]
-                write_array(folder / f"{readout}-{name}.npy", values.astype(dtype))
+                np.save(folder / f"{readout}-{name}.npy", values.astype(dtype), allow_pickle=False)
         (folder / "done").touch()
 
     def _path(self, step: int) -> Path:
