@@ -31,10 +31,10 @@ def downstream(steps: Sequence[int], scores: np.ndarray, majority: float, *, met
     positive = place[place > 0]
     if len(positive) > 1 and positive[-1] / positive[0] > 20:
         panel.set_xscale("symlog", linthresh=positive[0], linscale=0.5)
-        panel.set_xlim(min(0.0, place[0]), place[-1] * 1.15)
+        panel.set_xlim(-0.2 * positive[0] if place[0] == 0 else place[0] / 1.15, place[-1] * 1.15)
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     panel.set(xlabel=axis, ylabel=f"{metric.replace('_', ' ')} on {split}")
-    panel.legend(loc="lower right")
+    panel.legend(loc="upper left")
     footnote(figure, f"{values.shape[1]} training{'s' * (values.shape[1] > 1)} per checkpoint"
                      f"{'; band: lowest to highest seed' * (values.shape[1] > 1)}.")
     return figure
