@@ -236,3 +236,25 @@ def test_whole_words_blocks_and_a_choice_of_texts(root, tmp_path):
                                                    block_tokens=32))
     assert facts["texts"]["clean"] == 30 and 0 < facts["texts"]["train"] < 29
     assert masked_model(0).num_parameters() == facts["parameters"]
+
+
+def test_a_published_checkpoint_is_read_while_it_is_there(root, tmp_path, monkeypatch):
+    """Weights of a series are fetched for one training and may be gone after it; the next start is fetched in its turn."""
+    import contextlib
+    import shutil
+
+    from finetrace.models import timeline as module
+
+    @contextlib.contextmanager
+    def fetched(self, step):
+        with original(self, step) as folder:
+            shutil.copytree(folder, tmp_path / f"fetched-{step}")
+        there.append(step)
+        yield tmp_path / f"fetched-{step}"
+        shutil.rmtree(tmp_path / f"fetched-{step}")
+
+    there: list[int] = []
+    original = module.Timeline.checkpoint
+    monkeypatch.setattr(module.Timeline, "checkpoint", fetched)
+    go(root, tmp_path, dataclasses.replace(SEVERAL, steps=2))
+    assert there == [0, 9] and not list(tmp_path.glob("fetched-*"))

@@ -18,7 +18,7 @@ from finetrace.config.dynamics import DownstreamSettings
 from finetrace.config.training import RecordSettings, TrainSettings
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
-from finetrace.models.timeline import open_timeline, whole_model
+from finetrace.models.timeline import Published, open_timeline, whole_model
 from finetrace.stage import Stage
 from finetrace.store.files import sha256_folder
 from finetrace.store.manifest import read_manifest
@@ -115,6 +115,15 @@ def test_the_key_covers_what_decides_and_nothing_else(root, tmp_path):
     assert keys == {(w.step, w.seed): w.key for w in work_of(other, name="twin")[1]}, "equal checkpoints of another trajectory"
     pretrained(other, "calmer", dropout=0.0)
     assert not set(keys.values()) & {w.key for w in work_of(other, name="calmer")[1]}, "dropout decides too"
+
+
+def test_published_checkpoints_have_keys_before_they_are_fetched(root):
+    timeline, work = work_of(root, seeds=(1,))
+    keys = set()
+    for revision in ("a", "b"):
+        timeline.sources = {s: Published("lab/model", f"{revision}{s}", {}) for s in timeline.steps}
+        keys |= {w.key for w in plan_work(timeline, root / "data/tiny", TRAIN, 7, [1], "c")}
+    assert len(keys) == 6 and not keys & {w.key for w in work}
 
 
 def test_the_majority_baseline_names_the_most_frequent_class_of_training(root):
