@@ -27,7 +27,7 @@ def project(root: Path, **settings) -> Path:
 
 
 def test_an_interrupted_stage_says_so_and_continues(tmp_path, run_script):
-    root = project(tmp_path, checkpoints="ends", mixes="full", changes={**QUICK, "max_steps": 500})
+    root = project(tmp_path, checkpoints="ends", mixes="full", changes={**QUICK, "max_steps": 150})
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "DVC_ROOT": "", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, str(ROOT / "pipelines/edges.py"), "toy-pretrain"], cwd=root, text=True,
                                stderr=subprocess.PIPE, env=environment, preexec_fn=listen_to_ctrl_c)
