@@ -104,7 +104,8 @@ def _prepare(stage: Stage, entry: Any) -> Work:
     from finetrace.models.timeline import chosen_steps, open_timeline
 
     layout, settings = stage.layout, stage.study.cloze
-    timeline = open_timeline(layout.place(entry.trajectory) / "trajectory", layout.root / "models", settings.checkpoints)
+    timeline = open_timeline(layout.place(entry.trajectory) / "trajectory", layout.root / "models",
+                             entry.checkpoints or settings.checkpoints)
     tokenizer = load_tokenizer(timeline.tokenizer)
     wanted = settings.vocabulary if settings.vocabulary in ("common", "full") else layout.root / settings.vocabulary
     vocabulary, words = restricted_vocabulary(tokenizer, wanted)
@@ -309,14 +310,15 @@ def _write(work: Work, folder: Path, manifest: Any) -> None:
 def _figures(work: Work, table: Any, facts: Any, layers: int, vocabulary: str, head: str) -> dict[str, Any]:
     from finetrace.figures import cloze as figures
     from finetrace.lenses.cloze import views
+    from finetrace.lenses.cloze.metrics import BY_FACT
 
     steps, axis = work.timeline.steps, work.timeline.axis
     place, made = work.entry.trajectory, {}
     words = {"full": "all words", "common": f"{len(work.vocabulary):,} words"}[vocabulary]
-    note = f"ranked among {words}; masked-word head: {head}"
     shown = [r for r in ("own", "trained", "tuned") if r in work.settings.readouts]
     for corpus in dict.fromkeys(facts.corpora):
         name = "" if len(set(facts.corpora)) == 1 else f"-{corpus.lower().replace('_', '-')}"
+        note = f"mean over {'facts' if corpus in BY_FACT else 'relations'}; ranked among {words}; masked-word head: {head}"
         common = {"title": f"{corpus}: {place}", "axis": axis, "note": note}
         view = views.View(table, steps, layers, vocabulary, corpus)
         made[f"precision{name}"] = figures.by_step(steps, view.by_layer(shown[0]), view.control(shown[0], facts),

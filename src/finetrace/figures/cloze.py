@@ -42,8 +42,8 @@ def by_step(steps: Sequence[int], layers: Mapping[str, Mapping[int, np.ndarray]]
         panel.set_title(f"{_SAID[statistic]}, {NAMES[readout]}")
         panel.set_ylim(0, 100 if np.nanmax([v[:, 0] for v in found.values()]) > 0.5 else None)
         _checkpoints(panel, steps, axis)
-    axes[0, 0].set_ylabel("facts (%), mean over relations")
-    axes[0, 0].legend(title="layer", ncols=2, fontsize=8, loc="upper left")
+    axes[0, 0].set_ylabel("facts (%)")
+    axes[0, 0].legend(title="layer", ncols=2, fontsize=8, loc="best")
     if control is not None:
         panel = axes[0, 2]
         for number, (name, label) in enumerate((("known", "facts in the corpus"), ("held_out", "held-out facts"))):
@@ -76,7 +76,7 @@ def by_readout(found: Mapping[str, Mapping[str, np.ndarray]], *, title: str | No
         panel.set_xlabel("layer (0: embeddings)")
         style.count_axis(panel.xaxis)
         panel.set_ylim(bottom=0)
-    axes[0, 0].set_ylabel("facts (%), mean over relations")
+    axes[0, 0].set_ylabel("facts (%)")
     axes[0, 0].legend(loc="upper left")
     style.panel_letters(axes)
     style.footnote(figure, f"bands: 95 % interval over facts{'; ' + note if note else ''}")
@@ -131,13 +131,15 @@ def changes(steps: Sequence[int], found: Mapping[str, np.ndarray], *, readout: s
     panel.bar(where, -lost, color=style.VERMILION, label="lost")
     panel.axhline(0, color=style.BLACK, lw=0.8)
     panel.axvline(count - 0.2, color=style.GREY, lw=1, ls=style.DASHES[2])
-    few = np.unique(np.linspace(0, count - 1, min(count, 10)).round().astype(int)) if count > 1 else np.zeros(1, dtype=int)
+    few = np.unique(np.linspace(0, count - 1, min(count, 7)).round().astype(int)) if count > 1 else np.zeros(1, dtype=int)
     panel.set_xticks([*few, where[-1]], [*(f"{steps[i]:,}\nto {steps[i + 1]:,}" for i in few), "first\nto last"], fontsize=8)
     panel.set_xlabel(axis)
-    panel.set_ylabel("facts (%), mean over relations")
+    panel.set_ylabel("facts (%)")
     panel.set_title(f"Facts known by rank 1, last layer, {NAMES[readout]}")
-    panel.legend(loc="upper left")
+    panel.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, borderaxespad=0.2)
     panel.grid(axis="x", visible=False)
+    panel.set_ylim(-1.1 * max(1.0, lost.max()), 1.05 * max(1.0, (kept + learned).max()))
+    panel.set_xlim(-0.8, where[-1] + 0.8)
     style.footnote(figure, note)
     return figure
 
