@@ -161,9 +161,10 @@ def test_from_a_fine_tuned_encoder_the_pre_trained_head_is_put_back(root):
     assert torch.equal(first[name], tuned[name]) and not torch.equal(first[name], head[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("faults", [
     [("state, without marker", 5), ("weights being written", 1)],
-    pytest.param([("tables being merged", 1), ("checkpoints being copied", 1)], marks=pytest.mark.slow),
+    [("tables being merged", 1), ("checkpoints being copied", 1)],
 ], ids=lambda faults: " then ".join(f"{n} {c}" for n, c in faults))
 def test_killed_and_continued_it_ends_with_the_same_bytes(root, calm, faults, request):
     drill(root, calm, SETTINGS, faults, request)

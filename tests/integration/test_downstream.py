@@ -27,7 +27,7 @@ from finetrace.training import downstream
 from finetrace.training.downstream import learn, majority, plan_work
 from finetrace.training.finetune import RunSeeds, finetune
 
-TRAIN = TrainSettings(learning_rate=5e-3, batch_size=8, max_steps=6, precision="fp32", max_length=16)
+TRAIN = TrainSettings(learning_rate=5e-3, batch_size=8, max_steps=3, precision="fp32", max_length=16)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_a_further_checkpoint_costs_only_itself(root, found, tmp_path, monkeypat
     with caplog.at_level(logging.INFO, logger="finetrace"):
         go(root, tmp_path, "ends", seeds=(1,))
         assert begun == ["d from step 0, seed 1", "d from step 9, seed 1"]
-        assert "2 checkpoints x 1 seeds, 0 of these trainings are done already; 2 to do, each 6 steps of 8 of 40" in caplog.text
+        assert "2 checkpoints x 1 seeds, 0 of these trainings are done already; 2 to do, each 3 steps of 8 of 40" in caplog.text
         again = go(root, tmp_path, "all", seeds=(1,))
     assert begun[2:] == ["d from step 4, seed 1"]
     assert {key: one.metrics for key, one in again.items()} == {key: one.metrics for key, one in found.items() if key[1] == 1}

@@ -251,7 +251,8 @@ def test_sources_that_the_result_would_replace_are_refused(changes, fix):
         ("record", {"checkpoints": {"every": [5]}}, "checkpoints.every: [5]"),
         ("record", {"checkpoints": {"steps": 5}}, "checkpoints.steps: 5 is not a list of steps"),
         ("record", {"checkpoints": {"steps": [-5]}}, "checkpoints.steps: [-5]"),
-        ("record", {"probe": {}}, "probe: {} is not a schedule; use log2, epochs, none, {every: n} or {steps: [...]}"),
+        ("record", {"probe": {}}, "probe: {} is not a schedule; use log2, epochs, none, {every: n}, {log: n} or "
+                                  "{steps: [...]}"),
         ("record", {"evaluate": {"evry": 5}}, "evaluate: {'evry': 5} is not a schedule"),
         ("record", {"evaluate": "weekly"}, "evaluate: 'weekly' is not a schedule"),
         ("pretrain.micro-a", {"heads": 3}, "heads: 3 does not divide width 64"),

@@ -95,13 +95,14 @@ def prepare_texts(texts: Sequence[str], tokenizer: Any, model: Any, seed: int, *
 
 
 class Masker:
-    """Puts masks on batches of the collator."""
+    """Puts masks on batches of the collator. embeddings: of the model; tokens beyond them never stand in for words."""
 
-    def __init__(self, tokenizer: Any, recipe: Recipe, sparse: bool):
+    def __init__(self, tokenizer: Any, recipe: Recipe, sparse: bool, embeddings: int | None = None):
         self.collate, self.recipe, self.sparse = Collator(tokenizer), recipe, sparse
         self.special = np.array(tokenizer.all_special_ids)
         self.mask_id = tokenizer.mask_token_id
-        self.stand_ins = np.array([i for i in range(len(tokenizer)) if i not in tokenizer.all_special_ids])
+        ids = np.arange(min(len(tokenizer), embeddings or len(tokenizer)))
+        self.stand_ins = ids[~np.isin(ids, self.special)]
 
     def __call__(self, rows: Encoded, index: np.ndarray, generator: np.random.Generator) -> tuple[dict[str, Any], np.ndarray]:
         """Inputs with masks, and targets (row, token) int64, `IGNORED` where nothing is to be predicted."""
@@ -274,7 +275,8 @@ def train_masked(model: Any, texts: MaskedTexts, recipe: Recipe, seed: MaskedSee
     tokens = int(sum(texts.train.lengths[rows].sum() for _, rows, _ in plan.batches))
     log.info("%s: %d steps of %d rows (%s tokens in all, %.1f epochs), %s parameters", name, plan.total_steps,
              recipe.train.batch_size, f"{tokens:,}", plan.total_steps / plan.steps_per_epoch, f"{model.num_parameters():,}")
-    masker = Masker(texts.tokenizer, recipe, sparse=model.get_input_embeddings().num_embeddings > SMALL_VOCABULARY)
+    embeddings = model.get_input_embeddings().num_embeddings
+    masker = Masker(texts.tokenizer, recipe, embeddings > SMALL_VOCABULARY, embeddings)
     recorder, progress = Recorder(scratch / "segments", 2, False, watch), Progress(plan.total_steps, name)
     hooks = MaskedHooks(recipe, plan, held_out_words(texts.held_out, masker, seed.masks), scratch / "checkpoints", progress)
     trainer = RecordingTrainer(model, plan, MaskedBatches(texts.train, plan, masker, seed.masks), recipe.train, scratch=scratch,
