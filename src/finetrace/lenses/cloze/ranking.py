@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     import torch
 
 
+_CPU_ROWS = 128  # larger blocks leave the cache, and their memory goes back to the system each time
+
+
 @dataclass(frozen=True)
 class Ranks:
     """What a read-out says about facts, layer by layer.
@@ -48,7 +51,8 @@ class Ranker:
         self.size = int(inside.sum())
         self.decoder, self.bias = decoder[self.order].T.contiguous(), bias[self.order]
         self.top = min(top, self.size)
-        self.rows = max(1, int(memory_bytes // (3 * words * decoder.element_size())))  # scores, their exponentials, comparisons
+        rows = int(memory_bytes // (3 * words * decoder.element_size()))  # scores, their exponentials, comparisons
+        self.rows = max(1, min(rows, _CPU_ROWS) if device.type == "cpu" else rows)
 
     def __call__(self, inner: "torch.Tensor", gold: np.ndarray, candidates: "Candidates | None" = None) -> Ranks:
         """inner: (layer, fact, inner) states as the decoder reads them;  gold: (fact,) ids, all in the restricted vocabulary."""
@@ -72,8 +76,9 @@ class Ranker:
         scores = torch.addmm(self.bias, rows, self.decoder)
         own = scores.gather(1, wanted[:, None])
         higher = scores > own
-        rank = 1 + higher[:, :self.size].sum(dim=1)
-        full = rank + higher[:, self.size:].sum(dim=1)
+        ones = higher.view(torch.int8)  # which are summed in half the time of truth values
+        rank = 1 + ones[:, :self.size].sum(dim=1, dtype=torch.int32)
+        full = rank + ones[:, self.size:].sum(dim=1, dtype=torch.int32)
         log_prob = own[:, 0] - scores.logsumexp(dim=1)
         top = self.order[scores[:, :self.size].topk(self.top, dim=1).indices]
         of_type = np.zeros(len(rows), dtype=np.int32)
