@@ -31,7 +31,8 @@ def main(stage: Stage) -> None:
     except ValueError as error:
         raise FinetraceError(f"params.yaml: edges: {error}") from error
     tasks = _tasks(stage, settings, recipe)
-    timeline = open_timeline(place / "trajectory", stage.layout.root / "models", settings.checkpoints)
+    timeline = open_timeline(place / "trajectory", stage.layout.root / "models",
+                             item.checkpoints or settings.checkpoints)
     inputs = {place / "trajectory": place / "trajectory", **{folder: folder for folder, _ in tasks.values()}}
     own = {name: seeds.derive(stage.study.study.seed, "edges", name) for name in tasks}
     resolved = {**as_dict(settings), "recipe_resolved": recipes.as_dict(recipe)}

@@ -48,12 +48,14 @@ def _parser() -> argparse.ArgumentParser:
         grid.add_argument(f"--{name}", nargs="+", required=default is None, default=default)
     grid.set_defaults(run=_grid)
     table = commands.add_parser("table", help="print a published study's tables from this study's outputs, as Markdown")
-    table.add_argument("name", choices=["closer-look", "lp-ft"], help="closer-look: clusters, probes and similarity, original "
-                       "and tuned (Zhou and Srikumar 2022); lp-ft: accuracy, calibration, features and kernels of "
-                       "linear probing, fine-tuning and adapters (Tomihari and Sato 2024)")
+    table.add_argument("name", choices=["closer-look", "lp-ft", "learning-dynamics"], help="closer-look: clusters, probes and "
+                       "similarity, original and tuned (Zhou and Srikumar 2022); lp-ft: accuracy, calibration, features and "
+                       "kernels of linear probing, fine-tuning and adapters (Tomihari and Sato 2024); learning-dynamics: edge "
+                       "probes, facts and downstream scores by step, adapted or not (Zertuche and Liu 2021)")
     table.add_argument("--layer", type=int, help="closer-look: which of the layers, 0 the first, -1 the last (default)")
     table.add_argument("--split", help="split that is scored; by default test, else closer-look: the first of "
                        "probes.test_splits, lp-ft: validation")
+    table.add_argument("--last", action="store_true", help="learning-dynamics: the first and last checkpoint only")
     table.set_defaults(run=_table)
     probe = commands.add_parser("directprobe", help="run the hull probe on an INI file of the original DirectProbe programs")
     probe.add_argument("config", type=Path, help="the INI file; results go to its output_path, in the original's files")
@@ -104,14 +106,20 @@ def _grid(options: argparse.Namespace) -> int:
 
 
 def _table(options: argparse.Namespace) -> int:
-    from finetrace import closer_look, lp_ft
+    from finetrace import closer_look, learning_dynamics, lp_ft
     from finetrace.config import load_study
 
     layout = Layout.here()
     study = load_study(layout.params)
-    if options.name == "lp-ft":
-        if options.layer is not None:
-            raise FinetraceError("--layer: the tables of lp-ft are not about a layer; leave it out")
+    if options.name != "closer-look" and options.layer is not None:
+        raise FinetraceError(f"--layer: the tables of {options.name} are not about a layer; leave it out")
+    if options.name != "learning-dynamics" and options.last:
+        raise FinetraceError(f"--last: is for learning-dynamics, not {options.name}; leave it out")
+    if options.name == "learning-dynamics":
+        if options.split is not None:
+            raise FinetraceError("--split: the tables of learning-dynamics are of the split that the lenses report; leave it out")
+        print(learning_dynamics.tables(layout, study, last=options.last), end="")
+    elif options.name == "lp-ft":
         print(lp_ft.tables(layout, study, split=options.split), end="")
     else:
         layer = -1 if options.layer is None else options.layer

@@ -9,7 +9,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 LENSES = ["infodynamics", "geometry", "similarity", "comparison", "hulls", "probes", "convergence", "calibration", "features",
-          "kernel", "cross-task", "directprobe"]
+          "kernel", "edges", "cloze", "downstream", "dynamics", "cross-task", "directprobe"]
 ROOMS = ("lenses", "figures", "directprobe")
 
 

@@ -7,6 +7,7 @@ from finetrace.config.base import require, settings
 from finetrace.config.training import TrainSettings
 from finetrace.layout import is_slug
 
+Checkpoints = Literal["all", "ends"] | list[int]
 _PLACE = re.compile(r"[^/]+/(pretrain|adapt|[^/]+/[^/]+/s\d+)")
 
 
@@ -22,6 +23,9 @@ class EdgeProbeSettings:
 
     trajectory: str
     """Its folder in outputs: MODEL/pretrain, MODEL/adapt or MODEL/TASK/METHOD/sSEED."""
+    checkpoints: Checkpoints | None = None
+    """Which of its checkpoints: all, the first and last, or these steps (first and last are always in); by default as `edges`
+    says."""
 
     def __post_init__(self) -> None:
         require_place("trajectory", self.trajectory)
@@ -37,6 +41,9 @@ class ClozeProbeSettings:
     """What is asked: an entry of `facts` or `fact_files`."""
     corpus: str = "world"
     """Texts on which heads of single layers are trained: world, an entry of `corpora`, or a task."""
+    checkpoints: Checkpoints | None = None
+    """Which of its checkpoints: all, the first and last, or these steps (first and last are always in); by default as `cloze`
+    says."""
 
     def __post_init__(self) -> None:
         require_place("trajectory", self.trajectory)
