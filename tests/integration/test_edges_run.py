@@ -16,18 +16,17 @@ from finetrace.store.manifest import read_manifest
 
 def project(root: Path, **settings) -> Path:
     make_trajectory(root)
-    make_task(root, "pos")
     make_task(root, "pairs", spans=2)
     params = {"study": {"name": "demo", "seed": 0}, "pretrain": {"toy": {"steps": 64}},
-              "tasks": {name: {"source": "files", "path": "x", "format": "spans"} for name in ("pos", "pairs")},
-              "edges": {"tasks": ["pos", "pairs"], "changes": QUICK, **settings},
+              "tasks": {"pairs": {"source": "files", "path": "x", "format": "spans"}},
+              "edges": {"tasks": ["pairs"], "changes": QUICK, **settings},
               "edge_probes": {"toy-pretrain": {"trajectory": PLACE}}}
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     return root
 
 
 def test_an_interrupted_stage_says_so_and_continues(tmp_path, run_script):
-    root = project(tmp_path, checkpoints="ends", mixes="full", changes={**QUICK, "max_steps": 150})
+    root = project(tmp_path, checkpoints="ends", mixes="full", changes={**QUICK, "max_steps": 150}, control={})
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "DVC_ROOT": "", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, str(ROOT / "pipelines/edges.py"), "toy-pretrain"], cwd=root, text=True,
                                stderr=subprocess.PIPE, env=environment, preexec_fn=listen_to_ctrl_c)

@@ -138,16 +138,21 @@ class Network:
         import torch
 
         values, x = self.parameters, self._states(batch.states)
-        z = values["first_bias"][:, None]
+        found = []
         for number, side in enumerate(batch.sides):
-            part = torch.bmm(self._pooled(x, side, number), values[f"first{number}"])  # (probe, span, unit): per span, not target
-            z = z + (part if side.targets is None else _rows(part, side.targets))
+            pooled, weights = self._pooled(x, side, number), values[f"first{number}"]  # per span, not target
+            part = torch.bmm(pooled, weights) if number else torch.baddbmm(values["first_bias"][:, None], pooled, weights)
+            found.append(part if side.targets is None else _rows(part, side.targets))
+        z = found[0] if len(found) == 1 else found[0] + found[1]
         for number in range(HIDDEN_LAYERS[self.recipe.head]):
             z = torch.nn.functional.layer_norm(z.tanh(), z.shape[-1:])
-            z = z * values[f"norm{number}"][:, None] + values[f"norm{number}_bias"][:, None]
-            if masks is not None:
-                z = z * masks[number]
-            z = torch.baddbmm(values[f"linear{number}_bias"][:, None], z, values[f"linear{number}"])
+            scale, shift = values[f"norm{number}"], values[f"norm{number}_bias"]
+            linear, bias = values[f"linear{number}"], values[f"linear{number}_bias"]
+            if masks is None:  # scale and shift go into the linear layer, which is smaller than the targets
+                bias, linear = torch.baddbmm(bias[:, None], shift[:, None], linear), scale[..., None] * linear
+            else:
+                z, bias = torch.addcmul(shift[:, None], z, scale[:, None]) * masks[number], bias[:, None]
+            z = torch.baddbmm(bias, z, linear)
         return z
 
     def _states(self, states: "torch.Tensor") -> "torch.Tensor":
