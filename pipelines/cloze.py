@@ -83,7 +83,8 @@ def main(stage: Stage) -> None:
     inputs = {timeline.trajectory: timeline.trajectory, work.facts_path.parent: work.facts_path.parent}
     if work.with_heads:
         inputs[work.corpus] = work.corpus
-    manifest = stage.manifest("lens", as_dict(settings) | as_dict(entry), inputs, {"cloze": work.seed}, rooms=ROOMS)
+    asked = as_dict(settings) | {key: value for key, value in as_dict(entry).items() if value}
+    manifest = stage.manifest("lens", asked, inputs, {"cloze": work.seed}, rooms=ROOMS)
     same = {work.keys[step]: step for step in reversed(timeline.steps)}  # checkpoints with equal weights are done once
     todo = [step for step in sorted(same.values()) if not work.results(step).is_dir()]
     log.info("%s: %d checkpoints (%d different), %d to do; %s, ranked among %s words", stage.label, len(timeline.steps),
@@ -155,7 +156,7 @@ def _checkpoint(work: Work, step: int, folder: Path, left: list[int]) -> None:
     with atomic_folder(work.results(step)) as out:
         write_table(out / "ranks.parquet", to_table(ranks))
         write_table(out / "index.parquet", _index(work))
-        write_json(out / "facts.json", {"counts": _counts(work.prompts), "heads": told})
+        write_json(out / "facts.json", {"counts": _counts(work.prompts), "heads": told, "words": len(work.vocabulary)})
     known = ", ".join(f"{r} {100 * (one.rank[-1] == 1).mean():.1f} %" for r, one in ranks.items())
     log.info("%s: step %s in %.1f s: of %s facts the last layer knows: %s", work.stage.label, f"{step:,}",
              time.monotonic() - started, f"{len(work.prompts):,}", known)
@@ -197,6 +198,7 @@ def _read(work: Work, encoder: Any) -> None:
     from finetrace.models.prompts import encode_prompts
 
     length, inputs = longest_input(encoder, work.tokenizer, 512), forward_names(encoder) | {"attention_mask"}
+    work.vocabulary = work.vocabulary[work.vocabulary < len(work.head.decoder)]  # some tokenizers have more
     work.prompts = encode_prompts(read_table(work.facts_path), work.tokenizer, work.vocabulary, max_length=length, inputs=inputs,
                                   where=str(work.facts_path), lama_compat=work.settings.lama_compat)
     if not work.with_heads:
@@ -208,7 +210,8 @@ def _read(work: Work, encoder: Any) -> None:
         raise FinetraceError(f"{work.corpus}: {len(texts)} texts cannot be parted into training and choice; name another corpus")
     chosen = {"train": order[held:], "held_out": order[:held]}
     work.texts = {name: mask_texts([texts[i] for i in np.sort(part)], work.tokenizer, max_length=length, inputs=inputs,
-                                   seed=seeds.derive(work.seed, name)) for name, part in chosen.items()}
+                                   seed=seeds.derive(work.seed, name), embeddings=len(work.head.decoder))
+                  for name, part in chosen.items()}
 
 
 def _announce(work: Work, encoder: Any, left: list[int]) -> Units:
@@ -293,12 +296,14 @@ def _write(work: Work, folder: Path, manifest: Any) -> None:
         for step in steps:
             shutil.copyfile(work.results(step) / "ranks.parquet", out / "facts" / f"{step_name(step)}.parquet")
         head = f"re-attached from {timeline.head.name}" if timeline.head else "own"
-        write_figures(out / "figures", _figures(work, table, facts, layers, vocabulary, head))
+        words = f"{told[steps[0]]['words']:,} words"
+        write_figures(out / "figures", _figures(work, table, facts, layers, vocabulary, f"{words}; masked-word head: {head}"))
         cpu = f"cpu ({torch.get_num_threads()} threads)"
         manifest.facts = {
             "steps": steps, "axis": timeline.axis, "layers": layers, "head": head,
             "decoder": "word embeddings of the folder that the head is from", "readouts": list(work.settings.readouts),
-            "heads_steps": sorted(work.with_heads), "vocabulary": work.words, "facts": len(facts.corpora),
+            "heads_steps": sorted(work.with_heads), "vocabulary": work.words | {"words": told[steps[0]]["words"]},
+            "facts": len(facts.corpora),
             "held_out": int(facts.held_out.sum()), "relations": told[steps[0]]["counts"],
             "heads": {str(step): one["heads"] for step, one in told.items() if one["heads"]},
             "chance": {c: guess for c in dict.fromkeys(facts.corpora) if np.isfinite(guess := summary.chance(facts, c, True))},
@@ -307,18 +312,17 @@ def _write(work: Work, folder: Path, manifest: Any) -> None:
             "device": torch.cuda.get_device_name() if work.device == "cuda" else cpu}
 
 
-def _figures(work: Work, table: Any, facts: Any, layers: int, vocabulary: str, head: str) -> dict[str, Any]:
+def _figures(work: Work, table: Any, facts: Any, layers: int, vocabulary: str, among: str) -> dict[str, Any]:
     from finetrace.figures import cloze as figures
     from finetrace.lenses.cloze import views
     from finetrace.lenses.cloze.metrics import BY_FACT
 
     steps, axis = work.timeline.steps, work.timeline.axis
     place, made = work.entry.trajectory, {}
-    words = {"full": "all words", "common": f"{len(work.vocabulary):,} words"}[vocabulary]
     shown = [r for r in ("own", "trained", "tuned") if r in work.settings.readouts]
     for corpus in dict.fromkeys(facts.corpora):
         name = "" if len(set(facts.corpora)) == 1 else f"-{corpus.lower().replace('_', '-')}"
-        note = f"mean over {'facts' if corpus in BY_FACT else 'relations'}; ranked among {words}; masked-word head: {head}"
+        note = f"mean over {'facts' if corpus in BY_FACT else 'relations'}; ranked among {among}"
         common = {"title": f"{corpus}: {place}", "axis": axis, "note": note}
         view = views.View(table, steps, layers, vocabulary, corpus)
         made[f"precision{name}"] = figures.by_step(steps, view.by_layer(shown[0]), view.control(shown[0], facts),

@@ -49,6 +49,14 @@ def test_masks_follow_from_the_seed(texts):
     assert len(other.places) != len(texts.places) or (other.places != texts.places).any()
 
 
+def test_tokens_beyond_the_model_never_stand_in():
+    found = mask_texts(sentences(300, seed=1)[0], tokenizer(), max_length=12, inputs=INPUTS, seed=4, embeddings=8)
+    here = [ids[at] for ids, start, end in zip(found.rows.features["input_ids"], found.starts[:-1], found.starts[1:], strict=True)
+            for at in found.places[start:end]]
+    random = {i for i, target in zip(here, found.targets, strict=True) if i not in (4, target)}
+    assert random == {5, 6, 7}
+
+
 @pytest.mark.parametrize("batch_tokens", [16, 200, 10_000])
 def test_states_are_the_rows_of_a_plain_pass(encoder, texts, batch_tokens):
     part = np.arange(40)

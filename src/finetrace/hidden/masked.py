@@ -39,15 +39,17 @@ class MaskedTexts:
     targets: np.ndarray
 
 
-def mask_texts(texts: list[str], tokenizer: Any, *, max_length: int, inputs: set[str], seed: int) -> MaskedTexts:
+def mask_texts(texts: list[str], tokenizer: Any, *, max_length: int, inputs: set[str], seed: int,
+               embeddings: int | None = None) -> MaskedTexts:
     """Tokenise texts and mask 15 % of their tokens: 80 % of these by the mask token, 10 % by a random word, 10 % stay.
 
-    Texts longer than `max_length` tokens are cut. Masks follow from the seed and the texts. Raises FinetraceError when no text
-    has a token to mask.
+    Texts longer than `max_length` tokens are cut. Masks follow from the seed and the texts. embeddings: of the model; tokens
+    beyond them, which some tokenizers have, never stand in for words. Raises FinetraceError when no text has a token to mask.
     """
     encoded = tokenizer(texts, truncation=True, max_length=max_length, return_attention_mask=True)
     special = np.array(tokenizer.all_special_ids)
     words = np.setdiff1d(np.fromiter(tokenizer.get_vocab().values(), np.int64), special)
+    words = words[words < (embeddings or len(tokenizer))]
     ids, starts, places, targets = [], [0], [], []
     for number, first in enumerate(range(0, len(texts), _TOGETHER)):
         part = encoded["input_ids"][first:first + _TOGETHER]
