@@ -111,7 +111,7 @@ class Network:
     def _select(self) -> None:
         """Which layers are needed, and where each probe finds its own among them."""
         own = np.array([probe.layer for probe in self.probes])
-        self.layers = np.arange(own.max() + 1) if self.mixed else np.unique(own)
+        self.layers = np.arange(self.shape.layers) if self.mixed else np.unique(own)  # a sum over all, to the last bit the same
         self.own = np.searchsorted(self.layers, own)
 
     def restrict(self, going: np.ndarray) -> None:
@@ -128,7 +128,7 @@ class Network:
         """Mixing weights (probe, layer) over `layers`; those beyond a probe's last layer are 0."""
         import torch
 
-        scalars = self.parameters["mix"][:, :len(self.layers)]
+        scalars = self.parameters["mix"]
         beyond = torch.arange(len(self.layers), device=scalars.device) > torch.as_tensor(self.own, device=scalars.device)[:, None]
         return scalars.masked_fill(beyond, float("-inf")).softmax(dim=1)
 
@@ -157,9 +157,12 @@ class Network:
 
     def _states(self, states: "torch.Tensor") -> "torch.Tensor":
         """(probe, token, dim) of (layer, token, dim)."""
+        import torch
+
         if self.mixed:
-            weights = self.weights() * self.parameters["gamma"][:, None]
-            return (weights @ states.flatten(1)).view(len(self.probes), *states.shape[1:])
+            weights, count = self.weights() * self.parameters["gamma"][:, None], len(self.probes)
+            weights = torch.nn.functional.pad(weights, (0, 0, 0, 1)) if count == 1 else weights  # see _dot
+            return (weights @ states.flatten(1))[:count].view(count, *states.shape[1:])
         same = len(self.own) == len(states) and (self.own == np.arange(len(states))).all()
         return states if same else states[self.own]
 
@@ -197,8 +200,8 @@ class Network:
             return (1.0 / counts.to(x.dtype)).expand(len(x), -1)
         query = self.parameters[f"attend{number}"]
         if project is not None:
-            query = torch.bmm(project, query[..., None])[..., 0]  # what scores projected tokens, for tokens as they are
-        scores = torch.bmm(x, query[..., None])[..., 0].gather(1, side.pieces.expand(len(x), -1))
+            query = _dot(project, query)  # what scores projected tokens, for tokens as they are
+        scores = _dot(x, query).gather(1, side.pieces.expand(len(x), -1))
         of = side.of.expand(len(x), -1)
         with torch.no_grad():
             top = scores.new_full((len(x), side.spans), float("-inf")).scatter_reduce(1, of, scores, "amax").gather(1, of)
@@ -234,6 +237,17 @@ class Dropout:
             kept = words.view(torch.uint8)[:, :count].reshape(-1, targets, units) >= self.level
             found.append(kept.to(like.dtype) * (256 / (256 - self.level)))
         return found
+
+
+def _dot(x: "torch.Tensor", query: "torch.Tensor") -> "torch.Tensor":
+    """x (probe, row, dim) times query (probe, dim): (probe, row).
+
+    With a second column of zeros, because of one column and one probe BLAS sums in another order than of several probes, and Adam
+    can make a difference of 1e-5 of what is rounding at first.
+    """
+    import torch
+
+    return torch.bmm(x, torch.nn.functional.pad(query[..., None], (0, 1)))[..., 0]
 
 
 def _rows(x: "torch.Tensor", index: "torch.Tensor") -> "torch.Tensor":
