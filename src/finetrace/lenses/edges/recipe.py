@@ -56,7 +56,8 @@ class Recipe:
     dev_sentences: int = 5000
     """Sentences of the dev split that are looked at while training, chosen by the seed; 0: all."""
     dev_drop_last: bool = False
-    """Parity with scripts that shuffle the dev split and lose its incomplete last batch: its sentences get no score."""
+    """Parity with scripts that shuffle the dev split and lose its incomplete last batch, while training; what is reported of the
+    kept probe has every sentence."""
     select: Literal["best", "last"] = "best"
     """Which parameters are kept: those of the best look, or the last."""
     criterion: Literal["f1", "loss"] = "f1"
