@@ -44,9 +44,9 @@ class FactFilesSettings:
     lowercase: bool = False
     """Whether labels and sentences are made lower-case before equal pairs are looked for, as LAMA does for uncased models;
     their tokenizers do it in any case."""
-    several_masks: Literal["drop", "first"] = "drop"
-    """Sentences with more than one [MASK] (three rows of Squad, and 328 of Google_RE without templates) are left out, or kept
-    as in LAMA, where only the first mask is asked for."""
+    several_masks: Literal["drop", "first"] = "first"
+    """Sentences with more than one [MASK] (three rows of Squad, and 328 of Google_RE without templates) are kept as in LAMA,
+    where only the first mask is asked for, or left out."""
     missing_subjects: Literal["drop", "sub"] = "drop"
     """Rows without `sub_label` are left out, as by LAMA, or called by their `sub`."""
     uhn: Literal["none", "strings"] = "none"
