@@ -13,6 +13,7 @@ from tests.training_fixtures import bert_config
 from tests.word_tasks import piece_tokenizer, word_task_folder
 
 from finetrace.config.base import parse
+from finetrace.config.dynamics import EdgeProbeSettings
 from finetrace.config.edges import EdgesSettings
 from finetrace.layout import Layout
 from finetrace.stage import Stage
@@ -72,7 +73,7 @@ def edges_stage(root: Path, tasks: dict[str, dict[str, Any]] | None = None, **se
     changes = QUICK | settings.pop("changes", {})
     parsed = parse(EdgesSettings, {"tasks": list(tasks), "changes": changes, **settings}, "params.yaml: edges")
     study = SimpleNamespace(study=SimpleNamespace(name="demo", seed=0), edges=parsed, tasks=dict.fromkeys(tasks), task_files={},
-                            edge_probes={NAME: SimpleNamespace(trajectory=PLACE)})
+                            edge_probes={NAME: EdgeProbeSettings(trajectory=PLACE)})
     return Stage("edges", NAME, study, Layout(root, root))  # type: ignore[arg-type]
 
 
