@@ -46,6 +46,10 @@ PLACE_COLUMNS = [
     ("steps", "trajectory", "steps", 0, "optimiser steps"),
     ("checkpoints", "trajectory", "checkpoints", 0, "checkpoints of a published series or of an adaptation"),
     ("masked words", "trajectory", "validation/accuracy", 3, "share of held-out masked words that are right, final weights"),
+    ("words, first", "edges", "mean_f1/first", 3, "edge probes on the mix of all layers, F1, mean over tasks, first checkpoint"),
+    ("words, last", "edges", "mean_f1/last", 3, "the same at the last checkpoint"),
+    ("facts, P@1", "cloze", "mean_p_at_1", 3, "facts whose object ranks first, own head, last checkpoint, mean over corpora"),
+    ("facts, P@10", "cloze", "mean_p_at_10", 3, "the same among the ten best"),
 ]
 
 

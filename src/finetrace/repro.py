@@ -98,7 +98,7 @@ def chains(root: Path) -> list[Chain]:
         chain.stages = _in_order(chain.stages, items, params)
         methods = params.get("methods") or {}
         cell = (params.get("cells") or {}).get(chain.name.removeprefix("cell "))
-        chain.urgent = bool(cell) and (methods.get(cell["method"]) or {}).get("settings") == "tuned"
+        chain.urgent = cell is not None and (methods.get(cell["method"]) or {}).get("settings") == "tuned"
     return _sorted(found)
 
 

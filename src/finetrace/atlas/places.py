@@ -9,6 +9,10 @@ from finetrace.config import Study
 from finetrace.layout import Layout
 from finetrace.store.manifest import Manifest, read_manifest
 
+MEANS = {"edges": {"/f1/full/first": "mean_f1/first", "/f1/full/last": "mean_f1/last"},  # over tasks
+         "cloze": {"/p_at_1": "mean_p_at_1", "/p_at_10": "mean_p_at_10"}}  # over corpora
+"""Lens -> end of its metrics' names -> name of their mean."""
+
 
 @dataclass
 class Place:
@@ -35,5 +39,11 @@ def collect_places(study: Study, layout: Layout) -> list[Place]:
         place = Place(name, folder, read_manifest(folder / "trajectory"))
         for part in ("trajectory", *lenses(folder)):
             place.metrics[part] = json.loads((folder / part / "metrics.json").read_text("utf-8"))
+        for lens, ends in MEANS.items():
+            found = place.metrics.get(lens, {})
+            for end, name in ends.items():
+                values = [value for metric, value in found.items() if metric.endswith(end) and value is not None]
+                if values:
+                    found[name] = sum(values) / len(values)
         places.append(place)
     return places

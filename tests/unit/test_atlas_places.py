@@ -1,0 +1,57 @@
+"""The atlas knows the masked-word trainings of a study, and MLflow gets a run for each."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.outputs import make_lens, make_project, make_training
+
+from finetrace.atlas.page import Listing, page
+from finetrace.atlas.places import collect_places
+from finetrace.config import load_study
+from finetrace.errors import FinetraceError
+from finetrace.store.files import write_json
+from finetrace.store.manifest import complete, read_manifest
+from finetrace.tracking.collect import collect
+
+
+@pytest.fixture
+def project(tmp_path: Path):
+    """A pre-training that edges looked at, and an adaptation."""
+    layout, _ = make_project(tmp_path)
+    content = yaml.safe_load(layout.params.read_text())
+    content["adapt"] = {"more": {"start": "micro-a/pretrain", "corpus": "micro-sentiment"}}
+    layout.params.write_text(yaml.safe_dump(content))
+    make_training(layout.adapt("more"), "adapt", "more", 40, {"models/micro-a": "m" * 64}, probe=False)
+    folder = layout.place("micro-a/pretrain") / "edges"
+    make_lens(folder, "edges", "micro-a", 100)
+    manifest = read_manifest(folder)
+    write_json(folder / "metrics.json", {"pos/f1/full/last": 0.8, "dep/f1/full/last": 0.6, "pos/f1/full/first": None})
+    complete(folder, manifest)
+    return layout, load_study(layout.params)
+
+
+def test_places_with_their_lenses(project):
+    first, second = collect_places(project[1], project[0])
+    assert (first.name, first.key, second.name) == ("micro-a/pretrain", "micro-a_pretrain", "more/adapt")
+    assert first.metrics["edges"]["mean_f1/last"] == pytest.approx(0.7) and "mean_f1/first" not in first.metrics["edges"]
+
+
+def test_a_missing_one_is_named(project):
+    layout, study = project
+    (layout.adapt("more") / "manifest.json").unlink()
+    with pytest.raises(FinetraceError, match=r"more/adapt/trajectory: has no manifest\.json"):
+        collect_places(study, layout)
+
+
+def test_each_becomes_a_run(project):
+    records = {r.name: r for r in collect(*project).records}
+    assert records["more_adapt"].kind == "adapt"
+    assert records["edges@micro-a_pretrain"].parent == records["micro-a_pretrain"].identity
+    assert {s.name for s in records["more_adapt"].load().series} & {"train/loss", "validation/loss"}
+
+
+def test_the_page_leaves_empty_tables_out():
+    full, empty = Listing("Full", [("a", "tip")], [["x & y"]], ["runs/x.html"]), Listing("Empty", [("a", "tip")], [], [])
+    text = page("t", "i", [full, empty], [])
+    assert "<h2>Full</h2>" in text and "x &amp; y" in text and "Empty" not in text
