@@ -22,9 +22,7 @@ def main(stage: Stage) -> None:
     entry = stage.pick("pretrain", study.pretrain)
     settings = {"model": stage.item, "pretrain": as_dict(entry), "study_seed": study.study.seed}
     corpus = layout.task(entry.corpus)
-    tokenizer = layout.model(entry.tokenizer) if entry.tokenizer else None
-    inputs = {folder: folder for folder in (corpus, tokenizer) if folder is not None}
-    manifest = stage.manifest("trajectory", settings, inputs, rooms=ROOMS)
+    manifest = stage.manifest("trajectory", settings, {corpus: corpus}, rooms=ROOMS)
     scratch = layout.scratch("pretrain", manifest.key)
     manifest.started_at_ms = stage.started_at_ms(scratch)
     model_manifest = copy.deepcopy(manifest)
@@ -34,7 +32,7 @@ def main(stage: Stage) -> None:
           stage.output(layout.pretrain(stage.item), manifest) as out):
         facts = pretrain(
             entry, corpus, study.study.seed, scratch=scratch, out=out, model_out=model_out, name=stage.item,
-            tokenizer_folder=tokenizer, watch=lambda rows: live.rows(manifest.key, rows),
+            watch=lambda rows: live.rows(manifest.key, rows),
             on_plan=lambda plan: live.start(manifest.key, f"{stage.item}_pretrain", "trajectory",
                                             started_at_ms=manifest.started_at_ms, total_steps=plan.total_steps))
         manifest.seeds = model_manifest.seeds = facts.pop("seeds")

@@ -5,7 +5,6 @@ from typing import Literal
 from finetrace.config.base import require, settings
 from finetrace.config.dynamics import require_place
 from finetrace.config.training import Schedule, require_schedule
-from finetrace.layout import is_slug
 
 
 @settings
@@ -14,11 +13,9 @@ class PretrainSettings:
 
     corpus: str = "world"
     """Its texts: world, an entry of `corpora`, or a task."""
-    tokenizer: str | None = None
-    """A model folder (models/NAME, of a model or another pre-training) whose tokenizer is taken; by default the world's for the
-    world's corpus, and for other texts a WordPiece tokenizer that is trained on them."""
     vocabulary: int = 8000
-    """Tokens of a tokenizer that is trained on the texts, special ones included."""
+    """Tokens of the WordPiece tokenizer that is trained on the texts (equal texts give equal ones), special ones included; the
+    world has a tokenizer of its own."""
     lowercase: bool = True
     """Whether a tokenizer that is trained on the texts ignores case and accents."""
     pack: Literal["none", "blocks"] = "none"
@@ -80,8 +77,6 @@ class PretrainSettings:
         require(self.steps >= 0, "steps: must not be negative")
         for key in ("layers", "width", "feedforward"):
             require(getattr(self, key) >= 1, f"{key}: {getattr(self, key)} is less than 1")
-        require(self.tokenizer is None or is_slug(self.tokenizer),
-                f"tokenizer: {self.tokenizer!r} is not the name of a folder in models/")
         require(self.vocabulary >= 10, f"vocabulary: {self.vocabulary} tokens are too few")
         require(0 <= self.finetune_dropout < 1, f"finetune_dropout: {self.finetune_dropout} is not in [0, 1)")
         _require_masked(self)

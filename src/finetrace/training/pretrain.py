@@ -21,20 +21,16 @@ ENDLESS = 100_000  # tokenizers without a longest input give an astronomic numbe
 
 
 def pretrain(settings: PretrainSettings, corpus: Path, study_seed: int, *, scratch: Path, out: Path, model_out: Path,
-             name: str, tokenizer_folder: Path | None = None, watch: Callable[[list[dict[str, Any]]], None] | None = None,
+             name: str, watch: Callable[[list[dict[str, Any]]], None] | None = None,
              on_plan: Callable[[Plan], None] | None = None, resume_seconds: float = 30.0) -> dict[str, Any]:
     """Pre-train, or continue, and write the trajectory into `out` and the finished model into `model_out`.
 
-    corpus: the folder data/NAME with the texts, of the micro world also with a tokenizer;  tokenizer_folder: whose tokenizer is
-    taken instead. With 0 steps the model keeps its random weights and `out` stays empty. Returns facts for the manifests;
-    `texts` among them are of the training, not of the model.
+    corpus: the folder data/NAME with the texts, of the micro world also with a tokenizer. With 0 steps the model keeps its random
+    weights and `out` stays empty. Returns facts for the manifests; `texts` among them are of the training, not of the model.
     """
     seed = {purpose: seeds.derive(study_seed, "pretrain", purpose, settings.seed)
             for purpose in ("weights", "order", "masks", "dropout", "held out")}
-    tokenizer = choose_tokenizer(settings, corpus, tokenizer_folder, scratch)
-    if tokenizer.mask_token_id is None:
-        raise FinetraceError(f"{tokenizer_folder}: its tokenizer has no mask token; name a model that was trained with masked "
-                             "words")
+    tokenizer = choose_tokenizer(settings, corpus, scratch)
     positions = longest_row(settings, tokenizer)
     model = new_model(settings, len(tokenizer), positions, tokenizer.pad_token_id, seed["weights"])
     set_up(model.num_parameters())
@@ -70,10 +66,8 @@ def new_model(settings: PretrainSettings, vocabulary: int, positions: int, pad_i
         hidden_dropout_prob=settings.dropout, attention_probs_dropout_prob=settings.dropout, pad_token_id=pad_id))
 
 
-def choose_tokenizer(settings: PretrainSettings, corpus: Path, folder: Path | None, scratch: Path) -> Any:
-    """The tokenizer of the given folder, else the corpus' own, else one that is trained on its texts and kept in `scratch`."""
-    if folder is not None:
-        return load_tokenizer(folder)
+def choose_tokenizer(settings: PretrainSettings, corpus: Path, scratch: Path) -> Any:
+    """The corpus' own tokenizer, else one that is trained on its texts and kept in `scratch`."""
     if (corpus / "tokenizer").is_dir():
         return load_tokenizer(corpus / "tokenizer")
     if not (scratch / "tokenizer").is_dir():
