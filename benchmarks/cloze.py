@@ -42,7 +42,7 @@ def model_and_head():
 
 def prompts_of(count: int):
     """Facts as token ids, one mask each."""
-    from finetrace.models.prompts import Prompts
+    from finetrace.hidden.prompts import Prompts
     from finetrace.models.rows import Encoded
 
     random = np.random.default_rng(0)

@@ -194,8 +194,8 @@ def _read(work: Work, encoder: Any) -> None:
     """Tokenise facts and, where heads are trained, texts: once for all checkpoints."""
     from finetrace.data.corpus import corpus_texts
     from finetrace.hidden.masked import mask_texts
+    from finetrace.hidden.prompts import encode_prompts
     from finetrace.models.load import forward_names, longest_input
-    from finetrace.models.prompts import encode_prompts
 
     length, inputs = longest_input(encoder, work.tokenizer, 512), forward_names(encoder) | {"attention_mask"}
     work.vocabulary = work.vocabulary[work.vocabulary < len(work.head.decoder)]  # some tokenizers have more
@@ -218,8 +218,8 @@ def _announce(work: Work, encoder: Any, left: list[int]) -> Units:
     """What is about to be done and what it takes, before it is."""
     import torch
 
+    from finetrace.hidden.prompts import left_out
     from finetrace.models.families import layer_count
-    from finetrace.models.prompts import left_out
     from finetrace.training.watch import Progress, duration
 
     settings, prompts, layers = work.settings, work.prompts, layer_count(encoder.config)

@@ -8,8 +8,8 @@ from tests.training_fixtures import SPECIAL, WORDS, bert_config, sentences, toke
 from finetrace.config.cloze import ClozeSettings, HeadsSettings, TunedSettings
 from finetrace.hidden.cloze import fit_readouts, rank_facts
 from finetrace.hidden.masked import mask_texts
+from finetrace.hidden.prompts import Prompts
 from finetrace.models.masked_head import masked_head_of
-from finetrace.models.prompts import Prompts
 from finetrace.models.rows import Collator, Encoded
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]

@@ -16,10 +16,10 @@ from finetrace.store.arrays import read_array
 
 if TYPE_CHECKING:
     from finetrace.config.cloze import ClozeSettings
+    from finetrace.hidden.prompts import Prompts
     from finetrace.lenses.cloze.fitting import Fitted
     from finetrace.lenses.cloze.ranking import Ranks
     from finetrace.models.masked_head import MaskedHead
-    from finetrace.models.prompts import Prompts
 
 
 def fit_readouts(encoder: Any, head: "MaskedHead", texts: dict[str, MaskedTexts], readouts: Sequence[str],
