@@ -24,7 +24,7 @@ from finetrace.store.tables import read_table, write_table
 
 log = logging.getLogger("finetrace")
 SCORES = ("lenses/cloze/ranking.py", "lenses/cloze/readouts.py", "lenses/cloze/fitting.py", "lenses/cloze/records.py",
-          "hidden/cloze.py", "hidden/masked.py", "hidden/extract.py", "models/prompts.py", "models/masked_head.py",
+          "hidden/cloze.py", "hidden/masked.py", "hidden/extract.py", "hidden/prompts.py", "models/masked_head.py",
           "models/families.py", "models/load.py", "models/saved.py", "models/adapters.py", "models/rows.py",
           "training/masking.py", "data/common_vocabulary.py", "data/corpus.py")
 """Source that decides what a checkpoint gives."""
