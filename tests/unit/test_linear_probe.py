@@ -75,7 +75,8 @@ def test_the_first_iterations_are_those_of_the_whole_fit():
         assert count == step and converged == (step == total)
         z = X @ weight.T + bias
         losses.append((np.log(np.exp(z).sum(1)) - z[np.arange(len(y)), y]).sum() + 0.5 * (weight ** 2).sum())
-    assert losses[0] == pytest.approx(len(y) * np.log(3)) and losses[-1] == min(losses)
+    assert losses[0] == pytest.approx(len(y) * np.log(3))
+    assert losses[-1] == pytest.approx(min(losses), rel=1e-13)  # the last steps move it by rounding only
 
 
 def test_standardised_features_are_folded_back():
