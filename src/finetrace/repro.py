@@ -8,6 +8,7 @@ A last plain `dvc repro` finishes and checks everything, so what this driver lea
 
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -32,6 +33,7 @@ DATA = ("tasks", "task_files", "corpora", "facts", "fact_files")  # stages of se
 LAST = ("atlas", "publish")  # they depend on everything: the last repro runs them
 SLOW = ("pretrain", "adapt", "model", "tune", "train", "hidden", "predictions", "kernel", "edges", "cloze", "downstream")
 LOCKED, ATTEMPTS = -1000, 20  # a code that no process has; how often a chain is tried again
+PAUSE = 15.0  # seconds, longer than DVC takes to begin a chain, when it holds its lock
 BUSY = ("Unable to acquire lock", "is busy, it is being", "failed to lock")
 
 
@@ -228,7 +230,7 @@ def _side_by_side(root: Path, found: list[Chain], jobs: int) -> int:
             again = code == LOCKED and refused[chain.name] < ATTEMPTS  # what it had done already is skipped
             if again:
                 refused[chain.name] += 1
-                time.sleep(1)
+                time.sleep(random.uniform(1, PAUSE))  # equal pauses let two chains refuse each other again and again
             with state:
                 if again:
                     waiting.insert(0, chain)
