@@ -1,6 +1,6 @@
 """Scores of the arms original, adapted and control: their courses, differences and summaries as rows of the table. Pure."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,15 +60,20 @@ def differences(arms: Mapping[str, Scores]) -> dict[str, Scores]:
     On one time axis step by step; where adaptation has an axis of its own, against the last step before it (`compared_steps`).
     """
     found = {}
-    for name, (first, second) in DIFFERENCES.items():
-        if first not in arms or second not in arms:
-            continue
+    for name, first, second, at, of in compared(arms):
         a, b = arms[first], arms[second]
-        pairs = compared_steps(a.steps, a.axis, b.steps, b.axis)
-        if pairs:
-            left, right = [a.steps.index(step) for step, _ in pairs], [b.steps.index(step) for _, step in pairs]
-            found[name] = Scores(tuple(step for step, _ in pairs), a.axis, a.unit, a.found[left] - b.found[right])
+        found[name] = Scores(tuple(a.steps[i] for i in at), a.axis, a.unit, a.found[at] - b.found[of])
     return found
+
+
+def compared(arms: "Mapping[str, Arm] | Mapping[str, Scores]") -> Iterator[tuple[str, str, str, list[int], list[int]]]:
+    """The differences of which both arms are there with steps in common: name, first and second arm, and the numbers of the
+    compared steps in each (see `differences`)."""
+    for name, (first, second) in DIFFERENCES.items():
+        if first in arms and second in arms:
+            a, b = arms[first], arms[second]
+            if pairs := compared_steps(a.steps, a.axis, b.steps, b.axis):
+                yield name, first, second, [a.steps.index(step) for step, _ in pairs], [b.steps.index(step) for _, step in pairs]
 
 
 def add_arms(table: Table, source: str, item: str, statistic: str, arms: Mapping[str, Scores], curves: Sequence[Curve], *,

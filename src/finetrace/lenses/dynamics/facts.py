@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from finetrace.lenses.dynamics.arms import Arm, Curve, Scores, add_arms, collect, differences
+from finetrace.lenses.dynamics.arms import Arm, Curve, Scores, add_arms, collect, compared, differences
 from finetrace.lenses.dynamics.forgetting import Transitions, compared_steps, forgotten_share, transitions
 from finetrace.lenses.dynamics.gains import onset_layer, onset_step
 from finetrace.lenses.dynamics.resampling import Resampled, Resampling
@@ -155,16 +155,10 @@ def _add_transitions(table: Table, corpus: str, readout: str, layers: Sequence[i
             if len(arm.steps) > 1:
                 found = transitions(known[name][:, :-1, which], known[name][:, 1:, which])
                 _add_shares(table, Key("cloze", corpus, name, "", readout, layer), arm.steps[1:], found, len(rows), seeds)
-        for name, (first, second) in DIFFERENCES.items():
-            if first not in arms or second not in arms:
-                continue
-            a, b = arms[first], arms[second]
-            pairs = compared_steps(a.steps, a.axis, b.steps, b.axis)
-            if pairs:
-                at, of = [a.steps.index(step) for step, _ in pairs], [b.steps.index(step) for _, step in pairs]
-                found = transitions(known[second][:, of, which], known[first][:, at, which])
-                steps = [step for step, _ in pairs]
-                _add_shares(table, Key("cloze", corpus, name, "", readout, layer), steps, found, len(rows), seeds)
+        for name, first, second, at, of in compared(arms):
+            found = transitions(known[second][:, of, which], known[first][:, at, which])
+            steps = [arms[first].steps[i] for i in at]
+            _add_shares(table, Key("cloze", corpus, name, "", readout, layer), steps, found, len(rows), seeds)
 
 
 def _add_shares(table: Table, key: Key, steps: Sequence[int], found: Transitions, n: int, seeds: int) -> None:

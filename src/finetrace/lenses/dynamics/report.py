@@ -66,7 +66,7 @@ def metrics(table: Table, unit: float) -> dict[str, float]:
                 found[f"{name}/{key.statistic}/{what}"] = one.value[-1]
         for arm in DIFFERENCES:
             if (one := table.get(key._replace(arm=arm))) is not None:
-                found |= {f"{name}/{key.statistic}/{arm}": one.value[-1], f"{name}/{key.statistic}/{arm}_p": one.p[-1]}
+                found[f"{name}/{key.statistic}/{arm}"] = one.value[-1]
     for task in table.items_of("edges"):
         if (cog := full_mix(table, task, statistic="cog")) is not None:
             found |= {f"edges/{task}/cog/first": cog.value[0], f"edges/{task}/cog/last": cog.value[-1]}
