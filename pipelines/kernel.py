@@ -82,7 +82,7 @@ def main(stage: Stage) -> None:
 
 def _checkpoints(trajectory, wanted):
     """Step -> folder, ascending; listed steps beyond the last are left out, the ends always in."""
-    from finetrace.training.checkpoints import list_weights
+    from finetrace.store.checkpoints import list_weights
 
     recorded = list_weights(trajectory / "checkpoints")
     if not recorded:

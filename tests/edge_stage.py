@@ -17,10 +17,10 @@ from finetrace.config.dynamics import EdgeProbeSettings
 from finetrace.config.edges import EdgesSettings
 from finetrace.layout import Layout
 from finetrace.stage import Stage
+from finetrace.store.checkpoints import mark
 from finetrace.store.files import atomic_folder
 from finetrace.store.manifest import Manifest, complete, read_manifest, write_content
 from finetrace.store.tables import read_table, write_table
-from finetrace.training.checkpoints import mark
 
 PLACE, NAME, STEPS = "toy/pretrain", "toy-edges", (0, 8, 64)
 ROWS = {"train": 30, "validation": 12, "test": 8}

@@ -147,8 +147,8 @@ def _export(options: argparse.Namespace) -> int:
     import shutil
 
     from finetrace.models.saved import export
+    from finetrace.store.checkpoints import is_complete
     from finetrace.store.files import atomic_folder
-    from finetrace.training.checkpoints import is_complete
 
     folder, out = options.checkpoint.resolve(), options.out
     if not is_complete(folder):

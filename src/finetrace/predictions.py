@@ -19,12 +19,12 @@ from finetrace.models.load import forward_names, load_tokenizer, longest_input
 from finetrace.models.rows import Collator, Encoded, encode
 from finetrace.models.saved import load_trained
 from finetrace.store.arrays import write_array
+from finetrace.store.checkpoints import list_weights
 from finetrace.store.files import atomic_folder
 from finetrace.store.hidden import step_name
 from finetrace.store.manifest import read_manifest
 from finetrace.store.predictions import SPLITS
 from finetrace.store.tables import read_table, write_table
-from finetrace.training.checkpoints import list_weights
 from finetrace.training.evaluate import classification_metrics, cross_entropy, predict_with_features
 from finetrace.training.watch import Progress
 

@@ -21,7 +21,8 @@ from finetrace.store.manifest import Manifest, code_digest, complete, make_key, 
 log = logging.getLogger("finetrace")
 PACKAGE = Path(__file__).parent
 # What decides a training
-TRAINING_ROOMS = ("training", "models", "lenses/probes/solver.py", "store/files.py", "store/tables.py", "store/manifest.py")
+TRAINING_ROOMS = ("training", "models", "lenses/probes/solver.py", "store/files.py", "store/tables.py", "store/manifest.py",
+                  "store/checkpoints.py")
 SHARED = ("world", "model", "data")  # kinds of folders that many stages build on
 
 

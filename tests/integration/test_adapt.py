@@ -16,11 +16,11 @@ from finetrace.errors import FinetraceError
 from finetrace.models.load import load_classifier, load_tokenizer
 from finetrace.models.masked import load_masked
 from finetrace.models.timeline import open_timeline
+from finetrace.store.checkpoints import list_weights
 from finetrace.store.files import atomic_folder
 from finetrace.store.manifest import complete
 from finetrace.store.tables import read_table
 from finetrace.training.adapt import adapt, recipe_of, starts_of
-from finetrace.training.checkpoints import list_weights
 from finetrace.training.mlm import Masker, held_out_words, prepare_texts
 
 TEXTS = [f"<< {text} >>" for text in sentences(70, 21)[0]] + [sentences(70, 21)[0][0]]
@@ -222,7 +222,7 @@ def test_a_start_without_a_head_is_an_error(root, tmp_path):
     from tests.outputs import manifest
     from tests.training_fixtures import bert_config, model_folder
 
-    from finetrace.training.checkpoints import mark
+    from finetrace.store.checkpoints import mark
 
     out = root / "outputs/bare/pretrain/trajectory"
     with atomic_folder(out) as folder:

@@ -13,9 +13,9 @@ from finetrace.errors import FinetraceError
 from finetrace.hidden import trajectory as stage
 from finetrace.hidden.trajectory import chosen_checkpoints, extract_trajectory
 from finetrace.models.load import load_encoder
+from finetrace.store.checkpoints import mark
 from finetrace.store.hidden import LayerMajorFile, finite, read_hidden
 from finetrace.store.manifest import Manifest, complete
-from finetrace.training.checkpoints import mark
 from finetrace.training.finetune import RunSeeds, finetune
 
 ROWS = {"train": 30, "validation": 20}

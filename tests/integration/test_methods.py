@@ -16,8 +16,8 @@ from finetrace.errors import FinetraceError
 from finetrace.models.head import last_linear
 from finetrace.models.load import load_classifier, load_encoder
 from finetrace.models.saved import export, load_trained, load_trained_encoder
+from finetrace.store.checkpoints import list_weights
 from finetrace.store.tables import read_table
-from finetrace.training.checkpoints import list_weights
 from finetrace.training.evaluate import classification_metrics, predict, predict_with_features
 from finetrace.training.finetune import finetune, prepare
 

@@ -14,8 +14,8 @@ from tests.training_fixtures import tokenizer, world_folder
 from finetrace.config.models import PretrainSettings
 from finetrace.errors import FinetraceError
 from finetrace.models.load import load_classifier, load_tokenizer
+from finetrace.store.checkpoints import list_weights
 from finetrace.store.tables import read_table, write_table
-from finetrace.training.checkpoints import list_weights
 from finetrace.training.pretrain import pretrain
 
 SETTINGS = PretrainSettings(layers=2, width=16, heads=2, feedforward=32, dropout=0.1, steps=24, batch_size=16, warmup=0.25,

@@ -12,8 +12,8 @@ from tests.training_fixtures import HISTORY, PROBE, SEEDS, SIGNALS, model_folder
 
 from finetrace.errors import FinetraceError
 from finetrace.models.load import head_parameters, load_classifier
+from finetrace.store.checkpoints import list_weights
 from finetrace.store.tables import matrix, read_table
-from finetrace.training.checkpoints import list_weights
 from finetrace.training.evaluate import classification_metrics, predict
 from finetrace.training.finetune import best_step, finetune, make_plan, prepare
 

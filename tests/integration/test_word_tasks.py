@@ -11,9 +11,9 @@ from finetrace.hidden.trajectory import extract_trajectory
 from finetrace.models.load import load_encoder
 from finetrace.models.saved import load_trained
 from finetrace.store.arrays import read_array
+from finetrace.store.checkpoints import list_weights
 from finetrace.store.manifest import Manifest, complete
 from finetrace.store.tables import read_table
-from finetrace.training.checkpoints import list_weights
 from finetrace.training.evaluate import classification_metrics, predict
 from finetrace.training.finetune import finetune, prepare
 

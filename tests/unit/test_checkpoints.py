@@ -7,16 +7,9 @@ import torch
 from safetensors.torch import load_file
 from tests.training_fixtures import bert_config
 
+from finetrace.store.checkpoints import MARKER, checkpoint_name, is_complete, list_weights, mark
 from finetrace.store.files import sha256_file
-from finetrace.training.checkpoints import (
-    MARKER,
-    checkpoint_name,
-    is_complete,
-    list_weights,
-    mark,
-    newest_state,
-    save_weights,
-)
+from finetrace.training.checkpoints import newest_state, save_weights
 
 
 @pytest.fixture

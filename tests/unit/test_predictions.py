@@ -23,11 +23,11 @@ from finetrace.models.head import last_linear
 from finetrace.models.rows import Collator, encode
 from finetrace.models.saved import load_trained
 from finetrace.stage import Stage
+from finetrace.store.checkpoints import list_weights
 from finetrace.store.files import write_json
 from finetrace.store.manifest import Manifest, complete, read_manifest
 from finetrace.store.predictions import read_predictions
 from finetrace.store.tables import read_table, write_table
-from finetrace.training.checkpoints import list_weights
 from finetrace.training.evaluate import predict
 from finetrace.training.finetune import finetune
 

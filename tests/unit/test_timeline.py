@@ -14,9 +14,9 @@ from tests.training_fixtures import bert_config, model_folder, tokenizer
 
 from finetrace.errors import FinetraceError
 from finetrace.models.timeline import TOKENIZER, chosen_steps, open_timeline, whole_model
+from finetrace.store.checkpoints import mark
 from finetrace.store.files import sha256_value
 from finetrace.store.manifest import complete
-from finetrace.training.checkpoints import mark
 
 
 @pytest.fixture(scope="module")

@@ -19,11 +19,12 @@ from finetrace.models.families import family_of, layer_count, sentence_position
 from finetrace.models.load import forward_names, load_tokenizer, longest_input
 from finetrace.models.rows import Collator, Encoded, encode, joined
 from finetrace.models.saved import load_trained_encoder
+from finetrace.models.timeline import chosen_steps
+from finetrace.store.checkpoints import list_weights
 from finetrace.store.files import atomic_folder
 from finetrace.store.hidden import step_name
 from finetrace.store.manifest import read_manifest
 from finetrace.store.tables import read_table, write_table
-from finetrace.training.checkpoints import list_weights
 from finetrace.training.watch import Progress
 
 log = logging.getLogger(__name__)
@@ -98,20 +99,8 @@ def _tell(progress: Progress, before: int, done: int) -> None:
 
 
 def chosen_checkpoints(recorded: dict[int, Path], wanted: str | list[int], trajectory: Path) -> dict[int, Path]:
-    """The checkpoints to look at, ascending; listed steps beyond the last are left out, the ends always in.
-
-    Raises FinetraceError when there are none, or when a listed step was not recorded.
-    """
-    if not recorded:
-        raise FinetraceError(f"{trajectory}: has no checkpoints; set record.checkpoints, e.g. log2, and train again")
-    first, last = min(recorded), max(recorded)
-    if wanted == "all":
-        return recorded
-    steps = {first, last} | {s for s in (wanted if isinstance(wanted, list) else []) if first < s < last}
-    if absent := sorted(steps - set(recorded)):
-        raise FinetraceError(f"hidden.checkpoints: step {absent[0]} was not recorded in {trajectory}; there are "
-                             f"{', '.join(map(str, recorded))}; name these, or add the step to record.checkpoints")
-    return {step: recorded[step] for step in sorted(steps)}
+    """The checkpoints to look at, ascending; see `chosen_steps`, whose errors it raises."""
+    return {step: recorded[step] for step in chosen_steps(list(recorded), wanted, trajectory, "hidden.checkpoints")}
 
 
 def check_architecture(folders: list[Path]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from finetrace.errors import FinetraceError
+from finetrace.store.checkpoints import list_weights
 from finetrace.store.files import sha256_file, sha256_value
 from finetrace.store.manifest import read_manifest
 
@@ -90,7 +91,7 @@ def open_timeline(trajectory: Path, models: Path, wanted: str | list[int] = "all
     manifest = read_manifest(trajectory)
     if (trajectory / SERIES).is_file():
         return _open_series(trajectory, manifest, wanted)
-    recorded = _recorded(trajectory)
+    recorded = list_weights(trajectory / "checkpoints")
     steps = chosen_steps(list(recorded), wanted, trajectory)
     kind = trajectory.parent.name
     model = str(manifest.settings["model"])
@@ -101,19 +102,20 @@ def open_timeline(trajectory: Path, models: Path, wanted: str | list[int] = "all
                     folder if tuned else None, folder if tuned else None, {s: recorded[s] for s in steps}, digests)
 
 
-def chosen_steps(recorded: list[int], wanted: str | list[int], trajectory: Path) -> list[int]:
-    """Of the recorded steps: all, the ends, or listed ones and the ends, ascending.
+def chosen_steps(recorded: list[int], wanted: str | list[int], trajectory: Path, key: str = "checkpoints") -> list[int]:
+    """Of the recorded steps: all, the ends, or listed ones and the ends, ascending; listed ones beyond the last are left out.
 
-    Raises FinetraceError when nothing was recorded, or when a listed step was not.
+    key: the setting, for messages. Raises FinetraceError when nothing was recorded, or when a listed step was not.
     """
     if not recorded:
-        raise FinetraceError(f"{trajectory}: has no checkpoints; set their schedule (such as checkpoints: log2) and train again")
+        raise FinetraceError(f"{trajectory}: has no checkpoints; set record.checkpoints, e.g. log2, and train again (pretrain "
+                             "and adapt have `checkpoints` of their own)")
     first, last = min(recorded), max(recorded)
     if wanted == "all":
         return sorted(recorded)
     steps = {first, last} | {s for s in (wanted if isinstance(wanted, list) else []) if first < s < last}
     if absent := sorted(steps - set(recorded)):
-        raise FinetraceError(f"checkpoints: step {absent[0]} was not recorded in {trajectory}; there are "
+        raise FinetraceError(f"{key}: step {absent[0]} was not recorded in {trajectory}; there are "
                              f"{', '.join(map(str, sorted(recorded)))}; name these, or record that step")
     return sorted(steps)
 
@@ -171,12 +173,6 @@ def _open_series(trajectory: Path, manifest: Any, wanted: str | list[int]) -> Ti
     return Timeline(trajectory, steps, str(manifest.facts["axis"]), trajectory / TOKENIZER,
                     sources={s: found[s] for s in steps},
                     digests={s: sha256_value(sorted(found[s].sha256.values())) for s in steps}, keep=bool(content["keep"]))
-
-
-def _recorded(trajectory: Path) -> dict[int, Path]:
-    from finetrace.training.checkpoints import list_weights
-
-    return list_weights(trajectory / "checkpoints")
 
 
 def _digest(folder: Path, manifest: Any, trajectory: Path, base: Path | None) -> str:

@@ -20,9 +20,9 @@ from finetrace.models.device import device_name, set_up
 from finetrace.models.load import load_tokenizer, longest_input, set_dropout
 from finetrace.models.masked import load_masked
 from finetrace.models.timeline import AXES, Timeline
+from finetrace.store.checkpoints import checkpoint_name, list_weights, mark
 from finetrace.store.files import atomic_folder, write_json
 from finetrace.store.tables import read_table, write_table
-from finetrace.training.checkpoints import checkpoint_name, list_weights, mark
 from finetrace.training.mlm import MaskedSeeds, MaskedTexts, Recipe, prepare_texts, train_masked
 from finetrace.training.recorder import HISTORY
 from finetrace.training.trainer import Plan

@@ -16,9 +16,10 @@ from finetrace.models.device import device_name, set_up, use_bf16
 from finetrace.models.load import forward_names, load_tokenizer, longest_input
 from finetrace.models.rows import Collator, Encoded, encode
 from finetrace.models.saved import load_trained
+from finetrace.store.checkpoints import checkpoint_name, list_weights
 from finetrace.store.files import write_json
 from finetrace.store.manifest import read_manifest
-from finetrace.training.checkpoints import checkpoint_name, list_weights, save_weights
+from finetrace.training.checkpoints import save_weights
 from finetrace.training.evaluate import classification_metrics, cross_entropy, predict
 from finetrace.training.linear_probe import LinearProbe
 from finetrace.training.methods import probe_head, scale_head, start_classifier, trained_parameters

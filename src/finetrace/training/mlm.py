@@ -14,7 +14,8 @@ from finetrace.config.training import Schedule, TrainSettings
 from finetrace.errors import FinetraceError
 from finetrace.models.load import forward_names
 from finetrace.models.rows import Collator, Encoded
-from finetrace.training.checkpoints import list_weights, save_weights
+from finetrace.store.checkpoints import list_weights
+from finetrace.training.checkpoints import save_weights
 from finetrace.training.masking import IGNORED, mask_words
 from finetrace.training.recorder import Recorder
 from finetrace.training.schedule import plan_steps, steps_of

@@ -18,7 +18,8 @@ from finetrace.config.training import TrainSettings
 from finetrace.errors import FinetraceError
 from finetrace.models.device import use_bf16
 from finetrace.models.load import head_parameters
-from finetrace.training.checkpoints import mark, newest_state, step_of
+from finetrace.store.checkpoints import mark, step_of
+from finetrace.training.checkpoints import newest_state
 from finetrace.training.recorder import Recorder
 from finetrace.training.schedule import learning_rate_factor
 
