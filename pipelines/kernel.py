@@ -82,19 +82,11 @@ def main(stage: Stage) -> None:
 
 def _checkpoints(trajectory, wanted):
     """Step -> folder, ascending; listed steps beyond the last are left out, the ends always in."""
+    from finetrace.models.timeline import chosen_steps
     from finetrace.store.checkpoints import list_weights
 
     recorded = list_weights(trajectory / "checkpoints")
-    if not recorded:
-        raise FinetraceError(f"{trajectory}: has no checkpoints; set record.checkpoints, e.g. log2, and train again")
-    if wanted == "all":
-        return recorded
-    first, last = min(recorded), max(recorded)
-    steps = {first, last} | {step for step in (wanted if isinstance(wanted, list) else []) if first < step < last}
-    if absent := sorted(steps - set(recorded)):
-        raise FinetraceError(f"params.yaml: kernel.checkpoints: step {absent[0]} was not recorded in {trajectory}; there are "
-                             f"{', '.join(map(str, recorded))}; name these, or add the step to record.checkpoints")
-    return {step: recorded[step] for step in sorted(steps)}
+    return {step: recorded[step] for step in chosen_steps(list(recorded), wanted, trajectory, "params.yaml: kernel.checkpoints")}
 
 
 def _examples(checkpoints, model_folder, task_folder, settings, train, seed):
