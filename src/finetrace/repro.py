@@ -1,8 +1,9 @@
 """Run a study on several cores: independent stages side by side, each by DVC itself.
 
 `dvc repro` runs one stage after the other. Here chains of stages are dealt out to several `dvc repro --single-item` processes;
-DVC's own locks keep dvc.lock right. A chain is all that is done for one cell - search, trainings, hidden states, lenses -, what
-the lenses on learning dynamics do with one trajectory, or a single stage; it begins when the chains that it builds on have ended.
+DVC's own locks, for which they wait, keep dvc.lock right. A chain is all that is done for one cell - search, trainings, hidden
+states, lenses -, what the lenses on learning dynamics do with one trajectory, or a single stage; it begins when the chains that it
+builds on have ended.
 A last plain `dvc repro` finishes and checks everything, so what this driver leaves out or could not lock is done then.
 """
 
@@ -206,7 +207,8 @@ def _sorted(found: dict[str, Chain]) -> list[Chain]:
 def _side_by_side(root: Path, found: list[Chain], jobs: int) -> int:
     """Deal chains out to processes, as they become free; after a failure no new one is begun.
 
-    A process that finds DVC's lock taken is tried again; after `ATTEMPTS` times its chain is left to the last repro.
+    A process that finds a file busy, or DVC's lock taken in spite of waiting, is tried again; after `ATTEMPTS` times its chain is
+    left to the last repro.
     """
     waiting, running, codes, refused = list(found), list[subprocess.Popen](), list[int](), Counter[str]()
     open_ = {chain.name for chain in found}
@@ -266,5 +268,7 @@ def _pass_on(worker: subprocess.Popen) -> int:
 
 def _dvc(root: Path, *words: str, watched: bool = False) -> subprocess.Popen:
     environment = {**os.environ, "FINETRACE_LINES": "1"} if watched else None
-    return subprocess.Popen([sys.executable, "-m", "dvc", *words], cwd=root, env=environment, text=True,
+    # without it the work of a stage is lost when another process holds the lock for 3 s, and done again
+    patience = ["--wait-for-lock"] if watched else []
+    return subprocess.Popen([sys.executable, "-m", "dvc", *patience, *words], cwd=root, env=environment, text=True,
                             stderr=subprocess.PIPE if watched else None)

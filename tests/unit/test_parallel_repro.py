@@ -159,3 +159,11 @@ def test_a_chain_waits_for_those_that_it_builds_on(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_dvc", start)
     assert module._side_by_side(tmp_path, [Chain("a", ["a@1"]), Chain("b", ["b@1"]), Chain("c", ["c@1"], {"a", "b"})], 2) == 0
     assert [what for what, _ in events[-2:]] == ["begin", "end"] and events[-1] == ("end", "c@1")
+
+
+def test_workers_wait_for_the_lock_and_the_last_repro_does_not(tmp_path, monkeypatch):
+    begun = []
+    monkeypatch.setattr(module.subprocess, "Popen", lambda command, **_: begun.append(command[3:]))
+    module._dvc(tmp_path, "repro", "--single-item", "a@1", watched=True)
+    module._dvc(tmp_path, "repro")
+    assert begun == [["--wait-for-lock", "repro", "--single-item", "a@1"], ["repro"]]
