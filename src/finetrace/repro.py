@@ -2,8 +2,8 @@
 
 `dvc repro` runs one stage after the other. Here chains of stages are dealt out to several `dvc repro --single-item` processes;
 DVC's own locks, for which they wait, keep dvc.lock right. A chain is all that is done for one cell - search, trainings, hidden
-states, lenses -, what the lenses on learning dynamics do with one trajectory, or a single stage; it begins when the chains that it
-builds on have ended.
+states, lenses -, what the lenses on learning dynamics do with one trajectory, or a single stage; it begins when the chains that
+it builds on have ended.
 A last plain `dvc repro` finishes and checks everything, so what this driver leaves out or could not lock is done then.
 """
 
