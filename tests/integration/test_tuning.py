@@ -1,8 +1,10 @@
 """The search: seeded, inside its space, pruned, safe from crashes, shared by workers."""
 
 import dataclasses
+import gc
 import json
 import signal
+import warnings
 
 import pytest
 import torch
@@ -179,6 +181,15 @@ def test_importances_need_completed_trials(root, tmp_path):
 
     _, study = tuning.search(wanted(root, tmp_path, dataclasses.replace(TUNE, trials=1)))
     assert tuning.importances(study) == {}
+
+
+def test_a_search_leaves_no_file_open(root, tmp_path):
+    gc.collect()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        tuning.search(wanted(root, tmp_path, dataclasses.replace(TUNE, trials=1, evaluations=1)))
+        gc.collect()
+    assert [str(w.message) for w in said if issubclass(w.category, ResourceWarning)] == []
 
 
 def test_importances_are_shares(root, tmp_path, monkeypatch):

