@@ -124,7 +124,9 @@ def _logging(file: Path) -> None:
     root = logging.getLogger("finetrace")
     root.setLevel(logging.DEBUG)
     root.propagate = False
-    root.handlers.clear()
+    for earlier in list(root.handlers):
+        root.removeHandler(earlier)
+        earlier.close()
     to_file = logging.FileHandler(file, mode="a", encoding="utf-8")
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     to_screen = logging.StreamHandler()

@@ -120,7 +120,7 @@ def test_training_makes_cones_and_the_metrics_say_so(done: tuple[Path, HiddenSta
 
 def test_curves_have_a_row_per_checkpoint_and_step_first(done: tuple[Path, HiddenStates]) -> None:
     out, _ = done
-    rows = list(csv.DictReader(open(out / "curves.csv", encoding="utf-8")))
+    rows = list(csv.DictReader((out / "curves.csv").read_text("utf-8").splitlines()))
     assert next(iter(rows[0])) == "step" and [int(row["step"]) for row in rows] == [0, 8, 64]
     table = read(out)
     assert float(rows[1]["effective_rank_layer_02"]) == at(table, 8, 2, "effective_rank")

@@ -1,7 +1,7 @@
 """Masks as Devlin et al. describe them, words of several pieces, rows of texts, and the tokenizer that is trained on texts."""
 
 import hashlib
-import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -177,7 +177,7 @@ def test_what_cannot_be_packed_is_said(wordpiece):
 
 def digest(trained, folder):
     trained.save_pretrained(folder)
-    return hashlib.sha256(b"".join(open(os.path.join(folder, n), "rb").read() for n in sorted(os.listdir(folder)))).hexdigest()
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(folder).iterdir()))).hexdigest()
 
 
 def test_equal_texts_give_equal_tokenizers(wordpiece, tmp_path):

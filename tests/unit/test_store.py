@@ -167,7 +167,8 @@ def test_sigkill_in_the_middle_leaves_nothing_under_a_final_name(tmp_path, what)
     )
     assert process.stdout is not None and process.stdout.readline() == "writing\n"
     process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
     left = [p.name for p in tmp_path.iterdir()]
     assert left and all(name.startswith(f".tmp-{process.pid}-") for name in left)
     # the next writer succeeds and clears up

@@ -104,19 +104,19 @@ def work(what: Search) -> None:
     """One worker: try settings until enough trials have ended."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     prepared: dict[int, Prepared] = {}  # by max_length, which a search may change
+    live = LiveLog(what.scratch / "live.jsonl")
     study = _open(what)
-    with contextlib.closing(LiveLog(what.scratch / "live.jsonl")) as live:
-        while True:
-            with _alone(what.scratch):
-                if _count(study, (*ENDED, TrialState.RUNNING)) >= what.tune.trials or (
-                        _count(study, (TrialState.FAIL,)) > 3 * what.tune.trials):
-                    return
-                study.sampler = _sampler(what, study)
-                trial = study.ask()
-                settings = apply(what.train, {k: _suggest(trial, k, d) for k, d in (what.tune.space or {}).items()})
-            if settings.max_length not in prepared:
-                prepared[settings.max_length] = _prepare(what, settings)
-            _one(what, study, trial, settings, prepared[settings.max_length], live)
+    while True:
+        with _alone(what.scratch):
+            if _count(study, (*ENDED, TrialState.RUNNING)) >= what.tune.trials or (
+                    _count(study, (TrialState.FAIL,)) > 3 * what.tune.trials):
+                return
+            study.sampler = _sampler(what, study)
+            trial = study.ask()
+            settings = apply(what.train, {k: _suggest(trial, k, d) for k, d in (what.tune.space or {}).items()})
+        if settings.max_length not in prepared:
+            prepared[settings.max_length] = _prepare(what, settings)
+        _one(what, study, trial, settings, prepared[settings.max_length], live)
 
 
 def _prepare(what: Search, settings: TrainSettings) -> Prepared:

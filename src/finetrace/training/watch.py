@@ -17,7 +17,7 @@ class LiveLog:
 
     def __init__(self, path: Path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._stream = open(path, "a", encoding="utf-8", buffering=1)
+        self._path = path
 
     def start(self, key: str, name: str, kind: str, *, parent: str | None = None, started_at_ms: int = 0,
               params: dict[str, Any] | None = None, tags: dict[str, str] | None = None, total_steps: int = 0) -> None:
@@ -42,12 +42,9 @@ class LiveLog:
         """A run ends: FINISHED, KILLED or FAILED."""
         self._write({"event": "end", "id": key, "state": state})
 
-    def close(self) -> None:
-        """Close the file; further events raise ValueError."""
-        self._stream.close()
-
     def _write(self, event: dict[str, Any]) -> None:
-        self._stream.write(json.dumps(event) + "\n")
+        with open(self._path, "a", encoding="utf-8") as stream:  # events are few, so no file stays open
+            stream.write(json.dumps(event) + "\n")
 
 
 class Progress:
