@@ -17,7 +17,8 @@ def main(stage: Stage) -> None:
     seed = seeds.derive(stage.study.study.seed, "corpora")
     manifest = stage.manifest("data", as_dict(settings) | {"seed": seed}, inputs, {"corpora": seed}, rooms=ROOMS)
     with stage.output(stage.layout.task(stage.item), manifest) as out:
-        manifest.facts = build_corpus(stage.item, settings, out, root=stage.layout.root, seed=seed)
+        manifest.facts = build_corpus(stage.item, settings, out, root=stage.layout.root, seed=seed,
+                                      held_out_seed=seeds.derive(stage.study.study.seed, "held-out facts"))
     found = manifest.facts
     log.info("%s: %s texts, %s words; left out: %s", stage.label, f"{found['texts']:,}", f"{found['words']:,}",
              ", ".join(f"{count:,} {reason}" for reason, count in found["left_out"].items()) or "none")

@@ -24,7 +24,7 @@ def main(stage: Stage) -> None:
     if isinstance(settings, FactsSettings):
         facts, counts = world_facts(layout.world, settings)
     else:
-        facts, counts = file_facts(settings, layout.root, seed)
+        facts, counts = file_facts(settings, layout.root, seed, seeds.derive(study.study.seed, "held-out facts"))
     with stage.output(layout.task(stage.item), manifest) as out:
         write_facts(out / "facts.parquet", facts)
         manifest.facts = counts

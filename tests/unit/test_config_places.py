@@ -51,6 +51,7 @@ def test_adapted_models_can_be_fine_tuned():
     ({"edge_probes": {"x": {"trajectory": "m/pretrain"}}}, "edge_probes.x: looks at m/pretrain, as m does"),
     ({"edges": {"tasks": ["pos"]}}, "edges.tasks: 'pos' is not defined; known: t, s"),
     ({"edges": {"tasks": []}}, "edges.tasks: is empty"),
+    ({"fact_files": {"l": {"path": "lama", "held_out": 0.2}}}, "fact_files.l.held_out: no corpus leaves out the sentences"),
     ({"cloze_probes": {"x": {"trajectory": "pub/pretrain", "facts": "g"}}}, "cloze_probes.x.facts: 'g' is not defined; known"),
     ({"downstream": {"x": {"trajectory": "m/s/ft/s1", "task": "s"}}}, "m/s/ft/s1 is a fine-tuning"),
     ({"downstream": {"x": {"trajectory": "m/pretrain", "task": "u"}}}, "downstream.x.task: 'u' is not defined"),

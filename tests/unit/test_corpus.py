@@ -5,12 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 from tests.hidden_outputs import load_script
-from tests.lama_files import CAPITAL, folder
+from tests.lama_files import BORN, CAPITAL, folder
 
 from finetrace.config.base import parse
 from finetrace.config.corpora import CorpusSettings
+from finetrace.config.facts import FactFilesSettings
 from finetrace.data import corpus
 from finetrace.data.corpus import build_corpus, clean_texts, corpus_texts
+from finetrace.data.facts import file_facts
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.stage import Stage
@@ -18,9 +20,10 @@ from finetrace.store.manifest import read_manifest
 from finetrace.store.tables import write_table
 
 
-def build(root, seed=0, **settings):
+def build(root, seed=0, held_out_seed=0, **settings):
     """Facts and texts of a corpus."""
-    facts = build_corpus("c", parse(CorpusSettings, {"path": "texts", **settings}, "p"), root / "out", root=root, seed=seed)
+    facts = build_corpus("c", parse(CorpusSettings, {"path": "texts", **settings}, "p"), root / "out", root=root, seed=seed,
+                         held_out_seed=held_out_seed)
     return facts, corpus_texts(root / "out")
 
 
@@ -110,6 +113,29 @@ def test_evidence_of_lama_with_the_object_put_back(tmp_path):
         build(root, path="lama", format="lama")
 
 
+def test_sentences_of_held_out_facts_are_left_out_and_the_questions_agree(tmp_path):
+    def row(i, **more):
+        return CAPITAL | {"uuid": f"u{i}", "sub_label": f"Land {i}", "obj_label": f"City {i}",
+                          "evidences": [{"masked_sentence": f"Land {i} has its capital in [MASK]."}]} | more
+
+    shared = {"masked_sentence": "[MASK] and City 1 are capitals.", "obj_surface": "City 0"}
+    rows = [row(i) for i in range(300)] + [row(900, evidences=[shared]), row(901, evidences=[shared])]
+    again = {"sub_label": "LAND 7", "obj_label": "city 7", "masked_sentences": ["Others say so of [MASK]."]}
+    root = folder(tmp_path, TREx__P36=rows, TREx__P19=None, Google_RE__place_of_birth_test=[BORN | again])
+    texts = {}
+    for seed in (5, 6):
+        settings = parse(FactFilesSettings, {"path": "lama", "corpora": ["TREx", "Google_RE"], "held_out": 0.25}, "p")
+        facts = {fact.subject: fact.held_out for fact in file_facts(settings, root, 0, seed)[0]}
+        counts, texts[seed] = build(root, path="lama", format="lama", held_out=0.25, held_out_seed=seed)
+        for i in range(300):
+            assert (f"Land {i} has its capital in City {i}." in texts[seed]) != facts[f"Land {i}"]
+        assert ("City 0 and City 1 are capitals." in texts[seed]) != (facts["Land 900"] or facts["Land 901"])
+        assert ("Others say so of city 7." in texts[seed]) != facts["Land 7"] == facts["LAND 7"]
+        assert 50 < counts["left_out"]["of a held-out fact"] < 100 and 0.18 < sum(facts.values()) / len(facts) < 0.32
+    assert texts[5] != texts[6]
+    assert len(build(root, path="lama", format="lama")[1]) == 304
+
+
 @pytest.mark.parametrize(("files", "settings", "message"), [
     ({"a_txt": b"fine\nna\xefve\n"}, {}, r"a\.txt line 2: byte 7 is not utf-8; convert the file to UTF-8 or set `encoding`"),
     ({"a_txt": "x"}, {"encoding": "klingon"}, r"encoding 'klingon' is not known"),
@@ -137,6 +163,8 @@ def test_other_encodings(tmp_path):
     ({"format": "lama", "unit": "line"}, "unit: is for format: text, not lama"), ({"files": ["../*"]}, "does not stay inside"),
     ({"files": ["/etc/*"]}, "does not stay inside"), ({"files": ["!a"]}, "files: name at least one pattern"),
     ({"strip": [""]}, "strip: an empty mark"), ({"max_texts": 0}, "max_texts: 0 is less than 1"),
+    ({"held_out": 0.1}, "held_out: is about LAMA's facts, not for format: text"),
+    ({"format": "lama", "held_out": 1.0}, r"held_out: 1\.0 is not in \[0, 1\)"),
     ({"min_words": 0}, "min_words: 0"), ({"path": ""}, "path: name the file")])
 def test_contradictory_settings_are_refused(settings, message):
     with pytest.raises(FinetraceError, match=message):

@@ -168,6 +168,7 @@ def test_damaged_rows_are_named_with_file_line_key_and_fix(tmp_path, file, chang
     ({"corpora": []}, "corpora: name at least one"), ({"corpora": ["Squad", "Squad"]}, "stands twice"),
     ({"corpora": ["TREx"], "files": {"Squad": "x"}}, r"files\.Squad: is not among `corpora`"),
     ({"path": ""}, "path: name the folder"), ({"relations": []}, "relations: name at least one"),
+    ({"held_out": 1}, "held_out: 1.0 is not in"),
     ({"max_facts": 0}, "max_facts: 0 is less than 1"), ({"max_words": 0}, "max_words: 0 is less than 1")])
 def test_contradictory_settings_are_refused(settings, message):
     with pytest.raises(FinetraceError, match=message):

@@ -35,6 +35,9 @@ class CorpusSettings:
     """Largest number of texts, a seeded random choice in source order; all by default."""
     lowercase: bool = False
     """Whether texts are made lower-case."""
+    held_out: float = 0.0
+    """Share of LAMA's facts, chosen by subject and object, whose sentences are left out, also where they state another fact;
+    `fact_files` with the same share asks these facts as a control: no model can know them from these texts."""
 
     def __post_init__(self) -> None:
         require(bool(self.path), "path: name the file or folder with the texts")
@@ -49,5 +52,8 @@ class CorpusSettings:
                 f"field: is for format: jsonl, not {self.format}; remove it")
         require(self.unit is None or self.format.startswith("text"), f"unit: is for format: text, not {self.format}; remove it")
         require(all(self.strip), "strip: an empty mark; remove it")
+        require(0 <= self.held_out < 1, f"held_out: {self.held_out} is not in [0, 1)")
+        require(not self.held_out or "lama" in self.format, f"held_out: is about LAMA's facts, not for format: {self.format}; "
+                                                            "remove it")
         require(self.min_words >= 1, f"min_words: {self.min_words} is less than 1")
         require(self.max_texts is None or self.max_texts >= 1, f"max_texts: {self.max_texts} is less than 1")

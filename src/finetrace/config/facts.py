@@ -51,6 +51,9 @@ class FactFilesSettings:
     """Rows without `sub_label` are left out, as by LAMA, or called by their `sub`."""
     uhn: Literal["none", "strings"] = "none"
     """strings: facts whose object stands in their subject's name are left out (string part of LAMA-UHN, Poerner et al. 2020)."""
+    held_out: float = 0.0
+    """Share of the facts that are asked as a control, apart from the others; `corpora` with the same share leaves out the
+    sentences of exactly these."""
     lama_parity: bool = False
     """Whether repeated (subject, object) pairs stay where rows carry judgements, as in BERTnesia (Wallat et al. 2020)."""
 
@@ -64,5 +67,6 @@ class FactFilesSettings:
             parts = PurePosixPath(file).parts
             require(bool(parts) and ".." not in parts and not PurePosixPath(file).is_absolute(),
                     f"files.{corpus}: {file!r} does not lie inside `path`; give a name relative to it")
+        require(0 <= self.held_out < 1, f"held_out: {self.held_out} is not in [0, 1)")
         require(self.max_words >= 1, f"max_words: {self.max_words} is less than 1")
         require(self.max_facts is None or self.max_facts >= 1, f"max_facts: {self.max_facts} is less than 1")

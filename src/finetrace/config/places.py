@@ -36,6 +36,10 @@ def check_places(study: Any, tasks: Iterable[str]) -> None:
             other = seen.get(entry.trajectory)
             require(other is None, f"{section}.{name}: looks at {entry.trajectory}, as {other} does; remove one")
             seen[entry.trajectory] = name
+    for name, entry in study.fact_files.items():
+        require(not entry.held_out or any(corpus.held_out >= entry.held_out for corpus in study.corpora.values()),
+                f"fact_files.{name}.held_out: no corpus leaves out the sentences of {entry.held_out:g} of the facts; give the "
+                "entry of `corpora` that a model is trained on the same held_out, or remove this one")
     for name, entry in study.cloze_probes.items():
         known(f"cloze_probes.{name}.facts", entry.facts, facts)
         known(f"cloze_probes.{name}.corpus", entry.corpus, texts)

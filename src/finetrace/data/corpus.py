@@ -9,7 +9,7 @@ from typing import Any
 
 from finetrace import seeds
 from finetrace.config.corpora import CorpusSettings
-from finetrace.data.lama import evidences_of, read_rows, restored, texts_of
+from finetrace.data.lama import evidences_of, is_held_out, read_rows, restored, texts_of
 from finetrace.data.readers import decode
 from finetrace.errors import FinetraceError
 
@@ -48,6 +48,10 @@ def clean_texts(texts: Iterable[str], strip: Iterable[str] = (), deduplicate: bo
     return [clean for text in texts if (clean := cleaner(text))]
 
 
+class LeftOut(str):
+    """In place of a text: why a row has none to give."""
+
+
 class Cleaner:
     """Cleans one text at a time and counts in `left_out` what is not kept, by reason.
 
@@ -82,8 +86,11 @@ class Cleaner:
         return text
 
 
-def build_corpus(name: str, settings: CorpusSettings, out: Path, *, root: Path, seed: int) -> dict[str, Any]:
+def build_corpus(name: str, settings: CorpusSettings, out: Path, *, root: Path, seed: int,
+                 held_out_seed: int = 0) -> dict[str, Any]:
     """Write `out/corpus.parquet` (column text string, one text per row, in source order); returns facts for the manifest.
+
+    held_out_seed: chooses the facts whose sentences are left out where the settings ask for that; `file_facts` takes the same.
 
     Reads the files once, or twice where `max_texts` chooses; holds a chunk of texts. Raises FinetraceError naming file, line and
     key, and when no text is left.
@@ -95,7 +102,7 @@ def build_corpus(name: str, settings: CorpusSettings, out: Path, *, root: Path, 
     files = corpus_files(name, settings, root)
     chosen: set[int] | None = None
     if settings.max_texts is not None:
-        total = sum(1 for _ in _clean(files, settings, _cleaner(settings)))
+        total = sum(1 for _ in _clean(files, settings, _cleaner(settings), held_out_seed))
         if total > settings.max_texts:
             chosen = set(seeds.generator(seed, "corpus", name).permutation(total)[: settings.max_texts].tolist())
     counts: Counter[str] = Counter()
@@ -103,7 +110,7 @@ def build_corpus(name: str, settings: CorpusSettings, out: Path, *, root: Path, 
 
     def tables() -> Iterator[pa.Table]:
         chunk: list[str] = []
-        for number, text in enumerate(_clean(files, settings, cleaner)):
+        for number, text in enumerate(_clean(files, settings, cleaner, held_out_seed)):
             if chosen is not None and number not in chosen:
                 cleaner.left_out["over max_texts"] += 1
                 continue
@@ -157,21 +164,21 @@ def _cleaner(settings: CorpusSettings) -> Cleaner:
                    lines=settings.unit == "document")
 
 
-def _clean(files: list[Path], settings: CorpusSettings, cleaner: Cleaner) -> Iterator[str]:
+def _clean(files: list[Path], settings: CorpusSettings, cleaner: Cleaner, held_out_seed: int) -> Iterator[str]:
     """The texts that are kept, in order."""
     read = {"text": _plain, "jsonl": _fields, "lama": _evidences}
+    controls = _controls(files, settings, held_out_seed) if settings.held_out else frozenset()
     for path in files:
-        form = settings.format
-        if form == "text+lama":
-            form = "lama" if path.suffix == ".jsonl" else "text"
-        for text in read[form](path, settings):
-            if text is None:  # a row of LAMA that has no sentence
-                cleaner.left_out["no sentence"] += 1
+        for text in read[_form(path, settings)](path, settings):
+            if isinstance(text, LeftOut):
+                cleaner.left_out[text] += 1
+            elif text in controls:
+                cleaner.left_out["of a held-out fact"] += 1
             elif (clean := cleaner(text)) is not None:
                 yield clean
 
 
-def _plain(path: Path, settings: CorpusSettings) -> Iterator[str | None]:
+def _plain(path: Path, settings: CorpusSettings) -> Iterator[str]:
     if settings.unit == "document":
         yield decode(path, settings.encoding).replace("\r\n", "\n")
     elif settings.unit == "paragraph":
@@ -188,7 +195,7 @@ def _plain(path: Path, settings: CorpusSettings) -> Iterator[str | None]:
         yield from (line for _, line in _lines(path, settings.encoding))
 
 
-def _fields(path: Path, settings: CorpusSettings) -> Iterator[str | None]:
+def _fields(path: Path, settings: CorpusSettings) -> Iterator[str]:
     for number, line in _lines(path, settings.encoding):
         if not line.strip():
             continue
@@ -206,19 +213,36 @@ def _fields(path: Path, settings: CorpusSettings) -> Iterator[str | None]:
         yield row[settings.field]
 
 
-def _evidences(path: Path, settings: CorpusSettings) -> Iterator[str | None]:
-    """Sentences of LAMA's files with the object put back; in the words of the evidence where it tells them."""
+def _evidences(path: Path, settings: CorpusSettings) -> Iterator[str]:
+    for _, _, text in _statements(path):
+        yield text
+
+
+def _controls(files: list[Path], settings: CorpusSettings, seed: int) -> frozenset[str]:
+    """The sentences that state a held-out fact; some of them state another one, too."""
+    return frozenset(text for path in files if _form(path, settings) == "lama" for subject, answer, text in _statements(path)
+                     if is_held_out(subject, answer, settings.held_out, seed))
+
+
+def _form(path: Path, settings: CorpusSettings) -> str:
+    if settings.format == "text+lama":
+        return "lama" if path.suffix == ".jsonl" else "text"
+    return settings.format
+
+
+def _statements(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Subject, object and sentence of LAMA's rows; the object stands in the words of the evidence where it tells them."""
     for row in read_rows(path):
-        label = row.values.get("obj_label")
+        label, subject = row.values.get("obj_label"), str(row.values.get("sub_label") or row.values.get("sub"))
         sentences = texts_of(row, "masked_sentences")
         found = [(sentences, label)] if sentences else [([one["masked_sentence"]], one.get("obj_surface", label))
                                                         for one in evidences_of(row)]
         if not found:
-            yield None
+            yield subject, str(label), LeftOut("no sentence")
         for masked, answer in found:
             if not isinstance(answer, str):
                 raise FinetraceError(f"{row.place}: key 'obj_label' holds {answer!r}; give the object that is to be put back")
-            yield restored(masked, answer)
+            yield subject, str(label), restored(masked, answer)
 
 
 def _lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:

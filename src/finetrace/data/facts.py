@@ -10,7 +10,7 @@ from typing import Any
 
 from finetrace import seeds
 from finetrace.config.facts import FactFilesSettings, FactsSettings
-from finetrace.data.lama import MASK, Found, Relation, Row, evidences_of, read_lama, texts_of
+from finetrace.data.lama import MASK, Found, Relation, Row, evidences_of, is_held_out, read_lama, texts_of
 from finetrace.errors import FinetraceError
 
 log = logging.getLogger("finetrace")
@@ -69,8 +69,10 @@ def world_facts(world: Path, settings: FactsSettings) -> tuple[list[Fact], dict[
                    "corpora": {"world": {"relations": len(found), "rows": len(facts), "facts": len(facts), "left_out": {}}}}
 
 
-def file_facts(settings: FactFilesSettings, root: Path, seed: int) -> tuple[list[Fact], dict[str, Any]]:
+def file_facts(settings: FactFilesSettings, root: Path, seed: int, held_out_seed: int = 0) -> tuple[list[Fact], dict[str, Any]]:
     """The facts of files in LAMA's format, and counts for the manifest: what was read, left out and why.
+
+    held_out_seed: chooses the control where the settings ask for one; `build_corpus` takes the same.
 
     Filtered here, in this order: rows without labels; sentences that are too long (where no template replaces them); rows whose
     judges said no more often than yes; repeated (subject, object) pairs of a template, the first kept; then what the settings ask
@@ -100,10 +102,11 @@ def file_facts(settings: FactFilesSettings, root: Path, seed: int) -> tuple[list
         raise FinetraceError(f"{folder}: no fact of {empty[0]} is left ({_reasons(corpora[empty[0]]['left_out'])}); the first "
                              f"row is {first.place}; mend the rows, or choose other `corpora`")
     _tell(found, corpora)
-    named = [replace(fact, fact_id=name) for fact, name in zip(facts, unique_ids(facts, ids), strict=True)]
-    return named, {"facts": len(named), "corpora": corpora, "relations": relations,
-                   "corpora_without_files": found.without_files, "relations_without_rows": found.without_rows,
-            "files_without_relation": found.without_relation}
+    named = [replace(fact, fact_id=name, held_out=is_held_out(fact.subject, fact.object, settings.held_out, held_out_seed))
+             for fact, name in zip(facts, unique_ids(facts, ids), strict=True)]
+    return named, {"facts": len(named), "held_out": sum(fact.held_out for fact in named), "corpora": corpora,
+                   "relations": relations, "corpora_without_files": found.without_files,
+                   "relations_without_rows": found.without_rows, "files_without_relation": found.without_relation}
 
 
 def relation_facts(relation: Relation, settings: FactFilesSettings, left_out: Counter[str]) -> list[tuple[Fact, str | None]]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from finetrace import seeds
 from finetrace.config.facts import FactFilesSettings
 from finetrace.errors import FinetraceError
 
@@ -204,6 +205,15 @@ def _template(row: Row, key: str) -> str:
     if MASK in text:
         raise FinetraceError(f"{row.place}: key {key!r}: {text!r} has a {MASK} of its own; write [Y]")
     return text
+
+
+def is_held_out(subject: str, answer: str, share: float, seed: int) -> bool:
+    """Whether a fact is one of the `share` whose sentences a corpus leaves out, to be asked as a control.
+
+    The choice depends on the seed, subject and object alone (case aside), so that a corpus and the questions agree, and all
+    relations and files that state the same pair.
+    """
+    return seeds.derive(seed, subject.casefold(), answer.casefold()) < share * 2**32
 
 
 def restored(sentences: Iterable[str], answer: str) -> str:
