@@ -37,6 +37,8 @@ def test_by_step():
     assert np.allclose(figure.axes[1].lines[12].get_ydata(), 100 * learned(12, 10, 0.6))
     assert figure.axes[0].get_ylim()[1] < 60 and figure.axes[1].get_ylim() == (0, 100)
     assert len(figures.by_step(STEPS, layers_of(10), None, **COMMON).axes) == 2
+    without = figures.by_step(STEPS, layers_of(10), control | {"chance": np.nan}, **COMMON)
+    assert len(without.axes[2].lines) == 2 and "own head" in without.axes[2].get_title(loc="left")
     assert size(figures.by_step([0], layers_of(1, 5), None, **COMMON))
 
 

@@ -167,7 +167,22 @@ def test_held_out_facts_stand_apart_beside_chance(world):
     assert told["world/held_out_chance"] == pytest.approx((1 / 4 + 1 / 8) / 2)
     assert told["world/held_out_p_at_1_candidates"] == pytest.approx(1 / 6)
     assert told["world/trained_best_layer"] == 2
+    assert told["world/held_out_p_at_1"] == pytest.approx(1 / 6) and told["world/held_out_p_at_10"] == 1
     assert np.isnan(summary.chance(facts_of(["a"]), "TREx", True))
+
+
+def test_held_out_facts_without_candidates_are_ranked_among_all_words(world):
+    records, facts = world
+    records = {step: {name: ranks_of(ranks.rank) for name, ranks in record.items()} for step, record in records.items()}
+    facts = facts_of(facts.relations, facts.corpora, held_out=list(facts.held_out))
+    table = summary.table(records, facts, "common")
+    told = summary.metrics(table, facts, [0, 100], 3, "common")
+    assert told["world/held_out_p_at_1"] == pytest.approx(1 / 6) and "world/held_out_chance" not in told
+    assert summary.curves(table, facts, [0, 100], 3, "common")["world/held_out"] == pytest.approx([0, 1 / 6])
+    control = View(table, [0, 100], 3, "common", "world").control("own", facts)
+    assert control["known"][:, 0].tolist() == [0, 1] and control["held_out"][:, 0].tolist() == pytest.approx([0, 1 / 6])
+    assert np.isnan(control["chance"])
+    assert View(table, [0, 100], 3, "common", "world").control("own", facts_of(["a"], ["world"])) is None
 
 
 def test_curves_and_views(world):

@@ -22,7 +22,7 @@ def by_step(steps: Sequence[int], layers: Mapping[str, Mapping[int, np.ndarray]]
     """P@1 and P@10 against checkpoint, a line per layer; and, with a control, held-out facts beside those that can be known.
 
     layers: {"p_at_1": {layer: (step, 3) value, low, high}, "p_at_10": ...}, layer -1 is "any layer";  control: {"known",
-    "held_out": (step, 3), "chance"} of P@1 among words of the right type.
+    "held_out": (step, 3), "chance"} of P@1: among words of the right type, or among all, where chance is NaN.
     """
     from matplotlib import colormaps
 
@@ -50,10 +50,14 @@ def by_step(steps: Sequence[int], layers: Mapping[str, Mapping[int, np.ndarray]]
             values = 100 * np.asarray(control[name])
             panel.plot(where, values[:, 0], color=style.colour(number), marker="os"[number], ms=4, label=label)
             panel.fill_between(where, values[:, 1], values[:, 2], color=style.colour(number), alpha=0.15, lw=0)
-        panel.axhline(100 * control["chance"], color=style.GREY, ls=style.DASHES[2],
-                      label=f"chance ({100 * control['chance']:.1f} %)")
-        panel.set_title("Control: P@1 among words of the type")
-        panel.set_ylim(0, 100)
+        if np.isfinite(control["chance"]):
+            panel.axhline(100 * control["chance"], color=style.GREY, ls=style.DASHES[2],
+                          label=f"chance ({100 * control['chance']:.1f} %)")
+            panel.set_title("Control: P@1 among words of the type")
+            panel.set_ylim(0, 100)
+        else:
+            panel.set_title(f"Control: P@1, {NAMES[readout]}")
+            panel.set_ylim(bottom=0)
         panel.legend(fontsize=8, loc="upper left")
         _checkpoints(panel, steps, axis)
     style.panel_letters(axes)

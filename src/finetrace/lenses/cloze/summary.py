@@ -151,6 +151,11 @@ def chance(facts: Facts, corpus: str, held_out: bool) -> float:
     return float(np.mean([np.mean(1.0 / c) for c in counts]))
 
 
+def has_control(facts: Facts, corpus: str) -> bool:
+    """Whether some facts of the corpus are held out."""
+    return any(out and name == corpus for out, name in zip(facts.held_out, facts.corpora, strict=True))
+
+
 def metrics(found: pa.Table, facts: Facts, steps: Sequence[int], layers: int, vocabulary: str) -> dict[str, float]:
     """Headline numbers of the last checkpoint, per corpus."""
     told: dict[str, float] = {"checkpoints": len(steps), "facts": len(facts.corpora)}
@@ -171,6 +176,8 @@ def metrics(found: pa.Table, facts: Facts, steps: Sequence[int], layers: int, vo
                 told[f"{corpus}/{readout}_p_at_1_best"] = max(of_layers)
                 told[f"{corpus}/{readout}_best_layer"] = int(np.argmax(of_layers))
         control = where | {"held_out": True}
+        for statistic in ("p_at_1", "p_at_10"):
+            told[f"{corpus}/held_out_{statistic}"] = value("own", layers - 1, statistic, vocabulary, control)
         if np.isfinite(guess := chance(facts, corpus, True)):
             told[f"{corpus}/held_out_p_at_1_candidates"] = value("own", layers - 1, "p_at_1", "candidates", control)
             told[f"{corpus}/held_out_chance"] = guess
@@ -186,6 +193,7 @@ def curves(found: pa.Table, facts: Facts, steps: Sequence[int], layers: int, voc
         asked = [(f"{corpus}/own_layer{layers - 1}", "own", layers - 1, vocabulary, False),
                  (f"{corpus}/own_any_layer", "own", UNION, vocabulary, False),
                  (f"{corpus}/held_out_candidates", "own", layers - 1, "candidates", True),
+                 (f"{corpus}/held_out", "own", layers - 1, vocabulary, True),
                  *((f"{corpus}/{r}_layer{layers - 1}", r, layers - 1, vocabulary, False) for r in ("trained", "tuned"))]
         asked += [(f"{corpus}/own_layer{layer}", "own", layer, vocabulary, False) for layer in range(layers - 1)
                   if len(corpora) == 1]

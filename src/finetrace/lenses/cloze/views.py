@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from finetrace.lenses.cloze.summary import UNION, Facts, chance, course
+from finetrace.lenses.cloze.summary import UNION, Facts, chance, course, has_control
 
 RELATIONS = 12
 
@@ -30,14 +30,14 @@ class View:
                 for statistic in ("p_at_1", "p_at_10")}
 
     def control(self, readout: str, facts: Facts) -> dict[str, Any] | None:
-        """P@1 of the last layer among words of the right type, of facts that can be known and of held-out ones, (step, 3) each,
-        and chance; None without held-out facts."""
-        guess = chance(facts, self.corpus, True)
-        if not np.isfinite(guess):
+        """P@1 of the last layer, of facts that can be known and of held-out ones, (step, 3) each: among words of the right type
+        where facts have them, and chance there, else NaN; None without held-out facts."""
+        if not has_control(facts, self.corpus):
             return None
-        last = self.layers - 1
-        return {"known": self._course("", readout, last, "p_at_1", "candidates"), "chance": guess,
-                "held_out": self._course("", readout, last, "p_at_1", "candidates", True)}
+        guess, last = chance(facts, self.corpus, True), self.layers - 1
+        words = "candidates" if np.isfinite(guess) else self.vocabulary
+        return {"known": self._course("", readout, last, "p_at_1", words), "chance": guess,
+                "held_out": self._course("", readout, last, "p_at_1", words, True)}
 
     def readouts(self, names: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
         """Statistic -> read-out -> (layer, 3) at the last checkpoint; read-outs that it lacks are left out."""
