@@ -92,17 +92,18 @@ def build_corpus(name: str, settings: CorpusSettings, out: Path, *, root: Path, 
 
     held_out_seed: chooses the facts whose sentences are left out where the settings ask for that; `file_facts` takes the same.
 
-    Reads the files once, or twice where `max_texts` chooses; holds a chunk of texts. Raises FinetraceError naming file, line and
-    key, and when no text is left.
+    Reads the files once, and once more for `max_texts` and for `held_out` each; holds a chunk of texts. Raises FinetraceError
+    naming file, line and key, and when no text is left.
     """
     import pyarrow as pa
 
     from finetrace.store.tables import merge_tables
 
     files = corpus_files(name, settings, root)
+    controls = _controls(files, settings, held_out_seed) if settings.held_out else frozenset()
     chosen: set[int] | None = None
     if settings.max_texts is not None:
-        total = sum(1 for _ in _clean(files, settings, _cleaner(settings), held_out_seed))
+        total = sum(1 for _ in _clean(files, settings, _cleaner(settings), controls))
         if total > settings.max_texts:
             chosen = set(seeds.generator(seed, "corpus", name).permutation(total)[: settings.max_texts].tolist())
     counts: Counter[str] = Counter()
@@ -110,7 +111,7 @@ def build_corpus(name: str, settings: CorpusSettings, out: Path, *, root: Path, 
 
     def tables() -> Iterator[pa.Table]:
         chunk: list[str] = []
-        for number, text in enumerate(_clean(files, settings, cleaner, held_out_seed)):
+        for number, text in enumerate(_clean(files, settings, cleaner, controls)):
             if chosen is not None and number not in chosen:
                 cleaner.left_out["over max_texts"] += 1
                 continue
@@ -164,10 +165,9 @@ def _cleaner(settings: CorpusSettings) -> Cleaner:
                    lines=settings.unit == "document")
 
 
-def _clean(files: list[Path], settings: CorpusSettings, cleaner: Cleaner, held_out_seed: int) -> Iterator[str]:
-    """The texts that are kept, in order."""
+def _clean(files: list[Path], settings: CorpusSettings, cleaner: Cleaner, controls: frozenset[str]) -> Iterator[str]:
+    """The texts that are kept, in order; controls: sentences to leave out."""
     read = {"text": _plain, "jsonl": _fields, "lama": _evidences}
-    controls = _controls(files, settings, held_out_seed) if settings.held_out else frozenset()
     for path in files:
         for text in read[_form(path, settings)](path, settings):
             if isinstance(text, LeftOut):
