@@ -7,11 +7,11 @@ import sys
 import numpy as np
 import pytest
 from tests.oracles import infodynamics as oracle
+from tests.series import FIELDS, assert_same, one_hot, rows
 
 from finetrace.lenses import divergences
 from finetrace.lenses import infodynamics as lens
 
-FIELDS = ("novelty", "transience", "resonance", "novelty_sd", "transience_sd", "resonance_sd")
 NATS = math.e
 LN2 = math.log(2)
 PERIOD = np.array([[0.9, 0.1], [0.1, 0.9]])
@@ -19,21 +19,6 @@ TWO_CLASS_LOGITS = np.array(
     [[0.2, -0.1], [0.5, -0.4], [1, -1], [-0.3, 0.8], [2, -1.5], [-1, 1.2], [0, 0], [1.5, -2.5], [0.7, 0.3], [-2, 2]]
 )
 THREE_CLASS_LOGITS = np.array([[0, (i % 5) / 2 - 0.5, (2 * i % 5) / 2] for i in range(9)])
-
-
-def rows(m: int, classes: int = 3, concentration: float = 0.5, seed: int = 0) -> np.ndarray:
-    """(example, class) Dirichlet rows; a small concentration gives confident rows."""
-    return np.random.default_rng(seed).dirichlet(np.full(classes, concentration), m)
-
-
-def one_hot(m: int, shares: list[float], seed: int = 0) -> np.ndarray:
-    return np.eye(len(shares))[np.random.default_rng(seed).choice(len(shares), size=m, p=shares)]
-
-
-def assert_same(found: lens.Dynamics, expected: lens.Dynamics | dict[str, np.ndarray], atol: float = 1e-12) -> None:
-    for name in FIELDS:
-        want = expected[name] if isinstance(expected, dict) else getattr(expected, name)
-        np.testing.assert_allclose(getattr(found, name), want, rtol=0, atol=atol, equal_nan=True, err_msg=name)
 
 
 # --- the divergence -----------------------------------------------------------------------------------------------
@@ -302,182 +287,6 @@ def test_input_is_not_changed_and_calls_do_not_influence_each_other() -> None:
     lens.resonance(rows(60, 3, seed=9), 5)
     assert_same(lens.resonance(p, 5), first, atol=0)
     np.testing.assert_array_equal(p, before)
-
-
-# --- what to expect: plateau and slope ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("shares", "plateau"),
-    [([0.5, 0.5], 0.346574), ([0.442, 0.558], 0.341910), ([0.326, 0.674], 0.304602), ([1 / 3] * 3, 0.462098)],
-)
-def test_one_hot_rows_reach_the_label_balance_plateau(shares: list[float], plateau: float) -> None:
-    assert lens.label_balance_plateau(shares) == pytest.approx(plateau, abs=1e-6)
-    assert lens.label_balance_plateau(np.array(shares) * 1000) == pytest.approx(plateau, abs=1e-6)
-    w = 160
-    novelty = lens.curb(lens.resonance(one_hot(40_000, shares), w), w).novelty
-    blocks = novelty[: len(novelty) // (2 * w) * 2 * w].reshape(-1, 2 * w).mean(axis=1)  # nearly independent
-    assert abs(novelty.mean() - plateau) < 3 * blocks.std() / np.sqrt(len(blocks)) + 5e-4
-
-
-@pytest.mark.parametrize(("shares", "slope"), [([0.5, 0.5], 0.711), ([1 / 3] * 3, 0.702), ([0.442, 0.558], 0.408)])
-def test_slope_of_shuffled_one_hot_rows_is_not_zero(shares: list[float], slope: float) -> None:
-    dynamics = lens.resonance(one_hot(40_000, shares), 160)
-    assert lens.resonance_novelty_slope(dynamics.novelty, dynamics.resonance).slope == pytest.approx(slope, abs=0.04)
-
-
-def test_growing_confidence_toy() -> None:
-    m, w = 40_000, 160
-    scores = np.linspace(0, 6, m) * np.random.default_rng(0).choice([-1, 1], m) / 2
-    novelty = lens.resonance(lens.softmax(np.stack([scores, -scores], axis=1)), w).novelty
-    for g, expected in {0.5: 0.0148, 1: 0.0549, 2: 0.163, 3: 0.250, 4: 0.301, 5: 0.327, 5.9: 0.335}.items():
-        centre = int(g / 6 * m)
-        assert novelty[centre - 200 : centre + 200].mean() == pytest.approx(expected, abs=0.01)
-
-
-def test_slope_is_the_correlation() -> None:
-    dynamics = lens.resonance(rows(400), 10)
-    inner = lens.curb(dynamics, 10)
-    found = lens.resonance_novelty_slope(dynamics.novelty, dynamics.resonance)  # NaN ends are dropped
-    r = np.corrcoef(inner.novelty, inner.resonance)[0, 1]
-    assert found.slope == pytest.approx(r, abs=1e-12)
-    assert found.r2 == pytest.approx(r * r, abs=1e-12)
-    assert (found.slope, found.r2) == pytest.approx(oracle.slope_and_r2(inner.novelty, inner.resonance), abs=1e-12)
-    assert found.count == 380 and found.null.size == 0 and np.isnan(found.null_mean) and np.isnan(found.p_value)
-
-
-def test_null_finds_the_i_i_d_series_ordinary_and_the_persistent_one_not() -> None:
-    w = 20
-    ordinary = rows(3000, 2, 1.0)
-    null = lens.shuffled_order_null(ordinary, w, permutations=40, seed=1)
-    dynamics = lens.resonance(ordinary, w)
-    found = lens.resonance_novelty_slope(dynamics.novelty, dynamics.resonance, null)
-    assert found.null_low <= found.slope <= found.null_high and found.p_value > 0.05
-    assert found.null_mean > 0.15  # far from 0 although nothing persists
-
-    jumps = np.repeat(rows(60, 2, 1.0, seed=4), 50, axis=0)  # levels that persist far beyond the window
-    dynamics = lens.resonance(jumps, w)
-    null = lens.shuffled_order_null(jumps, w, permutations=40, seed=1)
-    found = lens.resonance_novelty_slope(dynamics.novelty, dynamics.resonance, null)
-    assert found.slope > found.null_high and found.p_value == pytest.approx(1 / 41)
-
-
-def test_null_is_seeded_and_blocks_keep_the_drift() -> None:
-    p = rows(600)
-    first = lens.shuffled_order_null(p, 5, permutations=3, seed=7)
-    np.testing.assert_array_equal(first, lens.shuffled_order_null(p, 5, permutations=3, seed=7))
-    assert len(set(first)) == 3 and not np.array_equal(first, lens.shuffled_order_null(p, 5, permutations=3, seed=8))
-    shuffled = p[np.random.default_rng(7).permutation(600)]
-    dynamics = lens.resonance(shuffled, 5)
-    assert first[0] == pytest.approx(lens.resonance_novelty_slope(dynamics.novelty, dynamics.resonance).slope)
-
-    # Growing confidence: a full shuffle mixes early and late rows, blocks leave each row at its level of confidence.
-    scores = np.linspace(0, 6, 4000) * np.random.default_rng(0).choice([-1, 1], 4000) / 2
-    toy = lens.softmax(np.stack([scores, -scores], axis=1))
-    dynamics = lens.resonance(toy, 40)
-    slope = lens.resonance_novelty_slope(dynamics.novelty, dynamics.resonance).slope
-    inside = lens.shuffled_order_null(toy, 40, permutations=5, block=100)
-    anywhere = lens.shuffled_order_null(toy, 40, permutations=5)
-    assert np.abs(inside - slope).max() < 0.05 < 0.08 < (anywhere - slope).min()
-
-
-def test_slope_of_a_frozen_model_is_undefined() -> None:
-    p = np.tile([0.4, 0.6], (30, 1))
-    dynamics = lens.resonance(p, 3)
-    null = lens.shuffled_order_null(p, 3, permutations=2)
-    found = lens.resonance_novelty_slope(dynamics.novelty, dynamics.resonance, null)
-    assert all(np.isnan([found.slope, found.r2, found.ci_low, found.null_mean, found.p_value]))
-
-
-def test_block_bootstrap_widens_the_interval_of_dependent_points() -> None:
-    rng = np.random.default_rng(2)
-    x, y = np.repeat(rng.normal(size=(2, 100)), 40, axis=1) + 0.01 * rng.normal(size=(2, 4000))
-    naive, blocked = lens.resonance_novelty_slope(x, y), lens.resonance_novelty_slope(x, y, block=80)
-    assert blocked.slope == naive.slope
-    assert 3 < (blocked.ci_high - blocked.ci_low) / (naive.ci_high - naive.ci_low) < 12  # about sqrt(40)
-    assert blocked.ci_low == lens.resonance_novelty_slope(x, y, block=80).ci_low  # seeded
-    independent = lens.resonance_novelty_slope(*rng.normal(size=(2, 4000)), block=10)
-    assert independent.se == pytest.approx(1 / np.sqrt(4000), rel=0.2)
-
-
-def test_regression_band_against_scipy_and_coverage() -> None:
-    from scipy.stats import linregress
-
-    rng = np.random.default_rng(0)
-    x = rng.uniform(-2, 3, 2000)
-    y = 1.5 - 0.7 * x + rng.normal(0, 0.4, 2000)
-    band, other = lens.regression_band(x, y, level=0.9, grid=11), linregress(x, y)
-    assert (band.slope, band.intercept, band.se) == pytest.approx((other.slope, other.intercept, other.stderr))
-    assert band.r2 == pytest.approx(other.rvalue**2)
-    inside = (y > np.interp(x, band.x, band.lower)) & (y < np.interp(x, band.x, band.upper))
-    assert inside.mean() == pytest.approx(0.9, abs=0.02)
-
-
-# --- other signals ------------------------------------------------------------------------------------------------
-
-
-def test_probe_resonance_is_the_mean_of_single_examples() -> None:
-    p = np.random.default_rng(0).dirichlet(np.ones(3), (25, 8))
-    single = [lens.resonance(p[:, example], 4) for example in range(8)]
-    found, every = lens.probe_resonance(p, 4), lens.probe_resonance(p, 4, per_example=True)
-    for name in FIELDS:
-        stacked = np.stack([getattr(one, name) for one in single], axis=1)
-        np.testing.assert_allclose(getattr(every, name), stacked, rtol=0, atol=1e-13)
-        np.testing.assert_allclose(getattr(found, name), stacked.mean(axis=1), rtol=0, atol=1e-13)
-    several = lens.probe_resonance(p, [2, 4])
-    assert list(several) == [2, 4]
-    assert_same(several[4], found, atol=0)
-    for example in (0, 7):
-        column = oracle.dynamics(p[:, example], 4)["novelty"]
-        np.testing.assert_allclose(every.novelty[:, example], column, rtol=0, atol=1e-12)
-
-
-def test_probe_resonance_of_a_standing_model_is_zero_whatever_the_labels() -> None:
-    p = np.tile(one_hot(50, [0.5, 0.5]), (12, 1, 1))
-    assert lens.curb(lens.probe_resonance(p, 3), 3).novelty.max() == 0
-    p[6:] = p[6:, :, ::-1]  # every prediction flips at step 6 and stays
-    found = lens.probe_resonance(p, 3)
-    assert found.novelty[6] == pytest.approx(LN2) and found.resonance[6] == pytest.approx(LN2)
-
-
-def test_step_mean() -> None:
-    p = rows(7)
-    steps, means = lens.step_mean(p, np.array([4, 4, 4, 7, 7, 9, 9]))
-    np.testing.assert_array_equal(steps, [4, 7, 9])
-    np.testing.assert_allclose(means, [p[:3].mean(axis=0), p[3:5].mean(axis=0), p[5:].mean(axis=0)], rtol=0, atol=1e-15)
-
-
-def test_smooth_filters_the_curbed_part_of_every_signal() -> None:
-    raw = lens.resonance(rows(200), 8, fill=0.0)  # zeros at the ends must not leak into the trend
-    found = lens.smooth(raw, 8, span=10)
-    for name in FIELDS:
-        value = getattr(found, name)
-        assert np.isnan(value[:8]).all() and np.isnan(value[-8:]).all() and len(value) == 200
-        np.testing.assert_array_equal(
-            value[8:-8], lens.adaptive_filter(getattr(raw, name)[8:-8], span=10), err_msg=name
-        )
-
-
-def test_mean_confidence() -> None:
-    p, w = rows(30), 5
-    found = lens.mean_confidence(p, w)
-    assert np.isnan(found[:w]).all()
-    np.testing.assert_allclose(
-        found[w:], [p[i - w : i + 1].max(axis=1).mean() for i in range(w, 30)], rtol=0, atol=1e-13
-    )
-
-
-def test_cartography_against_the_loops() -> None:
-    p = np.random.default_rng(1).dirichlet(np.ones(3), (9, 40))
-    labels = np.random.default_rng(2).integers(0, 3, 40)
-    found = lens.cartography(p, labels)
-    expected = np.array(oracle.cartography(p, labels))
-    np.testing.assert_allclose(
-        np.stack([found.confidence, found.variability, found.correctness], 1), expected, rtol=0, atol=1e-14
-    )
-    sure = lens.cartography(np.tile(np.eye(2)[[0, 1]], (4, 1, 1)), np.array([0, 0]))
-    assert sure.confidence.tolist() == [1, 0] and sure.variability.tolist() == [0, 0]
-    assert sure.correctness.tolist() == [1, 0]
 
 
 # --- refused input ------------------------------------------------------------------------------------------------

@@ -1,80 +1,23 @@
 """Publishing finished outputs: everything arrives once, survives every accident, and comes back."""
 
-import contextlib
 import dataclasses
 import json
-import math
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.outputs import empty_store, make_project, make_training, weights_sha
+from tests.publishing import NAME, ROOT, RUNS, environment, forget_engine, opened, quiet, snapshot
 
 from finetrace.config import Study
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
-from finetrace.tracking.live import Follower
-from finetrace.tracking.publish import Published, git_tags, publish
-from finetrace.tracking.store import Store, open_store, tracking_uri
-
-ROOT = Path(__file__).resolve().parents[2]
-NAME = "micro-a_micro-sentiment_ft_s1"
-RUNS = 12  # of the default synthetic project: pre-training, search with 5 trials, 2 x (trajectory, lens), atlas
-
-
-@pytest.fixture(autouse=True)
-def no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MLFLOW_TRACKING_URI", "DVC_EXP_NAME", "DVC_ROOT"):
-        monkeypatch.delenv(name, raising=False)
-    git_tags.cache_clear()
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> tuple[Layout, Study]:
-    layout, study = make_project(tmp_path / "project", steps=60)
-    empty_store(layout.home)
-    return layout, study
-
-
-def quiet(layout: Layout, study: Study) -> Published:
-    return publish(layout, study, say=lambda line: None)
-
-
-def opened(layout: Layout, study: Study) -> Store:
-    return open_store(tracking_uri(study.tracking, layout.home), layout.home, study.study.name)
-
-
-def files(store: Store, run_id: str, path: str | None = None) -> list[str]:
-    found = []
-    for item in store.client.list_artifacts(run_id, path):
-        found += files(store, run_id, item.path) if item.is_dir else [item.path]
-    return sorted(found)
-
-
-def snapshot(layout: Layout, study: Study) -> dict[str, Any]:
-    """Everything in the store, without what is drawn at random: run ids."""
-    store = opened(layout, study)
-    runs = {r.run_id: store.client.get_run(r.run_id) for r in store.runs() if not r.deleted}
-    found = {}
-    for run_id, run in runs.items():
-        tags = dict(run.data.tags)
-        if "mlflow.parentRunId" in tags:
-            tags["mlflow.parentRunId"] = runs[tags["mlflow.parentRunId"]].info.run_name
-        metrics = {name: [(m.step, m.timestamp, None if math.isnan(m.value) else m.value)
-                          for m in store.client.get_metric_history(run_id, name)] for name in run.data.metrics}
-        found[run.info.run_name] = {
-            "tags": tags, "params": run.data.params, "metrics": metrics, "status": run.info.status,
-            "times": (run.info.start_time, run.info.end_time), "artifacts": files(store, run_id),
-            "data": [(d.dataset.name, d.dataset.digest) for d in run.inputs.dataset_inputs]}
-    assert len(found) == len(runs)
-    return found
+from finetrace.tracking.publish import publish
 
 
 def test_what_arrives(project: tuple[Layout, Study]) -> None:
@@ -200,71 +143,6 @@ def test_damage_is_reported_and_the_rest_is_published(project: tuple[Layout, Stu
     assert len([r for r in opened(layout, study).runs() if r.complete]) == RUNS - 1
 
 
-def environment(**more: str) -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"} | more
-
-
-def forget_engine(layout: Layout) -> None:
-    """Let this process open the store anew: MLflow caches stores and engines by address."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-    from mlflow.tracking._tracking_service.utils import _tracking_store_registry
-
-    engine = SqlAlchemyStore._engine_map.pop(f"sqlite:///{layout.home}/mlflow.db", None)
-    if engine is not None:
-        engine.dispose()
-    _tracking_store_registry._get_store_with_resolved_uri.cache_clear()
-
-
-@pytest.mark.parametrize("calls", [1, 2, 6, 9, 20, 31])
-def test_killed_publisher_is_completed_by_the_next(tmp_path: Path, calls: int) -> None:
-    """kill -9 at the n-th call that writes."""
-    layout, study = make_project(tmp_path / "project", steps=60)
-    empty_store(layout.home)
-    code = f"""
-import os, signal
-from pathlib import Path
-from finetrace.config import load_study
-from finetrace.layout import Layout
-from finetrace.tracking.publish import publish
-from mlflow.tracking import MlflowClient
-count = 0
-def killing(method):
-    def call(self, *args, **kwargs):
-        global count
-        count += 1
-        if count == {calls}:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return method(self, *args, **kwargs)
-    return call
-for name in ("create_run", "log_batch", "log_inputs", "log_artifacts", "set_terminated", "set_tag"):
-    setattr(MlflowClient, name, killing(getattr(MlflowClient, name)))
-publish(Layout.here(), load_study(Path("params.yaml")))
-"""
-    result = subprocess.run([sys.executable, "-c", code], cwd=layout.root, env=environment(), capture_output=True)
-    assert result.returncode == -signal.SIGKILL, result.stderr.decode()
-    quiet(layout, study)
-    broken = snapshot(layout, study)
-    whole_layout, whole_study = make_project(tmp_path / "whole", steps=60)
-    empty_store(whole_layout.home)
-    quiet(whole_layout, whole_study)
-    assert broken == snapshot(whole_layout, whole_study)
-
-
-def test_four_publishers_on_no_store_at_all(tmp_path: Path) -> None:
-    layout, study = make_project(tmp_path, steps=60)
-    command = [sys.executable, "-m", "finetrace.cli", "publish"]
-    running = [subprocess.Popen(command, cwd=layout.root, env=environment(), stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, text=True) for _ in range(4)]
-    results = [(p.communicate(timeout=180), p.returncode) for p in running]
-    assert [code for _, code in results] == [0] * 4, results
-    assert sum(f"published: {RUNS} new" in out for (out, _), _ in results) == 1
-    store = opened(layout, study)
-    runs = store.runs()
-    assert len(runs) == RUNS == len({r.name for r in runs}) and all(r.complete for r in runs)
-    with contextlib.closing(sqlite3.connect(layout.home / "mlflow.db")) as database:
-        assert not [n for n, in database.execute("SELECT name FROM sqlite_master") if n.startswith("_alembic_tmp_")]
-
-
 def test_moved_project_opens_its_artifacts(project: tuple[Layout, Study], tmp_path: Path) -> None:
     layout, study = project
     quiet(layout, study)
@@ -286,69 +164,6 @@ def test_moved_project_opens_its_artifacts(project: tuple[Layout, Study], tmp_pa
                    check=True, env=environment())
     assert (moved / "mlruns" / "demo" / run.run_id / "artifacts" / "new.txt").is_file() and not layout.home.exists()
     assert (moved / "mlflow.db.before-move").is_file()
-
-
-def test_live_run_is_topped_up(project: tuple[Layout, Study]) -> None:
-    layout, study = project
-    store = opened(layout, study)
-    manifest = _manifest(layout)
-    history = [r for r in _rows(layout) if r["kind"] == "train"]
-    follower = Follower(store, study.tracking.points)
-    follower.take([{"event": "start", "id": manifest["key"], "name": NAME, "kind": "trajectory", "parent": None,
-                    "started_at_ms": manifest["started_at_ms"], "params": {}, "tags": {}, "total_steps": 60}])
-    follower.take([{"event": "metrics", "id": manifest["key"], "step": r["step"], "values": {"train/loss": r["loss"]}}
-                   for r in history[:40]])
-    follower.close()
-    live, = store.runs()
-    assert live.status == "KILLED" and not live.complete
-    done = quiet(layout, study)
-    assert done.completed == [NAME] and len(done.new) == RUNS - 1
-    finished = next(r for r in store.runs() if r.name == NAME)
-    assert finished.run_id == live.run_id and finished.complete and finished.status == "FINISHED"
-    after = snapshot(layout, study)
-    other, _ = make_project(layout.home.parent / "never-live", steps=60)
-    empty_store(other.home)
-    quiet(other, study)
-    assert after == snapshot(other, study)
-
-
-def test_live_points_under_another_clock_are_not_doubled(project: tuple[Layout, Study]) -> None:
-    layout, study = project
-    store = opened(layout, study)
-    key = _manifest(layout)["key"]
-    follower = Follower(store, 400)
-    follower.take([{"event": "start", "id": key, "name": NAME, "kind": "trajectory",
-                    "started_at_ms": 77, "total_steps": 60},
-                   {"event": "metrics", "id": key, "step": 1, "values": {"train/loss": 0.123}}])
-    follower.flush()
-    quiet(layout, study)
-    steps = [p[0] for p in snapshot(layout, study)[NAME]["metrics"]["train/loss"]]
-    assert steps == list(range(1, 61))
-
-
-def test_live_run_with_other_params_is_replaced(project: tuple[Layout, Study]) -> None:
-    layout, study = project
-    store = opened(layout, study)
-    name = NAME
-    key = _manifest(layout)["key"]
-    follower = Follower(store, 400)
-    follower.take([{"event": "start", "id": key, "name": name, "kind": "trajectory", "params": {"seed": 9}}])
-    quiet(layout, study)
-    runs = [r for r in store.runs() if r.name == name]
-    assert sorted((r.deleted, r.complete) for r in runs) == [(False, True), (True, False)]
-    assert snapshot(layout, study)[name]["params"]["seed"] == "1"
-    assert not quiet(layout, study).new
-
-
-def test_a_training_under_way_is_left_alone(project: tuple[Layout, Study]) -> None:
-    layout, study = project
-    quiet(layout, study)
-    store = opened(layout, study)
-    follower = Follower(store, 400)
-    follower.take([{"event": "start", "id": "new-key", "name": NAME, "kind": "trajectory"}])
-    assert not quiet(layout, study).superseded
-    follower.close()  # killed: now it is history
-    assert quiet(layout, study).superseded == [NAME]
 
 
 def test_temporary_workspace_of_an_experiment_publishes_into_the_real_project(
@@ -423,18 +238,6 @@ def test_a_server_gets_the_same_runs(project: tuple[Layout, Study], tmp_path: Pa
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
-
-
-def _manifest(layout: Layout) -> Any:
-    path = layout.run("micro-a", "micro-sentiment", "ft", 1) / "trajectory" / "manifest.json"
-    return json.loads(path.read_text())
-
-
-def _rows(layout: Layout) -> list[dict[str, Any]]:
-    import pyarrow.parquet as pq
-
-    path = layout.run("micro-a", "micro-sentiment", "ft", 1) / "trajectory" / "history.parquet"
-    return list(pq.read_table(path).to_pylist())
 
 
 def _study(root: Path) -> Study:
