@@ -6,10 +6,8 @@ Killed at any moment, the same command continues and ends with the same bytes.
 import copy
 import shutil
 
-from finetrace.config import as_dict
-from finetrace.stage import TRAINING_ROOMS, Stage, run
-
-ROOMS = (*TRAINING_ROOMS, "data/corpus.py")
+from finetrace.config.models import AdaptSettings
+from finetrace.pipeline.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
@@ -20,27 +18,26 @@ def main(stage: Stage) -> None:
     from finetrace.training.adapt import adapt
     from finetrace.training.watch import LiveLog
 
-    study, layout = stage.study, stage.layout
-    entry = stage.pick("adapt", study.adapt)
+    layout, entry = stage.layout, stage.settings("adapt", AdaptSettings)
     start, corpus = layout.place(entry.start) / "trajectory", layout.task(entry.corpus)
+    model, folder = layout.model(stage.item), layout.adapt(stage.item)
     timeline = open_timeline(start, layout.root / "models", "ends" if entry.from_steps == "last" else entry.from_steps)
-    inputs = {folder: folder for folder in (start, corpus, timeline.head) if folder is not None}
-    settings = {"model": stage.item, "adapt": as_dict(entry), "study_seed": study.study.seed}
-    manifest = stage.manifest("trajectory", settings, inputs, rooms=ROOMS)
+    inputs = {one: one for one in (start, corpus, timeline.head) if one is not None}
+    manifest = stage.manifest("trajectory", inputs, outs=[model, folder])
     scratch = layout.scratch("adapt", manifest.key)
     manifest.started_at_ms = stage.started_at_ms(scratch)
     model_manifest = copy.deepcopy(manifest)
     model_manifest.kind = "model"
     live = LiveLog(scratch / "live.jsonl")
-    with (live_follower(scratch, study, layout), stage.output(layout.model(stage.item), model_manifest) as model_out,
-          stage.output(layout.adapt(stage.item), manifest) as out):
+    with (live_follower(scratch, layout), stage.output(model, model_manifest) as model_out,
+          stage.output(folder, manifest) as out):
         facts = adapt(
-            entry, timeline, corpus_texts(corpus), study.study.seed, scratch=scratch, out=out, model_out=model_out,
+            entry, timeline, corpus_texts(corpus), stage.seed, scratch=scratch, out=out, model_out=model_out,
             name=stage.item, watch=lambda rows: live.rows(manifest.key, rows),
             on_plan=lambda plan: live.start(manifest.key, f"{stage.item}_adapt", "trajectory",
                                             started_at_ms=manifest.started_at_ms, total_steps=plan.total_steps))
         manifest.seeds = model_manifest.seeds = facts.pop("seeds")
-        manifest.facts, model_manifest.facts = facts, {**facts, **describe(model_out)}
+        manifest.facts, model_manifest.facts = facts | {"model": stage.item}, {**facts, **describe(model_out)}
         live.end(manifest.key, "FINISHED")
     shutil.rmtree(scratch)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from finetrace.stage import Stage, run
+from finetrace.pipeline.stage import Stage, run
 from finetrace.store.files import write_json
 from finetrace.store.manifest import read_manifest
 from finetrace.store.tables import read_table, write_table
@@ -59,11 +59,10 @@ def main(stage: Stage) -> None:
     from finetrace.atlas.places import collect_places
     from finetrace.figures.style import to_png
 
-    study, layout = stage.study, stage.layout
-    entries, places = collect(study, layout), collect_places(study, layout)
-    manifest = stage.manifest("atlas", {"trajectories": list(study.trajectories)},
-                              {e.folder / part: e.folder / part for e in [*entries, *places] for part in e.metrics},
-                              rooms=("atlas", "figures/atlas.py", "figures/methods.py", "figures/probes.py"))
+    layout, asked = stage.layout, stage.asked
+    entries = collect(asked["trajectories"], asked["looked"], layout)
+    places = collect_places(asked["masked"], asked["looked"], layout)
+    manifest = stage.manifest("atlas", {e.folder / part: e.folder / part for e in [*entries, *places] for part in e.metrics})
     with stage.output(layout.atlas, manifest) as out:
         write_table(out / "table.parquet", long_table(entries))
         write_json(out / "metrics.json", {f"{e.key}/{name}": e.metrics[lens][metric]
@@ -72,9 +71,10 @@ def main(stage: Stage) -> None:
                                           if metric in e.metrics.get(lens, {})})
         (out / "figures").mkdir()
         shown = []
-        for name, caption, figure in _figures(study, layout, entries):
+        for name, caption, figure in _figures(asked, layout, entries):
             (out / "figures" / f"{name}.png").write_bytes(to_png(figure))
             shown.append((f"figures/{name}.png", caption))
+        _write_metrics(out / "metrics", [(e.folder, e.metrics) for e in [*entries, *places]], layout)
         listings = [_listing(Listing, "Fine-tunings", "model, task, method, seed", entries, COLUMNS),
                     _listing(Listing, "Masked-word trainings", "model, and what it is", places, PLACE_COLUMNS)]
         (out / "runs").mkdir()
@@ -83,13 +83,22 @@ def main(stage: Stage) -> None:
         for p in places:
             shown_of = report(p.name, _place_intro(p), "../index.html", _sections(p, layout))
             (out / "runs" / f"{p.key}.html").write_text(shown_of, "utf-8")
-        for of, name, description in study.standalone():
+        for of, name, description in asked["standalone"]:
             folder = layout.standalone(of, name)
             shown += [(f"../{layout.relative(p)}", description) for p in sorted((folder / "figures").glob("*.png"))]
-        intro = (f"Study {study.study.name}, seed {study.study.seed}: {len(entries)} trajectories of "
+        intro = (f"Study {asked['study']}, seed {stage.seed}: {len(entries)} trajectories of "
                  f"{len({e.model for e in entries})} models on {len({e.task for e in entries})} tasks, "
                  f"{len(places)} masked-word trainings.")
-        (out / "index.html").write_text(page(f"finetrace atlas: {study.study.name}", intro, listings, shown), "utf-8")
+        (out / "index.html").write_text(page(f"finetrace atlas: {asked['study']}", intro, listings, shown), "utf-8")
+
+
+def _write_metrics(out, found, layout):
+    """The metrics of every trajectory and lens by place, as `dvc metrics show` and `diff` read them (dvc.yaml)."""
+    for folder, metrics in found:
+        for part, values in metrics.items():
+            target = out / folder.relative_to(layout.root / "outputs") / f"{part}.json"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_json(target, values)
 
 
 def _listing(kind, heading, names, entries, columns):
@@ -127,7 +136,7 @@ def _sections(entry, layout):
             yield lens, f"{where}: table.parquet, metrics.json", [f"../../{where}/figures/{p.name}" for p in figures]
 
 
-def _figures(study, layout, entries):
+def _figures(asked, layout, entries):
     from finetrace.figures import atlas as figures
     from finetrace.figures import infodynamics
 
@@ -147,12 +156,11 @@ def _figures(study, layout, entries):
                    infodynamics.comparison(curves, title=f"Information dynamics on {task}"))
         ours = [e for e in entries if e.task == task]
         yield from _method_figures(task, [e for e in ours if {"calibration", "features"} <= set(e.metrics)])
-        yield from _layer_figures(task, ours, study.probes.test_splits[0])
+        yield from _layer_figures(task, ours, asked["test_split"])
     pretraining = {}
-    for model, settings in study.pretrain.items():
-        if settings.steps:
-            rows = [r for r in read_table(layout.pretrain(model) / "history.parquet").to_pylist() if r["kind"] == "eval"]
-            pretraining[model] = tuple(np.array([r[c] for r in rows]) for c in ("step", "loss", "accuracy"))
+    for model in asked["pretrained"]:
+        rows = [r for r in read_table(layout.pretrain(model) / "history.parquet").to_pylist() if r["kind"] == "eval"]
+        pretraining[model] = tuple(np.array([r[c] for r in rows]) for c in ("step", "loss", "accuracy"))
     if pretraining:
         yield "pretraining", "How the micro-BERTs learned their language.", figures.pretraining(pretraining)
 

@@ -1,73 +1,70 @@
-"""python pipelines/edges.py NAME -- probes of words and word pairs on every layer, mix and checkpoint -> outputs/PLACE/edges/"""
+"""python pipelines/edges.py ITEM -- probes of words and word pairs, layers, mixes, checkpoints -> outputs/PLACE/edges/
+
+ITEM is the place with _ for /. Results are kept per checkpoint, task and part: a killed stage continues after the last
+one, and a further checkpoint or task costs only itself.
+"""
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from finetrace import seeds
-from finetrace.config import as_dict
+from finetrace.config.edges import EdgesSettings
 from finetrace.errors import FinetraceError
-from finetrace.stage import Stage, run, write_curves, write_figures
+from finetrace.pipeline.stage import Record, Stage, run, write_curves
 from finetrace.store.arrays import read_array
 from finetrace.store.files import write_json
-from finetrace.store.manifest import read_manifest
+from finetrace.store.manifest import Manifest, read_manifest
 from finetrace.store.tables import read_table, write_table
 
+if TYPE_CHECKING:
+    from finetrace.hidden.edge_work import Plan, Tasks
+    from finetrace.lenses.edges import Recipe
+    from finetrace.lenses.edges.summary import Index, Readout, TaskResult
+
 log = logging.getLogger("finetrace")
-ROOMS = ("lenses/edges", "lenses/intervals.py", "hidden", "models", "config/edges.py")
 KINDS = ("token", "span", "span-pair")
 
 
 def main(stage: Stage) -> None:
-    from finetrace.hidden.edge_work import Plan, Work
+    from finetrace.figures.edges import draw
+    from finetrace.hidden.edge_work import Plan
     from finetrace.lenses.edges import recipe as recipes
     from finetrace.models.timeline import open_timeline
 
-    item = stage.pick("edge_probes", stage.study.edge_probes)
-    settings, place = stage.study.edges, stage.layout.place(item.trajectory)
+    settings, folder = stage.settings("edges", EdgesSettings), stage.folder / "edges"
     try:
         recipe = recipes.recipe_of(settings.recipe, settings.changes)
     except ValueError as error:
         raise FinetraceError(f"params.yaml: edges: {error}") from error
     tasks = _tasks(stage, settings, recipe)
-    timeline = open_timeline(place / "trajectory", stage.layout.root / "models",
-                             item.checkpoints or settings.checkpoints)
-    inputs = {place / "trajectory": place / "trajectory", **{folder: folder for folder, _ in tasks.values()}}
-    own = {name: seeds.derive(stage.study.study.seed, "edges", name) for name in tasks}
-    resolved = {**as_dict(settings), "recipe_resolved": recipes.as_dict(recipe)}
-    manifest = stage.manifest("lens", resolved, inputs, own, rooms=ROOMS)
+    timeline = open_timeline(stage.folder / "trajectory", stage.layout.root / "models", settings.checkpoints)
+    read = [timeline.trajectory, *(task for task, _ in tasks.values())]
+    if not timeline.tokenizer.is_relative_to(timeline.trajectory):  # the model: its tokenizer, and base of adapters
+        read.append(timeline.tokenizer)
+    own = {name: seeds.derive(stage.seed, "edges", name) for name in tasks}
+    manifest = stage.manifest("lens", {one: one for one in read}, own, outs=(folder,))
     plan = Plan(stage, settings, recipe, timeline, tasks, own)
-    missing = plan.missing()
-    log.info("%s: %d checkpoints x %s; %d of %d results are there", stage.label, len(timeline.steps), ", ".join(tasks),
-             len(plan.keys) - len(missing), len(plan.keys))
-    device = "cpu"
-    if missing:
-        device = Work(plan, missing, stage.layout.scratch("edges", manifest.key)).run()
-    with stage.output(place / "edges", manifest) as out:
-        manifest.facts = _write(stage, out, plan) | {"device": device}
+    stage.lens(folder, manifest, lambda out: _measure(plan, manifest, out), draw)
 
 
-def _tasks(stage, settings, recipe):
+def _tasks(stage: Stage, settings: EdgesSettings, recipe: "Recipe") -> "Tasks":
     """name -> folder, facts; an error for one that cannot be probed."""
-    if not settings.tasks:
-        raise FinetraceError("params.yaml: edges.tasks: names no task; write e.g. [micro-pos, micro-dep]")
     found = {}
     for name in settings.tasks:
-        if name not in stage.study.tasks and name not in stage.study.task_files:
-            raise FinetraceError(f"params.yaml: edges.tasks: {name!r} is not defined; known: "
-                                 f"{', '.join([*stage.study.tasks, *stage.study.task_files])}")
         folder = stage.layout.task(name)
         facts = read_manifest(folder).facts
         if facts.get("kind") not in KINDS:
-            raise FinetraceError(f"params.yaml: edges.tasks: {name} is of kind {facts.get('kind')}, but edge probes are about "
-                                 f"words; name tasks of kind {', '.join(KINDS)}")
+            raise FinetraceError(f"params.yaml: edges.tasks: {name} is of kind {facts.get('kind')}, but edge probes "
+                                 f"are about words; name tasks of kind {', '.join(KINDS)}")
         if facts.get("multi_label") and recipe.loss == "softmax":
-            raise FinetraceError(f"params.yaml: edges.changes.loss: softmax decides for one class, but {name} has targets "
-                                 "with any number of labels; use loss: sigmoid, or leave the task out")
+            raise FinetraceError(f"params.yaml: edges.changes.loss: softmax decides for one class, but {name} has "
+                                 "targets with any number of labels; use loss: sigmoid, or leave the task out")
         if facts.get("multi_label") and settings.mdl:
-            raise FinetraceError(f"params.yaml: edges.mdl: {name} has targets with any number of labels, which description "
-                                 "length does not know; leave the task or mdl out")
+            raise FinetraceError(f"params.yaml: edges.mdl: {name} has targets with any number of labels, which "
+                                 "description length does not know; leave the task or mdl out")
         if not (folder / "validation.parquet").is_file():
             raise FinetraceError(f"{folder}: has no validation split, by which probes are chosen; give the task one "
                                  "(its settings `splits`)")
@@ -75,53 +72,85 @@ def _tasks(stage, settings, recipe):
     return found
 
 
-def _write(stage, out: Path, plan) -> dict:
-    """Table, metrics, curves, hits and figures from the results; facts for the manifest."""
+def _measure(plan: "Plan", manifest: Manifest, out: Path) -> Record:
+    """Compute the results that are missing; write table, metrics, curves and hits of all."""
+    from finetrace.hidden.edge_work import Work
     from finetrace.lenses.edges import summary
 
-    rows, reported, facts_of = [], {}, {}
-    steps = plan.timeline.steps
+    stage, steps, missing = plan.stage, plan.timeline.steps, plan.missing()
+    log.info("%s: %d checkpoints x %s; %d of %d results are there", stage.label, len(steps), ", ".join(plan.tasks),
+             len(plan.keys) - len(missing), len(plan.keys))
+    if missing:
+        Work(plan, missing, stage.layout.scratch("edges", manifest.key)).run()
+    rows: list[dict[str, Any]] = []
+    reported, facts_of, readouts = {}, {}, list["Readout"]()
     (out / "hits").mkdir()
     for task in plan.tasks:
         facts = read_manifest(plan.result(steps[0], task, "probes")).facts
-        readouts = [(str(name), int(layer)) for name, layer in facts["readouts"]]
-        last = facts["layers"] - 1
-        full = [i for i, one in enumerate(readouts) if one == ("mix", last)]
-        if plan.settings.mixes == "full":
-            readouts[full[0]] = ("full", last)
-        elif full:
-            readouts.append(("full", last))
-        splits = [split for split in ("validation", "test") if split in facts["targets"]]
-        reported[task] = summary.report_split({split: None for split in splits})
-        hits = None
-        for number, step in enumerate(steps):
-            found = _result(plan, step, task, readouts, splits)
-            try:
-                rows += summary.task_rows(task, step, found)
-            except ValueError as error:
-                raise FinetraceError(f"{plan.result(step, task, 'probes')}: {error}; delete it and run the stage "
-                                     "again") from error
-            own = found.splits[reported[task]].hits
-            if hits is None:
-                hits = np.lib.format.open_memmap(out / "hits" / f"{task}.npy", mode="w+", dtype=own.dtype,
-                                                 shape=(len(steps), *own.shape))
-            hits[number] = own
-        hits.flush()
-        write_table(out / "hits" / f"{task}.parquet", read_table(plan.result(steps[0], task, "probes") /
-                                                                 f"{reported[task]}-targets.parquet"))
-        facts_of[task] = {name: facts[name] for name in ("targets", "sentences", "dropped", "tokens", "clean", "layers")}
-        facts_of[task] |= {"reported": reported[task], "classes": len(plan.tasks[task][1]["label_names"])}
-    index = summary.indexed(rows)
+        readouts = _readouts(plan, facts)
+        reported[task] = summary.report_split(facts["targets"])
+        rows += _task(plan, task, readouts, reported[task], out / "hits")
+        facts_of[task] = {"reported": reported[task], "classes": len(plan.tasks[task][1]["label_names"])}
+        facts_of[task] |= {name: facts[name] for name in
+                           ("targets", "sentences", "dropped", "tokens", "clean", "layers")}
+    index, control = summary.indexed(rows), plan.settings.control
     write_table(out / "table.parquet", summary.table(rows))
     write_json(out / "metrics.json", summary.headlines(index, steps, reported))
     write_curves(out / "curves.csv", summary.curves(index, steps, reported))
-    write_figures(out / "figures", _figures(stage, plan, index, reported))
-    settings = plan.settings
-    return {"steps": steps, "axis": plan.timeline.axis, "readouts": [list(one) for one in readouts], "tasks": facts_of,
-            "control": settings.control and f"labels {settings.control.labels} by {settings.control.key}"}
+    manifest.facts = {"steps": steps, "axis": plan.timeline.axis, "readouts": [list(one) for one in readouts],
+                      "tasks": facts_of, "control": control and f"labels {control.labels} by {control.key}",
+                      "device": read_manifest(plan.result(steps[-1], next(iter(plan.tasks)), "probes")).device}
+    return _drawn(plan, index, reported)
 
 
-def _result(plan, step, task, readouts, splits):
+def _drawn(plan: "Plan", index: "Index", reported: dict[str, str]) -> Record:
+    """What the figures show, see `figures.edges.draw`."""
+    from finetrace.lenses.edges.summary import drawn
+
+    settings, steps = plan.settings, plan.timeline.steps
+    return {"place": plan.stage.place, "steps": steps, "axis": plan.timeline.axis, "recipe": settings.recipe,
+            "changed": bool(settings.changes), "mixes": settings.mixes,
+            "tasks": {task: {"split": split, **drawn(index, task, split, steps)} for task, split in reported.items()}}
+
+
+def _readouts(plan: "Plan", facts: dict[str, Any]) -> "list[Readout]":
+    """What the rows of hits are: layers and mixes as they were trained, the mix of all layers also as `full`."""
+    readouts = [(str(name), int(layer)) for name, layer in facts["readouts"]]
+    last = facts["layers"] - 1
+    full = [i for i, one in enumerate(readouts) if one == ("mix", last)]
+    if plan.settings.mixes == "full":
+        readouts[full[0]] = ("full", last)
+    elif full:
+        readouts.append(("full", last))
+    return readouts
+
+
+def _task(plan: "Plan", task: str, readouts: "list[Readout]", reported: str, out: Path) -> list[dict[str, Any]]:
+    """Rows of the table for one task; its hits on the reported split -> out/TASK.npy and out/TASK.parquet."""
+    from finetrace.lenses.edges import summary
+
+    rows: list[dict[str, Any]] = []
+    steps, hits = plan.timeline.steps, None
+    for number, step in enumerate(steps):
+        found = _result(plan, step, task, readouts)
+        try:
+            rows += summary.task_rows(task, step, found)
+        except ValueError as error:
+            kept = plan.result(step, task, "probes")
+            raise FinetraceError(f"{kept}: {error}; delete it and run the stage again") from error
+        own = found.splits[reported].hits
+        if hits is None:
+            hits = np.lib.format.open_memmap(out / f"{task}.npy", mode="w+", dtype=own.dtype,
+                                             shape=(len(steps), *own.shape))
+        hits[number] = own
+    if hits is not None:
+        hits.flush()
+    targets = plan.result(steps[0], task, "probes") / f"{reported}-targets.parquet"
+    write_table(out / f"{task}.parquet", read_table(targets))
+    return rows
+
+
+def _result(plan: "Plan", step: int, task: str, readouts: "list[Readout]") -> "TaskResult":
     """What is kept of one task at one checkpoint, as the summary takes it."""
     from finetrace.lenses.edges.summary import SplitHits, TaskResult
 
@@ -130,13 +159,15 @@ def _result(plan, step, task, readouts, splits):
     order = list(range(len(facts["readouts"])))
     order += [facts["readouts"].index(["mix", facts["layers"] - 1])] if len(readouts) > len(order) else []
     found, repeats = {}, plan.settings.seeds
+    splits = [split for split in ("validation", "test") if split in facts["targets"]]
     for split in splits:
         arrays = {name: np.array(read_array(path)) for name in ("hits", "clean", "right")
                   if (path := folder / f"{split}-{name}.npy").is_file()}
         sentences = read_table(folder / f"{split}-targets.parquet", ["sentence"])["sentence"].to_numpy()
         several = plan.tasks[task][1].get("multi_label")
-        found[split] = SplitHits(arrays["hits"][order], sentences, arrays["clean"][order] if "clean" in arrays else None,
-                                 None if several else arrays["right"][order] / repeats, facts["majority"][split])
+        clean = arrays["clean"][order] if "clean" in arrays else None
+        right = None if several else arrays["right"][order] / repeats
+        found[split] = SplitHits(arrays["hits"][order], sentences, clean, right, facts["majority"][split])
     control, ceiling, mdl = {}, {}, {}
     if (step, task, "control") in plan.keys:
         kept = plan.result(step, task, "control")
@@ -146,46 +177,8 @@ def _result(plan, step, task, readouts, splits):
         mdl = {int(layer): (bits, compression) for layer, bits, compression in
                read_manifest(plan.result(step, task, "mdl")).facts["mdl"]}
     weights = None if facts["weights"] is None else np.array(facts["weights"])
-    return TaskResult(readouts, found, weights, float("nan") if facts["gamma"] is None else facts["gamma"], control, ceiling, mdl,
-                      facts["targets"]["train"])
-
-
-def _figures(stage, plan, index, reported):
-    from finetrace.figures import edges as figures
-    from finetrace.lenses.edges.summary import layers_of, series
-
-    steps, axis, name = plan.timeline.steps, plan.timeline.axis, stage.item
-    layers = {task: layers_of(index, task) for task in reported}
-
-    def of(statistic: str, readout: str, last: bool = False, first: int = 0):
-        found = {}
-        for task, split in reported.items():
-            values = series(index, task, statistic, split, readout, steps, layers[task][-1:] if last else layers[task][first:])
-            if np.isfinite(values[..., 0]).any():
-                found[task] = values
-        return found
-
-    majority = {task: series(index, task, "majority", split, "", steps[:1], [-1])[0, 0, 0] for task, split in reported.items()}
-    splits = ", ".join(f"{task}: {split}" for task, split in reported.items()) if len(set(reported.values())) > 1 \
-        else f"{next(iter(reported.values()))} split"
-    note = f"recipe {plan.settings.recipe}{' with changes' if plan.settings.changes else ''}, {splits}"
-    made = {}
-    if single := of("f1", "layer"):
-        made["scores"] = figures.scores(steps, single, full={task: v[:, 0] for task, v in of("f1", "full", last=True).items()},
-                                        majority=majority, axis=axis, title=f"Edge probes: {name}", note=note)
-        made["lattice"] = figures.lattices(steps, single, axis=axis, title=f"Edge probes by layer and step: {name}", note=note)
-    if weights := of("weight", "full"):
-        made["weights"] = figures.strips(steps, {task: v[..., 0] for task, v in weights.items()}, axis=axis,
-                                         title=f"Mixing weights: {name}", note=note)
-        made["centre"] = figures.centre(steps, {task: v[:, 0, 0] for task, v in of("cog", "full", last=True).items()},
-                                        {task: v[:, 0, 0] for task, v in of("expected_layer", "mix", last=True).items()},
-                                        layers=max(map(len, layers.values())), axis=axis, title=f"Depth of tasks: {name}",
-                                        note=note)
-    if plan.settings.mixes == "all":
-        expected = {task: v[:, 0, 0] for task, v in of("expected_layer", "mix", last=True).items()}
-        made["cumulative"] = figures.cumulative(steps, of("f1", "mix"), expected, axis=axis,
-                                                title=f"Mixes of the layers 0 to k: {name}", note=note)
-    return made
+    gamma = float("nan") if facts["gamma"] is None else facts["gamma"]
+    return TaskResult(readouts, found, weights, gamma, control, ceiling, mdl, facts["targets"]["train"])
 
 
 if __name__ == "__main__":

@@ -2,51 +2,84 @@
 
 import logging
 import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from finetrace import seeds
-from finetrace.config import as_dict
+from finetrace.config.geometry import GeometrySettings
 from finetrace.errors import FinetraceError
-from finetrace.stage import Stage, run, write_curves, write_figures
+from finetrace.pipeline.stage import Record, Stage, run, write_curves
 from finetrace.store.files import write_json
-from finetrace.store.hidden import finite, fit_threads, read_hidden
+from finetrace.store.hidden import HiddenStates, finite, fit_threads, read_hidden
+from finetrace.store.manifest import Manifest
 from finetrace.store.tables import write_table
 
+if TYPE_CHECKING:
+    from finetrace.lenses.geometry_summary import Sample
+
 log = logging.getLogger("finetrace")
-ROOMS = ("lenses/geometry.py", "lenses/gram.py", "lenses/anisotropy.py", "lenses/cones.py", "lenses/geometry_summary.py",
-         "lenses/intervals.py")
 CURVES = ("cosine_mean", "effective_rank", "anisotropy")
 EVERY_LAYER = ("cosine_mean", "effective_rank")
 LAST_LAYER = ("cosine_pooled_median", "covariance_trace", "scaled_trace", "effective_rank_centred", "anisotropy",
               "corrected_intra_sentence_similarity", "iso_score", "intrinsic_dimension", "within_class_cosine",
               "between_class_cosine", "class_angle_degrees", "scatter_ratio")
-LABELS = {  # statistic -> heading and unit in the figures
-    "covariance_trace": ("Covariance trace (depends on scale)", "squared units of the states"),
-    "scaled_trace": ("Trace / mean squared norm", "share of the squared norm"),
-    "effective_rank": ("Effective rank of stacked tokens", "directions"),
-    "effective_rank_centred": ("Effective rank, mean token removed", "directions"),
-    "cosine_mean": ("Cosine within sentences", "cosine, mean over sentences"),
-    "anisotropy": ("Anisotropy", "cosine across sentences"),
-}
+Columns = dict[str, np.ndarray]
+
+
+@dataclass
+class ConeRows:
+    """The examples of the class cones: rows of the hidden states, labels, class names by number; bootstrap weights (draw, row)
+    and jackknife groups (row,), in which the words of a sentence are together."""
+
+    rows: np.ndarray
+    labels: np.ndarray
+    names: list[str]
+    weights: np.ndarray
+    groups: np.ndarray
 
 
 def main(stage: Stage) -> None:
-    from finetrace.lenses import geometry_summary as summary
+    from finetrace.figures.geometry import TYPES, draw
 
-    item = stage.pick("trajectories", stage.study.trajectories)
-    folder = stage.layout.run(item.model, item.task, item.method, item.seed)
-    settings = stage.study.geometry
-    hidden = read_hidden(folder / "hidden")
+    settings, folder = stage.settings("geometry", GeometrySettings), stage.folder / "geometry"
+    hidden = read_hidden(stage.folder / "hidden")
+    seed = seeds.derive(stage.seed, "geometry", stage.asked["task"])
+    manifest = stage.manifest("lens", {hidden.folder: hidden.folder}, {"geometry": seed}, outs=(folder,))
+    stage.lens(folder, manifest, lambda out: _measure(stage, hidden, settings, seed, manifest, out), draw, TYPES)
+
+
+def _measure(stage: Stage, hidden: HiddenStates, settings: GeometrySettings, seed: int, manifest: Manifest, out: Path) -> Record:
+    from finetrace.lenses.geometry_summary import grid
+
     fit_threads(hidden)
-    seed = seeds.derive(stage.study.study.seed, "geometry", item.task)
-    manifest = stage.manifest("lens", as_dict(settings), {folder / "hidden": folder / "hidden"}, {"geometry": seed}, rooms=ROOMS)
     everyone, stacked = _samples(hidden, settings, seed)
     cone = _cone_rows(hidden, settings, seed)
     layers = hidden.manifest.facts["layers"]
+    cone_rows = len(cone.rows) if cone else 0
     log.info("%s: %d checkpoints x %d layers, %d sentences with %s tokens, %d vectors of examples", stage.label,
-             len(hidden.steps), layers, len(everyone.groups), f"{len(everyone.select):,}", len(cone[0]) if cone else 0)
-    first: dict[int, list] = {}
+             len(hidden.steps), layers, len(everyone.groups), f"{len(everyone.select):,}", cone_rows)
+    table = _table(stage, hidden, settings, everyone, stacked, cone)
+    write_table(out / "table.parquet", {k: v.tolist() if k == "statistic" else v for k, v in table.items()})
+    write_json(out / "metrics.json", _metrics(table, layers))
+    write_curves(out / "curves.csv", {"step": hidden.steps} | {
+        f"{name}_layer_{layer:02d}": values for name in CURVES for layer, values in enumerate(grid(table, name).T)})
+    manifest.facts = {"checkpoints": len(hidden.steps), "layers": layers, "sentences": len(everyone.groups),
+                      "tokens": len(everyone.select), "rank_tokens": len(stacked.select), "cone_rows": cone_rows}
+    return {"name": stage.item, "steps": hidden.steps, "sentences": len(everyone.groups), "split": settings.split,
+            "special_tokens": settings.special_tokens, "bands": _bands(table),
+            "cones": _cones(hidden, cone, settings) if cone else None}
+
+
+def _table(stage: Stage, hidden: HiddenStates, settings: GeometrySettings, everyone: "Sample", stacked: "Sample",
+           cone: ConeRows | None) -> Columns:
+    """All statistics of all layers of all checkpoints."""
+    from finetrace.lenses import geometry_summary as summary
+
+    layers = hidden.manifest.facts["layers"]
+    first: dict[int, list[Any]] = {}
     parts, told = [], time.monotonic()
     for number, step in enumerate(hidden.steps):
         tokens = hidden.tokens(step)
@@ -55,28 +88,19 @@ def main(stage: Stage) -> None:
             values = finite(np.asarray(tokens[layer]), hidden, step, "tokens", layer)
             found = summary.sentence_estimates(values, everyone)
             found.append(summary.spectral_estimates(values, stacked, settings.dimension_tokens))
-            if cone:
+            if cone and vectors is not None:
                 whole = finite(np.asarray(vectors[layer]), hidden, step, settings.cones_vectors, layer)
-                found += summary.cone_estimates(whole[cone[0]], *cone[1:])
+                found += summary.cone_estimates(whole[cone.rows], cone.labels, cone.names, cone.weights, cone.groups)
             parts.append(summary.table_rows(step, layer, found, first.get(layer)))
             first.setdefault(layer, found)
             if time.monotonic() - told > 20:
                 log.info("%s: checkpoint %d of %d (step %d), layer %d of %d", stage.label, number + 1, len(hidden.steps), step,
                          layer, layers - 1)
                 told = time.monotonic()
-    table = {name: np.concatenate([part[name] for part in parts]) for name in summary.COLUMNS}
-    with stage.output(folder / "geometry", manifest) as out:
-        write_table(out / "table.parquet", {k: v.tolist() if k == "statistic" else v for k, v in table.items()})
-        write_json(out / "metrics.json", _metrics(table, layers))
-        write_curves(out / "curves.csv", {"step": hidden.steps} | {
-            f"{name}_layer_{layer:02d}": values for name in CURVES for layer, values in enumerate(summary.grid(table, name).T)})
-        _figures(stage, out, table, hidden, cone, settings, everyone)
-        manifest.facts = {"checkpoints": len(hidden.steps), "layers": layers, "sentences": len(everyone.groups),
-                          "tokens": len(everyone.select), "rank_tokens": len(stacked.select),
-                          "cone_rows": len(cone[0]) if cone else 0}
+    return {name: np.concatenate([part[name] for part in parts]) for name in summary.COLUMNS}
 
 
-def _samples(hidden, settings, seed):
+def _samples(hidden: HiddenStates, settings: GeometrySettings, seed: int) -> tuple["Sample", "Sample"]:
     """The sentences behind the per-sentence statistics, and those whose tokens are stacked."""
     from finetrace.lenses.geometry_summary import choose_sentences, make_sample
 
@@ -85,16 +109,18 @@ def _samples(hidden, settings, seed):
         raise FinetraceError(f"{hidden.folder}: has no tokens of the split {settings.split!r} (params.yaml: geometry.split); add "
                              "it to hidden.token_rows")
     try:
-        return [make_sample(hidden.offsets, hidden.special, hidden.token_ids,
-                            sentences=choose_sentences(inside, limit, settings.choose), special_tokens=settings.special_tokens,
-                            draws=settings.draws, groups=settings.groups, seed=seed)
-                for limit in (settings.sentences, settings.rank_sentences)]
+        everyone, stacked = (
+            make_sample(hidden.offsets, hidden.special, hidden.token_ids,
+                        sentences=choose_sentences(inside, limit, settings.choose), special_tokens=settings.special_tokens,
+                        draws=settings.draws, groups=settings.groups, seed=seed)
+            for limit in (settings.sentences, settings.rank_sentences))
     except ValueError as error:
         raise FinetraceError(f"{hidden.folder}: split {settings.split!r} for the lens geometry: {error}") from error
+    return everyone, stacked
 
 
-def _cone_rows(hidden, settings, seed):
-    """Rows, labels, class names, bootstrap weights and jackknife groups of the class cones, or None."""
+def _cone_rows(hidden: HiddenStates, settings: GeometrySettings, seed: int) -> ConeRows | None:
+    """The examples of the class cones, or None where none are asked for."""
     from finetrace.lenses.intervals import bootstrap_weights, groups_of
 
     if not settings.cones_splits:
@@ -107,11 +133,11 @@ def _cone_rows(hidden, settings, seed):
                              "more rows (hidden.rows), another split (geometry.cones_splits), or none: geometry.cones_splits: []")
     sentence = hidden.sentence_codes(rows)  # words of one sentence are drawn together
     count = int(sentence.max()) + 1
-    return (rows, labels, hidden.label_names, bootstrap_weights(count, settings.draws, seed)[:, sentence],
-            groups_of(count, settings.groups, seed)[sentence])
+    return ConeRows(rows, labels, hidden.label_names, bootstrap_weights(count, settings.draws, seed)[:, sentence],
+                    groups_of(count, settings.groups, seed)[sentence])
 
 
-def _metrics(table, layers) -> dict[str, float]:
+def _metrics(table: Columns, layers: int) -> dict[str, float]:
     """What a person compares between runs: last checkpoint and change, two statistics of every layer, the rest of the last."""
     from finetrace.lenses.geometry_summary import grid
 
@@ -124,49 +150,27 @@ def _metrics(table, layers) -> dict[str, float]:
     return {name: float(value) for name, value in found.items() if np.isfinite(value)}
 
 
-def _figures(stage, out, table, hidden, cone, settings, sample) -> None:
-    from finetrace.figures import geometry as figures
-    from finetrace.lenses.geometry_summary import BOX, Bands, bands, grid
+def _bands(table: Columns) -> dict[str, Any]:
+    """Every statistic but those of single pairs of classes, of which there may be thousands: name -> Bands."""
+    from finetrace.lenses.geometry_summary import bands
 
-    steps = (hidden.steps[0], hidden.steps[-1])
-    special = "special tokens included" if settings.special_tokens else "without special tokens"
-    note = f"{len(sample.groups):,} sentences of {settings.split}, {special}"
-
-    def ends(name):
-        values = bands(table, name)
-        return tuple(Bands(values.value[i], values.low[i], values.high[i]) for i in (0, -1))
-
-    boxes = np.stack([grid(table, f"cosine_pooled_{part}") for part in BOX], axis=-1)
-    spread = ("covariance_trace", "scaled_trace", "effective_rank", "effective_rank_centred")
-    made = {
-        "cosines": figures.cosine_boxes(boxes[0], boxes[-1], *ends("cosine_median"), steps=steps, note=note,
-                                        title=f"Tokens of a sentence: {stage.item}"),
-        "spread": figures.layer_profiles(
-            {name: ends(name) for name in spread}, LABELS, steps=steps, note=note,
-            title=f"Spread of the tokens: {stage.item}"),
-        "trajectories": figures.trajectories(np.array(hidden.steps), {name: bands(table, name) for name in CURVES}, LABELS,
-                                             note=note, title=f"Tokens over training: {stage.item}"),
-    }
-    if cone:
-        made["cones"] = _cone_figure(stage, hidden, cone, settings, steps)
-    write_figures(out / "figures", made)
+    names = dict.fromkeys(table["statistic"].tolist())
+    return {name: bands(table, name) for name in names if not name.startswith("class_cosine/")}
 
 
-def _cone_figure(stage, hidden, cone, settings, steps):
-    from finetrace.figures import geometry as figures
+def _cones(hidden: HiddenStates, cone: ConeRows, settings: GeometrySettings) -> dict[str, Any]:
+    """Directions of the last layer's vectors at the first and the last checkpoint."""
     from finetrace.lenses.cones import cone as cosines_with
     from finetrace.lenses.cones import cone_statistics
 
-    rows, labels, names = cone[:3]
-    ends = [np.asarray(hidden.vectors(step, settings.cones_vectors)[-1])[rows] for step in steps]
-    classes, column = np.unique(labels, return_inverse=True)
-    splits = " then ".join(settings.cones_splits)
-    return figures.class_cones(
-        tuple(cosines_with(values, labels) for values in ends), tuple(cosines_with(values, labels, "first") for values in ends),
-        column, [names[c] for c in classes], statistics=tuple(cone_statistics(values, labels) for values in ends),
-        steps=steps, layer=hidden.manifest.facts["layers"] - 1,
-        note=f"{hidden.kind(settings.cones_vectors)} vectors of {splits}; each example is part of its class mean",
-        title=f"Class cones: {stage.item}")
+    ends = [np.asarray(hidden.vectors(step, settings.cones_vectors)[-1])[cone.rows] for step in (hidden.steps[0], hidden.steps[-1])]
+    classes, column = np.unique(cone.labels, return_inverse=True)
+    return {"vectors": hidden.kind(settings.cones_vectors), "splits": settings.cones_splits,
+            "layer": hidden.manifest.facts["layers"] - 1, "names": [cone.names[c] for c in classes], "labels": column,
+            # two axes, one for each class: more classes are not drawn this way
+            "cosines": tuple(cosines_with(values, cone.labels) for values in ends) if len(classes) == 2 else (),
+            "to_first": tuple(cosines_with(values, cone.labels, "first") for values in ends),
+            "statistics": tuple(cone_statistics(values, cone.labels) for values in ends)}
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ Killed at any moment, the same command continues after the last finished checkpo
 import shutil
 
 from finetrace import seeds
-from finetrace.config import as_dict
-from finetrace.stage import Stage, run
+from finetrace.config.hidden import HiddenSettings
+from finetrace.pipeline.stage import Stage, run
 from finetrace.store.files import write_json
 from finetrace.store.manifest import read_manifest
 
@@ -15,19 +15,16 @@ from finetrace.store.manifest import read_manifest
 def main(stage: Stage) -> None:
     from finetrace.hidden.trajectory import extract_trajectory
 
-    study, layout = stage.study, stage.layout
-    item = stage.pick("trajectories", study.trajectories)
-    folder = layout.run(item.model, item.task, item.method, item.seed)
-    model, task = layout.model(item.model), layout.task(item.task)
-    train = read_manifest(folder / "trajectory").settings["train"]
-    max_length = study.hidden.max_length or train["max_length"]
-    seed = seeds.derive(study.study.seed, "hidden", item.task)  # all trajectories of a task look at the same examples
-    manifest = stage.manifest("hidden", as_dict(study.hidden), {folder / "trajectory": folder / "trajectory", task: task},
-                              {"rows": seed}, rooms=("hidden", "models"))
+    layout, settings = stage.layout, stage.settings("hidden", HiddenSettings)
+    trajectory, folder = stage.folder / "trajectory", stage.folder / "hidden"
+    model, task = layout.model(stage.asked["model"]), layout.task(stage.asked["task"])
+    seed = seeds.derive(stage.seed, "hidden", stage.asked["task"])  # all trajectories of a task look at the same examples
+    manifest = stage.manifest("hidden", {trajectory: trajectory, task: task}, {"rows": seed}, outs=[folder])
+    train = read_manifest(trajectory).facts["train"]
     scratch = layout.scratch("hidden", manifest.key)
-    with stage.output(folder / "hidden", manifest) as out:
-        manifest.facts = extract_trajectory(folder / "trajectory", model, task, study.hidden, max_length, seed, scratch=scratch,
-                                            out=out, name=stage.item, pieces=train["pieces"])
+    with stage.output(folder, manifest) as out:
+        manifest.facts = extract_trajectory(trajectory, model, task, settings, settings.max_length or train["max_length"], seed,
+                                            scratch=scratch, out=out, name=stage.item, pieces=train["pieces"])
         facts = manifest.facts
         write_json(out / "metrics.json", {"checkpoints": len(facts["steps"]), "layers": facts["layers"], "dim": facts["dim"],
                                           "tokens": facts["tokens"], "truncated": facts["truncated"],

@@ -1,76 +1,139 @@
-"""python pipelines/hulls.py TRAJECTORY -- are the classes separable, and how far apart, in every layer -> .../sSEED/hulls/"""
+"""python pipelines/hulls.py TRAJECTORY -- are the classes separable, and how far apart, in every layer -> .../hulls/"""
 
 import logging
 import time
 from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from finetrace import seeds
-from finetrace.config import as_dict
+from finetrace.config.hulls import HullsSettings
 from finetrace.errors import FinetraceError
 from finetrace.hidden.choose import choose_rows
-from finetrace.stage import Stage, run, write_curves, write_figures
+from finetrace.pipeline.stage import Record, Stage, run, write_curves
 from finetrace.store import hull_files
 from finetrace.store.files import write_json
-from finetrace.store.hidden import finite, fit_threads, read_hidden
+from finetrace.store.hidden import HiddenStates, finite, fit_threads, read_hidden
+from finetrace.store.manifest import Manifest
 from finetrace.store.tables import write_table
 
+if TYPE_CHECKING:
+    from finetrace.lenses.hulls import Clusters, Prediction
+    from finetrace.lenses.hulls.summary import Row, Space
+
 log = logging.getLogger("finetrace")
-ROOMS = ("lenses/hulls", "lenses/intervals.py", "hidden/choose.py", "store/hull_files.py", "store/directprobe_files.py")
+Key = tuple[int, int]
+"""Step and layer."""
+Rows = dict[str, np.ndarray]
+"""Split -> row numbers, the probed split first."""
+Tracks = dict[str, dict[Key, "Space"]]
+"""Split -> its spaces."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is probed, and how."""
+
+    stage: Stage
+    hidden: HiddenStates
+    keys: list[Key]
+    rows_of: Rows
+    settings: HullsSettings
+    seed: int
 
 
 def main(stage: Stage) -> None:
+    from finetrace.figures.hulls import draw
+
+    settings, folder = stage.settings("hulls", HullsSettings), stage.folder
+    hidden = read_hidden(folder / "hidden")
+    fit_threads(hidden)
+    steps = chosen_steps(settings, hidden)
+    keys = [(step, layer) for layer in chosen_layers(settings.layers, hidden) for step in steps]
+    seed = seeds.derive(stage.seed, "hulls", stage.asked["task"])  # one model before training: one result
+    manifest = stage.manifest("lens", {folder / "hidden": folder / "hidden"}, {"hulls": seed}, outs=(folder / "hulls",))
+    splits: tuple[str, ...] = (settings.split, settings.compare_split)
+    rows_of = {one: chosen_rows(stage, hidden, one, settings.max_points, seed) for one in splits if one != "none"}
+    work = Work(stage, hidden, keys, rows_of, settings, seed)
+    stage.lens(folder / "hulls", manifest, lambda out: _measure(work, manifest, out), draw)
+
+
+def _measure(work: Work, manifest: Manifest, out: Path) -> Record:
+    """Probe all spaces; writes table, metrics, curves, and the files of the original programs."""
     from finetrace.lenses.hulls import summary
 
-    item = stage.pick("trajectories", stage.study.trajectories)
-    folder = stage.layout.run(item.model, item.task, item.method, item.seed)
-    settings, hidden = stage.study.hulls, read_hidden(folder / "hidden")
-    fit_threads(hidden)
-    keys = [(step, layer) for layer in chosen_layers(settings.layers, hidden) for step in chosen_steps(settings, hidden)]
-    seed = seeds.derive(stage.study.study.seed, "hulls", item.task)  # one model before training: one result
-    manifest = stage.manifest("lens", as_dict(settings), {folder / "hidden": folder / "hidden"}, {"hulls": seed}, rooms=ROOMS)
-    rows_of = {split: chosen_rows(stage, hidden, split, settings.max_points, seed)
-               for split in (settings.split, settings.compare_split) if split != "none"}
-    announce(stage, hidden, keys, rows_of)
-    with stage.output(folder / "hulls", manifest) as out:
-        tracks, decisions = _probe_all(stage, hidden, keys, rows_of, settings, seed, out)
-        first = tracks[settings.split]
-        found = [row for split, track in tracks.items()
-                 for row in summary.rows(track, split, hidden.label_names, distances=split == settings.split)]
-        if settings.compare_split in tracks:
-            found += summary.between(first, tracks[settings.compare_split], settings.split)
-        write_table(out / "table.parquet", summary.table(found))
-        metrics = summary.metrics(found, first, settings.split)
-        metrics["undecided"] = float(sum(space.undecided for track in tracks.values() for space in track.values()))
-        write_json(out / "metrics.json", metrics)
-        write_curves(out / "curves.csv", summary.curves(first))
-        write_figures(out / "figures", _figures(stage, hidden, found, tracks, settings, rows_of))
-        manifest.facts = {"checkpoints": len({step for step, _ in keys}), "layers": len({layer for _, layer in keys}),
-                          **{f"points_{split}": len(rows) for split, rows in rows_of.items()}, "max_points": settings.max_points,
-                          "undecided": int(metrics["undecided"]),
-                          **{f"decided_{name.replace(' ', '_')}": n for name, n in sorted(decisions.items())}}
-    if metrics["undecided"]:
-        log.warning("%s: %d pairs of clusters could be proved neither disjoint nor overlapping; they count as overlapping",
-                    stage.label, metrics["undecided"])
+    settings, names, rows_of = work.settings, work.hidden.label_names, work.rows_of
+    announce(work.stage, work.hidden, work.keys, rows_of)
+    tracks, decisions = _probe_all(work, out)
+    first = tracks[settings.split]
+    found = [row for split, track in tracks.items()
+             for row in summary.rows(track, split, names, distances=split == settings.split)]
+    if settings.compare_split in tracks:
+        found += summary.between(first, tracks[settings.compare_split], settings.split)
+    write_table(out / "table.parquet", summary.table(found))
+    metrics = summary.metrics(found, first, settings.split)
+    undecided = sum(space.undecided for track in tracks.values() for space in track.values())
+    metrics["undecided"] = float(undecided)
+    write_json(out / "metrics.json", metrics)
+    write_curves(out / "curves.csv", summary.curves(first))
+    steps, layers = summary.axes(first)
+    manifest.facts = {"checkpoints": len(steps), "layers": len(layers),
+                      **{f"points_{split}": len(rows) for split, rows in rows_of.items()},
+                      "max_points": settings.max_points, "undecided": undecided,
+                      **{f"decided_{name.replace(' ', '_')}": n for name, n in sorted(decisions.items())}}
+    if undecided:
+        log.warning("%s: %d pairs of clusters could be proved neither disjoint nor overlapping; they count as "
+                    "overlapping", work.stage.label, undecided)
+    return _drawn(work, first, found)
 
 
-def chosen_layers(wanted, hidden) -> list[int]:
+def _drawn(work: Work, track: dict[Key, "Space"], found: list["Row"]) -> Record:
+    """What the figures show."""
+    from finetrace.lenses.hulls import summary
+    from finetrace.lenses.hulls.centroids import closest, displacements, plane
+
+    split = work.settings.split
+    steps, layers = summary.axes(track)
+    ends, last_layer = list(dict.fromkeys((steps[0], steps[-1]))), layers[-1]
+    drawn = dict.fromkeys((layers[min(1, len(layers) - 1)], last_layer))
+    means = {layer: np.stack([track[step, layer].centroids for step in steps]) for layer in drawn}
+    planes = {layer: plane(part) for layer, part in means.items()}
+    first, last = ({layer: track[step, layer].centroids for layer in layers} for step in (steps[0], steps[-1]))
+    return {
+        "name": work.stage.item, "split": split, "compare_split": work.settings.compare_split,
+        "points": len(work.rows_of[split]), "steps": steps, "layers": layers, "label_names": work.hidden.label_names,
+        "labels": int((track[steps[0], layers[0]].sizes > 0).sum()),
+        "clusters": {step: np.array([track[step, layer].clusters for layer in layers]) for step in ends},
+        "linear": {step: np.array([track[step, layer].distances.linear for layer in layers]) for step in ends},
+        "outside_min": np.array([track[step, last_layer].distances.outside_min for step in steps]),
+        "matrices": {step: track[step, last_layer].distances.matrix for step in ends},
+        "to_first": summary.values_of(found, "similarity_to_first", steps, layers, split)[..., 0].T,
+        "between": summary.values_of(found, "similarity_between_splits", steps, layers, split)[..., 0],
+        "paths": [(layer, of.points, of.shares) for layer, of in planes.items()],
+        "named": {layer: closest(part[0]) for layer, part in means.items()},
+        "lengths": np.array([displacements(first[layer], last[layer]) for layer in layers]),
+    }
+
+
+def chosen_layers(wanted: str | list[int], hidden: HiddenStates) -> list[int]:
     count = hidden.manifest.facts["layers"]
     if wanted == "all":
         return list(range(count))
     for layer in wanted:
         if not -count <= layer < count:
-            raise FinetraceError(f"params.yaml: hulls.layers: {layer} does not exist; {hidden.folder} has layers 0 (embeddings) "
-                                 f"to {count - 1}")
+            raise FinetraceError(f"params.yaml: hulls.layers: {layer} does not exist; {hidden.folder} has layers 0 "
+                                 f"(embeddings) to {count - 1}")
     return sorted({layer % count for layer in wanted})
 
 
-def chosen_steps(settings, hidden) -> list[int]:
+def chosen_steps(settings: HullsSettings, hidden: HiddenStates) -> list[int]:
     ends = {hidden.steps[0], hidden.steps[-1]}
     if settings.checkpoints == "all":
         return hidden.steps
-    listed = [] if settings.checkpoints == "ends" else settings.checkpoints
+    listed = settings.checkpoints if isinstance(settings.checkpoints, list) else []
     wanted = {step for step in listed if step < max(ends)}  # a short run ends before
     if unknown := sorted(wanted - set(hidden.steps)):
         raise FinetraceError(f"params.yaml: hulls.checkpoints: {unknown[0]} is not in {hidden.folder}, which has "
@@ -78,7 +141,7 @@ def chosen_steps(settings, hidden) -> list[int]:
     return sorted(ends | wanted)
 
 
-def chosen_rows(stage, hidden, split, most, seed):
+def chosen_rows(stage: Stage, hidden: HiddenStates, split: str, most: int, seed: int) -> np.ndarray:
     """Rows of a split that are probed, ascending; all, or a choice that is said in the log."""
     rows = hidden.rows(split)
     chosen = rows[choose_rows(hidden.labels[rows], most, "stratified", seeds.derive(seed, "points", split))]
@@ -88,7 +151,7 @@ def chosen_rows(stage, hidden, split, most, seed):
     return chosen
 
 
-def announce(stage, hidden, keys, rows_of) -> None:
+def announce(stage: Stage, hidden: HiddenStates, keys: list[Key], rows_of: Rows) -> None:
     """What is about to be computed, and roughly what it costs."""
     from finetrace.lenses.hulls import estimate
 
@@ -97,25 +160,28 @@ def announce(stage, hidden, keys, rows_of) -> None:
         sizes = np.bincount(hidden.labels[rows])
         cost = estimate(len(rows), hidden.width, int((sizes > 0).sum()), int(sizes.max()))
         least, most = least + len(keys) * cost.linear_seconds, most + len(keys) * cost.overlapping_seconds
-    log.info("%s: %d checkpoints x %d layers x %s points of %d dimensions; roughly %s if planes separate all labels, up to %s if "
-             "they do not", stage.label, len({step for step, _ in keys}), len({layer for _, layer in keys}),
-             " + ".join(f"{len(rows):,} {split}" for split, rows in rows_of.items()), hidden.width, _time(least), _time(most))
+    log.info("%s: %d checkpoints x %d layers x %s points of %d dimensions; roughly %s if planes separate all labels, "
+             "up to %s if they do not", stage.label, len({step for step, _ in keys}), len({layer for _, layer in keys}),
+             " + ".join(f"{len(rows):,} {split}" for split, rows in rows_of.items()), hidden.width, _time(least),
+             _time(most))
 
 
-def _probe_all(stage, hidden, keys, rows_of, settings, seed, out):
-    """Every space of every split (one layer of one checkpoint in memory at a time), and the files of the original programs."""
+def _probe_all(work: Work, out: Path) -> tuple[Tracks, Counter[str]]:
+    """Every space of every split (one layer of one checkpoint in memory at a time), and the files of the original
+    programs."""
     from finetrace.lenses.hulls import creation_order
-    from finetrace.lenses.hulls.summary import Space
 
-    tracks: dict[str, dict[tuple[int, int], Space]] = {split: {} for split in rows_of}
-    decisions: Counter = Counter()
-    asked = _asked(hidden, rows_of, settings, seed)
+    hidden, rows_of, settings = work.hidden, work.rows_of, work.settings
+    tracks: Tracks = {split: {} for split in rows_of}
+    decisions: Counter[str] = Counter()
+    asked = _asked(hidden, rows_of, settings, work.seed)
     writer = hull_files.Writer(out / "files", hidden.label_names, settings.missing) if settings.files else None
     hull_files.describe(out / "files", settings.files)
     if writer:
-        writer.examples(settings.split, hidden.example_ids[rows_of[settings.split]], hidden.labels[rows_of[settings.split]])
-    tell = _teller(stage, len(keys) * len(rows_of))
-    for step, layer in keys:
+        rows = rows_of[settings.split]
+        writer.examples(settings.split, hidden.example_ids[rows], hidden.labels[rows])
+    tell = _teller(work.stage, len(work.keys) * len(rows_of))
+    for step, layer in work.keys:
         kind = hidden.kind(settings.vectors)
         values = finite(np.asarray(hidden.vectors(step, kind)[layer]), hidden, step, kind, layer)
         for split, rows in rows_of.items():
@@ -124,7 +190,7 @@ def _probe_all(stage, hidden, keys, rows_of, settings, seed, out):
             space, clusters, every, ranked = _space(values, rows, hidden, settings, query, tell)
             tracks[split][step, layer] = space
             decisions.update(clusters.decisions)
-            if writer and split == settings.split:
+            if writer and every is not None and split == settings.split:
                 gold = None if asked is None else hidden.labels[asked]
                 writer.space(step, layer, clusters, creation_order(clusters), every, space.distances, ranked, gold)
     if writer:
@@ -132,16 +198,19 @@ def _probe_all(stage, hidden, keys, rows_of, settings, seed, out):
     return tracks, decisions
 
 
-def _asked(hidden, rows_of, settings, seed):
+def _asked(hidden: HiddenStates, rows_of: Rows, settings: HullsSettings, seed: int) -> np.ndarray | None:
     """Rows of the second split whose nearest cluster is looked up; None if there are none."""
     if settings.compare_split == "none" or not settings.predict_rows:
         return None
     rows = rows_of[settings.compare_split]
-    return rows[choose_rows(hidden.labels[rows], settings.predict_rows, "stratified", seeds.derive(seed, "predict"))]
+    chosen = choose_rows(hidden.labels[rows], settings.predict_rows, "stratified", seeds.derive(seed, "predict"))
+    return rows[chosen]
 
 
-def _space(values, rows, hidden, settings, asked, tell):
-    """One space and what the files need besides: the clusters, all their distances, the ranked clusters of new points."""
+def _space(values: np.ndarray, rows: np.ndarray, hidden: HiddenStates, settings: HullsSettings,
+           asked: np.ndarray | None, tell: "_teller"
+           ) -> tuple["Space", "Clusters", np.ndarray | None, "Prediction | None"]:
+    """One space and what the files need besides: clusters, all their distances, the ranked clusters of new points."""
     from finetrace.lenses import hulls
     from finetrace.lenses.hulls.centroids import centroids
     from finetrace.lenses.hulls.summary import Space
@@ -151,77 +220,40 @@ def _space(values, rows, hidden, settings, asked, tell):
     clusters = hulls.probe(points, labels, classes=names, progress=tell)
     wanted = settings.files and asked is not None
     every = hulls.cluster_distances(clusters, progress=tell) if settings.files else None
-    distances = hulls.label_distances(clusters, min_size=settings.min_size, reduce=settings.reduce, missing=settings.missing,
-                                      distances=every, progress=tell)
+    distances = hulls.label_distances(clusters, min_size=settings.min_size, reduce=settings.reduce,
+                                      missing=settings.missing, distances=every, progress=tell)
     ranked, right = None, 0
     if asked is not None:
-        ranked = hulls.predict(clusters, values[asked].astype(np.float64), nearest=None if wanted else 1, progress=tell)
+        new = values[asked].astype(np.float64)
+        ranked = hulls.predict(clusters, new, nearest=None if wanted else 1, progress=tell)
         right = int((ranked.labels == hidden.labels[asked]).sum())
-    space = Space(distances, np.bincount(labels, minlength=len(names)), clusters.count, sum(map(len, clusters.conflicts)),
-                  clusters.decisions.get("undecided", 0), centroids(points, labels, len(names)), right,
-                  0 if asked is None else len(asked))
+    space = Space(distances, np.bincount(labels, minlength=len(names)), clusters.count,
+                  sum(map(len, clusters.conflicts)), clusters.decisions.get("undecided", 0),
+                  centroids(points, labels, len(names)), right, 0 if asked is None else len(asked))
     return space, clusters, every, ranked
 
 
 class _teller:
     """Called as progress(phase, done, total): a line every half minute."""
 
-    def __init__(self, stage, total):
+    def __init__(self, stage: Stage, total: int):
         self.stage, self.total, self.done, self.where, self.last = stage, total, 0, "", time.monotonic()
 
-    def now(self, step, layer, split) -> None:
+    def now(self, step: int, layer: int, split: str) -> None:
         self.where, self.done = f"step {step}, layer {layer}, {split}", self.done + 1
 
-    def __call__(self, phase, done, total) -> None:
+    def __call__(self, phase: str, done: int, total: int) -> None:
         if time.monotonic() - self.last > 30:
             self.last = time.monotonic()
             of = f" of {total:,}" if total else ""
-            log.info("%s: %d of %d (%s): %s %s%s", self.stage.label, self.done, self.total, self.where, phase, f"{done:,}", of)
+            log.info("%s: %d of %d (%s): %s %s%s", self.stage.label, self.done, self.total, self.where, phase,
+                     f"{done:,}", of)
 
 
 def _time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.0f} h"
-
-
-def _figures(stage, hidden, found, tracks, settings, rows_of):
-    from finetrace.figures import hulls as figures
-    from finetrace.lenses.hulls import summary
-    from finetrace.lenses.hulls.centroids import closest, displacements, plane
-
-    split, track, names, item = settings.split, tracks[settings.split], hidden.label_names, stage.item
-    steps, layers = summary.axes(track)
-    ends = {f"step {step:,}": step for step in ((steps[0], steps[-1]) if len(steps) > 1 else steps)}
-    note = f"{len(rows_of[split]):,} points of the split {split}"
-    last_layer, low_layer = layers[-1], layers[min(1, len(layers) - 1)]
-    made = {
-        "clusters": figures.clusters(
-            layers, {name: np.array([track[step, layer].clusters for layer in layers]) for name, step in ends.items()},
-            {name: np.array([track[step, layer].distances.linear for layer in layers]) for name, step in ends.items()},
-            int((track[steps[0], layers[0]].sizes > 0).sum()), title=f"Clusters: {item}", note=note),
-        "tracks": figures.tracks(
-            steps, names, np.array([track[step, last_layer].distances.outside_min for step in steps]),
-            title=f"Distance to the nearest label, layer {last_layer}: {item}", note=note),
-        "labels": figures.label_pairs(
-            names, track[steps[0], last_layer].distances.matrix, track[steps[-1], last_layer].distances.matrix,
-            (f"step {steps[0]:,}", f"step {steps[-1]:,}"), title=f"Distances of labels, layer {last_layer}: {item}", note=note),
-    }
-    to_first = summary.values_of(found, "similarity_to_first", steps, layers, split)[..., 0].T
-    between = summary.values_of(found, "similarity_between_splits", steps, layers, split)[..., 0]
-    if np.isfinite(to_first).any() or np.isfinite(between).any():  # two labels have one distance: nothing to correlate
-        made["likeness"] = figures.likeness(
-            layers, steps, to_first, {name: between[steps.index(step)] for name, step in ends.items()},
-            title=f"Likeness of label distances: {item}", note=f"{split} against {settings.compare_split}; {note}")
-    drawn = dict.fromkeys((low_layer, last_layer))
-    means = {layer: np.stack([track[step, layer].centroids for step in steps]) for layer in drawn}
-    paths = [(layer, *_picture(plane(part))) for layer, part in means.items()]
-    lengths = np.array([displacements(track[steps[0], layer].centroids, track[steps[-1], layer].centroids) for layer in layers])
-    made["motion"] = figures.motion(paths, names, {layer: closest(part[0]) for layer, part in means.items()}, layers, lengths,
-                                    title=f"Motion of the classes: {item}", note=note)
-    return made
-
-
-def _picture(found):
-    return found.points, found.shares
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.0f} h"
 
 
 if __name__ == "__main__":

@@ -1,60 +1,90 @@
 """python pipelines/infodynamics.py TRAJECTORY -- novelty, transience, resonance -> .../sSEED/infodynamics/"""
 
 import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from finetrace import seeds
-from finetrace.config import as_dict
+from finetrace.config.infodynamics import InfodynamicsSettings
 from finetrace.errors import FinetraceError
-from finetrace.stage import Stage, run, write_curves, write_figures
+from finetrace.pipeline.stage import Record, Stage, run, write_curves
 from finetrace.store.files import write_json
-from finetrace.store.manifest import read_manifest
+from finetrace.store.manifest import Manifest, read_manifest
 from finetrace.store.tables import matrix, read_table, write_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from finetrace.lenses.infodynamics_summary import ProbeDynamics, TrainingDynamics
+
+SPLITS = ("train", "validation")
+
+
+@dataclass
+class Signals:
+    """What was recorded of the training examples, in time order: each (example,), logits (example, class)."""
+
+    steps: np.ndarray
+    logits: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+    losses: np.ndarray
 
 
 def main(stage: Stage) -> None:
+    from finetrace.figures.infodynamics_draw import TYPES, draw
+
+    settings = stage.settings("infodynamics", InfodynamicsSettings)
+    source, folder = stage.folder / "trajectory", stage.folder / "infodynamics"
+    seed = seeds.derive(stage.seed, "infodynamics", stage.asked["seed"])
+    manifest = stage.manifest("lens", {source: source}, {"null": seed}, outs=(folder,))
+    stage.lens(folder, manifest, lambda out: _measure(stage, source, settings, seed, manifest, out), draw, TYPES)
+
+
+def _measure(stage: Stage, source: Path, settings: InfodynamicsSettings, seed: int, manifest: Manifest, out: Path) -> Record:
     from finetrace.lenses import infodynamics_summary as summary
 
-    item = stage.pick("trajectories", stage.study.trajectories)
-    folder = stage.layout.run(item.model, item.task, item.method, item.seed)
-    source, settings = folder / "trajectory", stage.study.infodynamics
-    signals, history, probe = (read_table(source / f"{n}.parquet") for n in ("signals", "history", "probe"))
-    if signals.num_rows == 0:
+    signals = _signals(source, settings)
+    try:
+        training = summary.training_dynamics(
+            signals.logits, signals.labels, signals.ids, signals.steps / read_manifest(source).facts["steps_per_epoch"],
+            signals.steps, window=settings.window, windows=settings.windows or (), measure=settings.measure, span=settings.span,
+            permutations=settings.permutations, seed=seed)
+    except ValueError as error:
+        raise FinetraceError(f"params.yaml: infodynamics, for {stage.item}: {error}") from error
+    probe = read_table(source / "probe.parquet")
+    probes = {split: _probe(probe, split, settings) for split in SPLITS if probe.num_rows}
+    write_table(out / "table.parquet", summary.table(training, probes))
+    metrics = dict(training.metrics)
+    for split, found in probes.items():
+        metrics |= {f"probe/{split}/{k}": v for k, v in found.metrics.items()}
+    write_json(out / "metrics.json", metrics)
+    (out / "results.json").write_text(json.dumps(summary.curbed_lists(training)))
+    curves = summary.curves(training, signals.losses)
+    write_curves(out / "curves.csv", curves)
+    manifest.facts = {"rows": len(signals.steps), "classes": int(signals.logits.shape[1])}
+    return _record(stage.item, settings, training, probes, curves) | {"evaluated": _evaluated(source, len(signals.steps))}
+
+
+def _signals(source: Path, settings: InfodynamicsSettings) -> Signals:
+    """The recorded signals of the first `max_steps` steps. Raises FinetraceError when there are none, or logits are not finite."""
+    table = read_table(source / "signals.parquet")
+    if table.num_rows == 0:
         raise FinetraceError(f"{source}: no signals were recorded; set record.signals: true and train again")
-    steps = signals["step"].to_numpy()
+    steps = table["step"].to_numpy()
     keep = slice(0, int(np.searchsorted(steps, settings.max_steps)) if settings.max_steps else len(steps))
-    steps, logits = steps[keep], matrix(signals, "logits")[keep]
-    labels, ids, losses = (signals[c].to_numpy()[keep] for c in ("label", "example_id", "loss"))
-    facts = read_manifest(source).facts
-    seed = seeds.derive(stage.study.study.seed, "infodynamics", item.seed)
-    manifest = stage.manifest("lens", as_dict(settings), {source: source}, {"null": seed},
-                              rooms=("lenses/infodynamics.py", "lenses/infodynamics_summary.py"))
+    steps, logits = steps[keep], matrix(table, "logits")[keep]
     if not np.isfinite(logits).all():
         first = int(np.argmin(np.isfinite(logits).all(axis=1)))
         raise FinetraceError(f"{source / 'signals.parquet'} row {first}: logits are not finite (step {steps[first]}); the "
                              "training diverged; lower train.learning_rate")
-    try:
-        training = summary.training_dynamics(
-            logits, labels, ids, steps / facts["steps_per_epoch"], steps, window=settings.window, windows=settings.windows or (),
-            measure=settings.measure, span=settings.span, permutations=settings.permutations, seed=seed)
-    except ValueError as error:
-        raise FinetraceError(f"params.yaml: infodynamics, for {stage.item}: {error}") from error
-    probes = {split: _probe(probe, split, settings) for split in ("train", "validation") if probe.num_rows}
-    with stage.output(folder / "infodynamics", manifest) as out:
-        write_table(out / "table.parquet", summary.table(training, probes))
-        metrics = dict(training.metrics)
-        for split, found in probes.items():
-            metrics |= {f"probe/{split}/{k}": v for k, v in found.metrics.items()}
-        write_json(out / "metrics.json", metrics)
-        (out / "results.json").write_text(json.dumps(summary.curbed_lists(training)))
-        curves = summary.curves(training, losses)
-        write_curves(out / "curves.csv", curves)
-        _figures(stage, out, training, probes, history, curves, settings)
-        manifest.facts = {"rows": len(steps), "classes": int(logits.shape[1])}
+    return Signals(steps, logits, *(table[column].to_numpy()[keep] for column in ("label", "example_id", "loss")))
 
 
-def _probe(table, split, settings):
+def _probe(table: "pa.Table", split: str, settings: InfodynamicsSettings) -> "ProbeDynamics":
     from finetrace.lenses.infodynamics_summary import probe_dynamics
 
     rows = table.filter(np.equal(table["split"].to_numpy(zero_copy_only=False), split))
@@ -64,45 +94,27 @@ def _probe(table, split, settings):
                           window=settings.probe_window, measure=settings.measure)
 
 
-def _figures(stage, out, training, probes, history, curves, settings) -> None:
-    from finetrace.figures import infodynamics as figures
-    from finetrace.lenses.infodynamics import curb, smooth
-
-    name, examples = stage.item, np.arange(len(training.confidence))
-    changes = (training.changes.positions + training.window).tolist()
-    unit = {"jsd": "nats", "kl": "bits", "jeffreys": "bans (log10)"}[settings.measure]
-    common = {"examples_per_epoch": training.examples_per_epoch, "unit": unit}
-    evaluated = [r for r in history.to_pylist() if r["kind"] == "eval" and r["examples"] <= len(examples)]
-    at = np.array([r["examples"] for r in evaluated])
-    inner = curb(training.dynamics, training.window)
-    plateau = training.plateau if settings.measure == "jsd" else None
-    made = {
-        "signals": figures.signals(examples, training.dynamics, training.smoothed, window=training.window, plateau=plateau,
-                                   changes=changes, title=f"Information dynamics: {name}", **common),
-        "smoothing": figures.smoothing(
-            examples, training.dynamics,
-            {s: smooth(training.dynamics, training.window, s) for s in settings.spans or (128, 56, 32)},
-            title=f"Smoothing: {name}", **common),
-        "slope": figures.slope(inner.novelty, inner.resonance, training.slope, title=f"Resonance on novelty: {name}"),
-        "learning": figures.learning(
-            examples, training.smoothed.novelty, train_loss=(curves["example"], curves["train_loss"]),
-            train_accuracy=(curves["example"], curves["train_accuracy"]),
-            eval_loss=(at, np.array([r["loss"] for r in evaluated])),
-            eval_accuracy=(at, np.array([r["accuracy"] for r in evaluated])), confidence=training.confidence, plateau=plateau,
-            changes=changes, title=f"Performance and process: {name}", **common),
-    }
-    for split, found in probes.items():
-        if found.dynamics is not None:
-            made[f"probe-{split}"] = figures.probe_set(found.steps, found.dynamics, found.map, window=found.window,
-                                                       log_steps=not _even(found.steps), unit=unit,
-                                                       title=f"Probe set ({split}): {name}")
-    write_figures(out / "figures", made)
+def _evaluated(source: Path, examples: int) -> dict[str, np.ndarray]:
+    """Loss and accuracy of the evaluations while these training examples were seen."""
+    rows = [row for row in read_table(source / "history.parquet").to_pylist()
+            if row["kind"] == "eval" and row["examples"] <= examples]
+    return {key: np.array([row[key] for row in rows], dtype=kind)
+            for key, kind in (("examples", np.int64), ("loss", np.float64), ("accuracy", np.float64))}
 
 
-def _even(steps) -> bool:
-    """Whether looks come at equal distances (the last one may be off)."""
-    gaps = np.diff(steps)[:-1]
-    return len(gaps) > 0 and gaps.max() == gaps.min()
+def _record(name: str, settings: InfodynamicsSettings, training: "TrainingDynamics", probes: dict[str, "ProbeDynamics"],
+            curves: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What the figures need."""
+    return {
+        "name": name, "measure": settings.measure, "span": settings.span, "spans": settings.spans, "window": training.window,
+        "examples_per_epoch": training.examples_per_epoch,
+        "plateau": training.plateau if settings.measure == "jsd" else None,  # known in nats of this divergence only
+        "changes": (training.changes.positions + training.window).tolist(),
+        "dynamics": {key: getattr(training.dynamics, key) for key in ("novelty", "transience", "resonance")},
+        "confidence": training.confidence, "slope": training.slope,
+        "train": {"examples": curves["example"], "loss": curves["train_loss"], "accuracy": curves["train_accuracy"]},
+        "probes": {split: {"steps": found.steps, "window": found.window, "dynamics": found.dynamics, "map": found.map}
+                   for split, found in probes.items() if found.dynamics is not None}}
 
 
 if __name__ == "__main__":

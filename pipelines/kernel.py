@@ -1,25 +1,30 @@
-"""python pipelines/kernel.py TRAJECTORY -- neural tangent kernel at its checkpoints, and what it predicts -> .../sSEED/kernel/"""
+"""python pipelines/kernel.py TRAJECTORY -- neural tangent kernel at checkpoints, and what it predicts -> .../kernel/"""
 
 import logging
 import os
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from finetrace import seeds
-from finetrace.config import as_dict
+from finetrace.config.kernel import KernelSettings
 from finetrace.errors import FinetraceError
-from finetrace.stage import Stage, run, write_curves, write_figures
+from finetrace.pipeline.stage import Record, Stage, run, write_curves
 from finetrace.store.arrays import write_array
 from finetrace.store.files import write_json
 from finetrace.store.hidden import step_name
-from finetrace.store.manifest import read_manifest
+from finetrace.store.manifest import Manifest, read_manifest
 from finetrace.store.tables import read_table, write_table
 
+if TYPE_CHECKING:
+    from finetrace.lenses.kernel.summary import Look, Row
+    from finetrace.models.rows import Collator, Encoded
+
 log = logging.getLogger("finetrace")
-ROOMS = ("lenses/kernel", "lenses/intervals.py", "models", "hidden/choose.py")
 PARAMETERS = {"trained": "trainable"}  # a checkpoint is loaded with gradients required of what its method trains
 SETTLED = 5e-6  # seconds per squared row of a kernel: fitting the models of one checkpoint
 COPIES = 10  # kernels held at once: parts, their sum, the looks before, what solvers need
@@ -28,69 +33,138 @@ GROUPS = 100  # and those of the groups of two looks
 
 @dataclass(frozen=True)
 class Examples:
-    """The chosen examples of one split. batches: inputs with labels;  labels: (example,) in the order of the batches."""
+    """The chosen examples of one split. batches: inputs with labels;  labels: (example,) in the batches' order."""
 
     batches: list[dict[str, Any]]
     labels: np.ndarray
 
 
+@dataclass(frozen=True)
+class Work:
+    """What is looked at, and how. checkpoints: step -> folder, ascending;  names: (class,);  kind: of the method."""
+
+    stage: Stage
+    settings: KernelSettings
+    checkpoints: dict[int, Path]
+    model: Path
+    train: Examples
+    other: Examples
+    names: list[str]
+    kind: str
+    seed: int
+
+    @property
+    def steps(self) -> list[int]:
+        return list(self.checkpoints)
+
+    @property
+    def ends(self) -> list[int]:
+        """First and last step; one where they are the same."""
+        return list(dict.fromkeys((self.steps[0], self.steps[-1])))
+
+
 def main(stage: Stage) -> None:
+    from finetrace.figures.kernel import draw
+
+    settings = stage.settings("kernel", KernelSettings)
+    trajectory, folder = stage.folder / "trajectory", stage.folder / "kernel"
+    model, task = stage.layout.model(stage.asked["model"]), stage.layout.task(stage.asked["task"])
+    trained = read_manifest(trajectory).facts
+    checkpoints = _checkpoints(trajectory, settings.checkpoints)
+    seed = seeds.derive(stage.seed, "kernel", stage.asked["task"])  # all trajectories of a task see the same examples
+    inputs: dict[Path, Path | str] = {trajectory: trajectory, model: model, task: task}
+    manifest = stage.manifest("lens", inputs, {"kernel": seed}, outs=(folder,))
+
+    def measure(out: Path) -> Record:
+        train, other, told = _examples(checkpoints, model, task, settings, trained["train"], seed)
+        names = read_manifest(task).facts["label_names"]
+        work = Work(stage, settings, checkpoints, model, train, other, names, trained.get("method_kind", "ft"), seed)
+        _announce(work)
+        record = _measure(work, manifest, out)
+        manifest.facts |= told
+        return record
+
+    stage.lens(folder, manifest, measure, draw)
+
+
+def _measure(work: Work, manifest: Manifest, out: Path) -> Record:
+    """All checkpoints, one after the other; writes table, metrics, curves and, if asked, the kernels."""
     from finetrace.lenses.kernel import statistics, summary
 
-    item = stage.pick("trajectories", stage.study.trajectories)
-    folder = stage.layout.run(item.model, item.task, item.method, item.seed)
-    model_folder, task_folder = stage.layout.model(item.model), stage.layout.task(item.task)
-    settings, trajectory = stage.study.kernel, folder / "trajectory"
-    of_training = read_manifest(trajectory)
-    checkpoints = _checkpoints(trajectory, settings.checkpoints)
-    seed = seeds.derive(stage.study.study.seed, "kernel", item.task)  # all trajectories of a task look at the same examples
-    manifest = stage.manifest("lens", as_dict(settings), {trajectory: trajectory, model_folder: model_folder,
-                                                          task_folder: task_folder}, {"kernel": seed}, rooms=ROOMS)
-    train, other, told = _examples(checkpoints, model_folder, task_folder, settings, of_training.settings["train"], seed)
-    steps, names = list(checkpoints), read_manifest(task_folder).facts["label_names"]
-    _announce(stage, settings, steps, train, other, len(names), of_training.facts.get("method_kind", "ft"))
-    rows, found, blocks, first, before, not_converged = [], [], {}, None, None, 0
-    with stage.output(folder / "kernel", manifest) as out:
-        (out / "kernels").mkdir()
-        for step, checkpoint in checkpoints.items():
-            look = _look(stage, step, checkpoint, model_folder, train, other, settings, tell=first is None)
-            first = first or replace(look, eval={}, groups={})
-            rows += summary.statistic_rows(look, train.labels, tolerance=settings.rank_tolerance, seed=seed)
-            rows += summary.motion_rows(first, before, look)
-            if settings.solver != "none":
-                found = _models(stage, look, (before, found) if before else None, train, other, settings, seed)
-                rows += found
-                not_converged += sum(row["statistic"] == "model_converged" and not row["value"] for row in found)
-            if step in (steps[0], steps[-1]):
-                blocks[step] = {part: statistics.block_nuclear_norms(look.train[part]) for part in summary.PARTS[:2]}
-            if settings.keep:
-                for part in summary.PARTS[:2]:
-                    values = [look.train[part], *([look.eval[part]] if look.eval else [])]
-                    write_array(out / "kernels" / step_name(step) / f"{part}.npy", np.concatenate(values).astype(np.float32))
-            before = look
-        if not_converged:
-            log.warning("%s: %d kernel models ended before they converged", stage.label, not_converged)
-        table = summary.table(rows)
-        write_table(out / "table.parquet", table)
-        write_json(out / "metrics.json", summary.metrics(table, steps))
-        write_curves(out / "curves.csv", summary.curves(table, steps))
-        write_figures(out / "figures", _figures(stage.item, table, steps, blocks, train.labels, other.labels, names,
-                                                settings))
-        manifest.facts = {"steps": steps, "label_names": names, "rows": {"train": len(train.labels), "eval": len(other.labels)},
-                          "method_kind": of_training.facts.get("method_kind", "ft"), "not_converged": not_converged, **told}
+    settings, train, steps = work.settings, work.train, work.steps
+    rows: list[Row] = []
+    found: list[Row] = []
+    blocks: dict[int, dict[str, np.ndarray]] = {}
+    first: Look | None = None
+    before: Look | None = None
+    not_converged = 0
+    (out / "kernels").mkdir()
+    for step in steps:
+        look = _look(work, step, tell=first is None)
+        first = first or replace(look, eval={}, groups={})
+        rows += summary.statistic_rows(look, train.labels, tolerance=settings.rank_tolerance, seed=work.seed)
+        rows += summary.motion_rows(first, before, look)
+        if settings.solver != "none":
+            found = _models(work, look, (before, found) if before else None)
+            rows += found
+            not_converged += sum(row["statistic"] == "model_converged" and not row["value"] for row in found)
+        if step in work.ends:
+            blocks[step] = {part: statistics.block_nuclear_norms(look.train[part]).astype(np.float32)
+                            for part in summary.PARTS[:2]}  # only drawn: half the bytes will do
+        if settings.keep:
+            for part in summary.PARTS[:2]:
+                values = np.concatenate([look.train[part], *([look.eval[part]] if look.eval else [])])
+                write_array(out / "kernels" / step_name(step) / f"{part}.npy", values.astype(np.float32))
+        before = look
+    if not_converged:
+        log.warning("%s: %d kernel models ended before they converged", work.stage.label, not_converged)
+    table = summary.table(rows)
+    write_table(out / "table.parquet", table)
+    write_json(out / "metrics.json", summary.metrics(table, steps))
+    write_curves(out / "curves.csv", summary.curves(table, steps))
+    manifest.facts = {"steps": steps, "label_names": work.names,
+                      "rows": {"train": len(train.labels), "eval": len(work.other.labels)}, "method_kind": work.kind,
+                      "not_converged": not_converged}
+    return _drawn(work, table, blocks)
 
 
-def _checkpoints(trajectory, wanted):
+def _drawn(work: Work, table: Mapping[str, np.ndarray], blocks: dict[int, dict[str, np.ndarray]]) -> Record:
+    """What the figures show."""
+    from finetrace.lenses.kernel.summary import PARTS, course, select
+
+    settings, labels, truth, steps = work.settings, work.train.labels, work.other.labels, work.steps
+    split, truth = ("eval", truth) if len(truth) else ("train", labels)
+    shown = ["frobenius_norm", "ft_ratio", "alignment", "distance", "velocity", f"accuracy_{split}"]
+    shares = {step: select(table, step=step, statistic="trace_share") for step in work.ends}
+    return {
+        "name": work.stage.item, "steps": steps, "label_names": work.names, "labels": labels,
+        "formula": settings.formula, "parameters": settings.parameters, "solver": settings.solver, "split": split,
+        "floor": _majority(labels, truth),
+        "courses": {name: {part: course(table, steps, part, name) for part in PARTS} for name in shown},
+        "spectra": {part: {step: (select(table, step=step, part=part, statistic="spectrum")["value"],
+                                  int(course(table, [step], part, "rank")[0, 0])) for step in work.ends}
+                    for part in PARTS},
+        "tolerance": float(course(table, steps[:1], "full", "rank_tolerance")[0, 0]),
+        "blocks": blocks,
+        "groups": {step: dict(zip(found["group"].tolist(), found["value"].tolist(), strict=True))
+                   for step, found in shares.items()},
+    }
+
+
+def _checkpoints(trajectory: Path, wanted: str | list[int]) -> dict[int, Path]:
     """Step -> folder, ascending; listed steps beyond the last are left out, the ends always in."""
     from finetrace.models.timeline import chosen_steps
     from finetrace.store.checkpoints import list_weights
 
     recorded = list_weights(trajectory / "checkpoints")
-    return {step: recorded[step] for step in chosen_steps(list(recorded), wanted, trajectory, "params.yaml: kernel.checkpoints")}
+    chosen = chosen_steps(list(recorded), wanted, trajectory, "params.yaml: kernel.checkpoints")
+    return {step: recorded[step] for step in chosen}
 
 
-def _examples(checkpoints, model_folder, task_folder, settings, train, seed):
-    """The chosen examples of the train and the eval split, and facts about them."""
+def _examples(checkpoints: dict[int, Path], model_folder: Path, task_folder: Path, settings: KernelSettings,
+              train: Mapping[str, Any], seed: int) -> tuple[Examples, Examples, dict[str, Any]]:
+    """The chosen examples of the train and the eval split, and facts about them. train: settings of the training."""
+    from finetrace.hidden.choose import choose_rows
     from finetrace.models.load import forward_names, load_tokenizer, longest_input
     from finetrace.models.rows import Collator, encode
     from finetrace.models.saved import load_trained
@@ -99,7 +173,8 @@ def _examples(checkpoints, model_folder, task_folder, settings, train, seed):
     model = load_trained(next(iter(checkpoints.values())), base=model_folder)
     length = longest_input(model, tokenizer, settings.max_length or train["max_length"])
     collator = Collator(tokenizer, side="right", pieces=train["pieces"])
-    found, truncated = [], 0
+    found: list[Examples] = []
+    truncated = 0
     for split, count in (("train", settings.rows["train"]), (settings.eval_split, settings.rows["eval"])):
         path = task_folder / f"{split}.parquet"
         if found and count == 0:
@@ -110,45 +185,41 @@ def _examples(checkpoints, model_folder, task_folder, settings, train, seed):
                                  "kernel.rows.eval: 0")
         labels = read_table(path, ["label"])["label"].to_numpy()
         rows = encode(path, tokenizer, length, forward_names(model) | {"attention_mask"},
-                      rows=_choose(labels, count, settings.choose, seeds.derive(seed, split)))
+                      rows=choose_rows(labels, count, settings.choose, seeds.derive(seed, split)))
         found.append(_batched(rows, collator, settings.batch_tokens))
         truncated += int((rows.lengths >= length).sum())
-    return *found, {"max_length": length, "truncated": truncated}
+    return found[0], found[1], {"max_length": length, "truncated": truncated}
 
 
-def _choose(labels, count, how, seed):
-    from finetrace.hidden.choose import choose_rows
-
-    return choose_rows(labels, count, how, seed)
-
-
-def _batched(rows, collator, batch_tokens) -> Examples:
+def _batched(rows: "Encoded", collator: "Collator", batch_tokens: int) -> Examples:
     from finetrace.models.rows import batches_by_tokens
 
     index = list(batches_by_tokens(rows.lengths, batch_tokens))
-    return Examples([collator(rows, one) for one in index], np.concatenate([rows.labels[rows.examples(one)] for one in index]))
+    return Examples([collator(rows, one) for one in index],
+                    np.concatenate([rows.labels[rows.examples(one)] for one in index]))
 
 
-def _announce(stage, settings, steps, train, other, classes, kind) -> None:
+def _announce(work: Work) -> None:
     """What is about to be computed and what it takes; an error where memory cannot hold the kernels."""
+    stage, settings, train, other, classes = work.stage, work.settings, work.train, work.other, len(work.names)
     columns = len(train.labels) * classes
     one = (len(train.labels) + len(other.labels)) * classes * columns * 8
-    log.info("%s: %d checkpoints, kernels of %d + %d examples x %d classes (%.0f MB each), gradients of %s (%s), solver %s "
-             "(about %.0f s per checkpoint, besides the kernel)", stage.label, len(steps), len(train.labels), len(other.labels),
-             classes, one / 1e6, settings.parameters, kind, settings.solver,
+    log.info("%s: %d checkpoints, kernels of %d + %d examples x %d classes (%.0f MB each), gradients of %s (%s), "
+             "solver %s (about %.0f s per checkpoint, besides the kernel)", stage.label, len(work.steps),
+             len(train.labels), len(other.labels), classes, one / 1e6, settings.parameters, work.kind, settings.solver,
              0 if settings.solver == "none" else 3 * SETTLED * columns ** 2)
-    if kind == "lp" and settings.parameters == "trained":
-        log.info("%s: linear probing trains the head only; where that is one linear layer, the FT-effective part is zero",
-                 stage.label)
+    if work.kind == "lp" and settings.parameters == "trained":
+        log.info("%s: linear probing trains the head only; where that is one linear layer, the FT-effective part is "
+                 "zero", stage.label)
     needed = COPIES * one + (GROUPS * columns ** 2 * 8 if settings.groups else 0)
     has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > has:
-        raise FinetraceError(f"params.yaml: kernel.rows: kernels of {columns:,} rows need about {needed / 1e9:.0f} GB, this "
-                             f"machine has {has / 1e9:.0f}; lower kernel.rows.train (now {len(train.labels)}) or set "
-                             "kernel.groups: false")
+        raise FinetraceError(f"params.yaml: kernel.rows: kernels of {columns:,} rows need about {needed / 1e9:.0f} GB, "
+                             f"this machine has {has / 1e9:.0f}; lower kernel.rows.train (now {len(train.labels)}) or "
+                             "set kernel.groups: false")
 
 
-def _look(stage, step, checkpoint, model_folder, train, other, settings, tell):
+def _look(work: Work, step: int, tell: bool) -> "Look":
     """The kernels and logits of one checkpoint. tell: log beforehand what a kernel takes."""
     import torch
 
@@ -156,37 +227,41 @@ def _look(stage, step, checkpoint, model_folder, train, other, settings, tell):
     from finetrace.models.device import fit_threads, set_up
     from finetrace.models.saved import load_trained
 
+    stage, settings, train, other = work.stage, work.settings, work.train, work.other
+    checkpoint = work.checkpoints[step]
     started = time.monotonic()
-    model = load_trained(checkpoint, base=model_folder)
+    model = load_trained(checkpoint, base=work.model)
     cuda = torch.cuda.is_available()
     (set_up if cuda else fit_threads)(model.num_parameters())
     model.to("cuda" if cuda else "cpu")
-    common = {"parameters": PARAMETERS.get(settings.parameters, settings.parameters), "dtype": getattr(torch, settings.dtype),
-              "memory_bytes": settings.memory_gb * 1e9}
+    common: dict[str, Any] = {"parameters": PARAMETERS.get(settings.parameters, settings.parameters),
+                              "dtype": getattr(torch, settings.dtype), "memory_bytes": settings.memory_gb * 1e9}
     try:
         if tell:
             cost = estimate(model, train.batches, other.batches, **common)
-            log.info("%s: a kernel takes about %.0f s, %.1f GB and %d passes over the examples", stage.label, cost.seconds,
-                     cost.bytes / 1e9, cost.passes)
+            log.info("%s: a kernel takes about %.0f s, %.1f GB and %d passes over the examples", stage.label,
+                     cost.seconds, cost.bytes / 1e9, cost.passes)
         kernel = ntk(model, train.batches, other.batches, formula=settings.formula, groups=settings.groups,
                      progress=_progress(f"{stage.label} step {step:,}"), **common)
     except ValueError as error:
-        raise FinetraceError(f"{checkpoint}: its kernel could not be computed (params.yaml: kernel): {error}") from error
+        raise FinetraceError(f"{checkpoint}: its kernel could not be computed (params.yaml: kernel): {error}"
+                             ) from error
     of_train, of_eval = kernel.rows("train"), kernel.rows("eval") if other.batches else None
     log.info("%s: step %d: kernel in %.1f s", stage.label, step, time.monotonic() - started)
     return summary.Look(
-        step, _parts(of_train), _parts(of_eval) if of_eval else {}, {g: v.copy() for g, v in of_train.groups.items()},
+        step, _parts(of_train), _parts(of_eval) if of_eval else {},
+        {g: v.copy() for g, v in of_train.groups.items()},
         _logits(model, train), _logits(model, other), _parts(of_train.flipped) if of_train.flipped else {},
         _parts(of_eval.flipped) if of_eval and of_eval.flipped else {})
 
 
-def _parts(kernel):
+def _parts(kernel: Any) -> dict[str, np.ndarray]:
     from finetrace.lenses.kernel import summary
 
     return summary.parts(kernel.pretrain_effective, kernel.ft_effective)
 
 
-def _logits(model, examples):
+def _logits(model: Any, examples: Examples) -> np.ndarray:
     """(example, class) float32."""
     import torch
 
@@ -197,23 +272,26 @@ def _logits(model, examples):
     return np.concatenate(found) if found else np.empty((0, 0))
 
 
-def _models(stage, look, before, train, other, settings, seed):
+def _models(work: Work, look: "Look", before: "tuple[Look, list[Row]] | None") -> "list[Row]":
+    """Rows of the kernel models. before: the checkpoint before, and its rows."""
     from finetrace.lenses.kernel import summary
 
+    settings = work.settings
     try:
-        return summary.model_rows(look, train.labels, other.labels, before=before, adjust=settings.adjust_for_init,
-                                  f0_scaling=settings.f0_scaling, solver=settings.solver, normalise=settings.normalise,
-                                  regularization=settings.regularization, parity=settings.parity, folds=settings.folds,
-                                  gamma=settings.gamma, seed=seed)
+        return summary.model_rows(look, work.train.labels, work.other.labels, before=before,
+                                  adjust=settings.adjust_for_init, f0_scaling=settings.f0_scaling,
+                                  solver=settings.solver, normalise=settings.normalise,
+                                  regularization=settings.regularization, parity=settings.parity,
+                                  folds=settings.folds, gamma=settings.gamma, seed=work.seed)
     except ValueError as error:
-        raise FinetraceError(f"params.yaml: kernel, for {stage.item} at step {look.step}: {error}") from error
+        raise FinetraceError(f"params.yaml: kernel, for {work.stage.item} at step {look.step}: {error}") from error
 
 
-def _progress(label):
+def _progress(label: str) -> Callable[[str, int, int], None]:
     """Logs at most one line in half a minute."""
     last = [time.monotonic()]
 
-    def tell(phase, done, total) -> None:
+    def tell(phase: str, done: int, total: int) -> None:
         if time.monotonic() - last[0] > 30:
             last[0] = time.monotonic()
             log.info("%s: %s %d of %d", label, phase, done, total)
@@ -221,45 +299,9 @@ def _progress(label):
     return tell
 
 
-def _majority(labels, truth):
+def _majority(labels: np.ndarray, truth: np.ndarray) -> float:
     """Accuracy of always saying the class that is most frequent in training."""
     return float((truth == np.bincount(labels).argmax()).mean())
-
-
-def _figures(name, table, steps, blocks, labels, other_labels, names, settings):
-    from finetrace.figures import kernel as figures
-    from finetrace.lenses.kernel import summary
-
-    def over(statistic, parts=summary.PARTS):
-        return {part: summary.course(table, steps, part, statistic) for part in parts}
-
-    ends = {f"step {step:,}": step for step in dict.fromkeys((steps[0], steps[-1]))}
-    note = f"{len(labels):,} training examples, {len(names)} classes, {settings.formula}, gradients: {settings.parameters}"
-    panels = [figures.Panel("Size", "Frobenius norm", "log", over("frobenius_norm")),
-              figures.Panel("Share of the encoder in a first step", "FT Ratio", "zero", over("ft_ratio", ["full"])),
-              figures.Panel("Alignment with the classes", "centred alignment", "share", over("alignment"))]
-    if len(steps) > 1:
-        panels += [figures.Panel("How far the kernel has turned", "distance from the first", "zero", over("distance")),
-                   figures.Panel("How fast it turns", "distance per step", "log", over("velocity"))]
-    if settings.solver != "none":
-        split = "eval" if len(other_labels) else "train"
-        panels.append(figures.Panel(f"What it predicts ({settings.solver})", f"accuracy on {split} examples", "share",
-                                    over(f"accuracy_{split}"), _majority(labels, other_labels if len(other_labels) else labels)))
-    spectra = {part: {when: (summary.select(table, step=step, part=part, statistic="spectrum")["value"],
-                             int(summary.course(table, [step], part, "rank")[0, 0])) for when, step in ends.items()}
-               for part in summary.PARTS}
-    tolerance = float(summary.course(table, steps[:1], "full", "rank_tolerance")[0, 0])
-    said = f"{note}; dotted: always the largest class" if settings.solver != "none" else note
-    made = {"course": figures.course(steps, panels, title=f"Kernel over training: {name}", note=said),
-            "spectra": figures.spectra(spectra, tolerance, title=f"Singular values of the kernel: {name}", note=note),
-            "blocks": figures.blocks({when: blocks[step] for when, step in ends.items()}, labels, names, note=note,
-                                     title=f"Kernel between examples: {name}")}
-    shares = {when: summary.select(table, step=step, statistic="trace_share") for when, step in ends.items()}
-    if any(np.isfinite(found["value"]).any() for found in shares.values()):
-        made["groups"] = figures.groups({when: dict(zip(found["group"].tolist(), found["value"].tolist(), strict=True))
-                                         for when, found in shares.items()}, note=note,
-                                        title=f"Whose gradients make the FT-effective kernel: {name}")
-    return made
 
 
 if __name__ == "__main__":

@@ -6,29 +6,23 @@ Killed at any moment, the same command continues after the last finished checkpo
 import shutil
 
 from finetrace import seeds
-from finetrace.config import as_dict
-from finetrace.stage import Stage, run
-from finetrace.store.files import sha256_file, write_json
-
-ROOMS = ("predictions.py", "training/evaluate.py", "hidden/choose.py", "models")
+from finetrace.config.predictions import PredictionsSettings
+from finetrace.pipeline.stage import Stage, run
+from finetrace.store.files import write_json
 
 
 def main(stage: Stage) -> None:
     from finetrace.predictions import predict_trajectory
 
-    study, layout = stage.study, stage.layout
-    item = stage.pick("trajectories", study.trajectories)
-    folder = layout.run(item.model, item.task, item.method, item.seed)
-    model, task = layout.model(item.model), layout.task(item.task)
-    seed = seeds.derive(study.study.seed, "predictions", item.task)  # all trajectories of a task look at the same examples
-    inputs = {folder / "trajectory": folder / "trajectory", task: task}
-    if (shifted := task / "ood" / "content.json").is_file():
-        inputs[shifted] = sha256_file(shifted)
-    manifest = stage.manifest("predictions", as_dict(study.predictions), inputs, {"rows": seed}, rooms=ROOMS)
+    layout, settings = stage.layout, stage.settings("predictions", PredictionsSettings)
+    trajectory, folder = stage.folder / "trajectory", stage.folder / "predictions"
+    model, task = layout.model(stage.asked["model"]), layout.task(stage.asked["task"])
+    seed = seeds.derive(stage.seed, "predictions", stage.asked["task"])  # all trajectories of a task look at the same examples
+    inputs = {trajectory: trajectory, task: task, task / "ood": task / "ood"}
+    manifest = stage.manifest("predictions", inputs, {"rows": seed}, outs=[folder])
     scratch = layout.scratch("predictions", manifest.key)
-    with stage.output(folder / "predictions", manifest) as out:
-        manifest.facts, metrics = predict_trajectory(folder / "trajectory", model, task, study.predictions, seed, scratch=scratch,
-                                                     out=out, name=stage.item)
+    with stage.output(folder, manifest) as out:
+        manifest.facts, metrics = predict_trajectory(trajectory, model, task, settings, seed, scratch=scratch, out=out, name=stage.item)
         write_json(out / "metrics.json", metrics)
     shutil.rmtree(scratch, ignore_errors=True)
 

@@ -6,10 +6,8 @@ Killed at any moment, the same command continues and ends with the same bytes.
 import copy
 import shutil
 
-from finetrace.config import as_dict
-from finetrace.stage import TRAINING_ROOMS, Stage, run
-
-ROOMS = (*TRAINING_ROOMS, "data/corpus.py")
+from finetrace.config.models import PretrainSettings
+from finetrace.pipeline.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
@@ -18,26 +16,24 @@ def main(stage: Stage) -> None:
     from finetrace.training.pretrain import pretrain
     from finetrace.training.watch import LiveLog
 
-    study, layout = stage.study, stage.layout
-    entry = stage.pick("pretrain", study.pretrain)
-    settings = {"model": stage.item, "pretrain": as_dict(entry), "study_seed": study.study.seed}
-    corpus = layout.task(entry.corpus)
-    manifest = stage.manifest("trajectory", settings, {corpus: corpus}, rooms=ROOMS)
+    layout, entry = stage.layout, stage.settings("pretrain", PretrainSettings)
+    corpus, model, folder = layout.task(entry.corpus), layout.model(stage.item), layout.pretrain(stage.item)
+    manifest = stage.manifest("trajectory", {corpus: corpus}, outs=[model, folder])
     scratch = layout.scratch("pretrain", manifest.key)
     manifest.started_at_ms = stage.started_at_ms(scratch)
     model_manifest = copy.deepcopy(manifest)
     model_manifest.kind = "model"
     live = LiveLog(scratch / "live.jsonl")
-    with (live_follower(scratch, study, layout), stage.output(layout.model(stage.item), model_manifest) as model_out,
-          stage.output(layout.pretrain(stage.item), manifest) as out):
+    with (live_follower(scratch, layout), stage.output(model, model_manifest) as model_out,
+          stage.output(folder, manifest) as out):
         facts = pretrain(
-            entry, corpus, study.study.seed, scratch=scratch, out=out, model_out=model_out, name=stage.item,
+            entry, corpus, stage.seed, scratch=scratch, out=out, model_out=model_out, name=stage.item,
             watch=lambda rows: live.rows(manifest.key, rows),
             on_plan=lambda plan: live.start(manifest.key, f"{stage.item}_pretrain", "trajectory",
                                             started_at_ms=manifest.started_at_ms, total_steps=plan.total_steps))
         manifest.seeds = model_manifest.seeds = facts.pop("seeds")
         texts = facts.pop("texts", None)
-        manifest.facts = facts | ({"texts": texts} if texts else {})
+        manifest.facts = facts | {"model": stage.item} | ({"texts": texts} if texts else {})
         model_manifest.facts = {**facts, **describe(model_out)}
         live.end(manifest.key, "FINISHED")
     shutil.rmtree(scratch)

@@ -3,19 +3,18 @@
 Names, commits and digests only: each checkpoint is fetched when a lens first needs it.
 """
 
-from finetrace.config import as_dict
-from finetrace.stage import Stage, run
+from finetrace.config.models import SeriesSettings
+from finetrace.pipeline.stage import Stage, run
 from finetrace.store.files import write_json
 
 
 def main(stage: Stage) -> None:
     from finetrace.models.timeline import resolve_series
 
-    entry = stage.pick("series", stage.study.series)
-    manifest = stage.manifest("trajectory", {"model": stage.item, "series": as_dict(entry)}, {},
-                              rooms=("models/timeline.py",))
-    with stage.output(stage.layout.pretrain(stage.item), manifest) as out:
-        manifest.facts = resolve_series(stage.item, entry, out)
+    folder = stage.layout.pretrain(stage.item)
+    manifest = stage.manifest("trajectory", {}, outs=[folder])
+    with stage.output(folder, manifest) as out:
+        manifest.facts = resolve_series(stage.item, stage.settings("series", SeriesSettings), out) | {"model": stage.item}
         write_json(out / "metrics.json", {"checkpoints": manifest.facts["checkpoints"]})
 
 

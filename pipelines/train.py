@@ -8,10 +8,10 @@ import shutil
 
 import yaml
 
-from finetrace.config import as_dict
-from finetrace.config.base import parse
-from finetrace.config.training import TrainSettings
-from finetrace.stage import TRAINING_ROOMS, Stage, run
+from finetrace.config.base import as_dict, parse
+from finetrace.config.training import MethodSettings, RecordSettings, TrainSettings
+from finetrace.pipeline.stage import Stage, run
+from finetrace.store.manifest import read_key
 
 
 def main(stage: Stage) -> None:
@@ -19,29 +19,32 @@ def main(stage: Stage) -> None:
     from finetrace.training.finetune import RunSeeds, finetune
     from finetrace.training.watch import LiveLog
 
-    study, layout = stage.study, stage.layout
-    item = stage.pick("trajectories", study.trajectories)
-    model, task = layout.model(item.model), layout.task(item.task)
-    best = layout.tune(item.model, item.task, item.method) / "best.yaml"
-    train = parse(TrainSettings, yaml.safe_load(best.read_text("utf-8"))["train"], str(best))
-    seeds = RunSeeds.of(study.study.seed, item.seed)
-    method = study.methods[item.method]
-    settings = {"model": item.model, "task": item.task, "method": item.method, "method_kind": method.kind, "seed": item.seed,
-                "study_seed": study.study.seed, "train": as_dict(train), "record": as_dict(study.record)}
-    manifest = stage.manifest("trajectory", settings, {model: model, task: task}, dataclasses.asdict(seeds),
-                              rooms=TRAINING_ROOMS)
+    layout, record, asked = stage.layout, stage.settings("record", RecordSettings), stage.asked
+    model, task, folder = layout.model(asked["model"]), layout.task(asked["task"]), stage.folder / "trajectory"
+    inputs = {model: model, task: task}
+    if tune := asked["tune"]:
+        inputs[layout.root / tune] = layout.root / tune
+    seeds = RunSeeds.of(stage.seed, asked["seed"])
+    manifest = stage.manifest("trajectory", inputs, dataclasses.asdict(seeds), outs=[folder])
+    train = _best(layout.root / tune / "best.yaml") if tune else stage.settings("train", TrainSettings)
     scratch = layout.scratch("train", manifest.key)
     manifest.started_at_ms = stage.started_at_ms(scratch)
+    manifest.settings = asked | {"train": as_dict(train)}
     live = LiveLog(scratch / "live.jsonl")
-    with live_follower(scratch, study, layout), stage.output(
-            layout.run(item.model, item.task, item.method, item.seed) / "trajectory", manifest) as out:
-        manifest.facts = finetune(
-            model, task, train, study.record, seeds, scratch=scratch, out=out, name=stage.item, method=method,
-            watch=lambda rows: live.rows(manifest.key, rows),
+    with live_follower(scratch, layout), stage.output(folder, manifest) as out:
+        facts = finetune(
+            model, task, train, record, seeds, scratch=scratch, out=out, name=stage.item,
+            method=stage.settings("kind", MethodSettings), watch=lambda rows: live.rows(manifest.key, rows),
             on_plan=lambda plan: live.start(manifest.key, stage.item, "trajectory", started_at_ms=manifest.started_at_ms,
                                             total_steps=plan.total_steps))
+        # What its readers need of its settings; adapters count only with the model that they change
+        manifest.facts = facts | {"model": asked["model"], "base": read_key(model), "train": as_dict(train)}
         live.end(manifest.key, "FINISHED")
     shutil.rmtree(scratch)
+
+
+def _best(path) -> TrainSettings:
+    return parse(TrainSettings, yaml.safe_load(path.read_text("utf-8"))["train"], str(path))
 
 
 if __name__ == "__main__":

@@ -3,19 +3,18 @@
 import json
 
 from finetrace import seeds
-from finetrace.config import as_dict
-from finetrace.stage import Stage, run
+from finetrace.config.world import WorldSettings
+from finetrace.pipeline.stage import Stage, run
 from finetrace.store.tables import write_table
 
 
 def main(stage: Stage) -> None:
     from finetrace.data.world import build_tokenizer, build_world
 
-    settings = {"world": as_dict(stage.study.world), "seed": stage.study.study.seed}
-    seed = seeds.derive(stage.study.study.seed, "world")
-    manifest = stage.manifest("world", settings, {}, {"world": seed}, rooms=("data/world",))
-    world = build_world(stage.study.world, seed)
-    with stage.output(stage.layout.world, manifest) as out:
+    seed, folder = seeds.derive(stage.seed, "world"), stage.layout.world
+    manifest = stage.manifest("world", {}, {"world": seed}, outs=[folder])
+    world = build_world(stage.settings("world", WorldSettings), seed)
+    with stage.output(folder, manifest) as out:
         rows = world.corpus
         write_table(out / "corpus.parquet", {
             "text": [s.text for s in rows], "kind": [s.kind for s in rows], "words": [list(s.words) for s in rows],

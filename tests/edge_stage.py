@@ -1,28 +1,26 @@
 """A tiny trajectory with three checkpoints and tiny tasks of words, and the stage edges on them."""
 
+import shutil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pytest
-from tests.hidden_outputs import load_script
-from tests.outputs import manifest
+from tests.hidden_outputs import finished, run_main
+from tests.stages import ask
 from tests.training_fixtures import bert_config
 from tests.word_tasks import piece_tokenizer, word_task_folder
 
-from finetrace.config.base import parse
-from finetrace.config.dynamics import EdgeProbeSettings
+from finetrace.config.base import as_dict, parse
 from finetrace.config.edges import EdgesSettings
 from finetrace.layout import Layout
-from finetrace.stage import Stage
+from finetrace.pipeline.stage import Stage, open_stage
 from finetrace.store.checkpoints import mark
 from finetrace.store.files import atomic_folder
-from finetrace.store.manifest import Manifest, complete, read_manifest, write_content
+from finetrace.store.manifest import complete, read_manifest
 from finetrace.store.tables import read_table, write_table
 
-PLACE, NAME, STEPS = "toy/pretrain", "toy-edges", (0, 8, 64)
+PLACE, NAME, STEPS = "toy/pretrain", "toy_pretrain", (0, 8, 64)
 ROWS = {"train": 30, "validation": 12, "test": 8}
 QUICK = {"max_steps": 20, "validate_every": 10, "hidden": 8, "batch_sentences": 8}
 
@@ -34,13 +32,14 @@ def make_trajectory(root: Path, seeds: tuple[int, ...] = (0, 1, 2)) -> Path:
 
     (root / "models/toy").mkdir(parents=True)
     piece_tokenizer().save_pretrained(root / "models/toy")
+    complete(root / "models/toy", finished("model"))
     folder = root / "outputs" / PLACE / "trajectory"
     for step, seed in zip(STEPS, seeds, strict=True):
         target = folder / "checkpoints" / f"step-{step:08d}"
         torch.manual_seed(seed)
         AutoModel.from_config(bert_config()).save_pretrained(target)
         mark(target, step)
-    complete(folder, manifest("trajectory", "pretrain", "toy", model="toy"))
+    complete(folder, finished("trajectory", model="toy"))
     return folder
 
 
@@ -56,14 +55,20 @@ def make_task(root: Path, name: str, *, spans: int = 1, sets: bool = False, rows
                 lists = [[[], [0], [0, 2]][k % 3] for k in table["label"].to_pylist()]
                 table = table.set_column(table.column_names.index("label"), "label", pa.array([-1] * len(lists), pa.int32()))
                 write_table(out / f"{split}.parquet", table.append_column("labels", pa.array(lists, pa.list_(pa.int32()))))
-            done = Manifest("data", "data", name, "tests", "0", {}, {}, {}, facts)
-            write_content(out, done)
-            complete(out, done, started=0.0)
+            made = finished("data")
+            made.facts = facts
+            complete(out, made)
     return folder
 
 
 def edges_stage(root: Path, tasks: dict[str, dict[str, Any]] | None = None, **settings: Any) -> Stage:
-    """The stage edges@toy-edges; tasks: name -> keywords of `make_task`, made where they are not there yet."""
+    """The stage edges@toy_pretrain; tasks: name -> keywords of `make_task`, made where they are not there yet."""
+    ask_edges(root, tasks, **settings)
+    return open_stage("edges", NAME, Layout(root, root))
+
+
+def ask_edges(root: Path, tasks: dict[str, dict[str, Any]] | None = None, **settings: Any) -> None:
+    """Write its settings, and the trajectory and tasks that it looks at where they are not there yet."""
     if not (root / "models").exists():
         make_trajectory(root)
     tasks = tasks or {"pos": {}}
@@ -72,18 +77,17 @@ def edges_stage(root: Path, tasks: dict[str, dict[str, Any]] | None = None, **se
             make_task(root, name, **how)
     changes = QUICK | settings.pop("changes", {})
     parsed = parse(EdgesSettings, {"tasks": list(tasks), "changes": changes, **settings}, "params.yaml: edges")
-    study = SimpleNamespace(study=SimpleNamespace(name="demo", seed=0), edges=parsed, tasks=dict.fromkeys(tasks), task_files={},
-                            edge_probes={NAME: EdgeProbeSettings(trajectory=PLACE)})
-    return Stage("edges", NAME, study, Layout(root, root))  # type: ignore[arg-type]
+    ask(root, "edges", NAME, place=PLACE, edges=as_dict(parsed), classes=None)
 
 
 def run_stage(stage: Stage, figures: bool = False) -> Path:
-    """Run it, by default without the figures, which take longer than all else; the folder of its output."""
-    with pytest.MonkeyPatch.context() as patch:
-        if not figures:
-            patch.setattr(SCRIPT, "_figures", lambda *_: {})
-        SCRIPT.main(stage)
-    return stage.layout.place(PLACE) / "edges"
+    """Run it as DVC does, which removes outputs beforehand, and without a kept measurement; by default without the figures,
+    which take longer than all else. Returns the folder of its output."""
+    out = stage.folder / "edges"
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.rmtree(stage.layout.measured("edges", NAME), ignore_errors=True)
+    run_main(stage, figures=figures)
+    return out
 
 
 def rows_of(out: Path, **wanted: Any) -> list[dict[str, Any]]:
@@ -92,6 +96,3 @@ def rows_of(out: Path, **wanted: Any) -> list[dict[str, Any]]:
 
 def values_of(out: Path, **wanted: Any) -> np.ndarray:
     return np.array([r["value"] for r in rows_of(out, **wanted)])
-
-
-SCRIPT = load_script("edges")

@@ -1,22 +1,26 @@
 """A synthetic `hidden` folder: what the stage hidden writes for one trajectory, without any model."""
 
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from tests.outputs import fresh, manifest
+import pytest
+from tests.stages import ask, of_run
 
 from finetrace.layout import Layout
-from finetrace.stage import Stage
+from finetrace.pipeline.stage import Stage, open_stage
 from finetrace.store.arrays import write_array
 from finetrace.store.hidden import HiddenStates, read_hidden, step_name
-from finetrace.store.manifest import complete
+from finetrace.store.manifest import Manifest, complete
 from finetrace.store.tables import write_table
 
 CLS, SEP, FIRST_WORD, WORDS = 2, 3, 5, 40
 TRAJECTORY = {"model": "micro-a", "task": "micro-sentiment", "method": "ft", "seed": 1}
-NAME = "micro-a_micro-sentiment_ft_s1"
+NAME, PLACE = "micro-a_micro-sentiment_ft_s1", "micro-a/micro-sentiment/ft/s1"
 
 
 def make_hidden(folder: Path, *, steps: tuple[int, ...] = (0, 8, 64), layers: int = 3, dim: int = 16,
@@ -52,7 +56,8 @@ def make_hidden(folder: Path, *, steps: tuple[int, ...] = (0, 8, 64), layers: in
     first, last = position == 0, position == lengths[owner] - 1
     token_ids = np.where(first, CLS, np.where(last, SEP, random.integers(FIRST_WORD, FIRST_WORD + WORDS, len(owner))))
 
-    fresh(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     offsets = np.where(kept, np.cumsum(np.where(kept, lengths, 0)) - np.where(kept, lengths, 0), -1)
     of_kept = kept[owner]
     write_table(folder / "index.parquet", {
@@ -87,29 +92,70 @@ def make_hidden(folder: Path, *, steps: tuple[int, ...] = (0, 8, 64), layers: in
             if damage and (kind, step) in damage:
                 damage[kind, step](values)
             write_array(folder / step_name(step) / f"{kind}.npy", values)
-    made = manifest("hidden", "hidden", NAME, {"outputs/x": "1" * 64}, dtype=dtype)
-    made.facts = {"layers": layers, "dim": dim, "spans": spans, "steps": list(steps),
-                  "label_names": [f"class-{c}" for c in range(classes)]}
-    complete(folder, made)
+    complete(folder, finished("hidden", layers=layers, dim=dim, spans=spans, steps=list(steps),
+                              label_names=[f"class-{c}" for c in range(classes)]))
     return read_hidden(folder)
 
 
-def hidden_stage(root: Path, lens: str, settings: Any, *, study: Any = None, **hidden: Any) -> Stage:
+def finished(kind: str, **facts: Any) -> Manifest:
+    """The manifest of a folder that the stage `kind` wrote."""
+    return Manifest(kind=kind, stage=kind, name=NAME, key="0" * 64, settings={}, inputs={"outputs/x": "1" * 64}, seeds={},
+                    facts=facts)
+
+
+def hidden_stage(root: Path, lens: str, settings: Any, *, study: dict[str, Any] | None = None, **hidden: Any) -> Stage:
     """A stage `lens@NAME` in a project whose one trajectory has hidden states; call the script's `main` with it.
 
-    settings: the study's section of that lens;  study: further sections {name: settings};  hidden: of `make_hidden`.
+    settings: what the settings file says of that lens;  study: further sections {name: settings};  hidden: of `make_hidden`.
     """
     layout = Layout(root, root)
-    item = SimpleNamespace(**TRAJECTORY)
-    make_hidden(layout.run(item.model, item.task, item.method, item.seed) / "hidden", **hidden)
-    sections = {lens: settings, **(study or {})}
-    whole = SimpleNamespace(study=SimpleNamespace(name="demo", seed=0), trajectories={NAME: item}, **sections)
-    return Stage(lens, NAME, whole, layout)  # type: ignore[arg-type]
+    make_hidden(layout.place(PLACE) / "hidden", **hidden)
+    ask(root, lens, NAME, **of_run(PLACE), **{name: asdict(one) for name, one in ({lens: settings} | (study or {})).items()})
+    return open_stage(lens, NAME, layout)
 
 
 def stage_output(stage: Stage) -> Path:
     """The folder into which the stage of `hidden_stage` writes."""
-    return stage.layout.run(TRAJECTORY["model"], TRAJECTORY["task"], TRAJECTORY["method"], TRAJECTORY["seed"]) / stage.stage
+    return stage.folder / stage.stage
+
+
+def run_main(stage: Stage, *, figures: bool = False) -> None:
+    """Run the script of a lens; without its figures, which cost the most and have their own tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        lens = Stage.lens
+
+        def without(self: Stage, folder: Path, manifest: Manifest, measure: Any, draw: Any, types: Any = ()) -> None:
+            lens(self, folder, manifest, measure, lambda record: {}, types)
+
+        if not figures:
+            patch.setattr(Stage, "lens", without)
+        load_script(stage.stage.replace("-", "_")).main(stage)
+
+
+def check_redrawn(stage: Stage, out: Path, measuring: str) -> None:
+    """Run a lens's stage, then again with other drawing code: the figures are drawn from the stored measurement, byte for byte.
+
+    out: the folder that it writes;  measuring: dotted name of a function without which nothing can be measured.
+    """
+    def content() -> Mapping[str, bytes]:
+        return {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError(f"{measuring} is called again")
+
+    run_main(stage, figures=True)
+    before = content()
+    shutil.rmtree(out)  # as DVC does before it runs a stage
+    prints = stage.layout.settings / "code" / f"{stage.stage.replace('-', '_')}.json"
+    prints.write_text(json.dumps(json.loads(prints.read_text()) | {"draw": "f" * 64}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measuring, refuse)
+        run_main(open_stage(stage.stage, stage.item, stage.layout), figures=True)
+    after = content()
+    assert any(name.endswith(".png") for name in after)
+    told = {f"figures/{name}.json" for name in ("provenance", "cost")}
+    assert {k: v for k, v in after.items() if k not in told} == {k: v for k, v in before.items() if k not in told}
+    assert json.loads(after["figures/provenance.json"])["code"] == "f" * 64
 
 
 def load_script(stage: str) -> Any:

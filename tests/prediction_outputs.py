@@ -1,15 +1,16 @@
 """A synthetic `predictions` folder: what the stage predictions writes for one trajectory, without any model."""
 
+import shutil
+from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from tests.hidden_outputs import NAME, TRAJECTORY
-from tests.outputs import fresh, manifest
+from tests.hidden_outputs import NAME, PLACE, TRAJECTORY, finished
+from tests.stages import ask, of_run
 
 from finetrace.layout import Layout
-from finetrace.stage import Stage
+from finetrace.pipeline.stage import Stage, open_stage
 from finetrace.store.arrays import write_array
 from finetrace.store.hidden import step_name
 from finetrace.store.manifest import complete
@@ -41,7 +42,8 @@ def make_predictions(folder: Path, *, sets: dict[str, int] | None = None, steps:
     shown = np.where(random.random(count) < 0.2, random.integers(0, classes, count), labels)
     chosen = ids < feature_rows
     place = np.where(chosen, np.cumsum(chosen) - 1, -1)
-    fresh(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     write_table(folder / "index.parquet", {"set": names.tolist(), "example_id": ids, "label": labels.astype(np.int32),
                                            "sentence": ids // 2 if spans else ids, "feature_row": place})
     directions = random.normal(size=(classes, dim))
@@ -60,17 +62,15 @@ def make_predictions(folder: Path, *, sets: dict[str, int] | None = None, steps:
             if damage and (kind, step) in damage:
                 damage[kind, step](values)
             write_array(folder / step_name(step) / f"{kind}.npy", values)
-    made = manifest("predictions", "predictions", NAME, {"outputs/x": "1" * 64})
-    made.facts = {"steps": list(steps), "kept_step": steps[-1] if kept is None else kept, "dim": dim, "task": TRAJECTORY["task"],
-                  "label_names": [f"class-{c}" for c in range(classes)], "method_kind": "ft", "metric": "accuracy"}
-    complete(folder, made)
+    complete(folder, finished("predictions", steps=list(steps), kept_step=steps[-1] if kept is None else kept, dim=dim,
+                              task=TRAJECTORY["task"], label_names=[f"class-{c}" for c in range(classes)], method_kind="ft",
+                              metric="accuracy"))
     return read_predictions(folder)
 
 
 def prediction_stage(root: Path, lens: str, settings: Any, **predictions: Any) -> Stage:
     """A stage `lens@NAME` in a project whose one trajectory has predictions; call the script's `main` with it."""
     layout = Layout(root, root)
-    item = SimpleNamespace(**TRAJECTORY)
-    make_predictions(layout.run(item.model, item.task, item.method, item.seed) / "predictions", **predictions)
-    whole = SimpleNamespace(study=SimpleNamespace(name="demo", seed=0), trajectories={NAME: item}, **{lens: settings})
-    return Stage(lens, NAME, whole, layout)  # type: ignore[arg-type]
+    make_predictions(layout.place(PLACE) / "predictions", **predictions)
+    ask(root, lens, NAME, **of_run(PLACE), **{lens: asdict(settings)})
+    return open_stage(lens, NAME, layout)

@@ -92,7 +92,7 @@ def task_folder(path: Path, rows: dict[str, int] | None = None, *, pairs: bool =
                 "source_id": pa.array([None] * count, pa.string()), "text_a": pa.array(texts, pa.string()),
                 "text_b": pa.array(second, pa.string()), "label": pa.array(labels, pa.int32())})
         facts = {"kind": "pair" if pairs else "sequence", "label_names": ["negative", "positive"], "metric": metric, "rows": rows}
-        complete(out, Manifest("data", "data", "tiny", "tests", "0", {}, {}, {}, facts), started=0.0)
+        complete(out, Manifest("data", "data", "tiny", "0", {}, {}, {}, facts), started=0.0)
     return path
 
 

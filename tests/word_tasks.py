@@ -56,7 +56,7 @@ def word_task_folder(path: Path, rows: dict[str, int] | None = None, *, spans: i
                 "spans": pa.array([s for _, _, s, _ in of], pa.list_(pa.int32(), 2 * spans))})
         facts = {"kind": "token" if spans == 1 else "span-pair", "label_names": list(KINDS) if spans == 1 else ["other", "same"],
                  "metric": "accuracy", "rows": counts, "spans": spans, "sentences": rows}
-        complete(out, Manifest("data", "data", "tiny-words", "tests", "0", {}, {}, {}, facts), started=0.0)
+        complete(out, Manifest("data", "data", "tiny-words", "0", {}, {}, {}, facts), started=0.0)
     return path
 
 

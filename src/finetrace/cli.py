@@ -1,11 +1,10 @@
-"""The command `finetrace`: repro, publish, use, grid, table, directprobe, doctor.
+"""The command `finetrace`: repro, plan, use, publish, table, directprobe, accept, export, doctor.
 
-Stages run through `dvc repro`; `mlflow ui` shows the runs.
+Stages run through `finetrace repro` or `dvc repro`; `mlflow ui` shows the runs.
 """
 
 import argparse
 import logging
-import subprocess
 import sys
 from pathlib import Path
 
@@ -43,10 +42,13 @@ def _parser() -> argparse.ArgumentParser:
     use.add_argument("study", help="a file such as studies/x.yaml, or the name x")
     use.add_argument("--force", action="store_true", help="overwrite changes in params.yaml that are saved nowhere")
     use.set_defaults(run=_use)
-    grid = commands.add_parser("grid", help="print cells and trajectories of models x tasks x methods x seeds for params.yaml")
-    for name, default in (("models", None), ("tasks", None), ("methods", ["ft"]), ("seeds", ["1"])):
-        grid.add_argument(f"--{name}", nargs="+", required=default is None, default=default)
-    grid.set_defaults(run=_grid)
+    plan = commands.add_parser("plan", help="check params.yaml, and write plan.yaml and settings/ from it; --list shows the items")
+    plan.add_argument("--list", action="store_true", help="print every item, without writing anything")
+    plan.set_defaults(run=_plan)
+    accept = commands.add_parser("accept", help="keep the results of stages over a change of code that you vouch for")
+    accept.add_argument("stage", nargs="+", help="stages such as geometry, or all")
+    accept.add_argument("--because", required=True, help="why the change alters no result; manifests, atlas and MLflow say it")
+    accept.set_defaults(run=_accept)
     table = commands.add_parser("table", help="print a published study's tables from this study's outputs, as Markdown")
     table.add_argument("name", choices=["closer-look", "lp-ft", "learning-dynamics"], help="closer-look: clusters, probes and "
                        "similarity, original and tuned (Zhou and Srikumar 2022); lp-ft: accuracy, calibration, features and "
@@ -77,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _publish(options: argparse.Namespace) -> int:
-    from finetrace.config import load_study
+    from finetrace.study import load_study
     from finetrace.tracking.publish import publish
 
     layout = Layout.here()
@@ -86,28 +88,17 @@ def _publish(options: argparse.Namespace) -> int:
 
 
 def _repro(options: argparse.Namespace) -> int:
-    from finetrace.repro import default_jobs, repro
+    from finetrace.pipeline.repro import repro
+    from finetrace.study.use import follow
 
     layout = Layout.here()
-    return repro(layout, options.jobs or default_jobs(layout))
-
-
-def _grid(options: argparse.Namespace) -> int:
-    from itertools import product
-
-    cells = list(product(options.models, options.tasks, options.methods))
-    print("cells:")
-    for model, task, method in cells:
-        print(f"  {model}_{task}_{method}: {{model: {model}, task: {task}, method: {method}}}")
-    print("\ntrajectories:")
-    for (model, task, method), seed in product(cells, options.seeds):
-        print(f"  {model}_{task}_{method}_s{seed}: {{model: {model}, task: {task}, method: {method}, seed: {seed}}}")
-    return 0
+    follow(layout)
+    return repro(layout, options.jobs)
 
 
 def _table(options: argparse.Namespace) -> int:
     from finetrace import closer_look, learning_dynamics, lp_ft
-    from finetrace.config import load_study
+    from finetrace.study import load_study
 
     layout = Layout.here()
     study = load_study(layout.params)
@@ -149,6 +140,7 @@ def _export(options: argparse.Namespace) -> int:
     from finetrace.models.saved import export
     from finetrace.store.checkpoints import is_complete
     from finetrace.store.files import atomic_folder
+    from finetrace.store.manifest import OF_MANIFEST
 
     folder, out = options.checkpoint.resolve(), options.out
     if not is_complete(folder):
@@ -161,7 +153,7 @@ def _export(options: argparse.Namespace) -> int:
         export(folder, base, temporary)
         for file in sorted(base.iterdir()) if base else []:
             if file.is_file() and file.suffix != ".safetensors" and not (temporary / file.name).exists() \
-                    and file.name not in ("manifest.json", "content.json"):
+                    and file.name not in OF_MANIFEST:
                 shutil.copyfile(file, temporary / file.name)  # the tokenizer
     print(f"written: {out}")
     return 0
@@ -174,38 +166,34 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _use(options: argparse.Namespace) -> int:
-    from finetrace.config import load_study
-    from finetrace.store.files import write_bytes
+    from finetrace.study.use import use
 
-    layout = Layout.here()
-    studies = layout.root / "studies"
-    study = Path(options.study)
-    if not study.is_file():
-        study = studies / f"{study.name.removesuffix('.yaml')}.yaml"
-    if not study.is_file():
-        known = ", ".join(sorted(p.stem for p in studies.glob("*.yaml"))) or "none"
-        raise FinetraceError(f"no study {options.study!r}; there are: {known}")
-    loaded = load_study(study)
-    content = study.read_bytes()
-    if layout.params.is_file() and not options.force and layout.params.read_bytes() != content and _unsaved(layout):
-        raise FinetraceError("params.yaml: has changes that are saved nowhere; save them as a study first "
-                             "(cp params.yaml studies/NAME.yaml) or overwrite them with --force")
-    write_bytes(layout.params, content)
-    print(f"params.yaml is now {study}: study {loaded.study.name!r}, {len(loaded.trajectories)} trajectories; "
-          "next: dvc repro")
+    print(use(Layout.here(), options.study, force=options.force))
     return 0
 
 
-def _unsaved(layout: Layout) -> bool:
-    """Whether params.yaml is neither what git has nor any file of studies/."""
-    content = layout.params.read_bytes()
-    if any(path.read_bytes() == content for path in (layout.root / "studies").glob("*.yaml")):
-        return False
-    try:
-        committed = subprocess.run(["git", "-C", str(layout.root), "show", "HEAD:./params.yaml"], capture_output=True)
-    except FileNotFoundError:
-        return True
-    return committed.returncode != 0 or committed.stdout != content
+def _plan(options: argparse.Namespace) -> int:
+    from finetrace.pipeline.compile import compile_study
+    from finetrace.study import load_study
+    from finetrace.study.plan import plan_of
+
+    layout = Layout.here()
+    if options.list:
+        for item in plan_of(load_study(layout.params)):
+            print(f"{item.stage}@{item.key}")
+        return 0
+    study, changed = compile_study(layout)
+    print(f"study {study.study.name!r}: {len(plan_of(study))} items, {len(study.trajectories)} fine-tunings; "
+          f"plan.yaml {'is written' if changed else 'is up to date'}")
+    return 0
+
+
+def _accept(options: argparse.Namespace) -> int:
+    from finetrace.pipeline.accept import accept
+
+    for line in accept(Layout.here(), options.stage, options.because):
+        print(line)
+    return 0
 
 
 if __name__ == "__main__":

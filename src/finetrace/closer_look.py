@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from finetrace import markdown
-from finetrace.config import Study, Trajectory
 from finetrace.layout import Layout
 from finetrace.markdown import NONE
 from finetrace.store.manifest import read_manifest
 from finetrace.store.tables import read_table
+from finetrace.study.study import Run, Study
 
 HULLS = ("clusters", "linear", "similarity_between_splits")
 PROBES = ("mlp_accuracy", "mlp_accuracy_sd", "mlp_hidden_1", "mlp_hidden_2", "accuracy")
@@ -114,7 +114,7 @@ def counts(cells: Sequence[Cell]) -> str:
 
 def _cells(layout: Layout, study: Study, layer: int, split: str) -> tuple[list[Cell], list[str]]:
     cells, missing = [], []
-    for key, item in study.inspected.items():
+    for key, item in _looked_at(study).items():
         folder = layout.run(item.model, item.task, item.method, item.seed)
         hulls = _values(folder / "hulls", HULLS, layer, study.hulls.split)
         probes = _values(folder / "probes", PROBES, layer, split)
@@ -128,6 +128,12 @@ def _cells(layout: Layout, study: Study, layer: int, split: str) -> tuple[list[C
     return cells, missing
 
 
+def _looked_at(study: Study) -> dict[str, Run]:
+    """The fine-tunings that the hull probe or the classifier probes look at."""
+    places = {*study.looked.get("hulls", {}), *study.looked.get("probes", {})}
+    return {key: run for key, run in study.trajectories.items() if run.place in places}
+
+
 def _state(hulls: dict[str, float] | None, probes: dict[str, float] | None) -> State:
     one, other = hulls or {}, probes or {}
     trained = "mlp_accuracy" in other
@@ -137,9 +143,9 @@ def _state(hulls: dict[str, float] | None, probes: dict[str, float] | None) -> S
                  one.get("similarity_between_splits", np.nan))
 
 
-def _row_name(study: Study, item: Trajectory) -> str:
+def _row_name(study: Study, item: Run) -> str:
     """The model; with method and seed where the study has several."""
-    several = [len({getattr(one, key) for one in study.inspected.values()}) > 1 for key in ("method", "seed")]
+    several = [len({getattr(one, key) for one in _looked_at(study).values()}) > 1 for key in ("method", "seed")]
     return " ".join([item.model, *([item.method] if several[0] else []), *([f"s{item.seed}"] if several[1] else [])])
 
 

@@ -50,6 +50,16 @@ class Layout:
         return self.root / "params.yaml"
 
     @property
+    def plan(self) -> Path:
+        """What dvc.yaml reads: the items of every stage."""
+        return self.root / "plan.yaml"
+
+    @property
+    def settings(self) -> Path:
+        """Resolved settings of every item, and code fingerprints."""
+        return self.root / "settings"
+
+    @property
     def world(self) -> Path:
         return self.root / "data" / "world"
 
@@ -94,6 +104,10 @@ class Layout:
         """Everything about one trajectory, named as its folder in outputs: MODEL/pretrain, MODEL/TASK/METHOD/sSEED, ..."""
         return self.root.joinpath("outputs", *place.split("/"))
 
+    def measured(self, stage: str, item: str) -> Path:
+        """The last measurement of a lens's item, kept so that a changed figure measures nothing; safe to delete."""
+        return self.home / ".finetrace" / "measured" / stage / (item or stage)
+
     def results(self, stage: str, key: str) -> Path:
         """Finished results of one checkpoint, kept so that a further checkpoint costs only itself; safe to delete."""
         return self.home / ".finetrace" / "results" / stage / key[:24]
@@ -129,7 +143,7 @@ class Layout:
         return self.root / "directprobe" / name
 
     def standalone(self, stage: str, name: str) -> Path:
-        """Results of a stage that belong to no single trajectory (see `Study.standalone`)."""
+        """Results of a stage that belong to no single trajectory (see `finetrace.study.standalone`)."""
         return {"comparison": self.comparison, "cross-task": self.cross_task, "downstream": self.downstream,
                 "dynamics": self.dynamics, "directprobe": self.directprobe}[stage](name)
 

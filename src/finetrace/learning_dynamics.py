@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from finetrace import markdown
-from finetrace.config import Study
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.lenses.dynamics.report import full_mix, headlines, layers_of, readouts_of
@@ -16,6 +15,7 @@ from finetrace.lenses.dynamics.table import ARMS, DIFFERENCES, UNION, Course, Ke
 from finetrace.markdown import NONE
 from finetrace.store.manifest import read_manifest
 from finetrace.store.tables import read_table
+from finetrace.study import Study
 
 WHEN = ("what", "first", "last", "90 % of the gain at step", "interpolated [95 % interval]", "area under the curve")
 KEPT = ("corpus, read-out", "step", "last layer", "any layer", "control, last layer", "control, any layer")

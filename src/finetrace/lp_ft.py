@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetrace import markdown
-from finetrace.config import Study, Trajectory
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.markdown import NONE, mean, mean_sd
 from finetrace.store.manifest import read_manifest
+from finetrace.study.study import Run as Item
+from finetrace.study.study import Study
 
 SPLITS = ("train", "validation", "test")
 STAGES = ("trajectory", "predictions", "calibration", "features", "kernel")
@@ -36,7 +37,7 @@ LEGEND = ("Numbers without ± are means over seeds. CS: mean cosine of the featu
 class Run:
     """One training and what is known of it; stages that have not run are absent."""
 
-    item: Trajectory
+    item: Item
     metric: str
     metrics: dict[str, dict[str, float]]
     """Stage -> its metrics.json."""
@@ -107,6 +108,7 @@ def tables(layout: Layout, study: Study, *, split: str | None = None) -> str:
 def _runs(layout: Layout, study: Study) -> tuple[dict[str, Run], list[str]]:
     """The finished trainings by name, and commands for what is missing."""
     runs, missing = {}, []
+    places = {lens: set(study.looked.get(lens, {})) for lens in ("calibration", "features", "kernel")}
     for key, item in study.trajectories.items():
         folder = layout.run(item.model, item.task, item.method, item.seed)
         found = {stage: _metrics(folder / stage) for stage in STAGES if (folder / stage / "manifest.json").is_file()}
@@ -114,7 +116,8 @@ def _runs(layout: Layout, study: Study) -> tuple[dict[str, Run], list[str]]:
             missing.append(f"{key}: dvc repro train@{key}")
             continue
         runs[key] = Run(item, str(read_manifest(folder / "trajectory").facts.get("metric", "accuracy")), found)
-        asked = [*(STAGES[1:4] if key in study.predicted else ()), *(STAGES[4:] if key in study.kernels else ())]
+        asked = [*(["predictions"] if places["calibration"] | places["features"] >= {item.place} else []),
+                 *(stage for stage in STAGES[2:] if item.place in places[stage])]
         if absent := [stage for stage in asked if stage not in found]:
             missing.append(f"{key}: dvc repro {' '.join(f'{stage}@{key}' for stage in absent)}")
     return runs, missing

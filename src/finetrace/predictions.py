@@ -42,7 +42,7 @@ def predict_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
     import torch
 
     manifest = read_manifest(trajectory)
-    train, kept = manifest.settings["train"], int(manifest.facts["kept_step"])
+    train, kept = manifest.facts["train"], int(manifest.facts["kept_step"])
     checkpoints = chosen_checkpoints(list_weights(trajectory / "checkpoints"), settings.checkpoints, kept, trajectory)
     tokenizer = load_tokenizer(model_folder)
     model = load_trained(next(iter(checkpoints.values())), model_folder)

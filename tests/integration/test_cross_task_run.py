@@ -1,18 +1,19 @@
 """The stage cross-task on a real, tiny trajectory: another task's examples through its first and last checkpoint."""
 
 import json
-from types import SimpleNamespace
+from dataclasses import asdict
 
 import pytest
-from tests.hidden_outputs import load_script
+from tests.hidden_outputs import finished, load_script
+from tests.stages import ask, of_run
 from tests.training_fixtures import model_folder, recording, settings, task_folder
 
 from finetrace.config.cross_task import CrossTaskSettings
 from finetrace.config.hidden import HiddenSettings
 from finetrace.config.probes import ProbesSettings
 from finetrace.layout import Layout
-from finetrace.stage import Stage
-from finetrace.store.manifest import Manifest, complete, read_manifest
+from finetrace.pipeline.stage import open_stage
+from finetrace.store.manifest import complete, read_manifest
 from finetrace.store.tables import read_table
 from finetrace.training.finetune import RunSeeds, finetune
 
@@ -20,7 +21,7 @@ from finetrace.training.finetune import RunSeeds, finetune
 @pytest.fixture
 def stage(tmp_path):
     """A tiny model tuned on one task; the other task is its own, with pairs of texts."""
-    layout, item = Layout(tmp_path, tmp_path), SimpleNamespace(model="tiny", task="one", method="ft", seed=1)
+    layout = Layout(tmp_path, tmp_path)
     model, task = model_folder(layout.model("tiny")), task_folder(layout.task("one"))
     task_folder(layout.task("other"), {"train": 60, "validation": 30}, pairs=True)
     folder = layout.run("tiny", "one", "ft", 1) / "trajectory"
@@ -28,12 +29,11 @@ def stage(tmp_path):
     train = settings()
     finetune(model, task, train, recording(checkpoints="log2"), RunSeeds.of(0, 1), scratch=tmp_path / "scratch", out=folder,
              name="tiny")
-    complete(folder, Manifest("trajectory", "train", "tiny", "tests", "0", {"train": {"max_length": 16}}, {}, {}), started=0.0)
-    entry = CrossTaskSettings(tuned="tiny/one/ft/s1", task="other")
-    study = SimpleNamespace(study=SimpleNamespace(name="demo", seed=0), cross_tasks={"effect": entry},
-                            trajectories={entry.trajectory: item}, probes=ProbesSettings(vectors="mean"),
-                            hidden=HiddenSettings(rows={"train": 40, "validation": 30}, batch_tokens=64))
-    return Stage("cross-task", "effect", study, layout)
+    complete(folder, finished("trajectory", train={"max_length": 16}))
+    ask(tmp_path, "cross-task", "effect", **of_run("tiny/one/ft/s1"), probes=asdict(ProbesSettings(vectors="mean")),
+        cross_task=asdict(CrossTaskSettings(tuned="tiny/one/ft/s1", task="other")),
+        hidden=asdict(HiddenSettings(rows={"train": 40, "validation": 30}, batch_tokens=64)))
+    return open_stage("cross-task", "effect", layout)
 
 
 def test_the_other_task_is_looked_at_before_and_after_and_nothing_is_left_behind(stage):

@@ -7,28 +7,21 @@ import sys
 import time
 from pathlib import Path
 
-import yaml
 from tests.conftest import ROOT, listen_to_ctrl_c
-from tests.edge_stage import PLACE, QUICK, make_task, make_trajectory
+from tests.edge_stage import NAME, PLACE, ask_edges
 
 from finetrace.store.manifest import read_manifest
 
 
 def project(root: Path, **settings) -> Path:
-    make_trajectory(root)
-    make_task(root, "pairs", spans=2)
-    params = {"study": {"name": "demo", "seed": 0}, "pretrain": {"toy": {"steps": 64}},
-              "tasks": {"pairs": {"source": "files", "path": "x", "format": "spans"}},
-              "edges": {"tasks": ["pairs"], "changes": QUICK, **settings},
-              "edge_probes": {"toy-pretrain": {"trajectory": PLACE}}}
-    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    ask_edges(root, {"pairs": {"spans": 2}}, **settings)
     return root
 
 
 def test_an_interrupted_stage_says_so_and_continues(tmp_path, run_script):
-    root = project(tmp_path, checkpoints="ends", mixes="full", changes={**QUICK, "max_steps": 150}, control={})
+    root = project(tmp_path, checkpoints="ends", mixes="full", changes={"max_steps": 150}, control={})
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "DVC_ROOT": "", "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([sys.executable, str(ROOT / "pipelines/edges.py"), "toy-pretrain"], cwd=root, text=True,
+    process = subprocess.Popen([sys.executable, str(ROOT / "pipelines/edges.py"), NAME], cwd=root, text=True,
                                stderr=subprocess.PIPE, env=environment, preexec_fn=listen_to_ctrl_c)
     kept = root / ".finetrace/results/edges"
     begun = time.monotonic()
@@ -40,7 +33,7 @@ def test_an_interrupted_stage_says_so_and_continues(tmp_path, run_script):
     finished = [p for p in kept.iterdir() if (p / "manifest.json").is_file()]
     assert finished and not (root / "outputs" / PLACE / "edges").exists()
     times = {p: (p / "manifest.json").stat().st_mtime_ns for p in finished}
-    again = run_script("pipelines/edges.py", "toy-pretrain", cwd=root, OMP_NUM_THREADS="1")
+    again = run_script("pipelines/edges.py", NAME, cwd=root, OMP_NUM_THREADS="1")
     assert again.returncode == 0, again.stderr
     assert f"{len(finished)} of 4 results are there" in again.stderr
     assert {p: (p / "manifest.json").stat().st_mtime_ns for p in finished} == times
@@ -49,6 +42,6 @@ def test_an_interrupted_stage_says_so_and_continues(tmp_path, run_script):
 
 def test_a_wrong_setting_is_named_with_its_fix(tmp_path, run_script):
     root = project(tmp_path, changes={"lerning_rate": 1})
-    found = run_script("pipelines/edges.py", "toy-pretrain", cwd=root)
+    found = run_script("pipelines/edges.py", NAME, cwd=root)
     assert found.returncode == 1 and "Traceback" not in found.stderr
     assert "params.yaml: edges: changes: unknown key 'lerning_rate'; did you mean 'learning_rate'?" in found.stderr

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.hidden_outputs import load_script, stage_output
+from tests.hidden_outputs import check_redrawn, run_main, stage_output
 from tests.prediction_outputs import SETS, prediction_stage
 
 from finetrace.config.predictions import CalibrationSettings
@@ -35,11 +35,8 @@ def one(table: dict[str, np.ndarray], column: str = "value", **where: object) ->
 
 
 def run(root: Path, settings: CalibrationSettings | None = None, figures: bool = False, **predictions: object) -> Path:
-    script = load_script("calibration")
-    if not figures:
-        script.write_figures, script._figures = lambda folder, made: None, lambda *rest: {}
     stage = prediction_stage(root, "calibration", settings or CalibrationSettings(), **predictions)
-    script.main(stage)
+    run_main(stage, figures=figures)
     return stage_output(stage)
 
 
@@ -165,9 +162,14 @@ def style():
 
 
 def test_figures_are_written_and_small(tmp_path: Path) -> None:
-    made = sorted((run(tmp_path, figures=True, steps=(0, 8)) / "figures").iterdir())
+    made = sorted((run(tmp_path, figures=True, steps=(0, 8)) / "figures").glob("*.png"))
     assert [path.name for path in made] == ["course.png", "reliability.png"]
     assert all(5_000 < path.stat().st_size < 120_000 for path in made)
+
+
+def test_figures_are_drawn_from_the_stored_measurement(tmp_path: Path) -> None:
+    stage = prediction_stage(tmp_path, "calibration", CalibrationSettings(), steps=(0, 8), kept=8)
+    check_redrawn(stage, stage_output(stage), "finetrace.lenses.calibration.temperature")
 
 
 def test_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 import csv
 import json
+import shutil
+from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
+from unittest import mock
 
 import numpy as np
 import pytest
-from tests.hidden_outputs import load_script, make_hidden
-from tests.outputs import manifest
+from tests.hidden_outputs import finished, load_script, make_hidden
+from tests.stages import ask, of_run
 
 from finetrace.config.base import parse
 from finetrace.config.cross_task import CrossTaskSettings
@@ -18,7 +21,7 @@ from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.lenses import cross_task as lens
 from finetrace.lenses.hulls import label_distances, probe
-from finetrace.stage import Stage
+from finetrace.pipeline.stage import Stage, open_stage
 from finetrace.store.files import write_text
 from finetrace.store.manifest import complete, read_manifest
 from finetrace.store.tables import read_table
@@ -114,29 +117,28 @@ def test_rows_of_a_space_name_classes_with_and_without_examples() -> None:
 
 def stage(root: Path, probes: dict | None = None, **entry: object) -> Stage:
     """cross-task@effect: the trajectory and the task are stubs, as their hidden states are synthetic."""
-    layout, item = Layout(root, root), SimpleNamespace(model="micro-a", task="micro-dep", method="ft", seed=1)
+    layout, place = Layout(root, root), "micro-a/micro-dep/ft/s1"
     for folder in (layout.run("micro-a", "micro-dep", "ft", 1) / "trajectory", layout.task("micro-pos")):
         folder.mkdir(parents=True)
         write_text(folder / "x.txt", folder.name)
-        complete(folder, manifest("data", "data", folder.name))
-    settings = parse(CrossTaskSettings, {"tuned": "micro-a/micro-dep/ft/s1", "task": "micro-pos", **entry}, "params.yaml")
-    study = SimpleNamespace(study=SimpleNamespace(name="demo", seed=0), cross_tasks={"effect": settings}, hidden=HiddenSettings(),
-                            probes=ProbesSettings(**probes or {}), trajectories={settings.trajectory: item})
-    return Stage("cross-task", "effect", study, layout)  # type: ignore[arg-type]
+        complete(folder, finished("data"))
+    settings = parse(CrossTaskSettings, {"tuned": place, "task": "micro-pos", **entry}, "params.yaml")
+    ask(root, "cross-task", "effect", **of_run(place), cross_task=asdict(settings), hidden=asdict(HiddenSettings()),
+        probes=asdict(ProbesSettings(**probes or {})))
+    return open_stage("cross-task", "effect", layout)
 
 
 def script(figures: bool = False, **hidden: object) -> ModuleType:
     """The stage's script on the hidden states of make_hidden."""
     module = load_script("cross_task")
 
-    def states(stage, item, trajectory, task, settings, seed, scratch):
+    def states(stage, trajectory, task, settings, seed, scratch):
         assert settings.checkpoints == "ends" and settings.token_rows == {} and settings.vectors == ["cls"]
         return make_hidden(scratch / "hidden", **{"steps": STEPS, "spans": 1, "classes": 3, "token_rows": {}, **hidden})
 
     module._hidden_states = states
     if not figures:
-        module.write_figures = lambda folder, made: None
-        module._figures = lambda *rest: {}
+        module.main = mock.patch("finetrace.figures.cross_task.draw", lambda record: {})(module.main)
     return module
 
 
@@ -156,7 +158,7 @@ def test_classes_that_training_pulls_apart_move_up(tmp_path: Path) -> None:
                                                                 - metrics["accuracy/layer-02/first"])
     assert metrics["majority_floor/validation"] == pytest.approx(14 / 40)
     folder = tmp_path / "cross-tasks" / "effect"
-    assert sorted(p.name for p in (folder / "figures").iterdir()) == ["classes.png", "layers.png"]
+    assert sorted(p.name for p in (folder / "figures").glob("*.png")) == ["classes.png", "layers.png"]
     facts = read_manifest(folder)
     assert facts.kind == "lens" and facts.facts["tuned_on"] == "micro-dep" and facts.facts["task"] == "micro-pos"
     assert facts.facts["steps"] == [0, 64] and facts.facts["labels"] == 3
@@ -236,6 +238,20 @@ def test_one_checkpoint_is_no_change(tmp_path: Path) -> None:
     assert metrics["accuracy_change/layer-02"] == 0
 
 
+@pytest.mark.parametrize("kind", ["logistic", "none"])
+def test_figures_are_drawn_from_the_stored_measurement(tmp_path: Path, kind: str) -> None:
+    first = stage(tmp_path, probe=kind)
+    script(figures=True).main(first)
+    out = tmp_path / "cross-tasks" / "effect"
+    whole = {p: p.read_bytes() for p in out.rglob("*") if p.is_file() and p.parent == out or p.suffix == ".png"}
+    ask(tmp_path, "cross-task", "effect", draw="another", **first.asked)
+    shutil.rmtree(out)
+    module = script(figures=True)
+    module._hidden_states = lambda *rest: 1 / 0
+    module.main(open_stage("cross-task", "effect", first.layout))
+    assert len(whole) == 9 and {p: p.read_bytes() for p in whole} == whole
+
+
 def test_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:
     made = []
     for name in ("a", "b"):
@@ -257,7 +273,7 @@ def not_a_number(values: np.ndarray) -> None:
 def test_what_is_missing_or_broken_is_named(tmp_path: Path, hidden: dict, entry: dict, message: str) -> None:
     with pytest.raises(FinetraceError, match=message):
         script(**hidden).main(stage(tmp_path, **entry))
-    assert not (tmp_path / "cross-tasks").exists()
+    assert not list(tmp_path.glob("cross-tasks/*"))
 
 
 @pytest.mark.parametrize(("entry", "message"), [

@@ -2,12 +2,13 @@
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from tests.hidden_outputs import load_script
+from tests.stages import ask
 
 from finetrace.cli import main
 from finetrace.config.base import parse
@@ -15,7 +16,7 @@ from finetrace.config.directprobe import DirectprobeSettings
 from finetrace.directprobe import analyse, write_into
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
-from finetrace.stage import Stage
+from finetrace.pipeline.stage import Stage, open_stage
 from finetrace.store import directprobe_files as files
 from finetrace.store.directprobe_inputs import read_settings
 from finetrace.store.manifest import read_manifest
@@ -224,8 +225,8 @@ def test_what_a_mode_needs_is_named(project: Path, line: str, mode: str, message
 
 def stage(root: Path, **entry: object) -> Stage:
     settings = parse(DirectprobeSettings, {"config": "config.ini", "inputs": "data", **entry}, "params.yaml: directprobe.old")
-    study = SimpleNamespace(study=SimpleNamespace(name="demo", seed=0), directprobe={"old": settings})
-    return Stage("directprobe", "old", study, Layout(root, root))  # type: ignore[arg-type]
+    ask(root, "directprobe", "old", directprobe=asdict(settings))
+    return open_stage("directprobe", "old", Layout(root, root))
 
 
 @pytest.mark.parametrize(("mode", "names", "figure"), [
@@ -235,14 +236,28 @@ def test_the_stage_writes_the_original_files_beside_table_metrics_and_figures(pr
                                                                               figure: str) -> None:
     load_script("directprobe").main(stage(project, mode=mode))
     out = project / "directprobe" / "old"
-    assert {p.name for p in out.iterdir()} == names | {"table.parquet", "metrics.json", "manifest.json", "figures"}
-    assert [p.name for p in (out / "figures").iterdir()] == [figure]
+    assert {p.name for p in out.iterdir()} == names | {"table.parquet", "metrics.json", "measured.npz", "manifest.json",
+                                                       "provenance.json", "cost.json", "figures"}
+    assert [p.name for p in (out / "figures").glob("*.png")] == [figure]
     assert (out / "figures" / figure).read_bytes().startswith(b"\x89PNG")
     manifest = read_manifest(out)
     assert manifest.kind == "lens" and set(manifest.inputs) == {"config.ini", "data"} and manifest.facts["mode"] == mode
     kinds = {column.name: str(column.type) for column in read_table(out / "table.parquet").schema}
     assert kinds == {"step": "int64", "layer": "int32", "statistic": "string", "value": "double", "low": "double",
                      "high": "double", "n": "int64", "iteration": "string", "label": "string", "other": "string"}
+
+
+@pytest.mark.parametrize("mode", ["probing", "batch_probing"])
+def test_figures_are_drawn_from_the_stored_measurement(project: Path, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = stage(project, mode=mode)
+    load_script("directprobe").main(first)
+    out = project / "directprobe" / "old"
+    whole = {p: p.read_bytes() for p in out.rglob("*") if p.is_file() and (p.parent.name != "figures" or p.suffix == ".png")}
+    ask(project, "directprobe", "old", draw="another", **first.asked)
+    shutil.rmtree(out)
+    monkeypatch.setattr("finetrace.directprobe.analyse", lambda *rest, **more: 1 / 0)
+    load_script("directprobe").main(open_stage("directprobe", "old", first.layout))
+    assert len(whole) > 8 and {p: p.read_bytes() for p in whole} == whole
 
 
 def test_data_outside_the_watched_folder_is_refused(project: Path) -> None:

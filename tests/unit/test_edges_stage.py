@@ -4,7 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from tests.edge_stage import NAME, PLACE, SCRIPT, STEPS, edges_stage, rows_of, run_stage, values_of
+from tests.edge_stage import PLACE, STEPS, edges_stage, rows_of, run_stage, values_of
+from tests.hidden_outputs import check_redrawn
 
 from finetrace.errors import FinetraceError
 from finetrace.hidden import edge_work
@@ -124,6 +125,11 @@ def test_layers_mixes_repetitions_softmax_and_description_length(tmp_path):
     assert not rows_of(out, statistic="expected_layer") and not (out / "figures/cumulative.png").exists()
 
 
+def test_figures_are_drawn_from_the_stored_measurement(tmp_path):
+    stage = edges_stage(tmp_path, {"pos": {}, "short": {"rows": {"train": 9, "validation": 5}}}, checkpoints="ends")
+    check_redrawn(stage, tmp_path / "outputs" / PLACE / "edges", "finetrace.lenses.edges.summary.task_rows")
+
+
 def test_equal_checkpoints_are_looked_at_once(tmp_path):
     from tests.edge_stage import make_trajectory
 
@@ -153,18 +159,12 @@ def test_tasks_that_are_not_there_or_not_of_words_are_named(tmp_path):
     from tests.training_fixtures import task_folder
 
     stage = edges_stage(tmp_path)
-    stage.study.edges.__dict__["tasks"] = ("nosuch",)
-    with pytest.raises(FinetraceError, match=r"edges\.tasks: 'nosuch' is not defined; known: pos"):
-        SCRIPT.main(stage)
+    stage.asked["edges"]["tasks"] = ["nosuch"]
+    with pytest.raises(FinetraceError, match=r"data/nosuch: no such folder; run the stage that writes it"):
+        run_stage(stage)
     task_folder(tmp_path / "data/texts")
     with pytest.raises(FinetraceError, match="texts is of kind sequence, but edge probes are about words"):
         run_stage(edges_stage(tmp_path, {"texts": {}}))
-    stage.study.edges.__dict__["tasks"] = ()
-    with pytest.raises(FinetraceError, match=r"edges\.tasks: names no task"):
-        SCRIPT.main(stage)
-    stage.item = "other"
-    with pytest.raises(FinetraceError, match=f"edge_probes has no 'other'; it has {NAME}"):
-        SCRIPT.main(stage)
 
 
 @pytest.mark.parametrize(("settings", "message"), [

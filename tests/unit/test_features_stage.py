@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.hidden_outputs import load_script, stage_output
+from tests.hidden_outputs import check_redrawn, run_main, stage_output
 from tests.prediction_outputs import prediction_stage
 from tests.unit.test_calibration_stage import one, table_of
 
@@ -21,11 +21,8 @@ QUICK = {"tsne": False, "figure_rows": 20}
 
 
 def run(root: Path, figures: bool = False, settings: dict | None = None, **predictions: object) -> Path:
-    script = load_script("features")
-    if not figures:
-        script.write_figures, script._figures = lambda folder, made: None, lambda *rest: {}
     stage = prediction_stage(root, "features", FeaturesSettings(**QUICK | (settings or {})), **predictions)
-    script.main(stage)
+    run_main(stage, figures=figures)
     return stage_output(stage)
 
 
@@ -124,18 +121,23 @@ def test_a_set_of_one_class_has_no_ratio_and_leaves_it_out_of_the_metrics(tmp_pa
 
 @pytest.mark.parametrize(("tsne", "names"), [(False, ["course.png", "pca.png"]), (True, ["course.png", "pca.png", "tsne.png"])])
 def test_figures_are_written_and_small(tmp_path: Path, tsne: bool, names: list[str]) -> None:
-    made = sorted((run(tmp_path, figures=True, steps=(0, 8), settings={"tsne": tsne}) / "figures").iterdir())
+    made = sorted((run(tmp_path, figures=True, steps=(0, 8), settings={"tsne": tsne}) / "figures").glob("*.png"))
     assert [path.name for path in made] == names and all(5_000 < path.stat().st_size < 120_000 for path in made)
+
+
+def test_figures_are_drawn_from_the_stored_measurement(tmp_path: Path) -> None:
+    stage = prediction_stage(tmp_path, "features", FeaturesSettings(tsne=True, figure_rows=20), steps=(0, 8))
+    check_redrawn(stage, stage_output(stage), "finetrace.lenses.features_summary.set_rows")
 
 
 def test_one_checkpoint_and_few_examples_are_enough(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     out = run(tmp_path, figures=True, steps=(5,), sets={"test": 4}, labels=np.array([0, 1, 0, 1]))
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["test/diff"] == 0 and metrics["head_norm/first"] == metrics["head_norm/kept"]
-    assert [path.name for path in (out / "figures").iterdir()] == ["course.png"]
+    assert [path.name for path in (out / "figures").glob("*.png")] == ["course.png"]
     assert "4 examples of test are too few" in caplog.text
     alone = run(tmp_path / "alone", figures=True, steps=(5,), sets={"test": 20})
-    assert sorted(path.name for path in (alone / "figures").iterdir()) == ["course.png", "pca.png"]
+    assert sorted(path.name for path in (alone / "figures").glob("*.png")) == ["course.png", "pca.png"]
 
 
 def test_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:

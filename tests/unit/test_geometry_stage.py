@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.hidden_outputs import hidden_stage, load_script, stage_output
+from tests.hidden_outputs import check_redrawn, hidden_stage, run_main, stage_output
 from tests.oracles import geometry as oracle
 
 from finetrace.config.base import parse
@@ -27,10 +27,7 @@ def run_stage(root: Path, settings: dict[str, Any] | None = None, *, figures: bo
               ) -> tuple[Path, HiddenStates]:
     """Run the stage, with its figures only where they matter; its folder and the hidden states that it read."""
     stage = hidden_stage(root, "geometry", GeometrySettings(**{**QUICK, **(settings or {})}), **hidden)
-    script = load_script("geometry")
-    if not figures:
-        script._figures = lambda *_: None
-    script.main(stage)
+    run_main(stage, figures=figures)
     out = stage_output(stage)
     return out, read_hidden(out.parent / "hidden")
 
@@ -136,9 +133,15 @@ def test_everything_is_written_and_small(done: tuple[Path, HiddenStates]) -> Non
     assert set(manifest.inputs) == {"outputs/micro-a/micro-sentiment/ft/s1/hidden"}
 
 
+@pytest.mark.parametrize("hidden", [{}, {"classes": 3}])
+def test_figures_are_drawn_from_the_stored_measurement(tmp_path: Path, hidden: dict) -> None:
+    stage = hidden_stage(tmp_path, "geometry", GeometrySettings(**QUICK), steps=(0, 8), **hidden)
+    check_redrawn(stage, stage_output(stage), "finetrace.lenses.geometry_summary.sentence_estimates")
+
+
 def test_equal_input_gives_equal_bytes(done: tuple[Path, HiddenStates], tmp_path: Path) -> None:
     again, _ = run_stage(tmp_path)
-    for name in ("table.parquet", "metrics.json", "curves.csv"):
+    for name in ("table.parquet", "metrics.json", "curves.csv", "measured.npz"):
         assert (again / name).read_bytes() == (done[0] / name).read_bytes(), name
 
 
@@ -223,7 +226,7 @@ def test_truncated_hidden_states_are_refused(tmp_path: Path) -> None:
     path = stage_output(stage).parent / "hidden" / "step-00000008" / "tokens.npy"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(FinetraceError, match=r"tokens.npy: \d+ instead of \d+ bytes"):
-        load_script("geometry").main(stage)
+        run_main(stage)
 
 
 def test_intervals_of_both_kinds_cover_the_truth_about_as_often_as_they_say() -> None:

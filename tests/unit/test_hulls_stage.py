@@ -2,12 +2,15 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from types import ModuleType
+from unittest import mock
 
 import numpy as np
 import pytest
-from tests.hidden_outputs import hidden_stage, load_script, stage_output
+from tests.hidden_outputs import NAME, hidden_stage, load_script, stage_output
+from tests.stages import ask
 
 from finetrace.config.base import parse
 from finetrace.config.hulls import HullsSettings
@@ -15,10 +18,10 @@ from finetrace.errors import FinetraceError
 from finetrace.lenses import hulls
 from finetrace.lenses.hulls import summary
 from finetrace.lenses.hulls.centroids import centroids
-from finetrace.stage import Stage
+from finetrace.pipeline.stage import Stage, open_stage
 from finetrace.store import directprobe_files as files
 from finetrace.store.hidden import HiddenStates, read_hidden
-from finetrace.store.manifest import read_manifest
+from finetrace.store.manifest import complete, read_manifest
 from finetrace.store.tables import read_table
 
 SMALL = {"rows": {"train": 40, "validation": 30}, "classes": 4, "dim": 6, "layers": 2, "steps": (0, 8), "token_rows": {}}
@@ -29,8 +32,7 @@ RARE = np.concatenate([np.repeat([0, 1, 2, 3], [20, 12, 7, 1]), np.repeat([0, 1,
 def script(figures: bool = False) -> ModuleType:
     module = load_script("hulls")
     if not figures:
-        module.write_figures = lambda folder, made: None
-        module._figures = lambda *rest: {}
+        module.main = mock.patch("finetrace.figures.hulls.draw", lambda record: {})(module.main)
     return module
 
 
@@ -135,7 +137,7 @@ def test_metrics_and_curves(texts: tuple[HiddenStates, Stage]) -> None:
 
 
 def test_figures_are_small_and_at_most_six(texts: tuple[HiddenStates, Stage]) -> None:
-    made = list((stage_output(texts[1]) / "figures").iterdir())
+    made = list((stage_output(texts[1]) / "figures").glob("*.png"))
     assert sorted(p.stem for p in made) == ["clusters", "labels", "likeness", "motion", "tracks"]
     assert all(5_000 < p.stat().st_size < 100_000 for p in made)
 
@@ -215,9 +217,8 @@ def test_files_list_labels_by_name_whatever_their_numbers(tmp_path: Path) -> Non
     stage = hidden_stage(tmp_path, "hulls", HullsSettings(files=True, predict_rows=0, compare_split="none"), **SMALL)
     folder = stage_output(stage).parent / "hidden"
     hidden = read_hidden(folder)
-    facts = json.loads((folder / "manifest.json").read_text())
-    facts["facts"]["label_names"] = ["d", "b", "c", "a"]
-    (folder / "manifest.json").write_text(json.dumps(facts))
+    hidden.manifest.facts["label_names"] = ["d", "b", "c", "a"]
+    complete(folder, hidden.manifest)
     script().main(stage)
     vector = files.read_label_pairs(stage_output(stage) / "files" / "step-00000008" / "layer-01" / "vec.txt")
     assert list(vector)[:3] == [("a", "b"), ("a", "c"), ("a", "d")]
@@ -253,13 +254,26 @@ def test_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:
     assert made[0] == made[1]
 
 
+def test_figures_are_drawn_from_the_stored_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = hidden_stage(tmp_path, "hulls", HullsSettings(predict_rows=4, files=True), **SMALL)
+    script(figures=True).main(stage)
+    out = stage_output(stage)
+    whole = {p: p.read_bytes() for p in out.rglob("*") if p.is_file() and (p.parent.name != "figures" or p.suffix == ".png")}
+    ask(tmp_path, "hulls", NAME, draw="another", **stage.asked)
+    monkeypatch.setattr(hulls, "probe", lambda *rest, **more: 1 / 0)
+    shutil.rmtree(out)
+    script(figures=True).main(open_stage("hulls", NAME, stage.layout))
+    assert out / "figures" / "motion.png" in whole and out / "files" / "batch_vec" / "8.txt" in whole
+    assert {p: p.read_bytes() for p in whole} == whole
+
+
 def test_one_checkpoint_and_two_labels_are_enough(tmp_path: Path) -> None:
     stage = hidden_stage(tmp_path, "hulls", HullsSettings(predict_rows=3), **{**SMALL, "classes": 2, "steps": (5,)})
     script(figures=True).main(stage)
     table = table_of(stage)
     assert np.isnan(pick(table, statistic="similarity_to_first")["value"]).all()
     assert set(pick(table, statistic="similarity_to_first")["n"]) == {1}
-    assert "likeness" not in [p.stem for p in (stage_output(stage) / "figures").iterdir()]
+    assert sorted(p.stem for p in (stage_output(stage) / "figures").glob("*.png")) == ["clusters", "labels", "motion", "tracks"]
 
 
 def test_a_listed_checkpoint_after_the_last_one_is_left_out(tmp_path: Path) -> None:

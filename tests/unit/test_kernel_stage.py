@@ -2,14 +2,16 @@
 
 import csv
 import json
+import shutil
+from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
-from tests.hidden_outputs import load_script
-from tests.outputs import manifest
+from tests.hidden_outputs import finished, load_script
+from tests.stages import ask, of_run
 from tests.training_fixtures import model_folder, task_folder
 from tests.word_tasks import piece_tokenizer, word_task_folder
 
@@ -20,12 +22,12 @@ from finetrace.layout import Layout
 from finetrace.lenses.kernel import solvers, statistics, summary
 from finetrace.models.load import load_classifier
 from finetrace.models.saved import load_trained
-from finetrace.stage import Stage
+from finetrace.pipeline.stage import open_stage
 from finetrace.store.manifest import complete, read_manifest
 from finetrace.store.tables import read_table
 from finetrace.training.checkpoints import save_weights
 
-NAME, STEPS = "tiny_tiny_ft_s1", (0, 4, 10)
+NAME, PLACE, STEPS = "tiny_tiny_ft_s1", "tiny/tiny/ft/s1", (0, 4, 10)
 SMALL: dict[str, Any] = {"rows": {"train": 14, "eval": 9}}
 
 
@@ -40,7 +42,7 @@ def project(root: Path, *, steps: tuple[int, ...] = STEPS, kind: str = "ft", spa
         word_task_folder(layout.task("tiny"), spans=spans)
     else:
         task_folder(layout.task("tiny"))
-    complete(layout.model("tiny"), manifest("model", "model", "tiny"))
+    complete(layout.model("tiny"), finished("model"))
     folder = layout.run("tiny", "tiny", "ft", 1) / "trajectory"
     folder.mkdir(parents=True)
     names = read_manifest(layout.task("tiny")).facts["label_names"]
@@ -59,22 +61,19 @@ def project(root: Path, *, steps: tuple[int, ...] = STEPS, kind: str = "ft", spa
                     if parameter.requires_grad:
                         parameter += 0.02 * torch.randn(parameter.shape, generator=draw)
         save_weights(model, folder / "checkpoints", step)
-    made = manifest("trajectory", "train", NAME, {}, train={"max_length": 40 if spans else 16, "pieces": "mean"})
-    made.facts = {"steps": steps[-1], "label_names": names, "method_kind": kind}
-    complete(folder, made)
+    complete(folder, finished("trajectory", steps=steps[-1], label_names=names, method_kind=kind,
+                              train={"max_length": 40 if spans else 16, "pieces": "mean"}))
     return layout
 
 
-def run(layout: Layout, figures: bool = False, **settings: Any) -> Path:
-    item = SimpleNamespace(model="tiny", task="tiny", method="ft", seed=1)
-    study = SimpleNamespace(study=SimpleNamespace(name="demo", seed=0), trajectories={NAME: item},
-                            kernel=parse(KernelSettings, {**SMALL, **settings}, "params.yaml: kernel"))
-    script = load_script("kernel")
+def run(layout: Layout, figures: bool = False, draw: str = "draw", **settings: Any) -> Path:
+    asked = parse(KernelSettings, {**SMALL, **settings}, "params.yaml: kernel")
+    ask(layout.root, "kernel", NAME, draw=draw, **of_run(PLACE), kernel=asdict(asked))
+    main = load_script("kernel").main
     if not figures:
-        script.write_figures = lambda folder, made: None
-        script._figures = lambda *rest: {}
-    script.main(Stage("kernel", NAME, study, layout))  # type: ignore[arg-type]
-    return layout.run("tiny", "tiny", "ft", 1) / "kernel"
+        main = mock.patch("finetrace.figures.kernel.draw", lambda record: {})(main)
+    main(open_stage("kernel", NAME, layout))
+    return layout.place(PLACE) / "kernel"
 
 
 def columns(out: Path) -> dict[str, np.ndarray]:
@@ -132,7 +131,8 @@ def test_metrics_curves_figures_and_facts(done: tuple[Layout, Path]) -> None:
         rows = list(csv.DictReader(stream))
     assert [int(row["step"]) for row in rows] == list(STEPS)
     assert float(rows[2]["ft_effective_frobenius_norm"]) == found["ft_effective/frobenius_norm/last"]
-    assert sorted(path.name for path in (out / "figures").iterdir()) == ["blocks.png", "course.png", "groups.png", "spectra.png"]
+    made = sorted(path.name for path in (out / "figures").glob("*.png"))
+    assert made == ["blocks.png", "course.png", "groups.png", "spectra.png"]
     assert all(path.stat().st_size < 150_000 for path in (out / "figures").iterdir())
     facts = read_manifest(out).facts
     assert facts["rows"] == {"train": 14, "eval": 9} and facts["steps"] == list(STEPS) and facts["method_kind"] == "ft"
@@ -186,6 +186,17 @@ def test_the_ft_ratio_is_that_of_products_without_a_kernel(done: tuple[Layout, P
     found = ntk_vector_product(model, train.batches, delta, dtype=torch.float64)
     assert statistics.ft_ratio_from_products(found.pretrain_effective, found.ft_effective) == pytest.approx(
         one(columns(out), step=0, part="full", statistic="ft_ratio"), rel=1e-6)
+
+
+def test_figures_are_drawn_from_the_stored_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = project(tmp_path, steps=(0, 4))
+    out = run(layout, figures=True, keep=True)
+    whole = {p: p.read_bytes() for p in out.rglob("*") if p.is_file() and (p.parent.name != "figures" or p.suffix == ".png")}
+    shutil.rmtree(out)
+    monkeypatch.setattr("finetrace.lenses.kernel.ntk", lambda *rest, **more: 1 / 0)
+    run(layout, figures=True, keep=True, draw="another")
+    assert out / "figures" / "blocks.png" in whole and out / "kernels" / "step-00000004" / "ft_effective.npy" in whole
+    assert {p: p.read_bytes() for p in whole} == whole
 
 
 # --- which examples and checkpoints -------------------------------------------------------------------------------

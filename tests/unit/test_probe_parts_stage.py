@@ -8,15 +8,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.hidden_outputs import TRAJECTORY, stage_output
-from tests.outputs import manifest
-from tests.unit.test_probes_stage import SCRIPT, probes_stage, rows
+from tests.hidden_outputs import TRAJECTORY, finished, stage_output
+from tests.unit.test_probes_stage import SCRIPT, afresh, probes_stage, rows
 
 from finetrace.config.base import parse
 from finetrace.config.probes import ProbesSettings
 from finetrace.errors import FinetraceError
-from finetrace.stage import Stage
-from finetrace.store.manifest import complete, read_manifest, write_content
+from finetrace.pipeline.stage import Stage
+from finetrace.store.manifest import complete, read_manifest
 from finetrace.store.tables import write_table
 
 ROWS = {"train": 60, "validation": 40}
@@ -34,9 +33,7 @@ def stage_with(root: Path, settings: dict, *, spans: int = 0, **hidden) -> Stage
             words = [[f"w{k}" for k in random.integers(0, 10, 9)] for _ in range(count)]
             places = pa.array([[2, 3, 5, 7][:2 * spans]] * count, pa.list_(pa.int32(), 2 * spans))
             write_table(folder / f"{split}.parquet", pa.table({"example_id": np.arange(count), "words": words, "spans": places}))
-        made = manifest("data", "data", TRAJECTORY["task"], {})
-        write_content(folder, made)
-        complete(folder, made)
+        complete(folder, finished("data"))
     return stage
 
 
@@ -66,7 +63,7 @@ def test_all_parts_write_their_statistics_metrics_and_figures(tmp_path: Path, sp
     assert {"mlp_accuracy_sd/validation/layer-01/last", "selectivity/layer-01/last", "mdl_bits/layer-00/first",
             "mdl_compression/layer-00/first", "one_layer_accuracy/validation/layer-00/first"} <= set(metrics)
     assert metrics["mdl_bits/layer-01/last"] < metrics["mdl_bits/layer-01/first"]
-    assert {p.name for p in (out / "figures").iterdir()} == {"lattice.png", "layers.png", "probes.png", "mdl.png"}
+    assert {p.name for p in (out / "figures").glob("*.png")} == {"lattice.png", "layers.png", "probes.png", "mdl.png"}
     facts = read_manifest(out)
     assert facts.facts["control_task"] == ("word types" if spans else "learned by heart")
     assert any(Path(p).name == TRAJECTORY["task"] and "data" in p for p in facts.inputs) == bool(spans)
@@ -86,7 +83,7 @@ def test_a_second_run_gives_the_same_bytes_and_before_does_not_depend_on_later_c
     stage = stage_with(tmp_path / "a", ALL, spans=1)
     SCRIPT.main(stage)
     first = (stage_output(stage) / "table.parquet").read_bytes()
-    SCRIPT.main(stage)
+    afresh(stage)
     assert (stage_output(stage) / "table.parquet").read_bytes() == first
     other = stage_with(tmp_path / "b", ALL, spans=1, steps=(0, 4, 16, 64))
     SCRIPT.main(other)
@@ -98,7 +95,7 @@ def test_a_second_run_gives_the_same_bytes_and_before_does_not_depend_on_later_c
 def test_subtest_sets_whole_sentences_aside_that_no_probe_sees(tmp_path: Path) -> None:
     stage = stage_with(tmp_path, {"subtest": 0.2, "mdl": {}}, spans=1)
     hidden = SCRIPT.read_hidden(stage_output(stage).parent / "hidden")
-    parts = SCRIPT._rows(hidden, stage.study.probes, seed=3)
+    parts = SCRIPT._rows(hidden, stage.settings("probes", ProbesSettings), seed=3)
     assert list(parts) == ["subtrain", "subtest", "validation"]
     assert not set(hidden.sentences[parts["subtrain"]]) & set(hidden.sentences[parts["subtest"]])
     assert sorted(np.concatenate([parts["subtrain"], parts["subtest"]])) == hidden.rows("train").tolist()
@@ -133,9 +130,11 @@ def test_control_tasks_need_the_words_of_every_example(tmp_path: Path) -> None:
     stage = stage_with(tmp_path, {"control": {}}, spans=1)
     table = stage.layout.task(TRAJECTORY["task"]) / "validation.parquet"
     write_table(table, {"example_id": np.arange(40)})
+    complete(table.parent, finished("data"))
     with pytest.raises(FinetraceError, match=r"validation\.parquet: has no column 'words', which control tasks need"):
         SCRIPT.main(stage)
     write_table(table, pa.table({"example_id": [0], "words": [["a", "b", "c"]], "spans": [[0, 1]]}))
+    complete(table.parent, finished("data"))
     with pytest.raises(FinetraceError, match="has no example 1 of the split 'validation'"):
         SCRIPT.main(stage)
 

@@ -1,19 +1,21 @@
 """The stages probes and convergence on synthetic hidden states: what they write, batches, settings, and what they refuse."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from tests.hidden_outputs import NAME, hidden_stage, load_script, stage_output
+from tests.stages import ask
 
 from finetrace.config.base import parse
 from finetrace.config.convergence import ConvergenceSettings
 from finetrace.config.probes import ProbesSettings
 from finetrace.errors import FinetraceError
 from finetrace.lenses.probes import summary as probes_summary
-from finetrace.stage import Stage
+from finetrace.pipeline.stage import Stage, open_stage
 from finetrace.store.manifest import complete, read_manifest
 from finetrace.store.tables import read_table, write_table
 
@@ -27,6 +29,13 @@ def probes_stage(root: Path, settings: ProbesSettings | None = None, **hidden) -
         "step": [0, 8, 64, 64], "kind": ["eval", "train", "eval", "eval"], "split": ["validation", None, "validation", "test"],
         "accuracy": [0.5, None, 0.95, 0.1]})
     return stage
+
+
+def afresh(stage: Stage) -> None:
+    """Run the stage again as if it had never run."""
+    shutil.rmtree(stage_output(stage))
+    shutil.rmtree(stage.layout.measured(stage.stage, stage.item))
+    SCRIPT.main(stage)
 
 
 def rows(stage: Stage, **wanted) -> list[dict]:
@@ -57,7 +66,7 @@ def test_the_stage_writes_table_metrics_curves_and_figures(tmp_path: Path) -> No
     assert float(lines[3].split(",")[3]) == metrics["accuracy/validation/layer-02/last"]
     manifest = read_manifest(out)
     assert manifest.kind == "lens" and set(manifest.seeds) == {"probes"} and manifest.device.startswith("cpu (")
-    assert {p.name for p in (out / "figures").iterdir()} == {"lattice.png", "layers.png"}
+    assert {p.name for p in (out / "figures").glob("*.png")} == {"lattice.png", "layers.png"}
     assert {Path(p).name for p in manifest.inputs} == {"hidden", "history.parquet"}
 
 
@@ -65,19 +74,31 @@ def test_the_size_of_batches_and_a_second_run_change_nothing(tmp_path: Path, mon
     stage = probes_stage(tmp_path)
     SCRIPT.main(stage)
     first, whole = (stage_output(stage) / "table.parquet").read_bytes(), rows(stage)
-    SCRIPT.main(stage)
+    afresh(stage)
     assert (stage_output(stage) / "table.parquet").read_bytes() == first
     sizes = []
     original = probes_summary.logistic_rows
     monkeypatch.setattr(probes_summary, "logistic_rows", lambda batch, **s: sizes.append(len(batch.keys)) or original(batch, **s))
     monkeypatch.setattr(SCRIPT, "_problem_bytes", lambda *a: 2**30 // 2)
-    SCRIPT.main(stage)
+    afresh(stage)
     assert sizes == [2, 2, 2, 2, 1]
     for one, other in zip(whole, rows(stage), strict=True):
         if one["statistic"] in ("accuracy", "macro_f1", "l2", "converged"):
             assert one["value"] == other["value"]
         elif one["statistic"] == "loss":
             assert one["value"] == pytest.approx(other["value"], abs=1e-9)
+
+
+def test_figures_are_drawn_from_the_stored_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = probes_stage(tmp_path)
+    SCRIPT.main(stage)
+    out = stage_output(stage)
+    whole = {p: p.read_bytes() for p in out.rglob("*") if p.is_file() and p.parent == out or p.suffix == ".png"}
+    ask(tmp_path, "probes", NAME, draw="another", **stage.asked)
+    monkeypatch.setattr(probes_summary, "logistic_rows", lambda *rest, **more: 1 / 0)
+    shutil.rmtree(out)
+    SCRIPT.main(open_stage("probes", NAME, stage.layout))
+    assert len(whole) == 9 and {p: p.read_bytes() for p in whole} == whole
 
 
 def test_adam_heads_with_changes_per_layer_write_their_curves(tmp_path: Path) -> None:
@@ -94,7 +115,7 @@ def test_adam_heads_with_changes_per_layer_write_their_curves(tmp_path: Path) ->
         last = rows(stage, statistic="epoch_accuracy", split="validation", layer=layer, step=64, seed=1, epoch=epochs)
         assert last[0]["value"] == rows(stage, statistic="accuracy", split="validation", layer=layer, step=64, seed=1)[0]["value"]
     assert {r["head"] for r in rows(stage)} == {"xlm"}
-    assert {p.name for p in (stage_output(stage) / "figures").iterdir()} == {"lattice.png", "layers.png", "training.png"}
+    assert {p.name for p in (stage_output(stage) / "figures").glob("*.png")} == {"lattice.png", "layers.png", "training.png"}
     metrics = json.loads((stage_output(stage) / "metrics.json").read_text())
     assert set(metrics) >= {"accuracy/validation/layer-00/first", "accuracy/validation/layer-02/last"}
     assert "accuracy/validation/layer-01/last" not in metrics

@@ -2,44 +2,29 @@
 
 import csv
 import json
-import sys
+from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
-from tests.hidden_outputs import hidden_stage, load_script, make_hidden, stage_output
+from tests.hidden_outputs import check_redrawn, hidden_stage, make_hidden, run_main, stage_output
+from tests.stages import ask
 
 from finetrace.config.base import parse
 from finetrace.config.similarity import ComparisonSettings, SimilaritySettings
 from finetrace.errors import FinetraceError
+from finetrace.hidden import similarity_work as work
 from finetrace.layout import Layout
 from finetrace.lenses import similarity as lens
 from finetrace.lenses import similarity_summary as summary
-from finetrace.stage import Stage
+from finetrace.pipeline.stage import Stage, open_stage
 from finetrace.store.hidden import HiddenStates, read_hidden
 from finetrace.store.manifest import read_manifest
 from finetrace.store.tables import read_table
 
 STEPS, LAYERS, KINDS = (0, 8, 64), 3, ("cls", "mean", "tokens")
 LEAST = {"rows": 10, "groups": 4, "rsa_rows": 30}
-RUN = {"task": "micro-sentiment", "method": "ft", "seed": 1}
-
-
-@pytest.fixture(autouse=True)
-def _scripts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `python pipelines/NAME.py` does: scripts find each other."""
-    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "pipelines"))
-    yield
-    sys.modules.pop("similarity", None)
-
-
-def script(name: str) -> ModuleType:
-    """The script of a stage without its figures, which cost the most and have their own tests."""
-    module = load_script(name)
-    module.write_figures = lambda folder, made: None
-    module._figures = lambda *rest: {}
-    return module
+PLACES = {"first": "a/micro-sentiment/ft/s1", "second": "b/micro-sentiment/ft/s1"}
 
 
 def columns(folder: Path) -> dict[str, np.ndarray]:
@@ -65,7 +50,7 @@ def within(tmp_path_factory: pytest.TempPathFactory) -> tuple[HiddenStates, Path
     stage = hidden_stage(tmp_path_factory.mktemp("within"), "similarity",
                          SimilaritySettings(representations=["cls", "mean", "tokens"], groups=5, rows=60), steps=STEPS,
                          layers=LAYERS, damage={("cls", step): constant_embeddings for step in STEPS})
-    script("similarity").main(stage)
+    run_main(stage)
     return read_hidden(stage_output(stage).parent / "hidden"), stage_output(stage)
 
 
@@ -104,7 +89,7 @@ def test_values_are_those_of_the_lens(within: tuple[HiddenStates, Path]) -> None
 def test_tokens_are_words_and_their_groups_whole_sentences(within: tuple[HiddenStates, Path]) -> None:
     hidden, out = within
     assert (summary.select(columns(out), representation="tokens")["n"] == 60).all()
-    sentences, items = load_script("similarity").candidates(hidden, "tokens")
+    sentences, items = work.candidates(hidden, "tokens")
     assert not hidden.special[items].any() and len(items) == (~hidden.special).sum()
     for sentence in np.unique(sentences):
         span = np.flatnonzero(hidden.sentence_rows == sentence)[0]
@@ -152,19 +137,19 @@ def test_fine_tuning_changes_the_deeper_layers(within: tuple[HiddenStates, Path]
 def test_other_measures_and_rows_by_settings(tmp_path: Path) -> None:
     stage = hidden_stage(tmp_path, "similarity",
                          SimilaritySettings(representations=["mean"], measures=["rsa", "procrustes"], **LEAST))
-    load_script("similarity").main(stage)
+    run_main(stage, figures=True)
     table, metrics = columns(stage_output(stage)), json.loads((stage_output(stage) / "metrics.json").read_text())
     assert set(table["statistic"]) == {"rsa", "procrustes"} and set(table["n"]) == {10}
     assert (table["statistic"][table["layer"] != table["other_layer"]] == "rsa").all()  # the first one stands in for cka
     assert "rsa/mean/layer-00/last" in metrics and "procrustes/mean/layer-00/last" not in metrics
-    assert sorted(p.stem for p in (stage_output(stage) / "figures").iterdir()) == ["changes", "layers", "measures", "steps"]
+    assert sorted(p.stem for p in (stage_output(stage) / "figures").glob("*.png")) == ["changes", "layers", "measures", "steps"]
 
 
 @pytest.mark.parametrize("spans", [1, 2])
 def test_a_task_of_words_compares_its_words(tmp_path: Path, spans: int) -> None:
     settings = SimilaritySettings(representations=["cls", "mean"], groups=4, rows=30)
     stage = hidden_stage(tmp_path, "similarity", settings, spans=spans)
-    script("similarity").main(stage)
+    run_main(stage)
     table = columns(stage_output(stage))
     hidden = read_hidden(stage_output(stage).parent / "hidden")
     assert set(table["representation"]) == {"span"}
@@ -178,18 +163,23 @@ def test_a_task_of_words_compares_its_words(tmp_path: Path, spans: int) -> None:
     assert len(pairs) == len(set(sentences[chosen].tolist())) < 30  # a group holds whole sentences
 
 
+def test_figures_are_drawn_from_the_stored_measurement(tmp_path: Path) -> None:
+    stage = hidden_stage(tmp_path, "similarity", SimilaritySettings(representations=["mean"], **LEAST), steps=(0, 4, 8, 9))
+    check_redrawn(stage, stage_output(stage), "finetrace.lenses.similarity_summary.within")
+
+
 def test_one_checkpoint_is_enough(tmp_path: Path) -> None:
     stage = hidden_stage(tmp_path, "similarity", SimilaritySettings(representations=["mean"], **LEAST), steps=(5,))
-    load_script("similarity").main(stage)
+    run_main(stage, figures=True)
     assert one(columns(stage_output(stage)), layer=1, other_layer=1, statistic="cka") == pytest.approx(1)
-    assert sorted(p.stem for p in (stage_output(stage) / "figures").iterdir()) == ["layers", "measures", "steps"]
+    assert sorted(p.stem for p in (stage_output(stage) / "figures").glob("*.png")) == ["layers", "measures", "steps"]
 
 
 def test_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:
     made = []
     for name in ("a", "b"):
         stage = hidden_stage(tmp_path / name, "similarity", SimilaritySettings(**LEAST))
-        script("similarity").main(stage)
+        run_main(stage)
         made.append([(stage_output(stage) / file).read_bytes() for file in ("table.parquet", "metrics.json", "curves.csv")])
     assert made[0] == made[1]
 
@@ -210,30 +200,26 @@ def not_a_number(values: np.ndarray) -> None:
 def test_what_is_missing_or_broken_is_named(tmp_path: Path, hidden: dict, settings: dict, message: str) -> None:
     stage = hidden_stage(tmp_path, "similarity", SimilaritySettings(**settings), **hidden)
     with pytest.raises(FinetraceError, match=message):
-        script("similarity").main(stage)
+        run_main(stage)
     assert not stage_output(stage).exists()
 
 
 # --- between two trajectories -------------------------------------------------------------------------------------
 
 
-def comparison(root: Path, first: dict, second: dict, tasks: tuple[str, str] = ("micro-sentiment", "micro-sentiment"),
-               **settings: object) -> Stage:
+def comparison(root: Path, first: dict, second: dict, **settings: object) -> Stage:
     """The stage comparison@pair of two synthetic trajectories."""
-    sides, layout = {}, Layout(root, root)
-    for model, task, hidden in (("a", tasks[0], first), ("b", tasks[1], second)):
-        item = SimpleNamespace(**RUN | {"model": model, "task": task})
-        make_hidden(layout.run(item.model, item.task, item.method, item.seed) / "hidden", **hidden)
-        sides[f"{model}_{task}_ft_s1"] = item
-    entry = ComparisonSettings(first=f"a/{tasks[0]}/ft/s1", second=f"b/{tasks[1]}/ft/s1")
-    study = SimpleNamespace(study=SimpleNamespace(name="demo", seed=0), trajectories=sides, comparisons={"pair": entry},
-                            similarity=SimilaritySettings(**LEAST | {"rows": 1000} | settings))
-    return Stage("comparison", "pair", study, layout)  # type: ignore[arg-type]
+    layout = Layout(root, root)
+    for place, hidden in zip(PLACES.values(), (first, second), strict=True):
+        make_hidden(layout.place(place) / "hidden", **hidden)
+    chosen = SimilaritySettings(**LEAST | {"rows": 1000} | settings)  # type: ignore[arg-type]
+    ask(root, "comparison", "pair", comparison=PLACES, similarity=asdict(chosen))
+    return open_stage("comparison", "pair", layout)
 
 
 def test_models_of_other_width_depth_and_length_are_compared(tmp_path: Path) -> None:
     stage = comparison(tmp_path, {"layers": 3, "dim": 16, "steps": (0, 8, 64)}, {"layers": 5, "dim": 12, "steps": (0, 4, 8, 90)})
-    script("comparison").main(stage)
+    run_main(stage)
     out = tmp_path / "comparisons" / "pair"
     table, metrics = columns(out), json.loads((out / "metrics.json").read_text())
     assert set(zip(table["other_step"].tolist(), table["step"].tolist(), strict=True)) == {(0, 0), (8, 8), (64, 90)}
@@ -257,16 +243,21 @@ def test_models_of_other_width_depth_and_length_are_compared(tmp_path: Path) -> 
 
 def test_comparisons_have_figures(tmp_path: Path) -> None:
     stage = comparison(tmp_path, {"steps": (0, 8)}, {"steps": (0, 9), "layers": 2}, representations=["cls"], measures=["cka"])
-    load_script("comparison").main(stage)
-    figures = tmp_path / "comparisons/pair/figures"
-    assert sorted(path.name for path in figures.iterdir()) == ["layers.png", "measures.png", "steps.png"]
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in figures.iterdir())
+    run_main(stage, figures=True)
+    figures = sorted((tmp_path / "comparisons/pair/figures").glob("*.png"))
+    assert [path.name for path in figures] == ["layers.png", "measures.png", "steps.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in figures)
+
+
+def test_figures_of_a_comparison_are_drawn_from_the_stored_measurement(tmp_path: Path) -> None:
+    stage = comparison(tmp_path, {"steps": (0, 8)}, {"steps": (0, 9), "layers": 2}, representations=["cls"])
+    check_redrawn(stage, tmp_path / "comparisons" / "pair", "finetrace.lenses.similarity_summary.between")
 
 
 def test_rows_are_matched_by_split_and_example(tmp_path: Path) -> None:
     stage = comparison(tmp_path, {"rows": {"train": 30, "validation": 20}}, {"rows": {"validation": 25, "train": 10}},
                        representations=["cls"])
-    script("comparison").main(stage)
+    run_main(stage)
     table = columns(tmp_path / "comparisons" / "pair")
     assert (table["n"] == 30).all()
     a, b = (read_hidden(stage.layout.run(model, "micro-sentiment", "ft", 1) / "hidden") for model in "ab")
@@ -278,31 +269,29 @@ def test_rows_are_matched_by_split_and_example(tmp_path: Path) -> None:
 def test_tokens_are_compared_where_both_models_cut_texts_alike(tmp_path: Path) -> None:
     same = {"rows": {"validation": 30}, "token_rows": {"validation": 10}}
     stage = comparison(tmp_path / "same", same, same | {"token_rows": {"validation": 30}})
-    script("comparison").main(stage)
+    run_main(stage)
     table = columns(tmp_path / "same/comparisons/pair")
     a = read_hidden(stage.layout.run("a", "micro-sentiment", "ft", 1) / "hidden")
     assert (summary.select(table, representation="tokens")["n"] == (~a.special).sum()).all()
     other = comparison(tmp_path / "other", same, same | {"seed": 1})  # other token ids
-    script("comparison").main(other)
+    run_main(other)
     assert set(columns(tmp_path / "other/comparisons/pair")["representation"]) == {"cls"}
 
 
 @pytest.mark.parametrize(
-    ("second", "tasks", "settings", "message"),
+    ("second", "settings", "message"),
     [
-        ({}, ("micro-sentiment", "micro-topic"), {}, r"different tasks \(micro-sentiment, micro-topic\)"),
-        ({"labels": np.arange(80) // 40}, None, {}, "different labels, e.g. example 1 of train"),
-        ({"labels": np.tile(np.arange(40) % 2, 2), "classes": 3}, None, {}, "different labels; they were made from"),
-        ({"rows": {"test": 40}, "token_rows": {}}, None, {}, "share 0 examples, 4 are needed"),
-        ({"seed": 1}, None, {"representations": ["tokens"]}, "tokens differ; add cls to similarity.representations"),
+        ({"labels": np.arange(80) // 40}, {}, "different labels, e.g. example 1 of train"),
+        ({"labels": np.tile(np.arange(40) % 2, 2), "classes": 3}, {}, "different labels; they were made from"),
+        ({"rows": {"test": 40}, "token_rows": {}}, {}, "share 0 examples, 4 are needed"),
+        ({"seed": 1}, {"representations": ["tokens"]}, "tokens differ; add cls to similarity.representations"),
     ],
 )
-def test_what_cannot_be_compared_is_refused_by_name(tmp_path: Path, second: dict, tasks: tuple | None, settings: dict,
-                                                    message: str) -> None:
-    stage = comparison(tmp_path, {}, second, tasks or ("micro-sentiment", "micro-sentiment"), **settings)
+def test_what_cannot_be_compared_is_refused_by_name(tmp_path: Path, second: dict, settings: dict, message: str) -> None:
+    stage = comparison(tmp_path, {}, second, **settings)
     with pytest.raises(FinetraceError, match=rf"a/micro-sentiment/ft/s1 and b/.*/ft/s1 cannot be compared: .*{message}"):
-        script("comparison").main(stage)
-    assert not (tmp_path / "comparisons").exists()
+        run_main(stage)
+    assert not list(tmp_path.glob("comparisons/*"))
 
 
 # --- settings -----------------------------------------------------------------------------------------------------

@@ -1,15 +1,15 @@
 """Every trajectory and lens of a study as one long table."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from finetrace.config import Study
 from finetrace.layout import Layout
-from finetrace.store.manifest import NAME, Manifest, read_manifest
+from finetrace.store.manifest import Manifest, read_manifest
 from finetrace.store.tables import read_table
 
 
@@ -24,7 +24,6 @@ class Entry:
     seed: int
     folder: Path
     manifest: Manifest
-    settings: dict[str, Any]
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
@@ -32,23 +31,29 @@ class Entry:
         return f"{self.model} {self.method}"
 
 
-def collect(study: Study, layout: Layout) -> list[Entry]:
-    """The study's trajectories in its order. Raises FinetraceError when one is absent or damaged."""
+def collect(runs: Sequence[Mapping[str, Any]], looked: Mapping[str, Sequence[str]], layout: Layout) -> list[Entry]:
+    """The fine-tunings in the study's order.
+
+    runs: {model, task, method, seed} of each;  looked: lens -> places that it looks at. Raises FinetraceError when something is absent
+    or damaged.
+    """
     entries = []
-    for key, one in study.trajectories.items():
-        folder = layout.run(one.model, one.task, one.method, one.seed)
-        manifest = read_manifest(folder / "trajectory")
-        entry = Entry(key, one.model, one.task, one.method, one.seed, folder, manifest, manifest.settings["train"])
-        for part in ("trajectory", *lenses(folder)):
-            entry.metrics[part] = json.loads((folder / part / "metrics.json").read_text("utf-8"))
+    for run in runs:
+        place = "{model}/{task}/{method}/s{seed}".format(**run)
+        folder = layout.place(place)
+        entry = Entry(place.replace("/", "_"), **run, folder=folder, manifest=read_manifest(folder / "trajectory"))
+        entry.metrics = read_metrics(folder, place, looked)
         entries.append(entry)
     return entries
 
 
-def lenses(folder: Path) -> list[str]:
-    """Names of the lenses that have looked at a trajectory: the folders beside it whose manifest is of that kind."""
-    found = sorted(p.parent for p in folder.glob(f"*/{NAME}"))
-    return [p.name for p in found if not p.name.startswith(".") and read_manifest(p, verify=False).kind == "lens"]
+def read_metrics(folder: Path, place: str, looked: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float]]:
+    """The metrics of a trajectory and of the lenses that look at it, by name: "trajectory" first, then the lenses in alphabetical order."""
+    found = {}
+    for part in ("trajectory", *sorted(lens for lens, places in looked.items() if place in places)):
+        read_manifest(folder / part)
+        found[part] = json.loads((folder / part / "metrics.json").read_text("utf-8"))
+    return found
 
 
 def last_layer(metrics: dict[str, float], pattern: str) -> float | None:

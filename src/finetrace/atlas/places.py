@@ -1,11 +1,10 @@
 """The masked-word trainings of a study on the atlas: pre-trainings, published series, adaptations."""
 
-import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from finetrace.atlas.collect import lenses
-from finetrace.config import Study
+from finetrace.atlas.collect import read_metrics
 from finetrace.layout import Layout
 from finetrace.store.manifest import Manifest, read_manifest
 
@@ -29,16 +28,13 @@ class Place:
         return self.name.replace("/", "_")
 
 
-def collect_places(study: Study, layout: Layout) -> list[Place]:
+def collect_places(names: Sequence[str], looked: Mapping[str, Sequence[str]], layout: Layout) -> list[Place]:
     """In the study's order. Raises FinetraceError when one is absent or damaged."""
-    names = [f"{name}/pretrain" for name, entry in study.pretrain.items() if entry.steps]
-    names += [f"{name}/pretrain" for name in study.series] + [f"{name}/adapt" for name in study.adapt]
     places = []
     for name in names:
         folder = layout.place(name)
         place = Place(name, folder, read_manifest(folder / "trajectory"))
-        for part in ("trajectory", *lenses(folder)):
-            place.metrics[part] = json.loads((folder / part / "metrics.json").read_text("utf-8"))
+        place.metrics = read_metrics(folder, name, looked)
         for lens, ends in MEANS.items():
             found = place.metrics.get(lens, {})
             for end, name in ends.items():

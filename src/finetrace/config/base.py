@@ -56,10 +56,11 @@ def _explain(cls: Any, problem: Any, where: str) -> str:
 def _fields_at(cls: Any, place: list[str]) -> list[str]:
     import typing
 
-    for part in place:  # a field, or a name in dict[str, Settings]
-        found = typing.get_type_hints(cls).get(part) if dataclasses.is_dataclass(cls) else typing.get_args(cls)[-1]
-        kinds = [found, *typing.get_args(found)] if typing.get_origin(found) is not dict else [found]
-        cls = next((k for k in kinds if dataclasses.is_dataclass(k) or typing.get_origin(k) is dict), None)
+    for part in place:  # a field, a name in dict[str, Settings], or a number in tuple[Settings, ...]
+        found = typing.get_type_hints(cls).get(part) if dataclasses.is_dataclass(cls) else next(
+            (kind for kind in reversed(typing.get_args(cls)) if kind is not ...), None)
+        kinds = [found, *typing.get_args(found)] if typing.get_origin(found) not in (dict, tuple) else [found]
+        cls = next((k for k in kinds if dataclasses.is_dataclass(k) or typing.get_origin(k) in (dict, tuple)), None)
         if cls is None:
             return []
     return [f.name for f in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []

@@ -87,6 +87,10 @@ class ClozeSettings:
     """What reads a layer: the model's own masked-word head; a head trained for the layer; an affine map into the own head."""
     checkpoints: Checkpoints = "all"
     """Which recorded checkpoints: all, the first and last, or these steps; first and last are always in."""
+    facts: str = ""
+    """What is asked: an entry of `facts` or `fact_files`."""
+    corpus: str = "world"
+    """Texts on which heads of single layers are trained: world, an entry of `corpora`, or a task."""
     vocabulary: str = "common"
     """Among which words objects are ranked: common (whole words but function words), full, or a file with one word per line."""
     heads: HeadsSettings = field(default_factory=HeadsSettings)

@@ -1,77 +1,10 @@
-"""Settings of learning dynamics: which trajectories the lenses edges and cloze look at, and how they are compared."""
+"""Settings of learning dynamics: which trajectories are compared, and how."""
 
-import re
-from typing import Any, Literal
+from typing import Literal
 
 from finetrace.config.base import require, settings
-from finetrace.config.training import TrainSettings
+from finetrace.config.place import require_place
 from finetrace.layout import is_slug
-
-Checkpoints = Literal["all", "ends"] | list[int]
-_PLACE = re.compile(r"[^/]+/(pretrain|adapt|[^/]+/[^/]+/s\d+)")
-
-
-def require_place(key: str, place: str) -> None:
-    """For `__post_init__`: reject what is not a trajectory's folder in outputs."""
-    require(bool(_PLACE.fullmatch(place)), f"{key}: {place!r} is not a trajectory's folder in outputs; write MODEL/pretrain, "
-                                           "MODEL/adapt or MODEL/TASK/METHOD/sSEED")
-
-
-@settings
-class EdgeProbeSettings:
-    """One trajectory that the lens edges looks at."""
-
-    trajectory: str
-    """Its folder in outputs: MODEL/pretrain, MODEL/adapt or MODEL/TASK/METHOD/sSEED."""
-    checkpoints: Checkpoints | None = None
-    """Which of its checkpoints: all, the first and last, or these steps (first and last are always in); by default as `edges`
-    says."""
-
-    def __post_init__(self) -> None:
-        require_place("trajectory", self.trajectory)
-
-
-@settings
-class ClozeProbeSettings:
-    """One trajectory that the lens cloze looks at."""
-
-    trajectory: str
-    """Its folder in outputs: MODEL/pretrain, MODEL/adapt or MODEL/TASK/METHOD/sSEED."""
-    facts: str
-    """What is asked: an entry of `facts` or `fact_files`."""
-    corpus: str = "world"
-    """Texts on which heads of single layers are trained: world, an entry of `corpora`, or a task."""
-    checkpoints: Checkpoints | None = None
-    """Which of its checkpoints: all, the first and last, or these steps (first and last are always in); by default as `cloze`
-    says."""
-
-    def __post_init__(self) -> None:
-        require_place("trajectory", self.trajectory)
-
-
-@settings
-class DownstreamSettings:
-    """One task, learned from each checkpoint of a trajectory of masked-word training."""
-
-    trajectory: str
-    """Its folder in outputs: MODEL/pretrain or MODEL/adapt."""
-    task: str
-    """A task of `tasks` or `task_files`."""
-    checkpoints: Literal["all", "ends"] | list[int] = "all"
-    """From which checkpoints: all, the first and last, or these steps; first and last are always in."""
-    seeds: int = 1
-    """Trainings per checkpoint."""
-    train: dict[str, Any] | None = None
-    """Changes of `train`, after those of `by_task`; seeds, order and dropout are those of a training with the same seed."""
-
-    def __post_init__(self) -> None:
-        require_place("trajectory", self.trajectory)
-        require(self.trajectory.split("/")[1] in ("pretrain", "adapt"),
-                f"trajectory: {self.trajectory} is a fine-tuning; name MODEL/pretrain or MODEL/adapt")
-        require(self.seeds >= 1, f"seeds: {self.seeds} is less than 1")
-        known = TrainSettings.__dataclass_fields__
-        for key in self.train or {}:
-            require(key in known, f"train.{key}: is not a key of train; known: {', '.join(sorted(known))}")
 
 
 @settings

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from finetrace.config.base import require, settings
-from finetrace.config.dynamics import require_place
+from finetrace.config.place import require_place
 from finetrace.config.training import Schedule, require_schedule
 
 

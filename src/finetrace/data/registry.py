@@ -11,6 +11,7 @@ from finetrace.config.base import as_dict, parse
 from finetrace.config.data import ANNOTATED, LABELS, OodSettings, RowsSettings, TaskSettings, ood_keys
 from finetrace.errors import FinetraceError
 
+PACKAGE_DATA = ("tasks",)  # the files beside this module that decide results: part of a script's fingerprint
 FOLDER = Path(__file__).parent / "tasks"
 OF_SOURCE = ("source", "like", "id", "config", "path", "splits", "split")
 """Keys of a set out of distribution of which one must be given: else it would be the task itself."""

@@ -2,24 +2,59 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from finetrace.figures import style
 from finetrace.figures.checkpoints import MARKS, checkpoint_axis, plain_log_axis
+from finetrace.lenses.calibration import Calibration
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from finetrace.lenses.calibration import Calibration
-
 MOST_PANELS = 4
 MOST_BARS = 3  # sets whose intervals are drawn at every checkpoint
+TYPES = (Calibration,)
+"""The classes that stand in the record."""
+
+
+def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
+    """What the stage measured, as name -> figure.
+
+    record: name; steps; kept, the checkpoint of the reliability diagrams; fit and fit_examples, the set that chose the
+    temperatures; sets; temperatures (checkpoint,); bound, "" or why the kept one is a bound of its range; bins {set: (before,
+    after)} at the kept checkpoint; courses {set: {statistic: (checkpoint, 3) value, low, high}}.
+    """
+    name, steps, kept = record["name"], record["steps"], record["kept"]
+    drawn, notes = _drawn(record)
+    return {
+        "reliability": reliability({one: record["bins"][one] for one in drawn}, record["temperatures"][steps.index(kept)],
+                                   fitted_on=record["fit"], title=f"Reliability at step {kept:,}: {name}",
+                                   note="; ".join(notes)),
+        "course": course(steps, kept, record["courses"], np.array(record["temperatures"]), note=notes[0],
+                         title=f"Calibration over training: {name}"),
+    }
+
+
+def _drawn(record: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """The sets that have a reliability diagram, in distribution first, and what must be said of them."""
+    fit, sets = record["fit"], record["sets"]
+    judged = [one for one in sets if one != fit] or sets
+    own = ["test"] if "test" in judged else [fit] if fit in sets else []
+    drawn = [*own, *(one for one in judged if one not in own)][:MOST_PANELS]
+    notes = [f"temperature fitted on {record['fit_examples']:,} examples of {fit}"]
+    if "test" not in sets:
+        notes.append(f"no test set: {fit} is also what is shown, so its scaled errors are too small")
+    if len(drawn) < len(judged):
+        notes.append(f"{len(drawn)} of {len(judged)} sets are drawn")
+    if record["bound"]:
+        notes.append("the temperature is a bound of its range")
+    return drawn, notes
 
 
 @style.styled
-def reliability(sets: Mapping[str, tuple["Calibration", "Calibration"]], temperature: float, *, fitted_on: str,
+def reliability(sets: Mapping[str, tuple[Calibration, Calibration]], temperature: float, *, fitted_on: str,
                 title: str | None = None, note: str = "") -> "Figure":
     """Reliability diagrams: a column per set, the accuracy of each confidence bin before and after temperature scaling with the
     gap to the diagonal, and below how many examples each bin holds.
@@ -113,7 +148,7 @@ def course(steps: Sequence[int], kept: int, curves: Mapping[str, Mapping[str, np
     return figure
 
 
-def _start(sets: Mapping[str, tuple["Calibration", "Calibration"]]) -> float:
+def _start(sets: Mapping[str, tuple[Calibration, Calibration]]) -> float:
     """The left end of the axes: the lowest edge of a bin that holds an example."""
     lowest = [one.edges[:-1][one.counts > 0].min() for pair in sets.values() for one in pair]
     return float(min(lowest))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finetrace.figures import style
+from finetrace.lenses.cloze.metrics import BY_FACT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,6 +15,28 @@ if TYPE_CHECKING:
 NAMES = {"own": "own head", "trained": "trained head", "tuned": "tuned map"}
 _SAID = {"p_at_1": "P@1", "p_at_10": "P@10"}
 _NAMED = 8  # checkpoints with a label
+
+
+def draw(record: Mapping[str, Any]) -> "dict[str, Figure]":
+    """Name -> figure; with several corpora of facts, the name ends in the corpus.
+
+    record: place, steps, axis (what they count), words (among which objects are ranked), head (whose it is), readout (that
+    is shown by itself) and corpora: corpus -> what `finetrace.lenses.cloze.views.View.drawn` gives.
+    """
+    steps, place, corpora = record["steps"], record["place"], record["corpora"]
+    among = f"{record['words']:,} words; masked-word head: {record['head']}"
+    made: dict[str, Figure] = {}
+    for corpus, view in corpora.items():
+        name = "" if len(corpora) == 1 else f"-{corpus.lower().replace('_', '-')}"
+        note = f"mean over {'facts' if corpus in BY_FACT else 'relations'}; ranked among {among}"
+        common = {"readout": record["readout"], "title": f"{corpus}: {place}", "axis": record["axis"], "note": note}
+        made[f"precision{name}"] = by_step(steps, view["layers"], view["control"], **common)
+        made[f"readouts{name}"] = by_readout(view["readouts"], note=note,
+                                             title=f"{corpus}: {place}, step {steps[-1]:,}")
+        made[f"relations{name}"] = relations(steps, view["relations"], **common)
+        if view["changes"] is not None:
+            made[f"changes{name}"] = changes(steps, view["changes"], **common)
+    return made
 
 
 @style.styled

@@ -1,7 +1,7 @@
 """Figure of the lens convergence: cosine change against probe accuracy, and the correlations beside it."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,6 +10,20 @@ from finetrace.lenses.convergence import Correlation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+TYPES = (Correlation,)
+"""The classes that stand in the record."""
+WHEN = {"last": "last checkpoint", "all": "all checkpoints"}
+
+
+def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
+    """What the stage measured, as name -> figure.
+
+    record: name; split; layers; cosine and accuracy (checkpoint, layer); rows {(level or change, last or all): {kind: correlation}}.
+    """
+    rows = {f"{of.capitalize()}s, {WHEN[when]}": kinds for (of, when), kinds in record["rows"].items()}
+    return {"convergence": convergence(record["layers"], record["cosine"], record["accuracy"], rows, split=record["split"],
+                                       title=f"Convergence and performance: {record['name']}")}
 
 
 @style.styled

@@ -1,7 +1,7 @@
 """Figures of the cross-task effect: every class before and after at one layer, and the effect over layers."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -9,6 +9,24 @@ from finetrace.figures import style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
+    """Both figures of one entry.
+
+    record: name, task, tuned, steps: first and last, layers, train_split, test_split, train_rows, test_rows;
+    label_names, before, after: see `classes`, of the last layer;  grown, shrunk, growth, accuracies, floor: see `layers`.
+    """
+    name, numbers = record["name"], record["layers"]
+    note = "{task} in {tuned} at steps {steps[0]:,} and {steps[1]:,}; {train_rows:,} {train_split} examples".format(**record)
+    if record["accuracies"]:
+        note += f", {record['test_rows']:,} {record['test_split']} examples scored"
+    return {
+        "classes": classes(record["label_names"], record["before"], record["after"], note=note,
+                           title=f"Classes before and after, layer {numbers[-1]}: {name}"),
+        "layers": layers(numbers, record["grown"], record["shrunk"], record["growth"], record["accuracies"],
+                         floor=record["floor"], title=f"Effect of one task on another by layer: {name}", note=note),
+    }
 
 
 @style.styled

@@ -1,7 +1,7 @@
 """Figures of the stage directprobe: clusters and distances of labels in one space, and minimum distances over layers."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,21 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _NAMED = 8  # checkpoints that a legend can name
+
+
+def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
+    """The figure of one entry.
+
+    record: name, min_size, and either checkpoints, as `layers` takes them, or clusters: label -> how many, with outside_min and
+    matrix, see `labels`.
+    """
+    note = f"clusters of fewer than {record['min_size']} points left out" if record["min_size"] > 1 else ""
+    if "checkpoints" in record:
+        return {"layers": layers(record["checkpoints"], title=f"Distances between labels by layer: {record['name']}",
+                                 note=note)}
+    clusters = record["clusters"]
+    return {"labels": labels(list(clusters), list(clusters.values()), record["outside_min"], record["matrix"], note=note,
+                             title=f"Clusters and distances of labels: {record['name']}")}
 
 
 @style.styled

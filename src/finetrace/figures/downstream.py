@@ -1,7 +1,7 @@
 """The score on a task, learned from each checkpoint of a masked-word training."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -9,6 +9,12 @@ from finetrace.figures.style import BLUE, GREY, footnote, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+def draw(record: Mapping[str, Any]) -> "dict[str, Figure]":
+    """Name -> figure. record: name, and the arguments of `downstream`."""
+    names = ("steps", "scores", "majority", "metric", "split", "axis")
+    return {"downstream": downstream(**{name: record[name] for name in names}, title=f"Downstream: {record['name']}")}
 
 
 @styled

@@ -1,7 +1,7 @@
 """The figures of learning dynamics, from its table: which courses stand in which panel."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,12 @@ TITLES = {"edges": "{}: words probed", "cloze": "{}: facts", "downstream": "{}: 
 NAMES = {"f1": "F1 (%)", "p_at_1": "P@1 (%)", "accuracy": "accuracy (%)"}
 MARK = "90 % of the gain"
 MOST_LINES = 8
+
+
+def draw(record: Mapping[str, Any]) -> "dict[str, Figure]":
+    """Name -> figure. record: name, table (columns of what `report.drawn` keeps), axes, units, note as in `figures_of`."""
+    table = Table.of_columns(record["table"])
+    return figures_of(record["name"], table, record["axes"], record["units"], record["note"])
 
 
 def figures_of(name: str, table: Table, axes: Mapping[str, str], units: Mapping[str, float], note: str) -> dict[str, "Figure"]:

@@ -23,6 +23,47 @@ MOST_MIXES = 5  # steps whose cumulative scores are drawn
 GAP = 0.13  # of the axis, between two tick labels
 
 
+def draw(record: Mapping[str, Any]) -> "dict[str, Figure]":
+    """Name -> figure, those for which there is something to draw.
+
+    record: place, steps, axis (what they count), recipe, changed (whether settings of it were), mixes (all, full, none)
+    and tasks: task -> split, and what `finetrace.lenses.edges.summary.drawn` gives.
+    """
+    steps, axis, place, tasks = record["steps"], record["axis"], record["place"], record["tasks"]
+    note = f"recipe {record['recipe']}{' with changes' if record['changed'] else ''}, {_splits(tasks)}"
+    single, weights, mixes = _known(tasks, "layer"), _known(tasks, "weight"), _known(tasks, "mix")
+    expected = _known(tasks, "expected_layer")
+    made: dict[str, Figure] = {}
+    if single:
+        made["scores"] = scores(steps, single, full=_known(tasks, "full"), axis=axis, title=f"Edge probes: {place}",
+                                majority={task: found["majority"] for task, found in tasks.items()}, note=note)
+        made["lattice"] = lattices(steps, single, axis=axis, title=f"Edge probes by layer and step: {place}", note=note)
+    if weights:
+        layers = max(found["layer"].shape[1] for found in tasks.values())
+        made["weights"] = strips(steps, weights, axis=axis, title=f"Mixing weights: {place}", note=note)
+        made["centre"] = centre(steps, _known(tasks, "cog"), expected, layers=layers, axis=axis,
+                                title=f"Depth of tasks: {place}", note=note)
+    if record["mixes"] == "all":
+        made["cumulative"] = cumulative(steps, mixes, expected, axis=axis, title=f"Mixes of the layers 0 to k: {place}",
+                                        note=note)
+    return made
+
+
+def _known(tasks: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, np.ndarray]:
+    """One result of the tasks that have it at some step."""
+    intervals = name in ("layer", "mix", "full")  # value, low, high
+    return {task: found[name] for task, found in tasks.items()
+            if np.isfinite(found[name][..., 0] if intervals else found[name]).any()}
+
+
+def _splits(tasks: Mapping[str, Mapping[str, Any]]) -> str:
+    """On which splits the probes are scored."""
+    splits = {task: found["split"] for task, found in tasks.items()}
+    if len(set(splits.values())) > 1:
+        return ", ".join(f"{task}: {split}" for task, split in splits.items())
+    return f"{next(iter(splits.values()))} split"
+
+
 @style.styled
 def scores(steps: Sequence[int], single: Mapping[str, np.ndarray], *, full: Mapping[str, np.ndarray] | None = None,
            majority: Mapping[str, float] | None = None, axis: str = "steps", title: str | None = None,

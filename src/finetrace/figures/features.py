@@ -1,22 +1,56 @@
 """Figures of the lens features: how features and head change over the checkpoints, and pictures of them before and after."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from finetrace.figures import style
 from finetrace.figures.checkpoints import MARKS, checkpoint_axis, plain_log_axis
+from finetrace.lenses.features import Plane, plane
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from finetrace.lenses.features import Plane
-
 MOST_COLOURS = 6  # classes that are told apart in a picture; the others are grey
 FAR_APART = 10  # ratio of the ends from which on an axis is logarithmic
 MOST_ROWS = 8  # head rows whose norms are drawn one by one
+
+
+def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
+    """What the stage measured, as name -> figure.
+
+    record: name; steps; kept; singular, sets with too few examples; courses {set: {statistic: (checkpoint, 3)}}; head
+    (checkpoint,) and head_rows {class: (checkpoint,)}, norms; pictures, None or {set; labels (example,); names (class,); by step
+    points (example, dim) and heads (class, dim); tsne, None or by step (example + class, 2)}.
+    """
+    name, steps, kept, pictures = record["name"], record["steps"], record["kept"], record["pictures"]
+    note = "features: input of the head's last linear layer"
+    if record["singular"]:
+        note += (f"\ntoo few examples for so many dimensions in {', '.join(record['singular'])}: without its ridge the ratio "
+                 "means little")
+    made = {"course": course(steps, kept, record["courses"], record["head"], record["head_rows"], note=note,
+                             title=f"Features and head over training: {name}")}
+    if pictures is None:
+        return made
+    labels, names, count = pictures["labels"], pictures["names"], len(pictures["labels"])
+    points, heads = ({_state(step, steps[0]): np.asarray(values, dtype=np.float64) for step, values in pictures[key].items()}
+                     for key in ("points", "heads"))
+    note = f"{count:,} examples of {pictures['set']}"
+    made["pca"] = planes(points, heads, labels, names, plane(np.concatenate(list(points.values()))), note=note,
+                         title=f"Features in their principal plane: {name}")
+    if pictures["tsne"]:
+        maps = {_state(step, steps[0]): values for step, values in pictures["tsne"].items()}
+        made["tsne"] = neighbours({state: values[:count] for state, values in maps.items()},
+                                  {state: values[count:] for state, values in maps.items()}, labels, names,
+                                  note=f"t-SNE of directions, each state for itself; {note}",
+                                  title=f"Features and head rows by neighbourhood: {name}")
+    return made
+
+
+def _state(step: int, first: int) -> str:
+    return f"{'before' if step == first else 'after'} (step {step:,})"
 
 
 @style.styled
@@ -72,23 +106,23 @@ def _head_panel(panel: "Axes", where: np.ndarray, head: np.ndarray, rows: Mappin
 
 @style.styled
 def planes(points: Mapping[str, np.ndarray], heads: Mapping[str, np.ndarray], labels: np.ndarray, names: Sequence[str],
-           plane: "Plane", *, title: str | None = None, note: str = "") -> "Figure":
+           flat: Plane, *, title: str | None = None, note: str = "") -> "Figure":
     """Features in one plane of principal components, a panel per state, with the directions of the head's rows.
 
-    points: {state: (example, dim) features};  heads: {state: (class, dim) weight};  labels: (example,) int;  plane: of all.
+    points: {state: (example, dim) features};  heads: {state: (class, dim) weight};  labels: (example,) int;  flat: of all.
     """
     figure, axes = style.new_figure(1, len(points), size=(9, 4.7), title=title, sharex=True, sharey=True)
     groups = _groups(labels, names)
-    flat = {state: (values - plane.centre) @ plane.axes.T for state, values in points.items()}
-    everything = np.concatenate(list(flat.values()))
+    places = {state: (values - flat.centre) @ flat.axes.T for state, values in points.items()}
+    everything = np.concatenate(list(places.values()))
     reach = 0.5 * np.ptp(everything, axis=0).max() or 1.0
     middle = (everything.max(axis=0) + everything.min(axis=0)) / 2
-    for panel, (state, values) in zip(axes[0], flat.items(), strict=True):
+    for panel, (state, values) in zip(axes[0], places.items(), strict=True):
         _scatter(panel, values, labels, groups)
         rows = np.asarray(heads[state], dtype=np.float64)
         rows = rows - rows.mean(axis=0)
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        directions = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0) @ plane.axes.T
+        directions = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0) @ flat.axes.T
         start = values.mean(axis=0)
         for members, colour, name, _ in groups:
             if name:
@@ -96,10 +130,10 @@ def planes(points: Mapping[str, np.ndarray], heads: Mapping[str, np.ndarray], la
                 panel.quiver(*start, *ends, angles="xy", scale_units="xy", scale=1, width=0.011, color=colour,
                              edgecolor=style.BLACK, linewidth=0.9, zorder=3)
         panel.set_title(state)
-        panel.set_xlabel(f"component 1 ({100 * plane.shares[0]:.0f} % of the variance)")
+        panel.set_xlabel(f"component 1 ({100 * flat.shares[0]:.0f} % of the variance)")
         panel.set(xlim=middle[0] + 1.1 * reach * np.array([-1, 1]), ylim=middle[1] + 1.1 * reach * np.array([-1, 1]))
         panel.set_aspect("equal", adjustable="box")
-    axes[0, 0].set_ylabel(f"component 2 ({100 * plane.shares[1]:.0f} %)")
+    axes[0, 0].set_ylabel(f"component 2 ({100 * flat.shares[1]:.0f} %)")
     _legend(figure, axes[0, -1])
     style.panel_letters(axes)
     style.footnote(figure, "arrows: direction of the head's rows (less their mean), as long as they lie in the plane"

@@ -5,13 +5,13 @@ Error bars and bands are 95 % intervals over sentences.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from finetrace.figures import style
 from finetrace.lenses.cones import ConeStatistics
-from finetrace.lenses.geometry_summary import Bands
+from finetrace.lenses.geometry_summary import BOX, Bands
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +20,55 @@ if TYPE_CHECKING:
 RAW, TUNED = style.BLUE, style.VERMILION
 COSINE_TICKS = (-1, -0.5, 0, 0.5, 1)
 _MANY_POINTS = 1500  # from here on single points hide each other: smaller and fainter
+TYPES = (Bands, ConeStatistics)
+"""The classes that stand in the record."""
+LABELS = {  # statistic -> heading and unit
+    "covariance_trace": ("Covariance trace (depends on scale)", "squared units of the states"),
+    "scaled_trace": ("Trace / mean squared norm", "share of the squared norm"),
+    "effective_rank": ("Effective rank of stacked tokens", "directions"),
+    "effective_rank_centred": ("Effective rank, mean token removed", "directions"),
+    "cosine_mean": ("Cosine within sentences", "cosine, mean over sentences"),
+    "anisotropy": ("Anisotropy", "cosine across sentences"),
+}
+SPREAD = ("covariance_trace", "scaled_trace", "effective_rank", "effective_rank_centred")
+COURSES = ("cosine_mean", "effective_rank", "anisotropy")
+
+
+def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
+    """What the stage measured, as name -> figure.
+
+    record: name; steps; sentences, split, special_tokens, what is measured; bands {statistic: Bands (step, layer)}; cones,
+    None or {vectors, splits, layer; names (class,); labels (row,); of the first and the last checkpoint cosines (for two
+    classes, else empty), to_first and statistics, as `class_cones` takes them}.
+    """
+    name, bands = record["name"], record["bands"]
+    steps = (record["steps"][0], record["steps"][-1])
+    special = "special tokens included" if record["special_tokens"] else "without special tokens"
+    note = f"{record['sentences']:,} sentences of {record['split']}, {special}"
+    boxes = np.stack([bands[f"cosine_pooled_{part}"].value for part in BOX], axis=-1)
+    made = {
+        "cosines": cosine_boxes(boxes[0], boxes[-1], *_ends(bands["cosine_median"]), steps=steps, note=note,
+                                title=f"Tokens of a sentence: {name}"),
+        "spread": layer_profiles({one: _ends(bands[one]) for one in SPREAD}, LABELS, steps=steps, note=note,
+                                 title=f"Spread of the tokens: {name}"),
+        "trajectories": trajectories(np.array(record["steps"]), {one: bands[one] for one in COURSES}, LABELS, note=note,
+                                     title=f"Tokens over training: {name}"),
+    }
+    if record["cones"]:
+        made["cones"] = _cones(record["cones"], steps, name)
+    return made
+
+
+def _cones(cones: Mapping[str, Any], steps: tuple[int, int], name: str) -> "Figure":
+    note = f"{cones['vectors']} vectors of {' then '.join(cones['splits'])}; each example is part of its class mean"
+    return class_cones(cones["cosines"], cones["to_first"], cones["labels"], cones["names"], steps=steps, note=note,
+                       statistics=cones["statistics"], layer=cones["layer"], title=f"Class cones: {name}")
+
+
+def _ends(values: Bands) -> tuple[Bands, Bands]:
+    """The first and the last checkpoint: fields (layer,)."""
+    first, last = (Bands(values.value[i], values.low[i], values.high[i]) for i in (0, -1))
+    return first, last
 
 
 @style.styled
@@ -140,15 +189,15 @@ def trajectories(
 
 @style.styled
 def class_cones(
-    cosines: tuple[np.ndarray, np.ndarray], to_first: tuple[np.ndarray, np.ndarray], labels: np.ndarray, names: Sequence[str],
+    cosines: Sequence[np.ndarray], to_first: Sequence[np.ndarray], labels: np.ndarray, names: Sequence[str],
     *, statistics: tuple[ConeStatistics, ConeStatistics], steps: tuple[int, int], layer: int, note: str = "",
     title: str | None = None
 ) -> "Figure":
     """Sentence vectors of one layer by direction, raw left and tuned right: against the class means, against one sentence.
 
-    cosines: two of (row, class), cosine with each class mean, drawn for two classes. to_first: two of (row,), cosine with the
-    first row. labels: (row,) 0 .. class-1. names: (class,). statistics: of each state; their similarity is drawn for three
-    classes and more.
+    cosines: two of (row, class), cosine with each class mean, drawn for two classes only. to_first: two of (row,), cosine
+    with the first row. labels: (row,) 0 .. class-1. names: (class,). statistics: of each state; their similarity is drawn
+    for three classes and more.
     """
     figure, axes = style.new_figure(2, 2, title=title, height_ratios=[1.15, 1], sharex="row", sharey="row")
     states = (f"Raw (step {steps[0]:,})", f"Tuned (step {steps[1]:,})")

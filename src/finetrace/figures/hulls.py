@@ -21,6 +21,36 @@ NAMED = 3  # labels named at either end, when there are more
 LETTERS = 18  # of a label's name on an axis
 
 
+def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
+    """All figures of one trajectory.
+
+    record: name, split, compare_split, points, steps, layers, label_names; labels: how many have points;  clusters, linear: first
+    and last step -> (layer,);  outside_min: (step, label) and matrices: step -> (label, label) of the last layer;  to_first:
+    (layer, step);  between: (step, layer);  paths, named, lengths: see `motion`.
+    """
+    item, steps, layers, names = record["name"], record["steps"], record["layers"], record["label_names"]
+    ends = {f"step {step:,}": step for step in dict.fromkeys((steps[0], steps[-1]))}
+    note = f"{record['points']:,} points of the split {record['split']}"
+    matrices, last = record["matrices"], layers[-1]
+    made = {
+        "clusters": clusters(layers, {name: record["clusters"][step] for name, step in ends.items()},
+                             {name: record["linear"][step] for name, step in ends.items()}, record["labels"],
+                             title=f"Clusters: {item}", note=note),
+        "tracks": tracks(steps, names, record["outside_min"], note=note,
+                         title=f"Distance to the nearest label, layer {last}: {item}"),
+        "labels": label_pairs(names, matrices[steps[0]], matrices[steps[-1]], (f"step {steps[0]:,}", f"step {steps[-1]:,}"),
+                              title=f"Distances of labels, layer {last}: {item}", note=note),
+    }
+    to_first, between = record["to_first"], record["between"]
+    if np.isfinite(to_first).any() or np.isfinite(between).any():  # two labels have one distance: nothing to correlate
+        made["likeness"] = likeness(
+            layers, steps, to_first, {name: between[steps.index(step)] for name, step in ends.items()},
+            title=f"Likeness of label distances: {item}", note=f"{record['split']} against {record['compare_split']}; {note}")
+    made["motion"] = motion(record["paths"], names, record["named"], layers, record["lengths"], note=note,
+                            title=f"Motion of the classes: {item}")
+    return made
+
+
 @style.styled
 def clusters(layers: Sequence[int], counts: Mapping[str, np.ndarray], linear: Mapping[str, np.ndarray], labels: int, *,
              title: str | None = None, note: str = "") -> "Figure":

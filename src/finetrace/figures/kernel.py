@@ -41,6 +41,45 @@ class Panel:
     floor: float | None = None
 
 
+def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
+    """All figures of one trajectory.
+
+    record: name, steps, formula, parameters, solver, label_names, labels: of the training examples;  courses: statistic ->
+    part -> (step, 3);  split: on which the kernel models are scored;  floor: accuracy of the largest class on it;  spectra,
+    tolerance, blocks, groups: what the functions of these names take, by step instead of the name of a checkpoint.
+    """
+    name, steps, labels, names = record["name"], record["steps"], record["labels"], record["label_names"]
+    ends = {f"step {step:,}": step for step in dict.fromkeys((steps[0], steps[-1]))}
+    note = (f"{len(labels):,} training examples, {len(names)} classes, {record['formula']}, "
+            f"gradients: {record['parameters']}")
+    said = note if record["solver"] == "none" else f"{note}; dotted: always the largest class"
+    lines = {part: {when: values[step] for when, step in ends.items()} for part, values in record["spectra"].items()}
+    made = {"course": course(steps, _panels(record), title=f"Kernel over training: {name}", note=said),
+            "spectra": spectra(lines, record["tolerance"], title=f"Singular values of the kernel: {name}", note=note),
+            "blocks": blocks({when: record["blocks"][step] for when, step in ends.items()}, labels, names, note=note,
+                             title=f"Kernel between examples: {name}")}
+    shares = {when: record["groups"][step] for when, step in ends.items()}
+    if any(np.isfinite(share) for found in shares.values() for share in found.values()):
+        made["groups"] = groups(shares, note=note, title=f"Whose gradients make the FT-effective kernel: {name}")
+    return made
+
+
+def _panels(record: Mapping[str, Any]) -> list[Panel]:
+    """What the figure `course` shows of one trajectory."""
+    of = record["courses"]
+    panels = [Panel("Size", "Frobenius norm", "log", of["frobenius_norm"]),
+              Panel("Share of the encoder in a first step", "FT Ratio", "zero", {"full": of["ft_ratio"]["full"]}),
+              Panel("Alignment with the classes", "centred alignment", "share", of["alignment"])]
+    if len(record["steps"]) > 1:
+        panels += [Panel("How far the kernel has turned", "distance from the first", "zero", of["distance"]),
+                   Panel("How fast it turns", "distance per step", "log", of["velocity"])]
+    if record["solver"] != "none":
+        split = record["split"]
+        panels.append(Panel(f"What it predicts ({record['solver']})", f"accuracy on {split} examples", "share",
+                            of[f"accuracy_{split}"], record["floor"]))
+    return panels
+
+
 @style.styled
 def course(steps: Sequence[int], panels: Sequence[Panel], *, note: str = "", title: str | None = None) -> "Figure":
     """Numbers over the checkpoints, a panel each. A part that is NaN everywhere is left out; intervals where low is not NaN."""

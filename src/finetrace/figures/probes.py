@@ -5,11 +5,12 @@ reaches, to 100 %, whatever the data: pale everywhere means that nothing was lea
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from finetrace.figures import style
+from finetrace.lenses.probes.report import HEADS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,6 +20,44 @@ Estimate = tuple[float, float, float]
 _COLOURS = "Blues"  # one hue, light to dark, so that numbers in the cells stay readable
 _ROOM = 60  # cells up to which intervals fit below the numbers
 _DRAWN = 6  # layers whose training curves can be told apart
+
+
+def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
+    """All figures of one trajectory.
+
+    record: name, head, parity, seeds, vectors, split, steps, layers, floor, trained_rows, scored_rows, unseen; own: step ->
+    accuracy of the model's own classifier;  accuracies: (step, layer, 3);  and, empty where there are none: training, kinds,
+    compression: step -> what `training`, `compare`, `compression` take;  learning: split -> (step, layer, 3).
+    """
+    name, split, floor = record["name"], record["split"], record["floor"]
+    steps, layers, grid = record["steps"], record["layers"], record["accuracies"]
+    what = f"{HEADS[record['head']]}{' (parity)' if record['parity'] else ''} on {record['vectors']}"
+    note = f"{what}, trained on {record['trained_rows']:,} rows, {record['scored_rows']:,} scored"
+    note += f", {record['unseen']:,} of classes unseen in training" if record["unseen"] else ""
+    ends = {f"step {step:,}": step for step in dict.fromkeys((steps[0], steps[-1]))}
+    own = {label: record["own"][step] for label, step in list(ends.items())[1:] if step in record["own"]}
+    made = {
+        "lattice": lattice(
+            {f"{step:,}": dict(zip(layers, map(tuple, row), strict=True)) for step, row in zip(steps, grid, strict=True)},
+            split=split, floor=floor, row_label="checkpoint (optimiser steps)", title=f"Probe accuracy: {name}", note=note),
+        "layers": by_layer(layers, {label: grid[steps.index(step)] for label, step in ends.items()}, split=split,
+                           floor=floor, own=own, note=note, title=f"Probes by layer: {name}"),
+    }
+    if record["training"]:
+        made["training"] = training(layers, {label: record["training"][step] for label, step in ends.items()}, split=split,
+                                    title=f"Training of the probes: {name}",
+                                    note=f"{what}, mean over seeds" if record["seeds"] > 1 else what)
+    if record["kinds"]:
+        made["probes"] = compare(layers, {label: record["kinds"][step] for label, step in ends.items()}, split=split,
+                                 floor=floor, title=f"Kinds of probes: {name}", note=f"on {record['vectors']}")
+    if record["compression"]:
+        made["mdl"] = compression(layers, {label: record["compression"][step] for label, step in ends.items()},
+                                  title=f"Description length: {name}",
+                                  note=f"online code with {what}, {record['trained_rows']:,} rows")
+    if record["learning"]:
+        made["learning"] = learning(steps, layers, record["learning"], title=f"Learning curves: {name}", floor=floor,
+                                    note=what)
+    return made
 
 
 @style.styled

@@ -4,13 +4,15 @@ Similarity is always drawn on the fixed scale 0 to 1, in which equal representat
 there a representation is the same for all examples.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from finetrace.figures import style
+from finetrace.lenses import similarity_summary as summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +25,60 @@ UNDEFINED_NOTE = "grey: undefined, the representation is the same for all exampl
 _CELLS = 120  # cells of a figure up to which values are written
 _LINE = 125  # letters of a footnote's line
 _LINES = 9  # layers up to which each has its entry in the legend
+NOUNS = {"tokens": "tokens", "span": "marked words"}
+BARS = "; bars: 95 % interval of CKA over sentences"
+Curve = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
+    """What the stage similarity measured, as name -> figure.
+
+    record: name; steps; counts {representation: examples}; measures; table, the columns of table.parquet for rows that
+    compare with the first checkpoint or the one before.
+    """
+    name, table, compared = record["name"], record["table"], record["measures"]
+    main, first, last = summary.main_measure(compared), record["steps"][0], record["steps"][-1]
+    over_steps, over_layers, sides = [], [], {}
+    for kind, label in named(record["counts"]).items():
+        here = summary.select(table, representation=kind)
+        against_first = summary.at_layers(here, other_step=first, statistic=main)
+        over_steps.append(Lattice(label, *summary.grid(against_first, "layer", "step")))
+        ends = summary.select(here, step=last, other_step=first, statistic=main)
+        over_layers.append(Lattice(label, *summary.grid(ends, "layer", "other_layer")))
+        sides[label] = {one: curve(summary.at_layers(here, statistic=one, step=last, other_step=first)) for one in compared}
+    bars = BARS if "cka" in compared else ""
+    return {
+        "steps": heat_maps([over_steps], main, "optimiser step of the checkpoint", "layer (0 = embeddings)",
+                           title=f"Similarity to the first checkpoint: {name}"),
+        "measures": measures(sides, note=f"checkpoint {last:,} against checkpoint {first:,}{bars}",
+                             title=f"First and last checkpoint: {name}"),
+        "layers": heat_maps([over_layers], main, f"layer of checkpoint {first:,}", f"layer of checkpoint {last:,}",
+                            title=f"Layers of the first and last checkpoint: {name}"),
+    } | _changes(record, main)
+
+
+def _changes(record: Mapping[str, Any], measure: str) -> dict[str, "Figure"]:
+    """From checkpoint to checkpoint; nothing where there is one only."""
+    steps, moved = record["steps"], {}
+    if len(steps) < 2:
+        return {}
+    for kind, label in named(record["counts"]).items():
+        here = summary.select(record["table"], representation=kind)
+        pairs = [summary.at_layers(here, step=step, other_step=before, statistic=measure)
+                 for before, step in itertools.pairwise(steps)]
+        moved[label] = pairs[0]["layer"], np.array(steps[1:]), np.array([pair["value"] for pair in pairs]).T
+    return {"changes": changes(moved, measure, title=f"Change from checkpoint to checkpoint: {record['name']}",
+                               note=f"the first point compares checkpoints {steps[0]:,} and {steps[1]:,}")}
+
+
+def named(counts: Mapping[str, int]) -> dict[str, str]:
+    """What figures call the kinds of examples."""
+    return {kind: f"{kind} ({count:,} {NOUNS.get(kind, 'sentences')})" for kind, count in counts.items()}
+
+
+def curve(part: Mapping[str, np.ndarray]) -> Curve:
+    """Layers, values and intervals of rows, as the figures take them."""
+    return part["layer"], part["value"], part["low"], part["high"]
 
 
 @dataclass(frozen=True)

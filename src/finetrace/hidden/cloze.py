@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finetrace import seeds
-from finetrace.config import as_dict
+from finetrace.config.base import as_dict
 from finetrace.hidden.masked import MaskedTexts, cache_states, masked_states
 from finetrace.models.device import use_bf16
 from finetrace.models.rows import Collator

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from finetrace import seeds
-from finetrace.config import as_dict
+from finetrace.config.base import as_dict
 from finetrace.config.edges import EdgeControlSettings, EdgeMdlSettings, EdgesSettings
 from finetrace.errors import FinetraceError
 from finetrace.hidden.edges import (
@@ -31,22 +31,22 @@ from finetrace.lenses.edges import recipe as recipes
 from finetrace.lenses.edges.mdl import online_code
 from finetrace.lenses.edges.metrics import clean_classes, hits_of_decision, majority_decision
 from finetrace.models.timeline import Timeline
-from finetrace.stage import PACKAGE, Stage
+from finetrace.pipeline.stage import Stage
 from finetrace.store.arrays import read_array, write_array
 from finetrace.store.files import atomic_folder, sha256_file, sha256_value
-from finetrace.store.manifest import Manifest, code_digest, complete, make_key, read_key
+from finetrace.store.manifest import OF_MANIFEST, Manifest, complete, make_key, read_key
 from finetrace.store.tables import write_table
 
 log = logging.getLogger("finetrace")
-# what decides the results that are kept per checkpoint; summary, metrics and figures are made anew each time
-CORE = tuple(f"lenses/edges/{name}.py" for name in ("control", "data", "mdl", "network", "recipe", "scoring", "training"))
-CORE += ("hidden/edges.py", "hidden/edge_work.py", "hidden/extract.py", "models/words.py", "models/rows.py", "models/saved.py")
+NOT_TOKENIZER = (*OF_MANIFEST, "config.json")  # what else lies in a model folder beside weights
 PARTS = ("probes", "control", "mdl")
 SCORED = ("validation", "test")
 OPERATIONS = 2e10  # floating-point operations per second and core, for the time that is told beforehand
 SHARE = 0.5  # of a GPU's free memory that the states of one group of tasks may take
 Item = tuple[int, str, str]
 """Step, task and part: probes, control or mdl."""
+Tasks = dict[str, tuple[Path, dict[str, Any]]]
+"""Name -> the task's folder and the facts of its manifest."""
 
 
 @dataclass(frozen=True)
@@ -62,30 +62,33 @@ class Group:
 class Plan:
     """What is to be found, and where each result is kept.
 
-    tasks: name -> its folder and the facts of its manifest;  own: name -> the seed of its probes, the same for all trajectories.
+    own: name of a task -> the seed of its probes, the same for all trajectories.
     """
 
-    def __init__(self, stage: Stage, settings: EdgesSettings, recipe: Recipe, timeline: Timeline,
-                 tasks: dict[str, tuple[Path, dict[str, Any]]], own: dict[str, int]):
+    def __init__(self, stage: Stage, settings: EdgesSettings, recipe: Recipe, timeline: Timeline, tasks: Tasks,
+                 own: dict[str, int]):
         self.stage, self.settings, self.recipe = stage, settings, recipe
         self.timeline, self.tasks, self.own = timeline, tasks, own
         self.keys = self._keys()
 
     def _keys(self) -> dict[Item, str]:
         files = [p for p in sorted(self.timeline.tokenizer.iterdir()) if p.is_file() and p.suffix != ".safetensors"]
-        tokenizer = {p.name: sha256_file(p) for p in files if p.name not in ("manifest.json", "content.json", "config.json")}
+        tokenizer = {p.name: sha256_file(p) for p in files if p.name not in NOT_TOKENIZER}
         given: dict[str, Any] = as_dict(self.settings)
-        shared = {name: given[name] for name in ("max_targets", "layers", "mixes", "seeds", "dtype", "precision", "max_length")}
+        shared = {name: given[name] for name in
+                  ("max_targets", "layers", "mixes", "seeds", "dtype", "precision", "max_length")}
         shared |= {"recipe": recipes.as_dict(self.recipe), "tokenizer": sha256_value(tokenizer)}
-        code, found = code_digest(PACKAGE, *CORE), {}
+        code, found = self.stage.code["measure"], dict[Item, str]()
         for task, (folder, _) in self.tasks.items():
             content = read_key(folder)
             for step in self.timeline.steps:
                 for part in PARTS:
-                    extra = {} if part == "probes" else {k: v for k, v in (given[part] or {}).items() if k != "checkpoints"}
-                    if self._asked(part, step):
-                        found[step, task, part] = make_key(f"edges-{part}", {**shared, part: extra, "seed": self.own[task]},
-                                                           {"checkpoint": self.timeline.digest(step), "task": content}, code)
+                    if not self._asked(part, step):
+                        continue
+                    extra = {} if part == "probes" else given[part] or {}
+                    decides = {**shared, part: {k: v for k, v in extra.items() if k != "checkpoints"}, "seed": self.own[task]}
+                    inputs = {"checkpoint": self.timeline.digest(step), "task": content}
+                    found[step, task, part] = make_key(f"edges-{part}", decides, inputs, code)
         return found
 
     def _asked(self, part: str, step: int) -> bool:
@@ -122,9 +125,9 @@ class Work:
         self.tokenizer: Any = None
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
 
-    def run(self) -> str:
-        """Returns the device's name."""
-        from finetrace.models.device import device_name, fit_threads, set_up
+    def run(self) -> None:
+        """Compute all that is missing."""
+        from finetrace.models.device import fit_threads, set_up
         from finetrace.models.saved import load_trained_encoder
 
         timeline = self.plan.timeline
@@ -147,7 +150,6 @@ class Work:
                             where = self.stage.layout.relative(timeline.trajectory)
                             raise FinetraceError(f"step {step} of {where}: {error}") from error
         shutil.rmtree(self.scratch, ignore_errors=True)
-        return device_name()
 
     def _tokenise(self, encoder: Any) -> list[Group]:
         """The groups of tasks that are encoded together, tokenised once for all checkpoints."""
@@ -241,11 +243,14 @@ class Work:
 
     def _compute(self, item: Item, group: Group, states: Any, moments: np.ndarray) -> None:
         """One result, from beginning to end."""
+        from finetrace.models.device import device_name
+
         step, task, part = item
         pieces = group.pieces[task]
         data = {split: with_states(layout, pieces[split], states, moments) for split, layout in group.layouts[task].items()}
         started, seed = time.time(), self.plan.own[task]
-        manifest = Manifest("result", "edges", task, self.stage.study.study.name, self.plan.keys[item], {}, {}, {"edges": seed})
+        manifest = Manifest(kind="result", stage="edges", name=task, key=self.plan.keys[item], settings={}, inputs={},
+                            seeds={"edges": seed}, device=device_name(), code=self.stage.code["measure"])
         self.part = f"step {step}: {task}" + ("" if part == "probes" else f", {part}")
         with atomic_folder(self.plan.result(*item)) as out:
             try:

@@ -49,6 +49,7 @@ __all__ = [
     "smooth",
     "softmax",
     "step_mean",
+    "trend",
     "zero_centre",
 ]
 
@@ -210,13 +211,14 @@ def smooth(dynamics: Dynamics, window: int, span: int = 56, order: int = 1) -> D
 
     dynamics: full length, (time,). window: as in `resonance`. span, order: as in `adaptive_filter`; larger = finer.
     """
-    trends = []
-    for field in fields(dynamics):
-        signal = getattr(dynamics, field.name)
-        trend = np.full(len(signal), np.nan)
-        trend[window : len(signal) - window] = adaptive_filter(curb(signal, window), span, order)
-        trends.append(trend)
-    return Dynamics(*trends)
+    return Dynamics(*(trend(getattr(dynamics, field.name), window, span, order) for field in fields(dynamics)))
+
+
+def trend(signal: np.ndarray, window: int, span: int = 56, order: int = 1) -> np.ndarray:
+    """One full-length signal as `smooth` shows it: (time,) float64, NaN in the first and last `window` entries."""
+    found = np.full(len(signal), np.nan)
+    found[window : len(signal) - window] = adaptive_filter(curb(signal, window), span, order)
+    return found
 
 
 def shuffled_order_null(

@@ -15,7 +15,8 @@ from finetrace.errors import FinetraceError
 from finetrace.models.adapters import CONFIG as ADAPTER_CONFIG
 from finetrace.models.adapters import has_adapters, load_adapters, merge, save_adapters
 from finetrace.models.load import load_encoder, load_family_classifier
-from finetrace.store.files import sha256_file, write_json
+from finetrace.store.files import write_json
+from finetrace.store.manifest import NAME, read_key
 
 HEAD = "head.safetensors"
 FACTS = "head.json"
@@ -98,8 +99,7 @@ def freeze_encoder(model: Any) -> None:
 
 def remember_base(model: Any, folder: Path) -> None:
     """Note which model folder a training starts from, so that its partial checkpoints can name it."""
-    content = folder / "content.json"
-    model.base_name, model.base_sha256 = folder.name, sha256_file(content) if content.is_file() else None
+    model.base_name, model.base_sha256 = folder.name, read_key(folder) if (folder / NAME).is_file() else None
 
 
 def _pooler_feeds_head(model: Any) -> bool:
@@ -143,8 +143,7 @@ def _encoder_folder(folder: Path, facts: dict[str, Any], base: Path | None) -> P
     if base is None:
         raise FinetraceError(f"{folder}: holds only what was trained on top of a frozen encoder; name the model folder that the "
                              "training started from (models/MODEL)")
-    content = base / "content.json"
-    if facts["base"] and content.is_file() and sha256_file(content) != facts["base"]:
+    if facts["base"] and (base / NAME).is_file() and read_key(base) != facts["base"]:
         raise FinetraceError(f"{folder}: was trained on top of another model than {base} now holds; train again")
     return base
 

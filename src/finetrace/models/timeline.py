@@ -11,8 +11,8 @@ from typing import Any
 
 from finetrace.errors import FinetraceError
 from finetrace.store.checkpoints import list_weights
-from finetrace.store.files import sha256_file, sha256_value
-from finetrace.store.manifest import read_manifest
+from finetrace.store.files import sha256_value
+from finetrace.store.manifest import OF_MANIFEST, read_key, read_manifest
 
 SERIES = "series.json"
 TOKENIZER = "tokenizer"
@@ -94,7 +94,7 @@ def open_timeline(trajectory: Path, models: Path, wanted: str | list[int] = "all
     recorded = list_weights(trajectory / "checkpoints")
     steps = chosen_steps(list(recorded), wanted, trajectory)
     kind = trajectory.parent.name
-    model = str(manifest.settings["model"])
+    model = str(manifest.facts["model"])
     tuned = kind not in AXES
     folder = models / model
     digests = {step: _digest(recorded[step], manifest, trajectory, folder if tuned else None) for step in steps}
@@ -181,7 +181,7 @@ def _digest(folder: Path, manifest: Any, trajectory: Path, base: Path | None) ->
     own = {n.removeprefix(prefix): facts["sha256"] for n, facts in manifest.files.items()
            if n.startswith(prefix) and n.endswith((".safetensors", "adapter_config.json"))}
     whole = "model.safetensors" in own or any(n.startswith("model-") for n in own)
-    return sha256_value([own, sha256_file(base / "content.json") if base is not None and not whole else ""])
+    return sha256_value([own, read_key(base) if base is not None and not whole else ""])
 
 
 def _look_up(name: str, model_id: str, revision: str) -> Published:
@@ -245,6 +245,6 @@ def whole_model(timeline: Timeline, step: int, where: Path) -> Iterator[Path]:
             (Path(name) / file.name).symlink_to(file.resolve())
         for file in timeline.tokenizer.iterdir():
             if file.is_file() and not file.name.endswith(".safetensors") and file.name not in (
-                    "config.json", "manifest.json", "content.json", "model.safetensors.index.json"):
+                    "config.json", *OF_MANIFEST, "model.safetensors.index.json"):
                 (Path(name) / file.name).symlink_to(file.resolve())
         yield Path(name)

@@ -5,7 +5,7 @@
     edges/hits/TASK.parquet            one row per target: example_id, sentence
     cloze/facts/index.parquet          one row per fact: fact, fact_id, corpus, relation, relation_type, held_out
     cloze/facts/step-00000128.parquet  fact, layer, readout, rank, log_prob, ...
-    downstream/NAME/table.parquet      step, seed, split, statistic, value, low, high
+    downstream/NAME/table.parquet      step, seed, split, statistic, value, low, high, n
     downstream/NAME/hits.npy           (step, seed, example) uint8
 """
 
@@ -188,7 +188,7 @@ def read_cloze(folder: Path, scratch: Path) -> ClozeOutput:
 
 
 def read_downstream(folder: Path) -> DownstreamOutput:
-    """Open a finished folder `downstream/NAME`."""
+    """Open a finished folder `outputs/downstream/NAME`."""
     return DownstreamOutput(folder, read_manifest(folder))
 
 

@@ -5,8 +5,10 @@ and renamed. A crash leaves at most a `.tmp` sibling, which readers never look a
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -30,7 +32,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON with sorted keys, so that equal values are equal bytes; NaN and infinities are written as null."""
-    write_text(path, json.dumps(_finite(value), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """JSON as `write_json` writes it."""
+    return json.dumps(_finite(value), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def write_yaml(path: Path, value: Any) -> None:
@@ -77,6 +84,23 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     finally:
         if temporary.exists():
             shutil.rmtree(temporary)
+
+
+@contextlib.contextmanager
+def file_lock(path: Path, waiting: str = "") -> Iterator[None]:
+    """Hold an exclusive lock on a file; it ends with the process, so a crash leaves nothing to clean up.
+
+    waiting: said (as a warning) when another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting:
+                logging.getLogger("finetrace").warning("%s", waiting)
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def _temporary(path: Path) -> Path:
@@ -126,6 +150,11 @@ def sha256_folder(path: Path, *, skip: tuple[str, ...] = ()) -> str:
             continue
         digest.update(f"{name}\0{sha256_file(file)}\n".encode())
     return digest.hexdigest()
+
+
+def sha256_path(path: Path) -> str:
+    """Hex SHA-256 of a file, or of all files of a folder."""
+    return sha256_folder(path) if path.is_dir() else sha256_file(path)
 
 
 def sha256_value(value: Any) -> str:

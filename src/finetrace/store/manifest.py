@@ -1,41 +1,54 @@
-"""Manifests: what made a folder. A folder without its manifest, or without the files that it lists, is refused."""
+"""Manifests: what a folder holds and what made it. A folder without its manifest, or with other files than it lists, is refused.
+
+    manifest.json    what the folder holds: facts, and the hash of every file. Stages that read the folder depend on this file.
+    provenance.json  how it was made: settings, inputs, seeds, code, versions, device. Equal in two equal runs on one kind of machine.
+    cost.json        when, how long, how much memory, where. DVC does not hash it, so it may be absent.
+
+Equal content that other code made again has an equal manifest.json, so nothing that builds on it is made again.
+"""
 
 import dataclasses
+import hashlib
 import json
 import platform
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from finetrace.errors import FinetraceError
-from finetrace.store.files import sha256_file, sha256_folder, sha256_value, write_json
+from finetrace.store.files import json_text, sha256_file, sha256_value, write_json
 
-SCHEMA_VERSION = 1
-NAME = "manifest.json"
-CONTENT = "content.json"
+PACKAGE_DATA = ()
+SCHEMA_VERSION = 2
+NAME, PROVENANCE, COST = OF_MANIFEST = ("manifest.json", "provenance.json", "cost.json")
+UNHASHED = (COST, "timing.parquet", "journal.log")
+"""Files that hold times: no two runs write the same, so that neither a manifest nor DVC (.dvcignore) counts them."""
+CONTENT = ("schema_version", "kind", "stage", "name", "facts", "files")
+COSTS = ("started_at_ms", "wall_seconds", "peak_memory_bytes", "host")
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "optuna", "numpy", "scipy", "scikit-learn", "pyarrow",
             "tokenizers", "safetensors")
 
 
 @dataclasses.dataclass
 class Manifest:
-    """What made a folder.
+    """What a folder holds and what made it.
 
-    kind: world | model | data | settings | trajectory | hidden | lens | atlas;  stage, name: the DVC stage `stage@name`;
+    kind: world | model | data | settings | trajectory | hidden | predictions | lens | figures | atlas;  stage, name: the DVC stage
+    `stage@name`;  facts: numbers and texts about the result (row counts, label shares, steps ...): with the files, all that a reader of
+    the folder may use;  files: name -> {bytes, sha256}.
     key: hash of stage, settings, inputs and code (identity of the content asked for, equal on every machine);
-    settings: what the user asked for;  inputs: project path -> SHA-256;  seeds: purpose -> integer;
-    facts: numbers and texts about the result (row counts, label shares, steps ...);  device: cpu or the GPU's name;
-    started_at_ms: Unix time in milliseconds;  wall_seconds, peak_memory_bytes: cost;  files: name -> {bytes, sha256}.
+    settings: what was asked for;  inputs: project path -> SHA-256;  seeds: purpose -> integer;  code: fingerprint;  accepted: why an author
+    vouches for a result of other code, or "";  versions: package -> version;  device: cpu or the GPU's name;
+    started_at_ms: Unix time in milliseconds;  wall_seconds, peak_memory_bytes: cost;  host: Python and processor.
     """
 
     kind: str
     stage: str
     name: str
-    study: str
     key: str
     settings: dict[str, Any]
     inputs: dict[str, str]
@@ -45,8 +58,10 @@ class Manifest:
     started_at_ms: int = 0
     wall_seconds: float = 0.0
     peak_memory_bytes: int = 0
+    host: dict[str, str] = dataclasses.field(default_factory=dict)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     code: str = ""
+    accepted: str = ""
     files: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
@@ -54,20 +69,6 @@ class Manifest:
 def make_key(stage: str, settings: Any, inputs: Mapping[str, str], code: str) -> str:
     """Identity of a piece of work: equal on every machine when stage, settings, inputs and code are equal."""
     return sha256_value({"stage": stage, "settings": settings, "inputs": dict(inputs), "code": code})
-
-
-def code_digest(root: Path, *rooms: str) -> str:
-    """Hash of source files or folders, e.g. `code_digest(package, "training", "models")`."""
-    return sha256_value({r: sha256_folder(root / r) if (root / r).is_dir() else sha256_file(root / r) for r in rooms})
-
-
-def write_content(folder: Path, manifest: Manifest) -> None:
-    """Write content.json: facts and hashes of the files, and nothing that differs between two runs.
-
-    Stages that build on a folder depend on this file (dvc.yaml), so that making equal content again does not re-run them.
-    """
-    write_json(folder / CONTENT, {"facts": manifest.facts, "files": {
-        p.relative_to(folder).as_posix(): sha256_file(p) for p in sorted(folder.rglob("*")) if p.is_file() and p.name != NAME}})
 
 
 def complete(folder: Path, manifest: Manifest, *, started: float | None = None) -> None:
@@ -80,54 +81,87 @@ def complete(folder: Path, manifest: Manifest, *, started: float | None = None) 
         manifest.wall_seconds = manifest.wall_seconds or round(time.time() - started, 3)
     manifest.peak_memory_bytes = manifest.peak_memory_bytes or peak_memory_bytes()
     manifest.versions = manifest.versions or versions()
-    manifest.files = {
-        p.relative_to(folder).as_posix(): {"bytes": p.stat().st_size, "sha256": sha256_file(p)}
-        for p in sorted(folder.rglob("*")) if p.is_file() and p.name != NAME
-    }
-    write_json(folder / NAME, dataclasses.asdict(manifest))
+    manifest.host = manifest.host or {"python": platform.python_version(), "processor": platform.machine(), "system": platform.system()}
+    manifest.files = {name: {"bytes": path.stat().st_size, "sha256": sha256_file(path)} for name, path in _files(folder)}
+    content = dataclasses.asdict(manifest)
+    write_json(folder / COST, {"key": manifest.key} | {k: content[k] for k in COSTS})
+    write_json(folder / PROVENANCE, {k: v for k, v in content.items() if k not in (*CONTENT, *COSTS)})
+    write_json(folder / NAME, {k: content[k] for k in CONTENT})
 
 
-def read_manifest(folder: Path, *, verify: bool = True) -> Manifest:
-    """Read a folder's manifest and check that the files it lists are there in full size.
+def read_manifest(folder: Path, *, verify: Literal["content"] | bool = True) -> Manifest:
+    """Read a folder's manifest and check that the files it lists are there in full size; verify="content": with their hashes.
 
     Raises FinetraceError when the folder is absent, has no manifest (its writer did not finish), was written by a
     newer finetrace, or lacks a file or bytes.
     """
-    path = folder / NAME
     if not folder.is_dir():
-        raise FinetraceError(f"{folder}: no such folder; run the stage that writes it (dvc repro)")
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise FinetraceError(f"{folder}: has no {NAME}, so its writer did not finish; run its stage again") from error
-    except ValueError as error:
-        raise FinetraceError(f"{path}: not valid JSON ({error}); delete the folder and run its stage again") from error
-    if not isinstance(content, dict):
-        raise FinetraceError(f"{path}: is not a manifest (no JSON object); delete the folder and run its stage again")
+        raise FinetraceError(f"{folder}: no such folder; run the stage that writes it (finetrace repro)")
+    content = _object(folder, NAME)
     if content.get("schema_version") != SCHEMA_VERSION:
-        raise FinetraceError(f"{path}: schema_version {content.get('schema_version')} is not {SCHEMA_VERSION}; "
+        raise FinetraceError(f"{folder / NAME}: schema_version {content.get('schema_version')} is not {SCHEMA_VERSION}; "
                              "run its stage again with this version of finetrace")
+    content |= _object(folder, PROVENANCE)
     known = {f.name for f in dataclasses.fields(Manifest)}
     if missing := [f.name for f in dataclasses.fields(Manifest) if _required(f) and f.name not in content]:
-        raise FinetraceError(f"{path}: lacks {', '.join(missing)}; delete the folder and run its stage again")
-    manifest = Manifest(**{k: v for k, v in content.items() if k in known})
+        raise FinetraceError(f"{folder / NAME}: lacks {', '.join(missing)}; delete the folder and run its stage again")
+    manifest = Manifest(**{k: v for k, v in (content | _cost(folder, content["key"])).items() if k in known})
     if verify:
         for name, facts in manifest.files.items():
-            file = folder / name
-            if not file.is_file() or file.stat().st_size != facts["bytes"]:
-                size = file.stat().st_size if file.is_file() else "absent"
-                raise FinetraceError(f"{file}: {size} instead of {facts['bytes']} bytes; delete the folder {folder} "
-                                     "and run its stage again")
+            _check(folder, name, facts, by_content=verify == "content")
     return manifest
 
 
 def read_key(folder: Path) -> str:
     """The content hash of a finished folder: what a downstream stage records as its input.
 
-    It covers the bytes of the files, not the manifest's times and costs.
+    It covers facts and the bytes of the files, not times, costs or how they were made.
     """
-    files = read_manifest(folder).files
-    return sha256_value({n: f["sha256"] for n, f in files.items() if not n.endswith("timing.parquet")})
+    manifest = read_manifest(folder)
+    content = {"facts": manifest.facts, "files": {name: facts["sha256"] for name, facts in manifest.files.items()}}
+    return hashlib.sha256(json_text(content).encode()).hexdigest()
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Names and paths of the files that belong to a folder; a folder within it that has a manifest of its own is apart."""
+    apart = [path.parent for path in folder.glob(f"*/{NAME}")]
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name not in UNHASHED and not any(path.is_relative_to(one) for one in apart) \
+                and path not in (folder / NAME, folder / PROVENANCE):
+            yield path.relative_to(folder).as_posix(), path
+
+
+def _object(folder: Path, name: str) -> dict[str, Any]:
+    path = folder / name
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise FinetraceError(f"{folder}: has no {name}, so its writer did not finish; run its stage again") from error
+    except ValueError as error:
+        raise FinetraceError(f"{path}: not valid JSON ({error}); delete the folder and run its stage again") from error
+    if not isinstance(content, dict):
+        raise FinetraceError(f"{path}: is not a manifest (no JSON object); delete the folder and run its stage again")
+    return content
+
+
+def _cost(folder: Path, key: str) -> dict[str, Any]:
+    """Cost of the run that made the folder; nothing where the file is absent, damaged, or of another run."""
+    try:
+        content = json.loads((folder / COST).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {k: content[k] for k in COSTS if k in content} if isinstance(content, dict) and content.get("key") == key else {}
+
+
+def _check(folder: Path, name: str, facts: Mapping[str, Any], *, by_content: bool) -> None:
+    file = folder / name
+    if not file.is_file() or file.stat().st_size != facts["bytes"]:
+        size = file.stat().st_size if file.is_file() else "absent"
+        raise FinetraceError(f"{file}: {size} instead of {facts['bytes']} bytes; delete the folder {folder} "
+                             "and run its stage again")
+    if by_content and sha256_file(file) != facts["sha256"]:
+        raise FinetraceError(f"{file}: its content is not what its stage wrote (damaged or edited); delete the folder {folder} "
+                             "and run its stage again")
 
 
 def peak_memory_bytes() -> int:
@@ -137,11 +171,11 @@ def peak_memory_bytes() -> int:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on."""
-    found = {"python": platform.python_version(), "platform": platform.machine()}
+    """Versions of the packages that results depend on."""
+    found = {}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            found[package] = metadata.version(package).split("+")[0]  # +cpu, +cu128: see device
         except metadata.PackageNotFoundError:
             continue
     found["finetrace"] = metadata.version("finetrace") if _installed() else "source"

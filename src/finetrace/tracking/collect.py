@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from finetrace.config import Cell, Study, Trajectory
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
+from finetrace.study import Study
+from finetrace.study.study import Cell, Run
 from finetrace.store.files import sha256_value
-from finetrace.store.manifest import NAME, Manifest, read_key, read_manifest
+from finetrace.store.manifest import NAME, PROVENANCE, Manifest, read_key, read_manifest
 from finetrace.store.tables import read_table
 from finetrace.tracking.series import Series, metric_name
 
@@ -120,7 +121,7 @@ class _Reader:
     def adapt(self, model: str) -> Iterator[RunRecord]:
         yield from self._trajectory("adapt", f"{model}_adapt", self.layout.adapt(model), {"model": model})
 
-    def trajectory(self, key: str, one: Trajectory) -> Iterator[RunRecord]:
+    def trajectory(self, key: str, one: Run) -> Iterator[RunRecord]:
         folder = self.layout.run(one.model, one.task, one.method, one.seed) / "trajectory"
         yield from self._trajectory("trajectory", key, folder, _place(one) | {"seed": str(one.seed)})
 
@@ -145,6 +146,8 @@ class _Reader:
             return
         manifest = read_manifest(folder)
         trials = read_table(folder / "trials.parquet").to_pylist()
+        times = {t["number"]: t for t in read_table(folder / "timing.parquet").to_pylist()} if (
+            folder / "timing.parquet").is_file() else {}
         tags = _place(cell) | self._hashes(manifest, _place(cell))
         load = partial(self._tune, folder, manifest, trials, tags)
         parent = self._record("tune", f"{key}_tune", manifest, folder, load)
@@ -154,8 +157,8 @@ class _Reader:
             trial_key = f"{manifest.key}:{trial['number']}"
             yield RunRecord("trial", name, trial_key,
                             self._identity("trial", name, trial_key, sha256_value(trial), parent.identity),
-                            parent.identity, _STATES.get(trial["state"], "FAILED"), trial["started_at_ms"],
-                            trial["finished_at_ms"], partial(self._trial, trial, manifest, tags))
+                            parent.identity, _STATES.get(trial["state"], "FAILED"), times.get(trial["number"], {}).get("started_at_ms") or _started(manifest, folder),
+                            times.get(trial["number"], {}).get("finished_at_ms"), partial(self._trial, trial, manifest, tags))
 
     def standalone(self, stage: str, name: str) -> Iterator[RunRecord]:
         folder = self.layout.standalone(stage, name)
@@ -172,8 +175,8 @@ class _Reader:
 
     def _record(self, kind: str, name: str, manifest: Manifest, folder: Path, load: Callable[[], RunContent],
                 parent: str = "") -> RunRecord:
-        content = {n: facts["sha256"] for n, facts in manifest.files.items() if not n.endswith("timing.parquet")}
-        start = manifest.started_at_ms or 1
+        content = {n: facts["sha256"] for n, facts in manifest.files.items()}
+        start = _started(manifest, folder)
         return RunRecord(kind, name, manifest.key, self._identity(kind, name, manifest.key, content, parent), parent,
                          "FINISHED", start, start + int(manifest.wall_seconds * 1000), load)
 
@@ -245,7 +248,8 @@ class _Reader:
 
     def _artifacts(self, folder: Path, manifest: Manifest) -> dict[str, Path | str]:
         """Files to copy; weights and large files only as pointers, so that the store stays small."""
-        found: dict[str, Path | str] = {NAME: folder / NAME}
+        found: dict[str, Path | str] = {name: folder / name for name in (NAME, PROVENANCE)}
+        found |= {f"figures/{path.name}": path for path in sorted((folder / "figures").glob("*.png"))}
         checkpoints, pointers = [], []
         where = self.layout.relative(folder)
         for name, facts in sorted(manifest.files.items()):
@@ -253,7 +257,7 @@ class _Reader:
             if name.startswith("checkpoints/"):
                 if name.endswith(".safetensors"):
                     checkpoints.append(pointer | {"step": _checkpoint_step(name)})
-            elif name in _ARTIFACTS or name.startswith("figures/"):
+            elif name in _ARTIFACTS:
                 if facts["bytes"] <= LARGEST_ARTIFACT:
                     found[name] = folder / name
                 else:
@@ -351,9 +355,14 @@ def _numbers(path: Path) -> dict[str, float]:
     return {k: float(v) for k, v in content.items() if isinstance(v, int | float) and not isinstance(v, bool)}
 
 
+def _started(manifest: Manifest, folder: Path) -> int:
+    """When the work began, Unix ms; of a folder that DVC restored from its cache, when it was restored."""
+    return manifest.started_at_ms or int((folder / NAME).stat().st_mtime * 1000)
+
+
 def _manifest_tags(manifest: Manifest) -> dict[str, str]:
     tags = {"device": manifest.device, "finetrace.version": manifest.versions.get("finetrace", ""),
-            "code_hash": manifest.code}
+            "code_hash": manifest.code, "accepted": manifest.accepted}
     if manifest.stage:
         stage = f"{manifest.stage}@{manifest.name}" if manifest.name else manifest.stage
         tags |= {"dvc.stage": stage, "mlflow.source.name": stage, "mlflow.source.type": "JOB"}

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from finetrace.config import load_study
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
+from finetrace.study import load_study
 from finetrace.tracking.store import database_path, moved_from, schema_problem, tracking_uri
 
 

@@ -23,8 +23,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from finetrace.config import Study
+from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
+from finetrace.study import Study, load_study
 from finetrace.tracking.points import Point
 from finetrace.tracking.series import metric_name, stride
 from finetrace.tracking.store import Store, now_ms, open_store, prepare_environment, tracking_uri
@@ -35,12 +36,18 @@ STOP_SECONDS = 15.0  # how long the end of a training waits for its follower
 
 
 @contextlib.contextmanager
-def live_follower(scratch: Path, study: Study, layout: Layout, after_seconds: float | None = None) -> Iterator[None]:
+def live_follower(scratch: Path, layout: Layout, after_seconds: float | None = None) -> Iterator[None]:
     """While the block runs, feed MLflow from `<scratch>/live.jsonl`; a failure of tracking is a warning, never more.
 
     after_seconds: shorter work gets no follower, only the final publication; by default the study's
     `tracking.live_after_seconds`. With `tracking.live: false` nothing happens.
     """
+    try:
+        study = load_study(layout.params)
+    except FinetraceError as error:
+        LOG.warning("no live curves: %s", error)
+        yield
+        return
     if not study.tracking.live:
         yield
         return

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from finetrace.config import Study
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
-from finetrace.store.files import write_json
+from finetrace.study import Study
+from finetrace.store.files import file_lock, write_json
 from finetrace.tracking.collect import DataInput, RunContent, RunRecord, collect
 from finetrace.tracking.points import Point
 from finetrace.tracking.series import Series
-from finetrace.tracking.store import KnownRun, Store, file_lock, open_store, tracking_uri
+from finetrace.tracking.store import KnownRun, Store, open_store, tracking_uri
 
 PARAMS_PER_CALL = 100  # MLflow's limit
 

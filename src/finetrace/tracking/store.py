@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import importlib.util
 import logging
 import os
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetrace.config.tracking import TrackingSettings
 from finetrace.errors import FinetraceError
+from finetrace.store.files import file_lock
 from finetrace.layout import slug
 from finetrace.tracking.points import Point, log_points
 
@@ -144,20 +144,6 @@ def prepare_environment() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     for name in ("mlflow.store.db.utils", "alembic.runtime.migration"):
         logging.getLogger(name).setLevel(logging.WARNING)
-
-
-@contextlib.contextmanager
-def file_lock(path: Path, waiting: str = "") -> Iterator[None]:
-    """Hold an exclusive lock on a file; it ends with the process, so a crash leaves nothing to clean up."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if waiting:
-                LOG.warning("%s", waiting)
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def _create_database(path: Path, home: Path) -> None:

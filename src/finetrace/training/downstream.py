@@ -16,7 +16,7 @@ from finetrace.config.training import RecordSettings, TrainSettings
 from finetrace.models.device import device_name
 from finetrace.models.timeline import Timeline, whole_model
 from finetrace.store.files import atomic_folder, sha256_file, sha256_value, write_json
-from finetrace.store.manifest import make_key, read_key, read_manifest
+from finetrace.store.manifest import OF_MANIFEST, make_key, read_key, read_manifest
 from finetrace.store.tables import read_table
 from finetrace.training.evaluate import classification_metrics
 from finetrace.training.finetune import RunSeeds, finetune
@@ -122,7 +122,7 @@ def _read(result: Path) -> Learned:
 
 
 def _tokenizer_key(folder: Path) -> str:
-    other = {"config.json", "manifest.json", "content.json", "model.safetensors.index.json"}
+    other = {"config.json", *OF_MANIFEST, "model.safetensors.index.json"}
     return sha256_value({path.name: sha256_file(path) for path in sorted(folder.iterdir())
                          if path.is_file() and path.suffix != ".safetensors" and path.name not in other})
 

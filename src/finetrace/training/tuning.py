@@ -141,8 +141,9 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _one(what: Search, study: optuna.Study, trial: optuna.Trial, settings: TrainSettings, prepared: Prepared,
          live: LiveLog) -> None:
-    key = f"{what.key}:{trial.number}"
-    live.start(key, f"{what.name} trial {trial.number}", "trial", parent=what.key, params=trial.params,
+    number = sum(one.number < trial.number for one in counted(study))
+    key = f"{what.key}:{number}"
+    live.start(key, f"{what.name} trial {number}", "trial", parent=what.key, params=trial.params,
                started_at_ms=_milliseconds(trial.datetime_start), total_steps=what.tune.evaluations)
     try:
         value = _train(what, settings, prepared, trial, lambda step, v: live.metrics(key, step, {"objective/intermediate": v}))
@@ -201,7 +202,7 @@ def _open(what: Search) -> optuna.Study:
     backend = JournalFileBackend(str(what.scratch / "journal.log"))
     pruner = (optuna.pruners.MedianPruner(n_startup_trials=what.tune.startup_trials) if what.tune.pruner == "median"
               else optuna.pruners.NopPruner())
-    return optuna.create_study(study_name=what.key[:24], storage=optuna.storages.JournalStorage(backend),
+    return optuna.create_study(study_name="search", storage=optuna.storages.JournalStorage(backend),
                                direction="maximize", pruner=pruner, load_if_exists=True)
 
 
@@ -233,6 +234,11 @@ def _suggest(trial: optuna.Trial, name: str, dimension: Dimension) -> Any:
     return trial.suggest_float(name, dimension.low, dimension.high, log=dimension.log)
 
 
+def counted(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """Its trials in order, without those that were killed: their settings were tried again."""
+    return [t for t in study.get_trials(deepcopy=False) if t.state != TrialState.FAIL or DIVERGED in t.user_attrs]
+
+
 def _count(study: optuna.Study, states: tuple[TrialState, ...]) -> int:
     return len(study.get_trials(deepcopy=False, states=states))
 
@@ -242,17 +248,24 @@ def _milliseconds(moment: datetime | None) -> int:
 
 
 def trials_table(study: optuna.Study) -> pa.Table:
-    """One row per trial: number, state, value, started_at_ms, finished_at_ms, params_json, intermediate_json."""
-    trials = study.trials
+    """One row per trial that was not killed: number, state, value, params_json, intermediate_json; equal for equal searches."""
+    trials = counted(study)
     return pa.table({
-        "number": pa.array([t.number for t in trials], pa.int64()),
+        "number": pa.array(range(len(trials)), pa.int64()),
         "state": pa.array([t.state.name for t in trials], pa.string()),
         "value": pa.array([t.value if t.state == TrialState.COMPLETE else None for t in trials], pa.float64()),
-        "started_at_ms": pa.array([_milliseconds(t.datetime_start) for t in trials], pa.int64()),
-        "finished_at_ms": pa.array([_milliseconds(t.datetime_complete) or None for t in trials], pa.int64()),
         "params_json": pa.array([json.dumps(t.params, sort_keys=True) for t in trials], pa.string()),
         "intermediate_json": pa.array([json.dumps(t.intermediate_values) for t in trials], pa.string()),
     })
+
+
+def timing_table(study: optuna.Study) -> pa.Table:
+    """When each trial of `trials_table` ran: number, started_at_ms, finished_at_ms (Unix time)."""
+    trials = counted(study)
+    return pa.table({
+        "number": pa.array(range(len(trials)), pa.int64()),
+        "started_at_ms": pa.array([_milliseconds(t.datetime_start) for t in trials], pa.int64()),
+        "finished_at_ms": pa.array([_milliseconds(t.datetime_complete) or None for t in trials], pa.int64())})
 
 
 def importances(study: optuna.Study) -> dict[str, float]:

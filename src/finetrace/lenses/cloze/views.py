@@ -24,6 +24,14 @@ class View:
     vocabulary: str
     corpus: str
 
+    def drawn(self, readouts: Sequence[str], facts: Facts) -> dict[str, Any]:
+        """All that figures show: layers, control, relations and changes of the first read-out, and all read-outs
+        compared; changes is None with one checkpoint."""
+        first = readouts[0]
+        return {"layers": self.by_layer(first), "control": self.control(first, facts),
+                "readouts": self.readouts(readouts), "relations": self.relations(first, facts),
+                "changes": self.changes(first) if len(self.steps) > 1 else None}
+
     def by_layer(self, readout: str) -> dict[str, dict[int, np.ndarray]]:
         """Statistic (p_at_1, p_at_10) -> layer (-1: any) -> (step, 3) value, low, high."""
         return {statistic: {layer: self._course("", readout, layer, statistic) for layer in (*range(self.layers), UNION)}

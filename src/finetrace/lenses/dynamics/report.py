@@ -9,6 +9,8 @@ from finetrace.lenses.dynamics.gains import steepest_rise
 from finetrace.lenses.dynamics.table import DIFFERENCES, UNION, Course, Key, Table
 
 MOST_CURVES = 30
+DRAWN = ("f1", "accuracy", "p_at_1", "p_at_10", "cog", "majority")
+"""Statistics that figures show, those of the first four with the step at 90 % of their gain."""
 
 
 def full_mix(table: Table, task: str, arm: str = "original", statistic: str = "f1") -> Course | None:
@@ -98,6 +100,16 @@ def _of_facts(table: Table, corpus: str, unit: float) -> dict[str, float]:
         for name, other in others.items():
             if (one := table.get(other)) is not None:
                 found[f"cloze/{corpus}/{name}"] = one.value[-1]
+    return found
+
+
+def drawn(table: Table) -> Table:
+    """The courses that figures show: `DRAWN`, of whole tasks and corpora."""
+    found = Table()
+    for key, course in table.select(relation=""):
+        if key.statistic.removesuffix("_interpolated").removesuffix("_step_90") in DRAWN:
+            found.add(key, course.steps, course.value, course.low, course.high, course.p, n=course.n,
+                      seeds=course.seeds)
     return found
 
 

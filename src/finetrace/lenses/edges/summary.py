@@ -158,6 +158,23 @@ def layers_of(index: Index, task: str) -> list[int]:
     return list(range(1 + max(key[4] for key in index if key[0] == task)))
 
 
+def drawn(index: Index, task: str, split: str, steps: Sequence[int]) -> dict[str, Any]:
+    """What figures show of a task; NaN where there is none.
+
+    layer, mix: F1 of every layer, and of the mixes of the layers 0 to k, (step, layer, 3) value, low, high;  full: F1 of
+    the mix of all, (step, 3);  weight: its weights, (step, layer);  cog, expected_layer: (step,);  majority: F1 of the
+    most frequent class.
+    """
+    layers = layers_of(index, task)
+    one = {name: series(index, task, name, split, readout, steps, layers[-1:])[:, 0] for name, readout in
+           (("f1", "full"), ("cog", "full"), ("expected_layer", "mix"))}
+    return {"layer": series(index, task, "f1", split, "layer", steps, layers),
+            "mix": series(index, task, "f1", split, "mix", steps, layers), "full": one["f1"],
+            "weight": series(index, task, "weight", split, "full", steps, layers)[..., 0], "cog": one["cog"][:, 0],
+            "expected_layer": one["expected_layer"][:, 0],
+            "majority": float(series(index, task, "majority", split, "", steps[:1], [-1])[0, 0, 0])}
+
+
 def headlines(index: Index, steps: Sequence[int], reported: Mapping[str, str]) -> dict[str, float]:
     """Flat numbers per task at the first and last checkpoint: best layer and its F1, the full mix, centre of gravity, expected
     layer, majority, selectivity and compression of the best layer. reported: task -> split."""

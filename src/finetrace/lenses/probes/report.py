@@ -57,24 +57,24 @@ def curves(rows: Sequence[Row], steps: Sequence[int], layers: Sequence[int], spl
     return made
 
 
-def compared(rows: Sequence[Row], ends: Mapping[str, int], layers: Sequence[int], split: str) -> dict[str, dict[str, np.ndarray]]:
-    """For `figures.probes.compare`: checkpoint -> kind of probe -> (layer, 3) accuracy with its ends.
+def compared(rows: Sequence[Row], steps: Sequence[int], layers: Sequence[int],
+             split: str) -> dict[int, dict[str, np.ndarray]]:
+    """For `figures.probes.compare`: step -> kind of probe -> (layer, 3) accuracy with its ends.
 
-    ends: name of a checkpoint -> step. The ends are the Wilson interval of the head, and one standard deviation over seeds of
-    the networks; control tasks have none.
+    The ends are the Wilson interval of the head, and one standard deviation over seeds of the networks; control tasks have none.
     """
     head = next(HEADS[r["head"]] for r in rows if r["statistic"] == "accuracy")
     where = selectivity_split(rows, split)
-    made: dict[str, dict[str, np.ndarray]] = {}
-    for label, step in ends.items():
-        made[label] = {head: accuracies(rows, split, [step], layers)[0]}
+    made: dict[int, dict[str, np.ndarray]] = {}
+    for one in steps:
+        made[one] = {head: accuracies(rows, split, [one], layers)[0]}
         for name, statistic in (("one hidden layer", "one_layer_accuracy"), ("best network", "mlp_accuracy")):
-            mean, sd = (at(rows, statistic + tail, split, [step], layers)[0] for tail in ("", "_sd"))
-            made[label][name] = np.stack([mean, mean - np.nan_to_num(sd), mean + np.nan_to_num(sd)], axis=1)
-        control = at(rows, "control_accuracy", where, [step], layers)[0]
+            mean, sd = (at(rows, statistic + tail, split, [one], layers)[0] for tail in ("", "_sd"))
+            made[one][name] = np.stack([mean, mean - np.nan_to_num(sd), mean + np.nan_to_num(sd)], axis=1)
+        control = at(rows, "control_accuracy", where, [one], layers)[0]
         name = "control task" if where == split else "control task, training rows"
-        made[label][name] = np.stack([control, control, control], axis=1)
-        made[label] = {name: values for name, values in made[label].items() if np.isfinite(values[:, 0]).any()}
+        made[one][name] = np.stack([control, control, control], axis=1)
+        made[one] = {name: values for name, values in made[one].items() if np.isfinite(values[:, 0]).any()}
     return made
 
 

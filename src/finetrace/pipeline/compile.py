@@ -1,0 +1,100 @@
+"""params.yaml compiled: plan.yaml, over which dvc.yaml loops, and settings/, on which the stages depend."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from finetrace.errors import FinetraceError
+from finetrace.layout import Layout
+from finetrace.pipeline.accept import accepted
+from finetrace.pipeline.fingerprint import Fingerprints
+from finetrace.store.files import write_text
+from finetrace.study import Study, load_study
+from finetrace.study.plan import STAGES, last_settings, plan_of
+
+HEAD = "# Made from params.yaml by `finetrace plan`: the items of every stage, over which dvc.yaml loops. Do not edit.\n"
+
+
+def write_plan(layout: Layout, study: Study) -> bool:
+    """Write plan.yaml where it differs from what the study needs; whether it did."""
+    text = plan_text(study)
+    if layout.plan.is_file() and layout.plan.read_text("utf-8") == text:
+        return False
+    write_text(layout.plan, text)
+    return True
+
+
+def plan_text(study: Study) -> str:
+    """plan.yaml: plan -> stage -> item -> paths. JSON's notation is YAML's, and says names that look like numbers as texts."""
+    lines = [HEAD + "plan:"]
+    items = plan_of(study)
+    for stage in STAGES:
+        own = [item for item in items if item.stage == stage]
+        lines.append(f"  {stage}:{'' if own else ' {}'}")
+        lines += [f"    {json.dumps(item.key) if item.key.replace('.', '').isdigit() else item.key}: {_flow(item.paths)}" for item in own]
+    return "\n".join(lines) + "\n"
+
+
+def write_settings(layout: Layout, study: Study) -> list[str]:
+    """Bring settings/ up to date: files whose content is right are left alone, others written or removed. Names of those changed.
+
+    Raises FinetraceError for code whose meaning cannot be followed.
+    """
+    wanted = {f"{item.folder}/{item.key}.json": item.asked for item in plan_of(study) if item.asked is not None}
+    wanted |= {f"{stage}/{stage}.json": asked for stage, asked in last_settings(study).items()}
+    texts = {name: json.dumps(asked, indent=1, sort_keys=True, ensure_ascii=False) + "\n" for name, asked in wanted.items()}
+    texts |= {f"code/{name}.json": text for name, text in code_texts(layout).items()}
+    changed = []
+    for name, text in texts.items():
+        path = layout.settings / name
+        if not (path.is_file() and path.read_text("utf-8") == text):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, text)
+            changed.append(name)
+    for path in sorted(layout.settings.rglob("*")):
+        if path.is_file() and path.relative_to(layout.settings).as_posix() not in texts:
+            changed.append(path.relative_to(layout.settings).as_posix())
+            path.unlink()
+    return changed
+
+
+def code_contents(layout: Layout) -> dict[str, dict[str, Any]]:
+    """Script -> the fingerprint of its code as it stands, with what it is made of."""
+    prints = Fingerprints(layout.root, cache=layout.home / ".finetrace" / "modules.json")
+    return {script.stem: asdict(prints.of(script)) for script in sorted((layout.root / "pipelines").glob("*.py"))}
+
+
+def code_texts(layout: Layout) -> dict[str, str]:
+    """Script -> content of its file in settings/code: that of its code, or of the code whose results an author accepted."""
+    vouched = accepted(layout)
+    return {script: json.dumps(vouched.apply(script, content), indent=1, sort_keys=True) + "\n"
+            for script, content in code_contents(layout).items()}
+
+
+def write_code(layout: Layout) -> None:
+    """Bring settings/code alone up to date."""
+    for script, text in code_texts(layout).items():
+        write_text(layout.settings / "code" / f"{script}.json", text)
+
+
+def compile_study(layout: Layout) -> tuple[Study, bool]:
+    """Check the study, and bring plan.yaml and settings/ up to date; the study, and whether the plan changed."""
+    if not (layout.root / "dvc.yaml").is_file():
+        raise FinetraceError(f"{layout.root}: has no dvc.yaml; run this in the project folder")
+    study = load_study(layout.params)
+    changed = write_plan(layout, study)
+    write_settings(layout, study)
+    return study, changed
+
+
+def _flow(paths: dict[str, str]) -> str:
+    """A small mapping on one line."""
+    return json.dumps(paths, ensure_ascii=False).replace('"', "") if _plain(paths) else json.dumps(paths, ensure_ascii=False)
+
+
+def _plain(paths: dict[str, str]) -> bool:
+    """Whether the values need no quotes in YAML."""
+    return all(value and value[0].isalpha() and all(c.isalnum() or c in "/_-." for c in value)
+               and value.lower() not in ("null", "true", "false", "yes", "no", "on", "off") for value in paths.values())
+
+

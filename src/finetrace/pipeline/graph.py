@@ -1,0 +1,126 @@
+"""DVC's own view of a project: its stages, what each builds on, which are out of date, and how finished ones are recorded."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from finetrace.errors import FinetraceError
+
+FIRST = ("plan", "settings")
+"""Stages that the driver does itself, before it looks at the others."""
+
+
+class Graph:
+    """The stages of dvc.yaml by name, e.g. geometry@micro-a_micro-sentiment_ft_s1."""
+
+    def __init__(self, root: Path):
+        from dvc.exceptions import DvcException
+        from dvc.repo import Repo
+
+        logging.getLogger("dvc").setLevel(logging.ERROR)
+        try:
+            self.repo = Repo(str(root))
+            graph = self.repo.index.graph
+        except DvcException as error:
+            raise FinetraceError(f"dvc.yaml: {_story(error)}") from error
+        self.stages: dict[str, Any] = {stage.addressing: stage for stage in self.repo.index.stages}
+        self.after: dict[str, set[str]] = {stage.addressing: {other.addressing for other in graph.successors(stage)} for stage in graph}
+        """Stage -> the stages whose outputs it reads."""
+
+    def close(self) -> None:
+        self.repo.close()
+
+    def command(self, name: str) -> str:
+        """The command of a stage, as dvc.yaml says it."""
+        return str(self.stages[name].cmd)
+
+    def changes(self, name: str) -> list[str]:
+        """What makes a stage out of date: paths of changed inputs and outputs, or its command; empty when it is current."""
+        stage = self.stages[name]
+        found = ["its command"] if stage.changed_stage() else []
+        if stage.is_callback or stage.always_changed:
+            found.append("always runs")
+        return found + [str(one) for one in (*stage.deps, *stage.outs) if one.workspace_status()]
+
+    def inputs(self, name: str) -> dict[str, Any]:
+        """Hashes of what a stage reads, now. Raises FinetraceError when something is absent."""
+        found = {}
+        for dep in self.stages[name].deps:
+            if not dep.exists:
+                raise FinetraceError(f"{name}: {dep.def_path} does not exist; put it there, or correct params.yaml")
+            found[dep.def_path] = dep.get_hash()
+        return found
+
+    def restore(self, name: str) -> bool:
+        """Bring back the outputs of an earlier run with the same inputs from DVC's cache; whether there was one."""
+        from dvc.exceptions import DvcException
+        from dvc.stage.cache import RunCacheNotFoundError
+
+        stage = self.stages[name]
+        try:
+            stage.save_deps()
+            self.repo.stage_cache.restore(stage)
+        except RunCacheNotFoundError:
+            return False
+        except DvcException as error:  # a damaged or emptied cache: the stage runs
+            logging.getLogger("finetrace").debug("%s: not restored: %s", name, error)
+            return False
+        return all(out.exists for out in stage.outs)
+
+    def absent(self, name: str) -> list[str]:
+        """Outputs that a stage should have written and did not."""
+        return [str(out) for out in self.stages[name].outs if not out.exists]
+
+    def record(self, names: Iterable[str]) -> None:
+        """Put outputs of finished stages into DVC's cache, and their hashes into dvc.lock: what `dvc commit` does, in one go."""
+        stages = [self.stages[name] for name in names]
+        if not stages:
+            return
+        with self.repo.lock:
+            for stage in stages:
+                stage.save()
+                stage.commit()
+            for file in {id(stage.dvcfile): stage.dvcfile for stage in stages}.values():
+                file.dump_stages([stage for stage in stages if stage.dvcfile is file], update_pipeline=False)
+
+    def tidy_lock(self) -> None:
+        """Bring dvc.lock into the order of dvc.yaml, without stages that the study no longer has: equal results, equal lock."""
+        from dvc.utils.serialize import dump_yaml, load_yaml
+
+        path = Path(self.repo.root_dir) / "dvc.lock"
+        if not path.is_file():
+            return
+        content = load_yaml(str(path))
+        entries = content.get("stages") or {}
+        order = [name for name in self._in_order() if name in entries]
+        if list(entries) != order:
+            with self.repo.lock:
+                dump_yaml(str(path), content | {"stages": {name: entries[name] for name in order}})
+
+    def _in_order(self) -> Iterator[str]:
+        return iter(self.stages)
+
+
+@contextmanager
+def opened(root: Path) -> Iterator[Graph]:
+    """A graph that is closed at the end."""
+    graph = Graph(root)
+    try:
+        yield graph
+    finally:
+        graph.close()
+
+
+def _story(error: BaseException) -> str:
+    """A message with its causes."""
+    lines: list[str] = []
+    current: BaseException | None = error
+    while current is not None:
+        if (text := str(current).strip()) and text not in lines:
+            lines.append(text)
+        current = current.__cause__
+    return ": ".join(lines)
+
+

@@ -1,0 +1,235 @@
+"""Run a study: bring every stage up to date, independent items side by side.
+
+`finetrace repro` compiles params.yaml (plan.yaml, settings/), asks DVC what is out of date, hands the stages' own commands to an
+executor in the order of DVC's graph, and records finished items in dvc.lock from this one place, so that no process waits for a lock.
+An item that fails leaves the others running; what builds on it is left out, and the end says what failed and why. Killed at any moment,
+the same command goes on: an item that had ended but was not yet recorded finds its folder whole, with the key it asks for.
+Plain `dvc repro` gives the same results, one item after the other.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from finetrace.errors import FinetraceError
+from finetrace.layout import Layout
+from finetrace.pipeline.compile import compile_study
+from finetrace.pipeline.executor import Executor, Finished, LocalExecutor
+from finetrace.pipeline.graph import FIRST, Graph, opened
+from finetrace.pipeline.times import Times
+from finetrace.store.files import file_lock
+from finetrace.study import Study
+
+GRACE = 60.0
+"""Seconds that an interrupted item has to end at a whole state."""
+RECORD_EVERY = 20.0
+"""Seconds after which finished items are recorded while others run: what a kill -9 can leave to be found again."""
+
+
+@dataclass
+class Progress:
+    """The state of a study's items, by stage name."""
+
+    waiting: set[str]
+    running: dict[str, float] = field(default_factory=dict)
+    """Item -> when it began, Unix time."""
+    done: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    """Item -> the last lines that it printed."""
+    blocked: set[str] = field(default_factory=set)
+    """Items that build on one that failed."""
+
+
+def default_jobs(study: Study) -> int:
+    """One process per core when every model is a micro-BERT (they train on one thread), else one."""
+    return (os.cpu_count() or 1) if not (study.models or study.model_folders or study.series) else 1
+
+
+def repro(layout: Layout, jobs: int = 0, say: Callable[[str], None] = print, executor: Executor | None = None) -> int:
+    """Bring the study up to date; exit code 0, or 1 when items failed.
+
+    jobs: items at a time, 0 for `default_jobs`;  executor: runs commands, by default on this machine. Raises FinetraceError for a study
+    that is not valid, or a project that DVC cannot read.
+    """
+    if jobs < 0:
+        raise FinetraceError(f"--jobs {jobs}: take 1 or more")
+    with file_lock(layout.home / ".finetrace" / "repro.lock", waiting="another `finetrace repro` is at work here; waiting for it"):
+        study, _ = compile_study(layout)
+        jobs = jobs or default_jobs(study)
+        with opened(layout.root) as graph:
+            return _Driver(layout, graph, jobs, say).run(executor)
+
+
+class _Driver:
+    def __init__(self, layout: Layout, graph: Graph, jobs: int, say: Callable[[str], None]):
+        self.layout, self.graph, self.jobs, self.say = layout, graph, jobs, say
+        self.times = Times(layout.home / ".finetrace" / "times.json")
+        self.unrecorded: list[str] = []
+        self.inputs: dict[str, Mapping[str, Any]] = {}
+        self.recorded_at = time.monotonic()
+        self.changed: set[str] = set()
+        """Items of which something is out of date, and those whose outputs are new."""
+
+    def run(self, executor: Executor | None) -> int:
+        graph = self.graph
+        first = [name for name in FIRST if name in graph.stages and graph.changes(name)]
+        graph.record(first)  # this process has just done their work
+        stale = {name for name in graph.stages if name not in FIRST and graph.changes(name)}
+        if not stale:
+            graph.tidy_lock()
+            self.say("Data and pipelines are up to date.")
+            return 0
+        self.changed = stale
+        due = self._builds_on(stale)
+        self.state = Progress(waiting=due)
+        self.ranks = self._ranks(due)
+        self.say(f"{len(stale)} of {len(graph.stages)} items are out of date, {len(due) - len(stale)} more build on them; "
+                 f"{self.times.text(self._to_go())} on {self.jobs} process{'es' if self.jobs > 1 else ''}")
+        own = executor or LocalExecutor(self.layout.root, show=self._show, grace=GRACE)
+        try:
+            self._work(own)
+        finally:
+            if executor is None:
+                own.close()
+            self._record()
+            self.times.write()
+            graph.tidy_lock()
+        return self._report()
+
+    def _work(self, executor: Executor) -> None:
+        """Submit and collect until nothing is left that may run."""
+        while True:
+            self._fill(executor)
+            if not self.state.running:
+                return
+            ended = executor.next(timeout=RECORD_EVERY)
+            while ended is not None:
+                self._end(ended)
+                self._fill(executor)  # keep the machine busy while finished items are recorded
+                self.say(self._line(ended.name))
+                ended = executor.next(timeout=0)
+            if time.monotonic() - self.recorded_at > RECORD_EVERY:
+                self._record()
+
+    def _fill(self, executor: Executor) -> None:
+        """Submit items until `jobs` run: of those whose inputs are there, the one first on which the longest work builds."""
+        while len(self.state.running) < self.jobs:
+            ready = [name for name in self.state.waiting if not self.graph.after[name] & (self.state.waiting | set(self.state.running))]
+            if not ready:
+                return
+            name = min(ready, key=lambda one: (-self.ranks[one], one))
+            self.state.waiting.discard(name)
+            if self.graph.after[name] & (set(self.state.failed) | self.state.blocked):
+                self.state.blocked.add(name)
+            elif self._is_current(name):
+                continue
+            else:
+                self._begin(name, executor)
+
+    def _is_current(self, name: str) -> bool:
+        """Whether nothing is left to do: its inputs came out as they were, or an earlier run with the same inputs is in DVC's cache."""
+        if name not in self.changed and not self.graph.changes(name):
+            return True
+        try:
+            self.inputs[name] = self.graph.inputs(name)
+        except FinetraceError as error:
+            self.state.failed[name] = str(error)
+            return True
+        if self.graph.restore(name):
+            self.say(f"restored  {name}")
+            self._done(name)
+            return True
+        return False
+
+    def _begin(self, name: str, executor: Executor) -> None:
+        environment = {"DVC_STAGE": name, "DVC_ROOT": str(self.layout.home), "FINETRACE_LINES": "1"}
+        executor.submit(name, self.graph.command(name), environment)
+        self.state.running[name] = time.time()
+
+    def _end(self, ended: Finished) -> None:
+        began = self.state.running.pop(ended.name)
+        missing = self.graph.absent(ended.name) if ended.code == 0 else []
+        if ended.code == 0 and not missing:
+            self.times.add(ended.name, time.time() - began)
+            self._done(ended.name)
+        else:
+            self.state.failed[ended.name] = f"did not write {', '.join(missing)}" if missing else ended.output.strip()
+
+    def _done(self, name: str) -> None:
+        self.state.done.append(name)
+        self.unrecorded.append(name)
+
+    def _record(self) -> None:
+        """Record finished items, but for those whose inputs were edited while they ran: the next run makes these again."""
+        self.recorded_at = time.monotonic()
+        kept = [name for name in self.unrecorded if self.graph.inputs(name) == self.inputs[name]]
+        for name in set(self.unrecorded) - set(kept):
+            self.say(f"{name}: its inputs changed while it ran; the next run makes it again")
+        self.unrecorded = []
+        self.graph.record(kept)
+
+    def _builds_on(self, stale: set[str]) -> set[str]:
+        """Stale items and all that build on them."""
+        found = set(stale)
+        while more := {name for name, after in self.graph.after.items() if name not in found and after & found and name not in FIRST}:
+            found |= more
+        return found
+
+    def _ranks(self, due: set[str]) -> dict[str, float]:
+        """Item -> seconds of the longest chain of work that begins with it."""
+        before: dict[str, list[str]] = {name: [] for name in due}
+        for name in due:
+            for other in self.graph.after[name] & due:
+                before[other].append(name)
+        found: dict[str, float] = {}
+
+        def rank(name: str) -> float:
+            if name not in found:
+                found[name] = self.times.of(name) + max((rank(other) for other in before[name]), default=0.0)
+            return found[name]
+
+        return {name: rank(name) for name in due}
+
+    def _to_go(self) -> float:
+        """Seconds until the end, as far as times of items are known."""
+        now = time.time()
+        running = {name: max(1.0, self.times.of(name) - (now - began)) for name, began in self.state.running.items()}
+        left = sum(self.times.of(name) for name in self.state.waiting if name in self.changed or self.state.waiting & self.graph.after[name])
+        longest = max((self.ranks[name] for name in self.state.waiting), default=0.0) if self.state.waiting else 0.0
+        return max((left + sum(running.values())) / self.jobs, longest, *running.values(), 0.0)
+
+    def _line(self, name: str) -> str:
+        """The one line of progress of the whole study."""
+        state = self.state
+        word = "failed" if name in state.failed else "done"
+        failed = f", {len(state.failed)} failed" if state.failed else ""
+        count = len(state.done) + len(state.failed)
+        return (f"{word:8} {name}  [{count} of {count + len(state.running) + len(state.waiting)}{failed}, {len(state.running)} running, "
+                f"{self.times.text(self._to_go())}]")
+
+    def _show(self, name: str, line: str) -> None:
+        sys.stderr.write(line + "\n")
+
+    def _report(self) -> int:
+        state = self.state
+        if not state.failed:
+            self.say(f"done: {len(state.done)} items")
+            return 0
+        lines = [f"done: {len(state.done)} items; failed: {len(state.failed)}; not begun, because they build on these: {len(state.blocked)}"]
+        for name, output in state.failed.items():
+            lines.append(f"  {name}: {_reason(output)}\n    log: .finetrace/logs/{name.replace('/', '-')}.log")
+        lines.append("Mend the cause and run the same command again: what is done stays. `finetrace publish` shows what there is in MLflow.")
+        self.say("\n".join(lines))
+        return 1
+
+
+def _reason(output: str) -> str:
+    """The line that says why, of the last lines of a stage."""
+    lines = [line for line in output.splitlines() if line.strip()]
+    for start, line in enumerate(lines):
+        if line.startswith("finetrace: stage"):
+            return "\n    ".join(one for one in lines[start:] if not one.startswith("  log:")).removeprefix("finetrace: ")
+    return lines[-1] if lines else "ended without a word"

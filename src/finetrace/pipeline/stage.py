@@ -1,0 +1,228 @@
+"""What every pipeline script shares: its settings, log file, errors a person can act on, outputs that are whole.
+
+A stage item reads two small files that `finetrace plan` compiles: `settings/STAGE/ITEM.json`, what is asked for with all defaults
+written out, and `settings/code/SCRIPT.json`, the fingerprint of the code that answers.
+"""
+
+import contextlib
+import csv
+import json
+import logging
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from finetrace.config.base import parse
+from finetrace.errors import FinetraceError
+from finetrace.layout import Layout
+from finetrace.pipeline.accept import accepted
+from finetrace.store.files import atomic_folder, write_json
+from finetrace.store.kept import keep_files, restore_files
+from finetrace.store.manifest import Manifest, complete, make_key, read_key, read_manifest
+from finetrace.store.record import read_record, write_record
+
+PACKAGE_DATA = ()
+log = logging.getLogger("finetrace")
+T = TypeVar("T")
+Record = dict[str, Any]
+"""What the figures of a lens are drawn from: names -> numbers, texts, arrays, dataclasses, and lists and dicts of these."""
+
+
+class AlreadyThere(Exception):
+    """The outputs of an item are whole and are those asked for: nothing is left to do."""
+
+
+@dataclass
+class Stage:
+    """One execution of a DVC stage: `stage@item`."""
+
+    stage: str
+    item: str
+    layout: Layout
+    asked: dict[str, Any]
+    """Content of settings/STAGE/ITEM.json."""
+    code: dict[str, Any]
+    """Content of settings/code/SCRIPT.json."""
+    accepted: str = ""
+    """Why an author vouches for other code than its fingerprint tells, or empty."""
+    started: float = field(default_factory=time.time)
+
+    @property
+    def label(self) -> str:
+        """Its name in DVC, where that is known."""
+        return os.environ.get("DVC_STAGE") or (f"{self.stage}@{self.item}" if self.item else self.stage)
+
+    @property
+    def seed(self) -> int:
+        """The study's seed, from which every random choice derives."""
+        return int(self.asked["study_seed"])
+
+    @property
+    def place(self) -> str:
+        """The trajectory that it makes or looks at."""
+        return str(self.asked["place"])
+
+    @property
+    def folder(self) -> Path:
+        """The trajectory's folder in outputs."""
+        return self.layout.place(self.place)
+
+    def settings(self, key: str, cls: type[T]) -> T:
+        """The typed settings of one section of its settings file."""
+        return parse(cls, self.asked[key], f"settings/{self.stage}/{self.item}.json: {key}")
+
+    def manifest(self, kind: str, inputs: dict[Path, Path | str], seeds: dict[str, int] | None = None,
+                 outs: Sequence[Path] = ()) -> Manifest:
+        """A manifest to be completed.
+
+        inputs: path -> finished folder or hash;  outs: folders that the item writes. Raises AlreadyThere when all of them are whole
+        and carry the key of this manifest: a driver that was killed after the item had ended asks again.
+        """
+        hashes = {self.layout.relative(p): read_key(v) if isinstance(v, Path) else v for p, v in inputs.items()}
+        name = f"{self.stage}@{self.item}" if self.item else self.stage
+        manifest = Manifest(kind=kind, stage=self.stage, name=self.item, key=make_key(name, self.asked, hashes, self.code["measure"]),
+                            settings=self.asked, inputs=hashes, seeds=seeds or {}, code=self.code["measure"],
+                            accepted=self.accepted)
+        if outs and all(self.is_there(folder, manifest) for folder in outs):
+            raise AlreadyThere
+        return manifest
+
+    def is_there(self, folder: Path, manifest: Manifest) -> bool:
+        """Whether a folder is whole, by content, and is what the manifest asks for."""
+        try:
+            there = read_manifest(folder, verify="content")
+        except FinetraceError:
+            return False
+        return there.key == manifest.key
+
+    @contextlib.contextmanager
+    def output(self, folder: Path, manifest: Manifest) -> Iterator[Path]:
+        """A folder that appears, with its manifest, only if the block succeeds."""
+        with atomic_folder(folder) as temporary:
+            yield temporary
+            self._complete(temporary, manifest)
+        log.info("%s: wrote %s", self.label, self.layout.relative(folder))
+
+    def lens(self, folder: Path, manifest: Manifest, measure: Callable[[Path], Record],
+             draw: Callable[[Record], Mapping[str, Any]], types: Sequence[type] = ()) -> None:
+        """Write a lens's folder in two halves: what is measured, and figures that are drawn from the stored measurement alone.
+
+        measure: writes tables and metrics into a folder, puts the manifest's facts, and returns what the figures need;
+        draw: that record -> name -> figure;  types: dataclasses that stand in the record.
+        A measurement with the same key that is kept from before is not made again: a changed figure only draws.
+        """
+        kept = self.layout.measured(self.stage, self.item)
+        with atomic_folder(folder) as out:
+            if restore_files(kept, manifest.key, out):
+                log.info("%s: measured before; the figures are drawn again", self.label)
+            else:
+                write_record(out / "measured.npz", measure(out))
+                self._complete(out, manifest)
+                keep_files(out, kept)
+            write_figures(out / "figures", draw(read_record(out / "measured.npz", types)))
+            drawn = Manifest(kind="figures", stage=self.stage, name=self.item, settings={}, inputs={}, seeds={},
+                             key=make_key(f"figures of {manifest.key}", {}, {}, self.code["draw"]), code=self.code["draw"])
+            complete(out / "figures", drawn, started=self.started)
+        log.info("%s: wrote %s", self.label, self.layout.relative(folder))
+
+    def _complete(self, folder: Path, manifest: Manifest) -> None:
+        manifest.device = manifest.facts.pop("device", manifest.device)
+        complete(folder, manifest, started=self.started)
+
+    def started_at_ms(self, scratch: Path) -> int:
+        """When this piece of work first began, kept over crashes, so that live and final runs share their times."""
+        path = scratch / "started.json"
+        try:
+            return int(json.loads(path.read_text("utf-8"))["started_at_ms"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            write_json(path, {"started_at_ms": int(self.started * 1000)})
+            return int(self.started * 1000)
+
+
+def write_curves(path: Path, columns: Mapping[str, Any]) -> None:
+    """Write curves.csv, which MLflow draws: the x axis (whole numbers) first, then equally long curves."""
+    with open(path, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(columns)
+        writer.writerows(zip(*(c.tolist() if hasattr(c, "tolist") else c for c in columns.values()), strict=True))
+
+
+def write_figures(folder: Path, figures: Mapping[str, Any]) -> None:
+    """Write `folder/NAME.png` of each figure."""
+    from finetrace.figures.style import to_png
+
+    folder.mkdir(exist_ok=True)
+    for name, figure in figures.items():
+        (folder / f"{name}.png").write_bytes(to_png(figure))
+
+
+def open_stage(stage: str, item: str, layout: Layout) -> Stage:
+    """A stage item with its compiled settings. Raises FinetraceError when they are not there."""
+    asked = _read(layout.settings / stage / f"{item or stage}.json")
+    code = _read(layout.settings / "code" / f"{stage.replace('-', '_')}.json")
+    return Stage(stage, item, layout, asked, code, accepted(layout).reason(stage.replace("-", "_"), code))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.json"))) if path.parent.is_dir() else ""
+        raise FinetraceError(f"{path}: not found, so params.yaml does not ask for it{f' (it asks for {known})' if known else ''}; "
+                             "run `finetrace plan` after a change of params.yaml") from error
+    except ValueError as error:
+        raise FinetraceError(f"{path}: not valid JSON ({error}); run `finetrace plan`") from error
+    if not isinstance(content, dict):
+        raise FinetraceError(f"{path}: holds no settings; run `finetrace plan`")
+    return content
+
+
+def run(stage: str, main: Callable[[Stage], None]) -> None:
+    """Entry point of a pipeline script: `python pipelines/<stage>.py [item]`.
+
+    Exit code 0: done; 1: failed, with stage, reason and log file named; 130: interrupted, the same command continues.
+    """
+    item = sys.argv[1] if len(sys.argv) > 1 else ""
+    layout = Layout.here()
+    label = os.environ.get("DVC_STAGE") or (f"{stage}@{item}" if item else stage)
+    layout.logs.mkdir(parents=True, exist_ok=True)
+    file = layout.logs / f"{label.replace('/', '-')}.log"
+    _logging(file)
+    shown = layout.relative(file) if file.is_relative_to(layout.root) else file
+    try:
+        main(open_stage(stage, item, layout))
+    except AlreadyThere:
+        log.info("%s: is there already", label)
+    except KeyboardInterrupt:
+        log.error("finetrace: stage %s interrupted; run the same command to continue\n  log: %s", label, shown)
+        sys.exit(130)
+    except FinetraceError as error:
+        log.debug("%s", traceback.format_exc())
+        print(f"finetrace: stage {label} failed: {error}\n  log: {shown}", file=sys.stderr)
+        sys.exit(1)
+    except Exception as error:
+        log.debug("%s", traceback.format_exc())
+        traceback.print_exc()
+        print(f"finetrace: stage {label} failed: {type(error).__name__}: {error}\n  log: {shown}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _logging(file: Path) -> None:
+    root = logging.getLogger("finetrace")
+    root.setLevel(logging.DEBUG)
+    root.propagate = False
+    for earlier in list(root.handlers):
+        root.removeHandler(earlier)
+        earlier.close()
+    to_file = logging.FileHandler(file, mode="a", encoding="utf-8")
+    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    to_screen = logging.StreamHandler()
+    to_screen.setLevel(logging.INFO)
+    to_screen.setFormatter(logging.Formatter("%(message)s"))
+    root.addHandler(to_file)
+    root.addHandler(to_screen)

@@ -1,0 +1,5 @@
+"""params.yaml as a whole: what is trained, which lens looks where, and the plan that follows from it."""
+
+from finetrace.study.study import Run, Study, load_study, parse_study
+
+__all__ = ["Run", "Study", "load_study", "parse_study"]

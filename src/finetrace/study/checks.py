@@ -1,0 +1,137 @@
+"""Checks across the sections of a study: every model, task, place, corpus and fact set that is named must exist."""
+
+from collections.abc import Iterable, Mapping
+from os.path import normpath
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from finetrace.config.base import require
+from finetrace.layout import is_slug
+from finetrace.study.patterns import nearest
+
+if TYPE_CHECKING:
+    from finetrace.study.study import Study
+
+FOLDERS = "use lower-case letters, digits, dots and hyphens"
+
+
+def check(study: "Study") -> None:
+    """Raises ValueError naming section, entry, key and what is known."""
+    tasks = [*study.tasks, *study.task_files]
+    _check_names(study, tasks)
+    _check_runs(study, tasks)
+    _check_masked(study, tasks)
+    _check_looks(study, tasks)
+    _check_pairs(study, tasks)
+    _check_dynamics(study, tasks)
+    models = study.models_named
+    for name in study.probes.by_model:
+        known(f"probes.by_model.{name}", name, models)
+    changed = [("by_task", list(study.by_task), tasks), ("by_model", list(study.by_model), models)]
+    changed += [(f"methods.{name}.by_task", list(method.by_task or {}), tasks) for name, method in study.methods.items()]
+    for section, keys, defined in changed:
+        for name in keys:
+            known(f"{section}.{name}", name, defined)
+
+
+def known(where: str, name: str, names: Iterable[str]) -> None:
+    """Raises ValueError when a name is not among those defined."""
+    names = list(names)
+    require(name in names, f"{where}: {name!r} is not defined; known: {nearest(name, names, 8)}")
+
+
+def _check_names(study: "Study", tasks: list[str]) -> None:
+    """Names of folders: slugs, each used once among what lies in data/ and among models."""
+    sections = ("pretrain", "series", "adapt", "models", "model_folders", "tasks", "task_files", "corpora", "facts", "fact_files",
+                "methods", "downstream", "dynamics", "comparisons", "cross_tasks", "directprobe")
+    for section in sections:
+        for name in getattr(study, section):
+            require(is_slug(name), f"{section}: {name!r} cannot name a folder; {FOLDERS}")
+    require(not {"world", "pretrain"} & set(tasks),
+            "tasks: 'world' and 'pretrain' name folders of finetrace itself; choose another name")
+    _once("data/", study, ("tasks", "task_files", "corpora", "facts", "fact_files"), more=["world"])
+    models = ("pretrain", "series", "adapt", "models", "model_folders")
+    _once("models/ or outputs/", study, models)
+    require(not any("downstream" in getattr(study, section) for section in models),
+            "models: 'downstream' names a folder of finetrace itself; choose another name")
+    paths = [("model_folders", "models", name, entry.path) for name, entry in study.model_folders.items()]
+    paths += [("tasks", "data", name, entry.path) for name, entry in {**study.tasks, **study.task_files}.items() if entry.path]
+    for section, folder, name, path in paths:
+        require(not PurePath(normpath(path)).is_relative_to(f"{folder}/{name}"),
+                f"{section}: {name}: path {path} lies in {folder}/{name}, which the result replaces; move it, e.g. to sources/{name}")
+
+
+def _once(where: str, study: "Study", sections: tuple[str, ...], more: Iterable[str] = ()) -> None:
+    names = [*more, *(name for section in sections for name in getattr(study, section))]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{twice[0]!r} names two of {', '.join(sections)}, which all lie in {where}; rename one")
+
+
+def _check_runs(study: "Study", tasks: list[str]) -> None:
+    seen: dict[str, int] = {}
+    for number, entry in enumerate(study.runs):
+        for key, names, defined in (("model", entry.model, study.models_named), ("task", entry.task, tasks),
+                                    ("method", entry.method, list(study.methods))):
+            for name in names:
+                known(f"runs.{number}.{key}", name, defined)
+        for model in entry.model:
+            for place in (f"{model}/{task}/{method}/s{seed}" for task in entry.task for method in entry.method for seed in entry.seed):
+                require(place not in seen, f"runs.{number}: {place} stands in runs.{seen.get(place)} as well; name it once")
+                seen[place] = number
+
+
+def _check_masked(study: "Study", tasks: list[str]) -> None:
+    texts = ["world", *study.corpora, *tasks]
+    for name, entry in study.pretrain.items():
+        known(f"pretrain.{name}.corpus", entry.corpus, texts)
+    for name, entry in study.adapt.items():
+        known(f"adapt.{name}.start", entry.start, [p for p in study.places if p != f"{name}/adapt"])
+        known(f"adapt.{name}.corpus", entry.corpus, texts)
+    for name, facts in study.fact_files.items():
+        require(not facts.held_out or any(corpus.held_out >= facts.held_out for corpus in study.corpora.values()),
+                f"fact_files.{name}.held_out: no corpus leaves out the sentences of {facts.held_out:g} of the facts; give the "
+                "entry of `corpora` that a model is trained on the same held_out, or remove this one")
+
+
+def _check_looks(study: "Study", tasks: list[str]) -> None:
+    looked, sets = study.looked, [*study.facts, *study.fact_files]
+    for place, edges in looked.get("edges", {}).items():
+        require(bool(edges.tasks), "edges.tasks: is empty, but `look` names places for edges; name tasks of words")
+        for name in edges.tasks:
+            known(f"edges.tasks, at {place}", name, tasks)
+    for place, cloze in looked.get("cloze", {}).items():
+        require(bool(cloze.facts), "cloze.facts: is not given, but `look` names places for cloze; name an entry of facts or fact_files")
+        known(f"cloze.facts, at {place}", cloze.facts, sets)
+        known(f"cloze.corpus, at {place}", cloze.corpus, ["world", *study.corpora, *tasks])
+
+
+def _check_pairs(study: "Study", tasks: list[str]) -> None:
+    """Comparisons and cross-task effects: what they compare exists, and can be compared."""
+    runs = [run.place for run in study.trajectories.values()]
+    for name, comparison in study.comparisons.items():
+        for side in ("first", "second"):
+            known(f"comparisons.{name}.{side}", getattr(comparison, side), runs)
+        of = [place.split("/")[1] for place in (comparison.first, comparison.second)]
+        require(of[0] == of[1], f"comparisons.{name}: its trajectories are on different tasks ({of[0]}, {of[1]}); name two on one task")
+    for name, cross in study.cross_tasks.items():
+        known(f"cross_tasks.{name}.tuned", cross.tuned, runs)
+        known(f"cross_tasks.{name}.task", cross.task, tasks)
+
+
+def _check_dynamics(study: "Study", tasks: list[str]) -> None:
+    masked = [place for place, kind in study.places.items() if kind != "fine-tuning"]
+    for name, entry in study.downstream.items():
+        known(f"downstream.{name}.trajectory", entry.trajectory, masked)
+        known(f"downstream.{name}.task", entry.task, tasks)
+    for name, dynamics in study.dynamics.items():
+        for place in (*dynamics.original, *dynamics.adapted, *dynamics.control):
+            for source in dynamics.sources:
+                _looked_at(name, place, source, study.looked)
+        for other in dynamics.downstream:
+            known(f"dynamics.{name}.downstream", other, study.downstream)
+
+
+def _looked_at(name: str, place: str, source: str, looked: Mapping[str, Mapping[str, Any]]) -> None:
+    there = list(looked.get(source, {}))
+    require(place in there, f"dynamics.{name}: {source} does not look at {place}; add it to look.{source}, or leave {source} out of "
+                            f"dynamics.{name}.sources; {source} looks at {nearest(place, there)}")

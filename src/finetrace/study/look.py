@@ -1,0 +1,102 @@
+"""The section `look`: which lens looks at which trajectories.
+
+    look:
+      layers: ["micro-a/*/ft/*", "micro-random/*/ft/*"]     # a group: all lenses of hidden states
+      kernel: "micro-a/micro-sentiment/{ft-linear,lp-ft,lora}/s1"
+      infodynamics, calibration: all                         # several at once
+      edges:
+      - {at: micro-a/pretrain, checkpoints: [512, 1200]}     # other settings of the lens at some places
+      - micro-a-*/adapt
+
+Without `look` the cheap lenses look at every fine-tuning.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from finetrace.config.base import merge
+from finetrace.study.patterns import nearest, select
+
+
+@dataclass(frozen=True)
+class Lens:
+    """What a lens can look at. of: kinds of trajectories;  reads: stages and lenses of the same trajectory that it builds on."""
+
+    of: tuple[str, ...] = ("fine-tuning",)
+    reads: tuple[str, ...] = ()
+
+
+EVERY = ("fine-tuning", "pre-training", "adaptation")
+LENSES: dict[str, Lens] = {
+    "infodynamics": Lens(),
+    "geometry": Lens(reads=("hidden",)),
+    "similarity": Lens(reads=("hidden",)),
+    "hulls": Lens(reads=("hidden",)),
+    "probes": Lens(reads=("hidden",)),
+    "convergence": Lens(reads=("geometry", "probes")),
+    "edges": Lens(of=EVERY),
+    "cloze": Lens(of=EVERY),
+    "calibration": Lens(reads=("predictions",)),
+    "features": Lens(reads=("predictions",)),
+    "kernel": Lens(),
+}
+GROUPS = {"layers": ("geometry", "similarity", "hulls", "probes", "convergence"), "answers": ("calibration", "features")}
+"""A name for several lenses: those of hidden states, those of predictions."""
+CHEAP = ("infodynamics", "geometry", "similarity", "probes", "convergence", "calibration", "features")
+"""The lenses that look at every fine-tuning where a study does not say."""
+
+Looked = dict[str, dict[str, Any]]
+"""Lens -> place -> the lens's settings there."""
+
+
+def who_looks(look: Mapping[str, Any] | None, places: Mapping[str, str], settings: Mapping[str, Any]) -> Looked:
+    """What every lens looks at, in the order of the places; what a lens builds on looks there as well.
+
+    look: the section as plain values;  places: place -> kind of trajectory;  settings: lens -> its section.
+    Raises ValueError naming key, pattern and the nearest names.
+    """
+    found: Looked = {}
+    if look is None:
+        fine_tunings = [place for place, kind in places.items() if kind == "fine-tuning"]
+        look = {lens: "all" for lens in CHEAP} if fine_tunings else {}
+    for key, entries in look.items():
+        names = _lenses(key)
+        for lens in names:
+            for place, changes in _places(f"look.{key}", lens, entries, places).items():
+                if changes and len(names) > 1:
+                    raise ValueError(f"look.{key}: settings can be changed of one lens at a time; write it by itself")
+                before = found.setdefault(lens, {}).get(place, settings[lens])
+                found[lens][place] = merge(before, changes, f"params.yaml: look.{key} at {place}") if changes else before
+    for lens in reversed(LENSES):  # convergence brings geometry and probes
+        for other in (name for name in LENSES[lens].reads if name in LENSES):
+            for place in found.get(lens, {}):
+                found.setdefault(other, {}).setdefault(place, settings[other])
+    order = list(places)
+    return {lens: dict(sorted(found[lens].items(), key=lambda pair: order.index(pair[0]))) for lens in LENSES if found.get(lens)}
+
+
+def _lenses(key: str) -> list[str]:
+    """The lenses that a key names: one, a group, or several with commas between."""
+    names: list[str] = []
+    for name in (part.strip() for part in key.split(",")):
+        if name not in LENSES and name not in GROUPS:
+            raise ValueError(f"look: {name!r} is neither a lens nor a group; nearest: {nearest(name, [*LENSES, *GROUPS])}")
+        names += GROUPS.get(name, (name,))
+    return names
+
+
+def _places(where: str, lens: str, entries: Any, places: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Place -> changes of the lens's settings there; later entries win."""
+    own = [place for place, kind in places.items() if kind in LENSES[lens].of]
+    entries = entries if isinstance(entries, Sequence) and not isinstance(entries, str) else [entries]
+    plain = [entry for entry in entries if isinstance(entry, str)]
+    found: dict[str, dict[str, Any]] = {p: {} for p in select(plain, own, where, places)} if plain and plain != ["none"] else {}
+    for entry in entries:
+        if isinstance(entry, str):
+            continue
+        if not isinstance(entry, Mapping) or "at" not in entry:
+            raise ValueError(f"{where}: {entry!r} is not a pattern over places such as 'micro-a/*/ft/*', nor a mapping with `at`")
+        for place in select(entry["at"], own, f"{where}.at", places):
+            found.setdefault(place, {}).update({k: v for k, v in entry.items() if k != "at"})
+    return found

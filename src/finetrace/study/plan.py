@@ -1,0 +1,217 @@
+"""The plan: which items every stage has, what each builds on, and its resolved settings.
+
+`finetrace plan` writes the first part to plan.yaml, over which dvc.yaml loops, and the second to settings/STAGE/ITEM.json, of which
+each item depends on its own. Nothing else of params.yaml reaches a stage.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from finetrace.config.base import as_dict, merge
+from finetrace.data.registry import resolve, resolve_ood
+from finetrace.study.study import Run, Study, place_key
+
+STAGES = ("facts", "fact-files", "corpus", "series", "pretrain", "model", "model-folder", "data", "data-files", "tune", "train",
+          "train-tuned", "adapt", "inputs", "hidden", "predictions", "infodynamics", "geometry", "similarity", "hulls", "probes", "convergence",
+          "edges", "cloze", "calibration", "features", "kernel", "downstream", "dynamics", "comparison", "cross-task", "directprobe")
+"""The stages of dvc.yaml that have items."""
+OF_SCRIPT = {"fact-files": "facts", "model-folder": "model", "data-files": "data", "train-tuned": "train"}
+"""Stages that share a script, because DVC wants files that are read to be named -> the script's stage."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item of a stage.
+
+    paths: what dvc.yaml needs to name its inputs and outputs;  asked: content of its settings file, or None when it has none.
+    """
+
+    stage: str
+    key: str
+    paths: dict[str, str]
+    asked: dict[str, Any] | None
+
+    @property
+    def folder(self) -> str:
+        """The folder of settings/ that its script reads."""
+        return OF_SCRIPT.get(self.stage, self.stage)
+
+
+def plan_of(study: Study) -> list[Item]:
+    """Every item of the study, in an order in which they could run one by one."""
+    seed = {"study_seed": study.study.seed}
+    items = [Item(stage, key, paths, None if stage == "inputs" else seed | asked)
+             for stage, key, paths, asked in [*_made(study), *_trained(study), *_looking(study), *_together(study), *_inputs(study)]]
+    order = {stage: number for number, stage in enumerate(STAGES)}
+    return sorted(items, key=lambda item: order[item.stage])
+
+
+def last_settings(study: Study) -> dict[str, dict[str, Any]]:
+    """Content of the settings files of stages without items: the world before all, the atlas and MLflow after all."""
+    seed = {"study_seed": study.study.seed}
+    tracked = as_dict(study.tracking)
+    return {"world": seed | {"world": as_dict(study.world)},
+            "atlas": seed | {"study": study.study.name, "trajectories": [as_dict(run) for run in study.trajectories.values()],
+                             "masked": [place for place, kind in study.places.items() if kind != "fine-tuning"],
+                             "pretrained": [name for name, entry in study.pretrain.items() if entry.steps],
+                             "standalone": [list(one) for one in study.standalone()],
+                             "looked": {lens: list(places) for lens, places in study.looked.items()},
+                             "test_split": study.probes.test_splits[0]},
+            "publish": {"study": study.study.name, "tracking": tracked | {"uri": _without_password(study.tracking.uri)}}}
+
+
+Rows = Iterator[tuple[str, str, dict[str, str], dict[str, Any]]]
+
+
+def _made(study: Study) -> Rows:
+    """Data and models."""
+    for name, facts in study.facts.items():
+        yield "facts", name, {}, {"facts": as_dict(facts)}
+    for name, files in study.fact_files.items():
+        yield "fact-files", name, {"path": files.path}, {"fact_files": as_dict(files)}
+    for name, corpus in study.corpora.items():
+        yield "corpus", name, {"path": corpus.path}, {"corpus": as_dict(corpus)}
+    for name, series in study.series.items():
+        yield "series", name, {}, {"series": as_dict(series)}
+    for name, pretrain in study.pretrain.items():
+        yield "pretrain", name, {"corpus": pretrain.corpus}, {"pretrain": as_dict(pretrain)}
+    for name, model in study.models.items():
+        yield "model", name, {}, {"model": as_dict(model)}
+    for name, local in study.model_folders.items():
+        yield "model-folder", name, {"path": local.path}, {"model": as_dict(local)}
+    for name, task in {**study.tasks, **study.task_files}.items():
+        whole = resolve(name, task)
+        sets = resolve_ood(name, whole)
+        of_world = {"world": as_dict(study.world)} if "micro" in (whole.source, *(one.source for one in sets.values())) else {}
+        asked = {"task": {k: v for k, v in as_dict(whole).items() if k != "ood"},
+                 "ood": {key: as_dict(one) for key, one in sets.items()}, **of_world}
+        local_files = name in study.task_files
+        yield ("data-files" if local_files else "data"), name, {"path": str(task.path)} if local_files else {}, asked
+
+
+def _trained(study: Study) -> Rows:
+    """Searches and trainings."""
+    for key, cell in study.cells.items():
+        method = study.methods[cell.method]
+        if method.settings == "tuned":
+            at = f"{cell.model}/{cell.task}/{cell.method}"
+            yield "tune", key, {"at": at, "model": cell.model, "task": cell.task}, {
+                "place": at, "model": cell.model, "task": cell.task, "method": _kind(study, cell.method),
+                "train": as_dict(study.train_settings(cell)), "tune": as_dict(study.tune)}
+    for run in study.trajectories.values():
+        tuned = study.methods[run.method].settings == "tuned"
+        tune = f"outputs/{run.model}/{run.task}/{run.method}/tune" if tuned else ""
+        asked = _of(run) | {"kind": _kind(study, run.method), "record": as_dict(study.record), "tune": tune,
+                            "train": None if tuned else as_dict(study.train_settings(run))}
+        yield ("train-tuned" if tuned else "train"), run.key, _paths(run) | ({"tune": tune} if tuned else {}), asked
+    for name, adapt in study.adapt.items():
+        yield "adapt", name, {"start": adapt.start, "corpus": adapt.corpus}, {"adapt": as_dict(adapt)}
+
+
+def _looking(study: Study) -> Rows:
+    """Lenses that look at one trajectory, and the states and predictions that they read."""
+    for stage, places in _read(study).items():
+        for run in (run for run in study.trajectories.values() if run.place in places):
+            yield stage, run.key, _paths(run), _of(run) | {stage: as_dict(getattr(study, stage))}
+    runs = {run.place: run for run in study.trajectories.values()}
+    for lens, places in study.looked.items():
+        for place, settings in places.items():
+            asked = _of(runs[place]) if place in runs else {"place": place}
+            paths = {"at": place}
+            if lens == "probes":
+                settings = settings.for_model(runs[place].model)
+            if lens == "convergence" and settings.split is None:
+                split = study.probes.for_model(runs[place].model).test_splits[0]
+                settings = merge(settings, {"split": split}, "params.yaml: convergence")
+            if lens in ("probes", "kernel"):
+                paths = _paths(runs[place])
+            if lens == "edges":
+                paths |= {"inputs": _edge_inputs(study, place, settings.tasks)}
+            if lens == "cloze":
+                paths |= {"facts": settings.facts, "corpus": settings.corpus}
+            yield lens, place_key(place), paths, asked | {lens: as_dict(settings)}
+
+
+def _together(study: Study) -> Rows:
+    """What belongs to several trajectories, and what stands alone."""
+    for name, down in study.downstream.items():
+        changes = {**study.by_task.get(down.task, {}), **(down.train or {})}
+        train = merge(study.train, changes, f"params.yaml: downstream.{name}.train")
+        yield "downstream", name, {"at": down.trajectory, "task": down.task}, {"downstream": as_dict(down), "train": as_dict(train)}
+    for name, dynamics in study.dynamics.items():
+        arms = [*dynamics.original, *dynamics.adapted, *dynamics.control]
+        yield "dynamics", name, {"inputs": f"dynamics-{name}"}, {
+            "dynamics": as_dict(dynamics), "downstream": {other: {"trajectory": study.downstream[other].trajectory,
+                                                                  "task": study.downstream[other].task} for other in dynamics.downstream},
+            "looked": {lens: [place for place in study.looked.get(lens, {}) if place in arms] for lens in ("edges", "cloze")},
+            "edge_tasks": list(study.edges.tasks)}
+    for name, comparison in study.comparisons.items():
+        yield "comparison", name, {"first": comparison.first, "second": comparison.second}, {
+            "comparison": as_dict(comparison), "similarity": as_dict(study.similarity)}
+    for name, cross in study.cross_tasks.items():
+        run = next(run for run in study.trajectories.values() if run.place == cross.tuned)
+        yield "cross-task", name, {"at": cross.tuned, "task": cross.task}, _of(run) | {
+            "cross_task": as_dict(cross), "hidden": as_dict(study.hidden), "probes": as_dict(study.probes.for_model(run.model))}
+    for name, direct in study.directprobe.items():
+        yield "directprobe", name, {"config": direct.config, "inputs": direct.inputs}, {"directprobe": as_dict(direct)}
+
+
+def _inputs(study: Study) -> Rows:
+    """Inputs one by one of stages that have any number of them, which DVC cannot be told as a list: `from` is copied to `to`."""
+    groups: dict[str, list[str]] = {}
+    for place, edges in study.looked.get("edges", {}).items():
+        groups[_edge_inputs(study, place, edges.tasks)] = [f"data/{task}" for task in edges.tasks]
+    for name, dynamics in study.dynamics.items():
+        places = [*dynamics.original, *dynamics.adapted, *dynamics.control]
+        groups[f"dynamics-{name}"] = [*(f"outputs/{place}/{source}" for place in places for source in dynamics.sources),
+                                      *(f"outputs/downstream/{other}" for other in dynamics.downstream)]
+    folders = {"comparison": "comparisons", "cross-task": "cross-tasks", "dynamics": "dynamics", "directprobe": "directprobe"}
+    alone = [f"{folders[stage]}/{name}" for stage, name, _ in study.standalone() if stage in folders]
+    groups["atlas"] = alone
+    for group, paths in groups.items():
+        for path in paths:
+            key = path.replace("/", "_")
+            yield "inputs", f"{group}--{key}", {"from": f"{path}/manifest.json", "to": f"inputs/{group}/{key}.json"}, {}
+    if not alone:  # so that the folder is there
+        yield "inputs", "atlas--none", {"from": "settings/atlas/atlas.json", "to": "inputs/atlas/none.json"}, {}
+
+
+def _edge_inputs(study: Study, place: str, tasks: Iterable[str]) -> str:
+    """The group of inputs of edges at a place: one for all places that read the study's own tasks."""
+    return "edges" if list(tasks) == list(study.edges.tasks) else f"edges-{place_key(place)}"
+
+
+def _read(study: Study) -> dict[str, Sequence[str]]:
+    """Places whose hidden states and predictions something reads."""
+    from finetrace.study.look import LENSES
+
+    read: dict[str, list[str]] = {"hidden": [], "predictions": []}
+    for lens, places in study.looked.items():
+        for stage in read:
+            if stage in LENSES[lens].reads:
+                read[stage] += places
+    for comparison in study.comparisons.values():
+        read["hidden"] += [comparison.first, comparison.second]
+    return read
+
+
+def _of(run: Run) -> dict[str, Any]:
+    return {"place": run.place} | as_dict(run)
+
+
+def _paths(run: Run) -> dict[str, str]:
+    return {"at": run.place, "model": run.model, "task": run.task}
+
+
+def _without_password(uri: str | None) -> str | None:
+    """An address as it may stand in a file."""
+    if uri is None:
+        return None
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _kind(study: Study, method: str) -> dict[str, str]:
+    return {"kind": study.methods[method].kind, "settings": study.methods[method].settings}

@@ -1,0 +1,290 @@
+"""params.yaml as typed, frozen settings, with what follows from it: the trajectories, and which lens looks where."""
+
+from collections.abc import Iterable
+from dataclasses import field
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from finetrace.config.base import as_dict, load_yaml, parse, require, settings
+from finetrace.config.cloze import ClozeSettings
+from finetrace.config.convergence import ConvergenceSettings
+from finetrace.config.corpora import CorpusSettings
+from finetrace.config.cross_task import CrossTaskSettings
+from finetrace.config.data import FilesTaskSettings, TaskSettings
+from finetrace.config.directprobe import DirectprobeSettings
+from finetrace.config.downstream import DownstreamSettings
+from finetrace.config.dynamics import DynamicsSettings
+from finetrace.config.edges import EdgesSettings
+from finetrace.config.facts import FactFilesSettings, FactsSettings
+from finetrace.config.geometry import GeometrySettings
+from finetrace.config.hidden import HiddenSettings
+from finetrace.config.hulls import HullsSettings
+from finetrace.config.infodynamics import InfodynamicsSettings
+from finetrace.config.kernel import KernelSettings
+from finetrace.config.models import AdaptSettings, FolderModelSettings, HubModelSettings, PretrainSettings, SeriesSettings
+from finetrace.config.predictions import CalibrationSettings, FeaturesSettings, PredictionsSettings
+from finetrace.config.probes import ProbesSettings
+from finetrace.config.similarity import ComparisonSettings, SimilaritySettings
+from finetrace.config.tracking import TrackingSettings
+from finetrace.config.training import MethodSettings, RecordSettings, TrainSettings, TuneSettings
+from finetrace.config.world import WorldSettings
+from finetrace.errors import FinetraceError
+from finetrace.study.look import LENSES, Looked, who_looks
+from finetrace.study.patterns import nearest
+
+NAMED = ("pretrain", "series", "adapt", "models", "model_folders", "tasks", "task_files", "corpora", "facts", "fact_files",
+         "by_task", "by_model", "methods", "downstream", "dynamics", "comparisons", "cross_tasks", "directprobe")
+"""Sections of named entries."""
+GONE = {"cells": "runs", "trajectories": "runs", "inspected": "look", "predicted": "look", "kernels": "look",
+        "edge_probes": "look.edges", "cloze_probes": "look.cloze"}
+"""Sections of an earlier form -> where that is said now."""
+
+
+@settings
+class StudySettings:
+    """The study's name and its one seed."""
+
+    name: str
+    """Names the MLflow experiment."""
+    seed: int = 0
+    """Every random choice derives from it."""
+
+    def __post_init__(self) -> None:
+        require(any(c.isalnum() and c.isascii() for c in self.name) and self.name == self.name.strip(),
+                f"name: {self.name!r} cannot name an experiment; use letters, digits, dots and hyphens")
+
+
+@settings
+class Runs:
+    """Fine-tunings: every model with every task, method and seed that stands here."""
+
+    model: str | tuple[str, ...]
+    """Models of `pretrain`, `adapt`, `models` or `model_folders`."""
+    task: str | tuple[str, ...]
+    """Tasks of `tasks` or `task_files`."""
+    method: str | tuple[str, ...] = "ft"
+    """Methods: ft, lp, lp-ft, lora, lp-lora, or those of `methods`."""
+    seed: int | tuple[int, ...] = 1
+    """Tell repetitions apart; head, order and dropout derive from them and the study's seed."""
+
+    def __post_init__(self) -> None:
+        for key in ("model", "task", "method", "seed"):
+            value = getattr(self, key)
+            object.__setattr__(self, key, value if isinstance(value, tuple) else (value,))
+            require(bool(getattr(self, key)), f"{key}: names nothing")
+        require(all(seed >= 0 for seed in self.seed), f"seed: {list(self.seed)} holds a negative number")  # type: ignore[union-attr]
+
+
+@settings
+class Cell:
+    """One model x task x method: what a search for settings is about."""
+
+    model: str
+    task: str
+    method: str
+
+    @property
+    def key(self) -> str:
+        """Its name among stage items; names of models, tasks and methods hold no underscore."""
+        return f"{self.model}_{self.task}_{self.method}"
+
+
+@settings
+class Run(Cell):
+    """One fine-tuning."""
+
+    seed: int = 1
+
+    @property
+    def key(self) -> str:
+        return place_key(self.place)
+
+    @property
+    def place(self) -> str:
+        """Its folder in outputs, its name everywhere."""
+        return f"{self.model}/{self.task}/{self.method}/s{self.seed}"
+
+    @property
+    def cell(self) -> Cell:
+        return Cell(self.model, self.task, self.method)
+
+
+def place_key(place: str) -> str:
+    """A place as the name of a stage item."""
+    return place.replace("/", "_")
+
+
+@settings
+class Study:
+    """All of params.yaml."""
+
+    study: StudySettings
+    world: WorldSettings = field(default_factory=WorldSettings)
+    pretrain: dict[str, PretrainSettings] = field(default_factory=dict)
+    series: dict[str, SeriesSettings] = field(default_factory=dict)
+    adapt: dict[str, AdaptSettings] = field(default_factory=dict)
+    models: dict[str, HubModelSettings] = field(default_factory=dict)
+    model_folders: dict[str, FolderModelSettings] = field(default_factory=dict)
+    tasks: dict[str, TaskSettings] = field(default_factory=dict)
+    task_files: dict[str, FilesTaskSettings] = field(default_factory=dict)
+    corpora: dict[str, CorpusSettings] = field(default_factory=dict)
+    facts: dict[str, FactsSettings] = field(default_factory=dict)
+    fact_files: dict[str, FactFilesSettings] = field(default_factory=dict)
+    train: TrainSettings = field(default_factory=TrainSettings)
+    by_task: dict[str, dict[str, Any]] = field(default_factory=dict)
+    by_model: dict[str, dict[str, Any]] = field(default_factory=dict)
+    record: RecordSettings = field(default_factory=RecordSettings)
+    tune: TuneSettings = field(default_factory=TuneSettings)
+    methods: dict[str, MethodSettings] = field(default_factory=dict)
+    runs: tuple[Runs, ...] = ()
+    look: dict[str, Any] | None = None
+    downstream: dict[str, DownstreamSettings] = field(default_factory=dict)
+    dynamics: dict[str, DynamicsSettings] = field(default_factory=dict)
+    comparisons: dict[str, ComparisonSettings] = field(default_factory=dict)
+    cross_tasks: dict[str, CrossTaskSettings] = field(default_factory=dict)
+    directprobe: dict[str, DirectprobeSettings] = field(default_factory=dict)
+    hidden: HiddenSettings = field(default_factory=HiddenSettings)
+    infodynamics: InfodynamicsSettings = field(default_factory=InfodynamicsSettings)
+    geometry: GeometrySettings = field(default_factory=GeometrySettings)
+    similarity: SimilaritySettings = field(default_factory=SimilaritySettings)
+    hulls: HullsSettings = field(default_factory=HullsSettings)
+    probes: ProbesSettings = field(default_factory=ProbesSettings)
+    convergence: ConvergenceSettings = field(default_factory=ConvergenceSettings)
+    edges: EdgesSettings = field(default_factory=EdgesSettings)
+    cloze: ClozeSettings = field(default_factory=ClozeSettings)
+    predictions: PredictionsSettings = field(default_factory=PredictionsSettings)
+    calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
+    features: FeaturesSettings = field(default_factory=FeaturesSettings)
+    kernel: KernelSettings = field(default_factory=KernelSettings)
+    tracking: TrackingSettings = field(default_factory=TrackingSettings)
+
+    def __post_init__(self) -> None:
+        from finetrace.study.checks import check
+
+        kinds = {kind: MethodSettings(kind=kind) for kind in ("ft", "lp", "lp-ft", "lora", "lp-lora")}  # type: ignore[arg-type]
+        object.__setattr__(self, "methods", kinds | self.methods)
+        check(self)
+
+    @cached_property
+    def trajectories(self) -> dict[str, Run]:
+        """The fine-tunings by their key, sorted by model, task and method in the order of their first naming, then by seed."""
+        runs = [Run(*combination) for entry in self.runs
+                for combination in product(entry.model, entry.task, entry.method, entry.seed)]  # type: ignore[arg-type]
+        first = [list(dict.fromkeys(getattr(run, part) for run in runs)) for part in ("model", "task", "method")]
+        runs.sort(key=lambda r: (first[0].index(r.model), first[1].index(r.task), first[2].index(r.method), r.seed))
+        return {run.key: run for run in runs}
+
+    @cached_property
+    def cells(self) -> dict[str, Cell]:
+        """The cells of the fine-tunings by their key, in their order."""
+        return {run.cell.key: run.cell for run in self.trajectories.values()}
+
+    @cached_property
+    def places(self) -> dict[str, str]:
+        """Every trajectory by its place -> its kind: pre-training, adaptation or fine-tuning."""
+        return {**{f"{name}/pretrain": "pre-training" for name, entry in self.pretrain.items() if entry.steps},
+                **{f"{name}/pretrain": "pre-training" for name in self.series},
+                **{f"{name}/adapt": "adaptation" for name in self.adapt},
+                **{run.place: "fine-tuning" for run in self.trajectories.values()}}
+
+    @cached_property
+    def looked(self) -> Looked:
+        """Lens -> place -> its settings there. Raises ValueError for what `look` names wrongly."""
+        own = {name: getattr(self, name) for name in LENSES}
+        if not own["cloze"].facts and len(sets := [*self.facts, *self.fact_files]) == 1:
+            own["cloze"] = parse(ClozeSettings, {**as_dict(self.cloze), "facts": sets[0]}, "params.yaml: cloze")
+        return who_looks(self.look, self.places, own)
+
+    @property
+    def models_named(self) -> list[str]:
+        """Names that `runs` can use as models."""
+        return [*self.pretrain, *self.adapt, *self.models, *self.model_folders]
+
+    def task(self, name: str) -> TaskSettings:
+        """The settings of a task, wherever it is defined."""
+        return self.tasks[name] if name in self.tasks else self.task_files[name]
+
+    def standalone(self) -> list[tuple[str, str, str]]:
+        """Stage, name and description of the results that belong to no single trajectory, as the atlas and MLflow show them."""
+        return [*(("dynamics", name, f"Learning dynamics {name}: {', '.join(one.original)}"
+                                     f"{' and what adaptation did' if one.adapted else ''}.")
+                  for name, one in self.dynamics.items()),
+                *(("downstream", name, f"Downstream {name}: {one.task} learned from each checkpoint of {one.trajectory}.")
+                  for name, one in self.downstream.items()),
+                *(("comparison", name, f"Comparison {name}: {one.first} and {one.second}.")
+                  for name, one in self.comparisons.items()),
+                *(("cross-task", name, f"Cross-task effect {name}: classes of {one.task} before and after {one.tuned}.")
+                  for name, one in self.cross_tasks.items()),
+                *(("directprobe", name, f"Hull probe {name}: {one.config}.") for name, one in self.directprobe.items())]
+
+    def train_settings(self, cell: Cell, where: str = "params.yaml") -> TrainSettings:
+        """The study's own numbers for a cell: train, then by_model, by_task, the method's changes, and its changes for
+        the task."""
+        method = self.methods[cell.method]
+        layers = {"train": as_dict(self.train), f"by_model.{cell.model}": self.by_model.get(cell.model),
+                  f"by_task.{cell.task}": self.by_task.get(cell.task), f"methods.{cell.method}.train": method.train,
+                  f"methods.{cell.method}.by_task.{cell.task}": (method.by_task or {}).get(cell.task)}
+        values: dict[str, Any] = {}
+        for changes in layers.values():
+            values |= changes or {}
+        try:
+            return parse(TrainSettings, values, where)
+        except FinetraceError:
+            values = {}
+            for place, changes in layers.items():  # name the place that first makes them wrong
+                values |= changes or {}
+                parse(TrainSettings, values, f"{where}: {place}")
+            raise
+
+
+def load_study(path: Path) -> Study:
+    """Read params.yaml. Raises FinetraceError naming file, key and fix."""
+    import yaml
+
+    try:
+        content = load_yaml(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise FinetraceError(f"{path.name}: not found; run this in the project folder") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise FinetraceError(f"{path.name}: not valid YAML: {error}") from error
+    return parse_study(content, path.name)
+
+
+def parse_study(content: Any, where: str) -> Study:
+    """Check a study given as plain values; `where` is named in messages."""
+    if not isinstance(content, dict):
+        raise FinetraceError(f"{where}: is empty or not a mapping; start from studies/")
+    for key in (k for k in content if k in GONE):
+        raise FinetraceError(f"{where}: {key}: is no longer a section; say it in `{GONE[key]}` (docs/use.md)")
+    study = parse(Study, {k: _named(v) if k in NAMED else v for k, v in content.items() if v is not None}, where)
+    known = TrainSettings.__dataclass_fields__
+    for place, changes in _changes(study):
+        if unknown := {k: v for k, v in changes.items() if k not in known}:  # also where no cell uses them
+            parse(TrainSettings, unknown, f"{where}: {place}")
+    for key, cell in study.cells.items():
+        try:
+            study.train_settings(cell, where)
+        except FinetraceError as error:
+            raise FinetraceError(f"{error} (for cell {key})") from None
+    return study
+
+
+def _changes(study: Study) -> Iterable[tuple[str, dict[str, Any]]]:
+    """Every place that changes `train`, and the changes."""
+    yield from ((f"by_model.{m}", c) for m, c in study.by_model.items())
+    yield from ((f"by_task.{t}", c) for t, c in study.by_task.items())
+    for name, method in study.methods.items():
+        yield f"methods.{name}.train", method.train or {}
+        yield from ((f"methods.{name}.by_task.{t}", c) for t, c in (method.by_task or {}).items())
+
+
+def _named(section: Any) -> Any:
+    """`sst2:` with nothing after it is an entry without changes; a number that stands for a name is a text."""
+    if isinstance(section, dict):
+        return {str(k) if isinstance(k, int) and not isinstance(k, bool) else k: {} if v is None else v for k, v in section.items()}
+    return section
+
+
+__all__ = ["Cell", "Run", "Runs", "Study", "load_study", "nearest", "parse_study", "place_key"]

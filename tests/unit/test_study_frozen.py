@@ -1,0 +1,67 @@
+"""The studies mean what they meant before `runs` and `look`: tests/data/studies-f8e897a.json lists every item with its settings, as the
+code before read them from the files before."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetrace.study import load_study
+from finetrace.study.plan import Item, plan_of
+
+ROOT = Path(__file__).parents[2]
+FROZEN = json.loads((ROOT / "tests/data/studies-f8e897a.json").read_text("utf-8"))
+NOT_ITEMS = ("study", "world", "tracking")
+
+
+def as_before(item: Item) -> tuple[str, str, Any]:
+    """Stage, name and settings of an item in the words of the frozen list."""
+    asked, stage = item.asked or {}, item.folder
+    if stage == "facts":
+        return stage, item.key, asked.get("facts") or asked["fact_files"]
+    if stage == "data":
+        return stage, item.key, {"task": asked["task"], "ood": asked["ood"]}
+    if stage == "model":
+        return item.stage, item.key, asked["model"]
+    if stage == "tune":
+        return stage, asked["place"], {"kind": asked["method"]["kind"], "train": asked["train"], "tune": asked["tune"]}
+    if stage == "train":
+        return stage, asked["place"], {**asked["kind"], "record": asked["record"], "train": asked["train"]}
+    if stage == "downstream":
+        return stage, item.key, {**asked["downstream"], "train": asked["train"]}
+    if stage == "comparison":
+        return stage, item.key, {**asked["comparison"], **asked["similarity"]}
+    if stage == "cross-task":
+        return stage, item.key, {**asked["cross_task"], "hidden": asked["hidden"], "probes": asked["probes"]}
+    return stage, asked.get("place", item.key), asked[stage]
+
+
+@pytest.mark.parametrize("name", sorted(FROZEN))
+def test_a_study_means_what_it_meant(name: str):
+    wanted = {(stage, at): group["settings"] for stage, groups in FROZEN[name].items() if stage not in NOT_ITEMS
+              for group in groups for at in group["at"]}
+    items = plan_of(load_study(ROOT / f"studies/{name}.yaml"))
+    found = {(stage, at): json.loads(json.dumps(settings)) for stage, at, settings in
+             (as_before(item) for item in items if item.stage != "inputs")}
+    assert set(found) == set(wanted)
+    for key, settings in wanted.items():
+        assert found[key] == settings, key
+
+
+def test_every_study_is_in_the_list():
+    assert {path.stem for path in (ROOT / "studies").glob("*.yaml")} == set(FROZEN)
+
+
+def test_the_default_study_is_the_one_in_params():
+    assert (ROOT / "params.yaml").read_text("utf-8") == (ROOT / "studies/micro.yaml").read_text("utf-8")
+
+
+@pytest.mark.parametrize(("name", "most"), [("micro", 16), ("lp-ft", 10)])
+def test_few_lines_say_what_runs_and_who_looks(name: str, most: int):
+    lines = (ROOT / f"studies/{name}.yaml").read_text("utf-8").splitlines()
+    said, inside = 0, False
+    for line in lines:
+        inside = line.startswith(("runs:", "look:")) or (inside and line.startswith((" ", "-")))
+        said += inside
+    assert said <= most
