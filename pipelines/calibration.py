@@ -8,7 +8,8 @@ import numpy as np
 from finetrace import seeds
 from finetrace.config.predictions import CalibrationSettings
 from finetrace.errors import FinetraceError
-from finetrace.pipeline.stage import Record, Stage, run, write_curves
+from finetrace.pipeline.lens import Record, write_lens
+from finetrace.pipeline.stage import Stage, run, write_curves
 from finetrace.store.files import write_json
 from finetrace.store.manifest import Manifest
 from finetrace.store.predictions import Predictions, read_predictions
@@ -26,7 +27,7 @@ def main(stage: Stage) -> None:
     predictions = read_predictions(stage.folder / "predictions")
     seed = seeds.derive(stage.seed, "calibration", stage.asked["task"])
     manifest = stage.manifest("lens", {predictions.folder: predictions.folder}, {"groups": seed}, outs=(folder,))
-    stage.lens(folder, manifest, lambda out: _measure(stage, predictions, settings, seed, manifest, out), draw, TYPES)
+    write_lens(stage, folder, manifest, lambda out: _measure(stage, predictions, settings, seed, manifest, out), draw, TYPES)
 
 
 def _measure(stage: Stage, predictions: Predictions, settings: CalibrationSettings, seed: int, manifest: Manifest, out: Path

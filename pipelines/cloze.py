@@ -18,7 +18,8 @@ from finetrace import seeds
 from finetrace.config.base import as_dict
 from finetrace.config.cloze import ClozeSettings
 from finetrace.errors import FinetraceError
-from finetrace.pipeline.stage import Record, Stage, run, write_curves
+from finetrace.pipeline.lens import Record, write_lens
+from finetrace.pipeline.stage import Stage, run, write_curves
 from finetrace.store.files import atomic_folder, sha256_file, sha256_folder, sha256_value, write_json
 from finetrace.store.manifest import NAME, OF_MANIFEST, Manifest, make_key, read_key
 from finetrace.store.tables import read_table, write_table
@@ -96,7 +97,7 @@ def main(stage: Stage) -> None:
         inputs[words] = sha256_file(words) if words.is_file() else ""
     seed = seeds.derive(stage.seed, "cloze", settings.corpus)
     manifest = stage.manifest("lens", inputs, {"cloze": seed}, outs=(folder,))
-    stage.lens(folder, manifest,
+    write_lens(stage, folder, manifest,
                lambda out: _measure(_prepare(stage, settings, timeline, seed, with_heads), manifest, out), draw)
 
 

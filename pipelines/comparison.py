@@ -8,7 +8,8 @@ import numpy as np
 from finetrace import seeds
 from finetrace.config.similarity import ComparisonSettings, SimilaritySettings
 from finetrace.errors import FinetraceError
-from finetrace.pipeline.stage import Record, Stage, run, write_curves
+from finetrace.pipeline.lens import Record, write_lens
+from finetrace.pipeline.stage import Stage, run, write_curves
 from finetrace.store.files import write_json
 from finetrace.store.hidden import HiddenStates, fit_threads, read_hidden
 from finetrace.store.manifest import Manifest
@@ -25,7 +26,7 @@ def main(stage: Stage) -> None:
     folder = stage.layout.comparison(stage.item)
     seed = seeds.derive(stage.seed, "comparison", stage.item)
     manifest = stage.manifest("lens", {one.folder: one.folder for one in (first, second)}, {"rows": seed}, outs=(folder,))
-    stage.lens(folder, manifest, lambda out: _measure(stage, (first, second), entry, settings, seed, manifest, out), draw)
+    write_lens(stage, folder, manifest, lambda out: _measure(stage, (first, second), entry, settings, seed, manifest, out), draw)
 
 
 def _measure(stage: Stage, sides: tuple[HiddenStates, HiddenStates], entry: ComparisonSettings, settings: SimilaritySettings,

@@ -10,7 +10,8 @@ import numpy as np
 from finetrace import seeds
 from finetrace.config.convergence import ConvergenceSettings
 from finetrace.errors import FinetraceError
-from finetrace.pipeline.stage import Record, Stage, run, write_curves
+from finetrace.pipeline.lens import Record, write_lens
+from finetrace.pipeline.stage import Stage, run, write_curves
 from finetrace.store.files import write_json
 from finetrace.store.manifest import Manifest
 from finetrace.store.tables import read_table, write_table
@@ -29,7 +30,7 @@ def main(stage: Stage) -> None:
     inputs = {one: one for one in (stage.folder / "geometry", stage.folder / "probes")}
     seed = seeds.derive(stage.seed, "convergence", stage.asked["task"])
     manifest = stage.manifest("lens", inputs, {"convergence": seed}, outs=(folder,))
-    stage.lens(folder, manifest, lambda out: _measure(stage, settings, seed, manifest, out), draw, TYPES)
+    write_lens(stage, folder, manifest, lambda out: _measure(stage, settings, seed, manifest, out), draw, TYPES)
 
 
 def _measure(stage: Stage, settings: ConvergenceSettings, seed: int, manifest: Manifest, out: Path) -> Record:

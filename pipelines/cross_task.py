@@ -20,7 +20,8 @@ from finetrace.config.hidden import HiddenSettings
 from finetrace.config.probes import MlpSettings, ProbesSettings
 from finetrace.errors import FinetraceError
 from finetrace.lenses import cross_task as lens
-from finetrace.pipeline.stage import Record, Stage, run, write_curves
+from finetrace.pipeline.lens import Record, write_lens
+from finetrace.pipeline.stage import Stage, run, write_curves
 from finetrace.store.files import atomic_folder, write_json
 from finetrace.store.hidden import HiddenStates, finite, fit_threads, read_hidden
 from finetrace.store.manifest import complete, read_manifest
@@ -73,7 +74,7 @@ def main(stage: Stage) -> None:
                           "train_rows": len(work.train), "test_rows": len(work.test)}
         return _measure(work, out)
 
-    stage.lens(folder, manifest, measure, draw)
+    write_lens(stage, folder, manifest, measure, draw)
     shutil.rmtree(scratch, ignore_errors=True)
 
 

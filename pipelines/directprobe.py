@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from finetrace.config.directprobe import DirectprobeSettings
 from finetrace.errors import FinetraceError
-from finetrace.pipeline.stage import Record, Stage, run
+from finetrace.pipeline.lens import Record, write_lens
+from finetrace.pipeline.stage import Stage, run
 from finetrace.store.directprobe_inputs import Settings, read_settings
 from finetrace.store.files import sha256_file, sha256_folder, write_json
 from finetrace.store.tables import write_table
@@ -41,7 +42,7 @@ def main(stage: Stage) -> None:
                           "vectors": len(result.spaces[0].clusters.assignment), "comments": settings.comments}
         return {"name": stage.item, "min_size": entry.min_size, **_drawn(result)}
 
-    stage.lens(folder, manifest, measure, draw)
+    write_lens(stage, folder, manifest, measure, draw)
 
 
 def _check_inside(stage: Stage, settings: Settings, data: Path) -> None:

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from finetrace.config.downstream import DownstreamSettings
 from finetrace.config.training import TrainSettings
-from finetrace.pipeline.stage import Record, Stage, run, write_curves
+from finetrace.pipeline.lens import Record, write_lens
+from finetrace.pipeline.stage import Stage, run, write_curves
 from finetrace.store.files import write_json
 from finetrace.store.manifest import Manifest, read_manifest
 from finetrace.store.tables import write_table
@@ -37,7 +38,7 @@ def main(stage: Stage) -> None:
     if not timeline.tokenizer.is_relative_to(timeline.trajectory):
         read.append(timeline.tokenizer)
     manifest = stage.manifest("lens", {one: one for one in read}, outs=(folder,))
-    stage.lens(folder, manifest, lambda out: _measure(stage, entry, timeline, manifest, out), draw)
+    write_lens(stage, folder, manifest, lambda out: _measure(stage, entry, timeline, manifest, out), draw)
 
 
 def _measure(stage: Stage, entry: DownstreamSettings, timeline: "Timeline", manifest: Manifest, out: Path) -> Record:

@@ -12,7 +12,8 @@ import numpy as np
 from finetrace import seeds
 from finetrace.config.dynamics import DynamicsSettings
 from finetrace.errors import FinetraceError
-from finetrace.pipeline.stage import Record, Stage, run, write_curves
+from finetrace.pipeline.lens import Record, write_lens
+from finetrace.pipeline.stage import Stage, run, write_curves
 from finetrace.store.dynamics_inputs import (
     ClozeOutput,
     DownstreamOutput,
@@ -46,7 +47,7 @@ def main(stage: Stage) -> None:
     inputs = _inputs(stage, entry, places)
     seed = seeds.derive(stage.seed, "dynamics", stage.item)
     manifest = stage.manifest("lens", {one: one for one in inputs}, {"resampling": seed}, outs=(folder,))
-    stage.lens(folder, manifest, lambda out: _measure(Work(stage, entry, places, seed), manifest, out), draw)
+    write_lens(stage, folder, manifest, lambda out: _measure(Work(stage, entry, places, seed), manifest, out), draw)
 
 
 def _measure(work: "Work", manifest: Manifest, out: Path) -> Record:

@@ -13,7 +13,8 @@ import numpy as np
 from finetrace import seeds
 from finetrace.config.edges import EdgesSettings
 from finetrace.errors import FinetraceError
-from finetrace.pipeline.stage import Record, Stage, run, write_curves
+from finetrace.pipeline.lens import Record, write_lens
+from finetrace.pipeline.stage import Stage, run, write_curves
 from finetrace.store.arrays import read_array
 from finetrace.store.files import write_json
 from finetrace.store.manifest import Manifest, read_manifest
@@ -47,7 +48,7 @@ def main(stage: Stage) -> None:
     own = {name: seeds.derive(stage.seed, "edges", name) for name in tasks}
     manifest = stage.manifest("lens", {one: one for one in read}, own, outs=(folder,))
     plan = Plan(stage, settings, recipe, timeline, tasks, own)
-    stage.lens(folder, manifest, lambda out: _measure(plan, manifest, out), draw)
+    write_lens(stage, folder, manifest, lambda out: _measure(plan, manifest, out), draw)
 
 
 def _tasks(stage: Stage, settings: EdgesSettings, recipe: "Recipe") -> "Tasks":

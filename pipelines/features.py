@@ -10,7 +10,8 @@ import numpy as np
 from finetrace import seeds
 from finetrace.config.predictions import FeaturesSettings
 from finetrace.errors import FinetraceError
-from finetrace.pipeline.stage import Record, Stage, run, write_curves
+from finetrace.pipeline.lens import Record, write_lens
+from finetrace.pipeline.stage import Stage, run, write_curves
 from finetrace.store.files import write_json
 from finetrace.store.manifest import Manifest
 from finetrace.store.predictions import Predictions, read_predictions
@@ -27,7 +28,7 @@ def main(stage: Stage) -> None:
     predictions = read_predictions(stage.folder / "predictions")
     seed = seeds.derive(stage.seed, "features", stage.asked["task"])
     manifest = stage.manifest("lens", {predictions.folder: predictions.folder}, {"features": seed}, outs=(folder,))
-    stage.lens(folder, manifest, lambda out: _measure(stage, predictions, settings, seed, manifest, out), draw)
+    write_lens(stage, folder, manifest, lambda out: _measure(stage, predictions, settings, seed, manifest, out), draw)
 
 
 def _measure(stage: Stage, predictions: Predictions, settings: FeaturesSettings, seed: int, manifest: Manifest, out: Path

@@ -11,7 +11,8 @@ import numpy as np
 from finetrace import seeds
 from finetrace.config.geometry import GeometrySettings
 from finetrace.errors import FinetraceError
-from finetrace.pipeline.stage import Record, Stage, run, write_curves
+from finetrace.pipeline.lens import Record, write_lens
+from finetrace.pipeline.stage import Stage, run, write_curves
 from finetrace.store.files import write_json
 from finetrace.store.hidden import HiddenStates, finite, fit_threads, read_hidden
 from finetrace.store.manifest import Manifest
@@ -48,7 +49,7 @@ def main(stage: Stage) -> None:
     hidden = read_hidden(stage.folder / "hidden")
     seed = seeds.derive(stage.seed, "geometry", stage.asked["task"])
     manifest = stage.manifest("lens", {hidden.folder: hidden.folder}, {"geometry": seed}, outs=(folder,))
-    stage.lens(folder, manifest, lambda out: _measure(stage, hidden, settings, seed, manifest, out), draw, TYPES)
+    write_lens(stage, folder, manifest, lambda out: _measure(stage, hidden, settings, seed, manifest, out), draw, TYPES)
 
 
 def _measure(stage: Stage, hidden: HiddenStates, settings: GeometrySettings, seed: int, manifest: Manifest, out: Path) -> Record:

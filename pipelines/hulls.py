@@ -13,7 +13,8 @@ from finetrace import seeds
 from finetrace.config.hulls import HullsSettings
 from finetrace.errors import FinetraceError
 from finetrace.hidden.choose import choose_rows
-from finetrace.pipeline.stage import Record, Stage, run, write_curves
+from finetrace.pipeline.lens import Record, write_lens
+from finetrace.pipeline.stage import Stage, run, write_curves
 from finetrace.store import hull_files
 from finetrace.store.files import write_json
 from finetrace.store.hidden import HiddenStates, finite, fit_threads, read_hidden
@@ -58,7 +59,7 @@ def main(stage: Stage) -> None:
     splits: tuple[str, ...] = (settings.split, settings.compare_split)
     rows_of = {one: chosen_rows(stage, hidden, one, settings.max_points, seed) for one in splits if one != "none"}
     work = Work(stage, hidden, keys, rows_of, settings, seed)
-    stage.lens(folder / "hulls", manifest, lambda out: _measure(work, manifest, out), draw)
+    write_lens(stage, folder / "hulls", manifest, lambda out: _measure(work, manifest, out), draw)
 
 
 def _measure(work: Work, manifest: Manifest, out: Path) -> Record:

@@ -10,7 +10,8 @@ import numpy as np
 from finetrace import seeds
 from finetrace.config.infodynamics import InfodynamicsSettings
 from finetrace.errors import FinetraceError
-from finetrace.pipeline.stage import Record, Stage, run, write_curves
+from finetrace.pipeline.lens import Record, write_lens
+from finetrace.pipeline.stage import Stage, run, write_curves
 from finetrace.store.files import write_json
 from finetrace.store.manifest import Manifest, read_manifest
 from finetrace.store.tables import matrix, read_table, write_table
@@ -41,7 +42,7 @@ def main(stage: Stage) -> None:
     source, folder = stage.folder / "trajectory", stage.folder / "infodynamics"
     seed = seeds.derive(stage.seed, "infodynamics", stage.asked["seed"])
     manifest = stage.manifest("lens", {source: source}, {"null": seed}, outs=(folder,))
-    stage.lens(folder, manifest, lambda out: _measure(stage, source, settings, seed, manifest, out), draw, TYPES)
+    write_lens(stage, folder, manifest, lambda out: _measure(stage, source, settings, seed, manifest, out), draw, TYPES)
 
 
 def _measure(stage: Stage, source: Path, settings: InfodynamicsSettings, seed: int, manifest: Manifest, out: Path) -> Record:

@@ -13,7 +13,8 @@ import numpy as np
 from finetrace import seeds
 from finetrace.config.kernel import KernelSettings
 from finetrace.errors import FinetraceError
-from finetrace.pipeline.stage import Record, Stage, run, write_curves
+from finetrace.pipeline.lens import Record, write_lens
+from finetrace.pipeline.stage import Stage, run, write_curves
 from finetrace.store.arrays import write_array
 from finetrace.store.files import write_json
 from finetrace.store.hidden import step_name
@@ -84,7 +85,7 @@ def main(stage: Stage) -> None:
         manifest.facts |= told
         return record
 
-    stage.lens(folder, manifest, measure, draw)
+    write_lens(stage, folder, manifest, measure, draw)
 
 
 def _measure(work: Work, manifest: Manifest, out: Path) -> Record:
@@ -98,7 +99,6 @@ def _measure(work: Work, manifest: Manifest, out: Path) -> Record:
     first: Look | None = None
     before: Look | None = None
     not_converged = 0
-    (out / "kernels").mkdir()
     for step in steps:
         look = _look(work, step, tell=first is None)
         first = first or replace(look, eval={}, groups={})

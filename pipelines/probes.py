@@ -13,7 +13,8 @@ from finetrace import seeds
 from finetrace.config.base import as_dict
 from finetrace.config.probes import MlpSettings, ProbesSettings
 from finetrace.errors import FinetraceError
-from finetrace.pipeline.stage import Record, Stage, run, write_curves
+from finetrace.pipeline.lens import Record, write_lens
+from finetrace.pipeline.stage import Stage, run, write_curves
 from finetrace.store.files import sha256_file, write_json
 from finetrace.store.hidden import HiddenStates, finite, read_hidden
 from finetrace.store.manifest import Manifest
@@ -66,7 +67,7 @@ def main(stage: Stage) -> None:
     if settings.control and hidden.spans:
         inputs[stage.layout.task(task)] = stage.layout.task(task)
     manifest = stage.manifest("lens", inputs, {"probes": seed}, outs=(folder / "probes",))
-    stage.lens(folder / "probes", manifest, lambda out: _measure(work, history, manifest, out), draw)
+    write_lens(stage, folder / "probes", manifest, lambda out: _measure(work, history, manifest, out), draw)
 
 
 def _measure(work: Work, history: Path, manifest: Manifest, out: Path) -> Record:

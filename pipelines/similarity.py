@@ -6,7 +6,8 @@ import numpy as np
 
 from finetrace import seeds
 from finetrace.config.similarity import SimilaritySettings
-from finetrace.pipeline.stage import Record, Stage, run, write_curves
+from finetrace.pipeline.lens import Record, write_lens
+from finetrace.pipeline.stage import Stage, run, write_curves
 from finetrace.store.files import write_json
 from finetrace.store.hidden import HiddenStates, fit_threads, read_hidden
 from finetrace.store.manifest import Manifest
@@ -20,7 +21,7 @@ def main(stage: Stage) -> None:
     hidden = read_hidden(stage.folder / "hidden")
     seed = seeds.derive(stage.seed, "similarity", stage.asked["task"])
     manifest = stage.manifest("lens", {hidden.folder: hidden.folder}, {"rows": seed}, outs=(folder,))
-    stage.lens(folder, manifest, lambda out: _measure(stage, hidden, settings, seed, manifest, out), draw)
+    write_lens(stage, folder, manifest, lambda out: _measure(stage, hidden, settings, seed, manifest, out), draw)
 
 
 def _measure(stage: Stage, hidden: HiddenStates, settings: SimilaritySettings, seed: int, manifest: Manifest, out: Path) -> Record:

@@ -6,7 +6,8 @@ Killed at any moment, the same command continues the search; more trials continu
 import shutil
 
 from finetrace.config.training import MethodSettings, TrainSettings, TuneSettings
-from finetrace.pipeline.stage import Stage, run, write_figures
+from finetrace.pipeline.lens import write_figures
+from finetrace.pipeline.stage import Stage, run
 from finetrace.store.files import write_json, write_yaml
 from finetrace.store.manifest import make_key, read_manifest
 from finetrace.store.tables import write_table

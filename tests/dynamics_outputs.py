@@ -1,16 +1,17 @@
 """Synthetic outputs of edges, cloze and downstream along trajectories: what learning dynamics reads, without any model."""
 
+import shutil
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from tests.outputs import fresh, manifest
+from tests.hidden_outputs import finished
+from tests.stages import ask
 
-from finetrace.config.dynamics import ClozeProbeSettings, DownstreamSettings, DynamicsSettings, EdgeProbeSettings
+from finetrace.config.base import as_dict
+from finetrace.config.dynamics import DynamicsSettings
 from finetrace.layout import Layout
-from finetrace.stage import Stage
+from finetrace.pipeline.stage import Stage, open_stage
 from finetrace.store.arrays import write_array
 from finetrace.store.manifest import complete
 from finetrace.store.tables import write_table
@@ -26,9 +27,14 @@ RELATIONS = {"capital": "1-1", "speaks": "N-1", "borders": "N-M"}
 
 def make_place(layout: Layout, place: str, axis: str | None = None) -> None:
     """The manifest of a trajectory."""
-    made = manifest("trajectory", "pretrain", place)
-    made.facts = {"axis": axis} if axis else {}
-    complete(fresh(layout.place(place) / "trajectory"), made)
+    complete(fresh(layout.place(place) / "trajectory"), finished("trajectory", **({"axis": axis} if axis else {})))
+
+
+def fresh(folder: Path) -> Path:
+    """An empty folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
 
 
 def chance(step: int, layer: int, top: float, late: float, floor: float = 0.0) -> float:
@@ -65,9 +71,7 @@ def make_edges(layout: Layout, place: str, *, steps: tuple[int, ...] = STEPS, ta
                      for layer in range(3)]
     names = ("task", "step", "readout", "layer", "split", "statistic", "value", "low", "high", "n")
     write_table(folder / "table.parquet", pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows]))
-    made = manifest("lens", "edges", place)
-    made.facts = {"steps": list(steps), "readouts": [list(one) for one in readouts]}
-    complete(folder, made)
+    complete(folder, finished("edges", steps=list(steps), readouts=[list(one) for one in readouts]))
     return folder
 
 
@@ -101,13 +105,13 @@ def make_cloze(layout: Layout, place: str, *, steps: tuple[int, ...] = STEPS, se
         types = {"fact": pa.int32(), "layer": pa.int8(), "rank": pa.int32(), "log_prob": pa.float32()}
         table = pa.table({name: pa.array(values, types.get(name)) for name, values in rows.items()}).take(order)
         write_table(folder / "facts" / f"step-{step:08d}.parquet", table)
-    complete(folder, manifest("lens", "cloze", place))
+    complete(folder, finished("cloze"))
     return folder
 
 
 def make_downstream(layout: Layout, name: str, *, steps: tuple[int, ...] = STEPS, seeds: tuple[int, ...] = (1, 2),
                     top: float = 0.9, examples: int = 50, shift: int = 0) -> Path:
-    """downstream/NAME: a task that is learned better from later checkpoints."""
+    """outputs/downstream/NAME: a task that is learned better from later checkpoints."""
     folder = fresh(layout.downstream(name))
     need = np.random.default_rng(7).random(examples)
     noise = 0.1 * np.random.default_rng([shift, 8]).normal(size=(len(steps), len(seeds), examples))
@@ -121,7 +125,7 @@ def make_downstream(layout: Layout, name: str, *, steps: tuple[int, ...] = STEPS
                 rows.append({"step": step, "seed": one, "split": "test", "statistic": statistic, "value": float(value),
                              "low": None, "high": None, "n": examples})
     write_table(folder / "table.parquet", pa.Table.from_pylist(rows))
-    complete(folder, manifest("lens", "downstream", name))
+    complete(folder, finished("downstream"))
     return folder
 
 
@@ -129,11 +133,9 @@ def dynamics_stage(root: Path, entry: DynamicsSettings, *, downstream: dict[str,
                    tasks: tuple[str, ...] = TASKS, named: tuple[str, ...] = ()) -> Stage:
     """A stage dynamics@life in a project whose outputs are made apart; call the script's `main` with it.
 
-    downstream: entry -> trajectory, task;  named: trajectories that the sections edge_probes and cloze_probes name.
+    downstream: entry -> trajectory, task;  named: trajectories that edges and cloze are asked to look at.
     """
-    study: Any = SimpleNamespace(
-        study=SimpleNamespace(name="demo", seed=0), dynamics={NAME: entry}, edges=SimpleNamespace(tasks=tasks),
-        edge_probes={place.replace("/", "-"): EdgeProbeSettings(trajectory=place) for place in named},
-        cloze_probes={place.replace("/", "-"): ClozeProbeSettings(trajectory=place, facts="known") for place in named},
-        downstream={name: DownstreamSettings(trajectory=place, task=task) for name, (place, task) in (downstream or {}).items()})
-    return Stage("dynamics", NAME, study, Layout(root, root))
+    known = {name: {"trajectory": place, "task": task} for name, (place, task) in (downstream or {}).items()}
+    ask(root, "dynamics", NAME, dynamics=as_dict(entry), downstream=known, edge_tasks=list(tasks),
+        looked={"edges": list(named), "cloze": list(named)})
+    return open_stage("dynamics", NAME, Layout(root, root))

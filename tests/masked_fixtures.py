@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from tests.outputs import manifest
+from tests.hidden_outputs import finished
 from tests.training_fixtures import SPECIAL, WORDS, tokenizer
 
 from finetrace.store.files import atomic_folder
-from finetrace.store.manifest import Manifest, complete, write_content
+from finetrace.store.manifest import complete
 from finetrace.training.checkpoints import save_weights
 
 
@@ -31,12 +31,12 @@ def pretrained(root: Path, name: str = "toy", steps: tuple[int, ...] = (0, 4, 9)
     with atomic_folder(out) as folder:
         for step in steps:
             save_weights(masked_model(100 + step, dropout), folder / "checkpoints", step)
-        complete(folder, manifest("trajectory", "pretrain", name, model=name))
+        complete(folder, finished("trajectory", model=name))
     last = masked_model(100 + steps[-1], 0.1)
     with atomic_folder(root / "models" / name) as folder:
         last.save_pretrained(folder)
         tokenizer().save_pretrained(folder)
-        write_content(folder, manifest("model", "pretrain", name))
+        complete(folder, finished("model"))
     return out
 
 
@@ -56,7 +56,7 @@ def finetuned(root: Path, name: str = "toy", method: str = "ft") -> Path:
     out = root / "outputs" / name / "task" / method / "s1" / "trajectory"
     with atomic_folder(out) as folder:
         save_weights(model, folder / "checkpoints", 3)
-        complete(folder, manifest("trajectory", "train", name, model=name))
+        complete(folder, finished("trajectory", model=name))
     return out
 
 
@@ -68,7 +68,7 @@ def corpus_folder(root: Path, name: str, texts: list[str]) -> Path:
 
     with atomic_folder(root / "data" / name) as out:
         write_table(out / "corpus.parquet", {"text": pa.array(texts, pa.string())})
-        complete(out, Manifest("data", "corpus", name, "tests", "0", {}, {}, {}, {"texts": len(texts)}), started=0.0)
+        complete(out, finished("data", texts=len(texts)), started=0.0)
     return root / "data" / name
 
 

@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-from finetrace.config import Study, load_study
 from finetrace.layout import Layout
 from finetrace.store.files import sha256_file, sha256_value, write_json, write_text, write_yaml
 from finetrace.store.manifest import Manifest, complete
 from finetrace.store.tables import fixed_lists, write_table
+from finetrace.study import Study, load_study
 
 STARTED_MS = 1_790_000_000_000
 PNG = bytes.fromhex("89504e470d0a1a0a0000000d49484452000000010000000108020000009077"
@@ -30,15 +30,14 @@ def make_project(folder: Path, *, name: str = "demo", models: tuple[str, ...] = 
                  uri: str | None = None, outputs: bool = True) -> tuple[Layout, Study]:
     """Write a project into `folder`; with `outputs`, everything that its study asks for is there."""
     folder.mkdir(parents=True, exist_ok=True)
-    cells = {f"{m}_{t}_{k}": {"model": m, "task": t, "method": k} for m in models for t in tasks for k in methods}
     write_yaml(folder / "params.yaml", {
         "study": {"name": name, "seed": 0},
         "pretrain": {model: {"steps": 100} for model in models},
         "tasks": {task: {"source": "micro"} for task in tasks},
         "methods": {method: {"settings": "tuned" if tuned else "fixed"} for method in methods},
         "tune": {"space": {"learning_rate": {"low": 1e-5, "high": 1e-3, "log": True}}},
-        "cells": cells,
-        "trajectories": {f"{key}_s{seed}": {**cell, "seed": seed} for key, cell in cells.items() for seed in seeds},
+        "runs": [{"model": list(models), "task": list(tasks), "method": list(methods), "seed": list(seeds)}],
+        "look": {"infodynamics": "all"},
         "tracking": {"points": points, "uri": uri},
     })
     layout, study = Layout(folder, folder), load_study(folder / "params.yaml")
@@ -48,7 +47,8 @@ def make_project(folder: Path, *, name: str = "demo", models: tuple[str, ...] = 
         for model in models:
             make_training(layout.pretrain(model), "pretrain", model, steps, {f"models/{model}": "m" * 64}, probe=False)
         for key, cell in study.cells.items():
-            make_tune(layout.tune(cell.model, cell.task, cell.method), key, tuned)
+            if tuned:
+                make_tune(layout.tune(cell.model, cell.task, cell.method), key)
         for key, one in study.trajectories.items():
             run = layout.run(one.model, one.task, one.method, one.seed)
             make_training(run / "trajectory", "train", key, steps,
@@ -63,7 +63,7 @@ def make_project(folder: Path, *, name: str = "demo", models: tuple[str, ...] = 
 def manifest(kind: str, stage: str, name: str, inputs: dict[str, str] | None = None, **settings: object) -> Manifest:
     settings = settings or {"train": {"learning_rate": 5e-5, "betas": [0.9, 0.999]}, "note": "x"}
     order = int(sha256_value([stage, name])[:6], 16)
-    return Manifest(kind=kind, stage=stage, name=name, study="demo", key=sha256_value([kind, stage, name, settings]),
+    return Manifest(kind=kind, stage=stage, name=name, key=sha256_value([kind, stage, name, settings]),
                     settings=settings, inputs=inputs or {}, seeds={"order": 1}, facts={"rows": {"train": 100}},
                     started_at_ms=STARTED_MS + order, wall_seconds=12.5, peak_memory_bytes=300 << 20,
                     versions={"finetrace": "0.1.0"}, code="c" * 64)
@@ -144,27 +144,31 @@ def make_lens(folder: Path, lens: str, name: str, examples: int) -> Manifest:
     return made
 
 
+def trial_times(count: int = 5) -> list[dict[str, object]]:
+    """When they ran."""
+    return [{"number": n, "started_at_ms": STARTED_MS + 1000 * n,
+             "finished_at_ms": STARTED_MS + 1000 * n + 900 if n % 5 < 3 else None} for n in range(count)]
+
+
 def trial_rows(count: int = 5) -> list[dict[str, object]]:
     """Trials of every state."""
     states = ["COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING"]
     return [{"number": n, "state": states[n % 5], "value": 0.7 + n / 100 if states[n % 5] == "COMPLETE" else None,
-             "started_at_ms": STARTED_MS + 1000 * n,
-             "finished_at_ms": STARTED_MS + 1000 * n + 900 if n % 5 < 3 else None,
              "params_json": json.dumps({"learning_rate": 1e-4 * (n + 1)}),
              "intermediate_json": json.dumps({str(10 * (k + 1)): 0.5 + k / 10 for k in range(3)} if n % 5 < 2 else {})}
             for n in range(count)]
 
 
-def make_tune(folder: Path, name: str, tuned: bool, trials: int = 5) -> Manifest:
+def make_tune(folder: Path, name: str, trials: int = 5) -> Manifest:
     fresh(folder)
     write_text(folder / "best.yaml", yaml.safe_dump({"train": {"learning_rate": 1e-4}}))
     write_json(folder / "metrics.json", {"best_value": 0.7})
-    if tuned:
-        schema = pa.schema([("number", pa.int64()), ("state", pa.string()), ("value", pa.float64()),
-                            ("started_at_ms", pa.int64()), ("finished_at_ms", pa.int64()), ("params_json", pa.string()),
-                            ("intermediate_json", pa.string())])
-        write_table(folder / "trials.parquet", pa.Table.from_pylist(trial_rows(trials), schema=schema))
-        figure(folder / "figures" / "history.png")
+    schema = pa.schema([("number", pa.int64()), ("state", pa.string()), ("value", pa.float64()), ("params_json", pa.string()),
+                        ("intermediate_json", pa.string())])
+    times = pa.schema([("number", pa.int64()), ("started_at_ms", pa.int64()), ("finished_at_ms", pa.int64())])
+    write_table(folder / "trials.parquet", pa.Table.from_pylist(trial_rows(trials), schema=schema))
+    write_table(folder / "timing.parquet", pa.Table.from_pylist(trial_times(trials), schema=times))
+    figure(folder / "figures" / "history.png")
     made = manifest("settings", "tune", name)
     complete(folder, made)
     return made

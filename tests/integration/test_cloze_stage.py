@@ -2,23 +2,22 @@
 
 import json
 import shutil
-from types import SimpleNamespace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tests.hidden_outputs import load_script
-from tests.outputs import manifest
+from tests.hidden_outputs import check_redrawn, finished, load_script
+from tests.stages import ask
 from tests.training_fixtures import WORDS, bert_config, sentences, tokenizer
 
+from finetrace.config.base import as_dict
 from finetrace.config.cloze import ClozeSettings, HeadsSettings, TunedSettings
-from finetrace.config.dynamics import ClozeProbeSettings
 from finetrace.data.facts import Fact, write_facts
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.lenses.cloze.summary import at
-from finetrace.stage import Stage
-from finetrace.store.files import write_json
+from finetrace.pipeline.stage import Stage, open_stage
 from finetrace.store.manifest import complete, read_manifest
 from finetrace.store.tables import read_table, write_table
 from finetrace.training.checkpoints import save_weights
@@ -43,9 +42,7 @@ def save_trajectory(layout, place, models, **facts):
     folder = layout.place(place) / "trajectory"
     for step, model in models.items():
         save_weights(model, folder / "checkpoints", step)
-    done = manifest("trajectory", "pretrain", place, model="toy")
-    done.facts = facts
-    complete(folder, done)
+    complete(folder, finished("trajectory", model="toy", **facts))
 
 
 def some_facts():
@@ -68,19 +65,22 @@ def project(tmp_path_factory):
     folder = layout.model("toy")
     masked_model(3).save_pretrained(folder)
     tokenizer().save_pretrained(folder)
-    write_json(folder / "content.json", {"toy": 1})
+    complete(folder, finished("model"))
     save_trajectory(layout, PRETRAIN, {0: masked_model(1), 5: masked_model(2), 9: masked_model(3)})
     write_facts(layout.task("facts") / "facts.parquet", some_facts())
     write_table(layout.task("world") / "corpus.parquet", {"text": sentences(60, 5)[0]})
     for name in ("facts", "world"):
-        complete(layout.task(name), manifest("data", "facts", name))
+        complete(layout.task(name), finished("data"))
     return layout
 
 
-def stage_of(layout, settings, trajectory=PRETRAIN, home=None):
-    entry = ClozeProbeSettings(trajectory, "facts", "world")
-    study = SimpleNamespace(study=SimpleNamespace(name="demo", seed=0), cloze_probes={"probe": entry}, cloze=settings)
-    return Stage("cloze", "probe", study, Layout(layout.root, home or layout.home))
+def stage_of(layout: Layout, settings: ClozeSettings, place: str = PRETRAIN, home: Path | None = None) -> Stage:
+    """The stage on one trajectory, as before its first run: without outputs, and without a kept measurement."""
+    name, there = place.replace("/", "_"), Layout(layout.root, home or layout.home)
+    shutil.rmtree(layout.place(place) / "cloze", ignore_errors=True)
+    shutil.rmtree(there.measured("cloze", name), ignore_errors=True)
+    ask(layout.root, "cloze", name, place=place, cloze=as_dict(settings) | {"facts": "facts", "corpus": "world"})
+    return open_stage("cloze", name, there)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def script():
 @pytest.fixture(autouse=True)
 def without_figures(script, whole, monkeypatch):
     """One run drew them; they take most of the time."""
-    monkeypatch.setattr(script, "_figures", lambda *_: {})
+    monkeypatch.setattr("finetrace.figures.cloze.draw", lambda record: {})
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_files_and_facts(whole):
     assert set(found.facts["heads"]["5"]) == {"trained", "tuned"}
     assert {p.name for p in (whole / "facts").iterdir()} == {"index.parquet", "step-00000000.parquet", "step-00000005.parquet",
                                                             "step-00000009.parquet"}
-    assert {p.name for p in (whole / "figures").iterdir()} == {"precision.png", "readouts.png", "relations.png", "changes.png"}
+    assert {p.stem for p in (whole / "figures").glob("*.png")} == {"precision", "readouts", "relations", "changes"}
     index = read_table(whole / "facts" / "index.parquet")
     assert index.num_rows == 30 and index["fact"].to_pylist() == list(range(30)) and "unknown" not in index["fact_id"].to_pylist()
     ranks = read_table(whole / "facts" / "step-00000005.parquet")
@@ -215,6 +215,12 @@ def test_trained_readouts_at_the_ends_only(project, script, tmp_path):
     table = read_table(project.place(PRETRAIN) / "cloze" / "table.parquet")
     steps = {(r["readout"], r["step"]) for r in table.select(["readout", "step"]).to_pylist()}
     assert steps == {("own", 0), ("own", 5), ("own", 9), ("tuned", 0), ("tuned", 9)}
+
+
+def test_figures_are_drawn_from_the_stored_measurement(project, tmp_path, monkeypatch):
+    monkeypatch.undo()  # with figures
+    stage = stage_of(project, ClozeSettings(readouts=("own",), checkpoints="ends"), home=tmp_path)
+    check_redrawn(stage, project.place(PRETRAIN) / "cloze", "finetrace.lenses.cloze.summary.table")
 
 
 def test_errors_name_what_to_do(project, script, tmp_path):

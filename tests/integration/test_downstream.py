@@ -3,23 +3,24 @@
 import json
 import logging
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
-from tests.hidden_outputs import load_script
+from tests.hidden_outputs import check_redrawn, run_main
 from tests.masked_fixtures import corpus_folder, pretrained
+from tests.stages import ask
 from tests.training_fixtures import sentences, task_folder
 
-from finetrace.config import load_study
-from finetrace.config.base import parse
-from finetrace.config.dynamics import DownstreamSettings
+from finetrace.config.base import as_dict, parse
+from finetrace.config.downstream import DownstreamSettings
+from finetrace.config.models import AdaptSettings
 from finetrace.config.training import RecordSettings, TrainSettings
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.models.timeline import Published, open_timeline, whole_model
-from finetrace.stage import Stage
+from finetrace.pipeline.stage import Stage, open_stage
 from finetrace.store.files import sha256_folder
 from finetrace.store.manifest import read_manifest
 from finetrace.store.tables import read_table
@@ -27,6 +28,8 @@ from finetrace.training import downstream
 from finetrace.training.downstream import learn, majority, plan_work
 from finetrace.training.finetune import RunSeeds, finetune
 
+TOLD = ("cost.json", "figures/cost.json")
+"""What differs between equal runs."""
 TRAIN = TrainSettings(learning_rate=5e-3, batch_size=8, max_steps=3, precision="fp32", max_length=16)
 
 
@@ -142,39 +145,37 @@ def test_settings_that_no_training_knows_are_errors():
         parse(DownstreamSettings, {**entry, "trajectory": "toy/tiny/ft/s1"}, "params.yaml")
 
 
-STUDY = {
-    "study": {"name": "toy", "seed": 7}, "tracking": {"live": False},
-    "pretrain": {"toy": {"corpus": "text", "steps": 1}},
-    "corpora": {"text": {"path": "sources"}},
-    "tasks": {"tiny": {"source": "micro"}},
-    "train": {"learning_rate": 1e-3, "batch_size": 8, "precision": "fp32"}, "by_task": {"tiny": {"epochs": 2}},
-    "adapt": {"toy-tapt": {"start": "toy/pretrain", "corpus": "text", "from_steps": "all", "steps": 2, "batch_size": 8,
-                           "accumulate": 2}},
-    "downstream": {"scores": {"trajectory": "toy-tapt/adapt", "task": "tiny", "checkpoints": "ends", "seeds": 2,
-                              "train": {"epochs": 0.4}}},
-}
+def stage_of(project: Path, script: str, item: str, home: Path | None = None) -> Stage:
+    return open_stage(script, item, Layout(project, home or project))
 
 
-def test_the_stages_from_texts_to_scores(root, tmp_path, caplog):
+@pytest.fixture
+def project(root, tmp_path):
+    """A project that asks for toy/pretrain adapted, and for scores on the task tiny from what comes of it."""
     project = tmp_path / "project"
     for part in ("outputs", "models", "data"):
         shutil.copytree(root / part, project / part)
     corpus_folder(project, "text", sentences(40, 9)[0])
-    (project / "params.yaml").write_text(yaml.safe_dump(STUDY))
+    adapted = AdaptSettings("toy/pretrain", "text", from_steps="all", steps=2, batch_size=8, accumulate=2)
+    ask(project, "adapt", "toy-tapt", adapt=as_dict(adapted))
+    scores = DownstreamSettings("toy-tapt/adapt", "tiny", checkpoints="ends", seeds=2, train={"epochs": 0.4})
+    train = TrainSettings(learning_rate=1e-3, batch_size=8, precision="fp32", epochs=0.4)
+    ask(project, "downstream", "scores", downstream=as_dict(scores), train=as_dict(train))
+    return project
 
-    def stage(script, item):
-        load_script(script).main(Stage(script, item, load_study(project / "params.yaml"), Layout(project, project)))
 
-    stage("adapt", "toy-tapt")
-    stage("downstream", "scores")
+def test_the_stages_from_texts_to_scores(project, caplog):
+    run_main(stage_of(project, "adapt", "toy-tapt"))
+    run_main(stage_of(project, "downstream", "scores"), figures=True)
     trajectory = read_manifest(project / "outputs/toy-tapt/adapt/trajectory")
-    assert trajectory.settings["model"] == "toy-tapt" and trajectory.facts["axis"] == "pre-training steps"
+    assert trajectory.facts["model"] == "toy-tapt" and trajectory.facts["axis"] == "pre-training steps"
     assert set(trajectory.inputs) == {"outputs/toy/pretrain/trajectory", "data/text"} and trajectory.seeds
-    assert (project / "models/toy-tapt/content.json").is_file()
+    assert read_manifest(project / "models/toy-tapt").kind == "model"
     out = project / "outputs/downstream/scores"
-    facts = read_manifest(out).facts
+    facts, made = read_manifest(out).facts, read_manifest(out)
     assert (facts["axis"], facts["steps"], facts["seeds"], facts["split"]) == ("pre-training steps", [0, 9], [1, 2], "test")
-    assert read_manifest(out).settings["train"]["epochs"] == 0.4
+    assert set(made.inputs) == {"outputs/toy-tapt/adapt/trajectory", "models/toy-tapt", "data/tiny"}
+    assert made.settings["train"]["epochs"] == 0.4 and made.device.startswith("cpu")
     hits, rows = np.load(out / "hits.npy"), read_table(out / "table.parquet").to_pylist()
     assert hits.shape == (2, 2, 9) and hits.dtype == np.uint8
     assert list(rows[0]) == ["step", "seed", "split", "statistic", "value", "low", "high", "n"]
@@ -188,12 +189,20 @@ def test_the_stages_from_texts_to_scores(root, tmp_path, caplog):
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["gain/accuracy"] == pytest.approx(metrics["last/accuracy"] - metrics["first/accuracy"])
     assert (out / "figures/downstream.png").stat().st_size > 5000
-    before = sha256_folder(out, skip=("manifest.json",))
+    before = sha256_folder(out, skip=TOLD)
     shutil.rmtree(out)
+    shutil.rmtree(project / ".finetrace/measured")
     with caplog.at_level(logging.INFO, logger="finetrace"):
-        stage("downstream", "scores")
+        run_main(stage_of(project, "downstream", "scores"), figures=True)
     assert "4 of these trainings are done already; 0 to do" in caplog.text
-    assert sha256_folder(out, skip=("manifest.json",)) == before
+    assert sha256_folder(out, skip=TOLD) == before
+
+
+def test_figures_are_drawn_from_the_stored_measurement(project):
+    shutil.copytree(project / "outputs/toy", project / "outputs/toy-tapt")
+    (project / "outputs/toy-tapt/pretrain").rename(project / "outputs/toy-tapt/adapt")
+    stage = stage_of(project, "downstream", "scores")
+    check_redrawn(stage, project / "outputs/downstream/scores", "finetrace.training.downstream.learn")
 
 
 def test_the_figure_tells_seeds_and_baseline():

@@ -68,3 +68,18 @@ def test_changes(count):
     assert [len(bars) for bars in figure.axes[0].containers] == [count] * 3
     assert [round(bar.get_height(), 6) for bar in figure.axes[0].containers[2]] == (-100 * found["lost"]).round(6).tolist()
     assert size(figure)
+
+
+@pytest.mark.parametrize("corpora", [["world"], ["TREx", "Google_RE"]])
+def test_a_record_gives_figures_of_each_corpus(corpora):
+    view = {"layers": layers_of(2), "control": None, "readouts": {"p_at_1": {"own": with_interval(np.linspace(0, 0.5, 13))}},
+            "relations": {"P1 (9)": np.zeros((13, 2))}, "changes": {name: np.full(2, 0.1) for name in ("learned", "kept", "lost")}}
+    record = {"place": "bert/pretrain", "steps": [0, 100], "axis": "pre-training steps", "words": 21_000, "head": "own",
+              "readout": "own", "corpora": dict.fromkeys(corpora, view)}
+    endings = [""] if len(corpora) == 1 else ["-trex", "-google-re"]
+    made = figures.draw(record)
+    assert list(made) == [f"{name}{end}" for end in endings for name in ("precision", "readouts", "relations", "changes")]
+    said = made[f"relations{endings[0]}"].get_supxlabel()
+    assert "mean over relations; ranked among 21,000 words; masked-word head: own" in said
+    at_once = {corpus: view | {"changes": None} for corpus in corpora}
+    assert not any("changes" in name for name in figures.draw(record | {"corpora": at_once}))

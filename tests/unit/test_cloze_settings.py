@@ -16,6 +16,7 @@ def test_defaults():
     assert found.readouts == ("own", "trained", "tuned") and found.vocabulary == "common" and found.top == 5
     assert (found.heads.init, found.heads.min_delta, found.heads.patience) == ("pretrained", 0.01, 15)
     assert found.checkpoints == found.heads_checkpoints == "all"
+    assert (found.facts, found.corpus) == ("", "world")
 
 
 def test_some_keys_of_the_parts():

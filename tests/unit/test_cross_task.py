@@ -243,7 +243,7 @@ def test_figures_are_drawn_from_the_stored_measurement(tmp_path: Path, kind: str
     first = stage(tmp_path, probe=kind)
     script(figures=True).main(first)
     out = tmp_path / "cross-tasks" / "effect"
-    whole = {p: p.read_bytes() for p in out.rglob("*") if p.is_file() and p.parent == out or p.suffix == ".png"}
+    whole = {p: p.read_bytes() for p in out.rglob("*") if (p.is_file() and p.parent == out) or p.suffix == ".png"}
     ask(tmp_path, "cross-task", "effect", draw="another", **first.asked)
     shutil.rmtree(out)
     module = script(figures=True)

@@ -17,14 +17,17 @@ from tests.dynamics_outputs import (
     make_edges,
     make_place,
 )
-from tests.hidden_outputs import load_script
+from tests.hidden_outputs import check_redrawn, run_main
 
 from finetrace.config.dynamics import DynamicsSettings
 from finetrace.errors import FinetraceError
+from finetrace.figures.dynamics_panels import figures_of
+from finetrace.figures.style import to_png
 from finetrace.layout import Layout
 from finetrace.lenses.dynamics.table import COLUMNS, DIFFERENCES, UNION, Key, Table
 from finetrace.store.arrays import read_array, write_array
 from finetrace.store.manifest import complete, read_manifest
+from finetrace.store.record import read_record
 from finetrace.store.tables import read_table, write_table
 
 SEEDS = (1, 2)
@@ -51,11 +54,13 @@ def project(root: Path, arms=("original",), seeds=1, axis="pre-training steps", 
 
 
 def run(root: Path, entry: DynamicsSettings, figures: bool = False, **stage) -> Path:
-    script = load_script("dynamics")
-    if not figures:
-        script.write_figures = lambda folder, made: None
-    script.main(dynamics_stage(root, entry, **stage))
-    return root / "dynamics" / NAME
+    """As DVC does, which removes outputs beforehand, and without a kept measurement."""
+    made = dynamics_stage(root, entry, **stage)
+    out = made.layout.dynamics(NAME)
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.rmtree(made.layout.measured("dynamics", NAME), ignore_errors=True)
+    run_main(made, figures=figures)
+    return out
 
 
 def table_of(out: Path) -> Table:
@@ -154,15 +159,30 @@ def test_curves_and_facts(whole):
     facts = read_manifest(whole[1]).facts
     assert facts["arms"]["adapted"] == list(PLACES["adapted"]) and facts["step_unit"] == 10
     assert facts["resampled"]["edges"] == "seeds and examples" and not facts["left_out"]
-    figures = {path.stem for path in (whole[1] / "figures").iterdir()}
+    figures = {path.stem for path in (whole[1] / "figures").glob("*.png")}
     assert figures == {"overview", "arms", "differences", "step_90", "centre_of_gravity", "downstream"}
     assert not list((whole[0].home / ".finetrace").rglob("*.npy"))
+
+
+def test_figures_need_no_more_than_the_courses_that_are_stored_for_them(whole):
+    _, out = whole
+    record = read_record(out / "measured.npz")
+    made = figures_of(NAME, table_of(out), record["axes"], record["units"], record["note"])
+    assert len(record["table"]["step"]) < len(table_of(out).columns()["step"]) / 2
+    for name in ("overview", "step_90", "differences"):
+        assert (out / "figures" / f"{name}.png").read_bytes() == to_png(made[name]), name
 
 
 def test_the_same_seed_gives_the_same_table(tmp_path):
     project(tmp_path, seeds=2, tasks=("pos",))
     before, after = ((run(tmp_path, settings(seeds=2)) / "table.parquet").read_bytes() for _ in range(2))
     assert before == after
+
+
+def test_figures_are_drawn_from_the_stored_measurement(tmp_path):
+    project(tmp_path, ("original", "adapted"), tasks=("pos",))
+    stage = dynamics_stage(tmp_path, settings(("original", "adapted")))
+    check_redrawn(stage, tmp_path / "dynamics" / NAME, "finetrace.lenses.dynamics.report.metrics")
 
 
 def test_one_trajectory_has_intervals_of_examples_and_the_lens_s_own(tmp_path):
@@ -232,12 +252,12 @@ def test_copies_of_a_trajectory_are_told(tmp_path, caplog):
 def test_a_trajectory_that_a_lens_has_not_seen_is_named_with_the_section(tmp_path):
     layout = project(tmp_path)
     shutil.rmtree(layout.place("m1/pretrain") / "cloze")
-    with pytest.raises(FinetraceError, match=r"no cloze results of m1/pretrain; add to cloze_probes  m1-pretrain: \{trajectory: "
-                                             r"m1/pretrain, facts: ...\}.*or name only what there is in dynamics.life.sources"):
+    with pytest.raises(FinetraceError, match=r"no cloze results of m1/pretrain; add m1/pretrain to look\.cloze, or name only "
+                                             r"what there is in dynamics\.life\.sources"):
         run(tmp_path, settings())
-    with pytest.raises(FinetraceError, match="no cloze results of m1/pretrain; run dvc repro cloze@m1-pretrain"):
+    with pytest.raises(FinetraceError, match="no cloze results of m1/pretrain; run finetrace repro cloze@m1_pretrain"):
         run(tmp_path, settings(), named=("m1/pretrain",))
-    with pytest.raises(FinetraceError, match="downstream: gone has no results; run dvc repro downstream@gone"):
+    with pytest.raises(FinetraceError, match="downstream: gone has no results; run finetrace repro downstream@gone"):
         run(tmp_path, settings(sources=("edges",), downstream=("gone",)), downstream={"gone": ("m1/pretrain", "chem")})
     assert not (tmp_path / "dynamics").exists()
     run(tmp_path, settings(sources=("edges",)))

@@ -104,3 +104,25 @@ def test_cumulative_scores_are_drawn_over_the_layers_of_the_mix():
                                              (1_500_000, "1.5M"), (2_000_000, "2M"), (12_345, "12.3k")])
 def test_short_labels_of_steps(step, label):
     assert figures._short(step) == label
+
+
+def record(mixes: str = "all", **splits: str) -> dict:
+    """What the stage stores for its figures."""
+    found = scores(1)["task-0"]
+    nothing = np.full((5, 4), np.nan)
+    some = {"layer": found, "mix": found, "full": found[:, -1], "weight": np.full((5, 4), 0.25), "cog": np.full(5, 1.5),
+            "expected_layer": np.full(5, 2.0), "majority": 0.3}
+    none = some | {"mix": np.full_like(found, np.nan), "full": np.full((5, 3), np.nan), "weight": nothing, "cog": nothing[:, 0]}
+    tasks = {task: (some if mixes == "all" else none) | {"split": split} for task, split in splits.items()}
+    return {"place": "toy/pretrain", "steps": list(STEPS), "axis": "pre-training steps", "recipe": "fast", "changed": True,
+            "mixes": mixes, "tasks": tasks}
+
+
+def test_a_record_gives_the_figures_for_which_it_has_something():
+    made = figures.draw(record(pos="test", dep="validation"))
+    assert set(made) == {"scores", "lattice", "weights", "centre", "cumulative"}
+    for figure in made.values():
+        assert "recipe fast with changes, pos: test, dep: validation" in texts(figure)
+    assert "Edge probes: toy/pretrain" in texts(made["scores"])
+    single = figures.draw(record("none", pos="test"))
+    assert set(single) == {"scores", "lattice"} and "recipe fast with changes, test split" in texts(single["scores"])

@@ -93,7 +93,7 @@ def test_figures_are_drawn_from_the_stored_measurement(tmp_path: Path, monkeypat
     stage = probes_stage(tmp_path)
     SCRIPT.main(stage)
     out = stage_output(stage)
-    whole = {p: p.read_bytes() for p in out.rglob("*") if p.is_file() and p.parent == out or p.suffix == ".png"}
+    whole = {p: p.read_bytes() for p in out.rglob("*") if (p.is_file() and p.parent == out) or p.suffix == ".png"}
     ask(tmp_path, "probes", NAME, draw="another", **stage.asked)
     monkeypatch.setattr(probes_summary, "logistic_rows", lambda *rest, **more: 1 / 0)
     shutil.rmtree(out)

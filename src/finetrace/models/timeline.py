@@ -11,7 +11,7 @@ from typing import Any
 
 from finetrace.errors import FinetraceError
 from finetrace.store.checkpoints import list_weights
-from finetrace.store.files import sha256_value
+from finetrace.store.files import sha256_file, sha256_value
 from finetrace.store.manifest import OF_MANIFEST, read_key, read_manifest
 
 SERIES = "series.json"

@@ -111,8 +111,7 @@ class Fingerprints:
             measure=_digest(measured, measuring),
             draw=_digest(drawn, dict(packages.items() - measuring.items())),
             modules={name: module.meaning[:16] for name, module in sorted(all_.items())},
-            data=dict(sorted(one for module in all_.values() for one in module.data.items())),
-            packages=packages)
+            data=dict(sorted(one for module in all_.values() for one in module.data.items())), packages=packages)
 
     def _list(self, base: Path, within: str) -> None:
         """Note what can be imported from a folder of the search path."""
@@ -159,12 +158,11 @@ class Fingerprints:
         wanted = [*accumulate(base.split("."), "{}.{}".format)]
         missing = [dotted for dotted in wanted if dotted not in self._places]
         for bound in () if missing else names:
-            place = self._places[base]
             if bound == "*":
                 raise self._error(name, line, f"imports * from {base}, which hides what it uses; name what it imports")
             if (inner := f"{base}.{bound}") in self._places:
                 wanted.append(inner)
-            elif place is not None and not bound.startswith("__"):
+            elif (place := self._places[base]) is not None and not bound.startswith("__"):
                 known = self._cache.source(place, self._paths[place]).names if place else []
                 missing += [inner] if known is not None and {bound, "__getattr__"}.isdisjoint(known) else []
         if missing:
@@ -198,7 +196,6 @@ class _Module(NamedTuple):
 
 class _Source(NamedTuple):
     """What one file says."""
-
     meaning: str
     imports: list[tuple[int, str, list[str]]]  # line, module, names (none for a plain import)
     data: list[str] | None
@@ -216,6 +213,7 @@ class _Writer(dict[type, Callable[[Any], str]]):
         super().__init__({str: ascii, int: repr, bool: repr, type(None): repr})
         self.imports: list[Any] = []
         self |= {ast.Module: lambda node: self._block(node.body), ast.If: self._if,
+                 ast.Attribute: lambda node: f"Attribute({self[node.value.__class__](node.value)},{node.attr})",
                  ast.Name: lambda node: f"Name({node.id})", ast.Constant: lambda node: f"Constant({node.value!a})"}
 
     def __missing__(self, kind: type[ast.AST]) -> Callable[[Any], str]:
@@ -223,7 +221,7 @@ class _Writer(dict[type, Callable[[Any], str]]):
         silent = ("ctx", "kind", "type_comment", "type_ignores")  # told by the rest, or telling nothing
         fields = [(f, f in ("body", "orelse", "finalbody")) for f in kind._fields if f not in silent]
 
-        def write(node: ast.AST) -> str:
+        def write(node: Any) -> str:
             if noted:
                 self.imports.append(node)
             parts = []
@@ -255,12 +253,12 @@ class _Writer(dict[type, Callable[[Any], str]]):
         return f"If({self[test.__class__](test)},[{self._block(body)}],[{self._block(orelse) if orelse else ''}])"
 
 
-def _read(name: str, path: str) -> _Source:
+def _read(name: str, path: str, writer: _Writer) -> _Source:
     """What the file of a module or script says, or why that cannot be told."""
     content, is_package, problem = Path(path).read_bytes(), path.endswith("__init__.py"), None
     try:
         tree = ast.parse(content)
-        writer = _Writer()
+        writer.imports.clear()
         meaning = _sha256(f"{FORMAT} {writer[ast.Module](tree)}")
     except (SyntaxError, ValueError, RecursionError) as error:
         line, text = getattr(error, "lineno", None) or 1, getattr(error, "msg", error)
@@ -346,8 +344,8 @@ class _Packages:
         from packaging.requirements import Requirement  # 0.05 s: not needed where the cache knows
 
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found = map(Requirement, metadata.requires(distribution) or [])
-            return sorted({_canonical(r.name) for r in found if not r.marker or r.marker.evaluate({"extra": ""})})
+            told = [x for x in metadata.requires(distribution) or [] if "extra ==" not in x or " or " in x]
+            return sorted({_canonical(r.name) for r in map(Requirement, told) if not r.marker or r.marker.evaluate()})
         return []
 
 
@@ -355,7 +353,7 @@ class _Cache:
     """What was read of files, also for the next process if rules, Python, project and installed packages are equal."""
 
     def __init__(self, path: Path | None, root: Path) -> None:
-        self._path, self._before = path, ""
+        self._path, self._before, self._writer = path, "", _Writer()
         self._old, self._new = dict[str, tuple[list[int], _Source]](), dict[str, tuple[list[int], _Source]]()
         self.packages: dict[str, list[str]] = {}
         if path:
@@ -373,7 +371,7 @@ class _Cache:
         if name not in self._new:
             status, now = os.stat(path), time.time_ns()
             stamp, old = [status.st_size, status.st_mtime_ns, status.st_ctime_ns], self._old.get(name)
-            self._new[name] = old if old and old[0] == stamp else (stamp, _read(name, path))
+            self._new[name] = old if old and old[0] == stamp else (stamp, _read(name, path, self._writer))
             if now - max(stamp[1:]) < SETTLED_NS:
                 self._new[name] = [], self._new[name][1]
         return self._new[name][1]

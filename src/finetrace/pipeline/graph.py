@@ -1,6 +1,7 @@
 """DVC's own view of a project: its stages, what each builds on, which are out of date, and how finished ones are recorded."""
 
 import logging
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 from finetrace.errors import FinetraceError
 
+PATIENCE = 5.0  # seconds between two tries to get DVC's lock, beyond those that DVC itself waits
 FIRST = ("plan", "settings")
 """Stages that the driver does itself, before it looks at the others."""
 
@@ -61,7 +63,8 @@ class Graph:
         stage = self.stages[name]
         try:
             stage.save_deps()
-            self.repo.stage_cache.restore(stage)
+            with self._locked():
+                self.repo.stage_cache.restore(stage)
         except RunCacheNotFoundError:
             return False
         except DvcException as error:  # a damaged or emptied cache: the stage runs
@@ -78,7 +81,7 @@ class Graph:
         stages = [self.stages[name] for name in names]
         if not stages:
             return
-        with self.repo.lock:
+        with self._locked():
             for stage in stages:
                 stage.save()
                 stage.commit()
@@ -96,8 +99,25 @@ class Graph:
         entries = content.get("stages") or {}
         order = [name for name in self._in_order() if name in entries]
         if list(entries) != order:
-            with self.repo.lock:
+            with self._locked():
                 dump_yaml(str(path), content | {"stages": {name: entries[name] for name in order}})
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold DVC's lock; waits while another DVC command of the user holds it."""
+        from dvc.lock import LockError
+
+        while True:
+            try:
+                self.repo.lock.lock()
+                break
+            except LockError:
+                logging.getLogger("finetrace").warning("another DVC command is at work here; waiting for it")
+                time.sleep(PATIENCE)
+        try:
+            yield
+        finally:
+            self.repo.lock.unlock()
 
     def _in_order(self) -> Iterator[str]:
         return iter(self.stages)

@@ -19,6 +19,7 @@ from finetrace.layout import Layout
 from finetrace.pipeline.compile import compile_study
 from finetrace.pipeline.executor import Executor, Finished, LocalExecutor
 from finetrace.pipeline.graph import FIRST, Graph, opened
+from finetrace.pipeline.other_bits import leave_alone
 from finetrace.pipeline.times import Times
 from finetrace.store.files import file_lock
 from finetrace.study import Study
@@ -97,7 +98,10 @@ class _Driver:
             self._record()
             self.times.write()
             graph.tidy_lock()
-        return self._report()
+        code = self._report()
+        if note := leave_alone(self.layout):
+            self.say(note)
+        return code
 
     def _work(self, executor: Executor) -> None:
         """Submit and collect until nothing is left that may run."""

@@ -22,15 +22,11 @@ from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.pipeline.accept import accepted
 from finetrace.store.files import atomic_folder, write_json
-from finetrace.store.kept import keep_files, restore_files
 from finetrace.store.manifest import Manifest, complete, make_key, read_key, read_manifest
-from finetrace.store.record import read_record, write_record
 
 PACKAGE_DATA = ()
 log = logging.getLogger("finetrace")
 T = TypeVar("T")
-Record = dict[str, Any]
-"""What the figures of a lens are drawn from: names -> numbers, texts, arrays, dataclasses, and lists and dicts of these."""
 
 
 class AlreadyThere(Exception):
@@ -96,41 +92,21 @@ class Stage:
         """Whether a folder is whole, by content, and is what the manifest asks for."""
         try:
             there = read_manifest(folder, verify="content")
+            drawn = read_manifest(folder / "figures", verify="content").code if there.kind == "lens" else self.code["draw"]
         except FinetraceError:
             return False
-        return there.key == manifest.key
+        return there.key == manifest.key and drawn == self.code["draw"]
 
     @contextlib.contextmanager
     def output(self, folder: Path, manifest: Manifest) -> Iterator[Path]:
         """A folder that appears, with its manifest, only if the block succeeds."""
         with atomic_folder(folder) as temporary:
             yield temporary
-            self._complete(temporary, manifest)
+            self.complete(temporary, manifest)
         log.info("%s: wrote %s", self.label, self.layout.relative(folder))
 
-    def lens(self, folder: Path, manifest: Manifest, measure: Callable[[Path], Record],
-             draw: Callable[[Record], Mapping[str, Any]], types: Sequence[type] = ()) -> None:
-        """Write a lens's folder in two halves: what is measured, and figures that are drawn from the stored measurement alone.
-
-        measure: writes tables and metrics into a folder, puts the manifest's facts, and returns what the figures need;
-        draw: that record -> name -> figure;  types: dataclasses that stand in the record.
-        A measurement with the same key that is kept from before is not made again: a changed figure only draws.
-        """
-        kept = self.layout.measured(self.stage, self.item)
-        with atomic_folder(folder) as out:
-            if restore_files(kept, manifest.key, out):
-                log.info("%s: measured before; the figures are drawn again", self.label)
-            else:
-                write_record(out / "measured.npz", measure(out))
-                self._complete(out, manifest)
-                keep_files(out, kept)
-            write_figures(out / "figures", draw(read_record(out / "measured.npz", types)))
-            drawn = Manifest(kind="figures", stage=self.stage, name=self.item, settings={}, inputs={}, seeds={},
-                             key=make_key(f"figures of {manifest.key}", {}, {}, self.code["draw"]), code=self.code["draw"])
-            complete(out / "figures", drawn, started=self.started)
-        log.info("%s: wrote %s", self.label, self.layout.relative(folder))
-
-    def _complete(self, folder: Path, manifest: Manifest) -> None:
+    def complete(self, folder: Path, manifest: Manifest) -> None:
+        """Write the manifest into a folder whose files are all there."""
         manifest.device = manifest.facts.pop("device", manifest.device)
         complete(folder, manifest, started=self.started)
 
@@ -150,15 +126,6 @@ def write_curves(path: Path, columns: Mapping[str, Any]) -> None:
         writer = csv.writer(stream)
         writer.writerow(columns)
         writer.writerows(zip(*(c.tolist() if hasattr(c, "tolist") else c for c in columns.values()), strict=True))
-
-
-def write_figures(folder: Path, figures: Mapping[str, Any]) -> None:
-    """Write `folder/NAME.png` of each figure."""
-    from finetrace.figures.style import to_png
-
-    folder.mkdir(exist_ok=True)
-    for name, figure in figures.items():
-        (folder / f"{name}.png").write_bytes(to_png(figure))
 
 
 def open_stage(stage: str, item: str, layout: Layout) -> Stage:

@@ -11,11 +11,11 @@ import numpy as np
 
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
-from finetrace.study import Study
-from finetrace.study.study import Cell, Run
 from finetrace.store.files import sha256_value
 from finetrace.store.manifest import NAME, PROVENANCE, Manifest, read_key, read_manifest
 from finetrace.store.tables import read_table
+from finetrace.study import Study
+from finetrace.study.study import Cell, Run
 from finetrace.tracking.series import Series, metric_name
 
 FORMAT = 1  # part of a run's identity: raise it when the same files shall become different runs

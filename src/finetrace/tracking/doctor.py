@@ -12,6 +12,7 @@ from pathlib import Path
 
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
+from finetrace.pipeline.compile import plan_text
 from finetrace.study import load_study
 from finetrace.tracking.store import database_path, moved_from, schema_problem, tracking_uri
 
@@ -53,10 +54,13 @@ def _project(layout: Layout) -> Iterator[Finding]:
 def _params(layout: Layout) -> Iterator[Finding]:
     if layout.params.is_file():
         try:
-            load_study(layout.params)
+            text = plan_text(load_study(layout.params))  # all that the stages will be asked for
         except FinetraceError as error:
             yield Finding(str(error).replace("\n", "\n         "),
                           "edit params.yaml, or start over: finetrace use NAME (one of studies/)")
+            return
+        if not layout.plan.is_file() or layout.plan.read_text("utf-8") != text:
+            yield Finding("plan.yaml is not that of params.yaml", "finetrace plan (finetrace repro does it, too)", problem=False)
 
 
 def _dependencies(layout: Layout) -> Iterator[Finding]:

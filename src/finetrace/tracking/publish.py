@@ -14,8 +14,8 @@ from urllib.parse import unquote, urlparse
 
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
-from finetrace.study import Study
 from finetrace.store.files import file_lock, write_json
+from finetrace.study import Study
 from finetrace.tracking.collect import DataInput, RunContent, RunRecord, collect
 from finetrace.tracking.points import Point
 from finetrace.tracking.series import Series

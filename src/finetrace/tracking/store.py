@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from finetrace.config.tracking import TrackingSettings
 from finetrace.errors import FinetraceError
-from finetrace.store.files import file_lock
 from finetrace.layout import slug
+from finetrace.store.files import file_lock
 from finetrace.tracking.points import Point, log_points
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from finetrace.config import parse_study
 from finetrace.errors import FinetraceError
+from finetrace.study import parse_study
 
 BASE = {
     "study": {"name": "demo"},
