@@ -27,17 +27,19 @@ def main(stage: Stage) -> None:
     predictions = read_predictions(stage.folder / "predictions")
     seed = seeds.derive(stage.seed, "calibration", stage.asked["task"])
     manifest = stage.manifest("lens", {predictions.folder: predictions.folder}, {"groups": seed}, outs=(folder,))
-    write_lens(stage, folder, manifest, lambda out: _measure(stage, predictions, settings, seed, manifest, out), draw, TYPES)
+    write_lens(stage, folder, manifest, lambda out: _measure(stage, predictions, settings, seed, manifest, out), draw,
+               TYPES)
 
 
-def _measure(stage: Stage, predictions: Predictions, settings: CalibrationSettings, seed: int, manifest: Manifest, out: Path
-             ) -> Record:
+def _measure(stage: Stage, predictions: Predictions, settings: CalibrationSettings, seed: int, manifest: Manifest,
+             out: Path) -> Record:
     from finetrace.lenses import calibration_summary as summary
     from finetrace.lenses.calibration import temperature
 
     if settings.fit not in predictions.names:
-        raise FinetraceError(f"params.yaml: calibration.fit: {predictions.folder} has no set {settings.fit!r} to fit the "
-                             f"temperature on; name one of {', '.join(predictions.names)}, or add it to predictions.sets")
+        raise FinetraceError(f"params.yaml: calibration.fit: {predictions.folder} has no set {settings.fit!r} to fit "
+                             f"the temperature on; name one of {', '.join(predictions.names)}, or add it to "
+                             "predictions.sets")
     sets = [name for name in predictions.names if name != "train"] or predictions.names
     log.info("%s: %d checkpoints, temperature from %s, %s", stage.label, len(predictions.steps), settings.fit,
              ", ".join(f"{len(predictions.rows(name)):,} {name}" for name in sets))
@@ -67,8 +69,9 @@ def _measure(stage: Stage, predictions: Predictions, settings: CalibrationSettin
     manifest.facts = {"checkpoints": len(predictions.steps), "kept_step": kept, "fit": settings.fit,
                       "sets": sets, "temperature_bound": fitted[kept].bound,
                       "examples": {name: len(predictions.rows(name)) for name in sets}}
-    return {"name": stage.item, "steps": predictions.steps, "kept": kept, "fit": settings.fit, "fit_examples": len(fit_rows),
-            "sets": sets, "bound": fitted[kept].bound, "temperatures": [fitted[step].value for step in predictions.steps],
+    return {"name": stage.item, "steps": predictions.steps, "kept": kept, "fit": settings.fit,
+            "fit_examples": len(fit_rows), "sets": sets, "bound": fitted[kept].bound,
+            "temperatures": [fitted[step].value for step in predictions.steps],
             "bins": {name: (found[kept, name, False], found[kept, name, True]) for name in sets},
             "courses": _courses(table, sets)}
 
@@ -77,19 +80,19 @@ def _finite(predictions: Predictions, step: int) -> np.ndarray:
     logits = np.asarray(predictions.logits(step))
     if not np.isfinite(logits).all():
         row = int(np.argmin(np.isfinite(logits).all(axis=1)))
-        raise FinetraceError(f"{predictions.folder}: logits of checkpoint {step} hold NaN or infinity in row {row}; delete the "
-                             "folder and run the stage predictions again")
+        raise FinetraceError(f"{predictions.folder}: logits of checkpoint {step} hold NaN or infinity in row {row}; delete "
+                             "the folder and run the stage predictions again")
     return logits
 
 
 def _courses(table: dict[str, np.ndarray], sets: list[str]) -> dict[str, dict[str, np.ndarray]]:
-    """set -> statistic, with `_scaled` after it where the temperature is applied -> (checkpoint, 3) value, low, high."""
+    """set -> statistic, with `_scaled` where the temperature is applied -> (checkpoint, 3) value, low, high."""
     courses: dict[str, dict[str, np.ndarray]] = {}
     for name in sets:
         for statistic, scaled in (("accuracy", False), ("ece", False), ("ece", True), ("nll", False), ("nll", True)):
             keep = (table["set"] == name) & (table["statistic"] == statistic) & (table["scaled"] == scaled)
-            values = np.stack([table[key][keep] for key in ("value", "low", "high")], axis=1)  # in the order of the steps
-            courses.setdefault(name, {})[f"{statistic}{'_scaled' if scaled else ''}"] = values
+            values = [table[key][keep] for key in ("value", "low", "high")]  # in the order of the steps
+            courses.setdefault(name, {})[f"{statistic}{'_scaled' if scaled else ''}"] = np.stack(values, axis=1)
     return courses
 
 

@@ -1,4 +1,4 @@
-"""python pipelines/comparison.py NAME -- how similar two trajectories on one task are, layer by layer -> comparisons/NAME/"""
+"""python pipelines/comparison.py NAME -- how similar are two trajectories, layer by layer -> comparisons/NAME/"""
 
 import logging
 from pathlib import Path
@@ -25,12 +25,14 @@ def main(stage: Stage) -> None:
     first, second = (read_hidden(stage.layout.place(side) / "hidden") for side in (entry.first, entry.second))
     folder = stage.layout.comparison(stage.item)
     seed = seeds.derive(stage.seed, "comparison", stage.item)
-    manifest = stage.manifest("lens", {one.folder: one.folder for one in (first, second)}, {"rows": seed}, outs=(folder,))
-    write_lens(stage, folder, manifest, lambda out: _measure(stage, (first, second), entry, settings, seed, manifest, out), draw)
+    inputs = {one.folder: one.folder for one in (first, second)}
+    manifest = stage.manifest("lens", inputs, {"rows": seed}, outs=(folder,))
+    write_lens(stage, folder, manifest,
+               lambda out: _measure(stage, (first, second), entry, settings, seed, manifest, out), draw)
 
 
-def _measure(stage: Stage, sides: tuple[HiddenStates, HiddenStates], entry: ComparisonSettings, settings: SimilaritySettings,
-             seed: int, manifest: Manifest, out: Path) -> Record:
+def _measure(stage: Stage, sides: tuple[HiddenStates, HiddenStates], entry: ComparisonSettings,
+             settings: SimilaritySettings, seed: int, manifest: Manifest, out: Path) -> Record:
     from finetrace.hidden import similarity_work as work
     from finetrace.lenses import similarity_summary as summary
 
@@ -53,8 +55,8 @@ def _measure(stage: Stage, sides: tuple[HiddenStates, HiddenStates], entry: Comp
                       f"{len(chosen):,} examples", len(chosen), width, settings)
         loads = [work.loader(one, kind, places[chosen], groups, settings, seed)
                  for one, places in zip(sides, items, strict=True)]
-        found[kind] = list(work.watched(summary.between(loads[0], loads[1], pairs, layers[0], layers[1], settings.measures,
-                                                        settings.variance), kind))
+        between = summary.between(*loads, pairs, *layers, settings.measures, settings.variance)
+        found[kind] = list(work.watched(between, kind))
     if not found:
         raise _refusal(entry, "their tokens differ; add cls to similarity.representations")
     table = summary.table(found)
@@ -76,14 +78,17 @@ def _matched_rows(first: HiddenStates, second: HiddenStates, entry: ComparisonSe
     """Rows of the same examples in both: (example, 2) int64. Refuses examples with different labels."""
     places = {key: row for row, key in enumerate(zip(second.splits.tolist(), second.example_ids.tolist(), strict=True))}
     keys = zip(first.splits.tolist(), first.example_ids.tolist(), strict=True)
-    rows = np.array([(row, places[key]) for row, key in enumerate(keys) if key in places], dtype=np.int64).reshape(-1, 2)
+    common = [(row, places[key]) for row, key in enumerate(keys) if key in places]
+    rows = np.array(common, dtype=np.int64).reshape(-1, 2)
     if len(rows) < 4:
-        raise _refusal(entry, f"they share {len(rows)} examples, 4 are needed; extract the same rows of both (hidden.rows)")
+        raise _refusal(entry, f"they share {len(rows)} examples, 4 are needed; extract the same rows of both "
+                              "(hidden.rows)")
     wrong = np.flatnonzero(first.labels[rows[:, 0]] != second.labels[rows[:, 1]])
     if first.label_names != second.label_names or len(wrong):
         row = rows[wrong[0], 0] if len(wrong) else None
         where = "" if row is None else f", e.g. example {first.example_ids[row]} of {first.splits[row]}"
-        raise _refusal(entry, f"their examples have different labels{where}; they were made from different data, run both again")
+        raise _refusal(entry, f"their examples have different labels{where}; they were made from different data, run both "
+                              "again")
     return rows
 
 
@@ -94,7 +99,7 @@ def _matched(first: HiddenStates, second: HiddenStates, rows: np.ndarray, kind: 
         return first.sentence_codes(rows[:, 0]), (rows[:, 0], rows[:, 1])
     empty = np.empty(0, dtype=np.int64)
     sentences, places = [empty], ([empty], [empty])
-    kept = [dict(zip(one.sentence_rows.tolist(), range(len(one.sentence_rows)), strict=True)) for one in (first, second)]
+    kept = [{row: number for number, row in enumerate(one.sentence_rows.tolist())} for one in (first, second)]
     for number, (a, b) in enumerate(rows.tolist()):
         if a in kept[0] and b in kept[1]:
             spans = [np.arange(*one.offsets[[at[row], at[row] + 1]])

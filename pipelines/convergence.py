@@ -1,4 +1,4 @@
-"""python pipelines/convergence.py TRAJECTORY -- do layers whose tokens converge probe better? -> .../sSEED/convergence/"""
+"""python pipelines/convergence.py TRAJECTORY -- do layers that converge probe better? -> .../sSEED/convergence/"""
 
 import math
 from collections.abc import Sequence
@@ -18,6 +18,9 @@ from finetrace.store.tables import read_table, write_table
 
 if TYPE_CHECKING:
     from finetrace.lenses.convergence import Correlation, Link
+
+    Rows = dict[tuple[str, str], dict[str, Correlation]]
+    """(level or change, last or all) -> kind -> correlation."""
 
 Cells = dict[tuple[int, int], float]
 """(step, layer) -> value."""
@@ -41,7 +44,8 @@ def _measure(stage: Stage, settings: ConvergenceSettings, seed: int, manifest: M
     cosines = _cells(geometry / "table.parquet", settings.cosine, None, "convergence.cosine")
     accuracies = _cells(probes / "table.parquet", "accuracy", split, "convergence.split")
     steps, layers = _shared(cosines, accuracies, geometry, probes)
-    cosine, accuracy = (np.array([[cells[step, layer] for layer in layers] for step in steps]) for cells in (cosines, accuracies))
+    cosine, accuracy = (np.array([[cells[step, layer] for layer in layers] for step in steps])
+                        for cells in (cosines, accuracies))
     try:
         found = links(cosine, accuracy, draws=settings.draws, permutations=settings.permutations, seed=seed)
     except ValueError as error:
@@ -74,12 +78,13 @@ def _shared(cosines: Cells, accuracies: Cells, geometry: Path, probes: Path) -> 
     common = set(cosines) & set(accuracies)
     steps, layers = (sorted({place[i] for place in common}) for i in (0, 1))
     if not common:
-        raise FinetraceError(f"{geometry} and {probes}: share no checkpoint and layer; let probes.layers name layers that "
-                             "geometry has (or all), and run both on the same hidden states")
+        raise FinetraceError(f"{geometry} and {probes}: share no checkpoint and layer; let probes.layers name layers "
+                             "that geometry has (or all), and run both on the same hidden states")
     lacking = [place for place in ((s, l) for s in steps for l in layers) if place not in common]
     if lacking:
-        raise FinetraceError(f"{geometry} and {probes}: step {lacking[0][0]} layer {lacking[0][1]} is missing in one of "
-                             "them; run both stages again")
+        step, layer = lacking[0]
+        raise FinetraceError(f"{geometry} and {probes}: step {step} layer {layer} is missing in one of them; run both "
+                             "stages again")
     return steps, layers
 
 
@@ -97,8 +102,8 @@ def _table(found: Sequence["Link"], steps: list[int], layers: list[int], split: 
         "clusters": np.array([one.found.clusters for one in found], dtype=np.int64), "split": [split] * len(found)}
 
 
-def _rows(found: Sequence["Link"], last: int) -> dict[tuple[str, str], dict[str, "Correlation"]]:
-    """What stands for the trajectory: (of, when) -> {kind: correlation}; over layers at the last checkpoint, over all pairs."""
+def _rows(found: Sequence["Link"], last: int) -> "Rows":
+    """What stands for the trajectory, over layers at the last checkpoint and over all pairs."""
     from finetrace.lenses.convergence import KINDS, pick
 
     rows = {}
@@ -110,7 +115,7 @@ def _rows(found: Sequence["Link"], last: int) -> dict[tuple[str, str], dict[str,
     return rows
 
 
-def _metrics(rows: dict[tuple[str, str], dict[str, "Correlation"]], steps: list[int], layers: list[int]) -> dict[str, float]:
+def _metrics(rows: "Rows", steps: list[int], layers: list[int]) -> dict[str, float]:
     """`spearman/change/last` with /low, /high, /p; what could not be computed is left out."""
     metrics: dict[str, float] = {"layers": len(layers), "checkpoints": len(steps)}
     for (of, when), kinds in rows.items():

@@ -32,8 +32,8 @@ Columns = dict[str, np.ndarray]
 
 @dataclass
 class ConeRows:
-    """The examples of the class cones: rows of the hidden states, labels, class names by number; bootstrap weights (draw, row)
-    and jackknife groups (row,), in which the words of a sentence are together."""
+    """The examples of the class cones: rows of the hidden states, labels, class names by number; bootstrap weights
+    (draw, row) and jackknife groups (row,), in which the words of a sentence are together."""
 
     rows: np.ndarray
     labels: np.ndarray
@@ -52,7 +52,8 @@ def main(stage: Stage) -> None:
     write_lens(stage, folder, manifest, lambda out: _measure(stage, hidden, settings, seed, manifest, out), draw, TYPES)
 
 
-def _measure(stage: Stage, hidden: HiddenStates, settings: GeometrySettings, seed: int, manifest: Manifest, out: Path) -> Record:
+def _measure(stage: Stage, hidden: HiddenStates, settings: GeometrySettings, seed: int, manifest: Manifest,
+             out: Path) -> Record:
     from finetrace.lenses.geometry_summary import grid
 
     fit_threads(hidden)
@@ -95,8 +96,8 @@ def _table(stage: Stage, hidden: HiddenStates, settings: GeometrySettings, every
             parts.append(summary.table_rows(step, layer, found, first.get(layer)))
             first.setdefault(layer, found)
             if time.monotonic() - told > 20:
-                log.info("%s: checkpoint %d of %d (step %d), layer %d of %d", stage.label, number + 1, len(hidden.steps), step,
-                         layer, layers - 1)
+                log.info("%s: checkpoint %d of %d (step %d), layer %d of %d", stage.label, number + 1, len(hidden.steps),
+                         step, layer, layers - 1)
                 told = time.monotonic()
     return {name: np.concatenate([part[name] for part in parts]) for name in summary.COLUMNS}
 
@@ -107,13 +108,13 @@ def _samples(hidden: HiddenStates, settings: GeometrySettings, seed: int) -> tup
 
     inside = np.flatnonzero(hidden.splits[hidden.sentence_rows] == settings.split)
     if not len(inside):
-        raise FinetraceError(f"{hidden.folder}: has no tokens of the split {settings.split!r} (params.yaml: geometry.split); add "
-                             "it to hidden.token_rows")
+        raise FinetraceError(f"{hidden.folder}: has no tokens of the split {settings.split!r} (params.yaml: "
+                             "geometry.split); add it to hidden.token_rows")
     try:
         everyone, stacked = (
             make_sample(hidden.offsets, hidden.special, hidden.token_ids,
-                        sentences=choose_sentences(inside, limit, settings.choose), special_tokens=settings.special_tokens,
-                        draws=settings.draws, groups=settings.groups, seed=seed)
+                        sentences=choose_sentences(inside, limit, settings.choose),
+                        special_tokens=settings.special_tokens, draws=settings.draws, groups=settings.groups, seed=seed)
             for limit in (settings.sentences, settings.rank_sentences))
     except ValueError as error:
         raise FinetraceError(f"{hidden.folder}: split {settings.split!r} for the lens geometry: {error}") from error
@@ -129,9 +130,10 @@ def _cone_rows(hidden: HiddenStates, settings: GeometrySettings, seed: int) -> C
     rows = np.concatenate([hidden.rows(split) for split in settings.cones_splits])
     labels = hidden.labels[rows]
     if len(np.unique(labels)) < 2:
-        raise FinetraceError(f"{hidden.folder / 'index.parquet'}: the {len(rows)} rows of {', '.join(settings.cones_splits)} "
-                             f"have one class only ({hidden.label_names[labels[0]]}), and class cones compare classes; take "
-                             "more rows (hidden.rows), another split (geometry.cones_splits), or none: geometry.cones_splits: []")
+        raise FinetraceError(f"{hidden.folder / 'index.parquet'}: the {len(rows)} rows of "
+                             f"{', '.join(settings.cones_splits)} have one class only ({hidden.label_names[labels[0]]}), and "
+                             "class cones compare classes; take more rows (hidden.rows), another split "
+                             "(geometry.cones_splits), or none: geometry.cones_splits: []")
     sentence = hidden.sentence_codes(rows)  # words of one sentence are drawn together
     count = int(sentence.max()) + 1
     return ConeRows(rows, labels, hidden.label_names, bootstrap_weights(count, settings.draws, seed)[:, sentence],
@@ -139,7 +141,8 @@ def _cone_rows(hidden: HiddenStates, settings: GeometrySettings, seed: int) -> C
 
 
 def _metrics(table: Columns, layers: int) -> dict[str, float]:
-    """What a person compares between runs: last checkpoint and change, two statistics of every layer, the rest of the last."""
+    """What a person compares between runs: first and last checkpoint, two statistics of every layer, the rest of the
+    last."""
     from finetrace.lenses.geometry_summary import grid
 
     found = {}
@@ -164,7 +167,7 @@ def _cones(hidden: HiddenStates, cone: ConeRows, settings: GeometrySettings) -> 
     from finetrace.lenses.cones import cone as cosines_with
     from finetrace.lenses.cones import cone_statistics
 
-    ends = [np.asarray(hidden.vectors(step, settings.cones_vectors)[-1])[cone.rows] for step in (hidden.steps[0], hidden.steps[-1])]
+    ends = [np.asarray(hidden.vectors(hidden.steps[i], settings.cones_vectors)[-1])[cone.rows] for i in (0, -1)]
     classes, column = np.unique(cone.labels, return_inverse=True)
     return {"vectors": hidden.kind(settings.cones_vectors), "splits": settings.cones_splits,
             "layer": hidden.manifest.facts["layers"] - 1, "names": [cone.names[c] for c in classes], "labels": column,

@@ -45,15 +45,16 @@ def main(stage: Stage) -> None:
     write_lens(stage, folder, manifest, lambda out: _measure(stage, source, settings, seed, manifest, out), draw, TYPES)
 
 
-def _measure(stage: Stage, source: Path, settings: InfodynamicsSettings, seed: int, manifest: Manifest, out: Path) -> Record:
+def _measure(stage: Stage, source: Path, settings: InfodynamicsSettings, seed: int, manifest: Manifest,
+             out: Path) -> Record:
     from finetrace.lenses import infodynamics_summary as summary
 
     signals = _signals(source, settings)
     try:
         training = summary.training_dynamics(
             signals.logits, signals.labels, signals.ids, signals.steps / read_manifest(source).facts["steps_per_epoch"],
-            signals.steps, window=settings.window, windows=settings.windows or (), measure=settings.measure, span=settings.span,
-            permutations=settings.permutations, seed=seed)
+            signals.steps, window=settings.window, windows=settings.windows or (), measure=settings.measure,
+            span=settings.span, permutations=settings.permutations, seed=seed)
     except ValueError as error:
         raise FinetraceError(f"params.yaml: infodynamics, for {stage.item}: {error}") from error
     probe = read_table(source / "probe.parquet")
@@ -67,11 +68,12 @@ def _measure(stage: Stage, source: Path, settings: InfodynamicsSettings, seed: i
     curves = summary.curves(training, signals.losses)
     write_curves(out / "curves.csv", curves)
     manifest.facts = {"rows": len(signals.steps), "classes": int(signals.logits.shape[1])}
-    return _record(stage.item, settings, training, probes, curves) | {"evaluated": _evaluated(source, len(signals.steps))}
+    evaluated = _evaluated(source, len(signals.steps))
+    return {"name": stage.item, "evaluated": evaluated} | _record(settings, training, probes, curves)
 
 
 def _signals(source: Path, settings: InfodynamicsSettings) -> Signals:
-    """The recorded signals of the first `max_steps` steps. Raises FinetraceError when there are none, or logits are not finite."""
+    """The recorded signals of the first `max_steps` steps. Raises FinetraceError for none, or logits not finite."""
     table = read_table(source / "signals.parquet")
     if table.num_rows == 0:
         raise FinetraceError(f"{source}: no signals were recorded; set record.signals: true and train again")
@@ -80,8 +82,8 @@ def _signals(source: Path, settings: InfodynamicsSettings) -> Signals:
     steps, logits = steps[keep], matrix(table, "logits")[keep]
     if not np.isfinite(logits).all():
         first = int(np.argmin(np.isfinite(logits).all(axis=1)))
-        raise FinetraceError(f"{source / 'signals.parquet'} row {first}: logits are not finite (step {steps[first]}); the "
-                             "training diverged; lower train.learning_rate")
+        raise FinetraceError(f"{source / 'signals.parquet'} row {first}: logits are not finite (step {steps[first]}); "
+                             "the training diverged; lower train.learning_rate")
     return Signals(steps, logits, *(table[column].to_numpy()[keep] for column in ("label", "example_id", "loss")))
 
 
@@ -103,11 +105,11 @@ def _evaluated(source: Path, examples: int) -> dict[str, np.ndarray]:
             for key, kind in (("examples", np.int64), ("loss", np.float64), ("accuracy", np.float64))}
 
 
-def _record(name: str, settings: InfodynamicsSettings, training: "TrainingDynamics", probes: dict[str, "ProbeDynamics"],
+def _record(settings: InfodynamicsSettings, training: "TrainingDynamics", probes: dict[str, "ProbeDynamics"],
             curves: dict[str, np.ndarray]) -> dict[str, Any]:
     """What the figures need."""
     return {
-        "name": name, "measure": settings.measure, "span": settings.span, "spans": settings.spans, "window": training.window,
+        "measure": settings.measure, "span": settings.span, "spans": settings.spans, "window": training.window,
         "examples_per_epoch": training.examples_per_epoch,
         "plateau": training.plateau if settings.measure == "jsd" else None,  # known in nats of this divergence only
         "changes": (training.changes.positions + training.window).tolist(),

@@ -12,6 +12,7 @@ import pytest
 from tests.stages import ask, of_run
 
 from finetrace.layout import Layout
+from finetrace.pipeline.lens import write_lens
 from finetrace.pipeline.stage import Stage, open_stage
 from finetrace.store.arrays import write_array
 from finetrace.store.hidden import HiddenStates, read_hidden, step_name
@@ -121,15 +122,13 @@ def stage_output(stage: Stage) -> Path:
 
 def run_main(stage: Stage, *, figures: bool = False) -> None:
     """Run the script of a lens; without its figures, which cost the most and have their own tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        lens = Stage.lens
+    def without(stage: Stage, folder: Path, manifest: Manifest, measure: Any, draw: Any, types: Any = ()) -> None:
+        write_lens(stage, folder, manifest, measure, lambda record: {}, types)
 
-        def without(self: Stage, folder: Path, manifest: Manifest, measure: Any, draw: Any, types: Any = ()) -> None:
-            lens(self, folder, manifest, measure, lambda record: {}, types)
-
-        if not figures:
-            patch.setattr(Stage, "lens", without)
-        load_script(stage.stage.replace("-", "_")).main(stage)
+    script = load_script(stage.stage.replace("-", "_"))
+    if not figures:
+        script.write_lens = without
+    script.main(stage)
 
 
 def check_redrawn(stage: Stage, out: Path, measuring: str) -> None:

@@ -1,19 +1,27 @@
-"""The whole chain on a toy study, as a user runs it: dvc repro, change something, repro, publish."""
+"""The whole chain on a toy study, as a user runs it: finetrace repro, change something, repro, publish; and plain dvc repro."""
 
 import contextlib
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from finetrace.layout import Layout
+from finetrace.pipeline.compile import code_contents
+from finetrace.pipeline.graph import opened
+
 ROOT = Path(__file__).parents[2]
 RUN = "outputs/toy/micro-sentiment/ft/s1"
+KEY = "toy_micro-sentiment_ft_s1"
 
 
 def command(project: Path, *words: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess:
@@ -29,27 +37,48 @@ def command(project: Path, *words: str, check: bool = True, **extra: str) -> sub
     return done
 
 
-def executed(output: str) -> list[str]:
-    """Names of the stages that ran."""
-    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")]
+def ran(done: subprocess.CompletedProcess) -> list[str]:
+    """Names of the items that a command ran, those that the driver does itself left out."""
+    by_dvc = re.findall(r"^Running stage '([^']+)'", done.stdout, flags=re.M)
+    return [name for name in by_dvc + re.findall(r"^done +(\S+)  \[", done.stdout, flags=re.M) if name not in ("plan", "settings")]
+
+
+def repro(project: Path, **options) -> subprocess.CompletedProcess:
+    return command(project, sys.executable, "-m", "finetrace.cli", "repro", "--jobs", "2", **options)
 
 
 @contextlib.contextmanager
-def a_comment_in(source: Path):
-    """Change a source file for the time of the block."""
+def edited(source: Path, old: str, new: str):
+    """A source file with other text for the time of the block."""
     before = source.read_text()
-    source.write_text(before + "\n# a comment\n")
+    assert before.count(old) >= 1, f"{source} has no {old!r}"
+    source.write_text(before.replace(old, new, 1))
     try:
         yield
     finally:
         source.write_text(before)
 
 
-def change(project: Path, edit) -> None:
+def stale(project: Path) -> set[str]:
+    """What is out of date, as the driver sees it after it has compiled the study."""
+    command(project, sys.executable, "-m", "finetrace.cli", "plan")
+    with opened(project) as graph:
+        return {name for name in graph.stages if name not in ("plan", "settings") and graph.changes(name)}
+
+
+@contextlib.contextmanager
+def changed_params(project: Path, edit):
+    """params.yaml with a change for the time of the block; afterwards everything is as it was."""
     path = project / "params.yaml"
-    params = yaml.safe_load(path.read_text())
+    before = path.read_text()
+    params = yaml.safe_load(before)
     edit(params)
     path.write_text(yaml.safe_dump(params, sort_keys=False))
+    try:
+        yield
+    finally:
+        path.write_text(before)
+        repro(project)  # from DVC's cache
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +86,7 @@ def project(tmp_path_factory) -> Path:
     """A repository with the toy study, reproduced once."""
     folder = tmp_path_factory.mktemp("pipeline") / "project"
     folder.mkdir()
-    for name in ("dvc.yaml", ".dvcignore", ".gitignore", "pyproject.toml"):
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore", "pyproject.toml", "requirements.lock"):
         shutil.copy(ROOT / name, folder / name)
     for name in ("src", "pipelines"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
@@ -67,28 +96,27 @@ def project(tmp_path_factory) -> Path:
     (folder / "mlruns").mkdir()
     shutil.copy(ROOT / "mlruns" / "README.md", folder / "mlruns" / "README.md")
     shutil.copy(Path(__file__).parent / "params.yaml", folder / "params.yaml")
+    command(folder, sys.executable, "-m", "finetrace.cli", "plan")
     command(folder, "git", "init", "-q", "-b", "main")
     command(folder, "git", "add", "-A")
     command(folder, "git", "commit", "-qm", "toy")
-    first = command(folder, sys.executable, "-m", "finetrace.cli", "repro", "--jobs", "2")
-    assert {"world", "pretrain@toy", "data@micro-sentiment", "publish", "atlas"} <= set(executed(first.stdout))
+    first = repro(folder)
+    assert {"world", "pretrain@toy", "data@micro-sentiment", "publish", "atlas"} <= set(ran(first))
     command(folder, "git", "add", "-A")
-    command(folder, "git", "commit", "-qm", "first run")
+    command(folder, "git", "commit", "-qm", "outputs")
     return folder
 
 
-def test_every_output_is_there(project: Path):
-    run = project / RUN
-    for name in ("signals.parquet", "history.parquet", "probe.parquet", "timing.parquet", "metrics.json", "manifest.json",
-                 "checkpoints/step-00000000/model.safetensors", "checkpoints/step-00000024/model.safetensors"):
-        assert (run / "trajectory" / name).is_file(), name
-    for name in ("metrics.json", "table.parquet", "manifest.json", "results.json", "curves.csv", "figures/signals.png"):
-        assert (run / "infodynamics" / name).is_file(), name
-    assert set(json.loads((run / "infodynamics" / "results.json").read_text())) == {"novelty", "transience", "resonance"}
-    of_words = project / "outputs/toy/micro-pos/ft/s1"
-    folders = [task / lens for task in (run, of_words) for lens in ("geometry", "similarity", "hulls", "probes", "convergence")]
-    for folder in (*folders, project / "comparisons/settings", project / "cross-tasks/sentiment-after-pos"):
-        for name in ("metrics.json", "table.parquet", "manifest.json", "curves.csv"):
+def test_every_stage_leaves_whole_outputs(project: Path):
+    run, of_words = project / RUN, project / "outputs/toy/micro-pos/ft/s1"
+    assert (run / "trajectory/manifest.json").is_file() and (run / "infodynamics/metrics.json").is_file()
+    folders = [folder / lens for folder in (run, of_words) for lens in ("geometry", "similarity", "hulls", "probes", "convergence")]
+    folders += [project / place / lens for place in ("outputs/toy/pretrain", "outputs/toy-reviews/adapt") for lens in ("edges", "cloze")]
+    folders += [project / name for name in ("comparisons/settings", "cross-tasks/sentiment-after-pos", "dynamics/toy",
+                                            "outputs/downstream/toy")]
+    for folder in folders:
+        for name in ("metrics.json", "table.parquet", "manifest.json", "provenance.json", "cost.json", "curves.csv", "measured.npz",
+                     "figures/manifest.json"):
             assert (folder / name).is_file(), folder / name
         assert list((folder / "figures").glob("*.png")), folder
     adapted = project / "outputs/toy/micro-sentiment/lp-lora/s1"
@@ -97,91 +125,193 @@ def test_every_output_is_there(project: Path):
     assert "food/accuracy" in json.loads((adapted / "calibration/metrics.json").read_text())
     assert (adapted / "trajectory/checkpoints/step-00000024/adapter_model.safetensors").is_file()
     assert (run / "hidden/step-00000024/tokens.npy").is_file() and (of_words / "hidden/step-00000000/span.npy").is_file()
-    assert (of_words / "trajectory/checkpoints/step-00000000/head.safetensors").is_file()
     assert (project / "outputs/toy/micro-sentiment/ft-tuned/tune/trials.parquet").is_file()
+    assert not (project / "outputs/toy/micro-sentiment/ft/tune").exists()
     page = (project / "atlas/index.html").read_text()
     report = (project / "atlas/runs/toy_micro-sentiment_ft_s1.html").read_text()
     for folder, text in ((project / "atlas", page), (project / "atlas/runs", report)):
         shown = re.findall(r'(?:img src|a href)="([^"]+)"', text)
         assert len(shown) > 3 and all((folder / address).exists() for address in shown)
-    assert all(f"<h2>{lens}</h2>" in report for lens in ("infodynamics", "geometry", "similarity", "hulls", "probes",
-                                                     "convergence"))
+    assert all(f"<h2>{lens}</h2>" in report for lens in ("infodynamics", "geometry", "similarity", "hulls", "probes", "convergence"))
     assert (project / "mlflow.db").is_file()
+
+
+def test_a_stage_depends_on_everything_that_it_reads(project: Path):
+    """What a manifest names as its inputs is what dvc.yaml names, exactly; copies of manifests in inputs/ stand for the folders."""
+    copies = {item["to"]: item["from"] for item in yaml.safe_load((project / "plan.yaml").read_text())["plan"]["inputs"].values()}
+    checked = 0
+    with opened(project) as graph:
+        for name, stage in graph.stages.items():
+            outs = [Path(out.fs_path) / "provenance.json" for out in stage.outs]
+            if not outs[0].is_file() or name == "atlas":
+                continue
+            read = {path.removeprefix("./") for path in json.loads(outs[0].read_text())["inputs"]}
+            deps = {dep.def_path for dep in stage.deps if not dep.def_path.startswith("settings/")}
+            groups = {dep for dep in deps if dep.startswith("inputs/")}
+            deps = (deps - groups) | {source for target, source in copies.items() if str(Path(target).parent) in groups}
+            named = {dep.removesuffix("/manifest.json") for dep in deps}
+            assert read <= named | {f"models/{one}" for one in ("toy", "toy-reviews")}, name
+            checked += 1
+    assert checked > 30
 
 
 def test_tuned_cell_takes_the_searched_settings(project: Path):
     best = yaml.safe_load((project / "outputs/toy/micro-sentiment/ft-tuned/tune/best.yaml").read_text())
-    taken = json.loads((project / "outputs/toy/micro-sentiment/ft-tuned/s1/trajectory/manifest.json").read_text())
+    taken = json.loads((project / "outputs/toy/micro-sentiment/ft-tuned/s1/trajectory/provenance.json").read_text())
     assert taken["settings"]["train"]["learning_rate"] == best["train"]["learning_rate"] != 1e-3
-    fixed = json.loads((project / RUN / "trajectory/manifest.json").read_text())
+    fixed = json.loads((project / RUN / "trajectory/provenance.json").read_text())
     assert fixed["settings"]["train"]["learning_rate"] == 1e-3
 
 
 def test_second_repro_does_nothing(project: Path):
-    assert executed(command(project, "dvc", "repro").stdout) == []
-    again = command(project, sys.executable, "-m", "finetrace.cli", "repro", "--jobs", "2")
-    assert executed(again.stdout) == [] and "up to date" in again.stdout
+    again = repro(project)
+    assert ran(again) == [] and "up to date" in again.stdout
+    assert ran(command(project, "dvc", "repro")) == []
+    assert command(project, "git", "status", "--porcelain").stdout == ""
 
 
-def test_side_by_side_leaves_the_lock_of_one_by_one(project: Path):
+def test_the_lock_has_every_stage_in_the_order_of_the_graph(project: Path):
     locked = yaml.safe_load((project / "dvc.lock").read_text())["stages"]
-    assert len(locked) == len(command(project, "dvc", "stage", "list", "--name-only").stdout.split())
+    assert list(locked) == command(project, "dvc", "stage", "list", "--name-only").stdout.split()
     assert command(project, "dvc", "status", "--json").stdout.strip() == "{}"
 
 
-def test_a_change_in_the_lens_does_not_train_again(project: Path):
-    with a_comment_in(project / "src/finetrace/lenses/slope.py"):
-        ran = executed(command(project, "dvc", "repro", "infodynamics").stdout)
-    assert ran and all(stage.startswith("infodynamics@") for stage in ran)
+def test_comments_and_docstrings_make_nothing_again(project: Path):
+    with edited(project / "src/finetrace/models/load.py", '"""', '"""Other words. '), \
+            edited(project / "src/finetrace/lenses/slope.py", "import", "# a comment\nimport"):
+        assert stale(project) == set()
+        assert ran(repro(project)) == []
+    assert ran(repro(project)) == []
+
+
+@pytest.mark.parametrize(("file", "old", "new"), [
+    ("config/geometry.py", "special_tokens: bool = True", "special_tokens: bool = False"),
+    ("lenses/intervals.py", "import numpy as np", "import numpy as np\n\nMARK = 1"),
+    ("store/dynamics_inputs.py", "import numpy as np", "import numpy as np\n\nMARK = 1"),
+    ("store/hidden.py", "import numpy as np", "import numpy as np\n\nMARK = 1"),
+    ("store/predictions.py", "import numpy as np", "import numpy as np\n\nMARK = 1"),
+    ("models/timeline.py", "import json", "import json\n\nMARK = 1"),
+    ("data/world/lexicon.py", "from __future__ import annotations", "from __future__ import annotations\n\nMARK = 1"),
+    ("data/tasks/glue.yaml", "cola:", "# one\ncola:"),
+])
+def test_a_change_of_meaning_makes_exactly_the_stages_stale_that_import_it(project: Path, file: str, old: str, new: str):
+    before = code_contents(Layout(project, project))
+    with edited(project / "src/finetrace" / file, old, new):
+        after = code_contents(Layout(project, project))
+        touched = {script for script in before if before[script] != after[script]}
+        module = "finetrace." + file.removesuffix(".py").replace("/", ".")
+        assert touched == {s for s, content in before.items() if module in content["modules"] or f"finetrace/{file}" in content["data"]}
+        found = stale(project)
+    with opened(project) as graph:
+        scripts = {name: Path(graph.command(name).split()[1]).stem for name in graph.stages}
+    assert touched and found == {name for name, script in scripts.items() if script in touched and script not in (
+        "plan", "settings", "inputs")}
+    assert stale(project) == set()
+
+
+def test_a_changed_figure_draws_again_and_measures_nothing(project: Path):
+    folder = project / RUN / "geometry"
+    before = {name: (folder / name).read_bytes() for name in ("table.parquet", "manifest.json", "measured.npz")}
+    with edited(project / "src/finetrace/figures/geometry.py", "import numpy as np", "import numpy as np\n\nMARK = 1"):
+        done = repro(project)
+        assert {name.split("@")[0] for name in ran(done)} == {"geometry", "atlas", "publish"}
+        assert done.stderr.count("measured before; the figures are drawn again") == 3
+        assert before == {name: (folder / name).read_bytes() for name in before}
+        assert ran(command(project, "dvc", "repro", "-f", "-s", "--no-run-cache", f"geometry@{KEY}")) == [f"geometry@{KEY}"]
+        assert before == {name: (folder / name).read_bytes() for name in before}
+    repro(project)
 
 
 def test_data_that_is_made_again_with_equal_content_trains_nothing(project: Path):
-    with a_comment_in(project / "src/finetrace/data/baseline.py"):
-        ran = executed(command(project, "dvc", "repro", "hidden").stdout)
-    assert sorted(ran) == ["data@micro-pos", "data@micro-sentiment"]
+    with edited(project / "src/finetrace/data/baseline.py", "import numpy as np", "import numpy as np\n\nMARK = 1"):
+        assert sorted(ran(repro(project))) == ["data@micro-pos", "data@micro-sentiment"]
+    repro(project)
+
+
+def test_accepted_results_stand(project: Path):
+    with edited(project / "src/finetrace/lenses/slope.py", "import numpy as np", "import numpy as np\n\nMARK = 1"):
+        assert {name.split("@")[0] for name in stale(project)} >= {"infodynamics"}
+        said = command(project, sys.executable, "-m", "finetrace.cli", "accept", "all", "--because", "only a constant")
+        assert "finetrace.lenses.slope" in said.stdout
+        assert stale(project) == set()
+        assert "only a constant" in (project / "accepted.yaml").read_text()
+    (project / "accepted.yaml").unlink()
+    assert stale(project) == set()
 
 
 def test_a_further_set_out_of_distribution_trains_nothing(project: Path):
-    change(project, lambda params: params["tasks"]["micro-sentiment"]["ood"].update(travel="micro-sentiment-travel"))
-    ran = executed(command(project, "dvc", "repro", "calibration").stdout)
-    adapted = "toy_micro-sentiment_lp-lora_s1"
-    assert ran == ["data@micro-sentiment", f"predictions@{adapted}", f"calibration@{adapted}"]
-    metrics = json.loads((project / "outputs/toy/micro-sentiment/lp-lora/s1/calibration/metrics.json").read_text())
-    assert {"food/accuracy", "travel/accuracy"} <= set(metrics)
-    command(project, "git", "checkout", "-q", "params.yaml", "dvc.lock")
-    command(project, "dvc", "checkout", "-q", "--force")
+    with changed_params(project, lambda params: params["tasks"]["micro-sentiment"]["ood"].update(travel="micro-sentiment-travel")):
+        adapted = "toy_micro-sentiment_lp-lora_s1"
+        assert set(ran(repro(project))) == {"data@micro-sentiment", f"predictions@{adapted}", f"calibration@{adapted}",
+                                            f"features@{adapted}", "atlas", "publish"}
+        metrics = json.loads((project / "outputs/toy/micro-sentiment/lp-lora/s1/calibration/metrics.json").read_text())
+        assert {"food/accuracy", "travel/accuracy"} <= set(metrics)
+
+
+def test_one_more_seed_makes_exactly_its_items(project: Path):
+    with changed_params(project, lambda params: params["runs"].append({"model": "toy", "task": "micro-pos", "seed": 2})):
+        stages = ("train", "infodynamics", "hidden", "geometry", "similarity", "hulls", "probes", "convergence")
+        assert set(ran(repro(project))) == {*(f"{stage}@toy_micro-pos_ft_s2" for stage in stages), "atlas", "publish"}
+
+
+def test_more_trials_continue_the_finished_ones(project: Path):
+    tune = project / "outputs/toy/micro-sentiment/ft-tuned/tune"
+    before = pq.read_table(tune / "trials.parquet").to_pylist()
+    with changed_params(project, lambda params: params["tune"].update(trials=3)):
+        done = repro(project)
+        assert "3 trials, 2 have ended already" in done.stderr
+        assert pq.read_table(tune / "trials.parquet").to_pylist()[:2] == before
+        assert not {name for name in ran(done) if name.startswith(("train@", "data@", "hidden@toy_micro-pos"))}
+
+
+def test_other_epochs_of_another_task_search_nothing_again(project: Path):
+    with changed_params(project, lambda params: params.update(by_task={"micro-pos": {"epochs": 1}})):
+        found = stale(project)
+        assert found == {"train@toy_micro-pos_ft_s1"}
+
+
+def test_dvc_says_that_the_plan_was_old_and_then_runs(project: Path):
+    with changed_params(project, lambda params: params["runs"].append({"model": "toy", "task": "micro-pos", "seed": 2})):
+        first = command(project, "dvc", "repro", "train", check=False)
+        assert first.returncode != 0 and "plan.yaml is written; run the same command again" in first.stderr
+        assert ran(command(project, "dvc", "repro", "train")) == ["train@toy_micro-pos_ft_s2"]
 
 
 def test_run_cache_restores_instead_of_training(project: Path):
-    shutil.rmtree(project / "outputs/toy/micro-sentiment/ft/s1")
+    shutil.rmtree(project / RUN)
     (project / "dvc.lock").unlink()
-    done = command(project, "dvc", "repro", "infodynamics@toy_micro-sentiment_ft_s1")
-    assert executed(done.stdout) == []
+    assert ran(command(project, "dvc", "repro", f"infodynamics@{KEY}")) == []
     assert (project / RUN / "trajectory/signals.parquet").is_file()
-    command(project, "git", "checkout", "-q", "dvc.lock")
+    assert not (project / RUN / "trajectory/cost.json").exists()
+    assert ran(repro(project)) == []  # the rest from the cache, too
+    assert command(project, "git", "status", "--porcelain").stdout == ""
 
 
-def test_retraining_gives_the_same_bytes(project: Path):
-    names = ("signals.parquet", "history.parquet", "probe.parquet", "metrics.json", "checkpoints/step-00000024/model.safetensors")
+def test_retraining_gives_the_same_bytes_and_the_same_lock(project: Path):
+    names = ("signals.parquet", "history.parquet", "probe.parquet", "metrics.json", "manifest.json", "provenance.json",
+             "checkpoints/step-00000024/model.safetensors")
     before = [(project / RUN / "trajectory" / n).read_bytes() for n in names]
-    command(project, "dvc", "repro", "-f", "-s", "--no-run-cache", "train@toy_micro-sentiment_ft_s1")
+    command(project, "dvc", "repro", "-f", "-s", "--no-run-cache", f"train@{KEY}")
     assert [(project / RUN / "trajectory" / n).read_bytes() for n in names] == before
+    assert command(project, "git", "status", "--porcelain").stdout == ""
 
 
 def test_metrics_and_plots(project: Path):
     shown = json.loads(command(project, "dvc", "metrics", "show", "--json").stdout)
     files = shown[""]["data"]
-    assert 0 <= files[f"{RUN}/trajectory/metrics.json"]["data"]["validation/accuracy"] <= 1
+    assert 0 <= files["atlas/metrics/toy/micro-sentiment/ft/s1/trajectory.json"]["data"]["validation/accuracy"] <= 1
+    assert "atlas/metrics/toy/pretrain/edges.json" in files
     plots = command(project, "dvc", "plots", "show", "-o", "plots-out")
     assert "index.html" in plots.stdout
     assert (project / "plots-out/index.html").stat().st_size > 1000
+    shutil.rmtree(project / "plots-out")
 
 
 def test_experiment_in_a_temporary_folder_publishes_to_the_real_store(project: Path):
     import sqlite3
 
     def runs() -> int:
-        with sqlite3.connect(project / "mlflow.db") as database:
+        with contextlib.closing(sqlite3.connect(project / "mlflow.db")) as database:
             return database.execute("select count(*) from runs").fetchone()[0]
 
     before = runs()
@@ -189,41 +319,105 @@ def test_experiment_in_a_temporary_folder_publishes_to_the_real_store(project: P
     assert runs() > before
 
 
-def test_a_failing_stage_names_itself_and_its_log(project: Path):
-    try:
-        change(project, lambda p: p["infodynamics"].update(window=5000))
-        done = command(project, "dvc", "repro", "infodynamics@toy_micro-sentiment_ft_s1", check=False)
-    finally:
-        command(project, "git", "checkout", "-q", "params.yaml", "dvc.lock")
-    assert done.returncode != 0
-    assert "stage infodynamics@toy_micro-sentiment_ft_s1 failed" in done.stderr
-    assert "window" in done.stderr and ".finetrace/logs/" in done.stderr
+def test_a_failing_stage_names_itself_and_its_log_and_leaves_the_others_running(project: Path):
+    with changed_params(project, lambda p: (p["infodynamics"].update(window=5000), p["geometry"].update(draws=500)) if "geometry" in p
+                        else p.update(infodynamics={"window": 5000}, geometry={"draws": 500})):
+        done = repro(project, check=False)
+        assert done.returncode == 1 and len([name for name in ran(done) if name.startswith("geometry@")]) == 3
+        assert f"infodynamics@{KEY}: stage infodynamics@{KEY} failed" in done.stdout
+        assert "window" in done.stdout and ".finetrace/logs/" in done.stdout and "failed: 4" in done.stdout
+        alone = command(project, "dvc", "repro", f"infodynamics@{KEY}", check=False)
+        assert alone.returncode != 0 and f"stage infodynamics@{KEY} failed" in alone.stderr
 
 
-def test_a_wrong_key_names_the_key_and_the_fix(project: Path):
+@pytest.mark.parametrize("words", [("dvc", "repro"), ("repro",), ("plan",), ("doctor",), ("publish",)])
+def test_a_wrong_key_names_the_key_and_the_fix_at_every_entry(project: Path, words: tuple[str, ...]):
+    before = (project / "params.yaml").read_text()
     try:
-        change(project, lambda p: p["train"].update(learning_rat=1))
-        done = command(project, "dvc", "repro", "-f", "-s", "tune@toy_micro-sentiment_ft", check=False)
+        (project / "params.yaml").write_text(before.replace("infodynamics: {window", "hulsl: {}\ninfodynamics: {window"))
+        whole = words if words[0] == "dvc" else (sys.executable, "-m", "finetrace.cli", *words)
+        done = command(project, *whole, check=False)
     finally:
-        command(project, "git", "checkout", "-q", "params.yaml", "dvc.lock")
-    assert done.returncode != 0
-    assert "learning_rat" in done.stderr and "learning_rate" in done.stderr
+        (project / "params.yaml").write_text(before)
+    assert done.returncode != 0 and "hulsl" in done.stdout + done.stderr and "hulls" in done.stdout + done.stderr
+
+
+def test_another_processor_leaves_git_clean(project: Path):
+    """A lock that differs in nothing but hashes of results is left alone by git, until the study differs."""
+    lock = project / "dvc.lock"
+    before = lock.read_text()
+    there = yaml.safe_load(before)["stages"][f"geometry@{KEY}"]["outs"][0]["md5"]
+    lock.write_text(before.replace(there, "0" * 32 + ".dir"))
+    command(project, "git", "commit", "-qam", "of another processor")
+    try:
+        lock.write_text(before.replace(there, "1" * 32 + ".dir"))
+        done = repro(project)  # makes geometry's folder its own again
+        assert "this processor's results differ" in done.stdout
+        assert command(project, "git", "status", "--porcelain").stdout == "" and lock.read_text() == before
+        with changed_params(project, lambda params: params.update(geometry={"draws": 300})):
+            repro(project)
+            assert " M dvc.lock" in command(project, "git", "status", "--porcelain").stdout
+    finally:
+        command(project, "git", "update-index", "--no-skip-worktree", "dvc.lock")
+        lock.write_text(before)
+        command(project, "git", "commit", "-qam", "as before")
 
 
 def test_publishing_again_restores_a_deleted_store(project: Path):
     import sqlite3
 
-    command(project, "dvc", "repro")
     def names() -> list[str]:
-        with sqlite3.connect(project / "mlflow.db") as database:
+        with contextlib.closing(sqlite3.connect(project / "mlflow.db")) as database:
             return sorted(r[0] for r in database.execute("select name from runs where lifecycle_stage = 'active'"))
 
     (project / "mlflow.db").unlink()
     shutil.rmtree(project / "mlruns")
-    command(project, "dvc", "repro")
+    repro(project)
     first = names()
     command(project, sys.executable, "pipelines/publish.py")
-    assert names() == first and "toy_micro-sentiment_ft_s1" in first
+    assert names() == first and KEY in first
+
+
+@pytest.mark.parametrize("victim", ["front", "nursery"])
+def test_a_kill_loses_nothing_finished_and_ends_with_the_same_bytes(project: Path, victim: str):
+    """Everything is made again from the start with another seed, killed in the middle, and compared with an undisturbed run."""
+    copy = project.parent / f"killed-{victim}"
+    shutil.copytree(project, copy, ignore=shutil.ignore_patterns("cache", "tmp", "outputs", "models", "data", "atlas", ".finetrace"))
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(copy / "src"),
+                   "DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "DVC_SITE_CACHE_DIR": str(copy.parent / "site-killed")}
+    environment.pop("DVC_ROOT", None)
+    front = subprocess.Popen([sys.executable, "-m", "finetrace.cli", "repro", "--jobs", "2"], cwd=copy, env=environment,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    waiting = copy / "outputs/toy/pretrain/trajectory/manifest.json"
+    until(lambda: waiting.is_file(), 120)
+    nursery = children(front.pid)[0]
+    workers = children(nursery)
+    os.kill(front.pid if victim == "front" else nursery, signal.SIGKILL)
+    front.wait(90)
+    until(lambda: not any(alive(pid) for pid in (nursery, *workers)), 30)
+    began = waiting.stat().st_mtime_ns
+    command(copy, sys.executable, "-m", "finetrace.cli", "repro", "--jobs", "2", DVC_SITE_CACHE_DIR=str(copy.parent / "site-killed"))
+    assert waiting.stat().st_mtime_ns == began
+    assert (copy / "dvc.lock").read_text() == (project / "dvc.lock").read_text()
+
+
+def until(what, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(one) for one in listed]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
 
 
 def test_the_lens_of_the_guide_works_as_written(project: Path):

@@ -73,7 +73,8 @@ def test_changes(count):
 @pytest.mark.parametrize("corpora", [["world"], ["TREx", "Google_RE"]])
 def test_a_record_gives_figures_of_each_corpus(corpora):
     view = {"layers": layers_of(2), "control": None, "readouts": {"p_at_1": {"own": with_interval(np.linspace(0, 0.5, 13))}},
-            "relations": {"P1 (9)": np.zeros((13, 2))}, "changes": {name: np.full(2, 0.1) for name in ("learned", "kept", "lost")}}
+            "relations": {"P1 (9)": np.zeros((13, 2))},
+            "changes": {name: np.full(2, 0.1) for name in ("learned", "kept", "lost")}}
     record = {"place": "bert/pretrain", "steps": [0, 100], "axis": "pre-training steps", "words": 21_000, "head": "own",
               "readout": "own", "corpora": dict.fromkeys(corpora, view)}
     endings = [""] if len(corpora) == 1 else ["-trex", "-google-re"]

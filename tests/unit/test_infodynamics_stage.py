@@ -41,7 +41,8 @@ def make_trajectory(folder: Path, *, steps: int = 60, looks: int = 9, probe: boo
     rows = [(s, split, i) for s in range(looks) for split in ("train", "validation") for i in range(6)] if probe else []
     shown = np.array([[i % 2 * s, 0.3] for s, _, i in rows]).reshape(-1, 2)
     write_table(folder / "probe.parquet", pa.table({
-        "step": pa.array([10 * s for s, _, _ in rows], pa.int64()), "split": pa.array([split for _, split, _ in rows], pa.string()),
+        "step": pa.array([10 * s for s, _, _ in rows], pa.int64()),
+        "split": pa.array([split for _, split, _ in rows], pa.string()),
         "label": pa.array([i % 2 for _, _, i in rows], pa.int32()), "logits": fixed_lists(shown)}))
     complete(folder, finished("trajectory", steps_per_epoch=EPOCH))
 

@@ -192,7 +192,8 @@ def test_what_is_no_record_is_refused(tmp_path: Path) -> None:
     np.savez(path, values=np.arange(3))
     with pytest.raises(FinetraceError, match="cannot be read"):
         read_record(path)
-    for structure in ("[]", '["array", 7]', '["float", "x"]', '["dict", [1]]', '["float"]', '["class", "Inner", 3]', "{", "[[1]]"):
+    for structure in ("[]", '["array", 7]', '["float", "x"]', '["dict", [1]]', '["float"]', '["class", "Inner", 3]', "{",
+                      "[[1]]"):
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("structure.json", structure)
         with pytest.raises(FinetraceError):

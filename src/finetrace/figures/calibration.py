@@ -23,16 +23,16 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     """What the stage measured, as name -> figure.
 
     record: name; steps; kept, the checkpoint of the reliability diagrams; fit and fit_examples, the set that chose the
-    temperatures; sets; temperatures (checkpoint,); bound, "" or why the kept one is a bound of its range; bins {set: (before,
-    after)} at the kept checkpoint; courses {set: {statistic: (checkpoint, 3) value, low, high}}.
+    temperatures; sets; temperatures (checkpoint,); bound, "" or why the kept one is a bound of its range; bins {set:
+    (before, after)} at the kept checkpoint; courses {set: {statistic: (checkpoint, 3) value, low, high}}.
     """
     name, steps, kept = record["name"], record["steps"], record["kept"]
-    drawn, notes = _drawn(record)
+    temperatures, (drawn, notes) = record["temperatures"], _drawn(record)
     return {
-        "reliability": reliability({one: record["bins"][one] for one in drawn}, record["temperatures"][steps.index(kept)],
+        "reliability": reliability({one: record["bins"][one] for one in drawn}, temperatures[steps.index(kept)],
                                    fitted_on=record["fit"], title=f"Reliability at step {kept:,}: {name}",
                                    note="; ".join(notes)),
-        "course": course(steps, kept, record["courses"], np.array(record["temperatures"]), note=notes[0],
+        "course": course(steps, kept, record["courses"], np.array(temperatures), note=notes[0],
                          title=f"Calibration over training: {name}"),
     }
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     """What the stage measured, as name -> figure.
 
-    record: name; first, second, the trajectories; pairs, checkpoints that are compared (step of the first, of the second);
-    counts {representation: examples}; measures; table, the columns of table.parquet.
+    record: name; first, second, the trajectories; pairs, checkpoints that are compared (step of the first, of the
+    second); counts {representation: examples}; measures; table, the columns of table.parquet.
     """
     name, table, compared, pairs = record["name"], record["table"], record["measures"], record["pairs"]
     main = summary.main_measure(compared)
@@ -23,16 +23,16 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
         here = summary.select(table, representation=kind)
         row = []
         for when, (other_step, step) in {"first checkpoints": pairs[0], "last checkpoints": pairs[-1]}.items():
-            part = summary.select(here, step=step, other_step=other_step, statistic=main)
-            row.append(Lattice(f"{label}, {when}", *summary.grid(part, "layer", "other_layer")))
-            sides[f"{label}, {when}"] = {one: curve(summary.at_layers(here, statistic=one, step=step, other_step=other_step))
-                                         for one in compared}
+            ends = summary.select(here, step=step, other_step=other_step)
+            row.append(Lattice(f"{label}, {when}", *summary.grid(summary.select(ends, statistic=main), "layer", "other_layer")))
+            sides[f"{label}, {when}"] = {one: curve(summary.at_layers(ends, statistic=one)) for one in compared}
         over_layers.append(row)
         over_steps.append(Lattice(label, *summary.grid(summary.at_layers(here, statistic=main), "layer", "step")))
     who, when, depth = f"first: {record['first']}; second: {record['second']}", "", ""
     bars = BARS if "cka" in compared else ""
     if pairs[-1][0] != pairs[-1][1]:
-        when = f"\nthe last column compares checkpoint {pairs[-1][0]:,} of the first with {pairs[-1][1]:,} of the second"
+        of_first, of_second = pairs[-1]
+        when = f"\nthe last column compares checkpoint {of_first:,} of the first with {of_second:,} of the second"
     if table["layer"].max() != table["other_layer"].max():
         depth = "\neach layer of the second is compared with the layer of the first at the same share of the depth"
     return {

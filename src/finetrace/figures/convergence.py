@@ -19,11 +19,12 @@ WHEN = {"last": "last checkpoint", "all": "all checkpoints"}
 def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     """What the stage measured, as name -> figure.
 
-    record: name; split; layers; cosine and accuracy (checkpoint, layer); rows {(level or change, last or all): {kind: correlation}}.
+    record: name; split; layers; cosine and accuracy (checkpoint, layer); rows {(level or change, last or all): {kind:
+    correlation}}.
     """
     rows = {f"{of.capitalize()}s, {WHEN[when]}": kinds for (of, when), kinds in record["rows"].items()}
-    return {"convergence": convergence(record["layers"], record["cosine"], record["accuracy"], rows, split=record["split"],
-                                       title=f"Convergence and performance: {record['name']}")}
+    return {"convergence": convergence(record["layers"], record["cosine"], record["accuracy"], rows,
+                                       split=record["split"], title=f"Convergence and performance: {record['name']}")}
 
 
 @style.styled

@@ -22,20 +22,20 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     """What the stage measured, as name -> figure.
 
     record: name; steps; kept; singular, sets with too few examples; courses {set: {statistic: (checkpoint, 3)}}; head
-    (checkpoint,) and head_rows {class: (checkpoint,)}, norms; pictures, None or {set; labels (example,); names (class,); by step
-    points (example, dim) and heads (class, dim); tsne, None or by step (example + class, 2)}.
+    (checkpoint,) and head_rows {class: (checkpoint,)}, norms; pictures, None or {set; labels (example,); names (class,);
+    by step points (example, dim) and heads (class, dim); tsne, None or by step (example + class, 2)}.
     """
     name, steps, kept, pictures = record["name"], record["steps"], record["kept"], record["pictures"]
     note = "features: input of the head's last linear layer"
     if record["singular"]:
-        note += (f"\ntoo few examples for so many dimensions in {', '.join(record['singular'])}: without its ridge the ratio "
-                 "means little")
+        note += (f"\ntoo few examples for so many dimensions in {', '.join(record['singular'])}: without its ridge the "
+                 "ratio means little")
     made = {"course": course(steps, kept, record["courses"], record["head"], record["head_rows"], note=note,
                              title=f"Features and head over training: {name}")}
     if pictures is None:
         return made
     labels, names, count = pictures["labels"], pictures["names"], len(pictures["labels"])
-    points, heads = ({_state(step, steps[0]): np.asarray(values, dtype=np.float64) for step, values in pictures[key].items()}
+    points, heads = ({_state(step, steps[0]): values.astype(np.float64) for step, values in pictures[key].items()}
                      for key in ("points", "heads"))
     note = f"{count:,} examples of {pictures['set']}"
     made["pca"] = planes(points, heads, labels, names, plane(np.concatenate(list(points.values()))), note=note,

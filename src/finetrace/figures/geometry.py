@@ -37,9 +37,9 @@ COURSES = ("cosine_mean", "effective_rank", "anisotropy")
 def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     """What the stage measured, as name -> figure.
 
-    record: name; steps; sentences, split, special_tokens, what is measured; bands {statistic: Bands (step, layer)}; cones,
-    None or {vectors, splits, layer; names (class,); labels (row,); of the first and the last checkpoint cosines (for two
-    classes, else empty), to_first and statistics, as `class_cones` takes them}.
+    record: name; steps; sentences, split, special_tokens, what is measured; bands {statistic: Bands (step, layer)};
+    cones, None or {vectors, splits, layer; names (class,); labels (row,); of the first and the last checkpoint cosines
+    (for two classes, else empty), to_first and statistics, as `class_cones` takes them}.
     """
     name, bands = record["name"], record["bands"]
     steps = (record["steps"][0], record["steps"][-1])
@@ -195,9 +195,9 @@ def class_cones(
 ) -> "Figure":
     """Sentence vectors of one layer by direction, raw left and tuned right: against the class means, against one sentence.
 
-    cosines: two of (row, class), cosine with each class mean, drawn for two classes only. to_first: two of (row,), cosine
-    with the first row. labels: (row,) 0 .. class-1. names: (class,). statistics: of each state; their similarity is drawn
-    for three classes and more.
+    cosines: two of (row, class), cosine with each class mean, drawn for two classes only. to_first: two of (row,),
+    cosine with the first row. labels: (row,) 0 .. class-1. names: (class,). statistics: of each state; their similarity
+    is drawn for three classes and more.
     """
     figure, axes = style.new_figure(2, 2, title=title, height_ratios=[1.15, 1], sharex="row", sharey="row")
     states = (f"Raw (step {steps[0]:,})", f"Tuned (step {steps[1]:,})")

@@ -20,9 +20,9 @@ SPANS = (128, 56, 32)
 def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     """What the stage measured, as name -> figure.
 
-    record: name; measure, span, spans, window, examples_per_epoch, plateau (or None); changes, change points in examples; dynamics,
-    {novelty, transience, resonance: (example,)}; confidence (example,); slope; train {examples, loss, accuracy} and evaluated, the
-    same; probes {split: {steps, window, dynamics, map}}.
+    record: name; measure, span, spans, window, examples_per_epoch, plateau (or None); changes, change points in
+    examples; dynamics {novelty, transience, resonance: (example,)}; confidence (example,); slope; train {examples, loss,
+    accuracy} and evaluated, the same; probes {split: {steps, window, dynamics, map}}.
     """
     name, window = record["name"], record["window"]
     examples = np.arange(len(record["confidence"]))
@@ -33,7 +33,8 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     trends = {span: _dynamics({key: trend(record["dynamics"][key], window, span) for key in ("novelty", "resonance")})
               for span in record["spans"] or SPANS}
     return {
-        "signals": figures.signals(examples, dynamics, smoothed, window=window, title=f"Information dynamics: {name}", **marks, **common),
+        "signals": figures.signals(examples, dynamics, smoothed, window=window, **marks, **common,
+                                   title=f"Information dynamics: {name}"),
         "smoothing": figures.smoothing(examples, dynamics, trends, title=f"Smoothing: {name}", **common),
         "slope": figures.slope(curb(dynamics.novelty, window), curb(dynamics.resonance, window), record["slope"],
                                title=f"Resonance on novelty: {name}"),

@@ -45,7 +45,8 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
         over_steps.append(Lattice(label, *summary.grid(against_first, "layer", "step")))
         ends = summary.select(here, step=last, other_step=first, statistic=main)
         over_layers.append(Lattice(label, *summary.grid(ends, "layer", "other_layer")))
-        sides[label] = {one: curve(summary.at_layers(here, statistic=one, step=last, other_step=first)) for one in compared}
+        sides[label] = {one: curve(summary.at_layers(here, statistic=one, step=last, other_step=first))
+                        for one in compared}
     bars = BARS if "cka" in compared else ""
     return {
         "steps": heat_maps([over_steps], main, "optimiser step of the checkpoint", "layer (0 = embeddings)",

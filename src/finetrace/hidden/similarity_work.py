@@ -1,4 +1,4 @@
-"""What the stages similarity and comparison share: which examples are compared, their representations, lines in the log."""
+"""What the stages similarity and comparison share: which examples are compared, their representations, log lines."""
 
 import functools
 import logging
@@ -30,15 +30,15 @@ def candidates(hidden: HiddenStates, kind: str) -> tuple[np.ndarray, np.ndarray]
 
 
 def enough(count: int, kind: str, where: object) -> None:
-    """Raises FinetraceError, naming the setting, where there are too few examples; where: a folder or an entry of params.yaml."""
+    """Raises FinetraceError, naming the setting, where examples are too few; where: a folder or an entry of params.yaml."""
     if count < 4:
         key = "token_rows" if kind == "tokens" else "rows"
-        raise FinetraceError(f"{where}: {count} examples ({kind}) are too few to compare, 4 are needed; raise hidden.{key} in "
-                             f"params.yaml or take {kind} out of similarity.representations")
+        raise FinetraceError(f"{where}: {count} examples ({kind}) are too few to compare, 4 are needed; raise hidden.{key} "
+                             f"in params.yaml or take {kind} out of similarity.representations")
 
 
-def loader(hidden: HiddenStates, kind: str, items: np.ndarray, groups: np.ndarray, settings: SimilaritySettings, seed: int
-           ) -> Callable[[int, int], Representation]:
+def loader(hidden: HiddenStates, kind: str, items: np.ndarray, groups: np.ndarray, settings: SimilaritySettings,
+           seed: int) -> Callable[[int, int], Representation]:
     """A function (step, layer) -> the representation of these items. Each layer is checked, once."""
     @functools.cache
     def check(step: int, layer: int) -> None:

@@ -19,7 +19,7 @@ def keep_files(folder: Path, kept: Path) -> None:
 
 
 def restore_files(kept: Path, key: str, folder: Path) -> bool:
-    """Put kept files into an empty folder; False, and nothing put, when they are not whole or were made for another key."""
+    """Put kept files into an empty folder; False, and nothing put, when they are not whole or are of another key."""
     try:
         if read_manifest(kept, verify="content").key != key:
             return False

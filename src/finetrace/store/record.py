@@ -1,8 +1,8 @@
-"""Small nested values as one file: what figures are drawn from. No pickle: arrays as .npy inside a zip, the rest as JSON.
+"""Small nested values as one file: what figures are drawn from. No pickle: arrays as .npy in a zip, the rest as JSON.
 
-Values: str, int, float, bool, None, numpy arrays (not of Python objects) and scalars, lists, tuples, dicts, and dataclasses that
-the reader names. Equal values give equal bytes, whatever the order of an array in memory. A numpy scalar, a named tuple and a
-subclass of list or dict come back as the plain value.
+Values: str, int, float, bool, None, numpy arrays (not of Python objects) and scalars, lists, tuples, dicts, and
+dataclasses that the reader names. Equal values give equal bytes, whatever the order of an array in memory. A numpy
+scalar, a named tuple and a subclass of list or dict come back as the plain value.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ def write_record(path: Path, value: Any) -> None:
 
 
 def read_record(path: Path, types: Sequence[type] = ()) -> Any:
-    """Read a value; types: the dataclasses that may stand in it. Raises FinetraceError for a damaged file or an unknown class."""
+    """Read a value; types: the dataclasses that may stand in it. Raises FinetraceError for damage or an unknown class."""
     try:
         with zipfile.ZipFile(path) as archive:
             structure = json.loads(archive.read("structure.json"))
@@ -50,9 +50,10 @@ def read_record(path: Path, types: Sequence[type] = ()) -> Any:
 def _plain(value: Any, arrays: list[np.ndarray[Any, Any]]) -> Any:
     """JSON in which everything but texts, whole numbers, booleans and null is a list that begins with its kind."""
     if isinstance(value, np.ndarray):
-        if value.dtype.hasobject or isinstance(value, np.ma.MaskedArray):
-            raise TypeError(f"a record cannot hold an array of {value.dtype}"
-                            f"{' with a mask' if isinstance(value, np.ma.MaskedArray) else '; give it a type, or make it a list'}")
+        if isinstance(value, np.ma.MaskedArray):
+            raise TypeError("a record cannot hold an array with a mask")
+        if value.dtype.hasobject:
+            raise TypeError(f"a record cannot hold an array of {value.dtype}; give it a type, or make it a list")
         arrays.append(np.asarray(value, order="C"))
         return ["array", len(arrays) - 1]
     if isinstance(value, np.generic):
