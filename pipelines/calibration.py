@@ -80,8 +80,8 @@ def _finite(predictions: Predictions, step: int) -> np.ndarray:
     logits = np.asarray(predictions.logits(step))
     if not np.isfinite(logits).all():
         row = int(np.argmin(np.isfinite(logits).all(axis=1)))
-        raise FinetraceError(f"{predictions.folder}: logits of checkpoint {step} hold NaN or infinity in row {row}; delete "
-                             "the folder and run the stage predictions again")
+        raise FinetraceError(f"{predictions.folder}: logits of checkpoint {step} hold NaN or infinity in row {row}; "
+                             "delete the folder and run the stage predictions again")
     return logits
 
 

@@ -87,8 +87,8 @@ def _matched_rows(first: HiddenStates, second: HiddenStates, entry: ComparisonSe
     if first.label_names != second.label_names or len(wrong):
         row = rows[wrong[0], 0] if len(wrong) else None
         where = "" if row is None else f", e.g. example {first.example_ids[row]} of {first.splits[row]}"
-        raise _refusal(entry, f"their examples have different labels{where}; they were made from different data, run both "
-                              "again")
+        raise _refusal(entry, f"their examples have different labels{where}; they were made from different data, run "
+                              "both again")
     return rows
 
 

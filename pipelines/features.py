@@ -51,7 +51,8 @@ def _measure(stage: Stage, predictions: Predictions, settings: FeaturesSettings,
                       "dim": predictions.manifest.facts["dim"], "rows": {name: len(of) for name, of in rows_of.items()}}
     head_rows = {label: table["value"][(table["statistic"] == "head_row_norm") & (table["label"] == label)]
                  for label in predictions.label_names}
-    courses = {one: {key: summary.course(table, key, one) for key in ("cosine", "diff", "fdr_ridge")} for one in rows_of}
+    courses = {one: {key: summary.course(table, key, one) for key in ("cosine", "diff", "fdr_ridge")}
+               for one in rows_of}
     return {"name": stage.item, "steps": steps, "kept": kept, "singular": singular, "courses": courses,
             "head": summary.course(table, "head_norm")[:, 0], "head_rows": head_rows,
             "pictures": _pictures(stage.item, predictions, settings, seed)}
@@ -83,8 +84,8 @@ def _finite(predictions: Predictions, step: int, name: str) -> np.ndarray:
     values = predictions.features(step, name)
     if not np.isfinite(values).all():
         row = int(np.argmin(np.isfinite(values).all(axis=1)))
-        raise FinetraceError(f"{predictions.folder}: features of {name} at checkpoint {step} hold NaN or infinity in row "
-                             f"{row}; the training diverged (lower train.learning_rate)")
+        raise FinetraceError(f"{predictions.folder}: features of {name} at checkpoint {step} hold NaN or infinity in "
+                             f"row {row}; the training diverged (lower train.learning_rate)")
     return values
 
 
@@ -100,7 +101,8 @@ def _pictures(name: str, predictions: Predictions, settings: FeaturesSettings, s
     if len(labels) < 5 or min(points[states[0]].shape) < 2:
         log.warning("%s: %d examples of %s are too few for pictures", name, len(labels), shown)
         return None
-    maps = {step: lens.tsne(np.concatenate([values, heads[step]]).astype(np.float64), seeds.derive(seed, "tsne") % 2**31)
+    start = seeds.derive(seed, "tsne") % 2**31
+    maps = {step: lens.tsne(np.concatenate([values, heads[step]]).astype(np.float64), start)
             for step, values in points.items()} if settings.tsne else None
     return {"set": shown, "labels": labels, "names": predictions.label_names, "points": points, "heads": heads,
             "tsne": maps}

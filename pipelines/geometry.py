@@ -96,8 +96,8 @@ def _table(stage: Stage, hidden: HiddenStates, settings: GeometrySettings, every
             parts.append(summary.table_rows(step, layer, found, first.get(layer)))
             first.setdefault(layer, found)
             if time.monotonic() - told > 20:
-                log.info("%s: checkpoint %d of %d (step %d), layer %d of %d", stage.label, number + 1, len(hidden.steps),
-                         step, layer, layers - 1)
+                log.info("%s: checkpoint %d of %d (step %d), layer %d of %d", stage.label, number + 1,
+                         len(hidden.steps), step, layer, layers - 1)
                 told = time.monotonic()
     return {name: np.concatenate([part[name] for part in parts]) for name in summary.COLUMNS}
 
@@ -131,9 +131,9 @@ def _cone_rows(hidden: HiddenStates, settings: GeometrySettings, seed: int) -> C
     labels = hidden.labels[rows]
     if len(np.unique(labels)) < 2:
         raise FinetraceError(f"{hidden.folder / 'index.parquet'}: the {len(rows)} rows of "
-                             f"{', '.join(settings.cones_splits)} have one class only ({hidden.label_names[labels[0]]}), and "
-                             "class cones compare classes; take more rows (hidden.rows), another split "
-                             "(geometry.cones_splits), or none: geometry.cones_splits: []")
+                             f"{', '.join(settings.cones_splits)} have one class only "
+                             f"({hidden.label_names[labels[0]]}), and class cones compare classes; take more rows "
+                             "(hidden.rows), another split (geometry.cones_splits), or none: geometry.cones_splits: []")
     sentence = hidden.sentence_codes(rows)  # words of one sentence are drawn together
     count = int(sentence.max()) + 1
     return ConeRows(rows, labels, hidden.label_names, bootstrap_weights(count, settings.draws, seed)[:, sentence],

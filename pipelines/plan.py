@@ -1,6 +1,7 @@
 """python pipelines/plan.py -- params.yaml -> plan.yaml, over which dvc.yaml loops
 
-Fails, having rewritten plan.yaml, when it was not that of params.yaml: DVC has read the old one. `finetrace repro` does this first.
+Fails, having rewritten plan.yaml, when it was not that of params.yaml: DVC has read the old one. `finetrace repro`
+does this first.
 """
 
 import sys

@@ -88,11 +88,14 @@ def _publish(options: argparse.Namespace) -> int:
 
 
 def _repro(options: argparse.Namespace) -> int:
-    from finetrace.pipeline.repro import repro
-    from finetrace.study.use import follow
+    from finetrace.pipeline.unchanged import is_unchanged
 
     layout = Layout.here()
-    follow(layout)
+    if is_unchanged(layout):  # before anything large is imported
+        print("Data and pipelines are up to date.")
+        return 0
+    from finetrace.pipeline.repro import repro
+
     return repro(layout, options.jobs)
 
 

@@ -1,4 +1,5 @@
-"""The whole chain on a toy study, as a user runs it: finetrace repro, change something, repro, publish; and plain dvc repro."""
+"""The whole chain on a toy study, as a user runs it: finetrace repro, change something, repro, publish; and plain
+dvc repro."""
 
 import contextlib
 import json
@@ -26,13 +27,25 @@ KEY = "toy_micro-sentiment_ft_s1"
 
 def command(project: Path, *words: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess:
     """Run a command in the project with this interpreter's tools and the project's own source."""
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-                   "PYTHONPATH": str(project / "src"),
-                   "DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1",
-                   "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@t", "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@t",
-                   "DVC_SITE_CACHE_DIR": str(project.parent / "site"), **extra}
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(project / "src"),
+        "DVC_NO_ANALYTICS": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_OFFLINE": "1",
+        "GIT_AUTHOR_NAME": "t",
+        "GIT_AUTHOR_EMAIL": "t@t",
+        "GIT_COMMITTER_NAME": "t",
+        "GIT_COMMITTER_EMAIL": "t@t",
+        "DVC_SITE_CACHE_DIR": str(project.parent / "site"),
+        **extra,
+    }
     environment.pop("DVC_ROOT", None)
-    done = subprocess.run(words, cwd=project, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        words, cwd=project, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
     assert not check or done.returncode == 0, f"{words}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     return done
 
@@ -40,7 +53,11 @@ def command(project: Path, *words: str, check: bool = True, **extra: str) -> sub
 def ran(done: subprocess.CompletedProcess) -> list[str]:
     """Names of the items that a command ran, those that the driver does itself left out."""
     by_dvc = re.findall(r"^Running stage '([^']+)'", done.stdout, flags=re.M)
-    return [name for name in by_dvc + re.findall(r"^done +(\S+)  \[", done.stdout, flags=re.M) if name not in ("plan", "settings")]
+    return [
+        name
+        for name in by_dvc + re.findall(r"^done +(\S+)  \[", done.stdout, flags=re.M)
+        if name not in ("plan", "settings")
+    ]
 
 
 def repro(project: Path, **options) -> subprocess.CompletedProcess:
@@ -110,13 +127,36 @@ def project(tmp_path_factory) -> Path:
 def test_every_stage_leaves_whole_outputs(project: Path):
     run, of_words = project / RUN, project / "outputs/toy/micro-pos/ft/s1"
     assert (run / "trajectory/manifest.json").is_file() and (run / "infodynamics/metrics.json").is_file()
-    folders = [folder / lens for folder in (run, of_words) for lens in ("geometry", "similarity", "hulls", "probes", "convergence")]
-    folders += [project / place / lens for place in ("outputs/toy/pretrain", "outputs/toy-reviews/adapt") for lens in ("edges", "cloze")]
-    folders += [project / name for name in ("comparisons/settings", "cross-tasks/sentiment-after-pos", "dynamics/toy",
-                                            "outputs/downstream/toy")]
+    folders = [
+        folder / lens
+        for folder in (run, of_words)
+        for lens in ("geometry", "similarity", "hulls", "probes", "convergence")
+    ]
+    folders += [
+        project / place / lens
+        for place in ("outputs/toy/pretrain", "outputs/toy-reviews/adapt")
+        for lens in ("edges", "cloze")
+    ]
+    folders += [
+        project / name
+        for name in (
+            "comparisons/settings",
+            "cross-tasks/sentiment-after-pos",
+            "dynamics/toy",
+            "outputs/downstream/toy",
+        )
+    ]
     for folder in folders:
-        for name in ("metrics.json", "table.parquet", "manifest.json", "provenance.json", "cost.json", "curves.csv", "measured.npz",
-                     "figures/manifest.json"):
+        for name in (
+            "metrics.json",
+            "table.parquet",
+            "manifest.json",
+            "provenance.json",
+            "cost.json",
+            "curves.csv",
+            "measured.npz",
+            "figures/manifest.json",
+        ):
             assert (folder / name).is_file(), folder / name
         assert list((folder / "figures").glob("*.png")), folder
     adapted = project / "outputs/toy/micro-sentiment/lp-lora/s1"
@@ -124,7 +164,9 @@ def test_every_stage_leaves_whole_outputs(project: Path):
         assert list((adapted / lens / "figures").glob("*.png")) and (adapted / lens / "metrics.json").is_file(), lens
     assert "food/accuracy" in json.loads((adapted / "calibration/metrics.json").read_text())
     assert (adapted / "trajectory/checkpoints/step-00000024/adapter_model.safetensors").is_file()
-    assert (run / "hidden/step-00000024/tokens.npy").is_file() and (of_words / "hidden/step-00000000/span.npy").is_file()
+    assert (run / "hidden/step-00000024/tokens.npy").is_file() and (
+        of_words / "hidden/step-00000000/span.npy"
+    ).is_file()
     assert (project / "outputs/toy/micro-sentiment/ft-tuned/tune/trials.parquet").is_file()
     assert not (project / "outputs/toy/micro-sentiment/ft/tune").exists()
     page = (project / "atlas/index.html").read_text()
@@ -132,13 +174,20 @@ def test_every_stage_leaves_whole_outputs(project: Path):
     for folder, text in ((project / "atlas", page), (project / "atlas/runs", report)):
         shown = re.findall(r'(?:img src|a href)="([^"]+)"', text)
         assert len(shown) > 3 and all((folder / address).exists() for address in shown)
-    assert all(f"<h2>{lens}</h2>" in report for lens in ("infodynamics", "geometry", "similarity", "hulls", "probes", "convergence"))
+    assert all(
+        f"<h2>{lens}</h2>" in report
+        for lens in ("infodynamics", "geometry", "similarity", "hulls", "probes", "convergence")
+    )
     assert (project / "mlflow.db").is_file()
 
 
 def test_a_stage_depends_on_everything_that_it_reads(project: Path):
-    """What a manifest names as its inputs is what dvc.yaml names, exactly; copies of manifests in inputs/ stand for the folders."""
-    copies = {item["to"]: item["from"] for item in yaml.safe_load((project / "plan.yaml").read_text())["plan"]["inputs"].values()}
+    """What a manifest names as its inputs is what dvc.yaml names, exactly; copies of manifests in inputs/ stand for
+    the folders."""
+    copies = {
+        item["to"]: item["from"]
+        for item in yaml.safe_load((project / "plan.yaml").read_text())["plan"]["inputs"].values()
+    }
     checked = 0
     with opened(project) as graph:
         for name, stage in graph.stages.items():
@@ -148,7 +197,9 @@ def test_a_stage_depends_on_everything_that_it_reads(project: Path):
             read = {path.removeprefix("./") for path in json.loads(outs[0].read_text())["inputs"]}
             deps = {dep.def_path for dep in stage.deps if not dep.def_path.startswith("settings/")}
             groups = {dep for dep in deps if dep.startswith("inputs/")}
-            deps = (deps - groups) | {source for target, source in copies.items() if str(Path(target).parent) in groups}
+            deps = (deps - groups) | {
+                source for target, source in copies.items() if str(Path(target).parent) in groups
+            }
             named = {dep.removesuffix("/manifest.json") for dep in deps}
             assert read <= named | {f"models/{one}" for one in ("toy", "toy-reviews")}, name
             checked += 1
@@ -177,47 +228,67 @@ def test_the_lock_has_every_stage_in_the_order_of_the_graph(project: Path):
 
 
 def test_comments_and_docstrings_make_nothing_again(project: Path):
-    with edited(project / "src/finetrace/models/load.py", '"""', '"""Other words. '), \
-            edited(project / "src/finetrace/lenses/slope.py", "import", "# a comment\nimport"):
+    with (
+        edited(project / "src/finetrace/models/load.py", '"""', '"""Other words. '),
+        edited(project / "src/finetrace/lenses/slope.py", "import", "# a comment\nimport"),
+    ):
         assert stale(project) == set()
         assert ran(repro(project)) == []
     assert ran(repro(project)) == []
 
 
-@pytest.mark.parametrize(("file", "old", "new"), [
-    ("config/geometry.py", "special_tokens: bool = True", "special_tokens: bool = False"),
-    ("lenses/intervals.py", "import numpy as np", "import numpy as np\n\nMARK = 1"),
-    ("store/dynamics_inputs.py", "import numpy as np", "import numpy as np\n\nMARK = 1"),
-    ("store/hidden.py", "import numpy as np", "import numpy as np\n\nMARK = 1"),
-    ("store/predictions.py", "import numpy as np", "import numpy as np\n\nMARK = 1"),
-    ("models/timeline.py", "import json", "import json\n\nMARK = 1"),
-    ("data/world/lexicon.py", "from __future__ import annotations", "from __future__ import annotations\n\nMARK = 1"),
-    ("data/tasks/glue.yaml", "cola:", "# one\ncola:"),
-])
-def test_a_change_of_meaning_makes_exactly_the_stages_stale_that_import_it(project: Path, file: str, old: str, new: str):
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("config/geometry.py", "special_tokens: bool = True", "special_tokens: bool = False"),
+        ("lenses/intervals.py", "import numpy as np", "import numpy as np\n\nMARK = 1"),
+        ("store/dynamics_inputs.py", "import numpy as np", "import numpy as np\n\nMARK = 1"),
+        ("store/hidden.py", "import numpy as np", "import numpy as np\n\nMARK = 1"),
+        ("store/predictions.py", "import numpy as np", "import numpy as np\n\nMARK = 1"),
+        ("models/timeline.py", "import json", "import json\n\nMARK = 1"),
+        (
+            "data/world/lexicon.py",
+            "from __future__ import annotations",
+            "from __future__ import annotations\n\nMARK = 1",
+        ),
+        ("data/tasks/glue.yaml", "cola:", "# one\ncola:"),
+    ],
+)
+def test_a_change_of_meaning_makes_exactly_the_stages_stale_that_import_it(
+    project: Path, file: str, old: str, new: str
+):
     before = code_contents(Layout(project, project))
     with edited(project / "src/finetrace" / file, old, new):
         after = code_contents(Layout(project, project))
         touched = {script for script in before if before[script] != after[script]}
         module = "finetrace." + file.removesuffix(".py").replace("/", ".")
-        assert touched == {s for s, content in before.items() if module in content["modules"] or f"finetrace/{file}" in content["data"]}
+        assert touched == {
+            s
+            for s, content in before.items()
+            if module in content["modules"] or f"finetrace/{file}" in content["data"]
+        }
         found = stale(project)
     with opened(project) as graph:
         scripts = {name: Path(graph.command(name).split()[1]).stem for name in graph.stages}
-    assert touched and found == {name for name, script in scripts.items() if script in touched and script not in (
-        "plan", "settings", "inputs")}
+    assert touched and found == {
+        name for name, script in scripts.items() if script in touched and script not in ("plan", "settings", "inputs")
+    }
     assert stale(project) == set()
 
 
 def test_a_changed_figure_draws_again_and_measures_nothing(project: Path):
     folder = project / RUN / "geometry"
     before = {name: (folder / name).read_bytes() for name in ("table.parquet", "manifest.json", "measured.npz")}
-    with edited(project / "src/finetrace/figures/geometry.py", "import numpy as np", "import numpy as np\n\nMARK = 1"):
+    with edited(
+        project / "src/finetrace/figures/geometry.py", "import numpy as np", "import numpy as np\n\nMARK = 1"
+    ):
         done = repro(project)
         assert {name.split("@")[0] for name in ran(done)} == {"geometry", "atlas", "publish"}
         assert done.stderr.count("measured before; the figures are drawn again") == 3
         assert before == {name: (folder / name).read_bytes() for name in before}
-        assert ran(command(project, "dvc", "repro", "-f", "-s", "--no-run-cache", f"geometry@{KEY}")) == [f"geometry@{KEY}"]
+        assert ran(command(project, "dvc", "repro", "-f", "-s", "--no-run-cache", f"geometry@{KEY}")) == [
+            f"geometry@{KEY}"
+        ]
         assert before == {name: (folder / name).read_bytes() for name in before}
     repro(project)
 
@@ -231,7 +302,9 @@ def test_data_that_is_made_again_with_equal_content_trains_nothing(project: Path
 def test_accepted_results_stand(project: Path):
     with edited(project / "src/finetrace/lenses/slope.py", "import numpy as np", "import numpy as np\n\nMARK = 1"):
         assert {name.split("@")[0] for name in stale(project)} >= {"infodynamics"}
-        said = command(project, sys.executable, "-m", "finetrace.cli", "accept", "all", "--because", "only a constant")
+        said = command(
+            project, sys.executable, "-m", "finetrace.cli", "accept", "all", "--because", "only a constant"
+        )
         assert "finetrace.lenses.slope" in said.stdout
         assert stale(project) == set()
         assert "only a constant" in (project / "accepted.yaml").read_text()
@@ -240,16 +313,28 @@ def test_accepted_results_stand(project: Path):
 
 
 def test_a_further_set_out_of_distribution_trains_nothing(project: Path):
-    with changed_params(project, lambda params: params["tasks"]["micro-sentiment"]["ood"].update(travel="micro-sentiment-travel")):
+    with changed_params(
+        project, lambda params: params["tasks"]["micro-sentiment"]["ood"].update(travel="micro-sentiment-travel")
+    ):
         adapted = "toy_micro-sentiment_lp-lora_s1"
-        assert set(ran(repro(project))) == {"data@micro-sentiment", f"predictions@{adapted}", f"calibration@{adapted}",
-                                            f"features@{adapted}", "atlas", "publish"}
-        metrics = json.loads((project / "outputs/toy/micro-sentiment/lp-lora/s1/calibration/metrics.json").read_text())
+        assert set(ran(repro(project))) == {
+            "data@micro-sentiment",
+            f"predictions@{adapted}",
+            f"calibration@{adapted}",
+            f"features@{adapted}",
+            "atlas",
+            "publish",
+        }
+        metrics = json.loads(
+            (project / "outputs/toy/micro-sentiment/lp-lora/s1/calibration/metrics.json").read_text()
+        )
         assert {"food/accuracy", "travel/accuracy"} <= set(metrics)
 
 
 def test_one_more_seed_makes_exactly_its_items(project: Path):
-    with changed_params(project, lambda params: params["runs"].append({"model": "toy", "task": "micro-pos", "seed": 2})):
+    with changed_params(
+        project, lambda params: params["runs"].append({"model": "toy", "task": "micro-pos", "seed": 2})
+    ):
         stages = ("train", "infodynamics", "hidden", "geometry", "similarity", "hulls", "probes", "convergence")
         assert set(ran(repro(project))) == {*(f"{stage}@toy_micro-pos_ft_s2" for stage in stages), "atlas", "publish"}
 
@@ -271,7 +356,9 @@ def test_other_epochs_of_another_task_search_nothing_again(project: Path):
 
 
 def test_dvc_says_that_the_plan_was_old_and_then_runs(project: Path):
-    with changed_params(project, lambda params: params["runs"].append({"model": "toy", "task": "micro-pos", "seed": 2})):
+    with changed_params(
+        project, lambda params: params["runs"].append({"model": "toy", "task": "micro-pos", "seed": 2})
+    ):
         first = command(project, "dvc", "repro", "train", check=False)
         assert first.returncode != 0 and "plan.yaml is written; run the same command again" in first.stderr
         assert ran(command(project, "dvc", "repro", "train")) == ["train@toy_micro-pos_ft_s2"]
@@ -288,8 +375,15 @@ def test_run_cache_restores_instead_of_training(project: Path):
 
 
 def test_retraining_gives_the_same_bytes_and_the_same_lock(project: Path):
-    names = ("signals.parquet", "history.parquet", "probe.parquet", "metrics.json", "manifest.json", "provenance.json",
-             "checkpoints/step-00000024/model.safetensors")
+    names = (
+        "signals.parquet",
+        "history.parquet",
+        "probe.parquet",
+        "metrics.json",
+        "manifest.json",
+        "provenance.json",
+        "checkpoints/step-00000024/model.safetensors",
+    )
     before = [(project / RUN / "trajectory" / n).read_bytes() for n in names]
     command(project, "dvc", "repro", "-f", "-s", "--no-run-cache", f"train@{KEY}")
     assert [(project / RUN / "trajectory" / n).read_bytes() for n in names] == before
@@ -320,8 +414,14 @@ def test_experiment_in_a_temporary_folder_publishes_to_the_real_store(project: P
 
 
 def test_a_failing_stage_names_itself_and_its_log_and_leaves_the_others_running(project: Path):
-    with changed_params(project, lambda p: (p["infodynamics"].update(window=5000), p["geometry"].update(draws=500)) if "geometry" in p
-                        else p.update(infodynamics={"window": 5000}, geometry={"draws": 500})):
+    with changed_params(
+        project,
+        lambda p: (
+            (p["infodynamics"].update(window=5000), p["geometry"].update(draws=500))
+            if "geometry" in p
+            else p.update(infodynamics={"window": 5000}, geometry={"draws": 500})
+        ),
+    ):
         done = repro(project, check=False)
         assert done.returncode == 1 and len([name for name in ran(done) if name.startswith("geometry@")]) == 3
         assert f"infodynamics@{KEY}: stage infodynamics@{KEY} failed" in done.stdout
@@ -334,7 +434,9 @@ def test_a_failing_stage_names_itself_and_its_log_and_leaves_the_others_running(
 def test_a_wrong_key_names_the_key_and_the_fix_at_every_entry(project: Path, words: tuple[str, ...]):
     before = (project / "params.yaml").read_text()
     try:
-        (project / "params.yaml").write_text(before.replace("infodynamics: {window", "hulsl: {}\ninfodynamics: {window"))
+        (project / "params.yaml").write_text(
+            before.replace("infodynamics: {window", "hulsl: {}\ninfodynamics: {window")
+        )
         whole = words if words[0] == "dvc" else (sys.executable, "-m", "finetrace.cli", *words)
         done = command(project, *whole, check=False)
     finally:
@@ -380,14 +482,31 @@ def test_publishing_again_restores_a_deleted_store(project: Path):
 
 @pytest.mark.parametrize("victim", ["front", "nursery"])
 def test_a_kill_loses_nothing_finished_and_ends_with_the_same_bytes(project: Path, victim: str):
-    """Everything is made again from the start with another seed, killed in the middle, and compared with an undisturbed run."""
+    """Everything is made again from the start with another seed, killed in the middle, and compared with an
+    undisturbed run."""
     copy = project.parent / f"killed-{victim}"
-    shutil.copytree(project, copy, ignore=shutil.ignore_patterns("cache", "tmp", "outputs", "models", "data", "atlas", ".finetrace"))
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(copy / "src"),
-                   "DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "DVC_SITE_CACHE_DIR": str(copy.parent / "site-killed")}
+    shutil.copytree(
+        project,
+        copy,
+        ignore=shutil.ignore_patterns("cache", "tmp", "outputs", "models", "data", "atlas", ".finetrace"),
+    )
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(copy / "src"),
+        "DVC_NO_ANALYTICS": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DVC_SITE_CACHE_DIR": str(copy.parent / "site-killed"),
+    }
     environment.pop("DVC_ROOT", None)
-    front = subprocess.Popen([sys.executable, "-m", "finetrace.cli", "repro", "--jobs", "2"], cwd=copy, env=environment,
-                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    front = subprocess.Popen(
+        [sys.executable, "-m", "finetrace.cli", "repro", "--jobs", "2"],
+        cwd=copy,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+    )
     waiting = copy / "outputs/toy/pretrain/trajectory/manifest.json"
     until(lambda: waiting.is_file(), 120)
     nursery = children(front.pid)[0]
@@ -396,7 +515,16 @@ def test_a_kill_loses_nothing_finished_and_ends_with_the_same_bytes(project: Pat
     front.wait(90)
     until(lambda: not any(alive(pid) for pid in (nursery, *workers)), 30)
     began = waiting.stat().st_mtime_ns
-    command(copy, sys.executable, "-m", "finetrace.cli", "repro", "--jobs", "2", DVC_SITE_CACHE_DIR=str(copy.parent / "site-killed"))
+    command(
+        copy,
+        sys.executable,
+        "-m",
+        "finetrace.cli",
+        "repro",
+        "--jobs",
+        "2",
+        DVC_SITE_CACHE_DIR=str(copy.parent / "site-killed"),
+    )
     assert waiting.stat().st_mtime_ns == began
     assert (copy / "dvc.lock").read_text() == (project / "dvc.lock").read_text()
 
@@ -423,16 +551,21 @@ def alive(pid: int) -> bool:
 def test_the_lens_of_the_guide_works_as_written(project: Path):
     guide = (ROOT / "docs/add-a-lens.md").read_text("utf-8")
     files = dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", guide, flags=re.DOTALL))
-    assert sorted(files) == ["dvc.yaml", "pipelines/norms.py", "src/finetrace/figures/norms.py", "src/finetrace/lenses/norms.py"]
+    assert sorted(files) == [
+        "dvc.yaml",
+        "pipelines/norms.py",
+        "src/finetrace/figures/norms.py",
+        "src/finetrace/lenses/norms.py",
+    ]
     group = files.pop("dvc.yaml")
     for name, text in files.items():
         (project / name).write_text(text)
     graph = (project / "dvc.yaml").read_text()
     (project / "dvc.yaml").write_text(graph.replace("  atlas:\n", group + "\n  atlas:\n", 1))
-    ran = executed(command(project, "dvc", "repro").stdout)
+    made = set(ran(repro(project)))
     runs = [f"toy_micro-{name}_s1" for name in ("sentiment_ft", "sentiment_ft-tuned", "pos_ft")]
-    assert {s for s in ran if "norms" in s} == {f"norms@{key}" for key in runs}
-    assert "atlas" in ran and "publish" in ran
+    assert {s for s in made if "norms" in s} == {f"norms@{key}" for key in runs}
+    assert "atlas" in made and "publish" in made
     assert json.loads((project / RUN / "norms/metrics.json").read_text())["norm/layer-02/last"] > 0
     assert "<h2>norms</h2>" in (project / "atlas/runs/toy_micro-sentiment_ft_s1.html").read_text()
     published = json.loads((project / "mlruns/published.json").read_text())

@@ -73,8 +73,15 @@ def drive(tmp_path: Path, graph: FakeGraph, executor: FakeExecutor, jobs: int = 
     return driver.run(executor), said
 
 
-CHAIN = {"data@t": set(), "train@a": {"data@t"}, "hidden@a": {"train@a"}, "geometry@a": {"hidden@a"}, "hulls@a": {"hidden@a"},
-         "train@b": {"data@t"}, "atlas": {"geometry@a", "hulls@a", "train@b"}}
+CHAIN = {
+    "data@t": set(),
+    "train@a": {"data@t"},
+    "hidden@a": {"train@a"},
+    "geometry@a": {"hidden@a"},
+    "hulls@a": {"hidden@a"},
+    "train@b": {"data@t"},
+    "atlas": {"geometry@a", "hulls@a", "train@b"},
+}
 
 
 def test_items_run_after_what_they_read_and_no_more_than_jobs_at_once(tmp_path):
@@ -189,5 +196,5 @@ def test_reasons():
 def test_wrong_calls(tmp_path):
     with pytest.raises(FinetraceError, match="take 1 or more"):
         repro(Layout(tmp_path, tmp_path), -1)
-    with pytest.raises(FinetraceError, match="has no dvc.yaml"):
+    with pytest.raises(FinetraceError, match=r"has no dvc\.yaml"):
         repro(Layout(tmp_path, tmp_path))

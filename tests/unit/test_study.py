@@ -1,4 +1,5 @@
-"""`runs` and `look`: a run is said once, lenses choose places by patterns, and what is wrong is told with the nearest names."""
+"""`runs` and `look`: a run is said once, lenses choose places by patterns, and what is wrong is told with the
+nearest names."""
 
 from typing import Any
 
@@ -15,10 +16,15 @@ BASE: dict[str, Any] = {
     "pretrain": {"a": {}, "b": {}, "random": {"steps": 0}},
     "adapt": {"a-more": {"start": "a/pretrain", "corpus": "world"}},
     "models": {"bert-v1.5": {"id": "x/y"}},
-    "tasks": {"senti": {"source": "micro", "config": "micro-sentiment"}, "words": {"source": "micro", "config": "micro-pos"}},
+    "tasks": {
+        "senti": {"source": "micro", "config": "micro-sentiment"},
+        "words": {"source": "micro", "config": "micro-pos"},
+    },
     "facts": {"micro-facts": {}},
-    "runs": [{"model": ["a", "random"], "task": "senti", "method": ["ft", "lora"], "seed": [1, 2]},
-             {"model": "bert-v1.5", "task": ["senti", "words"]}],
+    "runs": [
+        {"model": ["a", "random"], "task": "senti", "method": ["ft", "lora"], "seed": [1, 2]},
+        {"model": "bert-v1.5", "task": ["senti", "words"]},
+    ],
 }
 
 
@@ -38,28 +44,46 @@ def looked(lens: str, **changes: Any) -> list[str]:
 
 def test_lists_multiply_and_seed_is_one_unless_said():
     assert [run.place for run in study().trajectories.values()] == [
-        "a/senti/ft/s1", "a/senti/ft/s2", "a/senti/lora/s1", "a/senti/lora/s2", "random/senti/ft/s1", "random/senti/ft/s2",
-        "random/senti/lora/s1", "random/senti/lora/s2", "bert-v1.5/senti/ft/s1", "bert-v1.5/words/ft/s1"]
+        "a/senti/ft/s1",
+        "a/senti/ft/s2",
+        "a/senti/lora/s1",
+        "a/senti/lora/s2",
+        "random/senti/ft/s1",
+        "random/senti/ft/s2",
+        "random/senti/lora/s1",
+        "random/senti/lora/s2",
+        "bert-v1.5/senti/ft/s1",
+        "bert-v1.5/words/ft/s1",
+    ]
 
 
 def test_the_order_of_runs_does_not_depend_on_how_they_are_said():
-    one = study(runs=[{"model": "a", "task": "senti", "method": ["ft", "lora"]}, {"model": "a", "task": "senti", "seed": 2}])
-    other = study(runs=[{"model": "a", "task": "senti", "seed": [1, 2]}, {"model": "a", "task": "senti", "method": "lora"}])
+    one = study(
+        runs=[{"model": "a", "task": "senti", "method": ["ft", "lora"]}, {"model": "a", "task": "senti", "seed": 2}]
+    )
+    other = study(
+        runs=[{"model": "a", "task": "senti", "seed": [1, 2]}, {"model": "a", "task": "senti", "method": "lora"}]
+    )
     assert list(one.trajectories) == list(other.trajectories) == ["a_senti_ft_s1", "a_senti_ft_s2", "a_senti_lora_s1"]
 
 
 def test_a_run_that_is_said_twice_is_refused():
-    assert "a/senti/ft/s1 stands in runs.0 as well" in refusal(runs=[{"model": "a", "task": "senti"}, {"model": ["a"], "task": "senti"}])
+    assert "a/senti/ft/s1 stands in runs.0 as well" in refusal(
+        runs=[{"model": "a", "task": "senti"}, {"model": ["a"], "task": "senti"}]
+    )
 
 
-@pytest.mark.parametrize(("run", "told"), [
-    ({"model": "aa", "task": "senti"}, "runs.0.model: 'aa' is not defined; known:"),
-    ({"model": "a", "task": "sent"}, "runs.0.task: 'sent' is not defined; known:"),
-    ({"model": "a", "task": "senti", "method": "fit"}, "runs.0.method: 'fit' is not defined; known: ft"),
-    ({"model": [], "task": "senti"}, "names nothing"),
-    ({"model": "a", "task": "senti", "seed": -1}, "negative"),
-    ({"model": "a", "tasks": "senti"}, "did you mean 'task'?"),
-])
+@pytest.mark.parametrize(
+    ("run", "told"),
+    [
+        ({"model": "aa", "task": "senti"}, "runs.0.model: 'aa' is not defined; known:"),
+        ({"model": "a", "task": "sent"}, "runs.0.task: 'sent' is not defined; known:"),
+        ({"model": "a", "task": "senti", "method": "fit"}, "runs.0.method: 'fit' is not defined; known: ft"),
+        ({"model": [], "task": "senti"}, "names nothing"),
+        ({"model": "a", "task": "senti", "seed": -1}, "negative"),
+        ({"model": "a", "tasks": "senti"}, "did you mean 'task'?"),
+    ],
+)
 def test_wrong_runs(run: dict[str, Any], told: str):
     assert told in refusal(runs=[run])
 
@@ -86,16 +110,32 @@ def test_with_look_only_the_lenses_that_it_names_look():
     assert study(look={"geometry": "none"}).looked == {}
 
 
-@pytest.mark.parametrize(("patterns", "places"), [
-    ("all", ["a/senti/ft/s1", "a/senti/ft/s2", "a/senti/lora/s1", "a/senti/lora/s2", "random/senti/ft/s1", "random/senti/ft/s2",
-             "random/senti/lora/s1", "random/senti/lora/s2", "bert-v1.5/senti/ft/s1", "bert-v1.5/words/ft/s1"]),
-    ("a/*/ft/*", ["a/senti/ft/s1", "a/senti/ft/s2"]),
-    ("{a,random}/senti/lora/s2", ["a/senti/lora/s2", "random/senti/lora/s2"]),
-    ("bert-v1.5/**", ["bert-v1.5/senti/ft/s1", "bert-v1.5/words/ft/s1"]),
-    (["*/words/*/*", "a/senti/ft/s1"], ["a/senti/ft/s1", "bert-v1.5/words/ft/s1"]),
-    (["a/**", "!*/*/lora/*"], ["a/senti/ft/s1", "a/senti/ft/s2"]),
-    (["!{a,random}/**"], ["bert-v1.5/senti/ft/s1", "bert-v1.5/words/ft/s1"]),
-])
+@pytest.mark.parametrize(
+    ("patterns", "places"),
+    [
+        (
+            "all",
+            [
+                "a/senti/ft/s1",
+                "a/senti/ft/s2",
+                "a/senti/lora/s1",
+                "a/senti/lora/s2",
+                "random/senti/ft/s1",
+                "random/senti/ft/s2",
+                "random/senti/lora/s1",
+                "random/senti/lora/s2",
+                "bert-v1.5/senti/ft/s1",
+                "bert-v1.5/words/ft/s1",
+            ],
+        ),
+        ("a/*/ft/*", ["a/senti/ft/s1", "a/senti/ft/s2"]),
+        ("{a,random}/senti/lora/s2", ["a/senti/lora/s2", "random/senti/lora/s2"]),
+        ("bert-v1.5/**", ["bert-v1.5/senti/ft/s1", "bert-v1.5/words/ft/s1"]),
+        (["*/words/*/*", "a/senti/ft/s1"], ["a/senti/ft/s1", "bert-v1.5/words/ft/s1"]),
+        (["a/**", "!*/*/lora/*"], ["a/senti/ft/s1", "a/senti/ft/s2"]),
+        (["!{a,random}/**"], ["bert-v1.5/senti/ft/s1", "bert-v1.5/words/ft/s1"]),
+    ],
+)
 def test_patterns_over_places(patterns: Any, places: list[str]):
     assert looked("geometry", look={"geometry": patterns}) == places
 
@@ -116,20 +156,31 @@ def test_what_a_lens_builds_on_looks_there_as_well():
 
 
 def test_a_place_can_have_settings_of_its_own():
-    places = study(look={"kernel": ["a/senti/*/s1", {"at": "a/senti/lora/s1", "rows": {"train": 5, "eval": 5}}]}).looked["kernel"]
-    assert places["a/senti/lora/s1"].rows == {"train": 5, "eval": 5} and places["a/senti/ft/s1"].rows == {"train": 250, "eval": 250}
+    places = study(
+        look={"kernel": ["a/senti/*/s1", {"at": "a/senti/lora/s1", "rows": {"train": 5, "eval": 5}}]}
+    ).looked["kernel"]
+    assert places["a/senti/lora/s1"].rows == {"train": 5, "eval": 5} and places["a/senti/ft/s1"].rows == {
+        "train": 250,
+        "eval": 250,
+    }
 
 
-@pytest.mark.parametrize(("look", "told"), [
-    ({"geometri": "all"}, "'geometri' is neither a lens nor a group; nearest: geometry"),
-    ({"geometry": "a/*/ftt/*"}, "look.geometry: 'a/*/ftt/*' matches no place; nearest: a/senti/ft/s1"),
-    ({"geometry": "a_senti_ft_s1"}, "did you mean 'a/senti/ft/s1'?"),
-    ({"geometry": "a/pretrain"}, "means only a/pretrain, which cannot stand here"),
-    ({"geometry": {"places": "all"}}, "nor a mapping with `at`"),
-    ({"kernel": {"at": "all", "rowz": 1}}, "look.kernel at a/senti/ft/s1: unknown key 'rowz'; did you mean 'rows'?"),
-    ({"layers": {"at": "all", "split": "test"}}, "settings can be changed of one lens at a time"),
-    ({"edges": "all"}, "edges.tasks: is empty"),
-])
+@pytest.mark.parametrize(
+    ("look", "told"),
+    [
+        ({"geometri": "all"}, "'geometri' is neither a lens nor a group; nearest: geometry"),
+        ({"geometry": "a/*/ftt/*"}, "look.geometry: 'a/*/ftt/*' matches no place; nearest: a/senti/ft/s1"),
+        ({"geometry": "a_senti_ft_s1"}, "did you mean 'a/senti/ft/s1'?"),
+        ({"geometry": "a/pretrain"}, "means only a/pretrain, which cannot stand here"),
+        ({"geometry": {"places": "all"}}, "nor a mapping with `at`"),
+        (
+            {"kernel": {"at": "all", "rowz": 1}},
+            "look.kernel at a/senti/ft/s1: unknown key 'rowz'; did you mean 'rows'?",
+        ),
+        ({"layers": {"at": "all", "split": "test"}}, "settings can be changed of one lens at a time"),
+        ({"edges": "all"}, "edges.tasks: is empty"),
+    ],
+)
 def test_wrong_looks(look: dict[str, Any], told: str):
     assert told in refusal(look=look)
 
@@ -151,11 +202,24 @@ def test_a_study_needs_a_name_that_can_name_an_experiment(name: str):
 
 
 def test_an_absent_section_means_its_defaults():
-    smallest = parse_study({"study": {"name": "mine"}, "models": {"m": {"id": "x/y"}},
-                            "task_files": {"t": {"path": "reviews.csv", "text": ["text"], "label": "stars"}},
-                            "runs": [{"model": "m", "task": "t"}]}, "params.yaml")
+    smallest = parse_study(
+        {
+            "study": {"name": "mine"},
+            "models": {"m": {"id": "x/y"}},
+            "task_files": {"t": {"path": "reviews.csv", "text": ["text"], "label": "stars"}},
+            "runs": [{"model": "m", "task": "t"}],
+        },
+        "params.yaml",
+    )
     assert {item.stage for item in plan_of(smallest)} == {
-        "model", "data-files", "train", "hidden", "predictions", "inputs", *CHEAP}
+        "model",
+        "data-files",
+        "train",
+        "hidden",
+        "predictions",
+        "inputs",
+        *CHEAP,
+    }
 
 
 def test_numbers_that_stand_for_names_are_texts():

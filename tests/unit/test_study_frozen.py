@@ -1,5 +1,5 @@
-"""The studies mean what they meant before `runs` and `look`: tests/data/studies-f8e897a.json lists every item with its settings, as the
-code before read them from the files before."""
+"""The studies mean what they meant before `runs` and `look`: tests/data/studies-f8e897a.json lists every item with
+its settings, as the code before read them from the files before."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,11 @@ def as_before(item: Item) -> tuple[str, str, Any]:
     if stage == "model":
         return item.stage, item.key, asked["model"]
     if stage == "tune":
-        return stage, asked["place"], {"kind": asked["method"]["kind"], "train": asked["train"], "tune": asked["tune"]}
+        return (
+            stage,
+            asked["place"],
+            {"kind": asked["method"]["kind"], "train": asked["train"], "tune": asked["tune"]},
+        )
     if stage == "train":
         return stage, asked["place"], {**asked["kind"], "record": asked["record"], "train": asked["train"]}
     if stage == "downstream":
@@ -39,11 +43,18 @@ def as_before(item: Item) -> tuple[str, str, Any]:
 
 @pytest.mark.parametrize("name", sorted(FROZEN))
 def test_a_study_means_what_it_meant(name: str):
-    wanted = {(stage, at): group["settings"] for stage, groups in FROZEN[name].items() if stage not in NOT_ITEMS
-              for group in groups for at in group["at"]}
+    wanted = {
+        (stage, at): group["settings"]
+        for stage, groups in FROZEN[name].items()
+        if stage not in NOT_ITEMS
+        for group in groups
+        for at in group["at"]
+    }
     items = plan_of(load_study(ROOT / f"studies/{name}.yaml"))
-    found = {(stage, at): json.loads(json.dumps(settings)) for stage, at, settings in
-             (as_before(item) for item in items if item.stage != "inputs")}
+    found = {
+        (stage, at): json.loads(json.dumps(settings))
+        for stage, at, settings in (as_before(item) for item in items if item.stage != "inputs")
+    }
     assert set(found) == set(wanted)
     for key, settings in wanted.items():
         assert found[key] == settings, key

@@ -34,8 +34,8 @@ class Entry:
 def collect(runs: Sequence[Mapping[str, Any]], looked: Mapping[str, Sequence[str]], layout: Layout) -> list[Entry]:
     """The fine-tunings in the study's order.
 
-    runs: {model, task, method, seed} of each;  looked: lens -> places that it looks at. Raises FinetraceError when something is absent
-    or damaged.
+    runs: {model, task, method, seed} of each;  looked: lens -> places that it looks at. Raises FinetraceError when
+    something is absent or damaged.
     """
     entries = []
     for run in runs:
@@ -48,7 +48,8 @@ def collect(runs: Sequence[Mapping[str, Any]], looked: Mapping[str, Sequence[str
 
 
 def read_metrics(folder: Path, place: str, looked: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float]]:
-    """The metrics of a trajectory and of the lenses that look at it, by name: "trajectory" first, then the lenses in alphabetical order."""
+    """The metrics of a trajectory and of the lenses that look at it, by name: "trajectory" first, then the lenses in
+    alphabetical order."""
     found = {}
     for part in ("trajectory", *sorted(lens for lens, places in looked.items() if place in places)):
         read_manifest(folder / part)
@@ -57,8 +58,8 @@ def read_metrics(folder: Path, place: str, looked: Mapping[str, Sequence[str]]) 
 
 
 def last_layer(metrics: dict[str, float], pattern: str) -> float | None:
-    """The last metric, by name, that fits; pattern with `*` for the layer or split, e.g. "cosine_mean/layer-*/last". Of several
-    patterns, `a|b`, the first that something fits."""
+    """The last metric, by name, that fits; pattern with `*` for the layer or split, e.g. "cosine_mean/layer-*/last".
+    Of several patterns, `a|b`, the first that something fits."""
     for one in pattern.split("|"):
         start, end = one.split("*")
         found = sorted(name for name in metrics if name.startswith(start) and name.endswith(end))

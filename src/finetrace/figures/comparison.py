@@ -24,7 +24,8 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
         row = []
         for when, (other_step, step) in {"first checkpoints": pairs[0], "last checkpoints": pairs[-1]}.items():
             ends = summary.select(here, step=step, other_step=other_step)
-            row.append(Lattice(f"{label}, {when}", *summary.grid(summary.select(ends, statistic=main), "layer", "other_layer")))
+            across = summary.grid(summary.select(ends, statistic=main), "layer", "other_layer")
+            row.append(Lattice(f"{label}, {when}", *across))
             sides[f"{label}, {when}"] = {one: curve(summary.at_layers(ends, statistic=one)) for one in compared}
         over_layers.append(row)
         over_steps.append(Lattice(label, *summary.grid(summary.at_layers(here, statistic=main), "layer", "step")))

@@ -21,8 +21,8 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     """What the stage measured, as name -> figure.
 
     record: name; measure, span, spans, window, examples_per_epoch, plateau (or None); changes, change points in
-    examples; dynamics {novelty, transience, resonance: (example,)}; confidence (example,); slope; train {examples, loss,
-    accuracy} and evaluated, the same; probes {split: {steps, window, dynamics, map}}.
+    examples; dynamics {novelty, transience, resonance: (example,)}; confidence (example,); slope; train {examples,
+    loss, accuracy} and evaluated, the same; probes {split: {steps, window, dynamics, map}}.
     """
     name, window = record["name"], record["window"]
     examples = np.arange(len(record["confidence"]))
@@ -44,7 +44,7 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
          for split, found in record["probes"].items()}
 
 
-def _courses(record: Mapping[str, Any]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _courses(record: Mapping[str, Any]) -> dict[str, Any]:
     """The four learning curves: examples seen, and value."""
     return {f"{kind}_{key}": (record[part]["examples"], record[part][key])
             for kind, part in (("train", "train"), ("eval", "evaluated")) for key in ("loss", "accuracy")}

@@ -30,11 +30,11 @@ def candidates(hidden: HiddenStates, kind: str) -> tuple[np.ndarray, np.ndarray]
 
 
 def enough(count: int, kind: str, where: object) -> None:
-    """Raises FinetraceError, naming the setting, where examples are too few; where: a folder or an entry of params.yaml."""
+    """Raises FinetraceError, naming the setting, for too few examples; where: a folder or an entry of params.yaml."""
     if count < 4:
         key = "token_rows" if kind == "tokens" else "rows"
-        raise FinetraceError(f"{where}: {count} examples ({kind}) are too few to compare, 4 are needed; raise hidden.{key} "
-                             f"in params.yaml or take {kind} out of similarity.representations")
+        raise FinetraceError(f"{where}: {count} examples ({kind}) are too few to compare, 4 are needed; raise "
+                             f"hidden.{key} in params.yaml or take {kind} out of similarity.representations")
 
 
 def loader(hidden: HiddenStates, kind: str, items: np.ndarray, groups: np.ndarray, settings: SimilaritySettings,

@@ -1,9 +1,9 @@
 """Results kept over a change of code that its author vouches for.
 
-`finetrace accept STAGE --because "..."` writes the fingerprint of the code that made the results, and that of the code which takes its
-place, into accepted.yaml, a file of the project. As long as the code is the accepted one, settings/code says the old fingerprint, so
-that nothing of the stage runs again; manifests of what is made meanwhile, the atlas and MLflow say so. Any further change of the code
-ends it.
+`finetrace accept STAGE --because "..."` writes the fingerprint of the code that made the results, and that of the
+code which takes its place, into accepted.yaml, a file of the project. As long as the code is the accepted one,
+settings/code says the old fingerprint, so that nothing of the stage runs again; manifests of what is made meanwhile,
+the atlas and MLflow say so. Any further change of the code ends it.
 """
 
 import hashlib
@@ -24,20 +24,22 @@ HALVES = ("measure", "draw")
 
 @dataclass(frozen=True)
 class Accepted:
-    """entries: script -> {because, content: settings/code/SCRIPT.json of the code that made the results, measure and draw: fingerprints
-    of the code that is accepted in its place}."""
+    """entries: script -> {because, content: settings/code/SCRIPT.json of the code that made the results, measure and
+    draw: fingerprints of the code that is accepted in its place}."""
 
     entries: dict[str, dict[str, Any]]
 
     def apply(self, script: str, content: dict[str, Any]) -> dict[str, Any]:
-        """What settings/code/SCRIPT.json says: that of the code that made the results where this code is accepted in its place."""
+        """What settings/code/SCRIPT.json says: that of the code that made the results where this code is accepted in
+        its place."""
         entry = self.entries.get(script)
         if entry is None or any(content[half] != entry[half] for half in HALVES):
             return content
         return dict(entry["content"])
 
     def reason(self, script: str, content: dict[str, Any]) -> str:
-        """Why results of other code stand; content: of settings/code/SCRIPT.json. Empty where they are the code's own."""
+        """Why results of other code stand; content: of settings/code/SCRIPT.json. Empty where they are the code's
+        own."""
         entry = self.entries.get(script)
         return str(entry["because"]) if entry is not None and entry["content"] == content else ""
 
@@ -48,17 +50,27 @@ def accepted(layout: Layout) -> Accepted:
     if not path.is_file():
         return Accepted({})
     content = load_yaml(path.read_text("utf-8")) or {}
-    if not isinstance(content, dict) or not all(isinstance(e, dict) and {"because", "content", *HALVES} <= set(e) for e in content.values()):
+    if not isinstance(content, dict) or not all(
+        isinstance(e, dict) and {"because", "content", *HALVES} <= set(e) for e in content.values()
+    ):
         raise FinetraceError(f"{path.name}: is not what `finetrace accept` writes; restore it from git, or delete it")
     return Accepted(content)
 
 
 def _recorded(layout: Layout) -> dict[str, dict[str, Any]]:
-    """Script -> content of settings/code/SCRIPT.json when the results in dvc.lock were made: from settings/, or from DVC's cache."""
+    """Script -> content of settings/code/SCRIPT.json when the results in dvc.lock were made: from settings/, or from
+    DVC's cache."""
     lock, found = layout.root / "dvc.lock", {}
-    hashes = dict(re.findall(r"path: settings/code/(\w+)\.json\n\s+hash: md5\n\s+md5: (\w+)", lock.read_text("utf-8"))) if lock.is_file() else {}
+    hashes = (
+        dict(re.findall(r"path: settings/code/(\w+)\.json\n\s+hash: md5\n\s+md5: (\w+)", lock.read_text("utf-8")))
+        if lock.is_file()
+        else {}
+    )
     for script, md5 in hashes.items():
-        for path in (layout.settings / "code" / f"{script}.json", layout.root / ".dvc/cache/files/md5" / md5[:2] / md5[2:]):
+        for path in (
+            layout.settings / "code" / f"{script}.json",
+            layout.root / ".dvc/cache/files/md5" / md5[:2] / md5[2:],
+        ):
             if path.is_file() and hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == md5:
                 found[script] = json.loads(path.read_text("utf-8"))
     return found
@@ -76,7 +88,9 @@ def accept(layout: Layout, stages: Sequence[str], because: str) -> list[str]:
     now = code_contents(layout)
     scripts = sorted(now) if list(stages) == ["all"] else [stage.replace("-", "_") for stage in stages]
     if unknown := [script for script in scripts if script not in now]:
-        raise FinetraceError(f"{unknown[0]}: is no stage with a script in pipelines/; there are: {', '.join(sorted(now))}")
+        raise FinetraceError(
+            f"{unknown[0]}: is no stage with a script in pipelines/; there are: {', '.join(sorted(now))}"
+        )
     recorded = _recorded(layout)
     entries, lines = dict(accepted(layout).entries), []
     for script in scripts:
@@ -84,11 +98,16 @@ def accept(layout: Layout, stages: Sequence[str], because: str) -> list[str]:
         if before is None or all(before[half] == now[script][half] for half in HALVES):
             continue
         entries[script] = {"because": because, "content": before} | {half: now[script][half] for half in HALVES}
-        changed = sorted(name for name in {*before["modules"], *now[script]["modules"]}
-                         if before["modules"].get(name) != now[script]["modules"].get(name))
+        changed = sorted(
+            name
+            for name in {*before["modules"], *now[script]["modules"]}
+            if before["modules"].get(name) != now[script]["modules"].get(name)
+        )
         lines.append(f"{script}: its results stand, although these changed: {', '.join(changed)}")
     if not lines:
-        raise FinetraceError(f"nothing to accept: the results of {', '.join(stages)} are of this code, or there are none")
+        raise FinetraceError(
+            f"nothing to accept: the results of {', '.join(stages)} are of this code, or there are none"
+        )
     write_yaml(layout.root / NAME, entries)
     write_code(layout)
     return lines

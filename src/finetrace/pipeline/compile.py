@@ -12,7 +12,9 @@ from finetrace.store.files import write_text
 from finetrace.study import Study, load_study
 from finetrace.study.plan import STAGES, last_settings, plan_of
 
-HEAD = "# Made from params.yaml by `finetrace plan`: the items of every stage, over which dvc.yaml loops. Do not edit.\n"
+HEAD = (
+    "# Made from params.yaml by `finetrace plan`: the items of every stage, over which dvc.yaml loops. Do not edit.\n"
+)
 
 
 def write_plan(layout: Layout, study: Study) -> bool:
@@ -25,24 +27,31 @@ def write_plan(layout: Layout, study: Study) -> bool:
 
 
 def plan_text(study: Study) -> str:
-    """plan.yaml: plan -> stage -> item -> paths. JSON's notation is YAML's, and says names that look like numbers as texts."""
+    """plan.yaml: plan -> stage -> item -> paths. JSON's notation is YAML's, and says names that look like numbers as
+    texts."""
     lines = [HEAD + "plan:"]
     items = plan_of(study)
     for stage in STAGES:
         own = [item for item in items if item.stage == stage]
         lines.append(f"  {stage}:{'' if own else ' {}'}")
-        lines += [f"    {json.dumps(item.key) if item.key.replace('.', '').isdigit() else item.key}: {_flow(item.paths)}" for item in own]
+        lines += [
+            f"    {json.dumps(item.key) if item.key.replace('.', '').isdigit() else item.key}: {_flow(item.paths)}"
+            for item in own
+        ]
     return "\n".join(lines) + "\n"
 
 
 def write_settings(layout: Layout, study: Study) -> list[str]:
-    """Bring settings/ up to date: files whose content is right are left alone, others written or removed. Names of those changed.
+    """Bring settings/ up to date: files whose content is right are left alone, others written or removed. Names of
+    those changed.
 
     Raises FinetraceError for code whose meaning cannot be followed.
     """
     wanted = {f"{item.folder}/{item.key}.json": item.asked for item in plan_of(study) if item.asked is not None}
     wanted |= {f"{stage}/{stage}.json": asked for stage, asked in last_settings(study).items()}
-    texts = {name: json.dumps(asked, indent=1, sort_keys=True, ensure_ascii=False) + "\n" for name, asked in wanted.items()}
+    texts = {
+        name: json.dumps(asked, indent=1, sort_keys=True, ensure_ascii=False) + "\n" for name, asked in wanted.items()
+    }
     texts |= {f"code/{name}.json": text for name, text in code_texts(layout).items()}
     changed = []
     for name, text in texts.items():
@@ -65,10 +74,13 @@ def code_contents(layout: Layout) -> dict[str, dict[str, Any]]:
 
 
 def code_texts(layout: Layout) -> dict[str, str]:
-    """Script -> content of its file in settings/code: that of its code, or of the code whose results an author accepted."""
+    """Script -> content of its file in settings/code: that of its code, or of the code whose results an author
+    accepted."""
     vouched = accepted(layout)
-    return {script: json.dumps(vouched.apply(script, content), indent=1, sort_keys=True) + "\n"
-            for script, content in code_contents(layout).items()}
+    return {
+        script: json.dumps(vouched.apply(script, content), indent=1, sort_keys=True) + "\n"
+        for script, content in code_contents(layout).items()
+    }
 
 
 def write_code(layout: Layout) -> None:
@@ -89,12 +101,19 @@ def compile_study(layout: Layout) -> tuple[Study, bool]:
 
 def _flow(paths: dict[str, str]) -> str:
     """A small mapping on one line."""
-    return json.dumps(paths, ensure_ascii=False).replace('"', "") if _plain(paths) else json.dumps(paths, ensure_ascii=False)
+    return (
+        json.dumps(paths, ensure_ascii=False).replace('"', "")
+        if _plain(paths)
+        else json.dumps(paths, ensure_ascii=False)
+    )
 
 
 def _plain(paths: dict[str, str]) -> bool:
     """Whether the values need no quotes in YAML."""
-    return all(value and value[0].isalpha() and all(c.isalnum() or c in "/_-." for c in value)
-               and value.lower() not in ("null", "true", "false", "yes", "no", "on", "off") for value in paths.values())
-
-
+    return all(
+        value
+        and value[0].isalpha()
+        and all(c.isalnum() or c in "/_-." for c in value)
+        and value.lower() not in ("null", "true", "false", "yes", "no", "on", "off")
+        for value in paths.values()
+    )

@@ -31,6 +31,7 @@ NOT_DECIDING = {
     "finetrace.cli": "the command line starts stages and decides nothing in them",
     "finetrace.pipeline.accept": "vouches for results that are there and changes none",
     "finetrace.pipeline.executor": "decides when a stage runs, not what it gives",
+    "finetrace.pipeline.unchanged": "decides when a stage runs, not what it gives",
     "finetrace.pipeline.nursery": "decides when a stage runs, not what it gives",
     "finetrace.pipeline.fingerprint": "decides when a stage runs, not what it gives",
     "finetrace.pipeline.repro": "decides when a stage runs, not what it gives",

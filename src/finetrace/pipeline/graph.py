@@ -1,4 +1,5 @@
-"""DVC's own view of a project: its stages, what each builds on, which are out of date, and how finished ones are recorded."""
+"""DVC's own view of a project: its stages, what each builds on, which are out of date, and how finished ones are
+recorded."""
 
 import logging
 import time
@@ -28,18 +29,25 @@ class Graph:
         except DvcException as error:
             raise FinetraceError(f"dvc.yaml: {_story(error)}") from error
         self.stages: dict[str, Any] = {stage.addressing: stage for stage in self.repo.index.stages}
-        self.after: dict[str, set[str]] = {stage.addressing: {other.addressing for other in graph.successors(stage)} for stage in graph}
+        self.after: dict[str, set[str]] = {
+            stage.addressing: {other.addressing for other in graph.successors(stage)} for stage in graph
+        }
         """Stage -> the stages whose outputs it reads."""
 
     def close(self) -> None:
         self.repo.close()
+
+    def paths(self) -> set[str]:
+        """Everything that stages read and write."""
+        return {one.def_path for stage in self.stages.values() for one in (*stage.deps, *stage.outs)}
 
     def command(self, name: str) -> str:
         """The command of a stage, as dvc.yaml says it."""
         return str(self.stages[name].cmd)
 
     def changes(self, name: str) -> list[str]:
-        """What makes a stage out of date: paths of changed inputs and outputs, or its command; empty when it is current."""
+        """What makes a stage out of date: paths of changed inputs and outputs, or its command; empty when it is
+        current."""
         stage = self.stages[name]
         found = ["its command"] if stage.changed_stage() else []
         if stage.is_callback or stage.always_changed:
@@ -77,7 +85,8 @@ class Graph:
         return [str(out) for out in self.stages[name].outs if not out.exists]
 
     def record(self, names: Iterable[str]) -> None:
-        """Put outputs of finished stages into DVC's cache, and their hashes into dvc.lock: what `dvc commit` does, in one go."""
+        """Put outputs of finished stages into DVC's cache, and their hashes into dvc.lock: what `dvc commit` does,
+        in one go."""
         stages = [self.stages[name] for name in names]
         if not stages:
             return
@@ -89,7 +98,8 @@ class Graph:
                 file.dump_stages([stage for stage in stages if stage.dvcfile is file], update_pipeline=False)
 
     def tidy_lock(self) -> None:
-        """Bring dvc.lock into the order of dvc.yaml, without stages that the study no longer has: equal results, equal lock."""
+        """Bring dvc.lock into the order of dvc.yaml, without stages that the study no longer has: equal results,
+        equal lock."""
         from dvc.utils.serialize import dump_yaml, load_yaml
 
         path = Path(self.repo.root_dir) / "dvc.lock"
@@ -142,5 +152,3 @@ def _story(error: BaseException) -> str:
             lines.append(text)
         current = current.__cause__
     return ": ".join(lines)
-
-

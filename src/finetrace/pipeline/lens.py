@@ -16,12 +16,20 @@ from finetrace.store.record import read_record, write_record
 
 log = logging.getLogger("finetrace")
 Record = dict[str, Any]
-"""What the figures of a lens are drawn from: names -> numbers, texts, arrays, dataclasses, and lists and dicts of these."""
+"""What the figures of a lens are drawn from: names -> numbers, texts, arrays, dataclasses, and lists and dicts of
+these."""
 
 
-def write_lens(stage: Stage, folder: Path, manifest: Manifest, measure: Callable[[Path], Record],
-               draw: Callable[[Record], Mapping[str, Any]], types: Sequence[type] = ()) -> None:
-    """Write a lens's folder in two halves: what is measured, and figures that are drawn from the stored measurement alone.
+def write_lens(
+    stage: Stage,
+    folder: Path,
+    manifest: Manifest,
+    measure: Callable[[Path], Record],
+    draw: Callable[[Record], Mapping[str, Any]],
+    types: Sequence[type] = (),
+) -> None:
+    """Write a lens's folder in two halves: what is measured, and figures that are drawn from the stored measurement
+    alone.
 
     measure: writes tables and metrics into a folder, puts the manifest's facts, and returns what the figures need;
     draw: that record -> name -> figure;  types: dataclasses that stand in the record.
@@ -36,8 +44,16 @@ def write_lens(stage: Stage, folder: Path, manifest: Manifest, measure: Callable
             stage.complete(out, manifest)
             keep_files(out, kept)
         write_figures(out / "figures", draw(read_record(out / "measured.npz", types)))
-        drawn = Manifest(kind="figures", stage=stage.stage, name=stage.item, settings={}, inputs={}, seeds={},
-                         key=make_key(f"figures of {manifest.key}", {}, {}, stage.code["draw"]), code=stage.code["draw"])
+        drawn = Manifest(
+            kind="figures",
+            stage=stage.stage,
+            name=stage.item,
+            settings={},
+            inputs={},
+            seeds={},
+            key=make_key(f"figures of {manifest.key}", {}, {}, stage.code["draw"]),
+            code=stage.code["draw"],
+        )
         complete(out / "figures", drawn, started=stage.started)
     log.info("%s: wrote %s", stage.label, stage.layout.relative(folder))
 

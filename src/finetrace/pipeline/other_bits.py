@@ -1,10 +1,11 @@
 """dvc.lock on another kind of processor than the one of the committed file.
 
-Floating-point results differ in their last bits between kinds of processors, and dvc.lock holds hashes of results. The committed lock
-is true for one kind; DVC does not work with a lock that git ignores, and without the right hashes it would make everything again. So
-where a lock differs from the committed one in nothing but hashes of results - same stages, commands, settings and code -, git is told
-to leave the file alone (skip-worktree): it is no change of the project, and nobody's first run leaves a dirty tree. As soon as the study
-or the code differs, git is told to look at it again.
+Floating-point results differ in their last bits between kinds of processors, and dvc.lock holds hashes of results.
+The committed lock is true for one kind; DVC does not work with a lock that git ignores, and without the right hashes
+it would make everything again. So where a lock differs from the committed one in nothing but hashes of results -
+same stages, commands, settings and code -, git is told to leave the file alone (skip-worktree): it is no change of
+the project, and nobody's first run leaves a dirty tree. As soon as the study or the code differs, git is told to
+look at it again.
 """
 
 import subprocess
@@ -34,8 +35,11 @@ def leave_alone(layout: Layout) -> str:
     _git(layout, "update-index", "--skip-worktree" if alone else "--no-skip-worktree", "--", NAME)
     if not alone:
         return ""
-    return ("dvc.lock: this processor's results differ from the committed ones in their last bits, so git is told to leave the file alone "
-            "(docs/use.md; undo: git update-index --no-skip-worktree dvc.lock)")
+    return (
+        "dvc.lock: this processor's results differ from the committed ones in their last bits, so git is told to "
+        "leave the file alone "
+        "(docs/use.md; undo: git update-index --no-skip-worktree dvc.lock)"
+    )
 
 
 def _asked(text: str) -> Any:
@@ -43,9 +47,17 @@ def _asked(text: str) -> Any:
     import yaml
 
     content = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    return {name: (stage.get("cmd"), [(dep["path"], dep.get("md5")) for dep in stage.get("deps", ())
-                                      if Path(dep["path"]).parts[0] in ("settings", "src", "pipelines", "params.yaml")])
-            for name, stage in (content.get("stages") or {}).items()}
+    return {
+        name: (
+            stage.get("cmd"),
+            [
+                (dep["path"], dep.get("md5"))
+                for dep in stage.get("deps", ())
+                if Path(dep["path"]).parts[0] in ("settings", "src", "pipelines", "params.yaml")
+            ],
+        )
+        for name, stage in (content.get("stages") or {}).items()
+    }
 
 
 def _git(layout: Layout, *words: str) -> str | None:

@@ -1,10 +1,11 @@
 """Run a study: bring every stage up to date, independent items side by side.
 
-`finetrace repro` compiles params.yaml (plan.yaml, settings/), asks DVC what is out of date, hands the stages' own commands to an
-executor in the order of DVC's graph, and records finished items in dvc.lock from this one place, so that no process waits for a lock.
-An item that fails leaves the others running; what builds on it is left out, and the end says what failed and why. Killed at any moment,
-the same command goes on: an item that had ended but was not yet recorded finds its folder whole, with the key it asks for.
-Plain `dvc repro` gives the same results, one item after the other.
+`finetrace repro` compiles params.yaml (plan.yaml, settings/), asks DVC what is out of date, hands the stages' own
+commands to an executor in the order of DVC's graph, and records finished items in dvc.lock from this one place, so
+that no process waits for a lock. An item that fails leaves the others running; what builds on it is left out, and
+the end says what failed and why. Killed at any moment, the same command goes on: an item that had ended but was not
+yet recorded finds its folder whole, with the key it asks for. Plain `dvc repro` gives the same results, one item
+after the other.
 """
 
 import os
@@ -21,9 +22,12 @@ from finetrace.pipeline.executor import Executor, Finished, LocalExecutor
 from finetrace.pipeline.graph import FIRST, Graph, opened
 from finetrace.pipeline.other_bits import leave_alone
 from finetrace.pipeline.times import Times
+from finetrace.pipeline.unchanged import is_unchanged, remember, signature
 from finetrace.store.files import file_lock
 from finetrace.study import Study
+from finetrace.study.use import follow
 
+UP_TO_DATE = "Data and pipelines are up to date."
 GRACE = 60.0
 """Seconds that an interrupted item has to end at a whole state."""
 RECORD_EVERY = 20.0
@@ -52,16 +56,25 @@ def default_jobs(study: Study) -> int:
 def repro(layout: Layout, jobs: int = 0, say: Callable[[str], None] = print, executor: Executor | None = None) -> int:
     """Bring the study up to date; exit code 0, or 1 when items failed.
 
-    jobs: items at a time, 0 for `default_jobs`;  executor: runs commands, by default on this machine. Raises FinetraceError for a study
-    that is not valid, or a project that DVC cannot read.
+    jobs: items at a time, 0 for `default_jobs`;  executor: runs commands, by default on this machine. Raises
+    FinetraceError for a study that is not valid, or a project that DVC cannot read.
     """
     if jobs < 0:
         raise FinetraceError(f"--jobs {jobs}: take 1 or more")
-    with file_lock(layout.home / ".finetrace" / "repro.lock", waiting="another `finetrace repro` is at work here; waiting for it"):
+    with file_lock(
+        layout.home / ".finetrace" / "repro.lock", waiting="another `finetrace repro` is at work here; waiting for it"
+    ):
+        if is_unchanged(layout):
+            say(UP_TO_DATE)
+            return 0
+        follow(layout)
         study, _ = compile_study(layout)
-        jobs = jobs or default_jobs(study)
         with opened(layout.root) as graph:
-            return _Driver(layout, graph, jobs, say).run(executor)
+            driver = _Driver(layout, graph, jobs or default_jobs(study), say)
+            code = driver.run(executor)
+            if code == 0:
+                driver.remember()
+            return code
 
 
 class _Driver:
@@ -81,14 +94,16 @@ class _Driver:
         stale = {name for name in graph.stages if name not in FIRST and graph.changes(name)}
         if not stale:
             graph.tidy_lock()
-            self.say("Data and pipelines are up to date.")
+            self.say(UP_TO_DATE)
             return 0
         self.changed = stale
         due = self._builds_on(stale)
         self.state = Progress(waiting=due)
         self.ranks = self._ranks(due)
-        self.say(f"{len(stale)} of {len(graph.stages)} items are out of date, {len(due) - len(stale)} more build on them; "
-                 f"{self.times.text(self._to_go())} on {self.jobs} process{'es' if self.jobs > 1 else ''}")
+        self.say(
+            f"{len(stale)} of {len(graph.stages)} items are out of date, {len(due) - len(stale)} more build on them; "
+            f"{self.times.text(self._to_go())} on {self.jobs} process{'es' if self.jobs > 1 else ''}"
+        )
         own = executor or LocalExecutor(self.layout.root, show=self._show, grace=GRACE)
         try:
             self._work(own)
@@ -102,6 +117,15 @@ class _Driver:
         if note := leave_alone(self.layout):
             self.say(note)
         return code
+
+    def remember(self) -> None:
+        """Look at everything once more, as it lies now, and remember it if it is up to date: the next run is over at
+        once then."""
+        paths = self.graph.paths()
+        seen = signature(self.layout, paths)
+        compile_study(self.layout)
+        if not any(self.graph.changes(name) for name in self.graph.stages):
+            remember(self.layout, paths, seen)
 
     def _work(self, executor: Executor) -> None:
         """Submit and collect until nothing is left that may run."""
@@ -119,9 +143,14 @@ class _Driver:
                 self._record()
 
     def _fill(self, executor: Executor) -> None:
-        """Submit items until `jobs` run: of those whose inputs are there, the one first on which the longest work builds."""
+        """Submit items until `jobs` run: of those whose inputs are there, the one first on which the longest work
+        builds."""
         while len(self.state.running) < self.jobs:
-            ready = [name for name in self.state.waiting if not self.graph.after[name] & (self.state.waiting | set(self.state.running))]
+            ready = [
+                name
+                for name in self.state.waiting
+                if not self.graph.after[name] & (self.state.waiting | set(self.state.running))
+            ]
             if not ready:
                 return
             name = min(ready, key=lambda one: (-self.ranks[one], one))
@@ -134,7 +163,8 @@ class _Driver:
                 self._begin(name, executor)
 
     def _is_current(self, name: str) -> bool:
-        """Whether nothing is left to do: its inputs came out as they were, or an earlier run with the same inputs is in DVC's cache."""
+        """Whether nothing is left to do: its inputs came out as they were, or an earlier run with the same inputs is
+        in DVC's cache."""
         if name not in self.changed and not self.graph.changes(name):
             return True
         try:
@@ -167,7 +197,8 @@ class _Driver:
         self.unrecorded.append(name)
 
     def _record(self) -> None:
-        """Record finished items, but for those whose inputs were edited while they ran: the next run makes these again."""
+        """Record finished items, but for those whose inputs were edited while they ran: the next run makes these
+        again."""
         self.recorded_at = time.monotonic()
         kept = [name for name in self.unrecorded if self.graph.inputs(name) == self.inputs[name]]
         for name in set(self.unrecorded) - set(kept):
@@ -178,7 +209,11 @@ class _Driver:
     def _builds_on(self, stale: set[str]) -> set[str]:
         """Stale items and all that build on them."""
         found = set(stale)
-        while more := {name for name, after in self.graph.after.items() if name not in found and after & found and name not in FIRST}:
+        while more := {
+            name
+            for name, after in self.graph.after.items()
+            if name not in found and after & found and name not in FIRST
+        }:
             found |= more
         return found
 
@@ -201,7 +236,11 @@ class _Driver:
         """Seconds until the end, as far as times of items are known."""
         now = time.time()
         running = {name: max(1.0, self.times.of(name) - (now - began)) for name, began in self.state.running.items()}
-        left = sum(self.times.of(name) for name in self.state.waiting if name in self.changed or self.state.waiting & self.graph.after[name])
+        left = sum(
+            self.times.of(name)
+            for name in self.state.waiting
+            if name in self.changed or self.state.waiting & self.graph.after[name]
+        )
         longest = max((self.ranks[name] for name in self.state.waiting), default=0.0) if self.state.waiting else 0.0
         return max((left + sum(running.values())) / self.jobs, longest, *running.values(), 0.0)
 
@@ -211,8 +250,9 @@ class _Driver:
         word = "failed" if name in state.failed else "done"
         failed = f", {len(state.failed)} failed" if state.failed else ""
         count = len(state.done) + len(state.failed)
-        return (f"{word:8} {name}  [{count} of {count + len(state.running) + len(state.waiting)}{failed}, {len(state.running)} running, "
-                f"{self.times.text(self._to_go())}]")
+        of = count + len(state.running) + len(state.waiting)
+        going = f"{len(state.running)} running, {self.times.text(self._to_go())}"
+        return f"{word:8} {name}  [{count} of {of}{failed}, {going}]"
 
     def _show(self, name: str, line: str) -> None:
         sys.stderr.write(line + "\n")
@@ -222,10 +262,14 @@ class _Driver:
         if not state.failed:
             self.say(f"done: {len(state.done)} items")
             return 0
-        lines = [f"done: {len(state.done)} items; failed: {len(state.failed)}; not begun, because they build on these: {len(state.blocked)}"]
+        counts = f"done: {len(state.done)} items; failed: {len(state.failed)}"
+        lines = [f"{counts}; not begun, because they build on these: {len(state.blocked)}"]
         for name, output in state.failed.items():
             lines.append(f"  {name}: {_reason(output)}\n    log: .finetrace/logs/{name.replace('/', '-')}.log")
-        lines.append("Mend the cause and run the same command again: what is done stays. `finetrace publish` shows what there is in MLflow.")
+        lines.append(
+            "Mend the cause and run the same command again: what is done stays. `finetrace publish` shows in MLflow "
+            "what there is."
+        )
         self.say("\n".join(lines))
         return 1
 
@@ -235,5 +279,7 @@ def _reason(output: str) -> str:
     lines = [line for line in output.splitlines() if line.strip()]
     for start, line in enumerate(lines):
         if line.startswith("finetrace: stage"):
-            return "\n    ".join(one for one in lines[start:] if not one.startswith("  log:")).removeprefix("finetrace: ")
+            return "\n    ".join(one for one in lines[start:] if not one.startswith("  log:")).removeprefix(
+                "finetrace: "
+            )
     return lines[-1] if lines else "ended without a word"

@@ -1,7 +1,7 @@
 """What every pipeline script shares: its settings, log file, errors a person can act on, outputs that are whole.
 
-A stage item reads two small files that `finetrace plan` compiles: `settings/STAGE/ITEM.json`, what is asked for with all defaults
-written out, and `settings/code/SCRIPT.json`, the fingerprint of the code that answers.
+A stage item reads two small files that `finetrace plan` compiles: `settings/STAGE/ITEM.json`, what is asked for with
+all defaults written out, and `settings/code/SCRIPT.json`, the fingerprint of the code that answers.
 """
 
 import contextlib
@@ -72,18 +72,32 @@ class Stage:
         """The typed settings of one section of its settings file."""
         return parse(cls, self.asked[key], f"settings/{self.stage}/{self.item}.json: {key}")
 
-    def manifest(self, kind: str, inputs: dict[Path, Path | str], seeds: dict[str, int] | None = None,
-                 outs: Sequence[Path] = ()) -> Manifest:
+    def manifest(
+        self,
+        kind: str,
+        inputs: dict[Path, Path | str],
+        seeds: dict[str, int] | None = None,
+        outs: Sequence[Path] = (),
+    ) -> Manifest:
         """A manifest to be completed.
 
-        inputs: path -> finished folder or hash;  outs: folders that the item writes. Raises AlreadyThere when all of them are whole
-        and carry the key of this manifest: a driver that was killed after the item had ended asks again.
+        inputs: path -> finished folder or hash;  outs: folders that the item writes. Raises AlreadyThere when all of
+        them are whole and carry the key of this manifest: a driver that was killed after the item had ended asks
+        again.
         """
         hashes = {self.layout.relative(p): read_key(v) if isinstance(v, Path) else v for p, v in inputs.items()}
         name = f"{self.stage}@{self.item}" if self.item else self.stage
-        manifest = Manifest(kind=kind, stage=self.stage, name=self.item, key=make_key(name, self.asked, hashes, self.code["measure"]),
-                            settings=self.asked, inputs=hashes, seeds=seeds or {}, code=self.code["measure"],
-                            accepted=self.accepted)
+        manifest = Manifest(
+            kind=kind,
+            stage=self.stage,
+            name=self.item,
+            key=make_key(name, self.asked, hashes, self.code["measure"]),
+            settings=self.asked,
+            inputs=hashes,
+            seeds=seeds or {},
+            code=self.code["measure"],
+            accepted=self.accepted,
+        )
         if outs and all(self.is_there(folder, manifest) for folder in outs):
             raise AlreadyThere
         return manifest
@@ -92,7 +106,11 @@ class Stage:
         """Whether a folder is whole, by content, and is what the manifest asks for."""
         try:
             there = read_manifest(folder, verify="content")
-            drawn = read_manifest(folder / "figures", verify="content").code if there.kind == "lens" else self.code["draw"]
+            drawn = (
+                read_manifest(folder / "figures", verify="content").code
+                if there.kind == "lens"
+                else self.code["draw"]
+            )
         except FinetraceError:
             return False
         return there.key == manifest.key and drawn == self.code["draw"]
@@ -140,8 +158,10 @@ def _read(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.json"))) if path.parent.is_dir() else ""
-        raise FinetraceError(f"{path}: not found, so params.yaml does not ask for it{f' (it asks for {known})' if known else ''}; "
-                             "run `finetrace plan` after a change of params.yaml") from error
+        raise FinetraceError(
+            f"{path}: not found, so params.yaml does not ask for it{f' (it asks for {known})' if known else ''}; "
+            "run `finetrace plan` after a change of params.yaml"
+        ) from error
     except ValueError as error:
         raise FinetraceError(f"{path}: not valid JSON ({error}); run `finetrace plan`") from error
     if not isinstance(content, dict):

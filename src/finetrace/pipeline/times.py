@@ -6,8 +6,21 @@ from statistics import median
 
 from finetrace.store.files import write_json
 
-GUESS = {"tune": 90.0, "pretrain": 90.0, "adapt": 30.0, "train": 20.0, "train-tuned": 20.0, "cloze": 20.0, "edges": 20.0, "downstream": 20.0,
-         "kernel": 10.0, "probes": 10.0, "similarity": 5.0, "hulls": 5.0, "inputs": 0.1}
+GUESS = {
+    "tune": 90.0,
+    "pretrain": 90.0,
+    "adapt": 30.0,
+    "train": 20.0,
+    "train-tuned": 20.0,
+    "cloze": 20.0,
+    "edges": 20.0,
+    "downstream": 20.0,
+    "kernel": 10.0,
+    "probes": 10.0,
+    "similarity": 5.0,
+    "hulls": 5.0,
+    "inputs": 0.1,
+}
 """Seconds of stages that never ran here, of a micro-BERT; others: 2."""
 
 

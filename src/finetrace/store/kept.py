@@ -1,4 +1,5 @@
-"""Measurements that are kept beside DVC's outputs, which DVC deletes before a stage runs: links, so they cost no space.
+"""Measurements that are kept beside DVC's outputs, which DVC deletes before a stage runs: links, so they cost no
+space.
 
 A folder here can be deleted at any time; the measurement is then made again when a figure changes.
 """

@@ -1,8 +1,10 @@
-"""Manifests: what a folder holds and what made it. A folder without its manifest, or with other files than it lists, is refused.
+"""Manifests: what a folder holds and what made it. A folder without its manifest, or with other files than it lists,
+is refused.
 
-    manifest.json    what the folder holds: facts, and the hash of every file. Stages that read the folder depend on this file.
-    provenance.json  how it was made: settings, inputs, seeds, code, versions, device. Equal in two equal runs on one kind of machine.
-    cost.json        when, how long, how much memory, where. DVC does not hash it, so it may be absent.
+    manifest.json    what the folder holds: facts, and the hash of every file. Stages that read the folder depend on
+    this file. provenance.json  how it was made: settings, inputs, seeds, code, versions, device. Equal in two equal
+    runs on one kind of machine. cost.json        when, how long, how much memory, where. DVC does not hash it, so it
+    may be absent.
 
 Equal content that other code made again has an equal manifest.json, so nothing that builds on it is made again.
 """
@@ -29,21 +31,33 @@ UNHASHED = (COST, "timing.parquet", "journal.log")
 """Files that hold times: no two runs write the same, so that neither a manifest nor DVC (.dvcignore) counts them."""
 CONTENT = ("schema_version", "kind", "stage", "name", "facts", "files")
 COSTS = ("started_at_ms", "wall_seconds", "peak_memory_bytes", "host")
-PACKAGES = ("torch", "transformers", "accelerate", "datasets", "optuna", "numpy", "scipy", "scikit-learn", "pyarrow",
-            "tokenizers", "safetensors")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "datasets",
+    "optuna",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "pyarrow",
+    "tokenizers",
+    "safetensors",
+)
 
 
 @dataclasses.dataclass
 class Manifest:
     """What a folder holds and what made it.
 
-    kind: world | model | data | settings | trajectory | hidden | predictions | lens | figures | atlas;  stage, name: the DVC stage
-    `stage@name`;  facts: numbers and texts about the result (row counts, label shares, steps ...): with the files, all that a reader of
-    the folder may use;  files: name -> {bytes, sha256}.
+    kind: world | model | data | settings | trajectory | hidden | predictions | lens | figures | atlas;  stage, name:
+    the DVC stage `stage@name`;  facts: numbers and texts about the result (row counts, label shares, steps ...):
+    with the files, all that a reader of the folder may use;  files: name -> {bytes, sha256}.
     key: hash of stage, settings, inputs and code (identity of the content asked for, equal on every machine);
-    settings: what was asked for;  inputs: project path -> SHA-256;  seeds: purpose -> integer;  code: fingerprint;  accepted: why an author
-    vouches for a result of other code, or "";  versions: package -> version;  device: cpu or the GPU's name;
-    started_at_ms: Unix time in milliseconds;  wall_seconds, peak_memory_bytes: cost;  host: Python and processor.
+    settings: what was asked for;  inputs: project path -> SHA-256;  seeds: purpose -> integer;  code: fingerprint;
+    accepted: why an author vouches for a result of other code, or "";  versions: package -> version;  device: cpu or
+    the GPU's name; started_at_ms: Unix time in milliseconds;  wall_seconds, peak_memory_bytes: cost;  host: Python
+    and processor.
     """
 
     kind: str
@@ -81,8 +95,14 @@ def complete(folder: Path, manifest: Manifest, *, started: float | None = None) 
         manifest.wall_seconds = manifest.wall_seconds or round(time.time() - started, 3)
     manifest.peak_memory_bytes = manifest.peak_memory_bytes or peak_memory_bytes()
     manifest.versions = manifest.versions or versions()
-    manifest.host = manifest.host or {"python": platform.python_version(), "processor": platform.machine(), "system": platform.system()}
-    manifest.files = {name: {"bytes": path.stat().st_size, "sha256": sha256_file(path)} for name, path in _files(folder)}
+    manifest.host = manifest.host or {
+        "python": platform.python_version(),
+        "processor": platform.machine(),
+        "system": platform.system(),
+    }
+    manifest.files = {
+        name: {"bytes": path.stat().st_size, "sha256": sha256_file(path)} for name, path in _files(folder)
+    }
     content = dataclasses.asdict(manifest)
     write_json(folder / COST, {"key": manifest.key} | {k: content[k] for k in COSTS})
     write_json(folder / PROVENANCE, {k: v for k, v in content.items() if k not in (*CONTENT, *COSTS)})
@@ -90,7 +110,8 @@ def complete(folder: Path, manifest: Manifest, *, started: float | None = None) 
 
 
 def read_manifest(folder: Path, *, verify: Literal["content"] | bool = True) -> Manifest:
-    """Read a folder's manifest and check that the files it lists are there in full size; verify="content": with their hashes.
+    """Read a folder's manifest and check that the files it lists are there in full size; verify="content": with
+    their hashes.
 
     Raises FinetraceError when the folder is absent, has no manifest (its writer did not finish), was written by a
     newer finetrace, or lacks a file or bytes.
@@ -99,12 +120,16 @@ def read_manifest(folder: Path, *, verify: Literal["content"] | bool = True) -> 
         raise FinetraceError(f"{folder}: no such folder; run the stage that writes it (finetrace repro)")
     content = _object(folder, NAME)
     if content.get("schema_version") != SCHEMA_VERSION:
-        raise FinetraceError(f"{folder / NAME}: schema_version {content.get('schema_version')} is not {SCHEMA_VERSION}; "
-                             "run its stage again with this version of finetrace")
+        raise FinetraceError(
+            f"{folder / NAME}: schema_version {content.get('schema_version')} is not {SCHEMA_VERSION}; "
+            "run its stage again with this version of finetrace"
+        )
     content |= _object(folder, PROVENANCE)
     known = {f.name for f in dataclasses.fields(Manifest)}
     if missing := [f.name for f in dataclasses.fields(Manifest) if _required(f) and f.name not in content]:
-        raise FinetraceError(f"{folder / NAME}: lacks {', '.join(missing)}; delete the folder and run its stage again")
+        raise FinetraceError(
+            f"{folder / NAME}: lacks {', '.join(missing)}; delete the folder and run its stage again"
+        )
     manifest = Manifest(**{k: v for k, v in (content | _cost(folder, content["key"])).items() if k in known})
     if verify:
         for name, facts in manifest.files.items():
@@ -123,11 +148,16 @@ def read_key(folder: Path) -> str:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Names and paths of the files that belong to a folder; a folder within it that has a manifest of its own is apart."""
+    """Names and paths of the files that belong to a folder; a folder within it that has a manifest of its own is
+    apart."""
     apart = [path.parent for path in folder.glob(f"*/{NAME}")]
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name not in UNHASHED and not any(path.is_relative_to(one) for one in apart) \
-                and path not in (folder / NAME, folder / PROVENANCE):
+        if (
+            path.is_file()
+            and path.name not in UNHASHED
+            and not any(path.is_relative_to(one) for one in apart)
+            and path not in (folder / NAME, folder / PROVENANCE)
+        ):
             yield path.relative_to(folder).as_posix(), path
 
 
@@ -138,7 +168,9 @@ def _object(folder: Path, name: str) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise FinetraceError(f"{folder}: has no {name}, so its writer did not finish; run its stage again") from error
     except ValueError as error:
-        raise FinetraceError(f"{path}: not valid JSON ({error}); delete the folder and run its stage again") from error
+        raise FinetraceError(
+            f"{path}: not valid JSON ({error}); delete the folder and run its stage again"
+        ) from error
     if not isinstance(content, dict):
         raise FinetraceError(f"{path}: is not a manifest (no JSON object); delete the folder and run its stage again")
     return content
@@ -150,18 +182,25 @@ def _cost(folder: Path, key: str) -> dict[str, Any]:
         content = json.loads((folder / COST).read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return {k: content[k] for k in COSTS if k in content} if isinstance(content, dict) and content.get("key") == key else {}
+    return (
+        {k: content[k] for k in COSTS if k in content}
+        if isinstance(content, dict) and content.get("key") == key
+        else {}
+    )
 
 
 def _check(folder: Path, name: str, facts: Mapping[str, Any], *, by_content: bool) -> None:
     file = folder / name
     if not file.is_file() or file.stat().st_size != facts["bytes"]:
         size = file.stat().st_size if file.is_file() else "absent"
-        raise FinetraceError(f"{file}: {size} instead of {facts['bytes']} bytes; delete the folder {folder} "
-                             "and run its stage again")
+        raise FinetraceError(
+            f"{file}: {size} instead of {facts['bytes']} bytes; delete the folder {folder} and run its stage again"
+        )
     if by_content and sha256_file(file) != facts["sha256"]:
-        raise FinetraceError(f"{file}: its content is not what its stage wrote (damaged or edited); delete the folder {folder} "
-                             "and run its stage again")
+        raise FinetraceError(
+            f"{file}: its content is not what its stage wrote (damaged or edited); delete the folder {folder} "
+            "and run its stage again"
+        )
 
 
 def peak_memory_bytes() -> int:

@@ -33,7 +33,7 @@ def write_record(path: Path, value: Any) -> None:
 
 
 def read_record(path: Path, types: Sequence[type] = ()) -> Any:
-    """Read a value; types: the dataclasses that may stand in it. Raises FinetraceError for damage or an unknown class."""
+    """Read a value; types: dataclasses that may stand in it. Raises FinetraceError for damage or unknown classes."""
     try:
         with zipfile.ZipFile(path) as archive:
             structure = json.loads(archive.read("structure.json"))

@@ -28,7 +28,9 @@ def check(study: "Study") -> None:
     for name in study.probes.by_model:
         known(f"probes.by_model.{name}", name, models)
     changed = [("by_task", list(study.by_task), tasks), ("by_model", list(study.by_model), models)]
-    changed += [(f"methods.{name}.by_task", list(method.by_task or {}), tasks) for name, method in study.methods.items()]
+    changed += [
+        (f"methods.{name}.by_task", list(method.by_task or {}), tasks) for name, method in study.methods.items()
+    ]
     for section, keys, defined in changed:
         for name in keys:
             known(f"{section}.{name}", name, defined)
@@ -42,23 +44,49 @@ def known(where: str, name: str, names: Iterable[str]) -> None:
 
 def _check_names(study: "Study", tasks: list[str]) -> None:
     """Names of folders: slugs, each used once among what lies in data/ and among models."""
-    sections = ("pretrain", "series", "adapt", "models", "model_folders", "tasks", "task_files", "corpora", "facts", "fact_files",
-                "methods", "downstream", "dynamics", "comparisons", "cross_tasks", "directprobe")
+    sections = (
+        "pretrain",
+        "series",
+        "adapt",
+        "models",
+        "model_folders",
+        "tasks",
+        "task_files",
+        "corpora",
+        "facts",
+        "fact_files",
+        "methods",
+        "downstream",
+        "dynamics",
+        "comparisons",
+        "cross_tasks",
+        "directprobe",
+    )
     for section in sections:
         for name in getattr(study, section):
             require(is_slug(name), f"{section}: {name!r} cannot name a folder; {FOLDERS}")
-    require(not {"world", "pretrain"} & set(tasks),
-            "tasks: 'world' and 'pretrain' name folders of finetrace itself; choose another name")
+    require(
+        not {"world", "pretrain"} & set(tasks),
+        "tasks: 'world' and 'pretrain' name folders of finetrace itself; choose another name",
+    )
     _once("data/", study, ("tasks", "task_files", "corpora", "facts", "fact_files"), more=["world"])
     models = ("pretrain", "series", "adapt", "models", "model_folders")
     _once("models/ or outputs/", study, models)
-    require(not any("downstream" in getattr(study, section) for section in models),
-            "models: 'downstream' names a folder of finetrace itself; choose another name")
+    require(
+        not any("downstream" in getattr(study, section) for section in models),
+        "models: 'downstream' names a folder of finetrace itself; choose another name",
+    )
     paths = [("model_folders", "models", name, entry.path) for name, entry in study.model_folders.items()]
-    paths += [("tasks", "data", name, entry.path) for name, entry in {**study.tasks, **study.task_files}.items() if entry.path]
+    paths += [
+        ("tasks", "data", name, entry.path)
+        for name, entry in {**study.tasks, **study.task_files}.items()
+        if entry.path
+    ]
     for section, folder, name, path in paths:
-        require(not PurePath(normpath(path)).is_relative_to(f"{folder}/{name}"),
-                f"{section}: {name}: path {path} lies in {folder}/{name}, which the result replaces; move it, e.g. to sources/{name}")
+        require(
+            not PurePath(normpath(path)).is_relative_to(f"{folder}/{name}"),
+            f"{section}: {name}: path {path} lies in {folder}/{name}, which the result replaces; move it, e.g. to sources/{name}",
+        )
 
 
 def _once(where: str, study: "Study", sections: tuple[str, ...], more: Iterable[str] = ()) -> None:
@@ -70,13 +98,24 @@ def _once(where: str, study: "Study", sections: tuple[str, ...], more: Iterable[
 def _check_runs(study: "Study", tasks: list[str]) -> None:
     seen: dict[str, int] = {}
     for number, entry in enumerate(study.runs):
-        for key, names, defined in (("model", entry.model, study.models_named), ("task", entry.task, tasks),
-                                    ("method", entry.method, list(study.methods))):
+        for key, names, defined in (
+            ("model", entry.models, study.models_named),
+            ("task", entry.tasks, tasks),
+            ("method", entry.methods, list(study.methods)),
+        ):
             for name in names:
                 known(f"runs.{number}.{key}", name, defined)
-        for model in entry.model:
-            for place in (f"{model}/{task}/{method}/s{seed}" for task in entry.task for method in entry.method for seed in entry.seed):
-                require(place not in seen, f"runs.{number}: {place} stands in runs.{seen.get(place)} as well; name it once")
+        for model in entry.models:
+            for place in (
+                f"{model}/{task}/{method}/s{seed}"
+                for task in entry.tasks
+                for method in entry.methods
+                for seed in entry.seeds
+            ):
+                require(
+                    place not in seen,
+                    f"runs.{number}: {place} stands in runs.{seen.get(place)} as well; name it once",
+                )
                 seen[place] = number
 
 
@@ -84,13 +123,15 @@ def _check_masked(study: "Study", tasks: list[str]) -> None:
     texts = ["world", *study.corpora, *tasks]
     for name, entry in study.pretrain.items():
         known(f"pretrain.{name}.corpus", entry.corpus, texts)
-    for name, entry in study.adapt.items():
-        known(f"adapt.{name}.start", entry.start, [p for p in study.places if p != f"{name}/adapt"])
-        known(f"adapt.{name}.corpus", entry.corpus, texts)
+    for name, adapt in study.adapt.items():
+        known(f"adapt.{name}.start", adapt.start, [p for p in study.places if p != f"{name}/adapt"])
+        known(f"adapt.{name}.corpus", adapt.corpus, texts)
     for name, facts in study.fact_files.items():
-        require(not facts.held_out or any(corpus.held_out >= facts.held_out for corpus in study.corpora.values()),
-                f"fact_files.{name}.held_out: no corpus leaves out the sentences of {facts.held_out:g} of the facts; give the "
-                "entry of `corpora` that a model is trained on the same held_out, or remove this one")
+        require(
+            not facts.held_out or any(corpus.held_out >= facts.held_out for corpus in study.corpora.values()),
+            f"fact_files.{name}.held_out: no corpus leaves out the sentences of {facts.held_out:g} of the facts; give the "
+            "entry of `corpora` that a model is trained on the same held_out, or remove this one",
+        )
 
 
 def _check_looks(study: "Study", tasks: list[str]) -> None:
@@ -100,7 +141,10 @@ def _check_looks(study: "Study", tasks: list[str]) -> None:
         for name in edges.tasks:
             known(f"edges.tasks, at {place}", name, tasks)
     for place, cloze in looked.get("cloze", {}).items():
-        require(bool(cloze.facts), "cloze.facts: is not given, but `look` names places for cloze; name an entry of facts or fact_files")
+        require(
+            bool(cloze.facts),
+            "cloze.facts: is not given, but `look` names places for cloze; name an entry of facts or fact_files",
+        )
         known(f"cloze.facts, at {place}", cloze.facts, sets)
         known(f"cloze.corpus, at {place}", cloze.corpus, ["world", *study.corpora, *tasks])
 
@@ -112,7 +156,10 @@ def _check_pairs(study: "Study", tasks: list[str]) -> None:
         for side in ("first", "second"):
             known(f"comparisons.{name}.{side}", getattr(comparison, side), runs)
         of = [place.split("/")[1] for place in (comparison.first, comparison.second)]
-        require(of[0] == of[1], f"comparisons.{name}: its trajectories are on different tasks ({of[0]}, {of[1]}); name two on one task")
+        require(
+            of[0] == of[1],
+            f"comparisons.{name}: its trajectories are on different tasks ({of[0]}, {of[1]}); name two on one task",
+        )
     for name, cross in study.cross_tasks.items():
         known(f"cross_tasks.{name}.tuned", cross.tuned, runs)
         known(f"cross_tasks.{name}.task", cross.task, tasks)
@@ -133,5 +180,8 @@ def _check_dynamics(study: "Study", tasks: list[str]) -> None:
 
 def _looked_at(name: str, place: str, source: str, looked: Mapping[str, Mapping[str, Any]]) -> None:
     there = list(looked.get(source, {}))
-    require(place in there, f"dynamics.{name}: {source} does not look at {place}; add it to look.{source}, or leave {source} out of "
-                            f"dynamics.{name}.sources; {source} looks at {nearest(place, there)}")
+    require(
+        place in there,
+        f"dynamics.{name}: {source} does not look at {place}; add it to look.{source}, or leave {source} out of "
+        f"dynamics.{name}.sources; {source} looks at {nearest(place, there)}",
+    )

@@ -21,7 +21,8 @@ from finetrace.study.patterns import nearest, select
 
 @dataclass(frozen=True)
 class Lens:
-    """What a lens can look at. of: kinds of trajectories;  reads: stages and lenses of the same trajectory that it builds on."""
+    """What a lens can look at. of: kinds of trajectories;  reads: stages and lenses of the same trajectory that it
+    builds on."""
 
     of: tuple[str, ...] = ("fine-tuning",)
     reads: tuple[str, ...] = ()
@@ -41,7 +42,10 @@ LENSES: dict[str, Lens] = {
     "features": Lens(reads=("predictions",)),
     "kernel": Lens(),
 }
-GROUPS = {"layers": ("geometry", "similarity", "hulls", "probes", "convergence"), "answers": ("calibration", "features")}
+GROUPS = {
+    "layers": ("geometry", "similarity", "hulls", "probes", "convergence"),
+    "answers": ("calibration", "features"),
+}
 """A name for several lenses: those of hidden states, those of predictions."""
 CHEAP = ("infodynamics", "geometry", "similarity", "probes", "convergence", "calibration", "features")
 """The lenses that look at every fine-tuning where a study does not say."""
@@ -64,16 +68,22 @@ def who_looks(look: Mapping[str, Any] | None, places: Mapping[str, str], setting
         names = _lenses(key)
         for lens in names:
             for place, changes in _places(f"look.{key}", lens, entries, places).items():
-                if changes and len(names) > 1:
-                    raise ValueError(f"look.{key}: settings can be changed of one lens at a time; write it by itself")
+                if changes and (len(names) > 1 or settings[lens] is None):
+                    raise ValueError(f"look.{key}: settings can be changed of one lens at a time, and only if it has some")
                 before = found.setdefault(lens, {}).get(place, settings[lens])
-                found[lens][place] = merge(before, changes, f"params.yaml: look.{key} at {place}") if changes else before
+                found[lens][place] = (
+                    merge(before, changes, f"params.yaml: look.{key} at {place}") if changes else before
+                )
     for lens in reversed(LENSES):  # convergence brings geometry and probes
         for other in (name for name in LENSES[lens].reads if name in LENSES):
             for place in found.get(lens, {}):
                 found.setdefault(other, {}).setdefault(place, settings[other])
     order = list(places)
-    return {lens: dict(sorted(found[lens].items(), key=lambda pair: order.index(pair[0]))) for lens in LENSES if found.get(lens)}
+    return {
+        lens: dict(sorted(found[lens].items(), key=lambda pair: order.index(pair[0])))
+        for lens in LENSES
+        if found.get(lens)
+    }
 
 
 def _lenses(key: str) -> list[str]:
@@ -81,7 +91,9 @@ def _lenses(key: str) -> list[str]:
     names: list[str] = []
     for name in (part.strip() for part in key.split(",")):
         if name not in LENSES and name not in GROUPS:
-            raise ValueError(f"look: {name!r} is neither a lens nor a group; nearest: {nearest(name, [*LENSES, *GROUPS])}")
+            raise ValueError(
+                f"look: {name!r} is neither a lens nor a group; nearest: {nearest(name, [*LENSES, *GROUPS])}"
+            )
         names += GROUPS.get(name, (name,))
     return names
 
@@ -91,12 +103,16 @@ def _places(where: str, lens: str, entries: Any, places: Mapping[str, str]) -> d
     own = [place for place, kind in places.items() if kind in LENSES[lens].of]
     entries = entries if isinstance(entries, Sequence) and not isinstance(entries, str) else [entries]
     plain = [entry for entry in entries if isinstance(entry, str)]
-    found: dict[str, dict[str, Any]] = {p: {} for p in select(plain, own, where, places)} if plain and plain != ["none"] else {}
+    found: dict[str, dict[str, Any]] = (
+        {p: {} for p in select(plain, own, where, places)} if plain and plain != ["none"] else {}
+    )
     for entry in entries:
         if isinstance(entry, str):
             continue
         if not isinstance(entry, Mapping) or "at" not in entry:
-            raise ValueError(f"{where}: {entry!r} is not a pattern over places such as 'micro-a/*/ft/*', nor a mapping with `at`")
+            raise ValueError(
+                f"{where}: {entry!r} is not a pattern over places such as 'micro-a/*/ft/*', nor a mapping with `at`"
+            )
         for place in select(entry["at"], own, f"{where}.at", places):
             found.setdefault(place, {}).update({k: v for k, v in entry.items() if k != "at"})
     return found

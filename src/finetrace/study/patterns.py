@@ -1,11 +1,11 @@
 """Patterns over places: how a study says which trajectories it means.
 
-    micro-a/micro-sentiment/ft/s1     one place
-    micro-a/*/ft/*                    * stands for any text within one part of a place
-    micro-a/**                        ** stands for any number of parts
-    */*/{lp-ft,lora}/s1               {a,b} stands for a or b
-    all                               every place
-    !micro-random/**                  in a list: but for these
+micro-a/micro-sentiment/ft/s1     one place
+micro-a/*/ft/*                    * stands for any text within one part of a place
+micro-a/**                        ** stands for any number of parts
+*/*/{lp-ft,lora}/s1               {a,b} stands for a or b
+all                               every place
+!micro-random/**                  in a list: but for these
 """
 
 import difflib
@@ -16,7 +16,9 @@ from fnmatch import fnmatchcase
 ALL = "all"
 
 
-def select(patterns: str | Sequence[str], places: Sequence[str], where: str, elsewhere: Iterable[str] = ()) -> list[str]:
+def select(
+    patterns: str | Sequence[str], places: Sequence[str], where: str, elsewhere: Iterable[str] = ()
+) -> list[str]:
     """The places that patterns match, in the order of `places`.
 
     where: the key in params.yaml, for messages;  elsewhere: places that exist but cannot be meant here.
@@ -45,8 +47,11 @@ def alternatives(pattern: str) -> list[str]:
     found = re.search(r"\{([^{}]*)\}", pattern)
     if found is None:
         return [pattern]
-    return [text for option in found[1].split(",")
-            for text in alternatives(pattern[:found.start()] + option.strip() + pattern[found.end():])]
+    return [
+        text
+        for option in found[1].split(",")
+        for text in alternatives(pattern[: found.start()] + option.strip() + pattern[found.end() :])
+    ]
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
@@ -69,6 +74,7 @@ def _nothing(pattern: str, places: Sequence[str], where: str, elsewhere: Iterabl
     text = pattern.removeprefix("!")
     others = [p for p in elsewhere if matches(p, text)]
     if others:
-        return f"{where}: {pattern!r} means only {', '.join(others[:3])}, which cannot stand here; there are: {nearest(text, places)}"
+        there = f"there are: {nearest(text, places)}"
+        return f"{where}: {pattern!r} means only {', '.join(others[:3])}, which cannot stand here; {there}"
     hint = f"; did you mean {text.replace('_', '/')!r}?" if text.replace("_", "/") in places else ""
     return f"{where}: {pattern!r} matches no place{hint}; nearest: {nearest(text, places)}"

@@ -1,7 +1,7 @@
 """The plan: which items every stage has, what each builds on, and its resolved settings.
 
-`finetrace plan` writes the first part to plan.yaml, over which dvc.yaml loops, and the second to settings/STAGE/ITEM.json, of which
-each item depends on its own. Nothing else of params.yaml reaches a stage.
+`finetrace plan` writes the first part to plan.yaml, over which dvc.yaml loops, and the second to
+settings/STAGE/ITEM.json, of which each item depends on its own. Nothing else of params.yaml reaches a stage.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,11 +11,15 @@ from urllib.parse import urlsplit
 
 from finetrace.config.base import as_dict, merge
 from finetrace.data.registry import resolve, resolve_ood
+from finetrace.study.look import LENSES
 from finetrace.study.study import Run, Study, place_key
 
-STAGES = ("facts", "fact-files", "corpus", "series", "pretrain", "model", "model-folder", "data", "data-files", "tune", "train",
-          "train-tuned", "adapt", "inputs", "hidden", "predictions", "infodynamics", "geometry", "similarity", "hulls", "probes", "convergence",
-          "edges", "cloze", "calibration", "features", "kernel", "downstream", "dynamics", "comparison", "cross-task", "directprobe")
+STAGES = (
+    *("facts", "fact-files", "corpus", "series", "pretrain", "model", "model-folder", "data", "data-files"),
+    *("tune", "train", "train-tuned", "adapt", "inputs", "hidden", "predictions"),
+    *LENSES,
+    *("downstream", "dynamics", "comparison", "cross-task", "directprobe"),
+)
 """The stages of dvc.yaml that have items."""
 OF_SCRIPT = {"fact-files": "facts", "model-folder": "model", "data-files": "data", "train-tuned": "train"}
 """Stages that share a script, because DVC wants files that are read to be named -> the script's stage."""
@@ -25,7 +29,8 @@ OF_SCRIPT = {"fact-files": "facts", "model-folder": "model", "data-files": "data
 class Item:
     """One item of a stage.
 
-    paths: what dvc.yaml needs to name its inputs and outputs;  asked: content of its settings file, or None when it has none.
+    paths: what dvc.yaml needs to name its inputs and outputs;  asked: content of its settings file, or None when it
+    has none.
     """
 
     stage: str
@@ -42,8 +47,16 @@ class Item:
 def plan_of(study: Study) -> list[Item]:
     """Every item of the study, in an order in which they could run one by one."""
     seed = {"study_seed": study.study.seed}
-    items = [Item(stage, key, paths, None if stage == "inputs" else seed | asked)
-             for stage, key, paths, asked in [*_made(study), *_trained(study), *_looking(study), *_together(study), *_inputs(study)]]
+    items = [
+        Item(stage, key, paths, None if stage == "inputs" else seed | asked)
+        for stage, key, paths, asked in [
+            *_made(study),
+            *_trained(study),
+            *_looking(study),
+            *_together(study),
+            *_inputs(study),
+        ]
+    ]
     order = {stage: number for number, stage in enumerate(STAGES)}
     return sorted(items, key=lambda item: order[item.stage])
 
@@ -52,14 +65,20 @@ def last_settings(study: Study) -> dict[str, dict[str, Any]]:
     """Content of the settings files of stages without items: the world before all, the atlas and MLflow after all."""
     seed = {"study_seed": study.study.seed}
     tracked = as_dict(study.tracking)
-    return {"world": seed | {"world": as_dict(study.world)},
-            "atlas": seed | {"study": study.study.name, "trajectories": [as_dict(run) for run in study.trajectories.values()],
-                             "masked": [place for place, kind in study.places.items() if kind != "fine-tuning"],
-                             "pretrained": [name for name, entry in study.pretrain.items() if entry.steps],
-                             "standalone": [list(one) for one in study.standalone()],
-                             "looked": {lens: list(places) for lens, places in study.looked.items()},
-                             "test_split": study.probes.test_splits[0]},
-            "publish": {"study": study.study.name, "tracking": tracked | {"uri": _without_password(study.tracking.uri)}}}
+    return {
+        "world": seed | {"world": as_dict(study.world)},
+        "atlas": seed
+        | {
+            "study": study.study.name,
+            "trajectories": [as_dict(run) for run in study.trajectories.values()],
+            "masked": [place for place, kind in study.places.items() if kind != "fine-tuning"],
+            "pretrained": [name for name, entry in study.pretrain.items() if entry.steps],
+            "standalone": [list(one) for one in study.standalone()],
+            "looked": {lens: list(places) for lens, places in study.looked.items()},
+            "test_split": study.probes.test_splits[0],
+        },
+        "publish": {"study": study.study.name, "tracking": tracked | {"uri": _without_password(study.tracking.uri)}},
+    }
 
 
 Rows = Iterator[tuple[str, str, dict[str, str], dict[str, Any]]]
@@ -84,9 +103,16 @@ def _made(study: Study) -> Rows:
     for name, task in {**study.tasks, **study.task_files}.items():
         whole = resolve(name, task)
         sets = resolve_ood(name, whole)
-        of_world = {"world": as_dict(study.world)} if "micro" in (whole.source, *(one.source for one in sets.values())) else {}
-        asked = {"task": {k: v for k, v in as_dict(whole).items() if k != "ood"},
-                 "ood": {key: as_dict(one) for key, one in sets.items()}, **of_world}
+        of_world = (
+            {"world": as_dict(study.world)}
+            if "micro" in (whole.source, *(one.source for one in sets.values()))
+            else {}
+        )
+        asked = {
+            "task": {k: v for k, v in as_dict(whole).items() if k != "ood"},
+            "ood": {key: as_dict(one) for key, one in sets.items()},
+            **of_world,
+        }
         local_files = name in study.task_files
         yield ("data-files" if local_files else "data"), name, {"path": str(task.path)} if local_files else {}, asked
 
@@ -97,14 +123,28 @@ def _trained(study: Study) -> Rows:
         method = study.methods[cell.method]
         if method.settings == "tuned":
             at = f"{cell.model}/{cell.task}/{cell.method}"
-            yield "tune", key, {"at": at, "model": cell.model, "task": cell.task}, {
-                "place": at, "model": cell.model, "task": cell.task, "method": _kind(study, cell.method),
-                "train": as_dict(study.train_settings(cell)), "tune": as_dict(study.tune)}
+            yield (
+                "tune",
+                key,
+                {"at": at, "model": cell.model, "task": cell.task},
+                {
+                    "place": at,
+                    "model": cell.model,
+                    "task": cell.task,
+                    "method": _kind(study, cell.method),
+                    "train": as_dict(study.train_settings(cell)),
+                    "tune": as_dict(study.tune),
+                },
+            )
     for run in study.trajectories.values():
         tuned = study.methods[run.method].settings == "tuned"
         tune = f"outputs/{run.model}/{run.task}/{run.method}/tune" if tuned else ""
-        asked = _of(run) | {"kind": _kind(study, run.method), "record": as_dict(study.record), "tune": tune,
-                            "train": None if tuned else as_dict(study.train_settings(run))}
+        asked = _of(run) | {
+            "kind": _kind(study, run.method),
+            "record": as_dict(study.record),
+            "tune": tune,
+            "train": None if tuned else as_dict(study.train_settings(run)),
+        }
         yield ("train-tuned" if tuned else "train"), run.key, _paths(run) | ({"tune": tune} if tuned else {}), asked
     for name, adapt in study.adapt.items():
         yield "adapt", name, {"start": adapt.start, "corpus": adapt.corpus}, {"adapt": as_dict(adapt)}
@@ -112,8 +152,8 @@ def _trained(study: Study) -> Rows:
 
 def _looking(study: Study) -> Rows:
     """Lenses that look at one trajectory, and the states and predictions that they read."""
-    for stage, places in _read(study).items():
-        for run in (run for run in study.trajectories.values() if run.place in places):
+    for stage, read in _read(study).items():
+        for run in (run for run in study.trajectories.values() if run.place in read):
             yield stage, run.key, _paths(run), _of(run) | {stage: as_dict(getattr(study, stage))}
     runs = {run.place: run for run in study.trajectories.values()}
     for lens, places in study.looked.items():
@@ -131,7 +171,7 @@ def _looking(study: Study) -> Rows:
                 paths |= {"inputs": _edge_inputs(study, place, settings.tasks)}
             if lens == "cloze":
                 paths |= {"facts": settings.facts, "corpus": settings.corpus}
-            yield lens, place_key(place), paths, asked | {lens: as_dict(settings)}
+            yield lens, place_key(place), paths, asked | ({} if settings is None else {lens: as_dict(settings)})
 
 
 def _together(study: Study) -> Rows:
@@ -139,41 +179,89 @@ def _together(study: Study) -> Rows:
     for name, down in study.downstream.items():
         changes = {**study.by_task.get(down.task, {}), **(down.train or {})}
         train = merge(study.train, changes, f"params.yaml: downstream.{name}.train")
-        yield "downstream", name, {"at": down.trajectory, "task": down.task}, {"downstream": as_dict(down), "train": as_dict(train)}
+        yield (
+            "downstream",
+            name,
+            {"at": down.trajectory, "task": down.task},
+            {"downstream": as_dict(down), "train": as_dict(train)},
+        )
     for name, dynamics in study.dynamics.items():
         arms = [*dynamics.original, *dynamics.adapted, *dynamics.control]
-        yield "dynamics", name, {"inputs": f"dynamics-{name}"}, {
-            "dynamics": as_dict(dynamics), "downstream": {other: {"trajectory": study.downstream[other].trajectory,
-                                                                  "task": study.downstream[other].task} for other in dynamics.downstream},
-            "looked": {lens: [place for place in study.looked.get(lens, {}) if place in arms] for lens in ("edges", "cloze")},
-            "edge_tasks": list(study.edges.tasks)}
+        yield (
+            "dynamics",
+            name,
+            {"inputs": f"dynamics-{name}"},
+            {
+                "dynamics": as_dict(dynamics),
+                "downstream": {
+                    other: {"trajectory": study.downstream[other].trajectory, "task": study.downstream[other].task}
+                    for other in dynamics.downstream
+                },
+                "looked": {
+                    lens: [place for place in study.looked.get(lens, {}) if place in arms]
+                    for lens in ("edges", "cloze")
+                },
+                "edge_tasks": list(study.edges.tasks),
+            },
+        )
     for name, comparison in study.comparisons.items():
-        yield "comparison", name, {"first": comparison.first, "second": comparison.second}, {
-            "comparison": as_dict(comparison), "similarity": as_dict(study.similarity)}
+        yield (
+            "comparison",
+            name,
+            {"first": comparison.first, "second": comparison.second},
+            {"comparison": as_dict(comparison), "similarity": as_dict(study.similarity)},
+        )
     for name, cross in study.cross_tasks.items():
         run = next(run for run in study.trajectories.values() if run.place == cross.tuned)
-        yield "cross-task", name, {"at": cross.tuned, "task": cross.task}, _of(run) | {
-            "cross_task": as_dict(cross), "hidden": as_dict(study.hidden), "probes": as_dict(study.probes.for_model(run.model))}
+        yield (
+            "cross-task",
+            name,
+            {"at": cross.tuned, "task": cross.task},
+            _of(run)
+            | {
+                "cross_task": as_dict(cross),
+                "hidden": as_dict(study.hidden),
+                "probes": as_dict(study.probes.for_model(run.model)),
+            },
+        )
     for name, direct in study.directprobe.items():
-        yield "directprobe", name, {"config": direct.config, "inputs": direct.inputs}, {"directprobe": as_dict(direct)}
+        yield (
+            "directprobe",
+            name,
+            {"config": direct.config, "inputs": direct.inputs},
+            {"directprobe": as_dict(direct)},
+        )
 
 
 def _inputs(study: Study) -> Rows:
-    """Inputs one by one of stages that have any number of them, which DVC cannot be told as a list: `from` is copied to `to`."""
+    """Inputs one by one of stages that have any number of them, which DVC cannot be told as a list: `from` is copied
+    to `to`."""
     groups: dict[str, list[str]] = {}
     for place, edges in study.looked.get("edges", {}).items():
         groups[_edge_inputs(study, place, edges.tasks)] = [f"data/{task}" for task in edges.tasks]
     for name, dynamics in study.dynamics.items():
         places = [*dynamics.original, *dynamics.adapted, *dynamics.control]
-        groups[f"dynamics-{name}"] = [*(f"outputs/{place}/{source}" for place in places for source in dynamics.sources),
-                                      *(f"outputs/downstream/{other}" for other in dynamics.downstream)]
-    folders = {"comparison": "comparisons", "cross-task": "cross-tasks", "dynamics": "dynamics", "directprobe": "directprobe"}
+        groups[f"dynamics-{name}"] = [
+            *(f"outputs/{place}/{source}" for place in places for source in dynamics.sources),
+            *(f"outputs/downstream/{other}" for other in dynamics.downstream),
+        ]
+    folders = {
+        "comparison": "comparisons",
+        "cross-task": "cross-tasks",
+        "dynamics": "dynamics",
+        "directprobe": "directprobe",
+    }
     alone = [f"{folders[stage]}/{name}" for stage, name, _ in study.standalone() if stage in folders]
     groups["atlas"] = alone
     for group, paths in groups.items():
         for path in paths:
             key = path.replace("/", "_")
-            yield "inputs", f"{group}--{key}", {"from": f"{path}/manifest.json", "to": f"inputs/{group}/{key}.json"}, {}
+            yield (
+                "inputs",
+                f"{group}--{key}",
+                {"from": f"{path}/manifest.json", "to": f"inputs/{group}/{key}.json"},
+                {},
+            )
     if not alone:  # so that the folder is there
         yield "inputs", "atlas--none", {"from": "settings/atlas/atlas.json", "to": "inputs/atlas/none.json"}, {}
 
@@ -183,10 +271,8 @@ def _edge_inputs(study: Study, place: str, tasks: Iterable[str]) -> str:
     return "edges" if list(tasks) == list(study.edges.tasks) else f"edges-{place_key(place)}"
 
 
-def _read(study: Study) -> dict[str, Sequence[str]]:
+def _read(study: Study) -> dict[str, list[str]]:
     """Places whose hidden states and predictions something reads."""
-    from finetrace.study.look import LENSES
-
     read: dict[str, list[str]] = {"hidden": [], "predictions": []}
     for lens, places in study.looked.items():
         for stage in read:

@@ -23,7 +23,13 @@ from finetrace.config.hidden import HiddenSettings
 from finetrace.config.hulls import HullsSettings
 from finetrace.config.infodynamics import InfodynamicsSettings
 from finetrace.config.kernel import KernelSettings
-from finetrace.config.models import AdaptSettings, FolderModelSettings, HubModelSettings, PretrainSettings, SeriesSettings
+from finetrace.config.models import (
+    AdaptSettings,
+    FolderModelSettings,
+    HubModelSettings,
+    PretrainSettings,
+    SeriesSettings,
+)
 from finetrace.config.predictions import CalibrationSettings, FeaturesSettings, PredictionsSettings
 from finetrace.config.probes import ProbesSettings
 from finetrace.config.similarity import ComparisonSettings, SimilaritySettings
@@ -34,11 +40,36 @@ from finetrace.errors import FinetraceError
 from finetrace.study.look import LENSES, Looked, who_looks
 from finetrace.study.patterns import nearest
 
-NAMED = ("pretrain", "series", "adapt", "models", "model_folders", "tasks", "task_files", "corpora", "facts", "fact_files",
-         "by_task", "by_model", "methods", "downstream", "dynamics", "comparisons", "cross_tasks", "directprobe")
+NAMED = (
+    "pretrain",
+    "series",
+    "adapt",
+    "models",
+    "model_folders",
+    "tasks",
+    "task_files",
+    "corpora",
+    "facts",
+    "fact_files",
+    "by_task",
+    "by_model",
+    "methods",
+    "downstream",
+    "dynamics",
+    "comparisons",
+    "cross_tasks",
+    "directprobe",
+)
 """Sections of named entries."""
-GONE = {"cells": "runs", "trajectories": "runs", "inspected": "look", "predicted": "look", "kernels": "look",
-        "edge_probes": "look.edges", "cloze_probes": "look.cloze"}
+GONE = {
+    "cells": "runs",
+    "trajectories": "runs",
+    "inspected": "look",
+    "predicted": "look",
+    "kernels": "look",
+    "edge_probes": "look.edges",
+    "cloze_probes": "look.cloze",
+}
 """Sections of an earlier form -> where that is said now."""
 
 
@@ -52,8 +83,10 @@ class StudySettings:
     """Every random choice derives from it."""
 
     def __post_init__(self) -> None:
-        require(any(c.isalnum() and c.isascii() for c in self.name) and self.name == self.name.strip(),
-                f"name: {self.name!r} cannot name an experiment; use letters, digits, dots and hyphens")
+        require(
+            any(c.isalnum() and c.isascii() for c in self.name) and self.name == self.name.strip(),
+            f"name: {self.name!r} cannot name an experiment; use letters, digits, dots and hyphens",
+        )
 
 
 @settings
@@ -70,11 +103,25 @@ class Runs:
     """Tell repetitions apart; head, order and dropout derive from them and the study's seed."""
 
     def __post_init__(self) -> None:
-        for key in ("model", "task", "method", "seed"):
-            value = getattr(self, key)
-            object.__setattr__(self, key, value if isinstance(value, tuple) else (value,))
-            require(bool(getattr(self, key)), f"{key}: names nothing")
-        require(all(seed >= 0 for seed in self.seed), f"seed: {list(self.seed)} holds a negative number")  # type: ignore[union-attr]
+        for key in ("models", "tasks", "methods", "seeds"):
+            require(bool(getattr(self, key)), f"{key.removesuffix('s')}: names nothing")
+        require(min(self.seeds) >= 0, f"seed: {list(self.seeds)} holds a negative number")
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        return (self.model,) if isinstance(self.model, str) else self.model
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return (self.task,) if isinstance(self.task, str) else self.task
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        return (self.method,) if isinstance(self.method, str) else self.method
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return (self.seed,) if isinstance(self.seed, int) else self.seed
 
 
 @settings
@@ -163,15 +210,17 @@ class Study:
     def __post_init__(self) -> None:
         from finetrace.study.checks import check
 
-        kinds = {kind: MethodSettings(kind=kind) for kind in ("ft", "lp", "lp-ft", "lora", "lp-lora")}  # type: ignore[arg-type]
+        kinds = {kind: MethodSettings(kind=kind) for kind in ("ft", "lp", "lp-ft", "lora", "lp-lora")}
         object.__setattr__(self, "methods", kinds | self.methods)
         check(self)
 
     @cached_property
     def trajectories(self) -> dict[str, Run]:
-        """The fine-tunings by their key, sorted by model, task and method in the order of their first naming, then by seed."""
-        runs = [Run(*combination) for entry in self.runs
-                for combination in product(entry.model, entry.task, entry.method, entry.seed)]  # type: ignore[arg-type]
+        """The fine-tunings by their key, sorted by model, task and method in the order of their first naming, then
+        by seed."""
+        runs = [
+            Run(*names) for one in self.runs for names in product(one.models, one.tasks, one.methods, one.seeds)
+        ]
         first = [list(dict.fromkeys(getattr(run, part) for run in runs)) for part in ("model", "task", "method")]
         runs.sort(key=lambda r: (first[0].index(r.model), first[1].index(r.task), first[2].index(r.method), r.seed))
         return {run.key: run for run in runs}
@@ -184,16 +233,18 @@ class Study:
     @cached_property
     def places(self) -> dict[str, str]:
         """Every trajectory by its place -> its kind: pre-training, adaptation or fine-tuning."""
-        return {**{f"{name}/pretrain": "pre-training" for name, entry in self.pretrain.items() if entry.steps},
-                **{f"{name}/pretrain": "pre-training" for name in self.series},
-                **{f"{name}/adapt": "adaptation" for name in self.adapt},
-                **{run.place: "fine-tuning" for run in self.trajectories.values()}}
+        return {
+            **{f"{name}/pretrain": "pre-training" for name, entry in self.pretrain.items() if entry.steps},
+            **{f"{name}/pretrain": "pre-training" for name in self.series},
+            **{f"{name}/adapt": "adaptation" for name in self.adapt},
+            **{run.place: "fine-tuning" for run in self.trajectories.values()},
+        }
 
     @cached_property
     def looked(self) -> Looked:
         """Lens -> place -> its settings there. Raises ValueError for what `look` names wrongly."""
-        own = {name: getattr(self, name) for name in LENSES}
-        if not own["cloze"].facts and len(sets := [*self.facts, *self.fact_files]) == 1:
+        own = {name: getattr(self, name, None) for name in LENSES}  # a lens need not have settings
+        if not self.cloze.facts and len(sets := [*self.facts, *self.fact_files]) == 1:
             own["cloze"] = parse(ClozeSettings, {**as_dict(self.cloze), "facts": sets[0]}, "params.yaml: cloze")
         return who_looks(self.look, self.places, own)
 
@@ -207,25 +258,48 @@ class Study:
         return self.tasks[name] if name in self.tasks else self.task_files[name]
 
     def standalone(self) -> list[tuple[str, str, str]]:
-        """Stage, name and description of the results that belong to no single trajectory, as the atlas and MLflow show them."""
-        return [*(("dynamics", name, f"Learning dynamics {name}: {', '.join(one.original)}"
-                                     f"{' and what adaptation did' if one.adapted else ''}.")
-                  for name, one in self.dynamics.items()),
-                *(("downstream", name, f"Downstream {name}: {one.task} learned from each checkpoint of {one.trajectory}.")
-                  for name, one in self.downstream.items()),
-                *(("comparison", name, f"Comparison {name}: {one.first} and {one.second}.")
-                  for name, one in self.comparisons.items()),
-                *(("cross-task", name, f"Cross-task effect {name}: classes of {one.task} before and after {one.tuned}.")
-                  for name, one in self.cross_tasks.items()),
-                *(("directprobe", name, f"Hull probe {name}: {one.config}.") for name, one in self.directprobe.items())]
+        """Stage, name and description of the results that belong to no single trajectory, as the atlas and MLflow
+        show them."""
+        return [
+            *(
+                (
+                    "dynamics",
+                    name,
+                    f"Learning dynamics {name}: {', '.join(one.original)}"
+                    f"{' and what adaptation did' if one.adapted else ''}.",
+                )
+                for name, one in self.dynamics.items()
+            ),
+            *(
+                (
+                    "downstream",
+                    name,
+                    f"Downstream {name}: {one.task} learned from each checkpoint of {one.trajectory}.",
+                )
+                for name, one in self.downstream.items()
+            ),
+            *(
+                ("comparison", name, f"Comparison {name}: {one.first} and {one.second}.")
+                for name, one in self.comparisons.items()
+            ),
+            *(
+                ("cross-task", name, f"Cross-task effect {name}: classes of {one.task} before and after {one.tuned}.")
+                for name, one in self.cross_tasks.items()
+            ),
+            *(("directprobe", name, f"Hull probe {name}: {one.config}.") for name, one in self.directprobe.items()),
+        ]
 
     def train_settings(self, cell: Cell, where: str = "params.yaml") -> TrainSettings:
-        """The study's own numbers for a cell: train, then by_model, by_task, the method's changes, and its changes for
-        the task."""
+        """The study's own numbers for a cell: train, then by_model, by_task, the method's changes, and its changes
+        for the task."""
         method = self.methods[cell.method]
-        layers = {"train": as_dict(self.train), f"by_model.{cell.model}": self.by_model.get(cell.model),
-                  f"by_task.{cell.task}": self.by_task.get(cell.task), f"methods.{cell.method}.train": method.train,
-                  f"methods.{cell.method}.by_task.{cell.task}": (method.by_task or {}).get(cell.task)}
+        layers = {
+            "train": as_dict(self.train),
+            f"by_model.{cell.model}": self.by_model.get(cell.model),
+            f"by_task.{cell.task}": self.by_task.get(cell.task),
+            f"methods.{cell.method}.train": method.train,
+            f"methods.{cell.method}.by_task.{cell.task}": (method.by_task or {}).get(cell.task),
+        }
         values: dict[str, Any] = {}
         for changes in layers.values():
             values |= changes or {}
@@ -283,7 +357,10 @@ def _changes(study: Study) -> Iterable[tuple[str, dict[str, Any]]]:
 def _named(section: Any) -> Any:
     """`sst2:` with nothing after it is an entry without changes; a number that stands for a name is a text."""
     if isinstance(section, dict):
-        return {str(k) if isinstance(k, int) and not isinstance(k, bool) else k: {} if v is None else v for k, v in section.items()}
+        return {
+            str(k) if isinstance(k, int) and not isinstance(k, bool) else k: {} if v is None else v
+            for k, v in section.items()
+        }
     return section
 
 

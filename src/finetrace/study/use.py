@@ -14,18 +14,23 @@ from finetrace.study.study import load_study
 def use(layout: Layout, name: str, *, force: bool = False) -> str:
     """Check a study, a file or a name in studies/, and make it the project's own; a line about it.
 
-    Raises FinetraceError for a study that is absent or wrong, and when params.yaml holds changes that are saved nowhere.
+    Raises FinetraceError for a study that is absent or wrong, and when params.yaml holds changes that are saved
+    nowhere.
     """
     path = _find(layout, name)
     study = load_study(path)
     items = len(plan_of(study))  # everything that could fail later fails here
     content = path.read_bytes()
     if layout.params.is_file() and not force and layout.params.read_bytes() != content and _unsaved(layout):
-        raise FinetraceError("params.yaml: has changes that are saved nowhere; save them as a study first "
-                             "(cp params.yaml studies/NAME.yaml) or overwrite them with --force")
+        raise FinetraceError(
+            "params.yaml: has changes that are saved nowhere; save them as a study first "
+            "(cp params.yaml studies/NAME.yaml) or overwrite them with --force"
+        )
     _copy(layout, path, content)
-    return (f"params.yaml is now {_shown(layout, path)}: study {study.study.name!r}, {len(study.trajectories)} fine-tunings, {items} items; "
-            "next: finetrace repro")
+    return (
+        f"params.yaml is now {_shown(layout, path)}: study {study.study.name!r}, {len(study.trajectories)} "
+        f"fine-tunings, {items} items; next: finetrace repro"
+    )
 
 
 def follow(layout: Layout) -> None:
