@@ -242,3 +242,23 @@ def test_alternatives_and_matches():
     assert matches("a/b/c", "**") and matches("a/b/c", "a/**/c") and matches("a/c", "a/**/c")
     assert not matches("a/b/c", "a/*") and not matches("a/b", "A/b")
     assert select("all", ["x"], "here") == ["x"]
+
+
+def test_the_order_in_which_a_search_names_its_dimensions_reaches_its_settings(tmp_path):
+    import json
+
+    from finetrace.layout import Layout
+    from finetrace.pipeline.compile import write_settings
+    from finetrace.store.manifest import make_key
+
+    (tmp_path / "pipelines").mkdir()
+    (tmp_path / "src/finetrace").mkdir(parents=True)
+    asked = []
+    for order in (("warmup", "beta2"), ("beta2", "warmup")):
+        space = {name: {"low": 0.1, "high": 0.2} for name in order}
+        one = study(methods={"tuned": {"settings": "tuned"}}, tune={"space": space},
+                    runs=[{"model": "a", "task": "senti", "method": "tuned"}])
+        write_settings(Layout(tmp_path, tmp_path), one)
+        asked.append(json.loads((tmp_path / "settings/tune/a_senti_tuned.json").read_text()))
+        assert list(asked[-1]["tune"]["space"]) == list(order)
+    assert make_key("tune", asked[0], {}, "") != make_key("tune", asked[1], {}, "")

@@ -49,9 +49,8 @@ def write_settings(layout: Layout, study: Study) -> list[str]:
     """
     wanted = {f"{item.folder}/{item.key}.json": item.asked for item in plan_of(study) if item.asked is not None}
     wanted |= {f"{stage}/{stage}.json": asked for stage, asked in last_settings(study).items()}
-    texts = {
-        name: json.dumps(asked, indent=1, sort_keys=True, ensure_ascii=False) + "\n" for name, asked in wanted.items()
-    }
+    # not sorted: a search draws its dimensions in the order in which a study names them
+    texts = {name: json.dumps(asked, indent=1, ensure_ascii=False) + "\n" for name, asked in wanted.items()}
     texts |= {f"code/{name}.json": text for name, text in code_texts(layout).items()}
     changed = []
     for name, text in texts.items():

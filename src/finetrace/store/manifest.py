@@ -81,8 +81,12 @@ class Manifest:
 
 
 def make_key(stage: str, settings: Any, inputs: Mapping[str, str], code: str) -> str:
-    """Identity of a piece of work: equal on every machine when stage, settings, inputs and code are equal."""
-    return sha256_value({"stage": stage, "settings": settings, "inputs": dict(inputs), "code": code})
+    """Identity of a piece of work: equal on every machine when stage, settings, inputs and code are equal.
+
+    The order of settings counts: a search draws its dimensions in the order in which a study names them.
+    """
+    asked = json.dumps(settings, default=str)
+    return sha256_value({"stage": stage, "settings": asked, "inputs": dict(inputs), "code": code})
 
 
 def complete(folder: Path, manifest: Manifest, *, started: float | None = None) -> None:
