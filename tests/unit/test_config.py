@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from finetrace.config import Study, as_dict, load_study, parse_study
-from finetrace.config.base import merge, parse
+from finetrace.config.base import as_dict, merge, parse
 from finetrace.config.training import TrainSettings
 from finetrace.config.world import WorldSettings
 from finetrace.errors import FinetraceError
+from finetrace.study import Study, load_study, parse_study
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,25 +24,21 @@ BASE = {
     "tasks": {"sst2": {}, "micro-sentiment": {"source": "micro"}},
     "task_files": {"own": {"path": "sources/own.csv", "text": ["text"], "label": "label", "holdout": 0.1}},
     "methods": {"ft": {}, "ft-slow": {"settings": "tuned", "train": {"learning_rate": "1e-5"}}},
-    "cells": {
-        "micro-a_sst2_ft": {"model": "micro-a", "task": "sst2", "method": "ft"},
-        "mine_own_ft-slow": {"model": "mine", "task": "own", "method": "ft-slow"},
-    },
-    "trajectories": {
-        "micro-a_sst2_ft_s1": {"model": "micro-a", "task": "sst2", "method": "ft", "seed": 1},
-        "micro-a_sst2_ft_s12": {"model": "micro-a", "task": "sst2", "method": "ft", "seed": 12},
-    },
+    "runs": [
+        {"model": "micro-a", "task": "sst2", "method": "ft", "seed": [1, 12]},
+        {"model": "mine", "task": "own", "method": "ft-slow"},
+    ],
 }
 
 
 def study(changes: dict[str, object] | None = None) -> Study:
     """BASE with values set at dotted places, e.g. {"train.batch_size": 8}; `...` removes a key."""
-    content = copy.deepcopy(BASE)
+    content: typing.Any = copy.deepcopy(BASE)
     for place, value in (changes or {}).items():
         *path, last = place.split("/") if "/" in place else place.split(".")
         here = content
         for part in path:
-            here = here.setdefault(part, {})
+            here = here[int(part)] if isinstance(here, list) else here.setdefault(part, {})
         if value is ...:
             del here[last]
         else:
@@ -63,7 +59,7 @@ def problem(changes: dict[str, object]) -> str:
 )
 def test_the_projects_own_studies_load(path):
     loaded = load_study(path)
-    assert loaded.trajectories or loaded.edge_probes, "a study without trajectories shows nothing"
+    assert loaded.places and loaded.looked, "a study in which nothing is trained or looked at shows nothing"
     for cell in loaded.cells.values():
         loaded.train_settings(cell)
     from finetrace.data.registry import resolve
@@ -128,8 +124,8 @@ def _plain(value):
         ("pretrain.micro-a.step", "steps"),
         ("models.minilm.revison", "revision"),
         ("methods.ft.setings", "settings"),
-        ("trajectories.micro-a_sst2_ft_s1.sed", "seed"),
-        ("cells.micro-a_sst2_ft.modle", "model"),
+        ("runs.0.sed", "seed"),
+        ("runs.1.modle", "model"),
         ("record.signal", "signals"),
         ("by_task.sst2.batchsize", "batch_size"),
         ("by_model.minilm.learnin_rate", "learning_rate"),
@@ -183,37 +179,26 @@ def test_names_of_finetraces_own_folders_are_refused(name):
 
 
 def test_names_defined_twice():
-    assert "two of pretrain, series, adapt, models, model_folders; rename one" in problem({"pretrain.minilm": {}})
-    assert "two of pretrain, series, adapt, models, model_folders; rename one" in problem({"model_folders.minilm": {"path": "x"}})
-    assert "both tasks and task_files; rename one" in problem({"tasks.own": {}})
+    assert "'minilm' names two of pretrain, series, adapt, models, model_folders, which" in problem({"pretrain.minilm": {}})
+    assert "'minilm' names two of pretrain, series, adapt, models, model_folders, which" in problem({"model_folders.minilm": {"path": "x"}})
+    assert "'own' names two of tasks, task_files" in problem({"tasks.own": {}})
 
 
 @pytest.mark.parametrize(
     ("what", "known"),
-    [("model", "micro-a, minilm, mine"), ("task", "sst2, micro-sentiment, own"), ("method", "ft, ft-slow")],
+    [("model", "micro-a, minilm, mine"), ("task", "sst2, micro-sentiment, own"), ("method", "ft, lp, lp-ft, lora, lp-lora, ft-slow")],
 )
-@pytest.mark.parametrize("section", ["cells", "trajectories"])
-def test_unknown_model_task_or_method(section, what, known):
-    key = {"cells": "micro-a_sst2_ft", "trajectories": "micro-a_sst2_ft_s1"}[section]
-    message = problem({f"{section}.{key}.{what}": "nope"})
-    assert f"{section}.{key}.{what}: 'nope' is not defined; known: {known}" in message
+@pytest.mark.parametrize("number", [0, 1])
+def test_unknown_model_task_or_method(number, what, known):
+    message = problem({f"runs.{number}.{what}": "nope"})
+    assert f"runs.{number}.{what}: 'nope' is not defined; known: {known}" in message
 
 
 @pytest.mark.parametrize("section", ["by_task", "by_model"])
 def test_changes_for_something_unknown(section):
-    assert f"{section}.nope: is not defined; known:" in problem({f"{section}.nope": {"epochs": 1}})
-
-
-def test_wrong_key_of_a_trajectory_or_cell():
-    wrong = {"model": "micro-a", "task": "sst2", "method": "ft", "seed": 2}
-    assert "rename the key to micro-a_sst2_ft_s2" in problem({"trajectories.micro-a_sst2_ft_s1": wrong})
-    del wrong["seed"]
-    assert "rename the key to micro-a_sst2_ft" in problem({"cells.other": wrong})
-
-
-def test_trajectory_without_its_cell():
-    message = problem({"cells.micro-a_sst2_ft": ...})
-    assert "add to cells:  micro-a_sst2_ft: {model: micro-a, task: sst2, method: ft}" in message
+    assert f"{section}.nope: 'nope' is not defined; known:" in problem({f"{section}.nope": {"epochs": 1}})
+    where = "methods.ft.by_task.nope"
+    assert f"{where}: 'nope' is not defined; known:" in problem({where: {"epochs": 1}})
 
 
 @pytest.mark.parametrize(
@@ -387,10 +372,10 @@ def test_a_key_written_twice_is_an_error(tmp_path):
 def test_anchors_and_merge_keys_work(tmp_path):
     loaded = load(
         tmp_path,
-        "study: {name: é}\nmethods:\n  a: &a {settings: tuned, train: {epochs: 1}}\n  b: {<<: *a, settings: fixed}\n",
+        "study: {name: été}\nmethods:\n  a: &a {settings: tuned, train: {epochs: 1}}\n  b: {<<: *a, settings: fixed}\n",
     )
     assert loaded.methods["b"].settings == "fixed" and loaded.methods["b"].train == {"epochs": 1}
-    assert loaded.study.name == "é"
+    assert loaded.study.name == "été"
 
 
 def test_no_key_is_a_word_that_yaml_reads_as_a_truth_value():

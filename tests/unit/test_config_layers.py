@@ -1,42 +1,61 @@
-"""params.yaml, the sections about layers: what is inspected, compared and extracted."""
+"""params.yaml, the sections about layers: what is looked at, compared and extracted."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from finetrace.config import LOOKED_AT, parse_study
 from finetrace.config.base import parse
 from finetrace.config.hidden import HiddenSettings
 from finetrace.errors import FinetraceError
+from finetrace.study import parse_study
+from finetrace.study.look import LENSES
+from finetrace.study.plan import plan_of
 
 ROOT = Path(__file__).parents[2]
+FINE, OTHER = "micro-b_micro-sentiment_ft_s1", "micro-b_micro-sentiment_ft_s2"
 
 
-@pytest.mark.parametrize("section", LOOKED_AT)
-def test_what_a_group_of_lenses_looks_at_are_trajectories_of_the_study(section):
-    base = yaml.safe_load((ROOT / "params.yaml").read_text())
-    key = "micro-b_micro-sentiment_ft_s1"
-    line = base["trajectories"][key]
-    assert key in getattr(parse_study(base | {section: {key: line}, "comparisons": {}}, "x"), section)
-    for wrong, message in (({key: line | {"seed": 2}}, f"{section}.{key}: is not the trajectory of that name; copy its line"),
-                           ({"other": line}, f"{section}.other: is not the trajectory of that name")):
-        with pytest.raises(FinetraceError, match=message):
-            parse_study(base | {section: wrong, "comparisons": {}}, "params.yaml")
+def base(**changes: Any) -> dict[str, Any]:
+    """The default study without what needs lenses that it no longer has."""
+    return yaml.safe_load((ROOT / "params.yaml").read_text()) | {"comparisons": {}, "dynamics": {}} | changes
 
 
-def test_comparisons_are_of_inspected_trajectories_on_one_task():
-    base = yaml.safe_load((ROOT / "params.yaml").read_text())
+def place(key: str) -> str:
+    return key.replace("_", "/")
+
+
+@pytest.mark.parametrize("lens", [name for name, lens in LENSES.items() if lens.of == ("fine-tuning",)])
+def test_what_a_lens_looks_at_are_trajectories_of_the_study(lens: str) -> None:
+    study = parse_study(base(look={lens: place(FINE)}), "x")
+    assert list(study.looked[lens]) == [place(FINE)]
+    for wrong, message in (
+            (place(OTHER), f"'{place(OTHER)}' matches no place; nearest: .*{place(FINE)}"),
+            (FINE, f"'{FINE}' matches no place; did you mean '{place(FINE)}'"),
+            ("micro-a/pretrain", "'micro-a/pretrain' means only micro-a/pretrain, which cannot stand here; there are: ")):
+        with pytest.raises(FinetraceError, match=f"params.yaml: look.{lens}: {message}"):
+            parse_study(base(look={lens: wrong}), "params.yaml")
+
+
+def test_comparisons_are_of_trajectories_on_one_task() -> None:
+    one, other = "micro-a/micro-sentiment/ft/s1", "micro-a/micro-sentiment/ft/s2"
     for changes, message in (
-            ({"comparisons": {"two": {"first": "micro-a/micro-sentiment/ft/s1", "second": "micro-b/micro-sentiment/ft/s1"}}},
-             "comparisons.two.second: the trajectory micro-b_micro-sentiment_ft_s1 is not in inspected"),
-            ({"comparisons": {"two": {"first": "micro-a/micro-sentiment/ft/s1", "second": "micro-a/micro-nli/ft/s1"}}},
+            ({"comparisons": {"two": {"first": one, "second": place(OTHER)}}},
+             rf"comparisons.two.second: '{place(OTHER)}' is not defined; known: .*{place(FINE)}"),
+            ({"comparisons": {"two": {"first": one, "second": "micro-a/micro-nli/ft/s1"}}},
              r"comparisons.two: its trajectories are on different tasks \(micro-sentiment, micro-nli\)"),
-            ({"comparisons": {"Two": {"first": "micro-a/micro-sentiment/ft/s1", "second": "micro-a/micro-sentiment/ft/s2"}}},
-             "comparisons: 'Two' cannot name a folder"),
-            ({"probes": {"by_model": {"nobody": {}}}}, "probes.by_model.nobody: is not a model; known: micro-a")):
+            ({"comparisons": {"Two": {"first": one, "second": other}}}, "comparisons: 'Two' cannot name a folder"),
+            ({"probes": {"by_model": {"nobody": {}}}}, "probes.by_model.nobody: 'nobody' is not defined; known: micro-a")):
         with pytest.raises(FinetraceError, match=message):
-            parse_study(base | changes, "params.yaml")
+            parse_study(base(**changes), "params.yaml")
+
+
+def test_what_is_compared_need_not_be_looked_at() -> None:
+    """Its hidden states are made for the comparison."""
+    sides = {"first": "micro-a/micro-sentiment/ft/s1", "second": place(FINE)}
+    items = plan_of(parse_study(base(look={}, comparisons={"two": sides}), "params.yaml"))
+    assert [item.key for item in items if item.stage == "hidden"] == ["micro-a_micro-sentiment_ft_s1", FINE]
 
 
 HIDDEN = "params.yaml: hidden"
@@ -56,12 +75,12 @@ HIDDEN = "params.yaml: hidden"
     ({"dtype": "float64"}, "dtype"),
     ({"vectors": ["pooler"]}, "vectors"),
 ])
-def test_settings_of_hidden_states_that_cannot_work_are_refused(changes, message):
+def test_settings_of_hidden_states_that_cannot_work_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(FinetraceError, match=message):
         parse(HiddenSettings, changes, HIDDEN)
 
 
-def test_hidden_states_have_defaults_that_fit_the_rows():
+def test_hidden_states_have_defaults_that_fit_the_rows() -> None:
     assert parse(HiddenSettings, {}, HIDDEN).token_rows == {"validation": 100}
     assert parse(HiddenSettings, {"rows": {"validation": 20}}, HIDDEN).token_rows == {"validation": 20}
     assert parse(HiddenSettings, {"rows": {"validation": 0}}, HIDDEN).token_rows == {"validation": 100}

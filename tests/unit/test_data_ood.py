@@ -6,19 +6,18 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from tests.hidden_outputs import load_script
+from tests.stages import ask_study, stage_of
 
-from finetrace.config import load_study, parse_study
 from finetrace.config.base import parse
 from finetrace.config.data import FilesTaskSettings, TaskSettings
 from finetrace.data.build import build_task
 from finetrace.data.ood import build_ood
 from finetrace.data.registry import resolve, resolve_ood
 from finetrace.errors import FinetraceError
-from finetrace.layout import Layout
-from finetrace.stage import Stage
+from finetrace.pipeline.stage import AlreadyThere
 from finetrace.store.manifest import read_key, read_manifest
+from finetrace.study import parse_study
 
 OWN = {"path": "rows", "format": "tsv", "text": ["text"], "label": "label", "label_names": ["negative", "positive"],
        "splits": {"train": "books/train.tsv", "validation": "books/dev.tsv"}}
@@ -209,38 +208,49 @@ def test_tasks_of_words_may_have_sets_too(tmp_path, micro):
 
 
 def run_stage(root: Path, ood: dict[str, Any] | None, section: str = "task_files") -> None:
-    content = {"study": {"name": "x"}, section: {"books": {**OWN, **({} if ood is None else {"ood": ood})}}}
-    (root / "params.yaml").write_text(yaml.safe_dump(content))
-    load_script("data").main(Stage("data", "books", load_study(root / "params.yaml"), Layout(root, root)))
+    ask_study(root, {"study": {"name": "x"}, section: {"books": {**OWN, **({} if ood is None else {"ood": ood})}}})
+    load_script("data").main(stage_of(root, "data", "books"))
 
 
-def test_another_set_changes_nothing_that_trainings_depend_on(rows):
+def test_another_set_changes_nothing_that_trainings_depend_on(rows: Path) -> None:
     data = rows / "data" / "books"
     run_stage(rows, None)
-    content, key, manifest = (data / "content.json").read_bytes(), read_key(data), read_manifest(data)
-    nothing = json.loads((data / "ood" / "content.json").read_text())
-    assert nothing == {"facts": {"kind": "sequence", "label_names": ["negative", "positive"], "sets": {}}, "files": {}}
+    content, key = (data / "manifest.json").read_bytes(), read_key(data)
+    nothing = (data / "ood" / "manifest.json").read_bytes()
+    of_sets = json.loads(nothing)
+    assert of_sets["facts"] == {"kind": "sequence", "label_names": ["negative", "positive"], "sets": {}}
+    assert of_sets["files"] == {}
 
     run_stage(rows, {"kitchen": {"splits": {"test": "kitchen/test.tsv"}}})
-    assert (data / "content.json").read_bytes() == content and read_key(data) == key
-    assert read_manifest(data).key == manifest.key
-    of_sets = json.loads((data / "ood" / "content.json").read_text())
+    assert (data / "manifest.json").read_bytes() == content and read_key(data) == key
+    of_sets = json.loads((data / "ood" / "manifest.json").read_text())
     assert set(of_sets["files"]) == {"kitchen.parquet"} and set(of_sets["facts"]["sets"]) == {"kitchen"}
     kept = read_manifest(data / "ood")
     assert kept.kind == "data" and kept.facts == of_sets["facts"] and set(kept.inputs) == {"rows"}
 
     run_stage(rows, None)
-    assert sorted(p.name for p in (data / "ood").iterdir()) == ["content.json", "manifest.json"], "what is gone is gone"
-    assert json.loads((data / "ood" / "content.json").read_text()) == nothing
+    assert sorted(p.name for p in (data / "ood").iterdir()) == ["cost.json", "manifest.json", "provenance.json"], \
+        "what is gone is gone"
+    assert (data / "ood" / "manifest.json").read_bytes() == nothing
 
 
-def test_the_stage_names_what_it_cannot_watch(rows, caplog):
+def test_a_task_whose_sets_are_damaged_is_made_again(rows: Path) -> None:
+    sets = {"kitchen": {"splits": {"test": "kitchen/test.tsv"}}}
+    run_stage(rows, sets)
+    with pytest.raises(AlreadyThere):
+        run_stage(rows, sets)
+    (rows / "data" / "books" / "ood" / "kitchen.parquet").unlink()
+    run_stage(rows, sets)
+    assert set(read_manifest(rows / "data" / "books" / "ood", verify="content").files) == {"kitchen.parquet"}
+
+
+def test_the_stage_names_what_it_cannot_watch(rows: Path, caplog: pytest.LogCaptureFixture) -> None:
+    task = {"source": "micro", "config": "micro-sentiment", "ood": {
+        "kitchen": {"source": "files", "path": "rows/kitchen", "text": ["text"], "label": "label",
+                    "label_names": ["negative", "positive"]}}}
+    world = {"corpus_sentences": 500, "train_rows": 64, "validation_rows": 24, "test_rows": 24}
+    ask_study(rows, {"study": {"name": "x"}, "world": world, "tasks": {"books": task}})
     with caplog.at_level("INFO", logger="finetrace"):
-        task = {"source": "micro", "config": "micro-sentiment", "ood": {
-            "kitchen": {"source": "files", "path": "rows/kitchen", "text": ["text"], "label": "label",
-                        "label_names": ["negative", "positive"]}}}
-        world = {"corpus_sentences": 500, "train_rows": 64, "validation_rows": 24, "test_rows": 24}
-        (rows / "params.yaml").write_text(yaml.safe_dump({"study": {"name": "x"}, "world": world, "tasks": {"books": task}}))
-        load_script("data").main(Stage("data", "books", load_study(rows / "params.yaml"), Layout(rows, rows)))
+        load_script("data").main(stage_of(rows, "data", "books"))
     assert "kitchen: changes of rows/kitchen are not noticed; after one, run dvc repro -f data@books" in caplog.text
     assert pq.read_table(rows / "data" / "books" / "ood" / "kitchen.parquet").num_rows == 3

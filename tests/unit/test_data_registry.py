@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from finetrace.config import load_study, parse_study
 from finetrace.config.base import parse
 from finetrace.config.data import SPLITS, FilesTaskSettings, TaskSettings
 from finetrace.data import registry
 from finetrace.data.registry import entries, resolve, resolve_ood
 from finetrace.errors import FinetraceError
 from finetrace.layout import is_slug
+from finetrace.study import load_study, parse_study
 
 STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
 
@@ -69,7 +69,9 @@ def test_tasks_of_every_study_are_complete(path):
 
 def test_the_study_of_linear_probing_has_the_published_tasks():
     study = load_study(next(path for path in STUDIES if path.stem == "lp-ft"))
-    assert len(study.trajectories) == 10 * 5 * 5 and study.predicted == study.trajectories and len(study.kernels) == 4 * 4
+    assert len(study.trajectories) == 10 * 5 * 5 and len(study.looked["kernel"]) == 4 * 4
+    assert list(study.looked["calibration"]) == list(study.looked["features"]) == [
+        run.place for run in study.trajectories.values()]
     tasks = {name: resolve(name, study.task(name)) for name in {**study.tasks, **study.task_files}}
     for name, task in tasks.items():
         assert task.metric == ("matthews" if name == "cola" else "accuracy")
