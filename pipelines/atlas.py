@@ -88,7 +88,9 @@ def main(stage: Stage) -> None:
             shown += [(f"../{layout.relative(p)}", description) for p in sorted((folder / "figures").glob("*.png"))]
         intro = (f"Study {asked['study']}, seed {stage.seed}: {len(entries)} trajectories of "
                  f"{len({e.model for e in entries})} models on {len({e.task for e in entries})} tasks, "
-                 f"{len(places)} masked-word trainings.")
+                 f"{len(places)} masked-word trainings."
+                 + "".join(f" Results of {script} stand although its code has changed: {because}."
+                           for script, because in asked.get("accepted", {}).items()))
         (out / "index.html").write_text(page(f"finetrace atlas: {asked['study']}", intro, listings, shown), "utf-8")
 
 

@@ -24,7 +24,8 @@ def main(stage: Stage) -> None:
 
     # The sets out of distribution have a manifest of their own: trainings depend on the task's, and another set re-runs none.
     manifest = stage.manifest("data", _inputs(root, task), {"data": seed})
-    of_sets = stage.manifest("data", {path: value for one in sets.values() for path, value in _inputs(root, one).items()}, {"data": seed})
+    of_files = {path: value for one in sets.values() for path, value in _inputs(root, one).items()}
+    of_sets = stage.manifest("data", of_files, {"data": seed})
     if stage.is_there(folder, manifest) and stage.is_there(folder / "ood", of_sets):
         raise AlreadyThere
     world = None

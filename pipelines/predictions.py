@@ -22,7 +22,8 @@ def main(stage: Stage) -> None:
     manifest = stage.manifest("predictions", inputs, {"rows": seed}, outs=[folder])
     scratch = layout.scratch("predictions", manifest.key)
     with stage.output(folder, manifest) as out:
-        manifest.facts, metrics = predict_trajectory(trajectory, model, task, settings, seed, scratch=scratch, out=out, name=stage.item)
+        manifest.facts, metrics = predict_trajectory(trajectory, model, task, settings, seed, scratch=scratch, out=out,
+                                                     name=stage.item)
         write_json(out / "metrics.json", metrics)
     shutil.rmtree(scratch, ignore_errors=True)
 

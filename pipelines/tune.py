@@ -6,7 +6,7 @@ Killed at any moment, the same command continues the search; more trials continu
 import shutil
 
 from finetrace.config.training import MethodSettings, TrainSettings, TuneSettings
-from finetrace.pipeline.lens import write_figures
+from finetrace.pipeline.lens import write_drawn
 from finetrace.pipeline.stage import Stage, run
 from finetrace.store.files import write_json, write_yaml
 from finetrace.store.manifest import make_key, read_manifest
@@ -41,7 +41,7 @@ def main(stage: Stage) -> None:
                                           **{f"trials_{s.lower()}": states.count(s) for s in ("COMPLETE", "PRUNED", "FAIL")},
                                           **{f"importance/{k}": v for k, v in importances.items()}})
         shutil.copyfile(search / "journal.log", out / "journal.log")
-        write_figures(out / "figures", figures.all_figures(table, importances, metric))
+        write_drawn(stage, out, manifest, figures.all_figures(table, importances, metric))
         live.end(manifest.key, "FINISHED")
     for name in ("live.jsonl", "started.json"):  # the journal stays: more trials continue it
         (search / name).unlink(missing_ok=True)

@@ -139,6 +139,7 @@ def make_lens(folder: Path, lens: str, name: str, examples: int) -> Manifest:
     write_json(folder / "metrics.json", {"slope": 0.5, "novelty": 0.25})
     write_json(folder / "results.json", {"change_points": [1, 2]})
     figure(folder / "figures" / "main.png")
+    complete(folder / "figures", manifest("figures", lens, name))
     made = manifest("lens", lens, name, {"outputs/x": "1" * 64}, window=160)
     complete(folder, made)
     return made
@@ -169,6 +170,7 @@ def make_tune(folder: Path, name: str, trials: int = 5) -> Manifest:
     write_table(folder / "trials.parquet", pa.Table.from_pylist(trial_rows(trials), schema=schema))
     write_table(folder / "timing.parquet", pa.Table.from_pylist(trial_times(trials), schema=times))
     figure(folder / "figures" / "history.png")
+    complete(folder / "figures", manifest("figures", "tune", name))
     made = manifest("settings", "tune", name)
     complete(folder, made)
     return made

@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="finetrace", description="What training does to a language model. "
-                                     "Run a study: dvc repro. Look at it: mlflow ui, atlas/index.html.")
+                                     "Run a study: finetrace repro. Look at it: mlflow ui, atlas/index.html.")
     parser.add_argument("--version", action="version", version=f"finetrace {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     publish = commands.add_parser("publish", help="turn finished outputs into MLflow runs (safe to repeat)")
@@ -38,11 +38,11 @@ def _parser() -> argparse.ArgumentParser:
     repro.add_argument("--jobs", type=int, default=0, help="processes at a time; by default one per core for studies of "
                        "micro-BERTs, else one")
     repro.set_defaults(run=_repro)
-    use = commands.add_parser("use", help="choose the study that dvc repro runs: checks it, copies it to params.yaml")
+    use = commands.add_parser("use", help="choose the study that is run: checks it, copies it to params.yaml")
     use.add_argument("study", help="a file such as studies/x.yaml, or the name x")
     use.add_argument("--force", action="store_true", help="overwrite changes in params.yaml that are saved nowhere")
     use.set_defaults(run=_use)
-    plan = commands.add_parser("plan", help="check params.yaml, and write plan.yaml and settings/ from it; --list shows the items")
+    plan = commands.add_parser("plan", help="check params.yaml, and write plan.yaml and settings/ from it")
     plan.add_argument("--list", action="store_true", help="print every item, without writing anything")
     plan.set_defaults(run=_plan)
     accept = commands.add_parser("accept", help="keep the results of stages over a change of code that you vouch for")

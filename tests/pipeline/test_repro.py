@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -306,9 +307,15 @@ def test_accepted_results_stand(project: Path):
             project, sys.executable, "-m", "finetrace.cli", "accept", "all", "--because", "only a constant"
         )
         assert "finetrace.lenses.slope" in said.stdout
-        assert stale(project) == set()
+        assert stale(project) == {"atlas", "publish"}  # they say so
+        assert set(ran(repro(project))) == {"atlas", "publish"}
+        assert "only a constant" in (project / "atlas/index.html").read_text()
+        with contextlib.closing(sqlite3.connect(project / "mlflow.db")) as database:
+            told = database.execute("select count(*) from tags where key = 'accepted' and value = 'only a constant'")
+            assert told.fetchone()[0] == 4
         assert "only a constant" in (project / "accepted.yaml").read_text()
     (project / "accepted.yaml").unlink()
+    repro(project)
     assert stale(project) == set()
 
 
@@ -402,8 +409,6 @@ def test_metrics_and_plots(project: Path):
 
 
 def test_experiment_in_a_temporary_folder_publishes_to_the_real_store(project: Path):
-    import sqlite3
-
     def runs() -> int:
         with contextlib.closing(sqlite3.connect(project / "mlflow.db")) as database:
             return database.execute("select count(*) from runs").fetchone()[0]
@@ -466,8 +471,6 @@ def test_another_processor_leaves_git_clean(project: Path):
 
 
 def test_publishing_again_restores_a_deleted_store(project: Path):
-    import sqlite3
-
     def names() -> list[str]:
         with contextlib.closing(sqlite3.connect(project / "mlflow.db")) as database:
             return sorted(r[0] for r in database.execute("select name from runs where lifecycle_stage = 'active'"))
@@ -551,17 +554,14 @@ def alive(pid: int) -> bool:
 def test_the_lens_of_the_guide_works_as_written(project: Path):
     guide = (ROOT / "docs/add-a-lens.md").read_text("utf-8")
     files = dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", guide, flags=re.DOTALL))
-    assert sorted(files) == [
-        "dvc.yaml",
-        "pipelines/norms.py",
-        "src/finetrace/figures/norms.py",
-        "src/finetrace/lenses/norms.py",
-    ]
-    group = files.pop("dvc.yaml")
+    inserted = {"dvc.yaml": "  atlas:\n", "params.yaml": "look:\n", "src/finetrace/study/look.py": '    "kernel": Lens(),\n'}
+    assert set(files) == {*inserted, "pipelines/norms.py", "src/finetrace/figures/norms.py", "src/finetrace/lenses/norms.py"}
     for name, text in files.items():
+        if name in inserted:
+            mark, before = inserted[name], (project / name).read_text()
+            assert before.count(mark) == 1, name
+            text = before.replace(mark, f"{text}\n{mark}" if name == "dvc.yaml" else mark + text)
         (project / name).write_text(text)
-    graph = (project / "dvc.yaml").read_text()
-    (project / "dvc.yaml").write_text(graph.replace("  atlas:\n", group + "\n  atlas:\n", 1))
     made = set(ran(repro(project)))
     runs = [f"toy_micro-{name}_s1" for name in ("sentiment_ft", "sentiment_ft-tuned", "pos_ft")]
     assert {s for s in made if "norms" in s} == {f"norms@{key}" for key in runs}

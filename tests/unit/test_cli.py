@@ -5,10 +5,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.code_project import CODE, RANK, code_project, edit
 from tests.outputs import make_project
 
 from finetrace.cli import main
+from finetrace.errors import FinetraceError
+from finetrace.layout import Layout
 from finetrace.store.files import write_yaml
+from finetrace.study.use import follow
 
 
 @pytest.fixture
@@ -68,6 +72,126 @@ def test_use_checks_the_study_first(project: Path, capsys: pytest.CaptureFixture
     assert (project / "params.yaml").read_bytes() == before
 
 
+def test_use_refuses_a_study_whose_plan_cannot_be_made(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (project / "params.yaml").read_bytes()
+    write_yaml(project / "studies" / "bad.yaml", {"study": {"name": "bad"}, "tasks": {"nothing-known": {}}})
+    assert main(["use", "bad", "--force"]) == 1
+    assert "'nothing-known' is not a built-in task" in capsys.readouterr().err
+    assert (project / "params.yaml").read_bytes() == before
+
+
+def test_what_was_chosen_can_be_left_again(project: Path) -> None:
+    """A study whose file has gone on since: params.yaml is its earlier state, which is nobody's work."""
+    assert main(["use", "one", "--force"]) == 0
+    edit(project, "studies/one.yaml", "one", "one-more")
+    assert main(["use", "two"]) == 0
+    assert "name: two" in (project / "params.yaml").read_text()
+
+
+# --- a chosen study is followed
+
+
+@pytest.fixture
+def chosen(project: Path, capsys: pytest.CaptureFixture[str]) -> Layout:
+    assert main(["use", "one", "--force"]) == 0
+    capsys.readouterr()
+    return Layout(project, project)
+
+
+def test_an_edited_study_is_taken_over(chosen: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    follow(chosen)
+    assert capsys.readouterr().out == ""
+    edit(chosen.root, "studies/one.yaml", "one", "one-more")
+    follow(chosen)
+    assert capsys.readouterr().out == "studies/one.yaml has changed since it was chosen: params.yaml is that again\n"
+    assert "name: one-more" in chosen.params.read_text()
+    edit(chosen.root, "studies/one.yaml", "one-more", "third")  # and so on
+    follow(chosen)
+    assert "name: third" in chosen.params.read_text()
+
+
+def test_params_that_were_edited_are_not_overwritten(chosen: Layout) -> None:
+    edit(chosen.root, "params.yaml", "one", "mine")
+    edit(chosen.root, "studies/one.yaml", "one", "one-more")
+    follow(chosen)
+    assert "name: mine" in chosen.params.read_text()
+
+
+def test_a_study_that_became_wrong_is_told_and_not_taken_over(chosen: Layout) -> None:
+    before = chosen.params.read_bytes()
+    edit(chosen.root, "studies/one.yaml", "study", "stduy")
+    with pytest.raises(FinetraceError, match=r"one\.yaml: .*'stduy'.*did you mean 'study'"):
+        follow(chosen)
+    assert chosen.params.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"study": "studies/one.yaml"}', "\x00"])
+def test_a_damaged_memory_follows_nothing(chosen: Layout, content: str) -> None:
+    (chosen.home / ".finetrace" / "study.json").write_text(content)
+    edit(chosen.root, "studies/one.yaml", "one", "one-more")
+    follow(chosen)
+    assert "one-more" not in chosen.params.read_text()
+
+
+def test_a_study_that_is_gone_leaves_params_alone(chosen: Layout) -> None:
+    (chosen.root / "studies" / "one.yaml").unlink()
+    follow(chosen)
+    assert "name: one" in chosen.params.read_text()
+
+
+# --- plan and accept
+
+
+@pytest.fixture
+def coded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    code_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    return tmp_path
+
+
+def test_plan_writes_the_plan_and_the_settings(coded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan"]) == 0
+    said = capsys.readouterr().out
+    assert said == "study 'demo': 6 items, 1 fine-tunings; plan.yaml is written\n"
+    assert (coded / "settings" / "geometry" / "micro-a_micro-sentiment_ft_s1.json").is_file()
+    assert main(["plan"]) == 0
+    assert "plan.yaml is up to date" in capsys.readouterr().out
+
+
+def test_plan_lists_the_items_and_writes_nothing(coded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--list"]) == 0
+    run = "micro-a_micro-sentiment_ft_s1"
+    assert capsys.readouterr().out.splitlines() == [
+        "pretrain@micro-a", "data@micro-sentiment", f"train@{run}", "inputs@atlas--none", f"hidden@{run}",
+        f"geometry@{run}"]
+    assert sorted(p.name for p in coded.iterdir()) == sorted({"params.yaml", *(n.split("/")[0] for n in CODE)})
+
+
+def test_plan_tells_what_is_wrong_and_leaves_the_old_plan(coded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan"]) == 0
+    before = (coded / "plan.yaml").read_bytes()
+    edit(coded, "params.yaml", "geometry: all", "geometri: all")
+    for arguments in (["plan"], ["plan", "--list"]):
+        assert main(arguments) == 1
+        assert "'geometri' is neither a lens nor a group; nearest: geometry" in capsys.readouterr().err
+    assert (coded / "plan.yaml").read_bytes() == before
+    (coded / "dvc.yaml").unlink()
+    assert main(["plan"]) == 1
+    assert "has no dvc.yaml; run this in the project folder" in capsys.readouterr().err
+
+
+def test_accept_tells_what_it_cannot_accept(coded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, message in ((["geometry", "--because", " "], "--because: say why the change alters no result"),
+                               (["geometri", "--because", "x"], "geometri: is no stage with a script in pipelines/"),
+                               (["geometry", "--because", "x"], "nothing to accept: the results of geometry are of")):
+        assert main(["accept", *arguments]) == 1
+        assert message in capsys.readouterr().err
+    edit(coded, RANK, "def rank(x)", "def rank(x, y=0)")
+    assert main(["accept", "all", "--because", "no results yet"]) == 1
+    assert not (coded / "accepted.yaml").exists()
+
+
 def test_publish_outside_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                    capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
@@ -82,7 +206,7 @@ def test_doctor_exits_with_1_when_there_is_a_problem(tmp_path: Path, monkeypatch
     assert "is not a project folder" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["use"]])
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["use"], ["grid"], ["accept", "geometry"], ["accept"]])
 def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)

@@ -1,9 +1,8 @@
-"""The stages probes and convergence on synthetic hidden states: what they write, batches, settings, and what they refuse."""
+"""The stage probes on synthetic hidden states: what they write, batches, settings, and what they refuse."""
 
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,15 +10,14 @@ from tests.hidden_outputs import NAME, hidden_stage, load_script, stage_output
 from tests.stages import ask
 
 from finetrace.config.base import parse
-from finetrace.config.convergence import ConvergenceSettings
 from finetrace.config.probes import ProbesSettings
 from finetrace.errors import FinetraceError
 from finetrace.lenses.probes import summary as probes_summary
 from finetrace.pipeline.stage import Stage, open_stage
-from finetrace.store.manifest import complete, read_manifest
+from finetrace.store.manifest import read_manifest
 from finetrace.store.tables import read_table, write_table
 
-SCRIPT, LINK = load_script("probes"), load_script("convergence")
+SCRIPT = load_script("probes")
 
 
 def probes_stage(root: Path, settings: ProbesSettings | None = None, **hidden) -> Stage:
@@ -186,86 +184,3 @@ def test_settings_change_by_model_and_by_layer() -> None:
     last = camembert.for_layer(12)
     assert (last.epochs, last.learning_rate) == (60, 1e-4) and camembert.for_layer(11).epochs == 200
     assert isinstance(last.epochs, int)
-
-
-# --- convergence --------------------------------------------------------------------------------------------------
-
-
-def lens_folder(root: Path, lens: str, columns: dict) -> Path:
-    from tests.outputs import fresh, manifest
-
-    folder = fresh(root / lens)
-    write_table(folder / "table.parquet", columns)
-    complete(folder, manifest("lens", lens, NAME, {"outputs/x": "1" * 64}))
-    return folder
-
-
-def link_stage(root: Path, *, layers: int = 5, probed: int | None = None, **settings) -> Stage:
-    """A stage convergence@NAME on tables in which accuracy grows with the change of the cosine."""
-    stage = hidden_stage(root, "convergence", ConvergenceSettings(draws=200, permutations=200, **settings),
-                         study={"probes": ProbesSettings()})
-    folder = stage_output(stage).parent
-    steps, probed = (0, 8, 64), layers if probed is None else probed
-    grid = [(s, l) for s in steps for l in range(layers)]
-    lens_folder(folder, "geometry", {
-        "step": [s for s, _ in grid] * 2, "layer": [l for _, l in grid] * 2,
-        "statistic": ["cosine_mean"] * len(grid) + ["effective_rank"] * len(grid),
-        "value": [0.1 + s * l / 1000 for s, l in grid] + [7.0] * len(grid)})
-    grid = [(s, l) for s in steps for l in range(layers - probed, layers)]
-    parts = [(split, seed) for split in ("validation", "train") for seed in (1, 2)]
-    lens_folder(folder, "probes", {
-        "step": [s for _ in parts for s, _ in grid], "layer": [l for _ in parts for _, l in grid],
-        "statistic": ["accuracy"] * len(grid) * len(parts), "split": [split for split, _ in parts for _ in grid],
-        "value": [0.5 + s * l / 2000 + seed / 100 if split == "validation" else 1.0 for split, seed in parts for s, l in grid]})
-    return stage
-
-
-def test_the_stage_joins_both_lenses_and_writes_correlations(tmp_path: Path) -> None:
-    stage = link_stage(tmp_path)
-    LINK.main(stage)
-    metrics = json.loads((stage_output(stage) / "metrics.json").read_text())
-    assert metrics["spearman/change/last"] == 1 and metrics["pearson/change/last"] == pytest.approx(1)
-    assert metrics["spearman/change/last/p"] == pytest.approx(2 / 120) and metrics["layers"] == 5
-    assert metrics["spearman/level/all"] == pytest.approx(1)
-    assert "spearman/level/last/low" in metrics
-    found = rows(stage, statistic="spearman", of="change", over="layers")
-    assert [(r["step"], r["layer"], r["n"], r["value"]) for r in found] == [(8, -1, 5, 1), (64, -1, 5, 1)]
-    assert {(r["step"], r["layer"]) for r in rows(stage, over="checkpoints")} == {(-1, l) for l in range(5)}
-    assert all(np.isnan(r["value"]) and r["clusters"] == 3 for r in rows(stage, over="checkpoints"))  # three are too few
-    assert {r["split"] for r in rows(stage)} == {"validation"}
-    lines = (stage_output(stage) / "curves.csv").read_text().splitlines()
-    assert lines[0] == "step,spearman_level,spearman_change,pearson_level,pearson_change"
-    assert lines[1].startswith("0,") and lines[3].startswith("64,1.0,1.0,")
-    assert (stage_output(stage) / "figures" / "convergence.png").read_bytes()[:4] == b"\x89PNG"
-
-
-def test_only_shared_layers_are_joined_and_few_layers_give_counts_without_numbers(tmp_path: Path) -> None:
-    stage = link_stage(tmp_path, probed=3)
-    LINK.main(stage)
-    metrics = json.loads((stage_output(stage) / "metrics.json").read_text())
-    assert metrics == {"layers": 3, "checkpoints": 3}
-    assert {r["n"] for r in rows(stage, over="layers")} == {3}
-    assert (stage_output(stage) / "figures" / "convergence.png").is_file()
-
-
-def test_lenses_without_common_ground_or_statistics_are_refused(tmp_path: Path) -> None:
-    stage = link_stage(tmp_path)
-    folder = stage_output(stage).parent
-    table = read_table(folder / "geometry" / "table.parquet").to_pydict()
-    lens_folder(folder, "geometry", table | {"step": [s + 1 for s in table["step"]]})
-    with pytest.raises(FinetraceError, match=r"share no checkpoint and layer; let probes.layers name layers"):
-        LINK.main(stage)
-    lens_folder(folder, "geometry", {k: v[1:] for k, v in table.items()})
-    with pytest.raises(FinetraceError, match="step 0 layer 0 is missing in one of them"):
-        LINK.main(stage)
-    lens_folder(folder, "geometry", table | {"value": [np.nan] * 30})
-    with pytest.raises(FinetraceError, match="NaN or infinity; run both stages again"):
-        LINK.main(stage)
-    lens_folder(folder, "geometry", table)
-    for settings, message in (({"cosine": "cos"}, r"no 'cos' \(params.yaml: convergence.cosine\); it has cosine_mean, eff"),
-                              ({"split": "test"}, r"no 'accuracy' of the split 'test' .*it has train, validation")):
-        stage.study = SimpleNamespace(**{**vars(stage.study), "convergence": ConvergenceSettings(**settings)})
-        with pytest.raises(FinetraceError, match=message):
-            LINK.main(stage)
-    with pytest.raises(ValueError, match="draws: 5 are too few"):
-        ConvergenceSettings(draws=5)

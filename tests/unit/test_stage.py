@@ -1,38 +1,47 @@
-"""What every pipeline script shares: exit codes, messages, log files, whole outputs."""
+"""What every pipeline script shares: exit codes, messages, log files, whole outputs in two halves."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-import yaml
 from tests.conftest import listen_to_ctrl_c
+from tests.stages import ask, of_run
 
-from finetrace import stage as stage_module
-from finetrace.config import parse_study
+from finetrace.config.training import TrainSettings
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
-from finetrace.stage import Stage, run
-from finetrace.store.files import write_text
+from finetrace.pipeline import lens as lens_module
+from finetrace.pipeline import stage as stage_module
+from finetrace.pipeline.accept import NAME as ACCEPTED
+from finetrace.pipeline.lens import write_drawn, write_lens
+from finetrace.pipeline.stage import AlreadyThere, Stage, open_stage, run
+from finetrace.store.files import write_json, write_text, write_yaml
 from finetrace.store.manifest import complete, read_key, read_manifest
+from finetrace.store.record import read_record
 
-STUDY = {"study": {"name": "demo"}, "tasks": {"sst2": {}, "own": {"source": "micro"}}}
-HEAVY = ("torch", "transformers", "mlflow", "matplotlib", "sklearn", "datasets", "optuna", "dvc")
+HEAVY = ("torch", "transformers", "mlflow", "matplotlib", "sklearn", "datasets", "optuna", "dvc", "pydantic")
+PLACE, RUN = "micro-a/sst2/ft/s1", "micro-a_sst2_ft_s1"
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch):
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for item in ("sst2", "own"):
+        ask(tmp_path, "data", item, task={"source": "micro"})
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.delenv("DVC_STAGE", raising=False)
     return tmp_path
 
 
 @pytest.fixture(autouse=True)
-def quiet_logger():
+def quiet_logger() -> Iterator[None]:
     yield
     for handler in list(stage_module.log.handlers):
         handler.close()
@@ -40,18 +49,24 @@ def quiet_logger():
     stage_module.log.propagate = True
 
 
-def start(monkeypatch, main, *item: str) -> int:
+def start(monkeypatch: pytest.MonkeyPatch, main: Callable[[Stage], Any], *item: str, stage: str = "data") -> int:
     """Run a stage in this process; returns its exit code."""
-    monkeypatch.setattr(sys, "argv", ["data.py", *item])
+    monkeypatch.setattr(sys, "argv", [f"{stage}.py", *item])
     try:
-        run("data", main)
+        run(stage, main)
     except SystemExit as leave:
-        return int(leave.code)
+        return int(leave.code or 0)
     return 0
 
 
+def never(stage: Stage) -> None:
+    pytest.fail("ran")
+
+
 def stage_of(project: Path, item: str = "own") -> Stage:
-    return Stage("data", item, parse_study(STUDY, "params.yaml"), Layout(project, project), started=1_790_000_000.0)
+    stage = open_stage("data", item, Layout(project, project))
+    stage.started = 1_790_000_000.0
+    return stage
 
 
 # --- exit codes and messages
@@ -59,7 +74,7 @@ def stage_of(project: Path, item: str = "own") -> Stage:
 
 def test_success_is_0_and_logged(project, monkeypatch, capsys):
     def main(stage: Stage) -> None:
-        assert (stage.stage, stage.item, stage.label, stage.study.study.name) == ("data", "sst2", "data@sst2", "demo")
+        assert (stage.stage, stage.item, stage.label, stage.seed) == ("data", "sst2", "data@sst2", 0)
         stage_module.log.info("on the screen")
         stage_module.log.debug("in the file only")
 
@@ -75,9 +90,9 @@ def test_user_error_is_1_without_a_traceback(project, monkeypatch, capsys):
 
     assert start(monkeypatch, main, "sst2") == 1
     error = capsys.readouterr().err
-    log = project / ".finetrace" / "logs" / "data@sst2.log"
+    log = ".finetrace/logs/data@sst2.log"
     assert f"finetrace: stage data@sst2 failed: rows.csv line 3: mend it\n  log: {log}" in error
-    assert "Traceback" not in error and "Traceback" in log.read_text()
+    assert "Traceback" not in error and "Traceback" in (project / log).read_text()
 
 
 def test_unexpected_error_is_1_with_a_traceback(project, monkeypatch, capsys):
@@ -86,11 +101,9 @@ def test_unexpected_error_is_1_with_a_traceback(project, monkeypatch, capsys):
 
     assert start(monkeypatch, main, "sst2") == 1
     error = capsys.readouterr().err
-    log = project / ".finetrace" / "logs" / "data@sst2.log"
-    assert (
-        "Traceback" in error and "finetrace: stage data@sst2 failed: KeyError: 'missing'" in error and str(log) in error
-    )
-    assert "Traceback" in log.read_text()
+    log = ".finetrace/logs/data@sst2.log"
+    assert "Traceback" in error and f"finetrace: stage data@sst2 failed: KeyError: 'missing'\n  log: {log}" in error
+    assert "Traceback" in (project / log).read_text()
 
 
 def test_interruption_is_130_and_says_how_to_continue(project, monkeypatch, capsys):
@@ -103,40 +116,98 @@ def test_interruption_is_130_and_says_how_to_continue(project, monkeypatch, caps
     assert "Traceback" not in error
 
 
+def test_what_is_there_already_is_0_and_said(project, monkeypatch, capsys):
+    def main(stage: Stage) -> None:
+        raise AlreadyThere
+
+    assert start(monkeypatch, main, "sst2") == 0
+    assert capsys.readouterr().err == "data@sst2: is there already\n"
+
+
+def test_dvcs_name_of_a_stage_that_shares_its_script_names_it(project, monkeypatch, capsys):
+    monkeypatch.setenv("DVC_STAGE", "data-files@sst2")
+
+    def main(stage: Stage) -> None:
+        raise FinetraceError(stage.label)
+
+    assert start(monkeypatch, main, "sst2") == 1
+    assert "stage data-files@sst2 failed: data-files@sst2\n  log: .finetrace/logs/data-files@sst2.log" in (
+        capsys.readouterr().err)
+
+
 def test_unknown_item_lists_the_known(project, monkeypatch, capsys):
-    assert start(monkeypatch, lambda stage: stage.pick("tasks", stage.study.tasks), "nope") == 1
-    assert "params.yaml: tasks has no 'nope'; it has sst2, own" in capsys.readouterr().err
-    assert start(monkeypatch, lambda stage: stage.pick("models", {})) == 1
-    assert "stage data failed: params.yaml: models has no ''; it has nothing" in capsys.readouterr().err
+    assert start(monkeypatch, never, "nope") == 1
+    error = capsys.readouterr().err
+    assert "settings/data/nope.json: not found, so params.yaml does not ask for it (it asks for own, sst2)" in error
+    assert "run `finetrace plan` after a change of params.yaml" in error
+    assert start(monkeypatch, never, "nope", stage="model") == 1
+    assert "stage model@nope failed: " in (error := capsys.readouterr().err) and "it asks for" not in error
 
 
-def test_bad_settings_are_told_before_anything_runs(project, monkeypatch, capsys):
-    (project / "params.yaml").write_text("study: {name: x}\ntrian: {}\n")
-    assert start(monkeypatch, lambda stage: pytest.fail("ran"), "sst2") == 1
-    assert "params.yaml: unknown key 'trian'; did you mean 'train'?" in capsys.readouterr().err
-    (project / "params.yaml").unlink()
-    assert start(monkeypatch, lambda stage: pytest.fail("ran"), "sst2") == 1
-    assert "params.yaml: not found; run this in the project folder" in capsys.readouterr().err
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", "\x00"])
+def test_bad_settings_files_are_told_before_anything_runs(project, monkeypatch, capsys, content):
+    (project / "settings" / "data" / "sst2.json").write_text(content)
+    assert start(monkeypatch, never, "sst2") == 1
+    error = capsys.readouterr().err
+    assert "settings/data/sst2.json: " in error and "run `finetrace plan`" in error
+    (project / "settings" / "code" / "data.json").unlink()
+    assert start(monkeypatch, never, "own") == 1
+    assert "settings/code/data.json: not found" in capsys.readouterr().err
+
+
+def test_wrong_settings_are_told_with_their_file(project, monkeypatch, capsys):
+    ask(project, "train", RUN, train={"epochs": -1})
+    assert start(monkeypatch, lambda stage: stage.settings("train", TrainSettings), RUN, stage="train") == 1
+    assert f"settings/train/{RUN}.json: train: epochs: -1.0" in capsys.readouterr().err
+
+
+def test_a_stage_knows_its_trajectory(project):
+    ask(project, "geometry", RUN, study_seed=7, **of_run(PLACE))
+    stage = open_stage("geometry", RUN, Layout(project, project))
+    assert (stage.seed, stage.place, stage.folder) == (7, PLACE, project / "outputs" / PLACE)
+    assert (stage.asked["task"], stage.asked["seed"], stage.accepted) == ("sst2", 1, "")
+
+
+def test_a_stage_without_items_and_one_whose_script_is_named_otherwise(project):
+    ask(project, "world", world={})
+    ask(project, "cross-task", "x")
+    layout = Layout(project, project)
+    assert open_stage("world", "", layout).label == "world"
+    assert open_stage("cross-task", "x", layout).label == "cross-task@x"
+    assert (project / "settings" / "code" / "cross_task.json").is_file()
+
+
+def test_accepted_code_is_known_to_what_is_made_with_it(project):
+    prints = json.loads((project / "settings" / "code" / "data.json").read_text())
+    other = dict.fromkeys(("measure", "draw"), "f" * 64)
+    write_yaml(project / ACCEPTED, {"data": {"because": "a rename", "content": prints, **other}})
+    stage = stage_of(project)
+    with stage.output(project / "data" / "own", stage.manifest("data", {})) as out:
+        write_text(out / "x", "x")
+    assert read_manifest(project / "data" / "own").accepted == stage.accepted == "a rename"
 
 
 def test_an_item_cannot_move_the_log_file(project, monkeypatch, capsys):
-    assert start(monkeypatch, lambda stage: stage.pick("tasks", stage.study.tasks), "../../../x") == 1
+    assert start(monkeypatch, never, "../../../x") == 1
     assert [p.name for p in (project / ".finetrace" / "logs").iterdir()] == ["data@..-..-..-x.log"]
 
 
-def test_logs_live_in_the_users_project_when_dvc_runs_elsewhere(project, monkeypatch, tmp_path_factory):
+def test_logs_live_in_the_users_project_when_dvc_runs_elsewhere(project, monkeypatch, tmp_path_factory, capsys):
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("DVC_ROOT", str(home))
     assert start(monkeypatch, lambda stage: None, "sst2") == 0
-    assert (home / ".finetrace" / "logs" / "data@sst2.log").exists() and not (project / ".finetrace").exists()
+    log = home / ".finetrace" / "logs" / "data@sst2.log"
+    assert log.exists() and not (project / ".finetrace").exists()
+    assert start(monkeypatch, never, "nope") == 1
+    assert f"\n  log: {log.with_name('data@nope.log')}" in capsys.readouterr().err
 
 
 SCRIPT = """
 import sys, time
-from finetrace.stage import run
+from finetrace.pipeline.stage import run
 from finetrace.store.files import write_text
 def main(stage):
-    with stage.output(stage.layout.task("sst2"), stage.manifest("data", {}, {})) as out:
+    with stage.output(stage.layout.task("sst2"), stage.manifest("data", {})) as out:
         write_text(out / "a", "half")
         print("working", flush=True)
         time.sleep(60)
@@ -169,29 +240,28 @@ def test_output_appears_whole_with_its_manifest(project):
     stage = stage_of(project)
     upstream = project / "data" / "world"
     write_text(upstream / "w", "w")
-    complete(upstream, stage.manifest("world", {}, {}))
-    manifest = stage.manifest(
-        "data", {"rows": 3}, {upstream: upstream, project / "x.csv": "a" * 64}, {"data": 5}, rooms=("data",)
-    )
+    complete(upstream, stage.manifest("world", {}))
+    manifest = stage.manifest("data", {upstream: upstream, project / "x.csv": "a" * 64}, {"data": 5})
     with stage.output(project / "data" / "own", manifest) as out:
         write_text(out / "train.csv", "x")
         manifest.facts = {"rows": 1, "device": "H200"}
         assert not (project / "data" / "own").exists()
     read = read_manifest(project / "data" / "own")
     assert read.inputs == {"data/world": read_key(upstream), "x.csv": "a" * 64}
-    assert (read.study, read.name, read.seeds, read.device, read.facts) == (
-        "demo",
+    assert (read.stage, read.name, read.seeds, read.device, read.facts) == (
+        "data",
         "own",
         {"data": 5},
         "H200",
         {"rows": 1},
     )
+    assert read.settings == stage.asked and read.code == stage.code["measure"]
     assert read.started_at_ms == 1_790_000_000_000 and len(read.key) == len(read.code) == 64
 
 
 def test_failing_output_leaves_nothing(project):
     stage = stage_of(project)
-    with pytest.raises(RuntimeError), stage.output(project / "data" / "own", stage.manifest("data", {}, {})) as out:
+    with pytest.raises(RuntimeError), stage.output(project / "data" / "own", stage.manifest("data", {})) as out:
         write_text(out / "half", "x")
         raise RuntimeError
     assert list((project / "data").iterdir()) == []
@@ -200,24 +270,57 @@ def test_failing_output_leaves_nothing(project):
 def test_an_unfinished_input_is_refused(project):
     (project / "data" / "sst2").mkdir(parents=True)
     with pytest.raises(FinetraceError, match=r"sst2: has no manifest\.json"):
-        stage_of(project).manifest("data", {}, {project / "data" / "sst2": project / "data" / "sst2"})
+        stage_of(project).manifest("data", {project / "data" / "sst2": project / "data" / "sst2"})
 
 
-def test_key_follows_settings_inputs_and_sources_but_no_times(project):
-    stage = stage_of(project)
+def test_key_follows_settings_inputs_and_code_but_no_times_and_no_drawing(project):
+    def key(item: str = "own", inputs: dict[Path, Path | str] | None = None, **asked: Any) -> str:
+        ask(project, "data", item, **asked)
+        return open_stage("data", item, Layout(project, project)).manifest("data", inputs or {}).key
+
     keys = [
-        stage.manifest("data", settings, inputs, rooms=rooms).key
-        for settings, inputs, rooms in (
-            ({"a": 1}, {}, ()),
-            ({"a": 2}, {}, ()),
-            ({"a": 1}, {project / "x": "1" * 64}, ()),
-            ({"a": 1}, {}, ("data",)),
-            ({"a": 1}, {}, ("store/files.py",)),
-        )
+        key(),
+        key(task={"source": "micro"}),
+        key(study_seed=1),
+        key(inputs={project / "x": "1" * 64}),
+        key(inputs={project / "y": "1" * 64}),
+        key(code="other"),
+        key("sst2"),
     ]
-    assert len(set(keys)) == 5
-    later = Stage("data", "own", stage.study, stage.layout)
-    assert later.manifest("data", {"a": 1}, {}).key == keys[0]
+    assert len(set(keys)) == len(keys)
+    assert key(draw="other") == keys[0]
+    assert stage_of(project).manifest("other kind", {}, {"seed": 3}).key == keys[0]
+
+
+def test_what_is_whole_and_asked_for_is_not_made_again(project):
+    folder, more = project / "data" / "own", project / "models" / "own"
+
+    def made(*outs: Path) -> None:
+        stage = stage_of(project)
+        manifest = stage.manifest("data", {}, outs=outs)
+        for out in outs:
+            with stage.output(out, manifest) as temporary:
+                write_text(temporary / "x", "whole")
+
+    def made_again(*outs: Path) -> bool:
+        try:
+            made(*outs)
+        except AlreadyThere:
+            return False
+        return True
+
+    assert made_again(folder) and not made_again(folder)
+    assert made_again(folder, more) and not made_again(folder, more), "all folders of an item must be there"
+    ask(project, "data", "own", task={"source": "micro"}, draw="other")
+    assert not made_again(folder), "it has no figures"
+    ask(project, "data", "own", task={"source": "micro"}, code="other")
+    assert made_again(folder) and not made_again(folder)
+    (folder / "x").write_text("WHOLE")  # the same size: only its content tells
+    assert made_again(folder) and (folder / "x").read_text() == "whole"
+    (folder / "provenance.json").unlink()
+    assert made_again(folder)
+    (folder / "cost.json").unlink()  # it may be absent
+    assert not made_again(folder)
 
 
 def test_the_first_start_is_remembered_over_crashes(project):
@@ -232,6 +335,155 @@ def test_the_first_start_is_remembered_over_crashes(project):
         assert json.loads((scratch / "started.json").read_text()) == {"started_at_ms": 1_790_000_500_000}
 
 
+# --- lenses: measure, draw
+
+
+class Lens:
+    """A lens with counters; the figure shows what was measured and how it is drawn today."""
+
+    def __init__(self, project: Path, monkeypatch: pytest.MonkeyPatch):
+        self.project, self.measured, self.drawn, self.value = project, 0, 0, 1.5
+        self.out = project / "outputs" / PLACE / "geometry"
+        self.kept = project / ".finetrace" / "measured" / "geometry" / RUN
+        monkeypatch.setattr("finetrace.figures.style.to_png", lambda figure: figure.encode())
+
+    def run(self, *, code: str = "measure", draw: str = "draw", breaks: bool = False, **asked: Any) -> None:
+        """Run its stage as its script does; draw: stands for the code that draws, and is seen in the figure."""
+        ask(self.project, "geometry", RUN, code=code, draw=draw, **of_run(PLACE), **asked)
+        stage = open_stage("geometry", RUN, Layout(self.project, self.project))
+
+        def figures(record: dict[str, Any]) -> dict[str, Any]:
+            self.drawn += 1
+            if breaks:
+                raise RuntimeError("a wrong colour")
+            return {"main": f"{draw}: {record['value']}"}
+
+        manifest = stage.manifest("lens", {}, outs=[self.out])
+        write_lens(stage, self.out, manifest, lambda out: self.measure(out, manifest), figures)
+
+    def measure(self, out: Path, manifest: Any) -> dict[str, Any]:
+        self.measured += 1
+        write_json(out / "metrics.json", {"value": self.value})
+        manifest.facts = {"rows": 3}
+        return {"value": self.value}
+
+    def figure(self) -> str:
+        return (self.out / "figures" / "main.png").read_text()
+
+    def content(self) -> dict[str, bytes]:
+        return {p.relative_to(self.out).as_posix(): p.read_bytes() for p in self.out.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def lens(project: Path, monkeypatch: pytest.MonkeyPatch) -> Lens:
+    one = Lens(project, monkeypatch)
+    one.run()
+    return one
+
+
+def test_a_lens_writes_both_halves_with_their_manifests(lens: Lens) -> None:
+    whole = read_manifest(lens.out, verify="content")
+    assert (whole.kind, whole.facts, set(whole.files)) == ("lens", {"rows": 3}, {"measured.npz", "metrics.json"})
+    drawn = read_manifest(lens.out / "figures", verify="content")
+    assert (drawn.kind, drawn.stage, drawn.name, set(drawn.files)) == ("figures", "geometry", RUN, {"main.png"})
+    assert read_record(lens.out / "measured.npz") == {"value": 1.5} and lens.figure() == "draw: 1.5"
+    assert whole.code != drawn.code
+    with pytest.raises(AlreadyThere):
+        lens.run()
+    assert (lens.measured, lens.drawn) == (1, 1)
+
+
+@pytest.mark.parametrize("deleted", [False, True], ids=["by the driver", "by dvc, which deletes first"])
+def test_a_changed_figure_measures_nothing(lens: Lens, deleted: bool) -> None:
+    before, key = lens.content(), read_key(lens.out)
+    if deleted:
+        shutil.rmtree(lens.out)
+    lens.run(draw="in red")
+    assert (lens.measured, lens.drawn, lens.figure()) == (1, 2, "in red: 1.5")
+    after = lens.content()
+    assert {name for name in before if before[name] != after[name]} == {
+        f"figures/{name}" for name in ("main.png", "manifest.json", "provenance.json", "cost.json")}
+    assert read_key(lens.out) == key, "what reads it is not made again"
+    with pytest.raises(AlreadyThere):
+        lens.run(draw="in red")
+
+
+def test_a_damaged_kept_measurement_is_measured_again(lens: Lens) -> None:
+    for number, name in enumerate(("metrics.json", "measured.npz", "manifest.json", "provenance.json"), start=1):
+        shutil.rmtree(lens.out)
+        content = (lens.kept / name).read_bytes()
+        (lens.kept / name).unlink()
+        (lens.kept / name).write_bytes(content[:-2] + b"??")
+        lens.run(draw=f"drawing {number}")
+        assert lens.measured == number + 1 and lens.figure() == f"drawing {number}: 1.5"
+        read_manifest(lens.out, verify="content")
+        read_manifest(lens.kept, verify="content")
+    shutil.rmtree(lens.out)
+    shutil.rmtree(lens.kept)
+    lens.run(draw="once more")
+    assert lens.measured == 6
+
+
+def test_another_measurement_is_made_and_takes_the_place_of_the_kept_one(lens: Lens) -> None:
+    lens.value = 2.5
+    for number, changed in enumerate(({"code": "other"}, {"code": "other", "study_seed": 1}), start=2):
+        shutil.rmtree(lens.out)
+        lens.run(**changed)
+        assert lens.measured == number and lens.figure() == "draw: 2.5"
+    shutil.rmtree(lens.out)
+    lens.run()  # as at first
+    assert lens.measured == 4
+    shutil.rmtree(lens.out)
+    lens.run(draw="in red")
+    assert lens.measured == 4
+
+
+def test_a_figure_that_fails_loses_no_measurement(lens: Lens) -> None:
+    before = lens.content()
+    lens.value = 2.5
+    with pytest.raises(RuntimeError, match="colour"):
+        lens.run(code="other", breaks=True)
+    assert lens.content() == before and lens.measured == 2
+    lens.run(code="other")
+    assert lens.measured == 2 and lens.figure() == "draw: 2.5"
+
+
+def test_a_lens_with_other_or_without_figures_is_not_there(lens: Lens) -> None:
+    for damage in (lambda: (lens.out / "figures" / "main.png").write_text("DRAW: 1.5"),
+                   lambda: (lens.out / "figures" / "manifest.json").unlink(),
+                   lambda: shutil.rmtree(lens.out / "figures")):
+        damage()
+        lens.run()
+        assert lens.measured == 1 and lens.figure() == "draw: 1.5"
+
+
+def test_figures_beside_settings_are_a_half_of_their_own_too(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search's figures: what is trained with its settings must not depend on them, and they are drawn again."""
+    monkeypatch.setattr("finetrace.figures.style.to_png", lambda figure: figure.encode())
+    folder = project / "outputs" / "micro-a" / "sst2" / "ft" / "tune"
+
+    def tune(draw: str) -> str:
+        ask(project, "tune", "micro-a_sst2_ft", draw=draw)
+        stage = open_stage("tune", "micro-a_sst2_ft", Layout(project, project))
+        manifest = stage.manifest("settings", {}, outs=[folder])
+        with stage.output(folder, manifest) as out:
+            write_text(out / "best.yaml", "train: {}\n")
+            write_drawn(stage, out, manifest, {"history": draw})
+        return read_key(folder)
+
+    first = tune("in blue")
+    with pytest.raises(AlreadyThere):
+        tune("in blue")
+    assert tune("in red") == first
+    assert (folder / "figures" / "history.png").read_text() == "in red"
+
+
+def test_figures_are_drawn_from_what_is_read_back(lens: Lens, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lens_module, "read_record", lambda path, types: {"value": read_record(path, types)["value"] * 2})
+    lens.run(draw="in red")
+    assert lens.figure() == "in red: 3.0"
+
+
 # --- imports
 
 
@@ -239,7 +491,7 @@ def test_the_first_start_is_remembered_over_crashes(project):
     "modules",
     [
         "finetrace",
-        "finetrace.config, finetrace.stage",
+        "finetrace.pipeline.stage, finetrace.pipeline.lens, finetrace.config.training",
         "finetrace.lenses.infodynamics",
         "finetrace.data.registry, finetrace.data.build, finetrace.data.readers",
         "finetrace.models.fetch, finetrace.models.load, finetrace.store.tables",

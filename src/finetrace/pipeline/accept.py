@@ -81,7 +81,8 @@ def accept(layout: Layout, stages: Sequence[str], because: str) -> list[str]:
 
     Raises FinetraceError for an unknown stage, an empty reason, or when there is nothing to accept.
     """
-    from finetrace.pipeline.compile import code_contents, write_code
+    from finetrace.pipeline.compile import code_contents, write_settings
+    from finetrace.study import load_study
 
     if not because.strip():
         raise FinetraceError("--because: say why the change alters no result")
@@ -109,5 +110,5 @@ def accept(layout: Layout, stages: Sequence[str], because: str) -> list[str]:
             f"nothing to accept: the results of {', '.join(stages)} are of this code, or there are none"
         )
     write_yaml(layout.root / NAME, entries)
-    write_code(layout)
+    write_settings(layout, load_study(layout.params))
     return lines

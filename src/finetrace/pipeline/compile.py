@@ -49,6 +49,9 @@ def write_settings(layout: Layout, study: Study) -> list[str]:
     """
     wanted = {f"{item.folder}/{item.key}.json": item.asked for item in plan_of(study) if item.asked is not None}
     wanted |= {f"{stage}/{stage}.json": asked for stage, asked in last_settings(study).items()}
+    if vouched := {script: entry["because"] for script, entry in accepted(layout).entries.items()}:
+        for name in ("atlas/atlas.json", "publish/publish.json"):  # they say so
+            wanted[name] = wanted[name] | {"accepted": vouched}
     # not sorted: a search draws its dimensions in the order in which a study names them
     texts = {name: json.dumps(asked, indent=1, ensure_ascii=False) + "\n" for name, asked in wanted.items()}
     texts |= {f"code/{name}.json": text for name, text in code_texts(layout).items()}
@@ -80,12 +83,6 @@ def code_texts(layout: Layout) -> dict[str, str]:
         script: json.dumps(vouched.apply(script, content), indent=1, sort_keys=True) + "\n"
         for script, content in code_contents(layout).items()
     }
-
-
-def write_code(layout: Layout) -> None:
-    """Bring settings/code alone up to date."""
-    for script, text in code_texts(layout).items():
-        write_text(layout.settings / "code" / f"{script}.json", text)
 
 
 def compile_study(layout: Layout) -> tuple[Study, bool]:

@@ -43,19 +43,28 @@ def write_lens(
             write_record(out / "measured.npz", measure(out))
             stage.complete(out, manifest)
             keep_files(out, kept)
-        write_figures(out / "figures", draw(read_record(out / "measured.npz", types)))
-        drawn = Manifest(
-            kind="figures",
-            stage=stage.stage,
-            name=stage.item,
-            settings={},
-            inputs={},
-            seeds={},
-            key=make_key(f"figures of {manifest.key}", {}, {}, stage.code["draw"]),
-            code=stage.code["draw"],
-        )
-        complete(out / "figures", drawn, started=stage.started)
+        write_drawn(stage, out, manifest, draw(read_record(out / "measured.npz", types)))
     log.info("%s: wrote %s", stage.label, stage.layout.relative(folder))
+
+
+def write_drawn(stage: Stage, folder: Path, manifest: Manifest, figures: Mapping[str, Any]) -> None:
+    """Write `folder/figures` with a manifest of its own, so that nothing that reads the folder depends on how figures
+    look.
+
+    manifest: of the folder, of a kind in `DRAWN`;  figures: name -> figure.
+    """
+    write_figures(folder / "figures", figures)
+    drawn = Manifest(
+        kind="figures",
+        stage=stage.stage,
+        name=stage.item,
+        settings={},
+        inputs={},
+        seeds={},
+        key=make_key(f"figures of {manifest.key}", {}, {}, stage.code["draw"]),
+        code=stage.code["draw"],
+    )
+    complete(folder / "figures", drawn, started=stage.started)
 
 
 def write_figures(folder: Path, figures: Mapping[str, Any]) -> None:

@@ -25,6 +25,8 @@ from finetrace.store.files import atomic_folder, write_json
 from finetrace.store.manifest import Manifest, complete, make_key, read_key, read_manifest
 
 PACKAGE_DATA = ()
+DRAWN = ("lens", "settings")
+"""Kinds of folders whose figures have a manifest of their own."""
 log = logging.getLogger("finetrace")
 T = TypeVar("T")
 
@@ -108,7 +110,7 @@ class Stage:
             there = read_manifest(folder, verify="content")
             drawn = (
                 read_manifest(folder / "figures", verify="content").code
-                if there.kind == "lens"
+                if there.kind in DRAWN
                 else self.code["draw"]
             )
         except FinetraceError:

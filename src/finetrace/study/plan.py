@@ -4,7 +4,7 @@
 settings/STAGE/ITEM.json, of which each item depends on its own. Nothing else of params.yaml reaches a stage.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit

@@ -11,6 +11,7 @@ import numpy as np
 
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
+from finetrace.pipeline.accept import accepted
 from finetrace.store.files import sha256_value
 from finetrace.store.manifest import NAME, PROVENANCE, Manifest, read_key, read_manifest
 from finetrace.store.tables import read_table
@@ -68,6 +69,8 @@ class RunRecord:
     started_at_ms: int
     ended_at_ms: int | None
     load: Callable[[], RunContent]
+    accepted: str = ""
+    """Why an author vouches for this result of other code (`finetrace accept`)."""
 
 
 @dataclasses.dataclass
@@ -113,6 +116,7 @@ def collect(layout: Layout, study: Study) -> Collected:
 class _Reader:
     def __init__(self, layout: Layout, study: Study):
         self.layout, self.study = layout, study
+        self.vouched = accepted(layout).entries
 
     def pretrain(self, model: str) -> Iterator[RunRecord]:
         folder = self.layout.pretrain(model)
@@ -153,12 +157,12 @@ class _Reader:
         parent = self._record("tune", f"{key}_tune", manifest, folder, load)
         yield parent
         for trial in trials:
-            name = f"trial-{trial['number']:04d}@{key}"
+            name, ran = f"trial-{trial['number']:04d}@{key}", times.get(trial["number"], {})
             trial_key = f"{manifest.key}:{trial['number']}"
             yield RunRecord("trial", name, trial_key,
                             self._identity("trial", name, trial_key, sha256_value(trial), parent.identity),
-                            parent.identity, _STATES.get(trial["state"], "FAILED"), times.get(trial["number"], {}).get("started_at_ms") or _started(manifest, folder),
-                            times.get(trial["number"], {}).get("finished_at_ms"), partial(self._trial, trial, manifest, tags))
+                            parent.identity, _STATES.get(trial["state"], "FAILED"),
+                            ran.get("started_at_ms") or _started(manifest, folder), ran.get("finished_at_ms"), partial(self._trial, trial, manifest, tags))
 
     def standalone(self, stage: str, name: str) -> Iterator[RunRecord]:
         folder = self.layout.standalone(stage, name)
@@ -176,9 +180,18 @@ class _Reader:
     def _record(self, kind: str, name: str, manifest: Manifest, folder: Path, load: Callable[[], RunContent],
                 parent: str = "") -> RunRecord:
         content = {n: facts["sha256"] for n, facts in manifest.files.items()}
+        if (folder / "figures" / NAME).is_file():  # drawn apart from the rest, and shown by the run
+            drawn = read_manifest(folder / "figures").files
+            content |= {f"figures/{n}": facts["sha256"] for n, facts in drawn.items()}
         start = _started(manifest, folder)
         return RunRecord(kind, name, manifest.key, self._identity(kind, name, manifest.key, content, parent), parent,
-                         "FINISHED", start, start + int(manifest.wall_seconds * 1000), load)
+                         "FINISHED", start, start + int(manifest.wall_seconds * 1000), load, self._accepted(manifest))
+
+    def _accepted(self, manifest: Manifest) -> str:
+        """Why a result stands although the code has changed since, or was made by code that counts as other code."""
+        entry = self.vouched.get(manifest.stage.replace("-", "_"))
+        stands = entry is not None and entry["content"]["measure"] == manifest.code
+        return manifest.accepted or (str(entry["because"]) if entry is not None and stands else "")
 
     def _identity(self, kind: str, name: str, key: str, content: Any, parent: str) -> str:
         return sha256_value([FORMAT, self.study.study.name, kind, name, key, content, parent])
@@ -196,8 +209,9 @@ class _Reader:
         """What every finished folder has: settings, final numbers, costs, artifacts."""
         content = RunContent(params=flat_params(manifest.settings), tags=tags | _manifest_tags(manifest))
         content.finals = {metric_name(prefix + k): v for k, v in _numbers(folder / "metrics.json").items()}
-        content.finals["cost/wall_seconds"] = manifest.wall_seconds
-        content.finals["cost/peak_memory_mib"] = round(manifest.peak_memory_bytes / 2**20, 1)
+        if manifest.started_at_ms:  # else DVC restored the folder from its cache, and what it cost is not known
+            content.finals["cost/wall_seconds"] = manifest.wall_seconds
+            content.finals["cost/peak_memory_mib"] = round(manifest.peak_memory_bytes / 2**20, 1)
         content.artifacts = self._artifacts(folder, manifest)
         return content
 
@@ -362,7 +376,7 @@ def _started(manifest: Manifest, folder: Path) -> int:
 
 def _manifest_tags(manifest: Manifest) -> dict[str, str]:
     tags = {"device": manifest.device, "finetrace.version": manifest.versions.get("finetrace", ""),
-            "code_hash": manifest.code, "accepted": manifest.accepted}
+            "code_hash": manifest.code}
     if manifest.stage:
         stage = f"{manifest.stage}@{manifest.name}" if manifest.name else manifest.stage
         tags |= {"dvc.stage": stage, "mlflow.source.name": stage, "mlflow.source.type": "JOB"}

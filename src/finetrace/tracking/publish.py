@@ -99,6 +99,8 @@ class _Writer:
         if known and known.complete and not _artifacts_lost(known):
             self.run_ids[record.identity] = known.run_id
             done.unchanged.append(record.name)
+            if record.accepted:
+                self.store.client.set_tag(known.run_id, "accepted", record.accepted)
             if known.superseded:
                 self.store.client.delete_tag(known.run_id, "finetrace.superseded")
         else:
@@ -172,6 +174,8 @@ class _Writer:
     def _tags(self, record: RunRecord) -> dict[str, str]:
         tags = {"finetrace.id": record.identity, "finetrace.key": record.key, "finetrace.kind": record.kind,
                 "study": self.study.study.name} | git_tags(self.home)
+        if record.accepted:
+            tags["accepted"] = record.accepted
         if record.parent in self.run_ids:
             tags["mlflow.parentRunId"] = self.run_ids[record.parent]
         if os.environ.get("DVC_EXP_NAME"):
