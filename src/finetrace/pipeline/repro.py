@@ -30,7 +30,7 @@ from finetrace.study.use import follow
 UP_TO_DATE = "Data and pipelines are up to date."
 GRACE = 60.0
 """Seconds that an interrupted item has to end at a whole state."""
-RECORD_EVERY = 20.0
+RECORD_EVERY = 60.0
 """Seconds after which finished items are recorded while others run: what a kill -9 can leave to be found again."""
 
 

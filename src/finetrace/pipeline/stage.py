@@ -21,7 +21,7 @@ from finetrace.config.base import parse
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.pipeline.accept import accepted
-from finetrace.store.files import atomic_folder, write_json
+from finetrace.store.files import atomic_folder, file_lock, write_json
 from finetrace.store.manifest import Manifest, complete, make_key, read_key, read_manifest
 
 PACKAGE_DATA = ()
@@ -183,8 +183,11 @@ def run(stage: str, main: Callable[[Stage], None]) -> None:
     file = layout.logs / f"{label.replace('/', '-')}.log"
     _logging(file)
     shown = layout.relative(file) if file.is_relative_to(layout.root) else file
+    name = label.replace("/", "-")
     try:
-        main(open_stage(stage, item, layout))
+        # an earlier run whose front process was killed may still be ending, and dvc repro may run beside finetrace repro
+        with file_lock(layout.home / ".finetrace" / "locks" / name, f"{label}: another process makes it; waiting for it"):
+            main(open_stage(stage, item, layout))
     except AlreadyThere:
         log.info("%s: is there already", label)
     except KeyboardInterrupt:

@@ -162,7 +162,8 @@ class _Reader:
             yield RunRecord("trial", name, trial_key,
                             self._identity("trial", name, trial_key, sha256_value(trial), parent.identity),
                             parent.identity, _STATES.get(trial["state"], "FAILED"),
-                            ran.get("started_at_ms") or _started(manifest, folder), ran.get("finished_at_ms"), partial(self._trial, trial, manifest, tags))
+                            ran.get("started_at_ms") or _started(manifest, folder), ran.get("finished_at_ms"),
+                            partial(self._trial, trial, manifest, tags))
 
     def standalone(self, stage: str, name: str) -> Iterator[RunRecord]:
         folder = self.layout.standalone(stage, name)
