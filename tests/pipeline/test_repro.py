@@ -202,7 +202,8 @@ def test_a_stage_depends_on_everything_that_it_reads(project: Path):
                 source for target, source in copies.items() if str(Path(target).parent) in groups
             }
             named = {dep.removesuffix("/manifest.json") for dep in deps}
-            assert read <= named | {f"models/{one}" for one in ("toy", "toy-reviews")}, name
+            named |= {f"models/{one}" for one in ("toy", "toy-reviews")}  # decided by the trajectories that were made with them
+            assert all(any(path == one or path.startswith(f"{one}/") for one in named) for path in read), (name, read - named)
             checked += 1
     assert checked > 30
 

@@ -28,9 +28,9 @@ class Graph:
             graph = self.repo.index.graph
         except DvcException as error:
             raise FinetraceError(f"dvc.yaml: {_story(error)}") from error
-        self.stages: dict[str, Any] = {stage.addressing: stage for stage in self.repo.index.stages}
+        self.stages: dict[str, Any] = {_name(stage, root): stage for stage in self.repo.index.stages}
         self.after: dict[str, set[str]] = {
-            stage.addressing: {other.addressing for other in graph.successors(stage)} for stage in graph
+            _name(stage, root): {_name(other, root) for other in graph.successors(stage)} for stage in graph
         }
         """Stage -> the stages whose outputs it reads."""
 
@@ -141,6 +141,12 @@ def opened(root: Path) -> Iterator[Graph]:
         yield graph
     finally:
         graph.close()
+
+
+def _name(stage: Any, root: Path) -> str:
+    """Its name in the project's dvc.yaml; a stage of another file, or one of a .dvc file, is named with that file."""
+    own = Path(stage.path).resolve() == (root / "dvc.yaml").resolve()
+    return str(stage.name if own else stage.addressing)
 
 
 def _story(error: BaseException) -> str:
