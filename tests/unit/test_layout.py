@@ -7,6 +7,8 @@ import pytest
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout, is_slug, slug
 
+ALONE = ("comparison", "cross-task", "downstream", "dynamics", "directprobe")
+
 
 @pytest.mark.parametrize(
     ("name", "expected"),
@@ -63,10 +65,29 @@ def test_places_of_two_items_never_coincide(tmp_path):
         layout.tune("a", "t", "ft"),
         layout.run("a", "t", "ft", 1),
         layout.run("a", "t", "ft", 11),
+        layout.adapt("a"),
         layout.atlas,
+        layout.settings,
+        layout.plan,
+        tmp_path / "inputs",
+        *(layout.standalone(stage, "a") for stage in ALONE),
     ]
     assert len(set(places)) == len(places)
     assert not any(a != b and a.is_relative_to(b) for a in places for b in places)
+
+
+def test_a_place_is_the_folder_of_its_trajectory(tmp_path):
+    layout = Layout(tmp_path, tmp_path)
+    assert layout.place("a/t/ft/s11") == layout.run("a", "t", "ft", 11)
+    assert layout.place("a/pretrain") / "trajectory" == layout.pretrain("a")
+    assert layout.place("a/adapt") / "trajectory" == layout.adapt("a")
+
+
+def test_what_is_kept_lies_in_the_users_project_and_is_no_output(tmp_path):
+    layout = Layout(tmp_path / "work", tmp_path / "home")
+    for kept in (layout.measured("kernel", "a_t_ft_s1"), layout.results("tune", "k" * 64), layout.scratch("x", "k")):
+        assert kept.is_relative_to(tmp_path / "home" / ".finetrace")
+    assert layout.measured("kernel", "a") != layout.measured("hulls", "a") != layout.measured("hulls", "b")
 
 
 def test_relative_names_places_as_manifests_do(tmp_path, monkeypatch):

@@ -2,15 +2,17 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.outputs import make_lens, make_project
 
-from finetrace.config import as_dict, parse_study
+from finetrace.config.base import as_dict
 from finetrace.config.cross_task import CrossTaskSettings
 from finetrace.config.directprobe import DirectprobeSettings
 from finetrace.config.similarity import ComparisonSettings
 from finetrace.errors import FinetraceError
+from finetrace.study import parse_study
 from finetrace.tracking.collect import collect
 
 RUN = "micro-a/micro-sentiment/ft/s1"
@@ -21,7 +23,7 @@ SIDES = {"comparisons": {"seeds": ComparisonSettings(RUN, RUN.replace("s1", "s2"
 
 def test_each_becomes_a_run_of_its_own(tmp_path: Path) -> None:
     layout, study = make_project(tmp_path, seeds=(1, 2))
-    study = dataclasses.replace(study, inspected=study.trajectories, **SIDES)
+    study = dataclasses.replace(study, **SIDES)
     listed = {(stage, name): text for stage, name, text in study.standalone()}
     assert list(listed) == [("comparison", "seeds"), ("cross-task", "effect"), ("directprobe", "old")]
     assert "classes of micro-sentiment before and after" in listed["cross-task", "effect"]
@@ -41,16 +43,16 @@ def test_each_becomes_a_run_of_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("section", "entries", "message"), [
     ("cross_tasks", {"effect": {"tuned": "micro-a/micro-sentiment/ft/s9", "task": "micro-sentiment"}},
-     "cross_tasks.effect.tuned: micro-a_micro-sentiment_ft_s9 is not in trajectories; there are: micro-a_micro-sentiment_ft_s1"),
+     "cross_tasks.effect.tuned: 'micro-a/micro-sentiment/ft/s9' is not defined; known: micro-a/micro-sentiment/ft/s1"),
     ("cross_tasks", {"effect": {"tuned": RUN, "task": "nothing"}}, "effect.task: 'nothing' is not defined; known: micro"),
     ("cross_tasks", {"Effect": {"tuned": RUN, "task": "micro-sentiment"}}, "cross_tasks: 'Effect' cannot name a folder"),
     ("cross_tasks", {"effect": {"tuned": RUN, "task": "micro-sentiment", "layer": 3}}, "did you mean 'layers'"),
     ("directprobe", {"../x": {"config": "a.ini", "inputs": "b"}}, "directprobe: '../x' cannot name a folder"),
     ("directprobe", {"x": {"config": "a.ini"}}, "key 'directprobe.x.inputs' is missing; add it"),
 ])
-def test_entries_that_cannot_work_are_refused(tmp_path: Path, section: str, entries: dict, message: str) -> None:
+def test_entries_that_cannot_work_are_refused(tmp_path: Path, section: str, entries: dict[str, Any], message: str) -> None:
     _, study = make_project(tmp_path, outputs=False)
-    content = {k: v for k, v in as_dict(study).items() if k in ("study", "pretrain", "tasks", "methods", "cells", "trajectories")}
+    content = {k: v for k, v in as_dict(study).items() if k in ("study", "pretrain", "tasks", "methods", "runs")}
     assert parse_study(content, "params.yaml").standalone() == []
     with pytest.raises(FinetraceError, match=message):
         parse_study(content | {section: entries}, "params.yaml")
