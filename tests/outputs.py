@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import yaml
+from tests.stages import ask
 
 from finetrace.layout import Layout
 from finetrace.store.files import sha256_file, sha256_value, write_json, write_text, write_yaml
@@ -40,6 +41,7 @@ def make_project(folder: Path, *, name: str = "demo", models: tuple[str, ...] = 
         "look": {"infodynamics": "all"},
         "tracking": {"points": points, "uri": uri},
     })
+    ask(folder, "publish")
     layout, study = Layout(folder, folder), load_study(folder / "params.yaml")
     if outputs:
         for task in tasks:

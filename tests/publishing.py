@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from finetrace.config import Study
 from finetrace.layout import Layout
+from finetrace.study import Study
 from finetrace.tracking.publish import Published, publish
 from finetrace.tracking.store import Store, open_store, tracking_uri
 

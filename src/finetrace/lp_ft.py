@@ -113,7 +113,8 @@ def _runs(layout: Layout, study: Study) -> tuple[dict[str, Run], list[str]]:
         folder = layout.run(item.model, item.task, item.method, item.seed)
         found = {stage: _metrics(folder / stage) for stage in STAGES if (folder / stage / "manifest.json").is_file()}
         if "trajectory" not in found:
-            missing.append(f"{key}: dvc repro train@{key}")
+            tuned = study.methods[item.method].settings == "tuned"
+            missing.append(f"{key}: dvc repro {'train-tuned' if tuned else 'train'}@{key}")
             continue
         runs[key] = Run(item, str(read_manifest(folder / "trajectory").facts.get("metric", "accuracy")), found)
         asked = [*(["predictions"] if places["calibration"] | places["features"] >= {item.place} else []),

@@ -130,7 +130,7 @@ def test_an_adapted_trajectory_opens_like_any_other_and_can_be_adapted_again(roo
 
         shutil.copytree(calm_several / "trajectory", folder, dirs_exist_ok=True)
         done = manifest("trajectory", "adapt", "mid", model="mid")
-        done.facts = {"axis": "pre-training steps"}
+        done.facts = {"axis": "pre-training steps", "model": "mid"}
         complete(folder, done)
         shutil.copytree(calm_several / "model", root / "models/mid")
     facts = go(root, root / "again", dataclasses.replace(SETTINGS, start="mid/adapt", from_steps="all", steps=1))
@@ -227,7 +227,9 @@ def test_a_start_without_a_head_is_an_error(root, tmp_path):
     out = root / "outputs/bare/pretrain/trajectory"
     with atomic_folder(out) as folder:
         mark(model_folder(folder / "checkpoints/step-00000000", bert_config()), 0)
-        complete(folder, manifest("trajectory", "pretrain", "bare", model="toy"))
+        made = manifest("trajectory", "pretrain", "bare")
+        made.facts = {"model": "toy"}
+        complete(folder, made)
     with pytest.raises(FinetraceError, match=r"has no masked-word head: .*not a sentence encoder or a classifier"):
         go(root, tmp_path, dataclasses.replace(SETTINGS, start="bare/pretrain"))
 

@@ -39,7 +39,7 @@ def extraction(trained, folder, hidden=HIDDEN, seed=5, name="tiny"):
     facts = extract_trajectory(trajectory, model, task, hidden, 16, seed, scratch=folder / "scratch", out=folder / "hidden",
                                name=name)
     facts.pop("device")
-    complete(folder / "hidden", Manifest("hidden", "hidden", name, "tests", "0", {}, {}, {}, facts), started=0.0)
+    complete(folder / "hidden", Manifest("hidden", "hidden", name, "0", {}, {}, {}, facts), started=0.0)
     return read_hidden(folder / "hidden")
 
 
@@ -81,8 +81,8 @@ def test_checkpoints_differ_where_training_changed_them_and_step_0_is_the_pretra
 
 def test_two_extractions_are_the_same_bytes(trained, hidden, tmp_path):
     again = extraction(trained, tmp_path)
-    files = sorted(p.relative_to(hidden.folder) for p in hidden.folder.rglob("*") if p.is_file() and p.name != "manifest.json")
-    assert len(files) == 2 + 6 * 3
+    files = sorted(p.relative_to(hidden.folder) for p in hidden.folder.rglob("*") if p.is_file() and p.name != "cost.json")
+    assert len(files) == 4 + 6 * 3
     assert all((hidden.folder / f).read_bytes() == (again.folder / f).read_bytes() for f in files)
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from tests.hub import Hub, commit
+from tests.stages import ask_study
 
 from finetrace.config.base import parse
 from finetrace.config.data import TaskSettings
@@ -349,14 +349,13 @@ def test_model_errors_say_what_and_where(models, work, name, words):
 
 def project(folder: Path) -> Path:
     folder.mkdir()
-    (folder / "params.yaml").write_text(
-        yaml.safe_dump(
-            {
-                "study": {"name": "demo"},
-                "tasks": {"sst2": {"max_rows": {"train": 10}}},
-                "models": {"tiny": {"id": "acme/tiny", "weights": "random"}},
-            }
-        )
+    ask_study(
+        folder,
+        {
+            "study": {"name": "demo"},
+            "tasks": {"sst2": {"max_rows": {"train": 10}}},
+            "models": {"tiny": {"id": "acme/tiny", "weights": "random"}},
+        },
     )
     return folder
 
@@ -375,7 +374,7 @@ def test_stages_write_finished_folders(served, tmp_path, run_script):
             )
             assert done.returncode == 0, done.stderr
             manifest = read_manifest(folder / out)
-            assert (manifest.stage, manifest.name, manifest.study) == (stage, item, "demo")
+            assert (manifest.stage, manifest.name) == (stage, item)
     assert read_manifest(folder / "data" / "sst2").facts["rows"] == {"train": 10, "validation": 6}
     assert [p.name for p in (folder / "data").iterdir()] == ["sst2"]
 

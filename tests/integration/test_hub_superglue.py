@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from tests.hub import Hub, commit
+from tests.stages import ask_study
 
 PIPELINE = Path(__file__).resolve().parents[2] / "pipelines" / "data.py"
 NAMES = ["entailment", "not_entailment"]
@@ -42,7 +43,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(hub: Hub, folder: Path, task: dict[str, Any]) -> subprocess.CompletedProcess[str]:
     folder.mkdir(exist_ok=True)
-    (folder / "params.yaml").write_text(yaml.safe_dump({"study": {"name": "x"}, "tasks": {"superglue-rte": task}}))
+    ask_study(folder, {"study": {"name": "x"}, "tasks": {"superglue-rte": task}})
     env = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
     env |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "home"), "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1", "NO_PROXY": "127.0.0.1", "DVC_ROOT": "",
@@ -59,7 +60,7 @@ def test_published_splits_and_a_diagnostic_set(served, tmp_path):
     assert pq.read_table(data / "validation.parquet")["text_a"].to_pylist() == [f"rte train {i}" for i in (22, 23, 24)]
     assert [pq.read_table(data / f"{split}.parquet").num_rows for split in ("train", "test")] == [22, 6]
     assert pq.read_table(data / "test.parquet")["text_a"].to_pylist()[0] == "rte validation 0"
-    facts = json.loads((data / "ood" / "content.json").read_text())["facts"]
+    facts = json.loads((data / "ood" / "manifest.json").read_text())["facts"]
     origin = {"id": "aps/super_glue", "config": "axg", "split": "test",
               "revision": commit(served / "datasets" / "aps" / "super_glue" / "main")}
     assert facts["sets"]["axg"] == {"rows": 8, "label_shares": {"entailment": 0.5, "not_entailment": 0.5}, "origin": origin}

@@ -17,6 +17,7 @@ from finetrace.models.head import last_linear
 from finetrace.models.load import load_classifier, load_encoder
 from finetrace.models.saved import export, load_trained, load_trained_encoder
 from finetrace.store.checkpoints import list_weights
+from finetrace.store.manifest import Manifest, complete
 from finetrace.store.tables import read_table
 from finetrace.training.evaluate import classification_metrics, predict, predict_with_features
 from finetrace.training.finetune import finetune, prepare
@@ -157,7 +158,7 @@ def test_a_partial_checkpoint_needs_the_model_that_it_was_trained_on(runs, here,
         load_trained(last)
     facts = json.loads((last / "head.json").read_text())
     other = model_folder(tmp_path / "model")
-    (other / "content.json").write_text("{}")
+    complete(other, Manifest("model", "model", "other", "0", {}, {}, {}))
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     for file in last.iterdir():

@@ -13,10 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.conftest import listen_to_ctrl_c
+from tests.stages import ask_study
 from tests.training_drills import digests, finetune_job, run
 from tests.training_fixtures import SIGNALS, model_folder, recording, settings, task_folder
 
-from finetrace.config import load_study
+from finetrace.config.base import parse
+from finetrace.config.training import RecordSettings, TrainSettings
+from finetrace.store.manifest import OF_MANIFEST
 from finetrace.store.tables import read_table
 from finetrace.training.finetune import RunSeeds, finetune
 
@@ -196,17 +199,16 @@ def project(root, tmp_path):
     from finetrace.store.manifest import Manifest, complete
 
     shutil.copytree(root / "model", tmp_path / "models" / "tiny")
-    complete(tmp_path / "models" / "tiny", Manifest("model", "model", "tiny", "drill", "1", {}, {}, {}), started=0.0)
+    complete(tmp_path / "models" / "tiny", Manifest("model", "model", "tiny", "1", {}, {}, {}), started=0.0)
     shutil.copytree(root / "task", tmp_path / "data" / "toy")
     train = {"learning_rate": 2e-3, "batch_size": 4, "epochs": 20.0, "precision": "fp32", "max_length": 16}
-    write_yaml(tmp_path / "outputs" / "tiny" / "toy" / "ft" / "tune" / "best.yaml", {"settings": "fixed", "train": train})
-    write_yaml(tmp_path / "params.yaml", {
+    content = {
         "study": {"name": "drill", "seed": 1}, "model_folders": {"tiny": {"path": "anywhere"}},
         "task_files": {"toy": {"path": "anywhere", "splits": {"train": "t", "validation": "v"}, "text": ["a"], "label": "b"}},
-        "methods": {"ft": {"kind": "ft"}}, "trajectories": {"tiny_toy_ft_s0": {"model": "tiny", "task": "toy", "method": "ft",
-                                                                               "seed": 0}},
-        "cells": {"tiny_toy_ft": {"model": "tiny", "task": "toy", "method": "ft"}},
-        "train": train, "record": {"resume_seconds": 0.2, "probe_rows": 4}, "tracking": {"live": False}})
+        "runs": [{"model": "tiny", "task": "toy", "method": "ft", "seed": 0}], "look": {},
+        "train": train, "record": {"resume_seconds": 0.2, "probe_rows": 4}, "tracking": {"live": False}}
+    write_yaml(tmp_path / "params.yaml", content)
+    ask_study(tmp_path, content)
     return tmp_path
 
 
@@ -228,10 +230,12 @@ def test_ctrl_c_says_how_to_continue_and_continues(project, run_script, tmp_path
     done = run_script("pipelines/train.py", "tiny_toy_ft_s0", cwd=project)
     assert done.returncode == 0, done.stderr
     assert not list((project / ".finetrace" / "scratch" / "train").iterdir())
-    study = load_study(project / "params.yaml")
+    asked = json.loads((project / "settings/train/tiny_toy_ft_s0.json").read_text())
+    train, record = parse(TrainSettings, asked["train"], "train"), parse(RecordSettings, asked["record"], "record")
     (tmp_path / "calm").mkdir()
-    finetune(project / "models" / "tiny", project / "data" / "toy", study.train, study.record, RunSeeds.of(1, 0),
+    finetune(project / "models" / "tiny", project / "data" / "toy", train, record, RunSeeds.of(1, 0),
              scratch=tmp_path / "scratch", out=tmp_path / "calm", name="calm")
     ours = digests(out / "trajectory")
     assert json.loads((out / "trajectory" / "manifest.json").read_text())["facts"]["steps"] == 320
-    assert {k: v for k, v in ours.items() if k != "manifest.json"} == digests(tmp_path / "calm")
+    ours = {name: digest for name, digest in ours.items() if name not in OF_MANIFEST}
+    assert ours == digests(tmp_path / "calm")

@@ -113,12 +113,12 @@ def test_hidden_states_are_those_of_the_marked_words(tmp_path, spans, pieces):
     from finetrace.store.hidden import read_hidden
 
     model, task, out, _ = trained(tmp_path, spans)
-    complete(out, Manifest("trajectory", "train", "t", "tests", "0", {}, {}, {}, {}), started=0.0)
+    complete(out, Manifest("trajectory", "train", "t", "0", {}, {}, {}, {}), started=0.0)
     hidden = tmp_path / "hidden"
     hidden.mkdir()
     wanted = HiddenSettings(rows={"train": 60, "validation": 0}, token_rows={"validation": 4}, checkpoints="ends")
     facts = extract_trajectory(out, model, task, wanted, 40, 3, scratch=tmp_path / "scratch", out=hidden, name="t", pieces=pieces)
-    made = Manifest("hidden", "hidden", "t", "tests", "0", {}, {}, {}, facts)
+    made = Manifest("hidden", "hidden", "t", "0", {}, {}, {}, facts)
     complete(hidden, made, started=0.0)
     found = read_hidden(hidden)
     assert found.spans == spans and found.kind("cls") == "span" and found.width == 16 * spans

@@ -2,33 +2,33 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.hidden_outputs import NAME, TRAJECTORY, hidden_stage, load_script, stage_output
+from tests.hidden_outputs import TRAJECTORY, hidden_stage, run_main, stage_output
 from tests.outputs import history, manifest
 
 from finetrace.cli import main
 from finetrace.closer_look import Cell, State, counts, tables
-from finetrace.config import Study, parse_study
 from finetrace.config.hulls import HullsSettings
 from finetrace.config.probes import MlpSettings, ProbesSettings
 from finetrace.layout import Layout
 from finetrace.store.files import write_yaml
 from finetrace.store.manifest import complete
 from finetrace.store.tables import write_table
+from finetrace.study import Study, parse_study
 
 TASKS = ("pos", "dep")
 MODELS = ("tiny", "base")
 
 
-def params(**changes: object) -> dict:
-    cells = {f"{m}_{t}_ft": {"model": m, "task": t, "method": "ft"} for m in MODELS for t in TASKS}
-    trajectories = {f"{key}_s1": cell | {"seed": 1} for key, cell in cells.items()}
-    return {"study": {"name": "demo"}, "models": {m: {"id": m} for m in MODELS}, "methods": {"ft": {}}, "cells": cells,
+def params(**changes: Any) -> dict[str, Any]:
+    return {"study": {"name": "demo"}, "models": {m: {"id": m} for m in MODELS},
             "task_files": {t: {"path": f"sources/{t}.csv", "text": ["text"], "label": "label"} for t in TASKS},
-            "trajectories": trajectories, "inspected": trajectories, "probes": {"test_splits": ["validation", "test"]},
+            "runs": [{"model": list(MODELS), "task": list(TASKS)}], "look": {"hulls, probes": "all"},
+            "probes": {"test_splits": ["validation", "test"]},
             "cross_tasks": {"pos-after-dep": {"tuned": "base/dep/ft/s1", "task": "pos"}}, **changes}
 
 
@@ -117,10 +117,16 @@ def test_another_layer_and_split(project: tuple[Layout, Study]) -> None:
 
 
 def test_several_seeds_are_rows_of_their_own(tmp_path: Path) -> None:
-    content = params()
-    content["trajectories"]["tiny_pos_ft_s2"] = {"model": "tiny", "task": "pos", "method": "ft", "seed": 2}
-    text = tables(Layout(tmp_path, tmp_path), parse_study(content, "params.yaml"))
+    more = [*params()["runs"], {"model": "tiny", "task": "pos", "seed": 2}]
+    text = tables(Layout(tmp_path, tmp_path), parse_study(params(runs=more), "params.yaml"))
     assert "| tiny s1 | - | - |" in text and "| tiny s2 | - | - |" in text
+
+
+def test_only_what_hulls_or_probes_look_at_is_a_cell(tmp_path: Path) -> None:
+    look = {"hulls": "tiny/pos/ft/s1", "probes": "base/dep/ft/s1", "infodynamics": "all"}
+    text = tables(Layout(tmp_path, tmp_path), parse_study(params(look=look, cross_tasks={}), "params.yaml"))
+    assert [line.split(":")[0] for line in text.splitlines() if line.startswith("- ")] == [
+        "- tiny_pos_ft_s1", "- base_dep_ft_s1"]
 
 
 def test_counts_look_only_at_what_is_known_and_at_linear_pairs() -> None:
@@ -143,13 +149,9 @@ def test_what_the_stages_hulls_and_probes_write_is_read(tmp_path: Path) -> None:
         stage = hidden_stage(tmp_path, lens, settings, spans=1, classes=3, token_rows={}, steps=(0, 64))
         if lens == "probes":
             write_table(stage_output(stage).parent / "trajectory" / "history.parquet", history(20))
-        script = load_script(lens)
-        script.write_figures = lambda folder, figures: None
-        script.main(stage)
-    task = TRAJECTORY["task"]
-    study = parse_study({"study": {"name": "x"}, "pretrain": {TRAJECTORY["model"]: {}}, "tasks": {task: {"source": "micro"}},
-                         "methods": {"ft": {}}, "trajectories": {NAME: TRAJECTORY}, "inspected": {NAME: TRAJECTORY},
-                         "cells": {NAME.removesuffix("_s1"): {k: v for k, v in TRAJECTORY.items() if k != "seed"}}}, "x")
+        run_main(stage)
+    study = parse_study({"study": {"name": "x"}, "pretrain": {TRAJECTORY["model"]: {}}, "runs": [TRAJECTORY],
+                         "tasks": {TRAJECTORY["task"]: {"source": "micro"}}, "look": {"hulls, probes": "all"}}, "x")
     text = tables(layout, study)
     state = r"\d+\.\d\d \(\d+\.\d\d\) / 3 / Y / -?\d\.\d\d"
     assert re.search(rf"\| {TRAJECTORY['model']} \| {state}; {state} \|", text), text

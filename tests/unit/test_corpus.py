@@ -4,6 +4,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from finetrace.stage import Stage
 from tests.hidden_outputs import load_script
 from tests.lama_files import BORN, CAPITAL, folder
 
@@ -15,7 +16,6 @@ from finetrace.data.corpus import build_corpus, clean_texts, corpus_texts
 from finetrace.data.facts import file_facts
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
-from finetrace.stage import Stage
 from finetrace.store.manifest import read_manifest
 from finetrace.store.tables import write_table
 

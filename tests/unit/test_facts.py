@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from finetrace.stage import Stage
 from tests.hidden_outputs import load_script
 from tests.lama_files import BORN, CAPITAL, RELATIONS, folder
 
@@ -14,7 +15,6 @@ from finetrace.config.facts import FactFilesSettings, FactsSettings
 from finetrace.data.facts import Fact, file_facts, filled, unique_ids, world_facts
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
-from finetrace.stage import Stage
 from finetrace.store.manifest import read_manifest
 from finetrace.store.tables import read_table, write_table
 

@@ -1,31 +1,29 @@
 """The tables of linear probing then fine-tuning, from synthetic outputs."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.outputs import manifest
 
 from finetrace import markdown
 from finetrace.cli import main
-from finetrace.config import Study, parse_study
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.lp_ft import tables
 from finetrace.store.files import write_json, write_yaml
 from finetrace.store.manifest import complete
+from finetrace.study import Study, parse_study
 
 METHODS = ("lp", "lp-ft")
 TASKS = ("cb", "amazon", "cola", "rte")
 
 
-def params() -> dict:
-    cells = {f"roberta_{t}_{m}": {"model": "roberta", "task": t, "method": m} for t in TASKS for m in METHODS}
-    trajectories = {f"{key}_s{seed}": cell | {"seed": seed} for key, cell in cells.items() for seed in (1, 2)}
-    first = {key: item for key, item in trajectories.items() if item["seed"] == 1}
+def params(**changes: Any) -> dict[str, Any]:
     return {"study": {"name": "demo"}, "models": {"roberta": {"id": "roberta-base"}},
-            "tasks": {t: {"source": "micro"} for t in TASKS}, "methods": {m: {"kind": m} for m in METHODS}, "cells": cells,
-            "trajectories": trajectories, "predicted": trajectories,
-            "kernels": {key: item for key, item in first.items() if item["task"] == "cb"}}
+            "tasks": {t: {"source": "micro", "config": "micro-sentiment"} for t in TASKS},
+            "runs": [{"model": "roberta", "task": list(TASKS), "method": list(METHODS), "seed": [1, 2]}],
+            "look": {"answers": "all", "kernel": "roberta/cb/*/s1"}, **changes}
 
 
 def finished(folder: Path, stage: str, metrics: dict[str, float], **facts: object) -> None:
@@ -125,13 +123,17 @@ def test_what_is_missing_is_said_with_its_command(project):
     assert "roberta_cola_lp-ft_s1: dvc repro predictions@roberta_cola_lp-ft_s1 calibration@roberta_cola_lp-ft_s1" in text
 
 
+def test_stages_of_searched_settings_are_named_as_dvc_does(project):
+    study = parse_study(params(methods={"lp-ft": {"kind": "lp-ft", "settings": "tuned"}}), "params.yaml")
+    key = "roberta_amazon_lp-ft_s2"
+    assert f"- {key}: dvc repro train-tuned@{key}\n" in tables(project[0], study)
+    assert f"- {key}: dvc repro train@{key}\n" in tables(*project)
+
+
 def test_several_models_are_named(project):
     layout, _ = project
-    content = params()
-    content["models"]["bert"] = {"id": "bert-base-cased"}
-    content["cells"]["bert_cb_lp"] = {"model": "bert", "task": "cb", "method": "lp"}
-    content["trajectories"]["bert_cb_lp_s1"] = {"model": "bert", "task": "cb", "method": "lp", "seed": 1}
-    content["predicted"] = content["kernels"] = {}
+    content = params(models={"roberta": {"id": "roberta-base"}, "bert": {"id": "bert-base-cased"}}, look={})
+    content["runs"] += [{"model": "bert", "task": "cb", "method": "lp"}]
     found = lines(tables(layout, parse_study(content, "params.yaml")), "Accuracy")
     assert found[0] == "| cb in roberta | 70.00 (1/2) | 85.00 ± 7.07 |" and found[-1] == "| cb in bert | - | - |"
 

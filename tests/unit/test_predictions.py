@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from finetrace.stage import Stage
 from tests.hidden_outputs import load_script
 from tests.training_fixtures import SEEDS, model_folder, recording, settings, task_folder
 from tests.word_tasks import word_task_folder
@@ -22,7 +23,6 @@ from finetrace.layout import Layout
 from finetrace.models.head import last_linear
 from finetrace.models.rows import Collator, encode
 from finetrace.models.saved import load_trained
-from finetrace.stage import Stage
 from finetrace.store.checkpoints import list_weights
 from finetrace.store.files import write_json
 from finetrace.store.manifest import Manifest, complete, read_manifest
@@ -49,7 +49,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Layout:
     root = tmp_path_factory.mktemp("project")
     layout = Layout(root, root)
     model = model_folder(layout.model("tiny"))
-    complete(model, Manifest("model", "model", "tiny", "tests", "0", {}, {}, {}), started=0.0)
+    complete(model, Manifest("model", "model", "tiny", "0", {}, {}, {}), started=0.0)
     tasks = {"text": task_folder(layout.task("text")), "words": word_task_folder(layout.task("words"), spans=2)}
     shifted(tasks["text"], "near", "test", 10)
     shifted(tasks["text"], "far", "validation", 20)
@@ -62,7 +62,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Layout:
         kind = name if name in ("lora", "lp") else "ft"
         facts = finetune(model, tasks[task], train, recording(checkpoints={"steps": [2]}, evaluate="epochs"), SEEDS,
                          scratch=root / "scratch" / name, out=out, name=name, method=MethodSettings(kind=kind))
-        complete(out, Manifest("trajectory", "train", name, "tests", "0", {"train": as_dict(train)}, {}, {}, facts), started=0.0)
+        complete(out, Manifest("trajectory", "train", name, "0", {"train": as_dict(train)}, {}, {}, facts), started=0.0)
     return layout
 
 

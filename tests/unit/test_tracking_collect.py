@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.outputs import STARTED_MS, make_lens, make_project, make_training, manifest
+from tests.outputs import PNG, STARTED_MS, make_lens, make_project, make_training, manifest
 
 from finetrace.config.similarity import ComparisonSettings
 from finetrace.errors import FinetraceError
-from finetrace.store.files import write_text
+from finetrace.store.files import write_text, write_yaml
 from finetrace.store.manifest import complete
 from finetrace.store.tables import write_table
 from finetrace.tracking import collect as module
@@ -27,7 +28,7 @@ def by_name(records: list[RunRecord]) -> dict[str, RunRecord]:
 
 def test_reads_files_without_mlflow(tmp_path: Path) -> None:
     make_project(tmp_path / "p")
-    code = ("import sys; from pathlib import Path; from finetrace.config import load_study;"
+    code = ("import sys; from pathlib import Path; from finetrace.study import load_study;"
             "from finetrace.layout import Layout; from finetrace.tracking.collect import collect; import finetrace.cli;"
             "import finetrace.tracking.publish, finetrace.tracking.live, finetrace.tracking.store;"
             f"p = Path({str(tmp_path / 'p')!r});"
@@ -79,7 +80,8 @@ def test_weights_are_pointers_and_large_files_too(tmp_path: Path, monkeypatch: p
         (f"{trajectory}/checkpoints/step-00000000/model.safetensors", 0, 0),
         (f"{trajectory}/checkpoints/step-00000040/model.safetensors", 40, 280)]
     assert not any("safetensors" in name for name in content.artifacts)
-    assert {"history.parquet", "signals.parquet", "metrics.json", "manifest.json"} <= set(content.artifacts)
+    assert {"history.parquet", "signals.parquet", "metrics.json", "manifest.json", "provenance.json"} <= set(
+        content.artifacts)
     monkeypatch.setattr(module, "LARGEST_ARTIFACT", 1000)
     content = by_name(collect(layout, study).records)["micro-a_micro-sentiment_ft_s1"].load()
     assert "history.parquet" not in content.artifacts
@@ -95,7 +97,7 @@ def test_lens_content(tmp_path: Path) -> None:
     assert content.finals["infodynamics/slope"] == 0.5 and content.finals["final/infodynamics/novelty"] == 0.25
     assert content.tags["lens"] == "infodynamics" and content.tags["seed"] == "1"
     assert {"figures/main.png", "table.parquet", "results.json", "metrics.json", "curves.csv",
-            "manifest.json"} == set(content.artifacts)
+            "manifest.json", "provenance.json"} == set(content.artifacts)
 
 
 def test_trials_have_their_states_times_and_points(tmp_path: Path) -> None:
@@ -148,6 +150,64 @@ def test_identity_is_content_not_time(tmp_path: Path) -> None:
     assert different == {"micro-a_micro-sentiment_ft_s1", "infodynamics@micro-a_micro-sentiment_ft_s1"}
 
 
+def test_a_figure_that_is_drawn_anew_is_shown_by_a_new_run(tmp_path: Path) -> None:
+    layout, study = make_project(tmp_path)
+    before = by_name(collect(layout, study).records)
+    figures = layout.run("micro-a", "micro-sentiment", "ft", 1) / "infodynamics" / "figures"
+    (figures / "main.png").write_bytes(PNG + b"in red")
+    complete(figures, manifest("figures", "infodynamics", "x"))
+    after = by_name(collect(layout, study).records)
+    assert {n for n in after if after[n].identity != before[n].identity} == {"infodynamics@micro-a_micro-sentiment_ft_s1"}
+    (figures / "main.png").write_bytes(b"short")
+    found = collect(layout, study)
+    assert len(found.problems) == 1 and "figures/main.png: 5 instead of" in found.problems[0]
+
+
+def test_a_folder_that_dvc_restored_has_no_costs(tmp_path: Path) -> None:
+    """cost.json is not in DVC's cache."""
+    layout, study = make_project(tmp_path)
+    folder = layout.run("micro-a", "micro-sentiment", "ft", 1) / "trajectory"
+    before = by_name(collect(layout, study).records)["micro-a_micro-sentiment_ft_s1"]
+    curves = {s.name for s in before.load().series}
+    for name in ("cost.json", "timing.parquet"):
+        (folder / name).unlink()
+    os.utime(folder / "manifest.json", (1_000.0, 1_000.0))
+    record = by_name(collect(layout, study).records)["micro-a_micro-sentiment_ft_s1"]
+    assert record.identity == before.identity
+    assert record.started_at_ms == record.ended_at_ms == 1_000_000
+    content = record.load()
+    assert not [name for name in content.finals if name.startswith("cost/")]
+    assert {s.name for s in content.series} == curves - {"timing/tokens_per_second"}
+
+
+def test_a_search_without_its_times_has_its_trials(tmp_path: Path) -> None:
+    layout, study = make_project(tmp_path)
+    folder = layout.tune("micro-a", "micro-sentiment", "ft")
+    before = by_name(collect(layout, study).records)
+    (folder / "timing.parquet").unlink()
+    after = by_name(collect(layout, study).records)
+    assert {n: r.identity for n, r in after.items()} == {n: r.identity for n, r in before.items()}
+    trial = after["trial-0001@micro-a_micro-sentiment_ft"]
+    assert (trial.started_at_ms, trial.ended_at_ms) == (after["micro-a_micro-sentiment_ft_tune"].started_at_ms, None)
+
+
+def test_results_of_other_code_say_why_they_stand(tmp_path: Path) -> None:
+    layout, study = make_project(tmp_path)
+    code = {"measure": "c" * 64, "draw": "d" * 64}  # of what make_project writes
+    now = dict.fromkeys(code, "e" * 64)
+    write_yaml(layout.root / "accepted.yaml", {"train": {"because": "a rename", "content": code, **now},
+                                               "tune": {"because": "x", "content": now, **code}})
+    records = by_name(collect(layout, study).records)
+    assert {n for n, r in records.items() if r.accepted} == {f"micro-a_micro-sentiment_ft_s{seed}" for seed in (1, 2)}
+    assert records["micro-a_micro-sentiment_ft_s1"].accepted == "a rename"
+    folder = layout.run("micro-a", "micro-sentiment", "ft", 1) / "infodynamics"
+    made = manifest("lens", "infodynamics", "x")
+    made.accepted = "other words"
+    complete(folder, made)
+    records = by_name(collect(layout, study).records)
+    assert records["infodynamics@micro-a_micro-sentiment_ft_s1"].accepted == "other words"
+
+
 def test_history_nulls_are_absent_nan_stays_and_infinity_becomes_nan(tmp_path: Path) -> None:
     path = tmp_path / "history.parquet"
     write_table(path, pa.table({
@@ -194,7 +254,7 @@ def test_folders_that_are_no_lens_are_passed_over(tmp_path: Path) -> None:
 def test_a_comparison_of_two_trajectories_becomes_a_run_of_its_own(tmp_path: Path) -> None:
     layout, study = make_project(tmp_path, seeds=(1, 2))
     sides = {"first": "micro-a/micro-sentiment/ft/s1", "second": "micro-a/micro-sentiment/ft/s2"}
-    study = dataclasses.replace(study, inspected=study.trajectories, comparisons={"seeds": ComparisonSettings(**sides)})
+    study = dataclasses.replace(study, comparisons={"seeds": ComparisonSettings(**sides)})
     assert collect(layout, study).absent == ["comparison seeds"]
     make_lens(layout.comparison("seeds"), "comparison", "seeds", 100)
     record = by_name(collect(layout, study).records)["comparison@seeds"]

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from tests.outputs import empty_store, make_project
 
-from finetrace.config import Study
 from finetrace.layout import Layout
+from finetrace.study import Study
 from finetrace.tracking.publish import git_tags
 
 

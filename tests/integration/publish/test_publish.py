@@ -14,9 +14,9 @@ import pytest
 from tests.outputs import empty_store, make_project, make_training, weights_sha
 from tests.publishing import NAME, ROOT, RUNS, environment, forget_engine, opened, quiet, snapshot
 
-from finetrace.config import Study
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
+from finetrace.study import Study
 from finetrace.tracking.publish import publish
 
 
@@ -241,13 +241,13 @@ def test_a_server_gets_the_same_runs(project: tuple[Layout, Study], tmp_path: Pa
 
 
 def _study(root: Path) -> Study:
-    from finetrace.config import load_study
+    from finetrace.study import load_study
 
     return load_study(root / "params.yaml")
 
 
 def _study_named(name: str) -> Study:
-    from finetrace.config import parse_study
+    from finetrace.study import parse_study
 
     return parse_study({"study": {"name": name}}, "params.yaml")
 

@@ -13,8 +13,8 @@ import pytest
 from tests.outputs import empty_store, make_project
 from tests.publishing import NAME, RUNS, environment, opened, quiet, snapshot
 
-from finetrace.config import Study
 from finetrace.layout import Layout
+from finetrace.study import Study
 from finetrace.tracking.live import Follower
 
 
@@ -26,7 +26,7 @@ def test_killed_publisher_is_completed_by_the_next(tmp_path: Path, calls: int) -
     code = f"""
 import os, signal
 from pathlib import Path
-from finetrace.config import load_study
+from finetrace.study import load_study
 from finetrace.layout import Layout
 from finetrace.tracking.publish import publish
 from mlflow.tracking import MlflowClient
