@@ -232,7 +232,7 @@ def test_the_lock_has_every_stage_in_the_order_of_the_graph(project: Path):
 def test_comments_and_docstrings_make_nothing_again(project: Path):
     with (
         edited(project / "src/finetrace/models/load.py", '"""', '"""Other words. '),
-        edited(project / "src/finetrace/lenses/slope.py", "import", "# a comment\nimport"),
+        edited(project / "src/finetrace/lenses/slope.py", "\n\n\n", "\n\n\n# a comment\n"),
     ):
         assert stale(project) == set()
         assert ran(repro(project)) == []

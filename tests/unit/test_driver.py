@@ -198,3 +198,29 @@ def test_wrong_calls(tmp_path):
         repro(Layout(tmp_path, tmp_path), -1)
     with pytest.raises(FinetraceError, match=r"has no dvc\.yaml"):
         repro(Layout(tmp_path, tmp_path))
+
+
+def test_outputs_of_other_inputs_are_not_restored(tmp_path, monkeypatch):
+    """DVC's cache holds the outputs of the inputs before; with other inputs the item has to run."""
+    import subprocess
+    import sys
+
+    from finetrace.pipeline.graph import opened
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    for words in (("git", "init", "-q"), (sys.executable, "-m", "dvc", "init", "-q")):
+        subprocess.run(words, check=True)
+    (tmp_path / "given").write_text("1")
+    (tmp_path / "dvc.yaml").write_text("stages:\n  copy: {cmd: cp given made, deps: [given], outs: [made]}\n")
+    (tmp_path / "made").write_text("1")
+    with opened(tmp_path) as graph:
+        graph.record(["copy"])
+    (tmp_path / "given").write_text("2")
+    with opened(tmp_path) as graph:
+        assert graph.changes("copy") == ["given"] and not graph.restore("copy")
+    (tmp_path / "given").write_text("1")
+    (tmp_path / "made").unlink()
+    with opened(tmp_path) as graph:
+        assert graph.changes("copy") == ["made"] and graph.restore("copy")
+    assert (tmp_path / "made").read_text() == "1"

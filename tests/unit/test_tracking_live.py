@@ -1,6 +1,5 @@
 """The follower: torn and rewritten files, runs that resume, failures that hurt nobody."""
 
-import dataclasses
 import json
 import logging
 import time
@@ -10,8 +9,9 @@ from typing import Any
 import pytest
 from tests.outputs import empty_store, make_project
 
-from finetrace.config import Study
 from finetrace.layout import Layout
+from finetrace.store.files import write_yaml
+from finetrace.study import Study
 from finetrace.tracking import live
 from finetrace.tracking.live import Follower, Tail, live_follower
 from finetrace.tracking.store import Store, open_store, tracking_uri
@@ -170,7 +170,7 @@ def test_follower_process_feeds_while_the_block_runs(project: tuple[Layout, Stud
     scratch.mkdir(parents=True)
     store = open_store(tracking_uri(study.tracking, layout.home), layout.home, study.study.name)
     live_file = scratch / "live.jsonl"
-    with live_follower(scratch, study, layout, after_seconds=0.0), open(live_file, "a", buffering=1) as out:
+    with live_follower(scratch, layout, after_seconds=0.0), open(live_file, "a", buffering=1) as out:
         out.write(json.dumps(start()) + "\n" + json.dumps(metrics(1, 0.5)) + "\n")
         deadline = time.monotonic() + 60
         while not (store.runs() and points(store, store.runs()[0].run_id)):
@@ -182,28 +182,46 @@ def test_follower_process_feeds_while_the_block_runs(project: tuple[Layout, Stud
 
 
 def test_short_work_starts_no_follower(project: tuple[Layout, Study]) -> None:
-    layout, study = project
-    with live_follower(layout.scratch("train", "k"), study, layout):
+    layout, _ = project
+    with live_follower(layout.scratch("train", "k"), layout):
         pass
     assert not layout.logs.exists()
 
 
 def test_live_can_be_switched_off(project: tuple[Layout, Study]) -> None:
     layout, study = project
-    off = dataclasses.replace(study, tracking=dataclasses.replace(study.tracking, live=False))
-    with live_follower(layout.scratch("train", "k"), off, layout, after_seconds=0.0):
+    write_yaml(layout.params, {"study": {"name": study.study.name}, "tracking": {"live": False}})
+    with live_follower(layout.scratch("train", "k"), layout, after_seconds=0.0):
         time.sleep(0.05)
     assert not layout.logs.exists()
+
+
+@pytest.mark.parametrize("text", [None, "study: {name: x, sed: 1}", "[]"])
+def test_params_that_cannot_be_read_are_a_warning(project: tuple[Layout, Study], caplog: pytest.LogCaptureFixture,
+                                                  monkeypatch: pytest.MonkeyPatch, text: str | None) -> None:
+    """A stage that trains reads its own settings; the study only says where curves go."""
+    layout, _ = project
+    if text is None:
+        layout.params.unlink()
+    else:
+        layout.params.write_text(text)
+    monkeypatch.setattr(logging.getLogger("finetrace"), "propagate", True)
+    trained = False
+    with caplog.at_level(logging.WARNING, "finetrace.tracking"):
+        with live_follower(layout.scratch("train", "k"), layout, after_seconds=0.0):
+            trained = True
+            time.sleep(0.05)
+    assert trained and "no live curves: params.yaml: " in caplog.text and not layout.logs.exists()
 
 
 def test_a_broken_store_is_a_warning_with_its_reason(project: tuple[Layout, Study],
                                                      caplog: pytest.LogCaptureFixture,
                                                      monkeypatch: pytest.MonkeyPatch) -> None:
-    layout, study = project
+    layout, _ = project
     (layout.home / "mlflow.db").write_text("broken " * 500)
     monkeypatch.setattr(logging.getLogger("finetrace"), "propagate", True)
     with caplog.at_level(logging.WARNING, "finetrace.tracking"):
-        manager = live_follower(layout.scratch("train", "k"), study, layout, after_seconds=0.0)
+        manager = live_follower(layout.scratch("train", "k"), layout, after_seconds=0.0)
         with manager:
             deadline = time.monotonic() + 60
             log = layout.logs / "live.log"
@@ -216,16 +234,16 @@ def test_a_broken_store_is_a_warning_with_its_reason(project: tuple[Layout, Stud
 
 def test_a_follower_that_cannot_start_is_a_warning(project: tuple[Layout, Study], caplog: pytest.LogCaptureFixture,
                                                    monkeypatch: pytest.MonkeyPatch) -> None:
-    layout, study = project
+    layout, _ = project
     monkeypatch.setattr(live.sys, "executable", "/no/such/python")
     monkeypatch.setattr(logging.getLogger("finetrace"), "propagate", True)
     with caplog.at_level(logging.WARNING, "finetrace.tracking"):
-        with live_follower(layout.scratch("train", "k"), study, layout, after_seconds=0.0):
+        with live_follower(layout.scratch("train", "k"), layout, after_seconds=0.0):
             time.sleep(0.3)
     assert "no live curves" in caplog.text
 
 
 def test_an_error_of_the_training_passes_through(project: tuple[Layout, Study]) -> None:
-    layout, study = project
-    with pytest.raises(KeyError, match="training"), live_follower(layout.scratch("t", "k"), study, layout):
+    layout, _ = project
+    with pytest.raises(KeyError, match="training"), live_follower(layout.scratch("t", "k"), layout):
         raise KeyError("training")

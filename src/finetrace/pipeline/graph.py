@@ -70,7 +70,6 @@ class Graph:
 
         stage = self.stages[name]
         try:
-            stage.save_deps()
             with self._locked():
                 self.repo.stage_cache.restore(stage)
         except RunCacheNotFoundError:
