@@ -1,12 +1,11 @@
 """Corpora: texts from files, cleaned and counted, and the texts of folders in data."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
-from finetrace.stage import Stage
 from tests.hidden_outputs import load_script
 from tests.lama_files import BORN, CAPITAL, folder
+from tests.stages import ask_study, stage_of
 
 from finetrace.config.base import parse
 from finetrace.config.corpora import CorpusSettings
@@ -15,7 +14,7 @@ from finetrace.data import corpus
 from finetrace.data.corpus import build_corpus, clean_texts, corpus_texts
 from finetrace.data.facts import file_facts
 from finetrace.errors import FinetraceError
-from finetrace.layout import Layout
+from finetrace.pipeline.stage import AlreadyThere
 from finetrace.store.manifest import read_manifest
 from finetrace.store.tables import write_table
 
@@ -188,13 +187,17 @@ def test_a_folder_without_texts_says_what_is_needed(tmp_path):
 
 def test_the_stage_writes_texts_and_their_content(tmp_path):
     write(tmp_path, a_txt="one two\nthree\n")
-    sections = {"corpora": {"plain": parse(CorpusSettings, {"path": "texts"}, "p")}}
-    study = SimpleNamespace(study=SimpleNamespace(name="study", seed=0), **sections)
+    ask_study(tmp_path, {"study": {"name": "study"}, "corpora": {"plain": {"path": "texts"}}})
     script = load_script("corpus")
-    script.main(Stage("corpus", "plain", study, Layout(tmp_path, tmp_path)))
+    script.main(stage_of(tmp_path, "corpus", "plain"))
     out = tmp_path / "data" / "plain"
     found = read_manifest(out)
     assert (found.kind, found.facts["texts"], found.facts["words"]) == ("data", 2, 3) and list(found.inputs) == ["texts"]
-    assert corpus_texts(out) == ["one two", "three"] and (out / "content.json").is_file()
-    with pytest.raises(FinetraceError, match=r"corpora has no 'x'; it has plain"):
-        script.main(Stage("corpus", "x", study, Layout(tmp_path, tmp_path)))
+    assert corpus_texts(out) == ["one two", "three"]
+    with pytest.raises(FinetraceError, match=r"corpus/x\.json: not found, .* \(it asks for plain\)"):
+        stage_of(tmp_path, "corpus", "x")
+    with pytest.raises(AlreadyThere):
+        script.main(stage_of(tmp_path, "corpus", "plain"))
+    write(tmp_path, a_txt="one two\nthree four\n")
+    script.main(stage_of(tmp_path, "corpus", "plain"))
+    assert corpus_texts(out) == ["one two", "three four"]

@@ -2,19 +2,17 @@
 
 import json
 from collections import Counter
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from finetrace.stage import Stage
 from tests.hidden_outputs import load_script
 from tests.lama_files import BORN, CAPITAL, RELATIONS, folder
+from tests.stages import ask_study, stage_of
 
 from finetrace.config.base import parse
 from finetrace.config.facts import FactFilesSettings, FactsSettings
 from finetrace.data.facts import Fact, file_facts, filled, unique_ids, world_facts
 from finetrace.errors import FinetraceError
-from finetrace.layout import Layout
 from finetrace.store.manifest import read_manifest
 from finetrace.store.tables import read_table, write_table
 
@@ -214,11 +212,6 @@ def test_a_world_that_is_not_there_names_its_stage(tmp_path):
         world_facts(tmp_path, FactsSettings())
 
 
-def stage_of(root, name, **sections):
-    study = SimpleNamespace(study=SimpleNamespace(name="study", seed=0), **sections)
-    return Stage("facts", name, study, Layout(root, root))
-
-
 def test_the_stage_writes_a_table_and_its_content(tmp_path, micro):
     from tests.outputs import manifest
 
@@ -226,17 +219,16 @@ def test_the_stage_writes_a_table_and_its_content(tmp_path, micro):
 
     complete(world_folder(tmp_path / "data" / "world", micro.world), manifest("world", "world", ""))
     root = folder(tmp_path, Squad__test=None)
-    sections = {"facts": {"known": FactsSettings()}, "fact_files": {"lama": parse(FactFilesSettings, {"path": "lama"}, "p")}}
+    ask_study(root, {"study": {"name": "study"}, "facts": {"known": {}}, "fact_files": {"lama": {"path": "lama"}}})
     script = load_script("facts")
     for name in ("known", "lama"):
-        script.main(stage_of(root, name, **sections))
+        script.main(stage_of(root, "facts", name))
         table, found = read_table(tmp_path / "data" / name / "facts.parquet"), read_manifest(tmp_path / "data" / name)
         assert table.column_names == list(Fact.__dataclass_fields__)
         assert [str(table.schema.field(c).type) for c in ("fact_id", "sentences", "templated", "held_out", "candidates")] == [
             "string", "list<element: string>", "bool", "bool", "list<element: string>"]
         assert found.kind == "data" and found.facts["facts"] == table.num_rows and len(found.inputs) == 1
-        assert json.loads((tmp_path / "data" / name / "content.json").read_text())["facts"] == found.facts
     assert table["candidates"].null_count == table.num_rows and found.facts["corpora_without_files"] == ["Squad"]
     assert np.unique(table["fact_id"].to_pylist()).size == table.num_rows
-    with pytest.raises(FinetraceError, match=r"facts and fact_files has no 'x'; it has known, lama"):
-        script.main(stage_of(root, "x", **sections))
+    with pytest.raises(FinetraceError, match=r"facts/x\.json: not found, .* \(it asks for known, lama\)"):
+        stage_of(root, "facts", "x")

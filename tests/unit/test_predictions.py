@@ -3,30 +3,29 @@
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from finetrace.stage import Stage
 from tests.hidden_outputs import load_script
+from tests.stages import ask, of_run, stage_of
 from tests.training_fixtures import SEEDS, model_folder, recording, settings, task_folder
 from tests.word_tasks import word_task_folder
 
 from finetrace import predictions as training
-from finetrace.config import as_dict
-from finetrace.config.base import parse
+from finetrace.config.base import as_dict, parse
 from finetrace.config.predictions import CalibrationSettings, FeaturesSettings, PredictionsSettings
 from finetrace.config.training import MethodSettings
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.models.head import last_linear
+from finetrace.pipeline.stage import AlreadyThere
 from finetrace.models.rows import Collator, encode
 from finetrace.models.saved import load_trained
 from finetrace.store.checkpoints import list_weights
-from finetrace.store.files import write_json
 from finetrace.store.manifest import Manifest, complete, read_manifest
-from finetrace.store.predictions import read_predictions
+from finetrace.store.predictions import Predictions, read_predictions
 from finetrace.store.tables import read_table, write_table
 from finetrace.training.evaluate import predict
 from finetrace.training.finetune import finetune
@@ -39,7 +38,7 @@ def shifted(task: Path, name: str, source: str, rows: int) -> None:
     order = list(range(rows))
     write_table(task / "ood" / f"{name}.parquet",
                 read_table(task / f"{source}.parquet").take(order[::-1] if name == "far" else order))
-    write_json(task / "ood" / "content.json", {"sets": sorted(p.stem for p in (task / "ood").glob("*.parquet"))})
+    complete(task / "ood", Manifest("data", "data", task.name, "0", {}, {}, {}), started=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -62,21 +61,20 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Layout:
         kind = name if name in ("lora", "lp") else "ft"
         facts = finetune(model, tasks[task], train, recording(checkpoints={"steps": [2]}, evaluate="epochs"), SEEDS,
                          scratch=root / "scratch" / name, out=out, name=name, method=MethodSettings(kind=kind))
-        complete(out, Manifest("trajectory", "train", name, "0", {"train": as_dict(train)}, {}, {}, facts), started=0.0)
+        facts |= {"train": as_dict(train), "model": "tiny"}
+        complete(out, Manifest("trajectory", "train", name, "0", {}, {}, {}, facts), started=0.0)
     return layout
 
 
-def stage_of(layout: Layout, name: str, **changes: object) -> Stage:
-    item = SimpleNamespace(model="tiny", task=NAMES[name], method=name, seed=1)
-    values = {"train_rows": 30, "feature_rows": 12} | changes
-    study = SimpleNamespace(study=SimpleNamespace(name="demo", seed=3), trajectories={name: item},
-                            predictions=PredictionsSettings(**values))
-    return Stage("predictions", name, study, layout)  # type: ignore[arg-type]
-
-
-def made(layout: Layout, name: str, **changes: object):
-    load_script("predictions").main(stage_of(layout, name, **changes))
-    return read_predictions(layout.run("tiny", NAMES[name], name, 1) / "predictions")
+def made(layout: Layout, name: str, **changes: Any) -> Predictions:
+    """Run the stage, also where the same was made before."""
+    settings = PredictionsSettings(**{"train_rows": 30, "feature_rows": 12} | changes)
+    place = f"tiny/{NAMES[name]}/{name}/s1"
+    ask(layout.root, "predictions", name, study_seed=3, **of_run(place), predictions=as_dict(settings))
+    folder = layout.place(place) / "predictions"
+    shutil.rmtree(folder, ignore_errors=True)
+    load_script("predictions").main(stage_of(layout.root, "predictions", name))
+    return read_predictions(folder)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -203,8 +201,16 @@ def test_a_killed_run_continues_after_the_last_finished_checkpoint(project: Layo
 
 
 def test_a_changed_set_out_of_distribution_is_another_input(project: Layout) -> None:
-    inputs = made(project, "ft").manifest.inputs
-    assert "data/text/ood/content.json" in inputs and "data/text" in inputs
+    before = made(project, "ft").manifest.inputs
+    assert {"data/text", "data/text/ood"} < set(before)
+    with pytest.raises(AlreadyThere):
+        load_script("predictions").main(stage_of(project.root, "predictions", "ft"))
+    shifted(project.task("text"), "near", "test", 9)
+    try:
+        after = made(project, "ft").manifest.inputs
+    finally:
+        shifted(project.task("text"), "near", "test", 10)
+    assert {name for name in before if before[name] != after[name]} == {"data/text/ood"}
 
 
 def test_what_is_missing_or_wrong_is_named(project: Layout, tmp_path: Path) -> None:

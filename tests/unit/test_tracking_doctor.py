@@ -12,6 +12,7 @@ import pytest
 from tests.outputs import empty_store, make_project
 
 from finetrace.layout import Layout
+from finetrace.pipeline.compile import write_plan
 from finetrace.tracking import doctor as module
 from finetrace.tracking.doctor import doctor
 from finetrace.tracking.store import open_store
@@ -19,7 +20,8 @@ from finetrace.tracking.store import open_store
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
-    layout, _ = make_project(tmp_path / "project", outputs=False)
+    layout, study = make_project(tmp_path / "project", outputs=False)
+    write_plan(layout, study)
     (layout.home / "dvc.yaml").write_text("stages: {}\n")
     (layout.home / ".dvc").mkdir()
     git = ["git", "-C", str(layout.home), "-c", "user.name=a", "-c", "user.email=a@b"]
@@ -70,6 +72,32 @@ def test_wrong_and_missing_params(project: Layout) -> None:
     project.params.unlink()
     count, text = found(project)
     assert count == 1 and "params.yaml is missing" in text and "finetrace use NAME" in text
+
+
+def test_a_plan_of_another_study_is_a_note(project: Layout) -> None:
+    """`finetrace repro` makes it anew; plain `dvc repro` would run the old one once more."""
+    text = project.params.read_text()
+    project.params.write_text(text.replace("seed: 0", "seed: 1"))
+    assert "ok       params.yaml" in found(project)[1], "the plan says which items there are, not their settings"
+    project.params.write_text(text.replace("infodynamics: all", "geometry: all"))
+    count, said = found(project)
+    assert count == 0 and "note     params.yaml: plan.yaml is not that of params.yaml" in said
+    assert "fix: finetrace plan" in said
+    project.params.write_text(text)
+    project.plan.unlink()
+    assert "plan.yaml is not that of params.yaml" in found(project)[1]
+
+
+@pytest.mark.parametrize(("old", "new", "told"), [
+    ("infodynamics: all", "infodynamic: all", "'infodynamic' is neither a lens nor a group; nearest: infodynamics"),
+    ("source: micro", "source: hub", "key 'id' is missing; add it"),
+])
+def test_what_the_plan_cannot_be_made_of_is_a_problem(project: Layout, old: str, new: str, told: str) -> None:
+    text = project.params.read_text()
+    assert old in text
+    project.params.write_text(text.replace(old, new))
+    count, said = found(project)
+    assert count == 1 and told in said and "edit params.yaml, or start over: finetrace use NAME" in said
 
 
 def test_missing_and_old_packages(project: Layout) -> None:

@@ -60,6 +60,7 @@ class Graph:
         for dep in self.stages[name].deps:
             if not dep.exists:
                 raise FinetraceError(f"{name}: {dep.def_path} does not exist; put it there, or correct params.yaml")
+            dep.update_legacy_hash_name()  # else a dependency that an old lock does not know is hashed in DVC 2's way
             found[dep.def_path] = dep.get_hash()
         return found
 
