@@ -179,14 +179,18 @@ def test_names_of_finetraces_own_folders_are_refused(name):
 
 
 def test_names_defined_twice():
-    assert "'minilm' names two of pretrain, series, adapt, models, model_folders, which" in problem({"pretrain.minilm": {}})
-    assert "'minilm' names two of pretrain, series, adapt, models, model_folders, which" in problem({"model_folders.minilm": {"path": "x"}})
+    for place, entry in (("pretrain.minilm", {}), ("model_folders.minilm", {"path": "x"})):
+        assert "'minilm' names two of pretrain, series, adapt, models, model_folders, which" in problem({place: entry})
     assert "'own' names two of tasks, task_files" in problem({"tasks.own": {}})
 
 
 @pytest.mark.parametrize(
     ("what", "known"),
-    [("model", "micro-a, minilm, mine"), ("task", "sst2, micro-sentiment, own"), ("method", "ft, lp, lp-ft, lora, lp-lora, ft-slow")],
+    [
+        ("model", "micro-a, minilm, mine"),
+        ("task", "sst2, micro-sentiment, own"),
+        ("method", "ft, lp, lp-ft, lora, lp-lora, ft-slow"),
+    ],
 )
 @pytest.mark.parametrize("number", [0, 1])
 def test_unknown_model_task_or_method(number, what, known):

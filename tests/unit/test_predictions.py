@@ -20,9 +20,9 @@ from finetrace.config.training import MethodSettings
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.models.head import last_linear
-from finetrace.pipeline.stage import AlreadyThere
 from finetrace.models.rows import Collator, encode
 from finetrace.models.saved import load_trained
+from finetrace.pipeline.stage import AlreadyThere
 from finetrace.store.checkpoints import list_weights
 from finetrace.store.manifest import Manifest, complete, read_manifest
 from finetrace.store.predictions import Predictions, read_predictions
