@@ -15,7 +15,6 @@ from tests.training_fixtures import bert_config, model_folder, tokenizer
 from finetrace.errors import FinetraceError
 from finetrace.models.timeline import TOKENIZER, chosen_steps, open_timeline, whole_model
 from finetrace.store.checkpoints import mark
-from finetrace.store.files import sha256_value
 from finetrace.store.manifest import complete
 
 
@@ -40,7 +39,17 @@ def trajectory(folder: Path, weights: list[Path], steps=(0, 10, 40), **facts) ->
         for name in ("config.json", "model.safetensors"):
             shutil.copy(source / name, target / name)
         mark(target, step)
-    done = manifest("trajectory", "pretrain", "toy", model="toy")
+    done = manifest("trajectory", "pretrain", "toy")
+    done.facts = {"model": "toy"} | facts
+    complete(folder, done)
+    return folder
+
+
+def base(models: Path, **facts) -> Path:
+    """A finished model folder without files; facts: tell it from others."""
+    folder = models / "toy"
+    folder.mkdir(parents=True, exist_ok=True)
+    done = manifest("model", "model", "toy")
     done.facts = facts
     complete(folder, done)
     return folder
@@ -64,10 +73,9 @@ def test_equal_weights_have_equal_digests_wherever_they_lie(tmp_path, weights):
 
 
 def test_a_fine_tuning_takes_head_and_base_from_its_model(tmp_path, weights):
-    (tmp_path / "models/toy").mkdir(parents=True)
-    (tmp_path / "models/toy/content.json").write_text("{}")
+    folder = base(tmp_path / "models")
     found = open_timeline(trajectory(tmp_path / "outputs/toy/task/ft/s1/trajectory", weights), tmp_path / "models")
-    assert found.axis == "fine-tuning steps" and found.head == found.base == found.tokenizer == tmp_path / "models/toy"
+    assert found.axis == "fine-tuning steps" and found.head == found.base == found.tokenizer == folder
 
 
 def test_the_axis_that_an_adaptation_states_counts(tmp_path, weights):
@@ -109,8 +117,7 @@ out = Path(case["out"])
 out.mkdir(parents=True)
 try:
     facts = resolve_series("demo", SeriesSettings(**case["series"]), out)
-    done = Manifest(kind="trajectory", stage="series", name="demo", study="s", key="k", settings={"model": "demo"}, inputs={},
-                    seeds={})
+    done = Manifest(kind="trajectory", stage="series", name="demo", key="k", settings={}, inputs={}, seeds={})
     done.facts = facts
     complete(out, done)
     timeline = open_timeline(out, Path("models"), case.get("wanted", "all"))
@@ -185,15 +192,16 @@ def test_series_errors_say_what_and_where(served, tmp_path, series, words):
 
 
 def test_digests_cover_base_and_adapters(tmp_path, weights):
-    (tmp_path / "models/toy").mkdir(parents=True)
-    digests = set()
-    for content in ("{}", "{ }"):
-        (tmp_path / "models/toy/content.json").write_text(content)
-        folder = tmp_path / sha256_value(content)[:6] / "outputs/toy/task/lp/s1/trajectory"
-        target = folder / "checkpoints/step-00000000"
-        target.mkdir(parents=True)
-        (target / "head.safetensors").write_bytes(b"head")
-        mark(target, 0)
-        complete(folder, manifest("trajectory", "train", "toy", model="toy"))
-        digests.add(open_timeline(folder, tmp_path / "models").digest(0))
-    assert len(digests) == 2
+    folder = tmp_path / "outputs/toy/task/lp/s1/trajectory"
+    target = folder / "checkpoints/step-00000000"
+    target.mkdir(parents=True)
+    (target / "head.safetensors").write_bytes(b"head")
+    mark(target, 0)
+    done = manifest("trajectory", "train", "toy")
+    done.facts = {"model": "toy"}
+    complete(folder, done)
+    digests = []
+    for facts in ({"parameters": 1}, {"parameters": 2}, {"parameters": 1}):
+        base(tmp_path / "models", **facts)
+        digests.append(open_timeline(folder, tmp_path / "models").digest(0))
+    assert digests[0] == digests[2] != digests[1]
