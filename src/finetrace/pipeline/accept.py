@@ -49,12 +49,24 @@ def accepted(layout: Layout) -> Accepted:
     path = layout.root / NAME
     if not path.is_file():
         return Accepted({})
-    content = load_yaml(path.read_text("utf-8")) or {}
-    if not isinstance(content, dict) or not all(
-        isinstance(e, dict) and {"because", "content", *HALVES} <= set(e) for e in content.values()
-    ):
+    import yaml
+
+    try:
+        content = load_yaml(path.read_text("utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError):  # e.g. with the marks of a merge
+        content = None
+    if not isinstance(content, dict) or not all(map(_is_entry, content.values())):
         raise FinetraceError(f"{path.name}: is not what `finetrace accept` writes; restore it from git, or delete it")
     return Accepted(content)
+
+
+def _is_entry(entry: Any) -> bool:
+    return (
+        isinstance(entry, dict)
+        and {"because", "content", *HALVES} <= set(entry)
+        and isinstance(entry["content"], dict)
+        and set(HALVES) <= set(entry["content"])
+    )
 
 
 def _recorded(layout: Layout) -> dict[str, dict[str, Any]]:
@@ -83,11 +95,13 @@ def accept(layout: Layout, stages: Sequence[str], because: str) -> list[str]:
     """
     from finetrace.pipeline.compile import code_contents, write_settings
     from finetrace.study import load_study
+    from finetrace.study.plan import OF_SCRIPT
 
     if not because.strip():
         raise FinetraceError("--because: say why the change alters no result")
     now = code_contents(layout)
-    scripts = sorted(now) if list(stages) == ["all"] else [stage.replace("-", "_") for stage in stages]
+    named = [OF_SCRIPT.get(stage, stage).replace("-", "_") for stage in stages]
+    scripts = sorted(now) if list(stages) == ["all"] else list(dict.fromkeys(named))
     if unknown := [script for script in scripts if script not in now]:
         raise FinetraceError(
             f"{unknown[0]}: is no stage with a script in pipelines/; there are: {', '.join(sorted(now))}"
@@ -109,6 +123,7 @@ def accept(layout: Layout, stages: Sequence[str], because: str) -> list[str]:
         raise FinetraceError(
             f"nothing to accept: the results of {', '.join(stages)} are of this code, or there are none"
         )
+    study = load_study(layout.params)
     write_yaml(layout.root / NAME, entries)
-    write_settings(layout, load_study(layout.params))
+    write_settings(layout, study)
     return lines

@@ -1,6 +1,7 @@
 """params.yaml compiled: plan.yaml, over which dvc.yaml loops, and settings/, on which the stages depend."""
 
 import json
+import re
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +13,7 @@ from finetrace.store.files import write_text
 from finetrace.study import Study, load_study
 from finetrace.study.plan import STAGES, last_settings, plan_of
 
+WORDS = ("null", "true", "false", "yes", "no", "on", "off", "y", "n")
 HEAD = (
     "# Made from params.yaml by `finetrace plan`: the items of every stage, over which dvc.yaml loops. Do not edit.\n"
 )
@@ -34,10 +36,7 @@ def plan_text(study: Study) -> str:
     for stage in STAGES:
         own = [item for item in items if item.stage == stage]
         lines.append(f"  {stage}:{'' if own else ' {}'}")
-        lines += [
-            f"    {json.dumps(item.key) if item.key.replace('.', '').isdigit() else item.key}: {_flow(item.paths)}"
-            for item in own
-        ]
+        lines += [f"    {_scalar(item.key)}: {_flow(item.paths)}" for item in own]
     return "\n".join(lines) + "\n"
 
 
@@ -97,19 +96,10 @@ def compile_study(layout: Layout) -> tuple[Study, bool]:
 
 def _flow(paths: dict[str, str]) -> str:
     """A small mapping on one line."""
-    return (
-        json.dumps(paths, ensure_ascii=False).replace('"', "")
-        if _plain(paths)
-        else json.dumps(paths, ensure_ascii=False)
-    )
+    return "{" + ", ".join(f"{name}: {_scalar(path)}" for name, path in paths.items()) + "}"
 
 
-def _plain(paths: dict[str, str]) -> bool:
-    """Whether the values need no quotes in YAML."""
-    return all(
-        value
-        and value[0].isalpha()
-        and all(c.isalnum() or c in "/_-." for c in value)
-        and value.lower() not in ("null", "true", "false", "yes", "no", "on", "off")
-        for value in paths.values()
-    )
+def _scalar(text: str) -> str:
+    """A text as it stands in YAML: without quotes only where no version of YAML reads a number, a date, a truth or nothing."""
+    plain = re.fullmatch(r"[A-Za-z][\w/.-]*", text, re.ASCII) and text.lower() not in WORDS
+    return text if plain else json.dumps(text, ensure_ascii=False)
