@@ -11,11 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.outputs import empty_store, make_project, make_training, weights_sha
+from tests.outputs import empty_store, make_project, make_training, manifest, weights_sha
 from tests.publishing import NAME, ROOT, RUNS, environment, forget_engine, opened, quiet, snapshot
 
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
+from finetrace.store.files import write_yaml
+from finetrace.store.manifest import complete
 from finetrace.study import Study
 from finetrace.tracking.publish import publish
 
@@ -37,7 +39,7 @@ def test_what_arrives(project: tuple[Layout, Study]) -> None:
     assert run["metrics"]["train/loss"][0][:2] == (1, start + 1)
     assert run["metrics"]["test/accuracy"] == [(60, start + 60, 0.9)]
     assert run["data"] == [("micro-sentiment", run["data"][0][1])]
-    assert {"checkpoints.json", "history.parquet", "manifest.json", "metrics.json"} <= set(run["artifacts"])
+    assert {"checkpoints.json", "history.parquet", "manifest.json", "metrics.json", "provenance.json"} <= set(run["artifacts"])
     assert not any("safetensors" in name for name in run["artifacts"])
     lens = runs["infodynamics@micro-a_micro-sentiment_ft_s1"]
     assert lens["tags"]["mlflow.parentRunId"] == "micro-a_micro-sentiment_ft_s1"
@@ -122,6 +124,34 @@ def test_new_content_supersedes_the_old_run(project: tuple[Layout, Study]) -> No
     assert not done.new and sorted(done.superseded) == [f"infodynamics@{name}", name]
     again = {r.run_id: r.superseded for r in opened(layout, study).runs() if r.name == name}
     assert again == {r.run_id: not r.superseded for r in runs}
+
+
+def test_a_figure_drawn_anew_is_shown(project: tuple[Layout, Study]) -> None:
+    layout, study = project
+    quiet(layout, study)
+    figures = layout.run("micro-a", "micro-sentiment", "ft", 1) / "infodynamics" / "figures"
+    drawn = (figures / "main.png").read_bytes() + b"in red"
+    (figures / "main.png").write_bytes(drawn)
+    complete(figures, manifest("figures", "infodynamics", NAME))
+    name = f"infodynamics@{NAME}"
+    done = quiet(layout, study)
+    assert done.new == done.superseded == [name] and len(done.unchanged) == RUNS - 1
+    store = opened(layout, study)
+    run = next(r for r in store.runs() if r.name == name and not r.superseded)
+    assert Path(store.client.download_artifacts(run.run_id, "figures/main.png")).read_bytes() == drawn
+
+
+def test_results_that_stand_over_other_code_say_why(project: tuple[Layout, Study]) -> None:
+    layout, study = project
+    quiet(layout, study)
+    code = {"measure": "c" * 64, "draw": "d" * 64}  # of what make_project writes
+    entry = {"because": "a rename", "content": code} | dict.fromkeys(code, "e" * 64)
+    write_yaml(layout.root / "accepted.yaml", {"infodynamics": entry})
+    done = quiet(layout, study)
+    assert len(done.unchanged) == RUNS
+    told = {name: run["tags"]["accepted"] for name, run in snapshot(layout, study).items() if "accepted" in run["tags"]}
+    lens = "infodynamics@micro-a_micro-sentiment_ft"
+    assert told == {f"{lens}_s1": "a rename", f"{lens}_s2": "a rename"}
 
 
 def test_a_run_deleted_in_the_ui_stays_deleted(project: tuple[Layout, Study]) -> None:

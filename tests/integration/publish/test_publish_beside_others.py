@@ -1,7 +1,6 @@
 """Publishing beside others: publishers that are killed or run at once, and trainings that MLflow follows live."""
 
 import contextlib
-import json
 import signal
 import sqlite3
 import subprocess
@@ -14,6 +13,7 @@ from tests.outputs import empty_store, make_project
 from tests.publishing import NAME, RUNS, environment, opened, quiet, snapshot
 
 from finetrace.layout import Layout
+from finetrace.store.manifest import Manifest, read_manifest
 from finetrace.study import Study
 from finetrace.tracking.live import Follower
 
@@ -74,9 +74,9 @@ def test_live_run_is_topped_up(project: tuple[Layout, Study]) -> None:
     manifest = _manifest(layout)
     history = [r for r in _rows(layout) if r["kind"] == "train"]
     follower = Follower(store, study.tracking.points)
-    follower.take([{"event": "start", "id": manifest["key"], "name": NAME, "kind": "trajectory", "parent": None,
-                    "started_at_ms": manifest["started_at_ms"], "params": {}, "tags": {}, "total_steps": 60}])
-    follower.take([{"event": "metrics", "id": manifest["key"], "step": r["step"], "values": {"train/loss": r["loss"]}}
+    follower.take([{"event": "start", "id": manifest.key, "name": NAME, "kind": "trajectory", "parent": None,
+                    "started_at_ms": manifest.started_at_ms, "params": {}, "tags": {}, "total_steps": 60}])
+    follower.take([{"event": "metrics", "id": manifest.key, "step": r["step"], "values": {"train/loss": r["loss"]}}
                    for r in history[:40]])
     follower.close()
     live, = store.runs()
@@ -95,7 +95,7 @@ def test_live_run_is_topped_up(project: tuple[Layout, Study]) -> None:
 def test_live_points_under_another_clock_are_not_doubled(project: tuple[Layout, Study]) -> None:
     layout, study = project
     store = opened(layout, study)
-    key = _manifest(layout)["key"]
+    key = _manifest(layout).key
     follower = Follower(store, 400)
     follower.take([{"event": "start", "id": key, "name": NAME, "kind": "trajectory",
                     "started_at_ms": 77, "total_steps": 60},
@@ -110,7 +110,7 @@ def test_live_run_with_other_params_is_replaced(project: tuple[Layout, Study]) -
     layout, study = project
     store = opened(layout, study)
     name = NAME
-    key = _manifest(layout)["key"]
+    key = _manifest(layout).key
     follower = Follower(store, 400)
     follower.take([{"event": "start", "id": key, "name": name, "kind": "trajectory", "params": {"seed": 9}}])
     quiet(layout, study)
@@ -131,9 +131,8 @@ def test_a_training_under_way_is_left_alone(project: tuple[Layout, Study]) -> No
     assert quiet(layout, study).superseded == [NAME]
 
 
-def _manifest(layout: Layout) -> Any:
-    path = layout.run("micro-a", "micro-sentiment", "ft", 1) / "trajectory" / "manifest.json"
-    return json.loads(path.read_text())
+def _manifest(layout: Layout) -> Manifest:
+    return read_manifest(layout.run("micro-a", "micro-sentiment", "ft", 1) / "trajectory")
 
 
 def _rows(layout: Layout) -> list[dict[str, Any]]:
