@@ -3,66 +3,23 @@ dvc repro."""
 
 import contextlib
 import json
-import os
 import re
 import shutil
-import signal
 import sqlite3
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from tests.pipeline.toy import ROOT, command, committed, finetrace, make_project, ran, repro
 
 from finetrace.layout import Layout
 from finetrace.pipeline.compile import code_contents
 from finetrace.pipeline.graph import opened
 
-ROOT = Path(__file__).parents[2]
 RUN = "outputs/toy/micro-sentiment/ft/s1"
 KEY = "toy_micro-sentiment_ft_s1"
-
-
-def command(project: Path, *words: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess:
-    """Run a command in the project with this interpreter's tools and the project's own source."""
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(project / "src"),
-        "DVC_NO_ANALYTICS": "1",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "1",
-        "HF_HUB_OFFLINE": "1",
-        "GIT_AUTHOR_NAME": "t",
-        "GIT_AUTHOR_EMAIL": "t@t",
-        "GIT_COMMITTER_NAME": "t",
-        "GIT_COMMITTER_EMAIL": "t@t",
-        "DVC_SITE_CACHE_DIR": str(project.parent / "site"),
-        **extra,
-    }
-    environment.pop("DVC_ROOT", None)
-    done = subprocess.run(
-        words, cwd=project, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
-    )
-    assert not check or done.returncode == 0, f"{words}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-    return done
-
-
-def ran(done: subprocess.CompletedProcess) -> list[str]:
-    """Names of the items that a command ran, those that the driver does itself left out."""
-    by_dvc = re.findall(r"^Running stage '([^']+)'", done.stdout, flags=re.M)
-    return [
-        name
-        for name in by_dvc + re.findall(r"^done +(\S+)  \[", done.stdout, flags=re.M)
-        if name not in ("plan", "settings")
-    ]
-
-
-def repro(project: Path, **options) -> subprocess.CompletedProcess:
-    return command(project, sys.executable, "-m", "finetrace.cli", "repro", "--jobs", "2", **options)
 
 
 @contextlib.contextmanager
@@ -79,7 +36,7 @@ def edited(source: Path, old: str, new: str):
 
 def stale(project: Path) -> set[str]:
     """What is out of date, as the driver sees it after it has compiled the study."""
-    command(project, sys.executable, "-m", "finetrace.cli", "plan")
+    finetrace(project, "plan")
     with opened(project) as graph:
         return {name for name in graph.stages if name not in ("plan", "settings") and graph.changes(name)}
 
@@ -102,26 +59,11 @@ def changed_params(project: Path, edit):
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     """A repository with the toy study, reproduced once."""
-    folder = tmp_path_factory.mktemp("pipeline") / "project"
-    folder.mkdir()
-    for name in ("dvc.yaml", ".dvcignore", ".gitignore", "pyproject.toml", "requirements.lock"):
-        shutil.copy(ROOT / name, folder / name)
-    for name in ("src", "pipelines"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    (folder / ".dvc").mkdir()
-    for name in ("config", ".gitignore", "offline.html"):
-        shutil.copy(ROOT / ".dvc" / name, folder / ".dvc" / name)
-    (folder / "mlruns").mkdir()
-    shutil.copy(ROOT / "mlruns" / "README.md", folder / "mlruns" / "README.md")
-    shutil.copy(Path(__file__).parent / "params.yaml", folder / "params.yaml")
-    command(folder, sys.executable, "-m", "finetrace.cli", "plan")
-    command(folder, "git", "init", "-q", "-b", "main")
-    command(folder, "git", "add", "-A")
-    command(folder, "git", "commit", "-qm", "toy")
+    params = (Path(__file__).parent / "params.yaml").read_text()
+    folder = make_project(tmp_path_factory.mktemp("pipeline") / "project", params)
     first = repro(folder)
     assert {"world", "pretrain@toy", "data@micro-sentiment", "publish", "atlas"} <= set(ran(first))
-    command(folder, "git", "add", "-A")
-    command(folder, "git", "commit", "-qm", "outputs")
+    committed(folder, "outputs")
     return folder
 
 
@@ -304,9 +246,7 @@ def test_data_that_is_made_again_with_equal_content_trains_nothing(project: Path
 def test_accepted_results_stand(project: Path):
     with edited(project / "src/finetrace/lenses/slope.py", "import numpy as np", "import numpy as np\n\nMARK = 1"):
         assert {name.split("@")[0] for name in stale(project)} >= {"infodynamics"}
-        said = command(
-            project, sys.executable, "-m", "finetrace.cli", "accept", "all", "--because", "only a constant"
-        )
+        said = finetrace(project, "accept", "all", "--because", "only a constant")
         assert "finetrace.lenses.slope" in said.stdout
         assert stale(project) == {"atlas", "publish"}  # they say so
         assert set(ran(repro(project))) == {"atlas", "publish"}
@@ -483,74 +423,6 @@ def test_publishing_again_restores_a_deleted_store(project: Path):
     first = names()
     command(project, sys.executable, "pipelines/publish.py")
     assert names() == first and KEY in first
-
-
-@pytest.mark.parametrize("victim", ["front", "nursery"])
-def test_a_kill_loses_nothing_finished_and_ends_with_the_same_bytes(project: Path, victim: str):
-    """Everything is made again from the start with another seed, killed in the middle, and compared with an
-    undisturbed run."""
-    copy = project.parent / f"killed-{victim}"
-    shutil.copytree(
-        project,
-        copy,
-        ignore=shutil.ignore_patterns("cache", "tmp", "outputs", "models", "data", "atlas", ".finetrace"),
-    )
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(copy / "src"),
-        "DVC_NO_ANALYTICS": "1",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DVC_SITE_CACHE_DIR": str(copy.parent / "site-killed"),
-    }
-    environment.pop("DVC_ROOT", None)
-    front = subprocess.Popen(
-        [sys.executable, "-m", "finetrace.cli", "repro", "--jobs", "2"],
-        cwd=copy,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        stdin=subprocess.DEVNULL,
-    )
-    waiting = copy / "outputs/toy/pretrain/trajectory/manifest.json"
-    until(lambda: waiting.is_file(), 120)
-    nursery = children(front.pid)[0]
-    workers = children(nursery)
-    os.kill(front.pid if victim == "front" else nursery, signal.SIGKILL)
-    front.wait(90)
-    until(lambda: not any(alive(pid) for pid in (nursery, *workers)), 30)
-    began = waiting.stat().st_mtime_ns
-    command(
-        copy,
-        sys.executable,
-        "-m",
-        "finetrace.cli",
-        "repro",
-        "--jobs",
-        "2",
-        DVC_SITE_CACHE_DIR=str(copy.parent / "site-killed"),
-    )
-    assert waiting.stat().st_mtime_ns == began
-    assert (copy / "dvc.lock").read_text() == (project / "dvc.lock").read_text()
-
-
-def until(what, seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
-
-
-def children(pid: int) -> list[int]:
-    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(one) for one in listed]
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
 
 
 def test_the_lens_of_the_guide_works_as_written(project: Path):

@@ -52,6 +52,8 @@ class FakeExecutor:
     def __init__(self, broken: dict[str, str] | None = None):
         self.broken, self.queue, self.begun, self.most = broken or {}, [], [], 0  # type: ignore[var-annotated]
 
+    def prepare(self) -> None: ...
+
     def submit(self, name: str, command: str, environment: dict[str, str]) -> None:
         assert command == f"run {name}" and environment["DVC_STAGE"] == name
         self.queue.append(name)

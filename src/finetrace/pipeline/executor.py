@@ -46,6 +46,9 @@ class Finished:
 class Executor(Protocol):
     """Runs commands somewhere. How many run at a time is the caller's business."""
 
+    def prepare(self) -> None:
+        """Commands are likely to come soon; returns at once."""
+
     def submit(self, name: str, command: str, environment: Mapping[str, str]) -> None:
         """Start a command now, with these variables added to the environment."""
 
@@ -116,18 +119,28 @@ class LocalExecutor:
         Raises ValueError when a command of this name runs, RuntimeError after close(), OSError when no process starts.
         """
         with self._lock:
-            if self._closed:
-                raise RuntimeError("the executor is closed")
-            if self._link is None or self._link.gone:
-                self._link = _Link(self._root, self._settings)
-                self._listener = threading.Thread(target=self._listen, args=(self._link,), daemon=True)
-                self._listener.start()
-            if any(one.name == name for one in self._link.running.values()):
+            link = self._open()
+            if any(one.name == name for one in link.running.values()):
                 raise ValueError(f"{name} runs already")
             number = next(self._numbers)
             request = {"number": number, "name": name, "command": command, "env": dict(environment)}
-            self._link.requests.put(json.dumps(request).encode() + b"\n")
-            self._link.running[number] = _Running(name)
+            link.requests.put(json.dumps(request).encode() + b"\n")
+            link.running[number] = _Running(name)
+
+    def prepare(self) -> None:
+        """Commands are likely to come soon: begin to import what they need; returns at once."""
+        with self._lock:
+            self._open()
+
+    def _open(self) -> _Link:
+        """The nursery, a new one where there is none or it has died; the caller holds the lock."""
+        if self._closed:
+            raise RuntimeError("the executor is closed")
+        if self._link is None or self._link.gone:
+            self._link = _Link(self._root, self._settings)
+            self._listener = threading.Thread(target=self._listen, args=(self._link,), daemon=True)
+            self._listener.start()
+        return self._link
 
     def next(self, timeout: float | None = None) -> Finished | None:
         """The next command that ended; None after `timeout` seconds, or when no timeout is set and nothing runs.

@@ -29,7 +29,7 @@ def leave_alone(layout: Layout) -> str:
         return ""
     hidden = (_git(layout, "ls-files", "-v", "--", NAME) or "").startswith("S ")
     text = (layout.root / NAME).read_text("utf-8")
-    alone = text != committed and _asked(text) == _asked(committed)
+    alone = text != committed and _asked(text) == _asked(committed) and _made(text) != _made(committed)
     if alone == hidden:
         return ""
     _git(layout, "update-index", "--skip-worktree" if alone else "--no-skip-worktree", "--", NAME)
@@ -44,9 +44,6 @@ def leave_alone(layout: Layout) -> str:
 
 def _asked(text: str) -> Any:
     """What a lock says was asked for: stages, commands, settings and code, without hashes of results."""
-    import yaml
-
-    content = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     return {
         name: (
             stage.get("cmd"),
@@ -56,8 +53,25 @@ def _asked(text: str) -> Any:
                 if Path(dep["path"]).parts[0] in ("settings", "src", "pipelines", "params.yaml")
             ],
         )
-        for name, stage in (content.get("stages") or {}).items()
+        for name, stage in _stages(text).items()
     }
+
+
+def _made(text: str) -> Any:
+    """The hashes of results in a lock, but for those of stages that read the whole of outputs/, where folders of other
+    studies may lie."""
+    return {
+        name: [out.get("md5") for out in stage.get("outs", ())]
+        for name, stage in _stages(text).items()
+        if "outputs" not in {dep["path"] for dep in stage.get("deps", ())}
+    }
+
+
+def _stages(text: str) -> dict[str, Any]:
+    import yaml
+
+    content = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return content.get("stages") or {}
 
 
 def _git(layout: Layout, *words: str) -> str | None:

@@ -9,6 +9,7 @@ after the other.
 """
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -67,14 +68,22 @@ def repro(layout: Layout, jobs: int = 0, say: Callable[[str], None] = print, exe
         if is_unchanged(layout):
             say(UP_TO_DATE)
             return 0
-        follow(layout)
-        study, _ = compile_study(layout)
-        with opened(layout.root) as graph:
-            driver = _Driver(layout, graph, jobs or default_jobs(study), say)
-            code = driver.run(executor)
-            if code == 0:
-                driver.remember()
-            return code
+        own = executor or LocalExecutor(layout.root, show=_show, grace=GRACE)
+        try:
+            own.prepare()  # something is to be done, in all likelihood: torch is imported while DVC looks for it
+            follow(layout)
+            study, _ = compile_study(layout)
+            with opened(layout.root) as graph:
+                driver = _Driver(layout, graph, jobs or default_jobs(study), say)
+                code = driver.run(own)
+                if code == 0:
+                    driver.remember()
+        finally:
+            if executor is None:
+                own.close()
+        if note := leave_alone(layout):
+            say(note)
+        return code
 
 
 class _Driver:
@@ -87,7 +96,7 @@ class _Driver:
         self.changed: set[str] = set()
         """Items of which something is out of date, and those whose outputs are new."""
 
-    def run(self, executor: Executor | None) -> int:
+    def run(self, executor: Executor) -> int:
         graph = self.graph
         first = [name for name in FIRST if name in graph.stages and graph.changes(name)]
         graph.record(first)  # this process has just done their work
@@ -104,19 +113,13 @@ class _Driver:
             f"{len(stale)} of {len(graph.stages)} items are out of date, {len(due) - len(stale)} more build on them; "
             f"{self.times.text(self._to_go())} on {self.jobs} process{'es' if self.jobs > 1 else ''}"
         )
-        own = executor or LocalExecutor(self.layout.root, show=self._show, grace=GRACE)
         try:
-            self._work(own)
+            self._work(executor)
         finally:
-            if executor is None:
-                own.close()
             self._record()
             self.times.write()
             graph.tidy_lock()
-        code = self._report()
-        if note := leave_alone(self.layout):
-            self.say(note)
-        return code
+        return self._report()
 
     def remember(self) -> None:
         """Look at everything once more, as it lies now, and remember it if it is up to date: the next run is over at
@@ -190,7 +193,7 @@ class _Driver:
             self.times.add(ended.name, time.time() - began)
             self._done(ended.name)
         else:
-            self.state.failed[ended.name] = f"did not write {', '.join(missing)}" if missing else ended.output.strip()
+            self.state.failed[ended.name] = f"did not write {', '.join(missing)}" if missing else _last_words(ended)
 
     def _done(self, name: str) -> None:
         self.state.done.append(name)
@@ -254,9 +257,6 @@ class _Driver:
         going = f"{len(state.running)} running, {self.times.text(self._to_go())}"
         return f"{word:8} {name}  [{count} of {of}{failed}, {going}]"
 
-    def _show(self, name: str, line: str) -> None:
-        sys.stderr.write(line + "\n")
-
     def _report(self) -> int:
         state = self.state
         if not state.failed:
@@ -272,6 +272,20 @@ class _Driver:
         )
         self.say("\n".join(lines))
         return 1
+
+
+def _show(name: str, line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+def _last_words(ended: Finished) -> str:
+    """What an item that failed printed last, and which signal ended it."""
+    text = ended.output.strip()
+    if ended.code >= 0:
+        return text
+    number = -ended.code
+    hint = "; where nobody did that, memory was short: take fewer --jobs" if number == signal.SIGKILL else ""
+    return f"{text}\nwas ended by {signal.Signals(number).name}{hint}".strip()
 
 
 def _reason(output: str) -> str:
