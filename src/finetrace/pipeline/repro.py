@@ -187,10 +187,10 @@ class _Driver:
         self.state.running[name] = time.time()
 
     def _end(self, ended: Finished) -> None:
-        began = self.state.running.pop(ended.name)
+        del self.state.running[ended.name]
         missing = self.graph.absent(ended.name) if ended.code == 0 else []
         if ended.code == 0 and not missing:
-            self.times.add(ended.name, time.time() - began)
+            self.times.add(ended.name, ended.seconds)
             self._done(ended.name)
         else:
             self.state.failed[ended.name] = f"did not write {', '.join(missing)}" if missing else _last_words(ended)
