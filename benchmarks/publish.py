@@ -16,10 +16,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 
-from tests.outputs import make_project  # noqa: E402
+from tests.outputs import make_project
 
-from finetrace.tracking.publish import publish  # noqa: E402
-from finetrace.tracking.store import open_store, prepare_environment, tracking_uri  # noqa: E402
+from finetrace.tracking.publish import publish
+from finetrace.tracking.store import open_store, prepare_environment, tracking_uri
 
 BAR_RUN_SECONDS, BAR_NOTHING_NEW_SECONDS, BAR_RATIO = 0.2, 1.0, 5
 SLICE = 200  # points

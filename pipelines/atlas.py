@@ -140,7 +140,7 @@ def _sections(entry, layout):
 
 def _figures(asked, layout, entries):
     from finetrace.figures import atlas as figures
-    from finetrace.figures import infodynamics
+    from finetrace.lenses.infodynamics.figures import panels as infodynamics
 
     floors = {}
     for task in {e.task for e in entries}:
@@ -195,7 +195,7 @@ def _layer_figures(task, entries, split):
     """What training changed layer by layer, and the lattice of the probes, of all trajectories of a task."""
     from finetrace.atlas.collect import by_layer
     from finetrace.figures import atlas as figures
-    from finetrace.figures.probes import lattice
+    from finetrace.lenses.probes.figures import lattice
 
     sources = {"cosine within sentences": ("geometry", "cosine_mean", {}), "effective rank": ("geometry", "effective_rank", {}),
                "probe accuracy": ("probes", "accuracy", {"split": split})}
@@ -217,7 +217,7 @@ def _floor(entries, split):
 
 
 def _curve(entry, infodynamics):
-    from finetrace.lenses.slope import ResonanceNoveltySlope
+    from finetrace.lenses.infodynamics.slope import ResonanceNoveltySlope
 
     table = _read_csv(entry.folder / "infodynamics" / "curves.csv")
     m = entry.metrics["infodynamics"]

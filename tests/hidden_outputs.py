@@ -158,9 +158,11 @@ def check_redrawn(stage: Stage, out: Path, measuring: str) -> None:
 
 
 def load_script(stage: str) -> Any:
-    """The module pipelines/<stage>.py, whose `main` takes a Stage."""
+    """The module whose `main` takes a Stage: of a lens, finetrace.lenses.<lens>.stage, else pipelines/<stage>.py."""
     import importlib.util
 
+    if importlib.util.find_spec("finetrace.lenses." + stage) is not None:
+        return importlib.import_module(f"finetrace.lenses.{stage}.stage")
     path = Path(__file__).resolve().parents[1] / "pipelines" / f"{stage}.py"
     spec = importlib.util.spec_from_file_location(f"pipeline_{stage}", path)
     assert spec is not None and spec.loader is not None

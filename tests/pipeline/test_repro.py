@@ -260,7 +260,7 @@ def test_accepted_results_stand(project: Path):
     with edited(project / "src/finetrace/lenses/slope.py", "import numpy as np", "import numpy as np\n\nMARK = 1"):
         assert {name.split("@")[0] for name in stale(project)} >= {"infodynamics"}
         said = finetrace(project, "accept", "all", "--because", "only a constant")
-        assert "finetrace.lenses.slope" in said.stdout
+        assert "finetrace.lenses.infodynamics.slope" in said.stdout
         assert stale(project) == {"atlas", "publish"}  # they say so
         assert set(ran(repro(project))) == {"atlas", "publish"}
         assert "only a constant" in (project / "atlas/index.html").read_text()

@@ -11,10 +11,10 @@ from tests.hidden_outputs import TRAJECTORY, hidden_stage, run_main, stage_outpu
 from tests.outputs import history, manifest
 
 from finetrace.cli import main
-from finetrace.closer_look import Cell, State, counts, tables
-from finetrace.config.hulls import HullsSettings
-from finetrace.config.probes import MlpSettings, ProbesSettings
 from finetrace.layout import Layout
+from finetrace.lenses.hulls.settings import HullsSettings
+from finetrace.lenses.probes.settings import MlpSettings, ProbesSettings
+from finetrace.reports.closer_look import Cell, State, counts, tables
 from finetrace.store.files import write_yaml
 from finetrace.store.manifest import complete
 from finetrace.store.tables import write_table

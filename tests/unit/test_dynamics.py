@@ -5,11 +5,11 @@ import pytest
 from tests.oracles import dynamics as oracle
 
 from finetrace.config.base import parse
-from finetrace.config.dynamics import DynamicsSettings
 from finetrace.errors import FinetraceError
 from finetrace.lenses import dynamics as lens
 from finetrace.lenses.dynamics.arms import Arm, Scores, add_arms, differences
 from finetrace.lenses.dynamics.resampling import Resampled
+from finetrace.lenses.dynamics.settings import DynamicsSettings
 from finetrace.lenses.dynamics.table import Key, Table
 
 STEPS = [0, 20, 60, 100, 200, 400, 700, 1000, 1500, 1800, 2000]

@@ -8,8 +8,8 @@ from tests.outputs import manifest
 
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
-from finetrace.learning_dynamics import tables
 from finetrace.lenses.dynamics.table import UNION, Key, Table
+from finetrace.reports.learning_dynamics import tables
 from finetrace.store.manifest import complete
 from finetrace.store.tables import write_table
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from tests.outputs import manifest
 
-from finetrace import markdown
 from finetrace.cli import main
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
-from finetrace.lp_ft import tables
+from finetrace.reports import markdown
+from finetrace.reports.lp_ft import tables
 from finetrace.store.files import write_json, write_yaml
 from finetrace.store.manifest import complete
 from finetrace.study import Study, parse_study

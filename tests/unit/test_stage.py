@@ -493,7 +493,7 @@ def test_figures_are_drawn_from_what_is_read_back(lens: Lens, monkeypatch: pytes
         "finetrace",
         "finetrace.pipeline.stage, finetrace.pipeline.lens, finetrace.config.training",
         "finetrace.study, finetrace.study.plan, finetrace.study.use, finetrace.pipeline.unchanged",
-        "finetrace.lenses.infodynamics",
+        "finetrace.lenses.infodynamics.measures",
         "finetrace.data.registry, finetrace.data.build, finetrace.data.readers",
         "finetrace.models.fetch, finetrace.models.load, finetrace.store.tables",
     ],

@@ -77,7 +77,7 @@ class Stage:
     def manifest(
         self,
         kind: str,
-        inputs: dict[Path, Path | str],
+        inputs: Mapping[Path, Path | str],
         seeds: dict[str, int] | None = None,
         outs: Sequence[Path] = (),
     ) -> Manifest:

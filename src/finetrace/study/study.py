@@ -8,21 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from finetrace.config.base import as_dict, load_yaml, parse, require, settings
-from finetrace.config.cloze import ClozeSettings
-from finetrace.config.convergence import ConvergenceSettings
 from finetrace.config.corpora import CorpusSettings
-from finetrace.config.cross_task import CrossTaskSettings
 from finetrace.config.data import FilesTaskSettings, TaskSettings
-from finetrace.config.directprobe import DirectprobeSettings
 from finetrace.config.downstream import DownstreamSettings
-from finetrace.config.dynamics import DynamicsSettings
-from finetrace.config.edges import EdgesSettings
 from finetrace.config.facts import FactFilesSettings, FactsSettings
-from finetrace.config.geometry import GeometrySettings
 from finetrace.config.hidden import HiddenSettings
-from finetrace.config.hulls import HullsSettings
-from finetrace.config.infodynamics import InfodynamicsSettings
-from finetrace.config.kernel import KernelSettings
 from finetrace.config.models import (
     AdaptSettings,
     FolderModelSettings,
@@ -30,13 +20,26 @@ from finetrace.config.models import (
     PretrainSettings,
     SeriesSettings,
 )
-from finetrace.config.predictions import CalibrationSettings, FeaturesSettings, PredictionsSettings
-from finetrace.config.probes import ProbesSettings
-from finetrace.config.similarity import ComparisonSettings, SimilaritySettings
+from finetrace.config.predictions import PredictionsSettings
 from finetrace.config.tracking import TrackingSettings
 from finetrace.config.training import MethodSettings, RecordSettings, TrainSettings, TuneSettings
 from finetrace.config.world import WorldSettings
 from finetrace.errors import FinetraceError
+from finetrace.lenses.calibration.settings import CalibrationSettings
+from finetrace.lenses.cloze.settings import ClozeSettings
+from finetrace.lenses.comparison.settings import ComparisonSettings
+from finetrace.lenses.convergence.settings import ConvergenceSettings
+from finetrace.lenses.cross_task.settings import CrossTaskSettings
+from finetrace.lenses.directprobe.settings import DirectprobeSettings
+from finetrace.lenses.dynamics.settings import DynamicsSettings
+from finetrace.lenses.edges.settings import EdgesSettings
+from finetrace.lenses.features.settings import FeaturesSettings
+from finetrace.lenses.geometry.settings import GeometrySettings
+from finetrace.lenses.hulls.settings import HullsSettings
+from finetrace.lenses.infodynamics.settings import InfodynamicsSettings
+from finetrace.lenses.kernel.settings import KernelSettings
+from finetrace.lenses.probes.settings import ProbesSettings
+from finetrace.lenses.similarity.settings import SimilaritySettings
 from finetrace.study.look import LENSES, Looked, who_looks
 from finetrace.study.patterns import nearest
 

@@ -8,21 +8,3 @@ and pairs of spans.
     statistics  mixing weights and cumulative scores in single numbers
     control     control tasks;  mdl: description length;  summary: rows of the table
 """
-
-from finetrace.lenses.edges.data import EdgeData
-from finetrace.lenses.edges.network import Probe
-from finetrace.lenses.edges.recipe import RECIPES, Recipe, recipe_of
-from finetrace.lenses.edges.scoring import Scores, score_probes
-from finetrace.lenses.edges.statistics import (
-    center_of_gravity,
-    deltas,
-    entropy_bits,
-    expected_layer,
-    headroom,
-    kl_from_uniform_bits,
-    kl_of_deltas_bits,
-)
-from finetrace.lenses.edges.training import Trained, train_probes
-
-__all__ = ["RECIPES", "EdgeData", "Probe", "Recipe", "Scores", "Trained", "center_of_gravity", "deltas", "entropy_bits",
-           "expected_layer", "headroom", "kl_from_uniform_bits", "kl_of_deltas_bits", "recipe_of", "score_probes", "train_probes"]

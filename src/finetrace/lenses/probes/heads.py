@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from finetrace.lenses.probes import checked, known_codes
+from finetrace.lenses.probes.linear import checked, known_codes
 
 if TYPE_CHECKING:
     import torch
