@@ -187,7 +187,7 @@ def test_the_lock_has_every_stage_in_the_order_of_the_graph(project: Path):
 def test_comments_and_docstrings_make_nothing_again(project: Path):
     with (
         edited(project / "src/finetrace/models/load.py", '"""', '"""Other words. '),
-        edited(project / "src/finetrace/lenses/slope.py", "\n\n\n", "\n\n\n# a comment\n"),
+        edited(project / "src/finetrace/lenses/infodynamics/slope.py", "\n\n\n", "\n\n\n# a comment\n"),
     ):
         assert stale(project) == set()
         assert ran(repro(project)) == []
@@ -197,9 +197,9 @@ def test_comments_and_docstrings_make_nothing_again(project: Path):
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
-        ("config/geometry.py", "special_tokens: bool = True", "special_tokens: bool = False"),
+        ("lenses/geometry/settings.py", "special_tokens: bool = True", "special_tokens: bool = False"),
         ("lenses/intervals.py", "import numpy as np", "import numpy as np\n\nMARK = 1"),
-        ("store/dynamics_inputs.py", "import numpy as np", "import numpy as np\n\nMARK = 1"),
+        ("lenses/dynamics/inputs.py", "import numpy as np", "import numpy as np\n\nMARK = 1"),
         ("store/hidden.py", "import numpy as np", "import numpy as np\n\nMARK = 1"),
         ("store/predictions.py", "import numpy as np", "import numpy as np\n\nMARK = 1"),
         ("models/timeline.py", "import json", "import json\n\nMARK = 1"),
@@ -237,7 +237,7 @@ def test_a_changed_figure_draws_again_and_measures_nothing(project: Path):
     folder = project / RUN / "geometry"
     before = {name: (folder / name).read_bytes() for name in ("table.parquet", "manifest.json", "measured.npz")}
     with edited(
-        project / "src/finetrace/figures/geometry.py", "import numpy as np", "import numpy as np\n\nMARK = 1"
+        project / "src/finetrace/lenses/geometry/figures.py", "import numpy as np", "import numpy as np\n\nMARK = 1"
     ):
         done = repro(project)
         assert {name.split("@")[0] for name in ran(done)} == {"geometry", "atlas", "publish"}
@@ -257,7 +257,7 @@ def test_data_that_is_made_again_with_equal_content_trains_nothing(project: Path
 
 
 def test_accepted_results_stand(project: Path):
-    with edited(project / "src/finetrace/lenses/slope.py", "import numpy as np", "import numpy as np\n\nMARK = 1"):
+    with edited(project / "src/finetrace/lenses/infodynamics/slope.py", "import numpy as np", "import numpy as np\n\nMARK = 1"):
         assert {name.split("@")[0] for name in stale(project)} >= {"infodynamics"}
         said = finetrace(project, "accept", "all", "--because", "only a constant")
         assert "finetrace.lenses.infodynamics.slope" in said.stdout
@@ -409,8 +409,14 @@ def test_publishing_again_restores_a_deleted_store(project: Path):
 def test_the_lens_of_the_guide_works_as_written(project: Path):
     guide = (ROOT / "docs/add-a-lens.md").read_text("utf-8")
     files = dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", guide, flags=re.DOTALL))
-    inserted = {"dvc.yaml": "  atlas:\n", "params.yaml": "look:\n", "src/finetrace/study/look.py": '    "kernel": Lens(),\n'}
-    assert set(files) == {*inserted, "pipelines/norms.py", "src/finetrace/figures/norms.py", "src/finetrace/lenses/norms.py"}
+    look = "src/finetrace/study/look.py"
+    inserted = {"dvc.yaml": "  atlas:\n", "params.yaml": "look:\n", look: '    "kernel": Lens(KernelSettings),\n'}
+    room = ("__init__", "lengths", "settings", "figures", "stage")
+    assert set(files) == {*inserted, "pipelines/norms.py", *(f"src/finetrace/lenses/norms/{name}.py" for name in room)}
+    (project / "src/finetrace/lenses/norms").mkdir()
+    before = (project / look).read_text()
+    mark = "from finetrace.lenses.kernel.settings import KernelSettings\n"
+    (project / look).write_text(before.replace(mark, f"{mark}from finetrace.lenses.norms.settings import NormsSettings\n"))
     for name, text in files.items():
         if name in inserted:
             mark, before = inserted[name], (project / name).read_text()

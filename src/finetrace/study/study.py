@@ -25,22 +25,12 @@ from finetrace.config.tracking import TrackingSettings
 from finetrace.config.training import MethodSettings, RecordSettings, TrainSettings, TuneSettings
 from finetrace.config.world import WorldSettings
 from finetrace.errors import FinetraceError
-from finetrace.lenses.calibration.settings import CalibrationSettings
 from finetrace.lenses.cloze.settings import ClozeSettings
 from finetrace.lenses.comparison.settings import ComparisonSettings
-from finetrace.lenses.convergence.settings import ConvergenceSettings
 from finetrace.lenses.cross_task.settings import CrossTaskSettings
 from finetrace.lenses.directprobe.settings import DirectprobeSettings
 from finetrace.lenses.dynamics.settings import DynamicsSettings
-from finetrace.lenses.edges.settings import EdgesSettings
-from finetrace.lenses.features.settings import FeaturesSettings
-from finetrace.lenses.geometry.settings import GeometrySettings
-from finetrace.lenses.hulls.settings import HullsSettings
-from finetrace.lenses.infodynamics.settings import InfodynamicsSettings
-from finetrace.lenses.kernel.settings import KernelSettings
-from finetrace.lenses.probes.settings import ProbesSettings
-from finetrace.lenses.similarity.settings import SimilaritySettings
-from finetrace.study.look import LENSES, Looked, who_looks
+from finetrace.study.look import LENSES, LensSections, Looked, who_looks
 from finetrace.study.patterns import nearest
 
 NAMED = (
@@ -167,7 +157,7 @@ def place_key(place: str) -> str:
 
 
 @settings
-class Study:
+class Study(LensSections):
     """All of params.yaml."""
 
     study: StudySettings
@@ -196,18 +186,7 @@ class Study:
     cross_tasks: dict[str, CrossTaskSettings] = field(default_factory=dict)
     directprobe: dict[str, DirectprobeSettings] = field(default_factory=dict)
     hidden: HiddenSettings = field(default_factory=HiddenSettings)
-    infodynamics: InfodynamicsSettings = field(default_factory=InfodynamicsSettings)
-    geometry: GeometrySettings = field(default_factory=GeometrySettings)
-    similarity: SimilaritySettings = field(default_factory=SimilaritySettings)
-    hulls: HullsSettings = field(default_factory=HullsSettings)
-    probes: ProbesSettings = field(default_factory=ProbesSettings)
-    convergence: ConvergenceSettings = field(default_factory=ConvergenceSettings)
-    edges: EdgesSettings = field(default_factory=EdgesSettings)
-    cloze: ClozeSettings = field(default_factory=ClozeSettings)
     predictions: PredictionsSettings = field(default_factory=PredictionsSettings)
-    calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
-    features: FeaturesSettings = field(default_factory=FeaturesSettings)
-    kernel: KernelSettings = field(default_factory=KernelSettings)
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
 
     def __post_init__(self) -> None:
