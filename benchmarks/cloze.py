@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src")]
 
 from _bars import verdict
-from finetrace.inference.cloze import rank_facts
+from finetrace.lenses.cloze.states import rank_facts
 
 BAR, WORDS, SPECIAL = 20.0, 30_522, 1000
 ROUNDING = 1e-3  # of scores in single precision that sum 768 products

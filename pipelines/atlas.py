@@ -139,7 +139,7 @@ def _sections(entry, layout):
 
 
 def _figures(asked, layout, entries):
-    from finetrace.figures import atlas as figures
+    from finetrace.atlas import figures
     from finetrace.lenses.infodynamics.figures import panels as infodynamics
 
     floors = {}
@@ -193,8 +193,8 @@ def _intervals(entry):
 
 def _layer_figures(task, entries, split):
     """What training changed layer by layer, and the lattice of the probes, of all trajectories of a task."""
+    from finetrace.atlas import figures
     from finetrace.atlas.collect import by_layer
-    from finetrace.figures import atlas as figures
     from finetrace.lenses.probes.figures import lattice
 
     sources = {"cosine within sentences": ("geometry", "cosine_mean", {}), "effective rank": ("geometry", "effective_rank", {}),

@@ -18,6 +18,7 @@ from finetrace.config.predictions import PredictionsSettings
 from finetrace.config.training import MethodSettings
 from finetrace.errors import FinetraceError
 from finetrace.inference import predictions as training
+from finetrace.inference.evaluate import predict
 from finetrace.layout import Layout
 from finetrace.lenses.calibration.settings import CalibrationSettings
 from finetrace.lenses.features.settings import FeaturesSettings
@@ -29,7 +30,6 @@ from finetrace.store.checkpoints import list_weights
 from finetrace.store.manifest import Manifest, complete, read_manifest
 from finetrace.store.predictions import Predictions, read_predictions
 from finetrace.store.tables import read_table, write_table
-from finetrace.training.evaluate import predict
 from finetrace.training.finetune import finetune
 
 NAMES = {"ft": "text", "lp": "text", "lora": "text", "words": "words"}

@@ -19,7 +19,7 @@ from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.pipeline import lens as lens_module
 from finetrace.pipeline import stage as stage_module
-from finetrace.pipeline.accept import NAME as ACCEPTED
+from finetrace.pipeline.accepted import NAME as ACCEPTED
 from finetrace.pipeline.lens import write_drawn, write_lens
 from finetrace.pipeline.stage import AlreadyThere, Stage, open_stage, run
 from finetrace.store.files import write_json, write_text, write_yaml

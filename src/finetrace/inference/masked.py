@@ -14,9 +14,9 @@ from finetrace import seeds
 from finetrace.errors import FinetraceError
 from finetrace.inference.extract import layer_states
 from finetrace.models.families import layer_count
+from finetrace.models.masking import IGNORED, mask_words
 from finetrace.models.rows import Collator, Encoded, batches_by_tokens
 from finetrace.store.hidden import LayerMajorFile
-from finetrace.training.masking import IGNORED, mask_words
 
 if TYPE_CHECKING:
     import torch

@@ -13,11 +13,13 @@ from finetrace import seeds
 from finetrace.config.predictions import PredictionsSettings
 from finetrace.errors import FinetraceError
 from finetrace.inference.choose import choose_rows
+from finetrace.inference.evaluate import classification_metrics, cross_entropy, predict_with_features
 from finetrace.models.device import device_name, fit_threads, set_up
 from finetrace.models.head import last_linear
 from finetrace.models.load import forward_names, load_tokenizer, longest_input
 from finetrace.models.rows import Collator, Encoded, encode
 from finetrace.models.saved import load_trained
+from finetrace.progress import Progress
 from finetrace.store.arrays import write_array
 from finetrace.store.checkpoints import list_weights
 from finetrace.store.files import atomic_folder
@@ -25,8 +27,6 @@ from finetrace.store.hidden import step_name
 from finetrace.store.manifest import read_manifest
 from finetrace.store.predictions import SPLITS
 from finetrace.store.tables import read_table, write_table
-from finetrace.training.evaluate import classification_metrics, cross_entropy, predict_with_features
-from finetrace.training.watch import Progress
 
 log = logging.getLogger(__name__)
 

@@ -20,12 +20,12 @@ from finetrace.models.load import forward_names, load_tokenizer, longest_input
 from finetrace.models.rows import Collator, Encoded, encode, joined
 from finetrace.models.saved import load_trained_encoder
 from finetrace.models.timeline import chosen_steps
+from finetrace.progress import Progress
 from finetrace.store.checkpoints import list_weights
 from finetrace.store.files import atomic_folder
 from finetrace.store.hidden import step_name
 from finetrace.store.manifest import read_manifest
 from finetrace.store.tables import read_table, write_table
-from finetrace.training.watch import Progress
 
 log = logging.getLogger(__name__)
 ARCHITECTURE = ("model_type", "hidden_size", "dim", "emb_dim", "num_hidden_layers", "n_layers", "vocab_size")

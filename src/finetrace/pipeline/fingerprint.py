@@ -36,7 +36,9 @@ NOT_DECIDING = {
     "finetrace.pipeline.nursery": "decides when a stage runs, not what it gives",
     "finetrace.pipeline.fingerprint": "decides when a stage runs, not what it gives",
     "finetrace.pipeline.repro": "decides when a stage runs, not what it gives",
-    "finetrace.training.watch": "progress and live events, beside the results",
+    "finetrace.pipeline.accepted": "vouches for results that are there and changes none",
+    "finetrace.progress": "what a person sees, beside the results",
+    "finetrace.training.watch": "live events, beside the results",
 }
 """Module, with all below it -> why it decides no number though scripts import it. Such modules are not followed."""
 DECIDING = ("accelerate", "datasets", "matplotlib", "numpy", "optuna", "peft", "pyarrow", "safetensors", "scikit-learn",

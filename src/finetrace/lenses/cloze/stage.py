@@ -180,7 +180,7 @@ def _checkpoint(work: Work, step: int, folder: Path, left: list[int]) -> None:
 
 def _ranks(work: Work, encoder: Any, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read-out -> Ranks, and what is to be told of the heads that were trained for it."""
-    from finetrace.inference.cloze import fit_readouts, rank_facts
+    from finetrace.lenses.cloze.states import fit_readouts, rank_facts
     from finetrace.models.rows import Collator
 
     collator = Collator(work.tokenizer, 8 if work.device == "cuda" else None, side="right")
@@ -237,7 +237,7 @@ def _announce(work: Work, encoder: Any, left: list[int]) -> Units:
 
     from finetrace.inference.prompts import left_out
     from finetrace.models.families import layer_count
-    from finetrace.training.watch import Progress, duration
+    from finetrace.progress import Progress, duration
 
     settings, prompts, layers = work.settings, work.prompts, layer_count(encoder.config)
     decode = 2.0 * work.head.decoder.numel()

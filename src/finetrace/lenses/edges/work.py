@@ -14,16 +14,6 @@ import numpy as np
 from finetrace import seeds
 from finetrace.config.base import as_dict
 from finetrace.errors import FinetraceError
-from finetrace.inference.edges import (
-    PieceSplit,
-    Texts,
-    edge_layout,
-    encode_texts,
-    group_tasks,
-    read_split,
-    tokenise,
-    with_states,
-)
 from finetrace.lenses.edges import control as controls
 from finetrace.lenses.edges import recipe as recipes
 from finetrace.lenses.edges.data import EdgeData
@@ -33,6 +23,16 @@ from finetrace.lenses.edges.network import Probe
 from finetrace.lenses.edges.recipe import Recipe
 from finetrace.lenses.edges.scoring import score_probes
 from finetrace.lenses.edges.settings import EdgeControlSettings, EdgeMdlSettings, EdgesSettings
+from finetrace.lenses.edges.states import (
+    PieceSplit,
+    Texts,
+    edge_layout,
+    encode_texts,
+    group_tasks,
+    read_split,
+    tokenise,
+    with_states,
+)
 from finetrace.lenses.edges.training import Trained, train_probes
 from finetrace.models.timeline import Timeline
 from finetrace.pipeline.stage import Stage

@@ -4,10 +4,12 @@ Squaring loses singular values below about 1e-7 of the largest, which an effecti
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from finetrace.lenses.geometry.statistics import Weights, rank_of_singular_values
+Weights = Literal["sv", "sv2"]
+
 
 _BLOCK = 4096  # tokens converted to float64 at a time
 
@@ -85,3 +87,16 @@ def _centred(sums: Gram) -> np.ndarray:
 
 def _trace(products: np.ndarray) -> np.ndarray:
     return np.trace(products, axis1=-2, axis2=-1)
+
+
+def rank_of_singular_values(values: np.ndarray, weights: Weights = "sv") -> np.ndarray:
+    """`effective_rank` from singular values >= 0 in any order: (..., value) -> (...,) float64; NaN where all are 0."""
+    if weights not in ("sv", "sv2"):
+        raise ValueError(f"weights {weights!r}: take 'sv' (singular values) or 'sv2' (their squares)")
+    values = np.asarray(values, dtype=np.float64)
+    largest = values.max(axis=-1, keepdims=True)
+    p = values / np.where(largest > 0, largest, 1)
+    p = p if weights == "sv" else p * p
+    p /= np.where(largest > 0, p.sum(axis=-1, keepdims=True), 1)
+    entropy = -(p * np.log(np.where(p > 0, p, 1))).sum(axis=-1)
+    return np.where(largest[..., 0] > 0, np.exp(entropy), np.nan)

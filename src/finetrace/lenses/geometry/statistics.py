@@ -6,11 +6,11 @@ every vector, itself included, is 0.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-Weights = Literal["sv", "sv2"]
+from finetrace.lenses.geometry.gram import Weights, gram, participation_ratio_of_gram, rank_of_singular_values
+
 BINS = 4000
 """Bins of a cosine histogram on [-1, 1]: 0.0005 wide, so quantiles are known to 0.0005."""
 _CACHE_NUMBERS = 100_000  # of cosine matrices worked on together: they stay in the processor's cache
@@ -167,19 +167,6 @@ def effective_rank(tokens: np.ndarray, centre: bool = False, weights: Weights = 
     return float(rank_of_singular_values(values, weights))
 
 
-def rank_of_singular_values(values: np.ndarray, weights: Weights = "sv") -> np.ndarray:
-    """`effective_rank` from singular values >= 0 in any order: (..., value) -> (...,) float64; NaN where all are 0."""
-    if weights not in ("sv", "sv2"):
-        raise ValueError(f"weights {weights!r}: take 'sv' (singular values) or 'sv2' (their squares)")
-    values = np.asarray(values, dtype=np.float64)
-    largest = values.max(axis=-1, keepdims=True)
-    p = values / np.where(largest > 0, largest, 1)
-    p = p if weights == "sv" else p * p
-    p /= np.where(largest > 0, p.sum(axis=-1, keepdims=True), 1)
-    entropy = -(p * np.log(np.where(p > 0, p, 1))).sum(axis=-1)
-    return np.where(largest[..., 0] > 0, np.exp(entropy), np.nan)
-
-
 def iso_score(tokens: np.ndarray) -> float:
     """IsoScore (Rudman et al. 2022): how evenly the cloud fills its dimensions, 1 = a round ball, 0 = a line.
 
@@ -197,8 +184,6 @@ def participation_ratio(tokens: np.ndarray) -> float:
 
     A second count of directions in use, ruled by the large ones. NaN for a cloud without spread.
     """
-    from finetrace.lenses.geometry.gram import gram, participation_ratio_of_gram
-
     return float(participation_ratio_of_gram(gram(_checked(tokens))))
 
 

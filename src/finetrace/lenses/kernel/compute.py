@@ -14,9 +14,9 @@ import torch
 from finetrace.lenses.kernel.batches import Batch, measuring, prepared
 from finetrace.lenses.kernel.gradients import ELEMENTWISE
 from finetrace.lenses.kernel.gram import FORMULAS, Gram, Layout
-from finetrace.lenses.kernel.ntk import Cost, Kernel, Progress
 from finetrace.lenses.kernel.parameters import chosen, group
 from finetrace.lenses.kernel.passes import Found, Share, Swap, gradients, plan, survey
+from finetrace.lenses.kernel.results import Cost, Kernel, Progress
 
 log = logging.getLogger("finetrace")
 
