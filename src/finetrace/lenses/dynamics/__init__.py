@@ -1,5 +1,12 @@
-"""Learning dynamics: what is learned when, and what adaptation keeps and loses, from the scores of other lenses (Zertuche and Liu
-2021; Tenney et al. 2019; Sellam et al. 2022)."""
+"""Learning dynamics: what is learned when, and what adaptation keeps and loses, from the scores of other lenses
+(Zertuche and Liu 2021; Tenney et al. 2019; Sellam et al. 2022).
+
+gains       when a score is gained: steps, areas, onsets;  forgetting  what adaptation keeps and loses
+resampling  the multi-bootstrap over seeds and examples
+arms        original, adapted and control: their courses, differences and summaries as rows of the table
+facts       rows from what the lens cloze found;  sources  rows from the lens edges and the stage downstream
+table       the table, to and from columns;  report  headline numbers and curves from it
+"""
 
 from finetrace.lenses.dynamics.forgetting import (
     Transitions,

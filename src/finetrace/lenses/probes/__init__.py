@@ -1,8 +1,15 @@
-"""Probes: classifiers on frozen sentence vectors, which tell what a layer holds in a linearly readable form (Alain and Bengio
-2016, "Understanding intermediate layers using linear classifier probes").
+"""Classifier probes: classifiers on frozen vectors, which tell what a layer holds in a linearly readable form (Alain and
+Bengio 2016, "Understanding intermediate layers using linear classifier probes").
 
-A problem is one layer of one checkpoint. All problems share their rows and labels, and are solved in one batched computation.
-This module holds the convex probe and the scores; `probe_heads` trains the heads of the French study.
+A problem is one layer of one checkpoint. All problems share their rows and labels, and are solved in one batched
+computation. This module holds the convex probe and the scores.
+
+solver    the convex problems, batched
+heads     the heads of the French study
+mlp       networks with one or two hidden layers; mlp_trainer trains them batched, mlp_search chooses among a grid
+control   control tasks and selectivity;  mdl  description length
+summary   the lens' table: fits, scores and curves;  parts  its rows for mlp, control and mdl
+report    metrics, curves and what figures draw, from the table
 """
 
 from collections.abc import Sequence
