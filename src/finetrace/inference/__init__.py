@@ -1,1 +1,6 @@
-"""Extraction of hidden states: which token stands for the sentence, how layers are counted, one forward pass for all of them."""
+"""What checkpoints say about given rows: one forward pass gives the hidden states of all layers.
+
+choose, extract, trajectory  which examples, one pass per batch, all checkpoints: the stage hidden
+predictions, evaluate        logits and features on every evaluation set, and their scores
+prompts, masked              facts as prompts, states at masked positions
+"""
