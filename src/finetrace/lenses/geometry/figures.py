@@ -16,6 +16,7 @@ from finetrace.lenses.geometry.summary import BOX, Bands
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 RAW, TUNED = style.BLUE, style.VERMILION
 COSINE_TICKS = (-1, -0.5, 0, 0.5, 1)
@@ -246,7 +247,7 @@ def _plane(panel: "Axes", cosines: np.ndarray, labels: np.ndarray, names: Sequen
               ylabel=f"cosine with {names[1]}", xticks=COSINE_TICKS, yticks=COSINE_TICKS)
 
 
-def _matrix(panel: "Axes", similarity: np.ndarray, names: Sequence[str]):
+def _matrix(panel: "Axes", similarity: np.ndarray, names: Sequence[str]) -> "AxesImage":
     """Class x class, with names and numbers as long as they fit."""
     image = panel.imshow(similarity, cmap=style.DIVERGING, vmin=-1, vmax=1)
     panel.grid(False)
