@@ -25,5 +25,5 @@ class ComparisonSettings:
 
     @property
     def trajectories(self) -> tuple[str, str]:
-        """The keys of both in the section trajectories."""
+        """The keys of both."""
         return self.first.replace("/", "_"), self.second.replace("/", "_")

@@ -47,5 +47,5 @@ class CrossTaskSettings:
 
     @property
     def trajectory(self) -> str:
-        """The key in the section trajectories."""
+        """The key of the fine-tuning."""
         return self.tuned.replace("/", "_")
