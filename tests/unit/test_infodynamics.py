@@ -368,4 +368,4 @@ def _env() -> dict[str, str]:
     import os
     from pathlib import Path
 
-    return {**os.environ, "PYTHONPATH": str(Path(lens.__file__).parents[2])}
+    return {**os.environ, "PYTHONPATH": str(Path(lens.__file__).parents[3])}
