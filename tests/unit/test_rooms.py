@@ -31,7 +31,7 @@ USES = {
     "pipeline": {"study", "store", "config", "figures", *GROUND},
     "originals": {"lens", "store", *GROUND},
     "reports": {"study", "lens", "store", *GROUND},
-    "atlas": {"lens", "figures", "store", *GROUND},
+    "atlas": {"lens", "lens figures", "figures", "store", *GROUND},
     "tracking": {"pipeline", "study", "store", "config", *GROUND},
     "lens stage": {"lens", "lens settings", "lens figures", "pipeline", "originals", "training", "inference", "models", "data",
                    "store", "config", *GROUND},

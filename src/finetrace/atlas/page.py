@@ -3,6 +3,7 @@
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:90rem;margin:2rem auto;padding:0 1rem;color:#222}
@@ -33,11 +34,16 @@ class Listing:
     links: Sequence[str]
 
 
-def report(title: str, intro: str, home: str, sections: Sequence[tuple[str, str, Sequence[str]]]) -> str:
-    """The page of one trajectory: every figure of every lens.
+class Section(NamedTuple):
+    """A lens on a trajectory's page. text: a line of text;  figures: their addresses."""
 
-    home: address of the atlas;  sections: (heading, a line of text, addresses of figures).
-    """
+    heading: str
+    text: str
+    figures: Sequence[str]
+
+
+def report(title: str, intro: str, home: str, sections: Sequence[Section]) -> str:
+    """The page of one trajectory: every figure of every lens. home: address of the atlas."""
     escape = html.escape
     shown = "".join(f"<h2>{escape(heading)}</h2>\n<p class=note>{escape(text)}</p>\n" + "".join(
         f'<figure><img src="{escape(path)}" alt="{escape(path.rsplit("/", 1)[-1].removesuffix(".png"))}"></figure>\n'
