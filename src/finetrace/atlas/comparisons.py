@@ -44,11 +44,13 @@ def comparisons(asked: Mapping[str, Any], layout: Layout, entries: Sequence[Entr
 
 def _scores(layout: Layout, entries: Sequence[Entry]) -> Comparison:
     facts = {task: read_manifest(layout.task(task)).facts for task in dict.fromkeys(entry.task for entry in entries)}
-    floors = {task: {name: of_task[key] for name, key in FLOORS.items() if key in of_task} for task, of_task in facts.items()}
-    scores = [figures.Score(entry.task, f"{entry.label} s{entry.seed}", entry.metrics["trajectory"]["validation/accuracy"],
+    floors = {task: {name: of_task[key] for name, key in FLOORS.items() if key in of_task}
+              for task, of_task in facts.items()}
+    scores = [figures.Score(entry.task, f"{entry.label} s{entry.seed}",
+                            entry.metrics["trajectory"]["validation/accuracy"],
                             facts[entry.task]["rows"]["validation"]) for entry in entries]
-    return Comparison("scores", "Validation accuracy of every trajectory beside what a bag of words and guessing reach.",
-                      figures.scores(scores, floors))
+    caption = "Validation accuracy of every trajectory beside what a bag of words and guessing reach."
+    return Comparison("scores", caption, figures.scores(scores, floors))
 
 
 def _information_dynamics(task: str, entries: Sequence[Entry]) -> Iterator[Comparison]:
@@ -93,34 +95,39 @@ def _training_methods(task: str, entries: Sequence[Entry]) -> Iterator[Compariso
 def _evaluation_sets(found: Sequence[Mapping[str, float]]) -> list[str]:
     """The sets of which an accuracy is known: validation, test, then those out of distribution."""
     sets = dict.fromkeys(name.split("/")[0] for numbers in found for name in numbers if name.endswith("/accuracy"))
-    return sorted((name for name in sets if name != "train"), key=lambda name: {"validation": 0, "test": 1}.get(name, 2))
+    order = {"validation": 0, "test": 1}
+    return sorted((name for name in sets if name != "train"), key=lambda name: order.get(name, 2))
 
 
 def _calibration_intervals(entry: Entry) -> dict[str, float]:
     """`{set}/{statistic}/{low,high}` of the kept weights, before temperature scaling."""
     rows = read_table(entry.folder / "calibration" / "table.parquet").to_pylist()
     kept = [row for row in rows if row["step"] == entry.manifest.facts["kept_step"] and not row["scaled"]]
-    return {f"{row['set']}/{row['statistic']}/{end}": row[end] for row in kept if row["statistic"] in ("accuracy", "ece")
-            for end in ("low", "high")}
+    return {f"{row['set']}/{row['statistic']}/{end}": row[end] for row in kept
+            if row["statistic"] in ("accuracy", "ece") for end in ("low", "high")}
 
 
 def _layers(task: str, entries: Sequence[Entry], split: str) -> Iterator[Comparison]:
     """What training changed layer by layer, and the lattice of the probes, of all trajectories of a task."""
     sources: dict[str, tuple[str, str, dict[str, str]]] = {
-        "cosine within sentences": ("geometry", "cosine_mean", {}), "effective rank": ("geometry", "effective_rank", {}),
+        "cosine within sentences": ("geometry", "cosine_mean", {}),
+        "effective rank": ("geometry", "effective_rank", {}),
         "probe accuracy": ("probes", "accuracy", {"split": split})}
     panels = {name: {f"{entry.label} s{entry.seed}": layers for entry in entries
                      if (layers := by_layer(entry.folder, lens, statistic, **where))}
               for name, (lens, statistic, where) in sources.items()}
     if any(panels.values()):
-        yield Comparison(f"layers-{task}", f"What training changed on {task}, layer by layer: dashed before, solid after.",
+        yield Comparison(f"layers-{task}",
+                         f"What training changed on {task}, layer by layer: dashed before, solid after.",
                          figures.before_and_after({name: panel for name, panel in panels.items() if panel},
                                                   title=f"Before and after training on {task}"))
     if panels["probe accuracy"]:
         rows = {f"{label}, {state}": {layer: tuple(values[position]) for layer, values in layers.items()}
-                for label, layers in panels["probe accuracy"].items() for state, position in (("before", 0), ("after", -1))}
+                for label, layers in panels["probe accuracy"].items()
+                for state, position in (("before", 0), ("after", -1))}
         yield Comparison(f"lattice-{task}", f"Accuracy of probes on {task} by layer, before and after training.",
-                         lattice(rows, split=split, floor=_majority_floor(entries, split), title=f"Probe accuracy on {task}"))
+                         lattice(rows, split=split, floor=_majority_floor(entries, split),
+                                 title=f"Probe accuracy on {task}"))
 
 
 def _majority_floor(entries: Sequence[Entry], split: str) -> float:
@@ -131,7 +138,8 @@ def _majority_floor(entries: Sequence[Entry], split: str) -> float:
 def _pretraining(layout: Layout, models: Sequence[str]) -> Iterator[Comparison]:
     curves = {}
     for model in models:
-        rows = [row for row in read_table(layout.pretrain(model) / "history.parquet").to_pylist() if row["kind"] == "eval"]
+        history = read_table(layout.pretrain(model) / "history.parquet").to_pylist()
+        rows = [row for row in history if row["kind"] == "eval"]
         step, loss, accuracy = (np.array([row[column] for row in rows]) for column in ("step", "loss", "accuracy"))
         curves[model] = step, loss, accuracy
     if curves:

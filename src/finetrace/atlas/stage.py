@@ -99,8 +99,8 @@ def _sections(each: Entry | Place, layout: Layout) -> Iterator[Section]:
 
 def _study_intro(stage: "Stage", entries: Sequence[Entry], places: Sequence[Place]) -> str:
     models, tasks = ({getattr(entry, kind) for entry in entries} for kind in ("model", "task"))
-    counts = (f"Study {stage.asked['study']}, seed {stage.seed}: {len(entries)} trajectories of {len(models)} models on "
-              f"{len(tasks)} tasks, {len(places)} masked-word trainings.")
+    counts = (f"Study {stage.asked['study']}, seed {stage.seed}: {len(entries)} trajectories of {len(models)} models "
+              f"on {len(tasks)} tasks, {len(places)} masked-word trainings.")
     return counts + "".join(f" Results of {script} stand although its code has changed: {because}."
                             for script, because in stage.asked.get("accepted", {}).items())
 
@@ -108,7 +108,8 @@ def _study_intro(stage: "Stage", entries: Sequence[Entry], places: Sequence[Plac
 def _entry_intro(entry: Entry) -> str:
     facts = entry.manifest.facts
     return (f"{entry.model} on {entry.task} by {entry.method}, seed {entry.seed}: {facts['steps']:,} steps, "
-            f"{facts['parameters']:,} parameters; validation accuracy {entry.metrics['trajectory']['validation/accuracy']:.3f}.")
+            f"{facts['parameters']:,} parameters; validation accuracy "
+            f"{entry.metrics['trajectory']['validation/accuracy']:.3f}.")
 
 
 def _place_intro(place: Place) -> str:
