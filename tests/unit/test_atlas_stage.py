@@ -42,8 +42,9 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Layout:
         facts = {"metric": "accuracy", "steps": 1200, "parameters": 12_345}
         accuracy = {RUNS[0]: 0.75, RUNS[1]: 0.5}[key]
         change(layout.place(run.place) / "trajectory", facts, {"validation/accuracy": accuracy, "steps": 1200})
-    for place, lens, metrics in (("micro-a/micro-sentiment/ft/s1", "hulls", {"clusters/layer-02/last": 4, "undecided": 0}),
-                                 ("micro-a/pretrain", "edges", {"a/f1/full/last": 0.5, "b/f1/full/last": 1.0})):
+    hulls, edges = {"clusters/layer-02/last": 4, "undecided": 0}, {"a/f1/full/last": 0.5, "b/f1/full/last": 1.0}
+    looks = ("micro-a/micro-sentiment/ft/s1", "hulls", hulls), ("micro-a/pretrain", "edges", edges)
+    for place, lens, metrics in looks:
         make_lens(layout.place(place) / lens, lens, place, 100)
         change(layout.place(place) / lens, {}, metrics)
     ask(layout.root, "atlas", **last_settings(load_study(layout.params))["atlas"])
