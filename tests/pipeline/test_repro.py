@@ -14,6 +14,8 @@ import pytest
 import yaml
 from tests.pipeline.toy import ROOT, command, committed, finetrace, make_project, ran, repro
 
+from finetrace.atlas.collect import value_of
+from finetrace.atlas.headlines import OF_FINE_TUNINGS, OF_MASKED_WORDS
 from finetrace.layout import Layout
 from finetrace.pipeline.compile import code_contents
 from finetrace.pipeline.graph import opened
@@ -393,6 +395,15 @@ def test_a_wrong_key_names_the_key_and_the_fix_at_every_entry(project: Path, wor
     assert done.returncode != 0 and "hulsl" in done.stdout + done.stderr and "hulls" in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("lens", [*OF_FINE_TUNINGS, *OF_MASKED_WORDS])
+def test_lenses_write_their_headline_metrics(project: Path, lens: str):
+    written: dict[str, float] = {}
+    for path in (project / "outputs").rglob(f"{lens}/metrics.json"):
+        written |= json.loads(path.read_text())
+    headlines = (OF_FINE_TUNINGS | OF_MASKED_WORDS)[lens]
+    assert not [h.metric for h in headlines if value_of(written, h.mean_of or h.metric) is None]
+
+
 def test_publishing_again_restores_a_deleted_store(project: Path):
     def names() -> list[str]:
         with contextlib.closing(sqlite3.connect(project / "mlflow.db")) as database:
@@ -411,12 +422,17 @@ def test_the_lens_of_the_guide_works_as_written(project: Path):
     files = dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", guide, flags=re.DOTALL))
     look = "src/finetrace/study/look.py"
     inserted = {"dvc.yaml": "  atlas:\n", "params.yaml": "look:\n", look: '    "kernel": Lens(KernelSettings),\n'}
-    room = ("__init__", "lengths", "settings", "figures", "stage")
+    of_atlas = "src/finetrace/atlas/headlines.py"
+    inserted[of_atlas] = '    "kernel": kernel.HEADLINES,\n'
+    room = ("__init__", "lengths", "settings", "figures", "headlines", "stage")
     assert set(files) == {*inserted, "pipelines/norms.py", *(f"src/finetrace/lenses/norms/{name}.py" for name in room)}
     (project / "src/finetrace/lenses/norms").mkdir()
     before = (project / look).read_text()
     mark = "from finetrace.lenses.kernel.settings import KernelSettings\n"
     (project / look).write_text(before.replace(mark, f"{mark}from finetrace.lenses.norms.settings import NormsSettings\n"))
+    mark = "from finetrace.lenses.probes import headlines as probes\n"
+    of_all = (project / of_atlas).read_text()
+    (project / of_atlas).write_text(of_all.replace(mark, f"from finetrace.lenses.norms import headlines as norms\n{mark}"))
     for name, text in files.items():
         if name in inserted:
             mark, before = inserted[name], (project / name).read_text()
@@ -429,5 +445,6 @@ def test_the_lens_of_the_guide_works_as_written(project: Path):
     assert "atlas" in made and "publish" in made
     assert json.loads((project / RUN / "norms/metrics.json").read_text())["norm/layer-02/last"] > 0
     assert "<h2>norms</h2>" in (project / "atlas/runs/toy_micro-sentiment_ft_s1.html").read_text()
+    assert ">norm, after</th>" in (project / "atlas/index.html").read_text()
     published = json.loads((project / "mlruns/published.json").read_text())
     assert any(r["name"] == "norms@toy_micro-sentiment_ft_s1" for r in published)

@@ -23,6 +23,7 @@ USES = {
     "models": {"store", *GROUND},
     "figures": set(),
     "lens": {"seeds"},
+    "lens headlines": set(),
     "lens settings": {"config", *GROUND},
     "lens figures": {"lens", "figures"},
     "inference": {"models", "store", "config", *GROUND},
@@ -31,7 +32,7 @@ USES = {
     "pipeline": {"study", "store", "config", "figures", *GROUND},
     "originals": {"lens", "store", *GROUND},
     "reports": {"study", "lens", "store", *GROUND},
-    "atlas": {"lens", "figures", "store", *GROUND},
+    "atlas": {"lens", "lens headlines", "lens figures", "figures", "store", *GROUND},
     "tracking": {"pipeline", "study", "store", "config", *GROUND},
     "lens stage": {"lens", "lens settings", "lens figures", "pipeline", "originals", "training", "inference", "models", "data",
                    "store", "config", *GROUND},
@@ -72,6 +73,8 @@ def room(name: str) -> str:
         return parts[0] if parts else ""
     if "figures" in parts:
         return "lens figures"
+    if parts[-1] in ("headline", "headlines"):
+        return "lens headlines"
     return "lens settings" if parts[-1] == "settings" else "lens stage" if parts[-1] in OPEN and len(parts) == 3 else "lens"
 
 
@@ -117,3 +120,11 @@ def test_only_tracking_knows_mlflow_only_pipeline_dvc_only_tuning_optuna() -> No
             for package in {word.split(".")[0] for word in words} & homes.keys():
                 found[package].add(room(name))
     assert {package: tuple(rooms) for package, rooms in found.items()} == homes
+
+
+def test_headlines_decide_no_measurement() -> None:
+    """Another sentence about a metric measures nothing again: only the atlas imports them, and they import nothing."""
+    headlines = {name for name in modules() if room(name) == "lens headlines"}
+    importing = {name for name in modules() if imports(name) & headlines} - headlines
+    assert len(headlines) >= 11 and importing and {room(name) for name in importing} == {"atlas"}
+    assert set().union(*(imports(name) for name in headlines)) == {"finetrace.lenses.headline"}

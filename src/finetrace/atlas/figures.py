@@ -55,10 +55,12 @@ def scores(found: Sequence[Score], floors: Mapping[str, Mapping[str, float]], me
 
 
 @styled
-def before_and_after(panels: Mapping[str, Mapping[str, Mapping[int, np.ndarray]]], title: str | None = None) -> "Figure":
+def before_and_after(panels: Mapping[str, Mapping[str, Mapping[int, np.ndarray]]],
+                     title: str | None = None) -> "Figure":
     """Statistics by layer at the first checkpoint (dashed) and at the last (solid, with its 95 % interval).
 
-    panels: statistic -> trajectory -> layer -> (checkpoint, 3) value, low, high. A colour is a trajectory, in all panels.
+    panels: statistic -> trajectory -> layer -> (checkpoint, 3) value, low, high. A colour is a trajectory, in all
+    panels.
     """
     labels = list(dict.fromkeys(label for found in panels.values() for label in found))
     figure, axes = new_figure(1, len(panels), size=(max(6.0, 4.2 * len(panels)), 4.6), title=title)

@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 
 import numpy as np
+from tabulate import tabulate
 
 NONE = "-"
 """A cell of which nothing is known."""
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table without a line end after its last row; `|` inside cells becomes `/`."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+    """A Markdown table without a line end after its last row; `|` inside cells becomes `/`. Texts stay as they are:
+    nothing is read as a number."""
+    header, *lines = ([cell.replace("|", "/") for cell in line] for line in (header, *rows))
+    return tabulate(lines, header, tablefmt="github", disable_numparse=True)
 
 
 def mean_sd(values: Sequence[float], wanted: int, form: str = ".2f") -> str:
