@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-POINTS_PER_CALL = 1000  # MLflow's limit
+ENTRIES_PER_CALL = 1000  # MLflow's limits: points and params together, and params
+PARAMS_PER_CALL = 100
 
 
 class Point(NamedTuple):
@@ -23,9 +24,17 @@ class Point(NamedTuple):
     step: int
 
 
-def log_points(client: "MlflowClient", run_id: str, points: Sequence[Point]) -> None:
-    """Add points to a run; MLflow drops those that it has already, with the same step, value and time."""
-    from mlflow.entities import Metric
+def log_points(client: "MlflowClient", run_id: str, points: Sequence[Point],
+               params: dict[str, str] | None = None) -> None:
+    """Add points to a run; MLflow drops those that it has already, with the same step, value and time.
 
-    for first in range(0, len(points), POINTS_PER_CALL):
-        client.log_batch(run_id, metrics=[Metric(*point) for point in points[first:first + POINTS_PER_CALL]])
+    params: settings that travel in the same calls, since every call costs a transaction.
+    """
+    from mlflow.entities import Metric, Param
+
+    settings = [Param(name, text) for name, text in (params or {}).items()]
+    while points or settings:
+        called, settings = settings[:PARAMS_PER_CALL], settings[PARAMS_PER_CALL:]
+        room = ENTRIES_PER_CALL - len(called)
+        client.log_batch(run_id, metrics=[Metric(*point) for point in points[:room]], params=called)
+        points = points[room:]
