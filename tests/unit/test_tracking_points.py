@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.outputs import empty_store
 
-from finetrace.tracking.points import POINTS_PER_CALL, Point, log_points
+from finetrace.tracking.points import ENTRIES_PER_CALL, PARAMS_PER_CALL, Point, log_points
 from finetrace.tracking.store import Store, open_store
 
 BATCHES = [
@@ -42,15 +42,19 @@ def test_every_point_arrives_once(store: Store) -> None:
 
 
 def test_calls_hold_what_mlflow_takes() -> None:
-    calls: list[int] = []
+    from mlflow.utils.validation import MAX_ENTITIES_PER_BATCH, MAX_PARAMS_TAGS_PER_BATCH
+
+    calls: list[tuple[int, int]] = []
 
     class Client:
-        def log_batch(self, run_id: str, metrics: list[Any]) -> None:
-            calls.append(len(metrics))
+        def log_batch(self, run_id: str, metrics: list[Any], params: list[Any]) -> None:
+            calls.append((len(metrics), len(params)))
 
-    log_points(Client(), "r", BATCHES[3])  # type: ignore[arg-type]
-    log_points(Client(), "r", [])  # type: ignore[arg-type]
-    assert calls == [POINTS_PER_CALL, POINTS_PER_CALL, 100] and POINTS_PER_CALL == 1000
+    params = {f"p{n}": "x" for n in range(130)}
+    for points, settings in ((BATCHES[3], {}), ([], {}), (BATCHES[3], params), ([], params)):
+        log_points(Client(), "r", points, settings)  # type: ignore[arg-type]
+    assert calls == [(1000, 0), (1000, 0), (100, 0), (900, 100), (970, 30), (230, 0), (0, 100), (0, 30)]
+    assert (ENTRIES_PER_CALL, PARAMS_PER_CALL) == (MAX_ENTITIES_PER_BATCH, MAX_PARAMS_TAGS_PER_BATCH)
 
 
 def test_points_of_an_unknown_run_are_refused(store: Store) -> None:

@@ -21,8 +21,6 @@ from finetrace.tracking.points import Point
 from finetrace.tracking.series import Series
 from finetrace.tracking.store import KnownRun, Store, open_store, tracking_uri
 
-PARAMS_PER_CALL = 100  # MLflow's limit
-
 
 @dataclasses.dataclass
 class Published:
@@ -141,7 +139,7 @@ class _Writer:
                                  "remove the cause and run `finetrace publish` again: it goes on here") from error
 
     def _write_content(self, record: RunRecord, content: RunContent, run_id: str | None) -> str:
-        from mlflow.entities import Param, RunTag
+        from mlflow.entities import RunTag
 
         client = self.store.client
         tags = content.tags | self._tags(record)
@@ -162,10 +160,7 @@ class _Writer:
                     client.set_tag(run_id, "mlflow.runName", record.name)
         if run_id is None:
             run_id = client.create_run(self.store.experiment_id, base, tags, record.name).info.run_id
-        listed = [Param(k, v) for k, v in params.items()]
-        for first in range(0, len(listed), PARAMS_PER_CALL):
-            client.log_batch(run_id, params=listed[first:first + PARAMS_PER_CALL])
-        self.store.log_points(run_id, list(_points(content, base, self.study.tracking.points, there)))
+        self.store.log_points(run_id, list(_points(content, base, self.study.tracking.points, there)), params)
         if content.data:
             client.log_inputs(run_id, datasets=[_data_input(content.data)])
         if content.artifacts:
