@@ -71,6 +71,7 @@ test-gpu: setup  ## the tests that need a CUDA device
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	MYPYPATH=src $(BIN)/mypy --explicit-package-bases pipelines
 
 bench: setup  ## every benchmark, one after the other
 	@set -e; for script in $(sort $(wildcard benchmarks/[a-z]*.py)); do echo "== $$script"; $(BIN)/python $$script; done

@@ -18,8 +18,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src")]
 
-from _bars import verdict  # noqa: E402
-from finetrace.hidden.cloze import rank_facts  # noqa: E402
+from _bars import verdict
+from finetrace.lenses.cloze.states import rank_facts
 
 BAR, WORDS, SPECIAL = 20.0, 30_522, 1000
 ROUNDING = 1e-3  # of scores in single precision that sum 768 products
@@ -42,7 +42,7 @@ def model_and_head():
 
 def prompts_of(count: int):
     """Facts as token ids, one mask each."""
-    from finetrace.hidden.prompts import Prompts
+    from finetrace.inference.prompts import Prompts
     from finetrace.models.rows import Encoded
 
     random = np.random.default_rng(0)

@@ -28,8 +28,11 @@ from _bars import verdict
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src")]
 
-from finetrace.hidden.edges import WordSplit, edge_layout, encode_texts, tokenise, with_states  # noqa: E402
-from finetrace.lenses.edges import EdgeData, Probe, Recipe, recipe_of, train_probes  # noqa: E402
+from finetrace.lenses.edges.data import EdgeData
+from finetrace.lenses.edges.network import Probe
+from finetrace.lenses.edges.recipe import Recipe, recipe_of
+from finetrace.lenses.edges.states import WordSplit, edge_layout, encode_texts, tokenise, with_states
+from finetrace.lenses.edges.training import train_probes
 
 BAR, PER_PROBE, PARAMETERS = 3.0, 10.0, 1e-5
 CLASSES, VOCABULARY = 49, 3000

@@ -14,12 +14,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # two BLAS threads on busy c
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 
-import numpy as np  # noqa: E402
-from tests.oracles import geometry as oracle  # noqa: E402
+import numpy as np
+from tests.oracles import geometry as oracle
 
-from _bars import seconds, verdict  # noqa: E402
-from finetrace.lenses.geometry import cosine_summary, covariance_trace, effective_rank  # noqa: E402
-from finetrace.lenses.gram import effective_rank_of_gram, gram  # noqa: E402
+from _bars import seconds, verdict
+from finetrace.lenses.geometry.gram import effective_rank_of_gram, gram
+from finetrace.lenses.geometry.statistics import cosine_summary, covariance_trace, effective_rank
 
 LAYERS, TOKENS, DIM, REVIEWS, STACKED = 13, 200, 768, 100, 10
 BAR_SECONDS, BAR_RATIO, BAR_ALL_SECONDS, BAR_ERROR, BAR_RANK_ERROR = 0.020, 100, 3.0, 1e-6, 1e-6

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from transformers import BertConfig, BertModel
 
-from finetrace.hidden.extract import extract, layer_states
+from finetrace.inference.extract import extract, layer_states
 from finetrace.models.device import device_name, quiet, use_bf16
 from finetrace.models.load import forward_names, load_encoder, load_tokenizer
 from finetrace.models.rows import Collator, Encoded, encode

@@ -21,7 +21,9 @@ from _bars import verdict
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from finetrace.lenses.hulls import Clusters, estimate, label_distances, probe  # noqa: E402
+from finetrace.lenses.hulls.clusters import Clusters
+from finetrace.lenses.hulls.distances import label_distances
+from finetrace.lenses.hulls.partition import estimate, probe
 
 BAR_SEPARABLE, BAR_DISTANCES, BAR_MEMORY = 0.5, 2.0, 200 * 2**20
 BAR_LINEAR, BAR_OVERLAPPING = 60.0, 60.0

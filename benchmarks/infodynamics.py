@@ -16,9 +16,9 @@ from _bars import seconds, verdict
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 
-from tests.oracles import infodynamics as oracle  # noqa: E402
+from tests.oracles import infodynamics as oracle
 
-from finetrace.lenses.infodynamics import resonance, softmax  # noqa: E402
+from finetrace.lenses.infodynamics.measures import resonance, softmax
 
 EXAMPLES, CLASSES, WINDOW = 40_008, 3, 160
 SLICE = 2 * WINDOW + 80  # examples of the slice

@@ -26,7 +26,7 @@ from _bars import seconds, verdict
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from finetrace.lenses.kernel import estimate, ntk  # noqa: E402
+from finetrace.lenses.kernel.ntk import estimate, ntk
 
 BAR_PUBLISHED, BAR_AUTOGRAD = 1000.0, 5.0
 BAR_SECONDS, BAR_BYTES = 300.0, 4e9

@@ -17,7 +17,7 @@ from _bars import verdict
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from finetrace.lenses.kernel import estimate, ntk  # noqa: E402
+from finetrace.lenses.kernel.ntk import estimate, ntk
 
 BAR_SECONDS, BAR_BYTES = 120.0, 60e9
 MEMORY = 45e9

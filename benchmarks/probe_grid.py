@@ -28,7 +28,7 @@ from threadpoolctl import threadpool_limits
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src")]
 
-from finetrace.lenses.probes.mlp import L2_GRID, SIZES, fold_rows, mlp_grid, mlp_logits  # noqa: E402
+from finetrace.lenses.probes.mlp import L2_GRID, SIZES, fold_rows, mlp_grid, mlp_logits
 
 CASES = {"small": (600, 64, 2), "words": (800, 128, 17), "large": (2000, 768, 17)}  # training rows, dim, classes
 TEST, SEEDS, FOLDS = 1000, 5, 5

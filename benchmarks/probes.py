@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src")]
 
-from finetrace.lenses.probes import L2_GRID, held_out_rows, logistic_probe, logits, score  # noqa: E402
+from finetrace.lenses.probes.linear import L2_GRID, held_out_rows, logistic_probe, logits, score
 
 CASES = {"default study: 7 checkpoints x 5 layers": (35, 64, 400, 400, 2),
          "default study, 6 classes": (35, 64, 400, 400, 6),

@@ -15,10 +15,10 @@ from _bars import seconds, verdict
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 
-from tests.oracles import similarity as oracle  # noqa: E402
+from tests.oracles import similarity as oracle
 
-from finetrace.lenses.intervals import groups_of  # noqa: E402
-from finetrace.lenses.similarity import MEASURES, compare, linear_cka, represent  # noqa: E402
+from finetrace.lenses.intervals import groups_of
+from finetrace.lenses.similarity.measures import MEASURES, compare, linear_cka, represent
 
 EXAMPLES, DIM, LAYERS, GROUPS = 1_000, 384, 7, 20
 BAR_CKA, BAR_INTERVALS, BAR_SECONDS, BAR_ERROR = 3, 15, 5, 1e-10

@@ -26,7 +26,7 @@ def main() -> None:
     python = seconds(sys.executable, "-c", "pass")
     torch = seconds(sys.executable, "-c", "import torch", repeats=2) - python
     bare = seconds(sys.executable, "-c", "import finetrace") - python
-    lens = seconds(sys.executable, "-c", "import finetrace.pipeline.stage, finetrace.lenses.infodynamics") - python
+    lens = seconds(sys.executable, "-c", "import finetrace.pipeline.stage, finetrace.lenses.infodynamics.measures") - python
     print(f"start of Python                      {python:6.3f} s")
     print(f"import torch (reference)             {torch:6.3f} s")
     print(f"import finetrace                     {bare:6.3f} s   {bare / torch:6.1%} of torch   bar 0.2 s: {verdict(bare, 0.2)}")

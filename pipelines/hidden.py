@@ -13,7 +13,7 @@ from finetrace.store.manifest import read_manifest
 
 
 def main(stage: Stage) -> None:
-    from finetrace.hidden.trajectory import extract_trajectory
+    from finetrace.inference.trajectory import extract_trajectory
 
     layout, settings = stage.layout, stage.settings("hidden", HiddenSettings)
     trajectory, folder = stage.folder / "trajectory", stage.folder / "hidden"

@@ -12,7 +12,7 @@ from finetrace.store.files import write_json
 
 
 def main(stage: Stage) -> None:
-    from finetrace.predictions import predict_trajectory
+    from finetrace.inference.predictions import predict_trajectory
 
     layout, settings = stage.layout, stage.settings("predictions", PredictionsSettings)
     trajectory, folder = stage.folder / "trajectory", stage.folder / "predictions"

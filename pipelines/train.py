@@ -5,6 +5,7 @@ Killed at any moment, the same command continues and ends with the same bytes.
 
 import dataclasses
 import shutil
+from pathlib import Path
 
 import yaml
 
@@ -43,7 +44,7 @@ def main(stage: Stage) -> None:
     shutil.rmtree(scratch)
 
 
-def _best(path) -> TrainSettings:
+def _best(path: Path) -> TrainSettings:
     return parse(TrainSettings, yaml.safe_load(path.read_text("utf-8"))["train"], str(path))
 
 

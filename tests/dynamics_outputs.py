@@ -9,8 +9,8 @@ from tests.hidden_outputs import finished
 from tests.stages import ask
 
 from finetrace.config.base import as_dict
-from finetrace.config.dynamics import DynamicsSettings
 from finetrace.layout import Layout
+from finetrace.lenses.dynamics.settings import DynamicsSettings
 from finetrace.pipeline.stage import Stage, open_stage
 from finetrace.store.arrays import write_array
 from finetrace.store.manifest import complete

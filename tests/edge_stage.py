@@ -12,8 +12,8 @@ from tests.training_fixtures import bert_config
 from tests.word_tasks import piece_tokenizer, word_task_folder
 
 from finetrace.config.base import as_dict, parse
-from finetrace.config.edges import EdgesSettings
 from finetrace.layout import Layout
+from finetrace.lenses.edges.settings import EdgesSettings
 from finetrace.pipeline.stage import Stage, open_stage
 from finetrace.store.checkpoints import mark
 from finetrace.store.files import atomic_folder

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from finetrace.lenses import infodynamics as lens
+from finetrace.lenses.infodynamics import measures as lens
 
 FIELDS = ("novelty", "transience", "resonance", "novelty_sd", "transience_sd", "resonance_sd")
 

@@ -100,7 +100,7 @@ def _repro(options: argparse.Namespace) -> int:
 
 
 def _table(options: argparse.Namespace) -> int:
-    from finetrace import closer_look, learning_dynamics, lp_ft
+    from finetrace.reports import closer_look, learning_dynamics, lp_ft
     from finetrace.study import load_study
 
     layout = Layout.here()
@@ -122,8 +122,8 @@ def _table(options: argparse.Namespace) -> int:
 
 
 def _directprobe(options: argparse.Namespace) -> int:
-    from finetrace.directprobe import write_into
-    from finetrace.store.directprobe_inputs import read_settings
+    from finetrace.originals.directprobe import write_into
+    from finetrace.originals.directprobe_inputs import read_settings
 
     if options.min_size < 1:
         raise FinetraceError(f"--min-size {options.min_size}: take 1 or more")

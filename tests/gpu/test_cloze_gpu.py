@@ -5,10 +5,10 @@ import pytest
 import torch
 from tests.training_fixtures import SPECIAL, WORDS, bert_config, sentences, tokenizer
 
-from finetrace.config.cloze import ClozeSettings, HeadsSettings, TunedSettings
-from finetrace.hidden.cloze import fit_readouts, rank_facts
-from finetrace.hidden.masked import mask_texts
-from finetrace.hidden.prompts import Prompts
+from finetrace.inference.masked import mask_texts
+from finetrace.inference.prompts import Prompts
+from finetrace.lenses.cloze.settings import ClozeSettings, HeadsSettings, TunedSettings
+from finetrace.lenses.cloze.states import fit_readouts, rank_facts
 from finetrace.models.masked_head import masked_head_of
 from finetrace.models.rows import Collator, Encoded
 

@@ -8,7 +8,10 @@ import torch
 from tests.edge_data import edge_data
 from tests.edge_stage import edges_stage, run_stage, values_of
 
-from finetrace.lenses.edges import Probe, Recipe, score_probes, train_probes
+from finetrace.lenses.edges.network import Probe
+from finetrace.lenses.edges.recipe import Recipe
+from finetrace.lenses.edges.scoring import score_probes
+from finetrace.lenses.edges.training import train_probes
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from tests.training_fixtures import bert_config, model_folder, task_folder
 
-from finetrace.hidden.extract import extract
+from finetrace.inference.extract import extract
 from finetrace.models.load import forward_names, load_encoder, load_tokenizer
 from finetrace.models.rows import Collator, encode
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from tests.kernel_models import family_batches, family_model, far
 
-from finetrace.lenses.kernel import ntk, ntk_vector_product
+from finetrace.lenses.kernel.ntk import ntk, ntk_vector_product
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 

@@ -12,10 +12,10 @@ from tests.stages import ask
 from tests.training_fixtures import WORDS, bert_config, sentences, tokenizer
 
 from finetrace.config.base import as_dict
-from finetrace.config.cloze import ClozeSettings, HeadsSettings, TunedSettings
 from finetrace.data.facts import Fact, write_facts
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
+from finetrace.lenses.cloze.settings import ClozeSettings, HeadsSettings, TunedSettings
 from finetrace.lenses.cloze.summary import at
 from finetrace.pipeline.stage import Stage, open_stage
 from finetrace.store.manifest import complete, read_manifest
@@ -91,7 +91,7 @@ def script():
 @pytest.fixture(autouse=True)
 def without_figures(script, whole, monkeypatch):
     """One run drew them; they take most of the time."""
-    monkeypatch.setattr("finetrace.figures.cloze.draw", lambda record: {})
+    monkeypatch.setattr("finetrace.lenses.cloze.figures.draw", lambda record: {})
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ from tests.hidden_outputs import finished, load_script
 from tests.stages import ask, of_run
 from tests.training_fixtures import model_folder, recording, settings, task_folder
 
-from finetrace.config.cross_task import CrossTaskSettings
 from finetrace.config.hidden import HiddenSettings
-from finetrace.config.probes import ProbesSettings
 from finetrace.layout import Layout
+from finetrace.lenses.cross_task.settings import CrossTaskSettings
+from finetrace.lenses.probes.settings import ProbesSettings
 from finetrace.pipeline.stage import open_stage
 from finetrace.store.manifest import complete, read_manifest
 from finetrace.store.tables import read_table
@@ -64,6 +64,6 @@ def test_a_crash_after_the_forward_passes_does_not_repeat_them(stage, monkeypatc
         raise AssertionError("extracted again")
 
     monkeypatch.setattr(module, "_distances", whole)
-    monkeypatch.setattr("finetrace.hidden.trajectory.extract_trajectory", nothing)
+    monkeypatch.setattr("finetrace.inference.trajectory.extract_trajectory", nothing)
     module.main(stage)
     assert stage.layout.cross_task("effect").is_dir() and not any(path.exists() for path in before)

@@ -10,8 +10,8 @@ from tests.training_fixtures import bert_config, model_folder, recording, settin
 
 from finetrace.config.hidden import HiddenSettings
 from finetrace.errors import FinetraceError
-from finetrace.hidden import trajectory as stage
-from finetrace.hidden.trajectory import chosen_checkpoints, extract_trajectory
+from finetrace.inference import trajectory as stage
+from finetrace.inference.trajectory import chosen_checkpoints, extract_trajectory
 from finetrace.models.load import load_encoder
 from finetrace.store.checkpoints import mark
 from finetrace.store.hidden import LayerMajorFile, finite, read_hidden

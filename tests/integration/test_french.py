@@ -7,7 +7,7 @@ from tests.french_models import camembert_folder, flaubert_folder, reviews
 from tests.training_fixtures import recording, settings
 
 from finetrace.config.hidden import HiddenSettings
-from finetrace.hidden.trajectory import extract_trajectory
+from finetrace.inference.trajectory import extract_trajectory
 from finetrace.models.load import load_encoder, load_tokenizer
 from finetrace.store.files import atomic_folder
 from finetrace.store.hidden import read_hidden

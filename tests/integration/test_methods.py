@@ -13,13 +13,13 @@ from tests.word_tasks import word_task_folder
 
 from finetrace.config.training import MethodSettings
 from finetrace.errors import FinetraceError
+from finetrace.inference.evaluate import classification_metrics, predict, predict_with_features
 from finetrace.models.head import last_linear
 from finetrace.models.load import load_classifier, load_encoder
 from finetrace.models.saved import export, load_trained, load_trained_encoder
 from finetrace.store.checkpoints import list_weights
 from finetrace.store.manifest import Manifest, complete
 from finetrace.store.tables import read_table
-from finetrace.training.evaluate import classification_metrics, predict, predict_with_features
 from finetrace.training.finetune import finetune, prepare
 
 KINDS = ("ft", "lp", "lp-ft", "lora", "lp-lora")

@@ -11,10 +11,10 @@ import torch
 from tests.training_fixtures import HISTORY, PROBE, SEEDS, SIGNALS, model_folder, recording, settings, task_folder
 
 from finetrace.errors import FinetraceError
+from finetrace.inference.evaluate import classification_metrics, predict
 from finetrace.models.load import head_parameters, load_classifier
 from finetrace.store.checkpoints import list_weights
 from finetrace.store.tables import matrix, read_table
-from finetrace.training.evaluate import classification_metrics, predict
 from finetrace.training.finetune import best_step, finetune, make_plan, prepare
 
 UNEVEN = {"train": 61, "validation": 24, "test": 10}  # 61 = 7 x 8 + 5

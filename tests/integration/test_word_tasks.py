@@ -7,14 +7,14 @@ from tests.training_fixtures import HISTORY, PROBE, SEEDS, SIGNALS, model_folder
 from tests.word_tasks import naive_pieces, piece_tokenizer, word_task_folder
 
 from finetrace.config.hidden import HiddenSettings
-from finetrace.hidden.trajectory import extract_trajectory
+from finetrace.inference.evaluate import classification_metrics, predict
+from finetrace.inference.trajectory import extract_trajectory
 from finetrace.models.load import load_encoder
 from finetrace.models.saved import load_trained
 from finetrace.store.arrays import read_array
 from finetrace.store.checkpoints import list_weights
 from finetrace.store.manifest import Manifest, complete
 from finetrace.store.tables import read_table
-from finetrace.training.evaluate import classification_metrics, predict
 from finetrace.training.finetune import finetune, prepare
 
 

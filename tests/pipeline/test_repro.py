@@ -14,6 +14,8 @@ import pytest
 import yaml
 from tests.pipeline.toy import ROOT, command, committed, finetrace, make_project, ran, repro
 
+from finetrace.atlas.collect import value_of
+from finetrace.atlas.headlines import OF_FINE_TUNINGS, OF_MASKED_WORDS
 from finetrace.layout import Layout
 from finetrace.pipeline.compile import code_contents
 from finetrace.pipeline.graph import opened
@@ -187,7 +189,7 @@ def test_the_lock_has_every_stage_in_the_order_of_the_graph(project: Path):
 def test_comments_and_docstrings_make_nothing_again(project: Path):
     with (
         edited(project / "src/finetrace/models/load.py", '"""', '"""Other words. '),
-        edited(project / "src/finetrace/lenses/slope.py", "\n\n\n", "\n\n\n# a comment\n"),
+        edited(project / "src/finetrace/lenses/infodynamics/slope.py", "\n\n\n", "\n\n\n# a comment\n"),
     ):
         assert stale(project) == set()
         assert ran(repro(project)) == []
@@ -197,9 +199,9 @@ def test_comments_and_docstrings_make_nothing_again(project: Path):
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
-        ("config/geometry.py", "special_tokens: bool = True", "special_tokens: bool = False"),
+        ("lenses/geometry/settings.py", "special_tokens: bool = True", "special_tokens: bool = False"),
         ("lenses/intervals.py", "import numpy as np", "import numpy as np\n\nMARK = 1"),
-        ("store/dynamics_inputs.py", "import numpy as np", "import numpy as np\n\nMARK = 1"),
+        ("lenses/dynamics/inputs.py", "import numpy as np", "import numpy as np\n\nMARK = 1"),
         ("store/hidden.py", "import numpy as np", "import numpy as np\n\nMARK = 1"),
         ("store/predictions.py", "import numpy as np", "import numpy as np\n\nMARK = 1"),
         ("models/timeline.py", "import json", "import json\n\nMARK = 1"),
@@ -237,7 +239,7 @@ def test_a_changed_figure_draws_again_and_measures_nothing(project: Path):
     folder = project / RUN / "geometry"
     before = {name: (folder / name).read_bytes() for name in ("table.parquet", "manifest.json", "measured.npz")}
     with edited(
-        project / "src/finetrace/figures/geometry.py", "import numpy as np", "import numpy as np\n\nMARK = 1"
+        project / "src/finetrace/lenses/geometry/figures.py", "import numpy as np", "import numpy as np\n\nMARK = 1"
     ):
         done = repro(project)
         assert {name.split("@")[0] for name in ran(done)} == {"geometry", "atlas", "publish"}
@@ -257,10 +259,10 @@ def test_data_that_is_made_again_with_equal_content_trains_nothing(project: Path
 
 
 def test_accepted_results_stand(project: Path):
-    with edited(project / "src/finetrace/lenses/slope.py", "import numpy as np", "import numpy as np\n\nMARK = 1"):
+    with edited(project / "src/finetrace/lenses/infodynamics/slope.py", "import numpy as np", "import numpy as np\n\nMARK = 1"):
         assert {name.split("@")[0] for name in stale(project)} >= {"infodynamics"}
         said = finetrace(project, "accept", "all", "--because", "only a constant")
-        assert "finetrace.lenses.slope" in said.stdout
+        assert "finetrace.lenses.infodynamics.slope" in said.stdout
         assert stale(project) == {"atlas", "publish"}  # they say so
         assert set(ran(repro(project))) == {"atlas", "publish"}
         assert "only a constant" in (project / "atlas/index.html").read_text()
@@ -393,6 +395,15 @@ def test_a_wrong_key_names_the_key_and_the_fix_at_every_entry(project: Path, wor
     assert done.returncode != 0 and "hulsl" in done.stdout + done.stderr and "hulls" in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("lens", [*OF_FINE_TUNINGS, *OF_MASKED_WORDS])
+def test_lenses_write_their_headline_metrics(project: Path, lens: str):
+    written: dict[str, float] = {}
+    for path in (project / "outputs").rglob(f"{lens}/metrics.json"):
+        written |= json.loads(path.read_text())
+    headlines = (OF_FINE_TUNINGS | OF_MASKED_WORDS)[lens]
+    assert not [h.metric for h in headlines if value_of(written, h.mean_of or h.metric) is None]
+
+
 def test_publishing_again_restores_a_deleted_store(project: Path):
     def names() -> list[str]:
         with contextlib.closing(sqlite3.connect(project / "mlflow.db")) as database:
@@ -409,8 +420,19 @@ def test_publishing_again_restores_a_deleted_store(project: Path):
 def test_the_lens_of_the_guide_works_as_written(project: Path):
     guide = (ROOT / "docs/add-a-lens.md").read_text("utf-8")
     files = dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", guide, flags=re.DOTALL))
-    inserted = {"dvc.yaml": "  atlas:\n", "params.yaml": "look:\n", "src/finetrace/study/look.py": '    "kernel": Lens(),\n'}
-    assert set(files) == {*inserted, "pipelines/norms.py", "src/finetrace/figures/norms.py", "src/finetrace/lenses/norms.py"}
+    look = "src/finetrace/study/look.py"
+    inserted = {"dvc.yaml": "  atlas:\n", "params.yaml": "look:\n", look: '    "kernel": Lens(KernelSettings),\n'}
+    of_atlas = "src/finetrace/atlas/headlines.py"
+    inserted[of_atlas] = '    "kernel": kernel.HEADLINES,\n'
+    room = ("__init__", "lengths", "settings", "figures", "headlines", "stage")
+    assert set(files) == {*inserted, "pipelines/norms.py", *(f"src/finetrace/lenses/norms/{name}.py" for name in room)}
+    (project / "src/finetrace/lenses/norms").mkdir()
+    before = (project / look).read_text()
+    mark = "from finetrace.lenses.kernel.settings import KernelSettings\n"
+    (project / look).write_text(before.replace(mark, f"{mark}from finetrace.lenses.norms.settings import NormsSettings\n"))
+    mark = "from finetrace.lenses.probes import headlines as probes\n"
+    of_all = (project / of_atlas).read_text()
+    (project / of_atlas).write_text(of_all.replace(mark, f"from finetrace.lenses.norms import headlines as norms\n{mark}"))
     for name, text in files.items():
         if name in inserted:
             mark, before = inserted[name], (project / name).read_text()
@@ -423,5 +445,6 @@ def test_the_lens_of_the_guide_works_as_written(project: Path):
     assert "atlas" in made and "publish" in made
     assert json.loads((project / RUN / "norms/metrics.json").read_text())["norm/layer-02/last"] > 0
     assert "<h2>norms</h2>" in (project / "atlas/runs/toy_micro-sentiment_ft_s1.html").read_text()
+    assert ">norm, after</th>" in (project / "atlas/index.html").read_text()
     published = json.loads((project / "mlruns/published.json").read_text())
     assert any(r["name"] == "norms@toy_micro-sentiment_ft_s1" for r in published)

@@ -12,7 +12,8 @@ from tests.stages import stage_of
 
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
-from finetrace.pipeline.accept import NAME, accept, accepted
+from finetrace.pipeline.accept import accept
+from finetrace.pipeline.accepted import NAME, accepted
 from finetrace.pipeline.compile import compile_study
 from finetrace.store.files import write_text
 

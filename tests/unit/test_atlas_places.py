@@ -44,7 +44,8 @@ def project(tmp_path: Path) -> tuple[Layout, Study]:
 def test_places_with_their_lenses(project: tuple[Layout, Study]) -> None:
     first, second = places_of(*project)
     assert (first.name, first.key, second.name) == ("micro-a/pretrain", "micro-a_pretrain", "more/adapt")
-    assert first.metrics["edges"]["mean_f1/last"] == pytest.approx(0.7) and "mean_f1/first" not in first.metrics["edges"]
+    edges = first.metrics["edges"]
+    assert edges["mean_f1/last"] == pytest.approx(0.7) and "mean_f1/first" not in edges
 
 
 def test_a_lens_that_does_not_look_there_is_left_out(project: tuple[Layout, Study]) -> None:
@@ -68,6 +69,7 @@ def test_each_becomes_a_run(project: tuple[Layout, Study]) -> None:
 
 
 def test_the_page_leaves_empty_tables_out() -> None:
-    full, empty = Listing("Full", [("a", "tip")], [["x & y"]], ["runs/x.html"]), Listing("Empty", [("a", "tip")], [], [])
+    full = Listing("Full", [("a", "tip")], [["x & y"]], ["runs/x.html"])
+    empty = Listing("Empty", [("a", "tip")], [], [])
     text = page("t", "i", [full, empty], [])
     assert "<h2>Full</h2>" in text and "x &amp; y" in text and "Empty" not in text

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tests.oracles import calibration as oracle
 
-from finetrace.lenses.calibration import (
+from finetrace.lenses.calibration.measures import (
     bin_edges,
     calibration,
     fit_temperature,

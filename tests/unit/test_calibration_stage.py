@@ -9,10 +9,10 @@ import pytest
 from tests.hidden_outputs import check_redrawn, run_main, stage_output
 from tests.prediction_outputs import SETS, prediction_stage
 
-from finetrace.config.predictions import CalibrationSettings
 from finetrace.errors import FinetraceError
-from finetrace.lenses import calibration as lens
-from finetrace.lenses.calibration_summary import STATISTICS
+from finetrace.lenses.calibration import measures as lens
+from finetrace.lenses.calibration.settings import CalibrationSettings
+from finetrace.lenses.calibration.summary import STATISTICS
 from finetrace.store.manifest import read_manifest
 from finetrace.store.predictions import Predictions, read_predictions
 from finetrace.store.tables import read_table
@@ -143,7 +143,7 @@ def test_a_separated_fitting_set_is_flagged(tmp_path: Path, caplog: pytest.LogCa
 
 
 def test_without_a_test_set_the_figures_say_what_they_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from finetrace.figures import calibration as figures
+    from finetrace.lenses.calibration import figures
 
     told = []
     monkeypatch.setattr(figures, "reliability", lambda sets, t, **more: told.append((list(sets), more["note"])) or style())
@@ -169,7 +169,7 @@ def test_figures_are_written_and_small(tmp_path: Path) -> None:
 
 def test_figures_are_drawn_from_the_stored_measurement(tmp_path: Path) -> None:
     stage = prediction_stage(tmp_path, "calibration", CalibrationSettings(), steps=(0, 8), kept=8)
-    check_redrawn(stage, stage_output(stage), "finetrace.lenses.calibration.temperature")
+    check_redrawn(stage, stage_output(stage), "finetrace.lenses.calibration.measures.temperature")
 
 
 def test_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:

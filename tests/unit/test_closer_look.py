@@ -8,13 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from tests.hidden_outputs import TRAJECTORY, hidden_stage, run_main, stage_output
+from tests.markdown import plain
 from tests.outputs import history, manifest
 
 from finetrace.cli import main
-from finetrace.closer_look import Cell, State, counts, tables
-from finetrace.config.hulls import HullsSettings
-from finetrace.config.probes import MlpSettings, ProbesSettings
 from finetrace.layout import Layout
+from finetrace.lenses.hulls.settings import HullsSettings
+from finetrace.lenses.probes.settings import MlpSettings, ProbesSettings
+from finetrace.reports.closer_look import Cell, State, counts, tables
 from finetrace.store.files import write_yaml
 from finetrace.store.manifest import complete
 from finetrace.store.tables import write_table
@@ -79,7 +80,7 @@ def project(tmp_path: Path) -> tuple[Layout, Study]:
 
 
 def test_the_published_form(project: tuple[Layout, Study]) -> None:
-    text = tables(*project)
+    text = plain(tables(*project))
     assert "| model | pos | dep |\n| --- | --- | --- |\n" in text
     assert ("| tiny | 90.76 (0.24) / 3,936 / N / -; 91.67 (0.29) / 20 / N / - | 86.00* / 653 / N / -; 85.00* / 46 / Y / 0.88 |\n"
             "| base | 93.39 (0.31) / 17 / Y / 0.97; 95.68 (0.02) / 17 / Y / 0.70 | - |") in text
@@ -94,16 +95,16 @@ def test_the_published_form(project: tuple[Layout, Study]) -> None:
 def test_what_is_missing_is_named_with_the_stages_that_fill_it(project: tuple[Layout, Study]) -> None:
     layout, _ = project
     study = parse_study(params(cross_tasks={"later": {"tuned": "tiny/dep/ft/s1", "task": "dep"}}), "params.yaml")
-    text = tables(layout, study)
+    text = plain(tables(layout, study))
     assert "- base_dep_ft_s1: dvc repro hulls@base_dep_ft_s1 probes@base_dep_ft_s1\n" in text
     assert "- cross-task effect later: dvc repro cross-task@later\n" in text
     assert "tiny_dep_ft_s1:" not in text and "Cross-task effect on" not in text
-    text = tables(layout, study, split="train")
+    text = plain(tables(layout, study, split="train"))
     assert "- tiny_dep_ft_s1: has no accuracy on train; add it to probes.test_splits" in text
 
 
 def test_nothing_at_all_is_a_table_of_dashes(tmp_path: Path) -> None:
-    text = tables(Layout(tmp_path, tmp_path), parse_study(params(cross_tasks={}), "params.yaml"))
+    text = plain(tables(Layout(tmp_path, tmp_path), parse_study(params(cross_tasks={}), "params.yaml")))
     assert "| tiny | - | - |\n| base | - | - |" in text and "No cell is complete." in text
     assert text.count("dvc repro hulls@") == 4 and "hidden sizes" not in text
 
@@ -112,19 +113,19 @@ def test_another_layer_and_split(project: tuple[Layout, Study]) -> None:
     layout, study = project
     assert "/ 4,036 /" in tables(layout, study, layer=0) and "/ 3,936 /" in tables(layout, study, layer=1)
     assert "90.76" not in tables(layout, study, split="validation") and "10.00" in tables(layout, study, split="validation")
-    text = tables(layout, study, layer=5)  # further than there are layers
+    text = plain(tables(layout, study, layer=5))  # further than there are layers
     assert "- tiny_pos_ft_s1: dvc repro hulls@tiny_pos_ft_s1 probes@tiny_pos_ft_s1" in text
 
 
 def test_several_seeds_are_rows_of_their_own(tmp_path: Path) -> None:
     more = [*params()["runs"], {"model": "tiny", "task": "pos", "seed": 2}]
-    text = tables(Layout(tmp_path, tmp_path), parse_study(params(runs=more), "params.yaml"))
+    text = plain(tables(Layout(tmp_path, tmp_path), parse_study(params(runs=more), "params.yaml")))
     assert "| tiny s1 | - | - |" in text and "| tiny s2 | - | - |" in text
 
 
 def test_only_what_hulls_or_probes_look_at_is_a_cell(tmp_path: Path) -> None:
     look = {"hulls": "tiny/pos/ft/s1", "probes": "base/dep/ft/s1", "infodynamics": "all"}
-    text = tables(Layout(tmp_path, tmp_path), parse_study(params(look=look, cross_tasks={}), "params.yaml"))
+    text = plain(tables(Layout(tmp_path, tmp_path), parse_study(params(look=look, cross_tasks={}), "params.yaml")))
     assert [line.split(":")[0] for line in text.splitlines() if line.startswith("- ")] == [
         "- tiny_pos_ft_s1", "- base_dep_ft_s1"]
 
@@ -152,7 +153,7 @@ def test_what_the_stages_hulls_and_probes_write_is_read(tmp_path: Path) -> None:
         run_main(stage)
     study = parse_study({"study": {"name": "x"}, "pretrain": {TRAJECTORY["model"]: {}}, "runs": [TRAJECTORY],
                          "tasks": {TRAJECTORY["task"]: {"source": "micro"}}, "look": {"hulls, probes": "all"}}, "x")
-    text = tables(layout, study)
+    text = plain(tables(layout, study))
     state = r"\d+\.\d\d \(\d+\.\d\d\) / 3 / Y / -?\d\.\d\d"
     assert re.search(rf"\| {TRAJECTORY['model']} \| {state}; {state} \|", text), text
     assert "| 8,4; 8,4 |" in text and "Missing" not in text and "logistic" not in text

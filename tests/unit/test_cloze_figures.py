@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from finetrace.figures import cloze as figures
 from finetrace.figures.style import to_png
+from finetrace.lenses.cloze import figures
 
 STEPS = [0, 20_000, 60_000, 100_000, 200_000, 400_000, 700_000, 1_000_000, 1_500_000, 2_000_000]
 COMMON = {"readout": "own", "axis": "pre-training steps", "title": "TREx: bert/pretrain", "note": "ranked among 21,000 words"}

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from finetrace.errors import FinetraceError
-from finetrace.hidden.prompts import COLUMNS, encode_prompts, left_out
+from finetrace.inference.prompts import COLUMNS, encode_prompts, left_out
 
 INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
 TEXTS = ["the capital of azerbaijan is baku .", "paris is in france .", "she was born in paris ( london ) .", "baku , paris"]

@@ -3,8 +3,8 @@
 import pytest
 
 from finetrace.config.base import parse
-from finetrace.config.cloze import ClozeSettings
 from finetrace.errors import FinetraceError
+from finetrace.lenses.cloze.settings import ClozeSettings
 
 
 def read(value):

@@ -176,8 +176,10 @@ def test_compiling_needs_a_project(tmp_path: Path) -> None:
 def classes() -> dict[str, Any]:
     """Every settings class by its name."""
     found: dict[str, Any] = {}
-    for module in pkgutil.iter_modules(config.__path__):
-        for name, value in vars(importlib.import_module(f"finetrace.config.{module.name}")).items():
+    modules = [f"finetrace.config.{one.name}" for one in pkgutil.iter_modules(config.__path__)]
+    modules += [f"finetrace.lenses.{file.parent.name}.settings" for file in ROOT.glob("src/finetrace/lenses/*/settings.py")]
+    for module in modules:
+        for name, value in vars(importlib.import_module(module)).items():
             if dataclasses.is_dataclass(value) and isinstance(value, type):
                 found[name] = value
     return found
@@ -186,7 +188,9 @@ def classes() -> dict[str, Any]:
 @cache
 def read_by(script: str) -> dict[str, list[Any]]:
     """Section -> classes as which pipelines/SCRIPT.py reads it: its calls `stage.settings("section", Class)`."""
-    tree, found = ast.parse((ROOT / "pipelines" / f"{script}.py").read_text("utf-8")), dict[str, list[Any]]()
+    lens = ROOT / "src/finetrace/lenses" / script / "stage.py"
+    file = lens if lens.is_file() else ROOT / "pipelines" / f"{script}.py"
+    tree, found = ast.parse(file.read_text("utf-8")), dict[str, list[Any]]()
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "stage.settings":
             section, kind = node.args

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.oracles import geometry as oracle
 
-from finetrace.lenses import cones
+from finetrace.lenses.geometry import cones
 
 
 def classes(rows: int = 24, dim: int = 6, count: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

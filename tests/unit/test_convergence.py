@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from finetrace.lenses import convergence as lens
+from finetrace.lenses.convergence import correlation as lens
 from finetrace.lenses.intervals import bootstrap_weights
 
 

@@ -11,9 +11,9 @@ import pytest
 from tests.hidden_outputs import NAME, PLACE, check_redrawn, finished, run_main, stage_output
 from tests.stages import ask, of_run
 
-from finetrace.config.convergence import ConvergenceSettings
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
+from finetrace.lenses.convergence.settings import ConvergenceSettings
 from finetrace.pipeline.stage import Stage, open_stage
 from finetrace.store.manifest import complete
 from finetrace.store.tables import read_table, write_table
@@ -78,7 +78,7 @@ def test_the_stage_joins_both_lenses_and_writes_correlations(tmp_path: Path) -> 
 
 def test_figures_are_drawn_from_the_stored_measurement(tmp_path: Path) -> None:
     stage = link_stage(tmp_path)
-    check_redrawn(stage, stage_output(stage), "finetrace.lenses.convergence.links")
+    check_redrawn(stage, stage_output(stage), "finetrace.lenses.convergence.correlation.links")
 
 
 def test_only_shared_layers_are_joined_and_few_layers_give_counts_without_numbers(tmp_path: Path) -> None:

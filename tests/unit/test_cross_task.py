@@ -14,13 +14,14 @@ from tests.hidden_outputs import finished, load_script, make_hidden
 from tests.stages import ask, of_run
 
 from finetrace.config.base import parse
-from finetrace.config.cross_task import CrossTaskSettings
 from finetrace.config.hidden import HiddenSettings
-from finetrace.config.probes import MlpSettings, ProbesSettings
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
-from finetrace.lenses import cross_task as lens
-from finetrace.lenses.hulls import label_distances, probe
+from finetrace.lenses.cross_task import transfer as lens
+from finetrace.lenses.cross_task.settings import CrossTaskSettings
+from finetrace.lenses.hulls.distances import label_distances
+from finetrace.lenses.hulls.partition import probe
+from finetrace.lenses.probes.settings import MlpSettings, ProbesSettings
 from finetrace.pipeline.stage import Stage, open_stage
 from finetrace.store.files import write_text
 from finetrace.store.manifest import complete, read_manifest
@@ -138,7 +139,7 @@ def script(figures: bool = False, **hidden: object) -> ModuleType:
 
     module._hidden_states = states
     if not figures:
-        module.main = mock.patch("finetrace.figures.cross_task.draw", lambda record: {})(module.main)
+        module.main = mock.patch("finetrace.lenses.cross_task.figures.draw", lambda record: {})(module.main)
     return module
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from finetrace.errors import FinetraceError
-from finetrace.lenses.hulls import cluster_distances, label_distances, predict, probe, renumbered
-from finetrace.store import directprobe_files as files
-from finetrace.store import directprobe_inputs as inputs
+from finetrace.lenses.hulls.distances import cluster_distances, label_distances, predict
+from finetrace.lenses.hulls.partition import probe, renumbered
+from finetrace.originals import directprobe_files as files
+from finetrace.originals import directprobe_inputs as inputs
 
 TEMPLATE = np.array([(0, 0), (1, 0), (0, 1), (1, 1), (0.5, 0.5), (0.25, 0.75), (0.75, 0.25), (0.5, 1.5)])
 POINTS = np.vstack([TEMPLATE + np.array(move) for move in ((0, 0), (6, 0), (0, 8), (-6, 0))])

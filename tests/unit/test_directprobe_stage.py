@@ -12,13 +12,13 @@ from tests.stages import ask
 
 from finetrace.cli import main
 from finetrace.config.base import parse
-from finetrace.config.directprobe import DirectprobeSettings
-from finetrace.directprobe import analyse, write_into
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
+from finetrace.lenses.directprobe.settings import DirectprobeSettings
+from finetrace.originals import directprobe_files as files
+from finetrace.originals.directprobe import analyse, write_into
+from finetrace.originals.directprobe_inputs import read_settings
 from finetrace.pipeline.stage import Stage, open_stage
-from finetrace.store import directprobe_files as files
-from finetrace.store.directprobe_inputs import read_settings
 from finetrace.store.manifest import read_manifest
 from finetrace.store.tables import read_table
 
@@ -255,7 +255,7 @@ def test_figures_are_drawn_from_the_stored_measurement(project: Path, mode: str,
     whole = {p: p.read_bytes() for p in out.rglob("*") if p.is_file() and (p.parent.name != "figures" or p.suffix == ".png")}
     ask(project, "directprobe", "old", draw="another", **first.asked)
     shutil.rmtree(out)
-    monkeypatch.setattr("finetrace.directprobe.analyse", lambda *rest, **more: 1 / 0)
+    monkeypatch.setattr("finetrace.originals.directprobe.analyse", lambda *rest, **more: 1 / 0)
     load_script("directprobe").main(open_stage("directprobe", "old", first.layout))
     assert len(whole) > 8 and {p: p.read_bytes() for p in whole} == whole
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tests.oracles import dynamics as oracle
 
-from finetrace.lenses.dynamics import Resampling, multi_bootstrap
+from finetrace.lenses.dynamics.resampling import Resampling, multi_bootstrap
 
 
 def lists(resampling: Resampling) -> tuple[list[list[int]], list[list[int]]]:

@@ -19,11 +19,11 @@ from tests.dynamics_outputs import (
 )
 from tests.hidden_outputs import check_redrawn, run_main
 
-from finetrace.config.dynamics import DynamicsSettings
 from finetrace.errors import FinetraceError
-from finetrace.figures.dynamics_panels import figures_of
 from finetrace.figures.style import to_png
 from finetrace.layout import Layout
+from finetrace.lenses.dynamics.figures import figures_of
+from finetrace.lenses.dynamics.settings import DynamicsSettings
 from finetrace.lenses.dynamics.table import COLUMNS, DIFFERENCES, UNION, Key, Table
 from finetrace.store.arrays import read_array, write_array
 from finetrace.store.manifest import complete, read_manifest

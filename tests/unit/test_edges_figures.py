@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from finetrace.figures import edges as figures
 from finetrace.figures.style import to_png
+from finetrace.lenses.edges import figures
 
 STEPS = (0, 20_000, 60_000, 200_000, 1_500_000)
 

@@ -8,7 +8,7 @@ from tests.edge_stage import PLACE, STEPS, edges_stage, rows_of, run_stage, valu
 from tests.hidden_outputs import check_redrawn
 
 from finetrace.errors import FinetraceError
-from finetrace.hidden import edge_work
+from finetrace.lenses.edges import work as edge_work
 from finetrace.store.manifest import read_manifest
 from finetrace.store.tables import read_table
 
@@ -177,7 +177,7 @@ def test_tasks_that_are_not_there_or_not_of_words_are_named(tmp_path):
     ({"tasks": ["a", "a"]}, "a name stands twice"), ({"recip": "fast"}, "did you mean 'recipe'")], ids=str)
 def test_settings_that_contradict_are_refused(settings, message):
     from finetrace.config.base import parse
-    from finetrace.config.edges import EdgesSettings
+    from finetrace.lenses.edges.settings import EdgesSettings
 
     with pytest.raises(FinetraceError, match=message):
         parse(EdgesSettings, settings, "params.yaml: edges")

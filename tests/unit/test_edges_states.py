@@ -9,7 +9,7 @@ from tests.training_fixtures import bert_config
 from tests.word_tasks import naive_pieces, piece_tokenizer
 
 from finetrace.errors import FinetraceError
-from finetrace.hidden.edges import edge_layout, encode_texts, group_tasks, read_split, tokenise, with_states
+from finetrace.lenses.edges.states import edge_layout, encode_texts, group_tasks, read_split, tokenise, with_states
 from finetrace.models.rows import Collator
 from finetrace.store.tables import read_table, write_table
 

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from tests.edge_data import edge_data
 
-from finetrace.lenses.edges import (
-    RECIPES,
-    Probe,
-    Recipe,
+from finetrace.lenses.edges import metrics
+from finetrace.lenses.edges.control import ceiling, control_gold, span_types
+from finetrace.lenses.edges.data import make_batch, take_sentences
+from finetrace.lenses.edges.mdl import mdl_recipe, online_code
+from finetrace.lenses.edges.network import Probe
+from finetrace.lenses.edges.recipe import RECIPES, Recipe, recipe_of
+from finetrace.lenses.edges.statistics import (
     center_of_gravity,
     deltas,
     entropy_bits,
@@ -17,12 +20,7 @@ from finetrace.lenses.edges import (
     headroom,
     kl_from_uniform_bits,
     kl_of_deltas_bits,
-    metrics,
-    recipe_of,
 )
-from finetrace.lenses.edges.control import ceiling, control_gold, span_types
-from finetrace.lenses.edges.data import make_batch, take_sentences
-from finetrace.lenses.edges.mdl import mdl_recipe, online_code
 from finetrace.lenses.edges.summary import SplitHits, TaskResult, curves, headlines, indexed, series, table, task_rows
 
 # mixing weights of layers 0 to 12, as published (rounded to three digits), with the centres of gravity published beside them

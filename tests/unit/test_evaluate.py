@@ -5,8 +5,8 @@ import pytest
 import torch
 from tests.training_fixtures import model_folder, settings, task_folder
 
+from finetrace.inference.evaluate import classification_metrics, cross_entropy, predict
 from finetrace.models.load import load_classifier
-from finetrace.training.evaluate import classification_metrics, cross_entropy, predict
 from finetrace.training.finetune import prepare
 
 

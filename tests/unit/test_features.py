@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tests.oracles import features as oracle
 
-from finetrace.lenses import features as lens
+from finetrace.lenses.features import change as lens
 from finetrace.lenses.intervals import jackknife_interval
 
 

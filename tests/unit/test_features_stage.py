@@ -10,9 +10,9 @@ from tests.hidden_outputs import check_redrawn, run_main, stage_output
 from tests.prediction_outputs import prediction_stage
 from tests.unit.test_calibration_stage import one, table_of
 
-from finetrace.config.predictions import FeaturesSettings
 from finetrace.errors import FinetraceError
-from finetrace.lenses import features as lens
+from finetrace.lenses.features import change as lens
+from finetrace.lenses.features.settings import FeaturesSettings
 from finetrace.store.manifest import read_manifest
 from finetrace.store.predictions import read_predictions
 
@@ -127,7 +127,7 @@ def test_figures_are_written_and_small(tmp_path: Path, tsne: bool, names: list[s
 
 def test_figures_are_drawn_from_the_stored_measurement(tmp_path: Path) -> None:
     stage = prediction_stage(tmp_path, "features", FeaturesSettings(tsne=True, figure_rows=20), steps=(0, 8))
-    check_redrawn(stage, stage_output(stage), "finetrace.lenses.features_summary.set_rows")
+    check_redrawn(stage, stage_output(stage), "finetrace.lenses.features.summary.set_rows")
 
 
 def test_one_checkpoint_and_few_examples_are_enough(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from finetrace.figures import calibration as figures
 from finetrace.figures import style
-from finetrace.lenses.calibration import calibration, probabilities_of
+from finetrace.lenses.calibration import figures
+from finetrace.lenses.calibration.measures import calibration, probabilities_of
 
 
 def pair(seed: int = 0, rows: int = 200, classes: int = 3, temperature: float = 3.0):

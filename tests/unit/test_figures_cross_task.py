@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from finetrace.figures import cross_task, directprobe
 from finetrace.figures.style import to_png
+from finetrace.lenses.cross_task import figures as cross_task
+from finetrace.lenses.directprobe import figures as directprobe
 
 
 def texts(axis) -> list[str]:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from finetrace.figures import dynamics as figures
-from finetrace.figures.dynamics_panels import figures_of
+from finetrace.lenses.dynamics.figures import figures_of
+from finetrace.lenses.dynamics.figures import panels as figures
 from finetrace.lenses.dynamics.table import Key, Table
 
 STEPS = np.array([0, 20_000, 60_000, 100_000, 2_000_000])

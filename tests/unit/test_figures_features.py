@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from matplotlib.quiver import Quiver
 
-from finetrace.figures import features as figures
 from finetrace.figures import style
-from finetrace.lenses.features import plane
+from finetrace.lenses.features import figures
+from finetrace.lenses.features.change import plane
 
 STATES = ("before (step 0)", "after (step 64)")
 

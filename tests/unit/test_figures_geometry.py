@@ -5,10 +5,10 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from finetrace.figures import geometry as figures
 from finetrace.figures import style
-from finetrace.lenses.cones import cone, cone_statistics
-from finetrace.lenses.geometry_summary import Bands
+from finetrace.lenses.geometry import figures
+from finetrace.lenses.geometry.cones import cone, cone_statistics
+from finetrace.lenses.geometry.summary import Bands
 
 LAYERS = 4
 LABELS = {"cosine_mean": ("Cosine", "cosine, mean"), "rank": ("Rank", "directions"), "trace": ("Trace", "squared units")}

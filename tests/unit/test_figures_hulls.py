@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from finetrace.figures import hulls as figures
 from finetrace.figures.style import to_png
+from finetrace.lenses.hulls import figures
 
 
 def names(count: int) -> list[str]:

@@ -11,9 +11,9 @@ from matplotlib import rcParams
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from finetrace.figures import infodynamics as figures
 from finetrace.figures import style
-from finetrace.lenses import infodynamics as lens
+from finetrace.lenses.infodynamics import measures as lens
+from finetrace.lenses.infodynamics.figures import panels as figures
 
 M, W = 900, 20
 EXAMPLES = np.arange(1, M + 1)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from matplotlib.colors import LogNorm, Normalize
 
-from finetrace.figures import kernel as figures
 from finetrace.figures.style import to_png
+from finetrace.lenses.kernel import figures
 from finetrace.lenses.kernel.summary import PARTS
 
 STEPS = (0, 1, 16, 250)

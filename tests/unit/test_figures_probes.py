@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from finetrace.figures import probes as figures
 from finetrace.figures import style
-from finetrace.figures.convergence import convergence
-from finetrace.lenses.convergence import Correlation
+from finetrace.lenses.convergence.correlation import Correlation
+from finetrace.lenses.convergence.figures import convergence
+from finetrace.lenses.probes import figures
 
 ROWS = {"0": {5: (0.5, 0.4, 0.6), 7: (0.625, 0.55, 0.7)}, "64": {5: (0.9, 0.85, 0.95), 7: (1.0, 0.97, 1.0)}}
 

@@ -5,9 +5,9 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from finetrace.figures import similarity as figures
 from finetrace.figures import style
-from finetrace.lenses.similarity import MEASURES
+from finetrace.lenses.similarity import figures
+from finetrace.lenses.similarity.measures import MEASURES
 
 STEPS, LAYERS = np.array([0, 4, 16, 1000]), np.arange(3)
 VALUES = np.array([[np.nan, np.nan, np.nan, np.nan], [1, 0.9, 0.5, 0.2], [1, 0.7, 0.1, -0.004]])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from tests.oracles import geometry as oracle
 
-from finetrace.lenses import anisotropy, geometry, gram
+from finetrace.lenses.geometry import anisotropy, gram
+from finetrace.lenses.geometry import statistics as geometry
 
 ROWS = np.array([(1, 2, 3, 4), (0, 1, 0, -1), (2, 0, 1, 1), (1, 1, 1, 1), (-1, 0.5, 2, 0)])
 COSINES = [-0.258198887, 0.670820355, 0.912870884, 0.478091419, -0.288675129, 0, 0.154303357, 0.816496551, 0, 0.327326834]

@@ -12,9 +12,9 @@ from tests.hidden_outputs import check_redrawn, hidden_stage, run_main, stage_ou
 from tests.oracles import geometry as oracle
 
 from finetrace.config.base import parse
-from finetrace.config.geometry import GeometrySettings
 from finetrace.errors import FinetraceError
-from finetrace.lenses import geometry_summary as summary
+from finetrace.lenses.geometry import summary
+from finetrace.lenses.geometry.settings import GeometrySettings
 from finetrace.lenses.intervals import bootstrap_weights, groups_of
 from finetrace.store.hidden import HiddenStates, read_hidden
 from finetrace.store.manifest import read_manifest
@@ -136,7 +136,7 @@ def test_everything_is_written_and_small(done: tuple[Path, HiddenStates]) -> Non
 @pytest.mark.parametrize("hidden", [{}, {"classes": 3}])
 def test_figures_are_drawn_from_the_stored_measurement(tmp_path: Path, hidden: dict) -> None:
     stage = hidden_stage(tmp_path, "geometry", GeometrySettings(**QUICK), steps=(0, 8), **hidden)
-    check_redrawn(stage, stage_output(stage), "finetrace.lenses.geometry_summary.sentence_estimates")
+    check_redrawn(stage, stage_output(stage), "finetrace.lenses.geometry.summary.sentence_estimates")
 
 
 def test_equal_input_gives_equal_bytes(done: tuple[Path, HiddenStates], tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from tests.families import FAMILIES, config_of, family_folders
 from tests.training_fixtures import model_folder, task_folder
 
 from finetrace.errors import FinetraceError
-from finetrace.hidden.choose import choose_rows
-from finetrace.hidden.extract import extract, layer_states
+from finetrace.inference.choose import choose_rows
+from finetrace.inference.extract import extract, layer_states
 from finetrace.models.families import FAMILIES as DECLARED
 from finetrace.models.families import family_of, layer_count, sentence_position
 from finetrace.models.load import forward_names, load_classifier, load_encoder, load_tokenizer

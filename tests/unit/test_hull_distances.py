@@ -5,17 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from finetrace.lenses.hulls import (
-    cluster_distances,
-    hull_distance,
-    label_distances,
-    point_distance,
-    predict,
-    probe,
-    renumbered,
-    similarity,
-)
 from finetrace.lenses.hulls.disjointness import mean_planes
+from finetrace.lenses.hulls.distances import cluster_distances, label_distances, predict, similarity
+from finetrace.lenses.hulls.partition import probe, renumbered
+from finetrace.lenses.hulls.separation import hull_distance, point_distance
 
 TEMPLATE = np.array([(0, 0), (1, 0), (0, 1), (1, 1), (0.5, 0.5), (0.25, 0.75), (0.75, 0.25), (0.5, 1.5)])
 POINTS = np.vstack([TEMPLATE + np.array(move) for move in ((0, 0), (6, 0), (0, 8), (-6, 0))])

@@ -7,21 +7,13 @@ import numpy as np
 import pytest
 from tests.oracles import hulls as oracle
 
-from finetrace.lenses.hulls import (
-    Clusters,
-    creation_order,
-    estimate,
-    given,
-    label_distances,
-    overlaps,
-    predict,
-    probe,
-    renumbered,
-    separable,
-)
 from finetrace.lenses.hulls.agglomeration import Agglomeration, merge_all, names_after
 from finetrace.lenses.hulls.clustering import _Forward
+from finetrace.lenses.hulls.clusters import Clusters
 from finetrace.lenses.hulls.disjointness import Hulls
+from finetrace.lenses.hulls.distances import label_distances, predict
+from finetrace.lenses.hulls.partition import creation_order, estimate, given, overlaps, probe, renumbered
+from finetrace.lenses.hulls.separation import separable
 
 KINDS = ("cloud", "grid", "line", "cube", "shared")
 

@@ -13,13 +13,13 @@ from tests.hidden_outputs import NAME, hidden_stage, load_script, stage_output
 from tests.stages import ask
 
 from finetrace.config.base import parse
-from finetrace.config.hulls import HullsSettings
 from finetrace.errors import FinetraceError
-from finetrace.lenses import hulls
+from finetrace.lenses.hulls import partition as hulls
 from finetrace.lenses.hulls import summary
 from finetrace.lenses.hulls.centroids import centroids
+from finetrace.lenses.hulls.settings import HullsSettings
+from finetrace.originals import directprobe_files as files
 from finetrace.pipeline.stage import Stage, open_stage
-from finetrace.store import directprobe_files as files
 from finetrace.store.hidden import HiddenStates, read_hidden
 from finetrace.store.manifest import complete, read_manifest
 from finetrace.store.tables import read_table
@@ -32,7 +32,7 @@ RARE = np.concatenate([np.repeat([0, 1, 2, 3], [20, 12, 7, 1]), np.repeat([0, 1,
 def script(figures: bool = False) -> ModuleType:
     module = load_script("hulls")
     if not figures:
-        module.main = mock.patch("finetrace.figures.hulls.draw", lambda record: {})(module.main)
+        module.main = mock.patch("finetrace.lenses.hulls.figures.draw", lambda record: {})(module.main)
     return module
 
 

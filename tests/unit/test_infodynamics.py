@@ -9,8 +9,8 @@ import pytest
 from tests.oracles import infodynamics as oracle
 from tests.series import FIELDS, assert_same, one_hot, rows
 
-from finetrace.lenses import divergences
-from finetrace.lenses import infodynamics as lens
+from finetrace.lenses.infodynamics import divergences
+from finetrace.lenses.infodynamics import measures as lens
 
 NATS = math.e
 LN2 = math.log(2)
@@ -357,7 +357,7 @@ def test_bad_input_is_refused_with_the_fix(call, message: str) -> None:
 
 def test_import_needs_numpy_only() -> None:
     code = (
-        "import sys; import finetrace.lenses.infodynamics; "
+        "import sys; import finetrace.lenses.infodynamics.measures; "
         "print([m for m in ('scipy', 'pandas', 'torch', 'matplotlib', 'sklearn', 'mlflow') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=_env())
@@ -368,4 +368,4 @@ def _env() -> dict[str, str]:
     import os
     from pathlib import Path
 
-    return {**os.environ, "PYTHONPATH": str(Path(lens.__file__).parents[2])}
+    return {**os.environ, "PYTHONPATH": str(Path(lens.__file__).parents[3])}

@@ -7,7 +7,7 @@ import pytest
 from tests.oracles import infodynamics as oracle
 from tests.series import FIELDS, assert_same, one_hot, rows
 
-from finetrace.lenses import infodynamics as lens
+from finetrace.lenses.infodynamics import measures as lens
 
 
 def test_probe_resonance_is_the_mean_of_single_examples() -> None:

@@ -6,7 +6,7 @@ import pytest
 from tests.oracles import infodynamics as oracle
 from tests.series import one_hot, rows
 
-from finetrace.lenses import infodynamics as lens
+from finetrace.lenses.infodynamics import measures as lens
 
 
 @pytest.mark.parametrize(

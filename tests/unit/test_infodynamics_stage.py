@@ -13,11 +13,11 @@ from tests.hidden_outputs import NAME, PLACE, check_redrawn, finished, run_main,
 from tests.stages import ask, of_run
 
 from finetrace import seeds
-from finetrace.config.infodynamics import InfodynamicsSettings
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
-from finetrace.lenses import infodynamics as lens
-from finetrace.lenses import infodynamics_summary as summary
+from finetrace.lenses.infodynamics import measures as lens
+from finetrace.lenses.infodynamics import summary
+from finetrace.lenses.infodynamics.settings import InfodynamicsSettings
 from finetrace.pipeline.stage import Stage, open_stage
 from finetrace.store.manifest import complete, read_manifest
 from finetrace.store.tables import fixed_lists, matrix, read_table, write_table
@@ -105,7 +105,7 @@ def test_figures_are_written_and_small(out: Path) -> None:
 
 def test_figures_are_drawn_from_the_stored_measurement(tmp_path: Path) -> None:
     stage = stage_of(tmp_path, {"spans": None})
-    check_redrawn(stage, stage_output(stage), "finetrace.lenses.infodynamics_summary.training_dynamics")
+    check_redrawn(stage, stage_output(stage), "finetrace.lenses.infodynamics.summary.training_dynamics")
 
 
 @pytest.mark.parametrize(("measure", "unit", "plateau"), [("jsd", "nats", True), ("kl", "bits", False),
@@ -115,7 +115,8 @@ def test_figures_name_the_unit_and_know_the_plateau_of_one_measure_only(tmp_path
     from matplotlib.figure import Figure
 
     told: list[dict[str, Any]] = []
-    monkeypatch.setattr("finetrace.figures.infodynamics.signals", lambda *_, **more: told.append(more) or Figure(figsize=(1, 1)))
+    monkeypatch.setattr("finetrace.lenses.infodynamics.figures.panels.signals",
+                        lambda *_, **more: told.append(more) or Figure(figsize=(1, 1)))
     run(tmp_path, {"measure": measure}, figures=True, steps=30, looks=3)
     assert told[0]["unit"] == unit and (told[0]["plateau"] is not None) is plateau
 

@@ -11,7 +11,8 @@ from tests.oracles import kernel as oracle
 from tests.training_fixtures import tokenizer
 from tests.word_tasks import word_task_folder
 
-from finetrace.lenses.kernel import Kernel, estimate, ntk
+from finetrace.lenses.kernel.ntk import estimate, ntk
+from finetrace.lenses.kernel.results import Kernel
 from finetrace.models.head import last_linear
 
 DOUBLE = {"dtype": torch.float64, "parameters": "all"}

@@ -9,9 +9,10 @@ import torch
 from tests.kernel_models import CLASSES, family_batches, family_model, far, head_names, small, vectors
 from tests.oracles import kernel as oracle
 
-from finetrace.lenses.kernel import gradients, ntk
+from finetrace.lenses.kernel import gradients
 from finetrace.lenses.kernel.gradients import Lookup, Outer, Vector
 from finetrace.lenses.kernel.gram import Gram, Layout
+from finetrace.lenses.kernel.ntk import ntk
 from finetrace.models.head import last_linear
 
 LAYOUT = Layout(classes=2, bounds=(0, 3, 5, 8), columns=2)  # five train examples in two chunks, three others

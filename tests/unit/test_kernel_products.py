@@ -8,7 +8,7 @@ import torch
 from tests.families import FAMILIES
 from tests.kernel_models import CLASSES, family_batches, family_model, far, small, vectors
 
-from finetrace.lenses.kernel import ntk, ntk_vector_product
+from finetrace.lenses.kernel.ntk import ntk, ntk_vector_product
 
 ROUNDED = {"flaubert", "modernbert"}  # their softmax or their rotations are float32 in any case
 DOUBLE = {"dtype": torch.float64, "parameters": "all"}

@@ -16,10 +16,10 @@ from tests.training_fixtures import model_folder, task_folder
 from tests.word_tasks import piece_tokenizer, word_task_folder
 
 from finetrace.config.base import parse
-from finetrace.config.kernel import KernelSettings
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.lenses.kernel import solvers, statistics, summary
+from finetrace.lenses.kernel.settings import KernelSettings
 from finetrace.models.load import load_classifier
 from finetrace.models.saved import load_trained
 from finetrace.pipeline.stage import open_stage
@@ -71,7 +71,7 @@ def run(layout: Layout, figures: bool = False, draw: str = "draw", **settings: A
     ask(layout.root, "kernel", NAME, draw=draw, **of_run(PLACE), kernel=asdict(asked))
     main = load_script("kernel").main
     if not figures:
-        main = mock.patch("finetrace.figures.kernel.draw", lambda record: {})(main)
+        main = mock.patch("finetrace.lenses.kernel.figures.draw", lambda record: {})(main)
     main(open_stage("kernel", NAME, layout))
     return layout.place(PLACE) / "kernel"
 
@@ -174,7 +174,7 @@ def test_the_head_s_part_is_that_of_the_model_and_the_statistics_those_of_the_ke
 def test_the_ft_ratio_is_that_of_products_without_a_kernel(done: tuple[Layout, Path]) -> None:
     import torch
 
-    from finetrace.lenses.kernel import ntk_vector_product
+    from finetrace.lenses.kernel.ntk import ntk_vector_product
 
     layout, out = done
     script, settings = load_script("kernel"), KernelSettings(**SMALL)

@@ -4,12 +4,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tests.markdown import plain
 from tests.outputs import manifest
 
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
-from finetrace.learning_dynamics import tables
 from finetrace.lenses.dynamics.table import UNION, Key, Table
+from finetrace.reports.learning_dynamics import tables
 from finetrace.store.manifest import complete
 from finetrace.store.tables import write_table
 
@@ -75,20 +76,20 @@ def lines(text: str, heading: str) -> list[str]:
 
 
 def test_scores_by_step_with_best_and_last_layer(project):
-    text = tables(project, study("life"))
+    text = plain(tables(project, study("life")))
     assert lines(text, "Words probed, F1") == ["| step | pos |", "| --- | --- |", "| 0 | 50.0 / 50.0 (1) / 37.5 |",
                                                "| 2,000 | 87.5 / 93.8 (1) / 75.0 |"]
     assert lines(text, "Words probed: centre of gravity")[2:] == ["| 0 | 1.00; 0.75 |", "| 2,000 | 1.25; 1.50 |"]
 
 
 def test_when_things_are_learned(project):
-    found = lines(tables(project, study("life")), "When it is learned (pre-training steps)")
+    found = lines(plain(tables(project, study("life"))), "When it is learned (pre-training steps)")
     assert found[2:] == ["| pos (f1) | 50.0 | 87.5 | 2,000 | 1,500 [1,000, 2,000] | 75.0 |",
                          "| world (p_at_1) | 0.0 | 50.0 | - | - | - |", "| chemprot (accuracy) | 50.0 | 75.0 | - | - | - |"]
 
 
 def test_facts_by_layer_and_readout(project):
-    text = tables(project, study("life"))
+    text = plain(tables(project, study("life")))
     assert lines(text, "Facts of world, read-out own") == [
         "| step | 0 | 2 | any layer | held-out facts |", "| --- | --- | --- | --- | --- |",
         "| 0 | 0.0 / 12.5 | 0.0 / 12.5 | 0.0 / 12.5 | 0.0 / - |", "| 2,000 | 0.0 / 75.0 | 50.0 / 75.0 | 62.5 / 75.0 | 0.0 / - |"]
@@ -98,7 +99,7 @@ def test_facts_by_layer_and_readout(project):
 
 
 def test_adapted_original_and_downstream(project):
-    text = tables(project, study("life"))
+    text = plain(tables(project, study("life")))
     assert lines(text, "Adapted, original and control")[2:] == [
         "| pos | 0 | 50.0 | 50.0 | - | +0.0 [-6.2, +6.2] | 1.000 | - | - |",
         "| pos | 2,000 | 87.5 | 75.0 | - | -12.5 [-18.8, -6.2] | 0.001 | - | - |"]
@@ -108,7 +109,7 @@ def test_adapted_original_and_downstream(project):
 
 
 def test_only_the_last_step_and_what_is_missing(project):
-    text = tables(project, study("life", "other"), last=True)
+    text = plain(tables(project, study("life", "other"), last=True))
     assert "\n| 0 |" not in text and lines(text, "life: Words probed, F1")[2:] == ["| 2,000 | 87.5 / 93.8 (1) / 75.0 |"]
     assert text.endswith("Missing:\n- dvc repro dynamics@other\n")
 
@@ -117,7 +118,7 @@ def test_what_a_reader_must_know_is_said(project):
     one = {"original": ["a/pretrain"], "adapted": ["c/adapt"]}
     write(project, FACTS | {"arms": one, "axes": {"original": "pre-training steps", "adapted": "adaptation steps"},
                             "identical_rows": 7, "identical": ["edges, pos, step 0: a and b"], "left_out": ["edges: 1 task"]})
-    text = tables(project, study("life"))
+    text = plain(tables(project, study("life")))
     assert "One trajectory per arm" in text and "adaptation steps, compared with the original's last checkpoint" in text
     assert "Warning: 7 pairs" in text and "edges, pos, step 0: a and b" in text and "Left out: edges: 1 task." in text
 

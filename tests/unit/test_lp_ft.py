@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.markdown import plain
 from tests.outputs import manifest
 
-from finetrace import markdown
 from finetrace.cli import main
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
-from finetrace.lp_ft import tables
+from finetrace.reports import markdown
+from finetrace.reports.lp_ft import tables
 from finetrace.store.files import write_json, write_yaml
 from finetrace.store.manifest import complete
 from finetrace.study import Study, parse_study
@@ -70,7 +71,7 @@ def lines(text: str, heading: str) -> list[str]:
 
 
 def test_accuracy_by_set_and_method(project):
-    text = tables(*project)
+    text = plain(tables(*project))
     assert "| data | lp | lp-ft |\n| --- | --- | --- |\n" in text
     assert lines(text, "Accuracy") == [
         "| cb | 70.00 (1/2) | 85.00 ± 7.07 |",
@@ -83,7 +84,7 @@ def test_accuracy_by_set_and_method(project):
 
 
 def test_calibration_before_and_after(project):
-    text = tables(*project)
+    text = plain(tables(*project))
     found = lines(text, "Expected calibration error")
     assert found[0] == "| cb | 11.00 → 5.00 | 11.50 → 5.00 |" and found[3] == "| amazon → sst5 | - | 25.00 → 20.00 |"
     assert lines(text, "Maximum calibration error")[0] == "| cb | 70.00 → 60.00 | 70.00 → 60.00 |"
@@ -91,7 +92,7 @@ def test_calibration_before_and_after(project):
 
 
 def test_features_of_every_set(project):
-    assert lines(tables(*project), "Features") == [
+    assert lines(plain(tables(*project)), "Features") == [
         "| cb | lp | 0.997 → 0.337 | 22.1 | 3 → 4* | 24.8 → 24.9 |",
         "| cb | lp-ft | 0.997 → 0.338 | 22.1 | 8.14e+04 → 7.39e+08 | 24.8 → 24.9 |",
         "| amazon, validation | lp-ft | - | - | - | - |",
@@ -101,22 +102,22 @@ def test_features_of_every_set(project):
 
 
 def test_kernel_at_the_start(project):
-    found = lines(tables(*project), "Neural tangent kernel")
+    found = lines(plain(tables(*project)), "Neural tangent kernel")
     assert found == [
         "| cb | lp-ft | P | - | - | - / - | - / - |  |",
         "| cb | lp-ft | F | 344 | 7.25e+06 | 100.00 / 86.31 | 100.00 / - |  |",
         "| cb | lp-ft | NTK | 345 | 7.28e+06 | - / - | - / - | 1.0000 |",
     ]
-    assert lines(tables(*project, split="validation"), "Neural tangent kernel") == found, "it has rows of its own"
+    assert lines(plain(tables(*project, split="validation")), "Neural tangent kernel") == found, "it has rows of its own"
 
 
 def test_another_split(project):
-    found = lines(tables(*project, split="validation"), "Accuracy")
+    found = lines(plain(tables(*project, split="validation")), "Accuracy")
     assert found[0] == "| cb, validation | 35.00 (1/2) | 42.50 ± 3.54 |" and found[4] == "| cola (matthews), validation | - | - |"
 
 
 def test_what_is_missing_is_said_with_its_command(project):
-    text = tables(*project)
+    text = plain(tables(*project))
     assert ("- roberta_cb_lp_s1: dvc repro kernel@roberta_cb_lp_s1\n"
             "- roberta_cb_lp_s2: dvc repro train@roberta_cb_lp_s2\n") in text
     assert text.endswith("\n- and 3 more\n") and text.count("\n- ") == 11
@@ -134,7 +135,7 @@ def test_several_models_are_named(project):
     layout, _ = project
     content = params(models={"roberta": {"id": "roberta-base"}, "bert": {"id": "bert-base-cased"}}, look={})
     content["runs"] += [{"model": "bert", "task": "cb", "method": "lp"}]
-    found = lines(tables(layout, parse_study(content, "params.yaml")), "Accuracy")
+    found = lines(plain(tables(layout, parse_study(content, "params.yaml"))), "Accuracy")
     assert found[0] == "| cb in roberta | 70.00 (1/2) | 85.00 ± 7.07 |" and found[-1] == "| cb in bert | - | - |"
 
 
@@ -165,4 +166,11 @@ def test_mean_and_standard_deviation(values, wanted, text):
 
 
 def test_bars_in_cells_do_not_break_a_table():
-    assert markdown.table(("a", "b"), [("x|y", "z")]) == "| a | b |\n| --- | --- |\n| x/y | z |"
+    assert plain(markdown.table(("a", "b"), [("x|y", "z")])) == "| a | b |\n| --- | --- |\n| x/y | z |"
+
+
+def test_columns_are_aligned_and_texts_stay_as_they_are():
+    rows = [("0.10", "1e3"), ("", "1.50 ± 0.71")]
+    assert markdown.table(("n", "value"), rows).split("\n") == [
+        "| n    | value       |", "|------|-------------|", "| 0.10 | 1e3         |", "|      | 1.50 ± 0.71 |"]
+    assert plain(markdown.table(("a", "b"), [])) == "| a | b |\n| --- | --- |"

@@ -8,7 +8,7 @@ from tests.families import FAMILIES, TOKENS, config_of
 from tests.training_fixtures import model_folder, tokenizer
 
 from finetrace.errors import FinetraceError
-from finetrace.hidden.extract import layer_states
+from finetrace.inference.extract import layer_states
 from finetrace.models.families import FAMILIES as KNOWN
 from finetrace.models.load import load_encoder
 from finetrace.models.masked_head import load_masked_head, masked_head_of

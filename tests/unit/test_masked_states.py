@@ -6,7 +6,7 @@ import torch
 from tests.training_fixtures import SPECIAL, WORDS, model_folder, sentences, tokenizer
 
 from finetrace.errors import FinetraceError
-from finetrace.hidden.masked import cache_states, mask_texts, masked_states
+from finetrace.inference.masked import cache_states, mask_texts, masked_states
 from finetrace.models.load import load_encoder
 from finetrace.models.rows import Collator
 

@@ -11,7 +11,7 @@ from finetrace.config.base import parse
 from finetrace.config.models import AdaptSettings, PretrainSettings
 from finetrace.config.training import require_schedule
 from finetrace.errors import FinetraceError
-from finetrace.training.masking import IGNORED, first_tokens, mask_words
+from finetrace.models.masking import IGNORED, first_tokens, mask_words
 from finetrace.training.schedule import steps_of
 from finetrace.training.texts import WORDS, added_tokens, encode_texts, pack_texts
 from finetrace.training.tokenizer import SPECIAL_TOKENS, train_tokenizer

@@ -10,9 +10,9 @@ from tests.training_fixtures import WORDS, model_folder, sentences, tokenizer
 from finetrace.config.training import TrainSettings
 from finetrace.errors import FinetraceError
 from finetrace.models.masked import load_masked
+from finetrace.models.masking import IGNORED
 from finetrace.models.saved import load_trained_encoder
 from finetrace.training import mlm
-from finetrace.training.masking import IGNORED
 from finetrace.training.mlm import (
     MaskedBatches,
     MaskedSeeds,

@@ -13,12 +13,15 @@ from tests.stages import ask, of_run, stage_of
 from tests.training_fixtures import SEEDS, model_folder, recording, settings, task_folder
 from tests.word_tasks import word_task_folder
 
-from finetrace import predictions as training
 from finetrace.config.base import as_dict, parse
-from finetrace.config.predictions import CalibrationSettings, FeaturesSettings, PredictionsSettings
+from finetrace.config.predictions import PredictionsSettings
 from finetrace.config.training import MethodSettings
 from finetrace.errors import FinetraceError
+from finetrace.inference import predictions as training
+from finetrace.inference.evaluate import predict
 from finetrace.layout import Layout
+from finetrace.lenses.calibration.settings import CalibrationSettings
+from finetrace.lenses.features.settings import FeaturesSettings
 from finetrace.models.head import last_linear
 from finetrace.models.rows import Collator, encode
 from finetrace.models.saved import load_trained
@@ -27,7 +30,6 @@ from finetrace.store.checkpoints import list_weights
 from finetrace.store.manifest import Manifest, complete, read_manifest
 from finetrace.store.predictions import Predictions, read_predictions
 from finetrace.store.tables import read_table, write_table
-from finetrace.training.evaluate import predict
 from finetrace.training.finetune import finetune
 
 NAMES = {"ft": "text", "lp": "text", "lora": "text", "words": "words"}

@@ -5,7 +5,7 @@ import pytest
 from tests.oracles import probes as oracle
 
 from finetrace.lenses.probes import heads as lens
-from finetrace.lenses.probes import score
+from finetrace.lenses.probes.linear import score
 
 
 def problems(count: int = 2, rows: int = 70, dim: int = 6, classes: int = 2, signal: float = 0.8, seed: int = 0):

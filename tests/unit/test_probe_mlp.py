@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tests.oracles import probe_parts as oracle
 
-from finetrace.lenses.probes import held_out_rows
 from finetrace.lenses.probes import mlp as lens
+from finetrace.lenses.probes.linear import held_out_rows
 
 
 def problems(count: int = 2, rows: int = 230, dim: int = 6, classes: int = 3, signal: float = 0.8, seed: int = 0):

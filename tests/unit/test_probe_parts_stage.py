@@ -12,8 +12,8 @@ from tests.hidden_outputs import TRAJECTORY, finished, stage_output
 from tests.unit.test_probes_stage import SCRIPT, afresh, probes_stage, rows
 
 from finetrace.config.base import parse
-from finetrace.config.probes import ProbesSettings
 from finetrace.errors import FinetraceError
+from finetrace.lenses.probes.settings import ProbesSettings
 from finetrace.pipeline.stage import Stage
 from finetrace.store.manifest import complete, read_manifest
 from finetrace.store.tables import write_table

@@ -178,8 +178,8 @@ def test_the_table_has_the_held_out_accuracy_of_a_halved_search() -> None:
 
 def test_the_setting_is_full_unless_asked_otherwise() -> None:
     from finetrace.config.base import merge
-    from finetrace.config.probes import MlpSettings
     from finetrace.errors import FinetraceError
+    from finetrace.lenses.probes.settings import MlpSettings
 
     assert MlpSettings().search == "full" and merge(MlpSettings(), {"search": "halving"}, "mlp").search == "halving"
     with pytest.raises(FinetraceError, match="search"):

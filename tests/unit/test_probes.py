@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tests.oracles import probes as oracle
 
-from finetrace.lenses import probes as lens
+from finetrace.lenses.probes import linear as lens
 
 GRID = (1e-3, 1e-2, 1e-1)
 

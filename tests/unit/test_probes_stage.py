@@ -10,9 +10,9 @@ from tests.hidden_outputs import NAME, hidden_stage, load_script, stage_output
 from tests.stages import ask
 
 from finetrace.config.base import parse
-from finetrace.config.probes import ProbesSettings
 from finetrace.errors import FinetraceError
 from finetrace.lenses.probes import summary as probes_summary
+from finetrace.lenses.probes.settings import ProbesSettings
 from finetrace.pipeline.stage import Stage, open_stage
 from finetrace.store.manifest import read_manifest
 from finetrace.store.tables import read_table, write_table

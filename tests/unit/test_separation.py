@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from tests.oracles import hulls as oracle
 
-from finetrace.lenses.hulls import hull_distance, point_distance, reduced, separable, separation
+from finetrace.lenses.hulls import separation
 from finetrace.lenses.hulls.blas_threads import one_blas_thread
 from finetrace.lenses.hulls.nearest_points import Nearest, nearest_points
-from finetrace.lenses.hulls.separation import CommonPoint, Plane, Verdict
+from finetrace.lenses.hulls.separation import CommonPoint, Plane, Verdict, hull_distance, point_distance, reduced, separable
 
 SQUARE = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], float)
 SIMPLEX = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], float)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tests.oracles import similarity as oracle
 
-from finetrace.lenses import similarity as lens
+from finetrace.lenses.similarity import measures as lens
 
 FUNCTIONS = {"cka": lens.linear_cka, "svcca": lens.svcca, "pwcca": lens.pwcca, "procrustes": lens.procrustes_similarity,
              "rsa": lens.rsa}
@@ -332,7 +332,7 @@ def test_bad_input_is_refused_with_the_fix(call, message: str) -> None:
 
 
 def test_import_needs_numpy_only() -> None:
-    code = ("import sys; import finetrace.lenses.similarity; "
+    code = ("import sys; import finetrace.lenses.similarity.measures; "
             "print([m for m in ('scipy', 'pandas', 'torch', 'matplotlib', 'sklearn', 'mlflow') if m in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

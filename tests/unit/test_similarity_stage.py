@@ -11,12 +11,12 @@ from tests.hidden_outputs import check_redrawn, hidden_stage, make_hidden, run_m
 from tests.stages import ask
 
 from finetrace.config.base import parse
-from finetrace.config.similarity import ComparisonSettings, SimilaritySettings
 from finetrace.errors import FinetraceError
-from finetrace.hidden import similarity_work as work
 from finetrace.layout import Layout
-from finetrace.lenses import similarity as lens
-from finetrace.lenses import similarity_summary as summary
+from finetrace.lenses.comparison.settings import ComparisonSettings
+from finetrace.lenses.similarity import measures as lens
+from finetrace.lenses.similarity import summary, work
+from finetrace.lenses.similarity.settings import SimilaritySettings
 from finetrace.pipeline.stage import Stage, open_stage
 from finetrace.store.hidden import HiddenStates, read_hidden
 from finetrace.store.manifest import read_manifest
@@ -165,7 +165,7 @@ def test_a_task_of_words_compares_its_words(tmp_path: Path, spans: int) -> None:
 
 def test_figures_are_drawn_from_the_stored_measurement(tmp_path: Path) -> None:
     stage = hidden_stage(tmp_path, "similarity", SimilaritySettings(representations=["mean"], **LEAST), steps=(0, 4, 8, 9))
-    check_redrawn(stage, stage_output(stage), "finetrace.lenses.similarity_summary.within")
+    check_redrawn(stage, stage_output(stage), "finetrace.lenses.similarity.summary.within")
 
 
 def test_one_checkpoint_is_enough(tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_comparisons_have_figures(tmp_path: Path) -> None:
 
 def test_figures_of_a_comparison_are_drawn_from_the_stored_measurement(tmp_path: Path) -> None:
     stage = comparison(tmp_path, {"steps": (0, 8)}, {"steps": (0, 9), "layers": 2}, representations=["cls"])
-    check_redrawn(stage, tmp_path / "comparisons" / "pair", "finetrace.lenses.similarity_summary.between")
+    check_redrawn(stage, tmp_path / "comparisons" / "pair", "finetrace.lenses.similarity.summary.between")
 
 
 def test_rows_are_matched_by_split_and_example(tmp_path: Path) -> None:

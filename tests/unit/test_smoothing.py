@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tests.oracles import smoothing as oracle
 
-from finetrace.lenses import infodynamics as lens
+from finetrace.lenses.infodynamics import measures as lens
 
 
 def squares_mod_7(n: int) -> np.ndarray:

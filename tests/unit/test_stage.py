@@ -19,7 +19,7 @@ from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.pipeline import lens as lens_module
 from finetrace.pipeline import stage as stage_module
-from finetrace.pipeline.accept import NAME as ACCEPTED
+from finetrace.pipeline.accepted import NAME as ACCEPTED
 from finetrace.pipeline.lens import write_drawn, write_lens
 from finetrace.pipeline.stage import AlreadyThere, Stage, open_stage, run
 from finetrace.store.files import write_json, write_text, write_yaml
@@ -493,7 +493,7 @@ def test_figures_are_drawn_from_what_is_read_back(lens: Lens, monkeypatch: pytes
         "finetrace",
         "finetrace.pipeline.stage, finetrace.pipeline.lens, finetrace.config.training",
         "finetrace.study, finetrace.study.plan, finetrace.study.use, finetrace.pipeline.unchanged",
-        "finetrace.lenses.infodynamics",
+        "finetrace.lenses.infodynamics.measures",
         "finetrace.data.registry, finetrace.data.build, finetrace.data.readers",
         "finetrace.models.fetch, finetrace.models.load, finetrace.store.tables",
     ],

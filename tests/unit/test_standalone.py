@@ -8,10 +8,10 @@ import pytest
 from tests.outputs import make_lens, make_project
 
 from finetrace.config.base import as_dict
-from finetrace.config.cross_task import CrossTaskSettings
-from finetrace.config.directprobe import DirectprobeSettings
-from finetrace.config.similarity import ComparisonSettings
 from finetrace.errors import FinetraceError
+from finetrace.lenses.comparison.settings import ComparisonSettings
+from finetrace.lenses.cross_task.settings import CrossTaskSettings
+from finetrace.lenses.directprobe.settings import DirectprobeSettings
 from finetrace.study import parse_study
 from finetrace.tracking.collect import collect
 

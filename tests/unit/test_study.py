@@ -185,6 +185,15 @@ def test_wrong_looks(look: dict[str, Any], told: str):
     assert told in refusal(look=look)
 
 
+def test_what_lenses_read_is_recorded():
+    told = refusal(record={"checkpoints": "none"})
+    assert "record.checkpoints: none keeps no weights" in told and "geometry" in told and "infodynamics," not in told
+    assert looked("infodynamics", record={"checkpoints": "none"}, look={"infodynamics": "all"})
+    assert looked("geometry", record={"checkpoints": {"steps": [0]}})
+    assert "record.signals: false" in refusal(record={"signals": False})
+    assert looked("geometry", record={"signals": False}, look={"geometry": "all"})
+
+
 def test_one_fact_set_is_meant_where_there_is_one():
     one = study(look={"cloze": "a/pretrain"})
     assert one.looked["cloze"]["a/pretrain"].facts == "micro-facts"

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 from tests.outputs import PNG, STARTED_MS, make_lens, make_project, make_training, manifest
 
-from finetrace.config.similarity import ComparisonSettings
 from finetrace.errors import FinetraceError
+from finetrace.lenses.comparison.settings import ComparisonSettings
 from finetrace.store.files import write_text, write_yaml
 from finetrace.store.manifest import complete
 from finetrace.store.tables import write_table

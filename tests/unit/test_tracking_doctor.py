@@ -126,10 +126,23 @@ def test_old_file_store(project: Layout) -> None:
 def test_broken_store(project: Layout) -> None:
     path = empty_store(project.home)
     with sqlite3.connect(path) as database:
-        database.execute("CREATE TABLE _alembic_tmp_runs (x)")
+        database.execute("UPDATE alembic_version SET version_num = 'abc'")
     database.close()
+    before = path.read_bytes()
     count, text = found(project)
-    assert count == 1 and "_alembic_tmp_" in text and "mv mlflow.db mlflow.db.broken" in text
+    assert count == 1 and "found version abc" in text and "mv mlflow.db mlflow.db.broken" in text
+    assert f"{path}: MLflow" in text and f"mlflow db upgrade sqlite:///{path}" in text
+    assert path.read_bytes() == before
+
+
+def test_a_store_that_mlflow_will_change_is_a_note(project: Layout) -> None:
+    path = empty_store(project.home)
+    with sqlite3.connect(path) as database:
+        database.execute("DROP TABLE params")  # MLflow makes tables that are missing
+    database.close()
+    before = path.read_bytes()
+    count, text = found(project)
+    assert count == 0 and "will bring its tables up to date" in text and path.read_bytes() == before
 
 
 def test_moved_store(project: Layout, tmp_path: Path) -> None:
@@ -137,7 +150,9 @@ def test_moved_store(project: Layout, tmp_path: Path) -> None:
     open_store(f"sqlite:///{project.home}/mlflow.db", project.home, "demo")
     moved = shutil.copytree(project.home, tmp_path / "moved", symlinks=True)
     count, text = found(Layout(moved, moved))
-    assert count == 1 and f"moved from {project.home}" in text and "fix: finetrace publish" in text
+    assert count == 1 and f"moved from {project.home}" in text and "fix: finetrace publish, with study.name demo" in text
+    open_store(f"sqlite:///{moved}/mlflow.db", moved, "demo")
+    assert found(Layout(moved, moved))[0] == 0
 
 
 def test_wrong_tracking_uri(project: Layout, monkeypatch: pytest.MonkeyPatch) -> None:

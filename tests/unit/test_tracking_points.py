@@ -1,16 +1,14 @@
-"""Plain inserts leave a run exactly as MLflow's client does."""
+"""Points arrive by MLflow's client: each once, in calls that MLflow takes."""
 
 import math
-import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.outputs import empty_store
 
-from finetrace.tracking import points as module
-from finetrace.tracking.points import Point, log_points
-from finetrace.tracking.store import Store, database_path, open_store
+from finetrace.tracking.points import ENTRIES_PER_CALL, PARAMS_PER_CALL, Point, log_points
+from finetrace.tracking.store import Store, open_store
 
 BATCHES = [
     [Point("a", 0.5, 1001, 1), Point("a", 0.25, 1002, 2), Point("b", float("nan"), 1001, 1), Point("a", 0.5, 1001, 1)],
@@ -27,40 +25,40 @@ def store(tmp_path: Path) -> Store:
     return open_store(f"sqlite:///{tmp_path}/mlflow.db", tmp_path, "demo")
 
 
-def tables(store: Store, run_id: str) -> dict[str, list[Any]]:
-    path = database_path(store.uri)
-    assert path is not None
-    with sqlite3.connect(path) as database:
-        found = {t: sorted(database.execute(f"SELECT key, value, typeof(value), timestamp, step, is_nan FROM {t} "
-                                            "WHERE run_uuid = ?", (run_id,)))
-                 for t in ("metrics", "latest_metrics")}
-    database.close()
-    return found
+def history(store: Store, run_id: str, name: str) -> list[tuple[int, int, str]]:
+    """The points of a metric: step, time, value as text (NaN equals itself)."""
+    return sorted((m.step, m.timestamp, str(m.value)) for m in store.client.get_metric_history(run_id, name))
 
 
-def test_inserts_equal_the_client(store: Store) -> None:
-    plain, client = (store.client.create_run(store.experiment_id).info.run_id for _ in range(2))
-    for batch in BATCHES:
-        log_points(store.client, database_path(store.uri), plain, batch)
-        log_points(store.client, None, client, batch)
-        assert tables(store, plain) == tables(store, client)
-    latest = store.client.get_run(plain).data.metrics
+def test_every_point_arrives_once(store: Store) -> None:
+    run_id = store.client.create_run(store.experiment_id).info.run_id
+    for batch in [*BATCHES, *BATCHES]:
+        store.log_points(run_id, batch)
+    for name in "abcde":
+        asked = {(p.step, p.timestamp_ms, str(p.value)) for batch in BATCHES for p in batch if p.name == name}
+        assert history(store, run_id, name) == sorted(asked)
+    latest = store.client.get_run(run_id).data.metrics
     assert latest["a"] == 0.25 and latest["c"] == 1.0 and latest["e"] == 2099 / 7 and not math.isnan(latest["b"])
 
 
-def test_another_layout_of_the_tables_gets_the_client(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = database_path(store.uri)
-    assert path is not None and module._known_tables(path)
-    with sqlite3.connect(path) as database:
-        database.execute("ALTER TABLE metrics ADD COLUMN unit TEXT")
-    database.close()
-    assert not module._known_tables(path)
-    monkeypatch.setattr(module, "_insert", None)
-    run_id = store.client.create_run(store.experiment_id).info.run_id
-    store.log_points(run_id, BATCHES[0])
-    assert store.client.get_run(run_id).data.metrics["a"] == 0.25
+def test_calls_hold_what_mlflow_takes() -> None:
+    from mlflow.utils.validation import MAX_ENTITIES_PER_BATCH, MAX_PARAMS_TAGS_PER_BATCH
+
+    calls: list[tuple[int, int]] = []
+
+    class Client:
+        def log_batch(self, run_id: str, metrics: list[Any], params: list[Any]) -> None:
+            calls.append((len(metrics), len(params)))
+
+    params = {f"p{n}": "x" for n in range(130)}
+    for points, settings in ((BATCHES[3], {}), ([], {}), (BATCHES[3], params), ([], params)):
+        log_points(Client(), "r", points, settings)  # type: ignore[arg-type]
+    assert calls == [(1000, 0), (1000, 0), (100, 0), (900, 100), (970, 30), (230, 0), (0, 100), (0, 30)]
+    assert (ENTRIES_PER_CALL, PARAMS_PER_CALL) == (MAX_ENTITIES_PER_BATCH, MAX_PARAMS_TAGS_PER_BATCH)
 
 
 def test_points_of_an_unknown_run_are_refused(store: Store) -> None:
-    with pytest.raises(sqlite3.IntegrityError):
-        store.log_points("nobody", BATCHES[0])
+    from mlflow.exceptions import MlflowException
+
+    with pytest.raises(MlflowException, match="not found"):
+        store.log_points("0" * 32, BATCHES[0])

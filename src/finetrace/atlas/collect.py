@@ -57,15 +57,21 @@ def read_metrics(folder: Path, place: str, looked: Mapping[str, Sequence[str]]) 
     return found
 
 
-def last_layer(metrics: dict[str, float], pattern: str) -> float | None:
-    """The last metric, by name, that fits; pattern with `*` for the layer or split, e.g. "cosine_mean/layer-*/last".
-    Of several patterns, `a|b`, the first that something fits."""
-    for one in pattern.split("|"):
-        start, end = one.split("*")
-        found = sorted(name for name in metrics if name.startswith(start) and name.endswith(end))
-        if found:
-            return metrics[found[-1]]
+def value_of(metrics: Mapping[str, float], metric: str) -> float | None:
+    """A metric by its name; with `*` for the layer or split, e.g. "cosine_mean/layer-*/last", the last by name that
+    fits. Of several, `a|b`, the first that is there; None where there is none."""
+    for pattern in metric.split("|"):
+        if names := matching(metrics, pattern):
+            return metrics[names[-1]]
     return None
+
+
+def matching(metrics: Mapping[str, float], pattern: str) -> list[str]:
+    """The names that fit a pattern, sorted; `*` in it stands for any text."""
+    start, star, end = pattern.partition("*")
+    if not star:
+        return [pattern] if pattern in metrics else []
+    return sorted(name for name in metrics if name.startswith(start) and name.endswith(end))
 
 
 def by_layer(folder: Path, lens: str, statistic: str, **where: str) -> dict[int, np.ndarray]:
@@ -76,7 +82,8 @@ def by_layer(folder: Path, lens: str, statistic: str, **where: str) -> dict[int,
     path = folder / lens / "table.parquet"
     if not path.is_file():
         return {}
-    rows = [r for r in read_table(path).to_pylist() if r["statistic"] == statistic and all(r[k] == v for k, v in where.items())]
+    rows = [r for r in read_table(path).to_pylist()
+            if r["statistic"] == statistic and all(r[k] == v for k, v in where.items())]
     layers: dict[int, list[tuple[float, ...]]] = {}
     for row in sorted(rows, key=lambda r: r["step"]):
         layers.setdefault(row["layer"], []).append((row["value"], row["low"], row["high"]))

@@ -4,13 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from finetrace.atlas.collect import read_metrics
+from finetrace.atlas.collect import matching, read_metrics
+from finetrace.atlas.headlines import OF_MASKED_WORDS
 from finetrace.layout import Layout
+from finetrace.lenses.headline import Headline
 from finetrace.store.manifest import Manifest, read_manifest
-
-MEANS = {"edges": {"/f1/full/first": "mean_f1/first", "/f1/full/last": "mean_f1/last"},  # over tasks
-         "cloze": {"/p_at_1": "mean_p_at_1", "/p_at_10": "mean_p_at_10"}}  # over corpora
-"""Lens -> end of its metrics' names -> name of their mean."""
 
 
 @dataclass
@@ -35,11 +33,16 @@ def collect_places(names: Sequence[str], looked: Mapping[str, Sequence[str]], la
         folder = layout.place(name)
         place = Place(name, folder, read_manifest(folder / "trajectory"))
         place.metrics = read_metrics(folder, name, looked)
-        for lens, ends in MEANS.items():
-            found = place.metrics.get(lens, {})
-            for end, name in ends.items():
-                values = [value for metric, value in found.items() if metric.endswith(end) and value is not None]
-                if values:
-                    found[name] = sum(values) / len(values)
+        for lens, headlines in OF_MASKED_WORDS.items():
+            add_means(place.metrics.get(lens, {}), headlines)
         places.append(place)
     return places
+
+
+def add_means(metrics: dict[str, float], headlines: Sequence[Headline]) -> None:
+    """Add the headline metrics that are means, over tasks or corpora, of what the lens has written."""
+    for headline in headlines:
+        names = matching(metrics, headline.mean_of) if headline.mean_of else []
+        values = [metrics[name] for name in metrics if name in names and metrics[name] is not None]
+        if values:
+            metrics[headline.metric] = sum(values) / len(values)

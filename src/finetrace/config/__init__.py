@@ -1,1 +1,1 @@
-"""Settings as typed, frozen dataclasses: one module per room. A stage imports its own ones only."""
+"""Settings as typed, frozen dataclasses: one module per section or group of sections. A stage imports its own only."""

@@ -1,4 +1,4 @@
-"""Settings of the stage predictions, and of the lenses that read it: calibration and features."""
+"""Settings of the stage predictions."""
 
 from typing import Literal
 
@@ -31,43 +31,3 @@ class PredictionsSettings:
         require(self.max_length is None or self.max_length >= 4, f"max_length: {self.max_length} tokens leave no room for a text")
         if isinstance(self.checkpoints, list):
             require(all(step >= 0 for step in self.checkpoints), f"checkpoints: {self.checkpoints} is not a list of steps")
-
-
-@settings
-class CalibrationSettings:
-    """Do probabilities mean what they say, before and after temperature scaling."""
-
-    bins: int = 15
-    """Bins of equal width of the confidence; the adaptive error has as many of equal size."""
-    fit: str = "validation"
-    """The set on which the temperature is fitted; its own numbers after scaling are of examples that chose the temperature."""
-    groups: int = 20
-    """Groups of the jackknife intervals."""
-
-    def __post_init__(self) -> None:
-        require(self.bins >= 1, f"bins: {self.bins} is less than 1")
-        require(self.groups >= 2, f"groups: {self.groups} gives no interval; write at least 2")
-
-
-@settings
-class FeaturesSettings:
-    """How far the inputs of the head move in training, how alike they are, how well they separate, how the head grows."""
-
-    rcond: float = 1e-10
-    """Eigenvalues of the within-class scatter up to this share of the largest count as 0 in the Fisher ratio."""
-    ridge: float = 0.1
-    """What its ridge variant adds to all of them, as share of their mean."""
-    groups: int = 20
-    """Groups of the jackknife intervals."""
-    figure_set: str = "validation"
-    """The set whose examples the pictures of features show."""
-    figure_rows: int = 300
-    """At most this many of them, the first ones of the set's choice."""
-    tsne: bool = True
-    """Draw t-SNE pictures too: a few seconds."""
-
-    def __post_init__(self) -> None:
-        require(0 < self.rcond < 1, f"rcond: {self.rcond} is not between 0 and 1")
-        require(self.ridge > 0, f"ridge: {self.ridge} is not above 0")
-        require(self.groups >= 2, f"groups: {self.groups} gives no interval; write at least 2")
-        require(self.figure_rows >= 5, f"figure_rows: {self.figure_rows} is too few for a picture; write at least 5")

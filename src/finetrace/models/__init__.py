@@ -1,1 +1,1 @@
-"""Models: fetching, loading, heads and devices."""
+"""Models: fetching, loading, heads, adapters, tokenised rows, devices, and the checkpoints of a trajectory."""

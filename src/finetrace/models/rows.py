@@ -83,7 +83,7 @@ def encode(path: Path, tokenizer: Any, max_length: int, inputs: set[str], *, row
     table = table if rows is None else table.take(rows)
     if "labels" in table.column_names:
         raise FinetraceError(f"{path}: its examples can have several labels, which no classifier here learns; look at the task "
-                             "with the lens edges only, and take it out of cells and trajectories")
+                             "with the lens edges only, and take it out of `runs`")
     if "spans" in table.column_names:
         return _encode_spans(path, table, tokenizer, max_length, inputs, special)
     encoded = tokenizer(table["text_a"].to_pylist(), table["text_b"].to_pylist() if pairs else None,

@@ -7,7 +7,7 @@ from typing import Any
 
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
-from finetrace.pipeline.accept import accepted
+from finetrace.pipeline.accepted import accepted
 from finetrace.pipeline.fingerprint import Fingerprints
 from finetrace.store.files import write_text
 from finetrace.study import Study, load_study

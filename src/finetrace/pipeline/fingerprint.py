@@ -25,7 +25,8 @@ from typing import Any, NamedTuple
 from finetrace.errors import FinetraceError
 
 FORMAT = 1  # to be raised when the rules of this module change: every fingerprint differs then
-PACKAGE, FIGURES, SCRIPTS = "finetrace", "finetrace.figures", "pipelines"
+PACKAGE, SCRIPTS = "finetrace", "pipelines"
+FIGURES = "figures"  # the last word of modules that draw, and of packages of such
 NOT_DECIDING = {
     "finetrace.tracking": "MLflow is a projection of finished outputs",
     "finetrace.cli": "the command line starts stages and decides nothing in them",
@@ -35,7 +36,9 @@ NOT_DECIDING = {
     "finetrace.pipeline.nursery": "decides when a stage runs, not what it gives",
     "finetrace.pipeline.fingerprint": "decides when a stage runs, not what it gives",
     "finetrace.pipeline.repro": "decides when a stage runs, not what it gives",
-    "finetrace.training.watch": "progress and live events, beside the results",
+    "finetrace.pipeline.accepted": "vouches for results that are there and changes none",
+    "finetrace.progress": "what a person sees, beside the results",
+    "finetrace.training.watch": "live events, beside the results",
 }
 """Module, with all below it -> why it decides no number though scripts import it. Such modules are not followed."""
 DECIDING = ("accelerate", "datasets", "matplotlib", "numpy", "optuna", "peft", "pyarrow", "safetensors", "scikit-learn",
@@ -134,7 +137,7 @@ class Fingerprints:
         found, waiting = {script: self._module(script)}, [script]
         while waiting:
             for name in found[waiting.pop()].imports - found.keys():
-                if figures or not f"{name}.".startswith(f"{FIGURES}."):
+                if figures or FIGURES not in name.split("."):
                     found[name] = self._module(name)
                     waiting.append(name)
         return found

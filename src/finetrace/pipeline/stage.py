@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from finetrace.config.base import parse
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
-from finetrace.pipeline.accept import accepted
+from finetrace.pipeline.accepted import accepted
 from finetrace.store.files import atomic_folder, file_lock, write_json
 from finetrace.store.manifest import Manifest, complete, make_key, read_key, read_manifest
 
@@ -77,7 +77,7 @@ class Stage:
     def manifest(
         self,
         kind: str,
-        inputs: dict[Path, Path | str],
+        inputs: Mapping[Path, Path | str],
         seeds: dict[str, int] | None = None,
         outs: Sequence[Path] = (),
     ) -> Manifest:

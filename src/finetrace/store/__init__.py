@@ -1,1 +1,1 @@
-"""Files that are whole or absent: tables, arrays, manifests, atomic folders."""
+"""Files that are whole or absent: tables, arrays, checkpoints, records, manifests, atomic folders."""

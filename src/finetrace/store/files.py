@@ -5,7 +5,6 @@ and renamed. A crash leaves at most a `.tmp` sibling, which readers never look a
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
@@ -92,14 +91,18 @@ def file_lock(path: Path, waiting: str = "") -> Iterator[None]:
 
     waiting: said (as a warning) when another process holds it.
     """
+    from filelock import FileLock, Timeout
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if waiting:
-                logging.getLogger("finetrace").warning("%s", waiting)
-            fcntl.flock(stream, fcntl.LOCK_EX)
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        if waiting:
+            logging.getLogger("finetrace").warning("%s", waiting)
+        lock.acquire()
+    with lock:
+        lock.release()  # it was taken twice
         yield
 
 

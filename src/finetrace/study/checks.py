@@ -22,6 +22,7 @@ def check(study: "Study") -> None:
     _check_runs(study, tasks)
     _check_masked(study, tasks)
     _check_looks(study, tasks)
+    _check_record(study)
     _check_pairs(study, tasks)
     _check_dynamics(study, tasks)
     models = study.models_named
@@ -147,6 +148,24 @@ def _check_looks(study: "Study", tasks: list[str]) -> None:
         )
         known(f"cloze.facts, at {place}", cloze.facts, sets)
         known(f"cloze.corpus, at {place}", cloze.corpus, ["world", *study.corpora, *tasks])
+
+
+def _check_record(study: "Study") -> None:
+    """What fine-tunings record is what lenses read: a study finds out before it trains."""
+    runs = {run.place for run in study.trajectories.values()}
+    looking = [lens for lens, places in study.looked.items() if runs & set(places)]
+    if study.record.checkpoints == "none":
+        reading = [lens for lens in looking if lens != "infodynamics"]
+        reading += [name for name in ("comparisons", "cross_tasks") if getattr(study, name)]
+        require(
+            not reading,
+            f"record.checkpoints: none keeps no weights, but these need them: {', '.join(reading)}; keep some "
+            "(log2, epochs, or {steps: [0]} for the first and the last alone), or choose lenses in `look`",
+        )
+    require(
+        study.record.signals or "infodynamics" not in looking,
+        "record.signals: false, but infodynamics reads them; write true, or leave infodynamics out of `look`",
+    )
 
 
 def _check_pairs(study: "Study", tasks: list[str]) -> None:

@@ -12,35 +12,47 @@ Without `look` the cheap lenses look at every fine-tuning.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, make_dataclass
+from typing import TYPE_CHECKING, Any
 
 from finetrace.config.base import merge
+from finetrace.lenses.calibration.settings import CalibrationSettings
+from finetrace.lenses.cloze.settings import ClozeSettings
+from finetrace.lenses.convergence.settings import ConvergenceSettings
+from finetrace.lenses.edges.settings import EdgesSettings
+from finetrace.lenses.features.settings import FeaturesSettings
+from finetrace.lenses.geometry.settings import GeometrySettings
+from finetrace.lenses.hulls.settings import HullsSettings
+from finetrace.lenses.infodynamics.settings import InfodynamicsSettings
+from finetrace.lenses.kernel.settings import KernelSettings
+from finetrace.lenses.probes.settings import ProbesSettings
+from finetrace.lenses.similarity.settings import SimilaritySettings
 from finetrace.study.patterns import nearest, select
 
 
 @dataclass(frozen=True)
 class Lens:
-    """What a lens can look at. of: kinds of trajectories;  reads: stages and lenses of the same trajectory that it
-    builds on."""
+    """What a lens can look at. settings: what its section of params.yaml says;  of: kinds of trajectories;  reads: stages
+    and lenses of the same trajectory that it builds on."""
 
+    settings: type | None = None
     of: tuple[str, ...] = ("fine-tuning",)
     reads: tuple[str, ...] = ()
 
 
 EVERY = ("fine-tuning", "pre-training", "adaptation")
 LENSES: dict[str, Lens] = {
-    "infodynamics": Lens(),
-    "geometry": Lens(reads=("hidden",)),
-    "similarity": Lens(reads=("hidden",)),
-    "hulls": Lens(reads=("hidden",)),
-    "probes": Lens(reads=("hidden",)),
-    "convergence": Lens(reads=("geometry", "probes")),
-    "edges": Lens(of=EVERY),
-    "cloze": Lens(of=EVERY),
-    "calibration": Lens(reads=("predictions",)),
-    "features": Lens(reads=("predictions",)),
-    "kernel": Lens(),
+    "infodynamics": Lens(InfodynamicsSettings),
+    "geometry": Lens(GeometrySettings, reads=("hidden",)),
+    "similarity": Lens(SimilaritySettings, reads=("hidden",)),
+    "hulls": Lens(HullsSettings, reads=("hidden",)),
+    "probes": Lens(ProbesSettings, reads=("hidden",)),
+    "convergence": Lens(ConvergenceSettings, reads=("geometry", "probes")),
+    "edges": Lens(EdgesSettings, of=EVERY),
+    "cloze": Lens(ClozeSettings, of=EVERY),
+    "calibration": Lens(CalibrationSettings, reads=("predictions",)),
+    "features": Lens(FeaturesSettings, reads=("predictions",)),
+    "kernel": Lens(KernelSettings),
 }
 GROUPS = {
     "layers": ("geometry", "similarity", "hulls", "probes", "convergence"),
@@ -49,6 +61,19 @@ GROUPS = {
 """A name for several lenses: those of hidden states, those of predictions."""
 CHEAP = ("infodynamics", "geometry", "similarity", "probes", "convergence", "calibration", "features")
 """The lenses that look at every fine-tuning where a study does not say."""
+
+if TYPE_CHECKING:
+
+    class LensSections:
+        def __getattr__(self, name: str) -> Any: ...
+else:
+    LensSections = make_dataclass(
+        "LensSections",
+        [(name, one.settings, field(default_factory=one.settings)) for name, one in LENSES.items() if one.settings],
+        kw_only=True,
+        frozen=True,
+    )
+    """The sections of params.yaml that belong to lenses, each of its own name."""
 
 Looked = dict[str, dict[str, Any]]
 """Lens -> place -> the lens's settings there."""

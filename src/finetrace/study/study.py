@@ -8,21 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from finetrace.config.base import as_dict, load_yaml, parse, require, settings
-from finetrace.config.cloze import ClozeSettings
-from finetrace.config.convergence import ConvergenceSettings
 from finetrace.config.corpora import CorpusSettings
-from finetrace.config.cross_task import CrossTaskSettings
 from finetrace.config.data import FilesTaskSettings, TaskSettings
-from finetrace.config.directprobe import DirectprobeSettings
 from finetrace.config.downstream import DownstreamSettings
-from finetrace.config.dynamics import DynamicsSettings
-from finetrace.config.edges import EdgesSettings
 from finetrace.config.facts import FactFilesSettings, FactsSettings
-from finetrace.config.geometry import GeometrySettings
 from finetrace.config.hidden import HiddenSettings
-from finetrace.config.hulls import HullsSettings
-from finetrace.config.infodynamics import InfodynamicsSettings
-from finetrace.config.kernel import KernelSettings
 from finetrace.config.models import (
     AdaptSettings,
     FolderModelSettings,
@@ -30,14 +20,17 @@ from finetrace.config.models import (
     PretrainSettings,
     SeriesSettings,
 )
-from finetrace.config.predictions import CalibrationSettings, FeaturesSettings, PredictionsSettings
-from finetrace.config.probes import ProbesSettings
-from finetrace.config.similarity import ComparisonSettings, SimilaritySettings
+from finetrace.config.predictions import PredictionsSettings
 from finetrace.config.tracking import TrackingSettings
 from finetrace.config.training import MethodSettings, RecordSettings, TrainSettings, TuneSettings
 from finetrace.config.world import WorldSettings
 from finetrace.errors import FinetraceError
-from finetrace.study.look import LENSES, Looked, who_looks
+from finetrace.lenses.cloze.settings import ClozeSettings
+from finetrace.lenses.comparison.settings import ComparisonSettings
+from finetrace.lenses.cross_task.settings import CrossTaskSettings
+from finetrace.lenses.directprobe.settings import DirectprobeSettings
+from finetrace.lenses.dynamics.settings import DynamicsSettings
+from finetrace.study.look import LENSES, LensSections, Looked, who_looks
 from finetrace.study.patterns import nearest
 
 NAMED = (
@@ -164,7 +157,7 @@ def place_key(place: str) -> str:
 
 
 @settings
-class Study:
+class Study(LensSections):
     """All of params.yaml."""
 
     study: StudySettings
@@ -193,18 +186,7 @@ class Study:
     cross_tasks: dict[str, CrossTaskSettings] = field(default_factory=dict)
     directprobe: dict[str, DirectprobeSettings] = field(default_factory=dict)
     hidden: HiddenSettings = field(default_factory=HiddenSettings)
-    infodynamics: InfodynamicsSettings = field(default_factory=InfodynamicsSettings)
-    geometry: GeometrySettings = field(default_factory=GeometrySettings)
-    similarity: SimilaritySettings = field(default_factory=SimilaritySettings)
-    hulls: HullsSettings = field(default_factory=HullsSettings)
-    probes: ProbesSettings = field(default_factory=ProbesSettings)
-    convergence: ConvergenceSettings = field(default_factory=ConvergenceSettings)
-    edges: EdgesSettings = field(default_factory=EdgesSettings)
-    cloze: ClozeSettings = field(default_factory=ClozeSettings)
     predictions: PredictionsSettings = field(default_factory=PredictionsSettings)
-    calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
-    features: FeaturesSettings = field(default_factory=FeaturesSettings)
-    kernel: KernelSettings = field(default_factory=KernelSettings)
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
-from finetrace.pipeline.accept import accepted
+from finetrace.pipeline.accepted import accepted
 from finetrace.store.files import sha256_value
 from finetrace.store.manifest import NAME, PROVENANCE, Manifest, read_key, read_manifest
 from finetrace.store.tables import read_table

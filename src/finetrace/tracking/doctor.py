@@ -1,8 +1,10 @@
 """What is wrong with a project, and what to do: looks only, changes nothing."""
 
+import filecmp
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Iterator
@@ -14,7 +16,8 @@ from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.pipeline.compile import plan_text
 from finetrace.study import load_study
-from finetrace.tracking.store import database_path, moved_from, schema_problem, tracking_uri
+from finetrace.tracking.moved import HOME_TAG, experiments, has_moved
+from finetrace.tracking.store import client_of, database_path, prepare_environment, tracking_uri
 
 
 @dataclass(frozen=True)
@@ -144,19 +147,33 @@ def _store(layout: Layout) -> Iterator[Finding]:
         return  # told by another check
     try:
         path = database_path(tracking_uri(settings, layout.home))
-        if path is None or not path.is_file():
-            return
-        problem = schema_problem(path)
     except FinetraceError as error:
         yield Finding(*_split(str(error)))
         return
-    if problem:
-        yield Finding(*_split(problem))
-        return
-    for old in moved_from(path, layout.home) if path.stat().st_size else []:
-        yield Finding(f"the project has moved from {old} to {layout.home.resolve()}, and MLflow still looks for "
-                      "artifacts in the old place",
-                      "finetrace publish (it corrects the paths and keeps a copy of mlflow.db)")
+    if path is not None and path.is_file() and path.stat().st_size:
+        yield from _database(path, layout.home)
+
+
+def _database(path: Path, home: Path) -> Iterator[Finding]:
+    """What MLflow says about a copy of a sqlite store: opening the store itself might change it."""
+    prepare_environment()
+    with tempfile.TemporaryDirectory(prefix="finetrace-") as folder:
+        copy = Path(shutil.copyfile(path, Path(folder, path.name)))
+        try:
+            client = client_of(copy)
+        except FinetraceError as error:
+            yield Finding(*_split(str(error).replace(str(copy), str(path))))
+            return
+        if not filecmp.cmp(copy, path, shallow=False):
+            yield Finding(f"{path}: MLflow {metadata.version('mlflow')} will bring its tables up to date",
+                          "nothing; `finetrace publish` keeps the store as it was beside it", problem=False)
+        if path.resolve().parent != home.resolve():
+            return
+        for experiment in experiments(client):
+            if has_moved(experiment, home):
+                yield Finding(f"the project has moved from {experiment.tags[HOME_TAG]} to {home.resolve()}, and MLflow "
+                              f"still looks for artifacts of {experiment.name!r} in the old place",
+                              f"finetrace publish, with study.name {experiment.name} (it publishes the runs anew)")
 
 
 def _split(message: str) -> tuple[str, str]:

@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import shutil
-import sqlite3
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,11 +16,10 @@ from finetrace.layout import Layout
 from finetrace.store.files import file_lock, write_json
 from finetrace.study import Study
 from finetrace.tracking.collect import DataInput, RunContent, RunRecord, collect
+from finetrace.tracking.moved import SUPERSEDED_TAG
 from finetrace.tracking.points import Point
 from finetrace.tracking.series import Series
 from finetrace.tracking.store import KnownRun, Store, open_store, tracking_uri
-
-PARAMS_PER_CALL = 100  # MLflow's limit
 
 
 @dataclasses.dataclass
@@ -99,15 +97,15 @@ class _Writer:
         if known and known.complete and not _artifacts_lost(known):
             self.run_ids[record.identity] = known.run_id
             done.unchanged.append(record.name)
-            if record.accepted:
+            if record.accepted not in ("", known.accepted):
                 self.store.client.set_tag(known.run_id, "accepted", record.accepted)
-            if known.superseded:
-                self.store.client.delete_tag(known.run_id, "finetrace.superseded")
         else:
             started = known or self._live(record)
-            self.run_ids[record.identity] = self._write(record, started.run_id if started else None)
+            self.run_ids[record.identity] = self._write(record, started)
             (done.completed if started else done.new).append(record.name)
             say(f"{'completed' if started else 'new':9}  {record.kind:10}  {record.name}")
+        if known and known.superseded:
+            self.store.client.delete_tag(known.run_id, SUPERSEDED_TAG)
         self._supersede(record, done)
 
     def _live(self, record: RunRecord) -> KnownRun | None:
@@ -120,22 +118,28 @@ class _Writer:
         for run in self.by_name.get((record.kind, record.name), []):
             old = run.run_id != self.run_ids[record.identity] and not run.deleted and not run.superseded
             if old and (run.complete or run.status != "RUNNING"):
-                self.store.client.set_tag(run.run_id, "finetrace.superseded", "true")
+                self.store.client.set_tag(run.run_id, SUPERSEDED_TAG, "true")
                 done.superseded.append(run.name)
 
-    def _write(self, record: RunRecord, run_id: str | None) -> str:
-        """Create the run, or top up one that was interrupted or fed live; the tag `finetrace.complete` comes last."""
+    def _write(self, record: RunRecord, started: KnownRun | None) -> str:
+        """Create the run, or top up one that was interrupted, fed live or has lost its artifacts.
+
+        The tag `finetrace.complete` comes last.
+        """
         from mlflow.exceptions import MlflowException
 
         content = record.load()
         try:
-            return self._write_content(record, content, run_id)
-        except (MlflowException, OSError, sqlite3.Error) as error:
+            if started is not None and started.complete:
+                _log_artifacts(self.store.client, started.run_id, content.artifacts)
+                return started.run_id
+            return self._write_content(record, content, started.run_id if started else None)
+        except (MlflowException, OSError) as error:
             raise FinetraceError(f"run {record.name} in {self.store.uri}: {str(error).splitlines()[0]}; "
                                  "remove the cause and run `finetrace publish` again: it goes on here") from error
 
     def _write_content(self, record: RunRecord, content: RunContent, run_id: str | None) -> str:
-        from mlflow.entities import Param, RunTag
+        from mlflow.entities import RunTag
 
         client = self.store.client
         tags = content.tags | self._tags(record)
@@ -156,10 +160,7 @@ class _Writer:
                     client.set_tag(run_id, "mlflow.runName", record.name)
         if run_id is None:
             run_id = client.create_run(self.store.experiment_id, base, tags, record.name).info.run_id
-        listed = [Param(k, v) for k, v in params.items()]
-        for first in range(0, len(listed), PARAMS_PER_CALL):
-            client.log_batch(run_id, params=listed[first:first + PARAMS_PER_CALL])
-        self.store.log_points(run_id, list(_points(content, base, self.study.tracking.points, there)))
+        self.store.log_points(run_id, list(_points(content, base, self.study.tracking.points, there)), params)
         if content.data:
             client.log_inputs(run_id, datasets=[_data_input(content.data)])
         if content.artifacts:

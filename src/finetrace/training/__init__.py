@@ -1,1 +1,1 @@
-"""Training: every kind of training (pre-training, fine-tuning) leaves the same kind of trajectory."""
+"""Training: every kind of it (pre-training, adaptation, fine-tuning) leaves the same kind of trajectory."""

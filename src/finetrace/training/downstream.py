@@ -13,14 +13,14 @@ import numpy as np
 
 from finetrace.config.base import as_dict
 from finetrace.config.training import RecordSettings, TrainSettings
+from finetrace.inference.evaluate import classification_metrics
 from finetrace.models.device import device_name
 from finetrace.models.timeline import Timeline, whole_model
+from finetrace.progress import duration
 from finetrace.store.files import atomic_folder, sha256_file, sha256_value, write_json
 from finetrace.store.manifest import OF_MANIFEST, make_key, read_key, read_manifest
 from finetrace.store.tables import read_table
-from finetrace.training.evaluate import classification_metrics
 from finetrace.training.finetune import RunSeeds, finetune
-from finetrace.training.watch import duration
 
 log = logging.getLogger(__name__)
 Place = Callable[[str], Path]

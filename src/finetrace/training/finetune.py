@@ -12,22 +12,22 @@ import numpy as np
 from finetrace import seeds
 from finetrace.config.training import MethodSettings, RecordSettings, TrainSettings
 from finetrace.errors import FinetraceError
+from finetrace.inference.evaluate import classification_metrics, cross_entropy, predict
 from finetrace.models.device import device_name, set_up, use_bf16
 from finetrace.models.load import forward_names, load_tokenizer, longest_input
 from finetrace.models.rows import Collator, Encoded, encode
 from finetrace.models.saved import load_trained
+from finetrace.progress import Progress
 from finetrace.store.checkpoints import checkpoint_name, list_weights
 from finetrace.store.files import write_json
 from finetrace.store.manifest import read_manifest
 from finetrace.training.checkpoints import save_weights
-from finetrace.training.evaluate import classification_metrics, cross_entropy, predict
 from finetrace.training.linear_probe import LinearProbe
 from finetrace.training.methods import probe_head, scale_head, start_classifier, trained_parameters
 from finetrace.training.probe_run import drawn_head, record_linear_probe
 from finetrace.training.recorder import Recorder
 from finetrace.training.schedule import plan_steps, steps_of
 from finetrace.training.trainer import Hooks, Plan, RecordingTrainer
-from finetrace.training.watch import Progress
 
 log = logging.getLogger(__name__)
 

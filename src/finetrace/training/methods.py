@@ -8,12 +8,12 @@ import numpy as np
 
 from finetrace.config.training import MethodSettings, TrainSettings
 from finetrace.errors import FinetraceError
+from finetrace.inference.evaluate import predict_with_features
 from finetrace.models.head import last_linear
 from finetrace.models.load import load_classifier
 from finetrace.models.rows import Collator, Encoded
 from finetrace.models.saved import freeze_encoder, remember_base
 from finetrace.store.files import atomic_folder
-from finetrace.training.evaluate import predict_with_features
 from finetrace.training.linear_probe import LinearProbe, fit_linear_probe
 
 log = logging.getLogger(__name__)

@@ -13,15 +13,15 @@ import numpy as np
 from finetrace.config.training import Schedule, TrainSettings
 from finetrace.errors import FinetraceError
 from finetrace.models.load import forward_names
+from finetrace.models.masking import IGNORED, mask_words
 from finetrace.models.rows import Collator, Encoded
+from finetrace.progress import Progress
 from finetrace.store.checkpoints import list_weights
 from finetrace.training.checkpoints import save_weights
-from finetrace.training.masking import IGNORED, mask_words
 from finetrace.training.recorder import Recorder
 from finetrace.training.schedule import plan_steps, steps_of
 from finetrace.training.texts import WORDS, encode_texts, pack_texts
 from finetrace.training.trainer import Batch, Hooks, Plan, RecordingTrainer
-from finetrace.training.watch import Progress
 
 log = logging.getLogger(__name__)
 HELD_OUT, HELD_OUT_MOST = 0.04, 4096  # share of the texts on which the masked-word loss is measured, and how many at most

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from finetrace.config.training import RecordSettings, Schedule, TrainSettings
+from finetrace.inference.evaluate import classification_metrics, cross_entropy, predict_with_features
 from finetrace.models.head import last_linear
 from finetrace.training.checkpoints import save_weights
-from finetrace.training.evaluate import classification_metrics, cross_entropy, predict_with_features
 from finetrace.training.linear_probe import LinearProbe, fit
 from finetrace.training.methods import install
 from finetrace.training.recorder import Recorder

@@ -26,9 +26,9 @@ from finetrace import seeds
 from finetrace.config.base import as_dict, merge
 from finetrace.config.training import Dimension, MethodSettings, TrainSettings, TuneSettings
 from finetrace.errors import FinetraceError
+from finetrace.inference.evaluate import classification_metrics, predict
 from finetrace.models.device import set_up, use_bf16
 from finetrace.store.manifest import read_manifest
-from finetrace.training.evaluate import classification_metrics, predict
 from finetrace.training.finetune import Prepared, RunSeeds, cross_entropy_of, make_batch, make_plan, prepare
 from finetrace.training.methods import probe_head, scale_head, start_classifier
 from finetrace.training.recorder import Recorder

@@ -176,13 +176,15 @@ def test_damage_is_reported_and_the_rest_is_published(project: tuple[Layout, Stu
 def test_moved_project_opens_its_artifacts(project: tuple[Layout, Study], tmp_path: Path) -> None:
     layout, study = project
     quiet(layout, study)
+    before = snapshot(layout, study)
     moved = tmp_path / "else where" / "project"
     moved.parent.mkdir()
     shutil.move(layout.home, moved)
     new = Layout(moved, moved)
     done = quiet(new, study)
-    assert len(done.unchanged) == RUNS and not done.new and not done.completed
-    assert not layout.home.exists()
+    assert len(done.new) == RUNS and not done.completed and not layout.home.exists()
+    assert len(quiet(new, study).unchanged) == RUNS
+    assert snapshot(new, study) == before
     store = opened(new, study)
     for run in store.runs():
         if run.kind != "trial":
@@ -193,7 +195,19 @@ def test_moved_project_opens_its_artifacts(project: tuple[Layout, Study], tmp_pa
                     "MlflowClient(sys.argv[1]).log_text(sys.argv[2], 'x', 'new.txt')", store.uri, run.run_id],
                    check=True, env=environment())
     assert (moved / "mlruns" / "demo" / run.run_id / "artifacts" / "new.txt").is_file() and not layout.home.exists()
-    assert (moved / "mlflow.db.before-move").is_file()
+
+
+def test_a_project_that_moves_back_publishes_nothing_anew(project: tuple[Layout, Study], tmp_path: Path) -> None:
+    layout, study = project
+    quiet(layout, study)
+    before = snapshot(layout, study)
+    moved = shutil.move(layout.home, tmp_path / "moved")
+    assert len(quiet(Layout(moved, moved), study).new) == RUNS
+    shutil.move(moved, layout.home)
+    forget_engine(layout)
+    done = quiet(layout, study)
+    assert not done.new and not done.completed and len(done.unchanged) == RUNS
+    assert snapshot(layout, study) == before
 
 
 def test_temporary_workspace_of_an_experiment_publishes_into_the_real_project(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -68,11 +69,11 @@ class Dice:
             self._block = self._rng.random(4096).tolist()
         return self._block.pop()
 
-    def pick(self, items: Sequence):
+    def pick(self, items: Sequence[Any]) -> Any:
         """One of `items`, all equally likely."""
         return items[int(self.uniform() * len(items))]
 
-    def often_first(self, items: Sequence):
+    def often_first(self, items: Sequence[Any]) -> Any:
         """One of `items`, the first more often than the last: word frequencies fall off as in any language.
 
         The chance of one of the first k of n items is sqrt(k / n). As with facts, frequent words come first in

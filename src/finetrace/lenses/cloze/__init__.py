@@ -6,4 +6,5 @@ fitting   trains the maps of all layers in one pass
 metrics   P@k, MRR, learned/kept/lost, scores of relations, types and corpora with intervals
 records   ranks of one checkpoint as a table, and back
 summary   the lens' table, headline numbers and curves
+views     what figures show of the table
 """

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from finetrace.lenses.hulls import LabelDistances, similarity
 from finetrace.lenses.hulls.centroids import displacements, plane
+from finetrace.lenses.hulls.distances import LabelDistances, similarity
 from finetrace.lenses.intervals import wilson_interval
 
 COLUMNS = ("step", "layer", "statistic", "value", "low", "high", "n", "split", "label", "other")

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from finetrace.lenses.kernel import Cost, Kernel, Progress
 from finetrace.lenses.kernel.batches import Batch, measuring, prepared
 from finetrace.lenses.kernel.gradients import ELEMENTWISE
 from finetrace.lenses.kernel.gram import FORMULAS, Gram, Layout
 from finetrace.lenses.kernel.parameters import chosen, group
 from finetrace.lenses.kernel.passes import Found, Share, Swap, gradients, plan, survey
+from finetrace.lenses.kernel.results import Cost, Kernel, Progress
 
 log = logging.getLogger("finetrace")
 
@@ -107,7 +107,7 @@ def compute(
 
 
 def estimate(job: Job, memory: float) -> Cost:
-    """See `finetrace.lenses.kernel.estimate`."""
+    """See `finetrace.lenses.kernel.ntk.estimate`."""
     layout, classes = job.layout, job.layout.classes
     tokens = sum(b.rows * b.tokens for b in job.batches)
     linear = sum(m.weight.numel() for m in job.model.modules() if isinstance(m, torch.nn.Linear))

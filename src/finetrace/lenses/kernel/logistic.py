@@ -45,7 +45,10 @@ def logistic_path(features: np.ndarray, targets: np.ndarray, weights: np.ndarray
     return Path(*(np.stack(parts) for parts in zip(*found, strict=True)))
 
 
-def _minimise(x, signs, weights, squares, a, b, tolerance, max_iterations):
+def _minimise(
+    x: np.ndarray, signs: np.ndarray, weights: np.ndarray, squares: np.ndarray, a: np.ndarray, b: np.ndarray,
+    tolerance: float, max_iterations: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Newton steps with halving until every problem's decrement is small, or rounding leaves no descent."""
     logits = x @ a + b
     value = _objective(signs, weights, a, logits)
@@ -77,7 +80,9 @@ def _minimise(x, signs, weights, squares, a, b, tolerance, max_iterations):
     return a, b, value, done
 
 
-def _newton_direction(x, curvature, squares, slope_a, slope_b, live):
+def _newton_direction(
+    x: np.ndarray, curvature: np.ndarray, squares: np.ndarray, slope_a: np.ndarray, slope_b: np.ndarray, live: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
     """Solve H d = -slope by conjugate gradients, preconditioned with the diagonal of H, which is H itself for orthogonal features
     as long as the curvature is the same everywhere."""
     scale_a, scale_b = 1 + squares @ curvature, np.maximum(curvature.sum(axis=0), np.finfo(np.float64).tiny)
@@ -100,13 +105,13 @@ def _newton_direction(x, curvature, squares, slope_a, slope_b, live):
     return a, b
 
 
-def _objective(signs, weights, a, logits):
+def _objective(signs: np.ndarray, weights: np.ndarray, a: np.ndarray, logits: np.ndarray) -> np.ndarray:
     return np.square(a).sum(axis=0) / 2 + (weights * np.logaddexp(0, -signs * logits)).sum(axis=0)
 
 
-def _sigmoid(values):
+def _sigmoid(values: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.clip(values, -700, 700)))
 
 
-def _ratio(above, below):
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0)

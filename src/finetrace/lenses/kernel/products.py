@@ -35,7 +35,7 @@ def product(
     model: Any, batches: Sequence[dict[str, Any]], delta: np.ndarray, onto: Sequence[dict[str, Any]] | None,
     parameters: str | Callable[[str], bool], head: Any, dtype: Any,
 ) -> Product:
-    """See `finetrace.lenses.kernel.ntk_vector_product`."""
+    """See `finetrace.lenses.kernel.ntk.ntk_vector_product`."""
     model, head = in_precision(model, head, dtype)
     wanted = chosen(model, parameters, head)
     own = prepared(batches, model)

@@ -9,13 +9,13 @@ betas 0.9 and 0.999, epsilon 1e-7 beside the uncorrected root (Keras's form), Gl
 drawn in a new order each epoch, the last one smaller. Nothing here converges by itself: read the curves.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from finetrace.lenses.probes import checked, known_codes
+from finetrace.lenses.probes.linear import checked, known_codes
 
 if TYPE_CHECKING:
     import torch
@@ -140,7 +140,8 @@ def _same(x: "torch.Tensor") -> "torch.Tensor":
     return x
 
 
-def _forward(parameters: Mapping[str, "torch.Tensor"], x: "torch.Tensor", head: str, parity: bool, drop=_same) -> "torch.Tensor":
+def _forward(parameters: Mapping[str, "torch.Tensor"], x: "torch.Tensor", head: str, parity: bool,
+             drop: Callable[["torch.Tensor"], "torch.Tensor"] = _same) -> "torch.Tensor":
     """x: (seed, problem, row, dim) -> logits (seed, problem, row, class)."""
     import torch
 
@@ -178,7 +179,8 @@ def _look(parameters: Mapping[str, "torch.Tensor"], x: "torch.Tensor", y: "torch
     return loss, accuracy
 
 
-def _blocks(parameters: Mapping[str, "torch.Tensor"], x: "torch.Tensor", head: str, parity: bool):
+def _blocks(parameters: Mapping[str, "torch.Tensor"], x: "torch.Tensor", head: str, parity: bool
+            ) -> Iterator[tuple["torch.Tensor", slice]]:
     """Logits of one seed, block by block: (1, problem, row, class) and the rows' slice."""
     for start in range(0, x.shape[1], BLOCK):
         block = slice(start, start + BLOCK)

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from finetrace.lenses.probes import L2_GRID, checked, held_out_rows, logistic_probe, logits
+from finetrace.lenses.probes.linear import L2_GRID, checked, held_out_rows, logistic_probe, logits
 
 FRACTIONS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5, 1.0)
 """Ends of the blocks as shares of the rows, as published."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from finetrace.lenses.probes import checked, held_out_rows, spread
+from finetrace.lenses.probes.linear import checked, held_out_rows, spread
 from finetrace.lenses.probes.mlp_search import Hidden, weight_count
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from finetrace.lenses.probes import LogisticProbe, Scores, logistic_probe, logits, score
 from finetrace.lenses.probes.heads import Head, TrainedHeads, head_logits, train_heads
+from finetrace.lenses.probes.linear import LogisticProbe, Scores, logistic_probe, logits, score
 
 COLUMNS = ("step", "layer", "statistic", "value", "low", "high", "n", "split", "head", "seed", "epoch")
 TYPES = {"step": np.int64, "layer": np.int32, "n": np.int64, "value": np.float64, "low": np.float64, "high": np.float64,

@@ -1,0 +1,56 @@
+"""The columns of the tables of the atlas: those of the trajectory itself, then the headline metrics of the lenses."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from finetrace.atlas.collect import Entry, value_of
+from finetrace.atlas.headlines import OF_FINE_TUNINGS, OF_MASKED_WORDS
+from finetrace.atlas.page import Listing
+from finetrace.atlas.places import Place
+from finetrace.lenses.headline import Headline
+
+TASK_METRIC = "TASK-METRIC"
+"""Stands in the name of a metric for the task's own."""
+STEPS = Headline("steps", "steps", "optimiser steps", 0, "", "length of the training")
+FINE_TUNING = (
+    Headline(f"validation/{TASK_METRIC}", "validation", "", 3, "up",
+             "the task's own metric on validation, final weights"),
+    Headline("validation/accuracy", "accuracy", "share", 3, "up", "validation examples that are right"),
+    STEPS,
+)
+MASKED_WORD_TRAINING = (
+    STEPS,
+    Headline("checkpoints", "checkpoints", "count", 0, "", "checkpoints of a published series or of an adaptation"),
+    Headline("validation/accuracy", "masked words", "share", 3, "up",
+             "held-out masked words that are right, final weights"),
+)
+
+
+class Column(NamedTuple):
+    """A column of a table. part: "trajectory" or a lens."""
+
+    part: str
+    headline: Headline
+
+
+def _columns(parts: Mapping[str, Sequence[Headline]]) -> list[Column]:
+    return [Column(part, headline) for part, headlines in parts.items() for headline in headlines]
+
+
+FINE_TUNINGS = _columns({"trajectory": FINE_TUNING, **OF_FINE_TUNINGS})
+MASKED_WORDS = _columns({"trajectory": MASKED_WORD_TRAINING, **OF_MASKED_WORDS})
+
+
+def listing(heading: str, names: str, found: Sequence[Entry | Place], columns: Sequence[Column]) -> Listing:
+    """A table of trajectories. names: what their names say."""
+    header = [("trajectory", names), *((column.headline.heading, column.headline.explanation) for column in columns)]
+    return Listing(heading, header, [[each.key, *(_cell(each, column) for column in columns)] for each in found],
+                   [f"runs/{each.key}.html" for each in found])
+
+
+def _cell(each: Entry | Place, column: Column) -> str:
+    metric = column.headline.metric
+    if TASK_METRIC in metric:
+        metric = metric.replace(TASK_METRIC, each.manifest.facts["metric"])
+    value = value_of(each.metrics.get(column.part, {}), metric)
+    return "–" if value is None else f"{value:.{column.headline.digits}f}"

@@ -1,0 +1,146 @@
+"""Which trajectories the figures of the atlas put side by side."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from finetrace.atlas import figures
+from finetrace.atlas.collect import Entry, by_layer
+from finetrace.figures.methods import methods
+from finetrace.layout import Layout
+from finetrace.lenses.infodynamics.figures import panels as infodynamics
+from finetrace.lenses.infodynamics.slope import ResonanceNoveltySlope
+from finetrace.lenses.probes.figures import lattice
+from finetrace.store.manifest import read_manifest
+from finetrace.store.tables import read_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FLOORS = {"bag of words": "bag_of_words_accuracy", "most frequent class": "majority_accuracy"}
+"""Name in the figure -> fact of a task's manifest."""
+
+
+class Comparison(NamedTuple):
+    """A figure of the atlas, the name of its file, and what stands below it."""
+
+    name: str
+    caption: str
+    figure: "Figure"
+
+
+def comparisons(asked: Mapping[str, Any], layout: Layout, entries: Sequence[Entry]) -> Iterator[Comparison]:
+    """The figures of the atlas, one at a time, in the order of the page. asked: the settings of the stage."""
+    yield _scores(layout, entries)
+    for task in dict.fromkeys(entry.task for entry in entries):
+        of_task = [entry for entry in entries if entry.task == task]
+        yield from _information_dynamics(task, of_task)
+        yield from _training_methods(task, of_task)
+        yield from _layers(task, of_task, asked["test_split"])
+    yield from _pretraining(layout, asked["pretrained"])
+
+
+def _scores(layout: Layout, entries: Sequence[Entry]) -> Comparison:
+    facts = {task: read_manifest(layout.task(task)).facts for task in dict.fromkeys(entry.task for entry in entries)}
+    floors = {task: {name: of_task[key] for name, key in FLOORS.items() if key in of_task}
+              for task, of_task in facts.items()}
+    scores = [figures.Score(entry.task, f"{entry.label} s{entry.seed}",
+                            entry.metrics["trajectory"]["validation/accuracy"],
+                            facts[entry.task]["rows"]["validation"]) for entry in entries]
+    caption = "Validation accuracy of every trajectory beside what a bag of words and guessing reach."
+    return Comparison("scores", caption, figures.scores(scores, floors))
+
+
+def _information_dynamics(task: str, entries: Sequence[Entry]) -> Iterator[Comparison]:
+    curves = [_dynamics_curve(entry) for entry in entries if "infodynamics" in entry.metrics]
+    if curves:
+        yield Comparison(f"infodynamics-{task}",
+                         f"Novelty and resonance of the training logits on {task}; slopes beside their nulls.",
+                         infodynamics.comparison(curves, title=f"Information dynamics on {task}"))
+
+
+def _dynamics_curve(entry: Entry) -> infodynamics.DynamicsCurve:
+    columns = _read_csv(entry.folder / "infodynamics" / "curves.csv")
+    metrics = entry.metrics["infodynamics"]
+    slope = ResonanceNoveltySlope(
+        metrics["slope"], metrics["slope_r2"], np.nan, metrics["slope_ci_low"], metrics["slope_ci_high"],
+        int(metrics["examples"]), np.empty(0), metrics["slope_null_mean"], metrics["slope_null_low"],
+        metrics["slope_null_high"], metrics["slope_p"])
+    return infodynamics.DynamicsCurve(entry.label, columns["example"], columns["novelty"], columns["resonance"], slope)
+
+
+def _read_csv(path: Path) -> dict[str, np.ndarray]:
+    content = np.genfromtxt(path, delimiter=",", names=True)
+    return {name: content[name] for name in content.dtype.names or ()}
+
+
+def _training_methods(task: str, entries: Sequence[Entry]) -> Iterator[Comparison]:
+    """Training methods on a task, where more than one was looked at."""
+    looked_at = [entry for entry in entries if {"calibration", "features"} <= set(entry.metrics)]
+    several_models = len({entry.model for entry in looked_at}) > 1
+    seeds_of: dict[str, list[dict[str, float]]] = {}
+    for entry in looked_at:
+        numbers = {**entry.metrics["calibration"], **entry.metrics["features"], **_calibration_intervals(entry)}
+        seeds_of.setdefault(entry.label if several_models else entry.method, []).append(numbers)
+    if len(seeds_of) > 1:
+        sets = _evaluation_sets([numbers for seeds in seeds_of.values() for numbers in seeds])
+        yield Comparison(f"methods-{task}",
+                         f"Training methods on {task}: accuracy also out of distribution, calibration, feature change.",
+                         methods(seeds_of, sets, "test" if "test" in sets else "validation",
+                                 title=f"Training methods on {task}"))
+
+
+def _evaluation_sets(found: Sequence[Mapping[str, float]]) -> list[str]:
+    """The sets of which an accuracy is known: validation, test, then those out of distribution."""
+    sets = dict.fromkeys(name.split("/")[0] for numbers in found for name in numbers if name.endswith("/accuracy"))
+    order = {"validation": 0, "test": 1}
+    return sorted((name for name in sets if name != "train"), key=lambda name: order.get(name, 2))
+
+
+def _calibration_intervals(entry: Entry) -> dict[str, float]:
+    """`{set}/{statistic}/{low,high}` of the kept weights, before temperature scaling."""
+    rows = read_table(entry.folder / "calibration" / "table.parquet").to_pylist()
+    kept = [row for row in rows if row["step"] == entry.manifest.facts["kept_step"] and not row["scaled"]]
+    return {f"{row['set']}/{row['statistic']}/{end}": row[end] for row in kept
+            if row["statistic"] in ("accuracy", "ece") for end in ("low", "high")}
+
+
+def _layers(task: str, entries: Sequence[Entry], split: str) -> Iterator[Comparison]:
+    """What training changed layer by layer, and the lattice of the probes, of all trajectories of a task."""
+    sources: dict[str, tuple[str, str, dict[str, str]]] = {
+        "cosine within sentences": ("geometry", "cosine_mean", {}),
+        "effective rank": ("geometry", "effective_rank", {}),
+        "probe accuracy": ("probes", "accuracy", {"split": split})}
+    panels = {name: {f"{entry.label} s{entry.seed}": layers for entry in entries
+                     if (layers := by_layer(entry.folder, lens, statistic, **where))}
+              for name, (lens, statistic, where) in sources.items()}
+    if any(panels.values()):
+        yield Comparison(f"layers-{task}",
+                         f"What training changed on {task}, layer by layer: dashed before, solid after.",
+                         figures.before_and_after({name: panel for name, panel in panels.items() if panel},
+                                                  title=f"Before and after training on {task}"))
+    if panels["probe accuracy"]:
+        rows = {f"{label}, {state}": {layer: tuple(values[position]) for layer, values in layers.items()}
+                for label, layers in panels["probe accuracy"].items()
+                for state, position in (("before", 0), ("after", -1))}
+        yield Comparison(f"lattice-{task}", f"Accuracy of probes on {task} by layer, before and after training.",
+                         lattice(rows, split=split, floor=_majority_floor(entries, split),
+                                 title=f"Probe accuracy on {task}"))
+
+
+def _majority_floor(entries: Sequence[Entry], split: str) -> float:
+    """Accuracy of the most frequent class, which probes of all trajectories of a task share."""
+    return next(entry.metrics["probes"][f"majority_floor/{split}"] for entry in entries if "probes" in entry.metrics)
+
+
+def _pretraining(layout: Layout, models: Sequence[str]) -> Iterator[Comparison]:
+    curves = {}
+    for model in models:
+        history = read_table(layout.pretrain(model) / "history.parquet").to_pylist()
+        rows = [row for row in history if row["kind"] == "eval"]
+        step, loss, accuracy = (np.array([row[column] for row in rows]) for column in ("step", "loss", "accuracy"))
+        curves[model] = step, loss, accuracy
+    if curves:
+        yield Comparison("pretraining", "How the micro-BERTs learned their language.", figures.pretraining(curves))

@@ -1,0 +1,119 @@
+"""The comparison across trajectories -> atlas/{index.html, runs/, figures/, metrics/, table.parquet, metrics.json}"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finetrace.atlas.collect import Entry, collect, long_table
+from finetrace.atlas.columns import FINE_TUNINGS, MASKED_WORDS, listing
+from finetrace.atlas.comparisons import comparisons
+from finetrace.atlas.page import Section, page, report
+from finetrace.atlas.places import Place, collect_places
+from finetrace.figures.style import to_png
+from finetrace.layout import Layout
+from finetrace.store.files import write_json
+from finetrace.store.tables import write_table
+
+if TYPE_CHECKING:
+    from finetrace.pipeline.stage import Stage
+
+ORDER = ("infodynamics", "geometry", "similarity", "hulls", "probes", "convergence", "edges", "cloze", "calibration",
+         "features", "kernel")
+"""Lenses on a trajectory's page; others follow."""
+COMPARED = {"accuracy": ("trajectory", "validation/accuracy"), "slope": ("infodynamics", "slope")}
+"""Name in metrics.json, after the trajectory's -> part and metric."""
+HOME = "../index.html"
+
+
+def main(stage: "Stage") -> None:
+    layout, asked = stage.layout, stage.asked
+    entries = collect(asked["trajectories"], asked["looked"], layout)
+    places = collect_places(asked["masked"], asked["looked"], layout)
+    everything: list[Entry | Place] = [*entries, *places]
+    folders = [each.folder / part for each in everything for part in each.metrics]
+    manifest = stage.manifest("atlas", {folder: folder for folder in folders})
+    with stage.output(layout.atlas, manifest) as out:
+        write_table(out / "table.parquet", long_table(entries))
+        write_json(out / "metrics.json", _compared(entries))
+        _write_metrics(out / "metrics", everything, layout)
+        _write_pages(out / "runs", entries, places, layout)
+        shown = [*_write_figures(out / "figures", stage, entries), *_standalone_figures(stage)]
+        listings = [listing("Fine-tunings", "model, task, method, seed", entries, FINE_TUNINGS),
+                    listing("Masked-word trainings", "model, and what it is", places, MASKED_WORDS)]
+        text = page(f"finetrace atlas: {asked['study']}", _study_intro(stage, entries, places), listings, shown)
+        (out / "index.html").write_text(text, "utf-8")
+
+
+def _compared(entries: Sequence[Entry]) -> dict[str, float]:
+    """The numbers by which `dvc metrics` compares fine-tunings at a glance."""
+    return {f"{entry.key}/{name}": entry.metrics[part][metric] for entry in entries
+            for name, (part, metric) in COMPARED.items() if metric in entry.metrics.get(part, {})}
+
+
+def _write_metrics(out: Path, found: Sequence[Entry | Place], layout: Layout) -> None:
+    """The metrics of every trajectory and lens by place, as `dvc metrics show` and `diff` read them (dvc.yaml)."""
+    for each in found:
+        for part, values in each.metrics.items():
+            target = out / each.folder.relative_to(layout.root / "outputs") / f"{part}.json"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_json(target, values)
+
+
+def _write_pages(out: Path, entries: Sequence[Entry], places: Sequence[Place], layout: Layout) -> None:
+    """A page per trajectory with the figures of its lenses."""
+    out.mkdir()
+    for entry in entries:
+        text = report(entry.key, _entry_intro(entry), HOME, list(_sections(entry, layout)))
+        (out / f"{entry.key}.html").write_text(text, "utf-8")
+    for place in places:
+        text = report(place.name, _place_intro(place), HOME, list(_sections(place, layout)))
+        (out / f"{place.key}.html").write_text(text, "utf-8")
+
+
+def _write_figures(out: Path, stage: "Stage", entries: Sequence[Entry]) -> list[tuple[str, str]]:
+    """Draw the comparisons; address from the atlas and caption of each."""
+    out.mkdir()
+    shown = []
+    for name, caption, figure in comparisons(stage.asked, stage.layout, entries):
+        (out / f"{name}.png").write_bytes(to_png(figure))
+        shown.append((f"figures/{name}.png", caption))
+    return shown
+
+
+def _standalone_figures(stage: "Stage") -> Iterator[tuple[str, str]]:
+    """Address and caption of the figures that belong to several trajectories, or to none."""
+    for kind, name, caption in stage.asked["standalone"]:
+        for path in sorted((stage.layout.standalone(kind, name) / "figures").glob("*.png")):
+            yield f"../{stage.layout.relative(path)}", caption
+
+
+def _sections(each: Entry | Place, layout: Layout) -> Iterator[Section]:
+    """Every lens that looked at the trajectory and has figures."""
+    for lens in sorted(each.metrics, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER)):
+        figures = sorted((each.folder / lens / "figures").glob("*.png"))
+        if figures:
+            folder = layout.relative(each.folder / lens)
+            yield Section(lens, f"{folder}: table.parquet, metrics.json",
+                          [f"../../{folder}/figures/{path.name}" for path in figures])
+
+
+def _study_intro(stage: "Stage", entries: Sequence[Entry], places: Sequence[Place]) -> str:
+    models, tasks = ({getattr(entry, kind) for entry in entries} for kind in ("model", "task"))
+    counts = (f"Study {stage.asked['study']}, seed {stage.seed}: {len(entries)} trajectories of {len(models)} models "
+              f"on {len(tasks)} tasks, {len(places)} masked-word trainings.")
+    return counts + "".join(f" Results of {script} stand although its code has changed: {because}."
+                            for script, because in stage.asked.get("accepted", {}).items())
+
+
+def _entry_intro(entry: Entry) -> str:
+    facts = entry.manifest.facts
+    return (f"{entry.model} on {entry.task} by {entry.method}, seed {entry.seed}: {facts['steps']:,} steps, "
+            f"{facts['parameters']:,} parameters; validation accuracy "
+            f"{entry.metrics['trajectory']['validation/accuracy']:.3f}.")
+
+
+def _place_intro(place: Place) -> str:
+    facts = place.manifest.facts
+    parameters = [f"{facts['parameters']:,} parameters"] if "parameters" in facts else []
+    axis = [f"time axis: {facts['axis']}"] if "axis" in facts else []
+    return "; ".join([place.name, *parameters, *axis])

@@ -1,0 +1,1 @@
+"""Two trajectories of one task compared: how similar their layers are."""

@@ -1,0 +1,1 @@
+"""Convergence: from which layer on, and when, representations settle, beside what the other lenses measured."""

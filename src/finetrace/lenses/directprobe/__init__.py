@@ -1,0 +1,1 @@
+"""The original DirectProbe's own input files, probed."""

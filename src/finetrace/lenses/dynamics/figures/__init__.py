@@ -1,0 +1,135 @@
+"""The figures of learning dynamics, from its table: which courses stand in which panel."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from finetrace.lenses.dynamics.figures import panels as figures
+from finetrace.lenses.dynamics.figures.panels import Dot, Line, Panel
+from finetrace.lenses.dynamics.report import headlines, last_layer, layers_of
+from finetrace.lenses.dynamics.table import DIFFERENCES, UNION, Course, Key, Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TITLES = {"edges": "{}: words probed", "cloze": "{}: facts", "downstream": "{}: learned downstream"}
+NAMES = {"f1": "F1 (%)", "p_at_1": "P@1 (%)", "accuracy": "accuracy (%)"}
+MARK = "90 % of the gain"
+MOST_LINES = 8
+
+
+def draw(record: Mapping[str, Any]) -> "dict[str, Figure]":
+    """Name -> figure. record: name, table (columns of what `report.drawn` keeps), axes, units, note as in `figures_of`."""
+    table = Table.of_columns(record["table"])
+    return figures_of(record["name"], table, record["axes"], record["units"], record["note"])
+
+
+def figures_of(name: str, table: Table, axes: Mapping[str, str], units: Mapping[str, float], note: str) -> dict[str, "Figure"]:
+    """Name of the file -> Figure; those about adaptation, or about downstream tasks, only where there are any.
+
+    axes, units: arm -> what its steps count, and the unit of its logarithmic axis.
+    """
+    heads = list(headlines(table))
+    axis, unit = axes["original"], units["original"]
+    found = {"overview": figures.courses([_overview(table, key) for _, key in heads], axis=axis, unit=unit, mark=MARK, note=note,
+                                         title=f"What is learned when: {name}")}
+    steps = sorted({int(step) for _, key in heads for step in table.course(key).steps})
+    if len(steps) > 1:
+        found["step_90"] = figures.gains({_label(key): _dots(table, key) for _, key in heads}, steps=steps, axis=axis, unit=unit,
+                                         note=note, title=f"When the gain was made: {name}")
+    later = [arm for arm in axes if arm != "original"]
+    shown = [arm for arm in later if axes[arm] == axes[later[0]]]
+    over, over_unit = (axes[later[0]], units[later[0]]) if later else (axis, unit)
+    told = note if over == axis else f"original: its last checkpoint; {note}"
+    cogs = [(task, key) for task in table.items_of("edges") for key, _ in
+            table.select(source="edges", item=task, arm="original", statistic="cog", readout="full")]
+    if cogs:
+        panels = [figures.Panel(task, _arms(table, key, axes, shown, 1.0), ylabel="layer") for task, key in cogs]
+        found["centre_of_gravity"] = figures.courses(panels, axis=over, unit=over_unit, note=told,
+                                                     title=f"Centre of gravity of the mixing weights: {name}")
+    if later:
+        panels = [figures.Panel(_label(key), _arms(table, key, axes, shown), ylabel=NAMES[key.statistic])
+                  for _, key in heads]
+        found["arms"] = figures.courses(panels, axis=over, unit=over_unit, note=told, title=f"Adapted and original: {name}")
+    moved = {_label(key): _differences(table, key) for _, key in heads}
+    if any(moved.values()):
+        found["differences"] = figures.differences({label: of for label, of in moved.items() if of}, note=note,
+                                                   title=f"What adaptation changed, at the last checkpoint: {name}")
+    if table.items_of("downstream"):
+        found["downstream"] = _beside(table, heads, axis, unit, note, f"Downstream scores beside probes and facts: {name}")
+    return found
+
+
+def _label(key: Key) -> str:
+    return TITLES[key.source].format(key.item)
+
+
+def _line(label: str, course: Course, factor: float = 100.0) -> Line:
+    return Line(label, course.steps, course.value, course.low, course.high, factor)
+
+
+def _overview(table: Table, key: Key) -> Panel:
+    """A panel of one task or corpus: its headline and what stands beside it."""
+    wanted = {"edges": "all layers mixed" if key.readout == "full" else "last layer", "cloze": "P@1, last layer",
+              "downstream": "fine-tuned"}
+    lines, floor = [_line(wanted[key.source], table.course(key))], None
+    if key.source == "edges":
+        single = layers_of(table, "edges", key.item, "f1", "layer")
+        ends = ("last layer", max(single, default=None)), ("embeddings", 0)
+        lines += [_line(name, single[layer]) for name, layer in ends if layer in single and single[layer] is not table.get(key)]
+        floors = [course for _, course in table.select(source="edges", item=key.item, arm="original", statistic="majority")]
+        floor = ("majority class", 100 * floors[-1].value[-1]) if floors else None
+    elif key.source == "cloze":
+        others = {"P@1, any layer": key._replace(layer=UNION), "P@10, last layer": key._replace(statistic="p_at_10"),
+                  "P@1, held-out facts": last_layer(table, key.item, key.readout, held_out=True)}
+        lines += [_line(name, course) for name, other in others.items() if other and (course := table.get(other)) is not None]
+    else:
+        majority = table.get(key._replace(statistic="majority"))
+        floor = ("majority class", 100 * majority.value[-1]) if majority is not None else None
+    mark = table.get(key._replace(statistic=f"{key.statistic}_step_90"))
+    ylabel = "share of facts (%)" if key.source == "cloze" else NAMES[key.statistic]
+    return Panel(_label(key), lines, ylabel, floor, None if mark is None else float(mark.value[-1]))
+
+
+def _arms(table: Table, key: Key, axes: Mapping[str, str], shown: Sequence[str], factor: float = 100.0) -> list[Line]:
+    """Lines of the original and the arms that are shown; where these have a time axis of their own, the original is level."""
+    lines = []
+    for arm in shown:
+        if (course := table.get(key._replace(arm=arm))) is not None:
+            lines.append(_line(arm, course, factor))
+    course = table.course(key)
+    if lines and axes[shown[0]] != axes["original"]:
+        steps = np.unique(np.concatenate([line.steps for line in lines]))
+        value, low, high = (np.full(len(steps), end) for end in course.last)
+        return [Line("original", steps, value, low, high, factor), *lines]
+    return [_line("original", course, factor), *lines]
+
+
+def _differences(table: Table, key: Key) -> dict[str, tuple[float, float, float]]:
+    courses = {arm: table.get(key._replace(arm=arm)) for arm in DIFFERENCES}
+    return {arm: course.last for arm, course in courses.items() if course is not None}
+
+
+def _dots(table: Table, key: Key) -> list[Dot]:
+    """When 90 % of the gain was made: of the headline, and of every layer."""
+    statistic = f"{key.statistic}_step_90_interpolated"
+    whole = table.get(key._replace(statistic=statistic))
+    dots = [] if whole is None else [Dot(None, *whole.last)]
+    readout = {"edges": "layer", "cloze": key.readout}.get(key.source)
+    single = layers_of(table, key.source, key.item, statistic, readout) if readout else {}
+    return [*(Dot(layer, course.last[0]) for layer, course in single.items()), *dots]
+
+
+def _beside(table: Table, heads: Sequence[tuple[str, Key]], axis: str, unit: float, note: str, title: str) -> "Figure":
+    """Three panels on one time axis: tasks learned downstream, probes of words, facts."""
+    panels = []
+    for source, name in (("downstream", "Tasks learned downstream"), ("edges", "Words probed, all layers mixed"),
+                         ("cloze", "Facts, last layer")):
+        keys = [key for _, key in heads if key.source == source]
+        if len(keys) > MOST_LINES:
+            name += f" ({MOST_LINES} of {len(keys)})"
+        if keys:
+            panels.append(figures.Panel(name, [_line(key.item, table.course(key)) for key in keys[:MOST_LINES]],
+                                        ylabel=NAMES[keys[0].statistic]))
+    return figures.courses(panels, axis=axis, unit=unit, columns=1, note=note, title=title)

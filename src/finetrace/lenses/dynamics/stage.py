@@ -1,0 +1,371 @@
+"""What was learned when, and what adaptation kept and lost -> dynamics/NAME/"""
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from finetrace import seeds
+from finetrace.errors import FinetraceError
+from finetrace.lenses.dynamics.inputs import (
+    ClozeOutput,
+    DownstreamOutput,
+    EdgesOutput,
+    Numbers,
+    read_cloze,
+    read_downstream,
+    read_edges,
+)
+from finetrace.lenses.dynamics.settings import DynamicsSettings
+from finetrace.pipeline.lens import Record, write_lens
+from finetrace.pipeline.stage import Stage, write_curves
+from finetrace.store.files import write_json
+from finetrace.store.manifest import Manifest, read_manifest
+from finetrace.store.tables import write_table
+
+if TYPE_CHECKING:
+    from finetrace.lenses.dynamics.arms import Arm
+    from finetrace.lenses.dynamics.facts import Answers
+
+log = logging.getLogger("finetrace")
+MOST_TOLD = 20
+Places = Mapping[str, Sequence[str]]
+"""Arm -> its trajectories, one per seed."""
+Load = Callable[[int, int], Any]
+"""Seed and step -> raw results."""
+
+
+def main(stage: Stage) -> None:
+    from finetrace.lenses.dynamics.figures import draw
+
+    entry, folder = stage.settings("dynamics", DynamicsSettings), stage.layout.dynamics(stage.item)
+    places = {arm: getattr(entry, arm) for arm in ("original", "adapted", "control") if getattr(entry, arm)}
+    inputs = _inputs(stage, entry, places)
+    seed = seeds.derive(stage.seed, "dynamics", stage.item)
+    manifest = stage.manifest("lens", {one: one for one in inputs}, {"resampling": seed}, outs=(folder,))
+    write_lens(stage, folder, manifest, lambda out: _measure(Work(stage, entry, places, seed), manifest, out), draw)
+
+
+def _measure(work: "Work", manifest: Manifest, out: Path) -> Record:
+    """Compare the arms in every source; write table, metrics and curves."""
+    from finetrace.lenses.dynamics.report import curves, drawn, metrics
+
+    stage, entry = work.stage, work.entry
+    scratch = stage.layout.scratch("dynamics", manifest.key)
+    shutil.rmtree(scratch, ignore_errors=True)  # of a killed run
+    if "edges" in entry.sources:
+        _edges(work)
+    if "cloze" in entry.sources:
+        _cloze(work, scratch)
+    _downstream(work)
+    for text in work.identical:
+        log.warning("%s: the same results twice, so no second measurement: %s", stage.label, text)
+    for text in work.left_out:
+        log.info("%s: left out: %s", stage.label, text)
+    columns, dropped = curves(work.table, work.axes)
+    if dropped:
+        work.left_out.append(f"curves.csv: {dropped} curves; the table has all")
+    unit = work.unit("original")
+    write_table(out / "table.parquet", work.table.columns())
+    write_json(out / "metrics.json", metrics(work.table, unit) | {"identical_rows": len(work.identical)})
+    write_curves(out / "curves.csv", columns)
+    shutil.rmtree(scratch, ignore_errors=True)
+    manifest.facts = {"arms": {arm: list(of) for arm, of in work.places.items()}, "axes": work.axes,
+                      "steps": work.steps, "step_unit": unit, "resampled": work.resampled, "n": work.counts,
+                      "left_out": work.left_out,
+                      "identical_rows": len(work.identical), "identical": work.identical[:MOST_TOLD]}
+    return {"name": stage.item, "table": drawn(work.table).columns(), "axes": work.axes,
+            "units": {arm: work.unit(arm) for arm in work.places}, "note": work.note()}
+
+
+class Work:
+    """What the sources share: the entry, its trajectories, the table that they fill, and what a reader must be told."""
+
+    def __init__(self, stage: Stage, entry: DynamicsSettings, places: Places, seed: int):
+        from finetrace.lenses.dynamics.table import Table
+
+        self.stage, self.entry, self.places, self.seed, self.table = stage, entry, places, seed, Table()
+        self.axes = {arm: _axis(stage, arm, of) for arm, of in places.items()}
+        self.steps: dict[str, dict[str, list[int]]] = {}  # source -> arm -> steps
+        self.left_out: list[str] = []
+        self.identical: list[str] = []
+        self.resampled: dict[str, str] = {}
+        self.counts: dict[str, int] = {}
+        self._units: dict[str, float] = {}
+
+    def arm(self, name: str, source: str, steps: Sequence[Sequence[int]], load: Load) -> "Arm":
+        """The lens's Arm of one source: steps that all of its seeds have, others told. steps: of each seed."""
+        from finetrace.lenses.dynamics.arms import Arm
+
+        common = sorted(set.intersection(*map(set, steps)))
+        for place, one in zip(self.places[name], steps, strict=True):
+            if more := sorted(set(one) - set(common)):
+                text = f"{source}: {place}: steps {', '.join(map(str, more))} (not in all of {name})"
+                self.left_out += [text] if text not in self.left_out else []
+        if not common:
+            raise FinetraceError(f"params.yaml: dynamics.{self.stage.item}.{name}: its trajectories have no common "
+                                 f"step in {source}; look at the same checkpoints (checkpoints: [...])")
+        self.steps.setdefault(source, {})[name] = common
+        return Arm(tuple(common), self.axes[name], self.unit(name), load)
+
+    def unit(self, arm: str) -> float:
+        """The unit of an arm's time axis: as set, else the first step after 0 of any trajectory on that axis."""
+        axis = self.axes[arm]
+        if self.entry.step_unit and axis == self.axes["original"]:
+            return float(self.entry.step_unit)
+        if axis not in self._units:
+            steps = [s for name, of in self.places.items() if self.axes[name] == axis for place in of
+                     for s in _recorded(self.stage, self.entry, place)]
+            self._units[axis] = float(min((s for s in steps if s > 0), default=1))
+        return self._units[axis]
+
+    def settings(self, *purpose: str | int) -> dict[str, int]:
+        """Keywords of the lens's functions."""
+        return {"seeds": len(self.entry.original), "draws": self.entry.draws, "seed": seeds.derive(self.seed, *purpose)}
+
+    def check_copies(self, what: str, arms: "Mapping[str, Arm]") -> None:
+        """Note seeds whose raw results are the same at a step; results that are one constant are no sign of a copy."""
+        from finetrace.lenses.dynamics.forgetting import repeated
+
+        for name, arm in arms.items():
+            if len(self.places[name]) < 2:
+                continue
+            for step in arm.steps:
+                found = {place: _digest(arm.load(s, step)) for s, place in enumerate(self.places[name])}
+                for first, second in repeated({place: digest for place, digest in found.items() if digest}):
+                    self.identical.append(f"{what}, step {step}: {first} and {second}")
+
+    def note(self) -> str:
+        """What figures must say about their intervals."""
+        several = len(self.entry.original)
+        what = "examples" if set(self.resampled.values()) == {"examples"} else "seeds and examples"
+        text = f"{several} trajectories per arm" if several > 1 else "one trajectory per arm"
+        return f"{self.entry.draws:,} resamplings of {what}; {text}"
+
+
+def _inputs(stage: Stage, entry: DynamicsSettings, places: Places) -> list[Path]:
+    """The finished folders that are read. Raises FinetraceError for a trajectory that a lens has not looked at."""
+    folders = []
+    for source in entry.sources:
+        for place in (place for of in places.values() for place in of):
+            folder = stage.layout.place(place) / source
+            if not (folder / "manifest.json").is_file():
+                fix = f"add {place} to look.{source}, or name only what there is in dynamics.{stage.item}.sources"
+                if place in stage.asked["looked"][source]:
+                    fix = f"run finetrace repro {source}@{place.replace('/', '_')}"
+                raise FinetraceError(f"params.yaml: dynamics.{stage.item}: there are no {source} results of {place}; "
+                                     f"{fix}")
+            folders.append(folder)
+    for name in entry.downstream:
+        folder = stage.layout.downstream(name)
+        if not (folder / "manifest.json").is_file():
+            raise FinetraceError(f"params.yaml: dynamics.{stage.item}.downstream: {name} has no results; run "
+                                 f"finetrace repro downstream@{name}")
+        folders.append(folder)
+    return folders
+
+
+def _axis(stage: Stage, arm: str, places: Sequence[str]) -> str:
+    """What the steps of an arm count."""
+    from finetrace.models.timeline import AXES, FINE_TUNING
+
+    found = {}
+    for place in places:
+        facts = read_manifest(stage.layout.place(place) / "trajectory", verify=False).facts
+        found[place] = str(facts.get("axis") or AXES.get(place.split("/")[1], FINE_TUNING))
+    if len(set(found.values())) > 1:
+        raise FinetraceError(f"params.yaml: dynamics.{stage.item}.{arm}: its trajectories have different time axes ("
+                             f"{'; '.join(f'{place}: {axis}' for place, axis in found.items())}); compare one kind "
+                             "at a time")
+    return next(iter(found.values()))
+
+
+def _recorded(stage: Stage, entry: DynamicsSettings, place: str) -> list[int]:
+    """The checkpoints of a trajectory that any source looked at."""
+    folder = stage.layout.place(place)
+    steps: list[int] = []
+    if "edges" in entry.sources:
+        steps += read_edges(folder / "edges").steps
+    if "cloze" in entry.sources:
+        steps += read_cloze(folder / "cloze", folder).steps
+    for name in entry.downstream:
+        if stage.asked["downstream"][name]["trajectory"] == place:
+            steps += read_downstream(stage.layout.downstream(name)).steps
+    return steps
+
+
+def _edges(work: Work) -> None:
+    from finetrace.lenses.dynamics.sources import add_edges
+
+    stage = work.stage
+    outputs = {arm: [read_edges(stage.layout.place(place) / "edges") for place in of]
+               for arm, of in work.places.items()}
+    every = [one for of in outputs.values() for one in of]
+    tasks = _in_all(work, "edges", "task", {one.folder: one.tasks for one in every})
+    order = list(stage.asked["edge_tasks"])
+    readouts = _in_all(work, "edges", "readout", {one.folder: one.readouts for one in every})
+    for task in sorted(tasks, key=lambda name: (order.index(name) if name in order else len(order), name)):
+        targets = every[0].targets(task)
+        for one in every[1:]:
+            if not np.array_equal(one.targets(task), targets):
+                raise FinetraceError(f"{one.folder}: task {task}: its targets are not those of {every[0].folder}, so "
+                                     "they cannot be compared; run the stage edges again for both")
+        arms = {name: work.arm(name, "edges", [one.steps for one in of], _hits_loader(of, task, readouts))
+                for name, of in outputs.items()}
+        log.info("%s: edges, %s: %s targets, %d read-outs, %s", stage.label, task, f"{len(targets):,}", len(readouts),
+                 ", ".join(f"{name}: {len(arm.steps)} checkpoints" for name, arm in arms.items()))
+        numbers = {name: [one.numbers(task) for one in of] for name, of in outputs.items()}
+        found = add_edges(work.table, task, arms, readouts, targets[:, 1], numbers, **work.settings("edges", task))
+        work.check_copies(f"edges, {task}", arms)
+        work.resampled["edges"], work.counts[f"edges/{task}"] = found.resampled, len(targets)
+
+
+def _hits_loader(outputs: Sequence[EdgesOutput], task: str, readouts: Sequence[tuple[str, int]]) -> Load:
+    arrays = [one.hits(task) for one in outputs]
+    rows = [[one.readouts.index(readout) for readout in readouts] for one in outputs]
+    return lambda seed, step: np.asarray(arrays[seed][outputs[seed].steps.index(step)])[rows[seed]]
+
+
+def _cloze(work: Work, scratch: Path) -> None:
+    from finetrace.lenses.dynamics.facts import Facts, add_facts
+
+    stage = work.stage
+    outputs = {arm: [read_cloze(stage.layout.place(place) / "cloze", scratch / place.replace("/", "_")) for place in of]
+               for arm, of in work.places.items()}
+    every = [one for of in outputs.values() for one in of]
+    ids = _in_all(work, "cloze", "fact", {one.folder: one.index["fact_id"].tolist() for one in every})
+    first = every[0].index
+    rows = np.flatnonzero(np.isin(first["fact_id"], ids))
+    facts = Facts(first["corpus"][rows], first["relation"][rows], first["relation_type"][rows],
+                  first["held_out"][rows].astype(bool))
+    read = {one.folder: list(dict.fromkeys(name for step in one.steps for name in one.layers(step))) for one in every}
+    for readout in _in_all(work, "cloze", "readout", read):
+        read_layers = [set(one.layers(step)[readout]) for one in every for step in one.steps_of(readout)]
+        layers = sorted(set.intersection(*read_layers))
+        arms = {name: work.arm(name, f"cloze, {readout}", [one.steps_of(readout) for one in of],
+                               _answers_loader(of, first["fact_id"][rows], readout, layers))
+                for name, of in outputs.items()}
+        for corpus, held_out in facts.groups():
+            count = len(facts.rows(corpus, held_out))
+            log.info("%s: cloze, %s%s: %s facts, read-out %s, %d layers", stage.label, corpus,
+                     ", held out" if held_out else "", f"{count:,}", readout, len(layers))
+            found = add_facts(work.table, corpus, held_out, readout, arms, layers, facts,
+                              **work.settings("cloze", corpus, int(held_out)))
+            work.resampled["cloze"] = found.resampled
+            work.counts[f"cloze/{corpus}{'/held_out' if held_out else ''}"] = count
+        work.check_copies(f"cloze, {readout}", arms)
+
+
+def _answers_loader(outputs: Sequence[ClozeOutput], ids: np.ndarray, readout: str, layers: list[int]) -> Load:
+    """load(seed, step) -> Answers of the common facts and layers."""
+    from finetrace.lenses.dynamics.facts import Answers
+
+    columns: list[Any] = []
+    for one in outputs:
+        place = {name: row for row, name in enumerate(one.index["fact_id"].tolist())}
+        rows = np.array([place[name] for name in ids.tolist()])
+        columns.append(slice(None) if np.array_equal(rows, np.arange(len(place))) else rows)
+
+    def load(seed: int, step: int) -> "Answers":
+        there = outputs[seed].layers(step)[readout]
+        kept: Any = slice(None) if there == layers else [there.index(layer) for layer in layers]
+        return Answers(*(values[kept][:, columns[seed]] for values in outputs[seed].answers(step, readout)))
+
+    return load
+
+
+def _downstream(work: Work) -> None:
+    from finetrace.lenses.dynamics.sources import add_downstream
+
+    entries = {name: work.stage.asked["downstream"][name] for name in work.entry.downstream}
+    for task in dict.fromkeys(one["task"] for one in entries.values()):
+        outputs: dict[str, list[DownstreamOutput]] = {}
+        for arm, places in work.places.items():
+            of = {one["trajectory"]: name for name, one in entries.items()
+                  if one["task"] == task and one["trajectory"] in places}
+            if of and (missing := [place for place in places if place not in of]):
+                raise FinetraceError(f"params.yaml: dynamics.{work.stage.item}.downstream: {task} from "
+                                     f"{', '.join(missing)} is missing; add an entry with that trajectory, or take "
+                                     f"{', '.join(of.values())} out")
+            if of:
+                outputs[arm] = [read_downstream(work.stage.layout.downstream(of[place])) for place in places]
+        _check_used(work, task, entries)
+        examples = {one.folder: one.hits.shape[2] for of in outputs.values() for one in of}
+        if len(set(examples.values())) > 1:
+            shown = ", ".join(f"{folder.name}: {count}" for folder, count in examples.items())
+            raise FinetraceError(f"downstream: {task}: different numbers of test examples ({shown}); run them again")
+        arms, numbers, count = _trainings(work, task, outputs)
+        found = add_downstream(work.table, task, arms, next(iter(examples.values())), numbers,
+                               **work.settings("downstream", task) | {"seeds": count})
+        work.resampled["downstream"], work.counts[f"downstream/{task}"] = found.resampled, next(iter(examples.values()))
+
+
+def _check_used(work: Work, task: str, entries: Mapping[str, Mapping[str, str]]) -> None:
+    known = {place for of in work.places.values() for place in of}
+    for name, one in entries.items():
+        if one["task"] == task and one["trajectory"] not in known:
+            raise FinetraceError(f"params.yaml: dynamics.{work.stage.item}.downstream: {name} starts from "
+                                 f"{one['trajectory']}, which is none of original, adapted, control; add it or take it "
+                                 "out")
+    if not any(one["trajectory"] in work.places["original"] for one in entries.values() if one["task"] == task):
+        raise FinetraceError(f"params.yaml: dynamics.{work.stage.item}.downstream: {task} is not learned from original")
+
+
+def _trainings(work: Work, task: str, outputs: Mapping[str, Sequence[DownstreamOutput]]
+               ) -> "tuple[dict[str, Arm], dict[str, list[Numbers]], int]":
+    """Arms of a downstream task. Seeds are the pre-trainings (fine-tunings averaged within each); with one, the
+    fine-tunings."""
+    if len(work.entry.original) > 1:
+        def load_mean(of: Sequence[DownstreamOutput]) -> Load:
+            return lambda seed, step: np.asarray(of[seed].hits[of[seed].steps.index(step)]).mean(axis=0)
+
+        arms = {name: work.arm(name, "downstream", [one.steps for one in of], load_mean(of))
+                for name, of in outputs.items()}
+        numbers = {name: [_mean_numbers([one.numbers(s) for s in one.seeds]) for one in of]
+                   for name, of in outputs.items()}
+        return arms, numbers, len(work.entry.original)
+    common = _in_all(work, f"downstream, {task}", "seed", {of[0].folder: of[0].seeds for of in outputs.values()})
+
+    def load_seed(one: DownstreamOutput) -> Load:
+        return lambda seed, step: np.asarray(one.hits[one.steps.index(step), one.seeds.index(common[seed])])
+
+    arms = {name: work.arm(name, "downstream", [of[0].steps], load_seed(of[0])) for name, of in outputs.items()}
+    return arms, {name: [of[0].numbers(s) for s in common] for name, of in outputs.items()}, len(common)
+
+
+def _mean_numbers(several: Sequence[Numbers]) -> Numbers:
+    """Means over fine-tunings; their intervals do not average, so they are unknown."""
+    def mean(key: tuple[str, int, str], step: int) -> float:
+        return float(np.mean([one[key][step][0] for one in several if step in one.get(key, {})]))
+
+    return {key: {step: (mean(key, step), np.nan, np.nan, of[step][3]) for step in of}
+            for key, of in several[0].items()}
+
+
+def _in_all(work: Work, source: str, what: str, lists: Mapping[Path, Sequence[Any]]) -> list[Any]:
+    """What stands in all lists, in the order of the first; the rest is told."""
+    values = list(lists.values())
+    shared = set.intersection(*(set(other) for other in values))
+    common = [one for one in values[0] if one in shared]
+    more = list(dict.fromkeys(one for other in values for one in other if one not in shared))
+    if more:
+        shown = ", ".join(" ".join(map(str, one)) if isinstance(one, tuple) else str(one) for one in more[:5])
+        work.left_out.append(f"{source}: {len(more):,} {what}{'s' if len(more) > 1 else ''} not in all trajectories: "
+                             f"{shown}{', ...' if len(more) > 5 else ''}")
+    if not common:
+        raise FinetraceError(f"params.yaml: dynamics.{work.stage.item}: the trajectories have no {what} of {source} in "
+                             f"common ({', '.join(str(folder) for folder in lists)}); look at the same")
+    return common
+
+
+def _digest(raw: "np.ndarray | Answers") -> str | None:
+    """SHA-256 of raw results, or None where every example has the same."""
+    parts = [raw] if isinstance(raw, np.ndarray) else [raw.ranks, raw.log_probs]
+    axis = -2 if isinstance(raw, np.ndarray) else -1
+    if all((part == np.take(part, [0], axis=axis)).all() for part in parts):
+        return None
+    return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()

@@ -1,0 +1,9 @@
+"""Headline metrics of the lens features."""
+
+from finetrace.lenses.headline import Headline
+
+HEADLINES = (
+    Headline("head_norm/first", "head norm", "Euclidean", 2, "", "norm of the head before the first step"),
+    Headline("validation/diff", "feature change", "Euclidean", 2, "",
+             "mean distance that an example's feature vector moved"),
+)

@@ -1,0 +1,1 @@
+"""Geometry of hidden states: cosines, traces, ranks, isotropy, class cones, layer by layer."""

@@ -1,0 +1,258 @@
+"""Are the classes separable, and how far apart, in every layer -> .../hulls/"""
+
+import logging
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from finetrace import seeds
+from finetrace.errors import FinetraceError
+from finetrace.inference.choose import choose_rows
+from finetrace.lenses.hulls import files as hull_files
+from finetrace.lenses.hulls.settings import HullsSettings
+from finetrace.pipeline.lens import Record, write_lens
+from finetrace.pipeline.stage import Stage, write_curves
+from finetrace.store.files import write_json
+from finetrace.store.hidden import HiddenStates, finite, fit_threads, read_hidden
+from finetrace.store.manifest import Manifest
+from finetrace.store.tables import write_table
+
+if TYPE_CHECKING:
+    from finetrace.lenses.hulls.clusters import Clusters
+    from finetrace.lenses.hulls.distances import Prediction
+    from finetrace.lenses.hulls.summary import Row, Space
+
+log = logging.getLogger("finetrace")
+Key = tuple[int, int]
+"""Step and layer."""
+Rows = dict[str, np.ndarray]
+"""Split -> row numbers, the probed split first."""
+Tracks = dict[str, dict[Key, "Space"]]
+"""Split -> its spaces."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is probed, and how."""
+
+    stage: Stage
+    hidden: HiddenStates
+    keys: list[Key]
+    rows_of: Rows
+    settings: HullsSettings
+    seed: int
+
+
+def main(stage: Stage) -> None:
+    from finetrace.lenses.hulls.figures import draw
+
+    settings, folder = stage.settings("hulls", HullsSettings), stage.folder
+    hidden = read_hidden(folder / "hidden")
+    fit_threads(hidden)
+    steps = chosen_steps(settings, hidden)
+    keys = [(step, layer) for layer in chosen_layers(settings.layers, hidden) for step in steps]
+    seed = seeds.derive(stage.seed, "hulls", stage.asked["task"])  # one model before training: one result
+    manifest = stage.manifest("lens", {folder / "hidden": folder / "hidden"}, {"hulls": seed}, outs=(folder / "hulls",))
+    splits: tuple[str, ...] = (settings.split, settings.compare_split)
+    rows_of = {one: chosen_rows(stage, hidden, one, settings.max_points, seed) for one in splits if one != "none"}
+    work = Work(stage, hidden, keys, rows_of, settings, seed)
+    write_lens(stage, folder / "hulls", manifest, lambda out: _measure(work, manifest, out), draw)
+
+
+def _measure(work: Work, manifest: Manifest, out: Path) -> Record:
+    """Probe all spaces; writes table, metrics, curves, and the files of the original programs."""
+    from finetrace.lenses.hulls import summary
+
+    settings, names, rows_of = work.settings, work.hidden.label_names, work.rows_of
+    announce(work.stage, work.hidden, work.keys, rows_of)
+    tracks, decisions = _probe_all(work, out)
+    first = tracks[settings.split]
+    found = [row for split, track in tracks.items()
+             for row in summary.rows(track, split, names, distances=split == settings.split)]
+    if settings.compare_split in tracks:
+        found += summary.between(first, tracks[settings.compare_split], settings.split)
+    write_table(out / "table.parquet", summary.table(found))
+    metrics = summary.metrics(found, first, settings.split)
+    undecided = sum(space.undecided for track in tracks.values() for space in track.values())
+    metrics["undecided"] = float(undecided)
+    write_json(out / "metrics.json", metrics)
+    write_curves(out / "curves.csv", summary.curves(first))
+    steps, layers = summary.axes(first)
+    manifest.facts = {"checkpoints": len(steps), "layers": len(layers),
+                      **{f"points_{split}": len(rows) for split, rows in rows_of.items()},
+                      "max_points": settings.max_points, "undecided": undecided,
+                      **{f"decided_{name.replace(' ', '_')}": n for name, n in sorted(decisions.items())}}
+    if undecided:
+        log.warning("%s: %d pairs of clusters could be proved neither disjoint nor overlapping; they count as "
+                    "overlapping", work.stage.label, undecided)
+    return _drawn(work, first, found)
+
+
+def _drawn(work: Work, track: dict[Key, "Space"], found: list["Row"]) -> Record:
+    """What the figures show."""
+    from finetrace.lenses.hulls import summary
+    from finetrace.lenses.hulls.centroids import closest, displacements, plane
+
+    split = work.settings.split
+    steps, layers = summary.axes(track)
+    ends, last_layer = list(dict.fromkeys((steps[0], steps[-1]))), layers[-1]
+    drawn = dict.fromkeys((layers[min(1, len(layers) - 1)], last_layer))
+    means = {layer: np.stack([track[step, layer].centroids for step in steps]) for layer in drawn}
+    planes = {layer: plane(part) for layer, part in means.items()}
+    first, last = ({layer: track[step, layer].centroids for layer in layers} for step in (steps[0], steps[-1]))
+    return {
+        "name": work.stage.item, "split": split, "compare_split": work.settings.compare_split,
+        "points": len(work.rows_of[split]), "steps": steps, "layers": layers, "label_names": work.hidden.label_names,
+        "labels": int((track[steps[0], layers[0]].sizes > 0).sum()),
+        "clusters": {step: np.array([track[step, layer].clusters for layer in layers]) for step in ends},
+        "linear": {step: np.array([track[step, layer].distances.linear for layer in layers]) for step in ends},
+        "outside_min": np.array([track[step, last_layer].distances.outside_min for step in steps]),
+        "matrices": {step: track[step, last_layer].distances.matrix for step in ends},
+        "to_first": summary.values_of(found, "similarity_to_first", steps, layers, split)[..., 0].T,
+        "between": summary.values_of(found, "similarity_between_splits", steps, layers, split)[..., 0],
+        "paths": [(layer, of.points, of.shares) for layer, of in planes.items()],
+        "named": {layer: closest(part[0]) for layer, part in means.items()},
+        "lengths": np.array([displacements(first[layer], last[layer]) for layer in layers]),
+    }
+
+
+def chosen_layers(wanted: str | list[int], hidden: HiddenStates) -> list[int]:
+    count = hidden.manifest.facts["layers"]
+    if wanted == "all":
+        return list(range(count))
+    for layer in wanted:
+        if not -count <= layer < count:
+            raise FinetraceError(f"params.yaml: hulls.layers: {layer} does not exist; {hidden.folder} has layers 0 "
+                                 f"(embeddings) to {count - 1}")
+    return sorted({layer % count for layer in wanted})
+
+
+def chosen_steps(settings: HullsSettings, hidden: HiddenStates) -> list[int]:
+    ends = {hidden.steps[0], hidden.steps[-1]}
+    if settings.checkpoints == "all":
+        return hidden.steps
+    listed = settings.checkpoints if isinstance(settings.checkpoints, list) else []
+    wanted = {step for step in listed if step < max(ends)}  # a short run ends before
+    if unknown := sorted(wanted - set(hidden.steps)):
+        raise FinetraceError(f"params.yaml: hulls.checkpoints: {unknown[0]} is not in {hidden.folder}, which has "
+                             f"{', '.join(map(str, hidden.steps))}")
+    return sorted(ends | wanted)
+
+
+def chosen_rows(stage: Stage, hidden: HiddenStates, split: str, most: int, seed: int) -> np.ndarray:
+    """Rows of a split that are probed, ascending; all, or a choice that is said in the log."""
+    rows = hidden.rows(split)
+    chosen = rows[choose_rows(hidden.labels[rows], most, "stratified", seeds.derive(seed, "points", split))]
+    if len(chosen) < len(rows):
+        log.info("%s: %s: %s of %s examples, the classes in their own shares (hulls.max_points)", stage.label, split,
+                 f"{len(chosen):,}", f"{len(rows):,}")
+    return chosen
+
+
+def announce(stage: Stage, hidden: HiddenStates, keys: list[Key], rows_of: Rows) -> None:
+    """What is about to be computed, and roughly what it costs."""
+    from finetrace.lenses.hulls.partition import estimate
+
+    least = most = 0.0
+    for rows in rows_of.values():
+        sizes = np.bincount(hidden.labels[rows])
+        cost = estimate(len(rows), hidden.width, int((sizes > 0).sum()), int(sizes.max()))
+        least, most = least + len(keys) * cost.linear_seconds, most + len(keys) * cost.overlapping_seconds
+    log.info("%s: %d checkpoints x %d layers x %s points of %d dimensions; roughly %s if planes separate all labels, "
+             "up to %s if they do not", stage.label, len({step for step, _ in keys}), len({layer for _, layer in keys}),
+             " + ".join(f"{len(rows):,} {split}" for split, rows in rows_of.items()), hidden.width, _time(least),
+             _time(most))
+
+
+def _probe_all(work: Work, out: Path) -> tuple[Tracks, Counter[str]]:
+    """Every space of every split (one layer of one checkpoint in memory at a time), and the files of the original
+    programs."""
+    from finetrace.lenses.hulls.partition import creation_order
+
+    hidden, rows_of, settings = work.hidden, work.rows_of, work.settings
+    tracks: Tracks = {split: {} for split in rows_of}
+    decisions: Counter[str] = Counter()
+    asked = _asked(hidden, rows_of, settings, work.seed)
+    writer = hull_files.Writer(out / "files", hidden.label_names, settings.missing) if settings.files else None
+    hull_files.describe(out / "files", settings.files)
+    if writer:
+        rows = rows_of[settings.split]
+        writer.examples(settings.split, hidden.example_ids[rows], hidden.labels[rows])
+    tell = _teller(work.stage, len(work.keys) * len(rows_of))
+    for step, layer in work.keys:
+        kind = hidden.kind(settings.vectors)
+        values = finite(np.asarray(hidden.vectors(step, kind)[layer]), hidden, step, kind, layer)
+        for split, rows in rows_of.items():
+            tell.now(step, layer, split)
+            query = asked if split == settings.split else None
+            space, clusters, every, ranked = _space(values, rows, hidden, settings, query, tell)
+            tracks[split][step, layer] = space
+            decisions.update(clusters.decisions)
+            if writer and every is not None and split == settings.split:
+                gold = None if asked is None else hidden.labels[asked]
+                writer.space(step, layer, clusters, creation_order(clusters), every, space.distances, ranked, gold)
+    if writer:
+        writer.batch_tables()
+    return tracks, decisions
+
+
+def _asked(hidden: HiddenStates, rows_of: Rows, settings: HullsSettings, seed: int) -> np.ndarray | None:
+    """Rows of the second split whose nearest cluster is looked up; None if there are none."""
+    if settings.compare_split == "none" or not settings.predict_rows:
+        return None
+    rows = rows_of[settings.compare_split]
+    chosen = choose_rows(hidden.labels[rows], settings.predict_rows, "stratified", seeds.derive(seed, "predict"))
+    return rows[chosen]
+
+
+def _space(values: np.ndarray, rows: np.ndarray, hidden: HiddenStates, settings: HullsSettings,
+           asked: np.ndarray | None, tell: "_teller"
+           ) -> tuple["Space", "Clusters", np.ndarray | None, "Prediction | None"]:
+    """One space and what the files need besides: clusters, all their distances, the ranked clusters of new points."""
+    from finetrace.lenses.hulls import partition as hulls
+    from finetrace.lenses.hulls.centroids import centroids
+    from finetrace.lenses.hulls.summary import Space
+
+    names = np.arange(len(hidden.label_names))
+    points, labels = values[rows].astype(np.float64), hidden.labels[rows]
+    clusters = hulls.probe(points, labels, classes=names, progress=tell)
+    wanted = settings.files and asked is not None
+    every = hulls.cluster_distances(clusters, progress=tell) if settings.files else None
+    distances = hulls.label_distances(clusters, min_size=settings.min_size, reduce=settings.reduce,
+                                      missing=settings.missing, distances=every, progress=tell)
+    ranked, right = None, 0
+    if asked is not None:
+        new = values[asked].astype(np.float64)
+        ranked = hulls.predict(clusters, new, nearest=None if wanted else 1, progress=tell)
+        right = int((ranked.labels == hidden.labels[asked]).sum())
+    space = Space(distances, np.bincount(labels, minlength=len(names)), clusters.count,
+                  sum(map(len, clusters.conflicts)), clusters.decisions.get("undecided", 0),
+                  centroids(points, labels, len(names)), right, 0 if asked is None else len(asked))
+    return space, clusters, every, ranked
+
+
+class _teller:
+    """Called as progress(phase, done, total): a line every half minute."""
+
+    def __init__(self, stage: Stage, total: int):
+        self.stage, self.total, self.done, self.where, self.last = stage, total, 0, "", time.monotonic()
+
+    def now(self, step: int, layer: int, split: str) -> None:
+        self.where, self.done = f"step {step}, layer {layer}, {split}", self.done + 1
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        if time.monotonic() - self.last > 30:
+            self.last = time.monotonic()
+            of = f" of {total:,}" if total else ""
+            log.info("%s: %d of %d (%s): %s %s%s", self.stage.label, self.done, self.total, self.where, phase,
+                     f"{done:,}", of)
+
+
+def _time(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.0f} h"

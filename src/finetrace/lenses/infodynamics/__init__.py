@@ -1,0 +1,1 @@
+"""Information dynamics: novelty, transience and resonance of the logits while a model learns."""

@@ -1,0 +1,8 @@
+"""Headline metrics of the lens kernel."""
+
+from finetrace.lenses.headline import Headline
+
+HEADLINES = (
+    Headline("ft_ratio/first", "FT ratio", "share", 3, "",
+             "part of the first step's change of the logits that comes through the features"),
+)

@@ -1,0 +1,372 @@
+"""Classifiers on the sentence vectors of every layer -> .../sSEED/probes/"""
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from finetrace import seeds
+from finetrace.config.base import as_dict
+from finetrace.errors import FinetraceError
+from finetrace.lenses.probes.settings import MlpSettings, ProbesSettings
+from finetrace.pipeline.lens import Record, write_lens
+from finetrace.pipeline.stage import Stage, write_curves
+from finetrace.store.files import sha256_file, write_json
+from finetrace.store.hidden import HiddenStates, finite, read_hidden
+from finetrace.store.manifest import Manifest
+from finetrace.store.tables import read_table, write_table
+
+log = logging.getLogger("finetrace")
+WORTH_A_GPU = 50_000_000  # numbers in all features together: below, starting the GPU takes longer than it saves
+WORTH_THREADS = 10_000_000
+OPERATIONS = 5e10  # floating-point operations per second and core, for the time that is told beforehand
+EPOCHS = 150  # that the training of a network takes, for the same
+
+Row = dict[str, Any]
+Rows = Mapping[str, np.ndarray]
+"""Split -> row numbers, the training rows first."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is probed, and how."""
+
+    stage: Stage
+    hidden: HiddenStates
+    layers: list[int]
+    rows_of: Rows
+    settings: ProbesSettings
+    seed: int
+
+    @property
+    def trained(self) -> str:
+        """The split that trains the probes."""
+        return next(iter(self.rows_of))
+
+    @property
+    def labels(self) -> dict[str, np.ndarray]:
+        """Split -> (row,) class."""
+        return {split: self.hidden.labels[rows] for split, rows in self.rows_of.items()}
+
+
+def main(stage: Stage) -> None:
+    from finetrace.lenses.probes.figures import draw
+
+    settings, folder, task = stage.settings("probes", ProbesSettings), stage.folder, str(stage.asked["task"])
+    hidden = read_hidden(folder / "hidden")
+    seed = seeds.derive(stage.seed, "probes", task)  # one model before training: one result
+    rows_of = _rows(hidden, settings, seed)
+    work = Work(stage, hidden, _layers(settings.layers, hidden), rows_of, settings, seed)
+    _check_labels(hidden, rows_of)
+    history = folder / "trajectory" / "history.parquet"
+    inputs: dict[Path, Path | str] = {folder / "hidden": folder / "hidden", history: sha256_file(history)}
+    if settings.control and hidden.spans:
+        inputs[stage.layout.task(task)] = stage.layout.task(task)
+    manifest = stage.manifest("lens", inputs, {"probes": seed}, outs=(folder / "probes",))
+    write_lens(stage, folder / "probes", manifest, lambda out: _measure(work, history, manifest, out), draw)
+
+
+def _measure(work: Work, history: Path, manifest: Manifest, out: Path) -> Record:
+    """Train and score all probes; writes table, metrics and curves."""
+    from finetrace.lenses.probes import report, summary
+    from finetrace.lenses.probes.linear import majority_floor
+
+    stage, hidden, layers, rows_of, settings = work.stage, work.hidden, work.layers, work.rows_of, work.settings
+    types = None
+    if settings.control and hidden.spans:
+        data = stage.layout.task(stage.asked["task"])
+        types = {split: _word_types(data, hidden, rows) for split, rows in rows_of.items()}
+    device = _device(len(hidden.steps) * len(layers) * sum(map(len, rows_of.values())) * hidden.width)
+    log.info("%s: %s on %s, %d checkpoints x %d layers, %s", stage.label, settings.head, hidden.kind(settings.vectors),
+             len(hidden.steps), len(layers), " + ".join(f"{len(rows):,} {split}" for split, rows in rows_of.items()))
+    found = _probe_all(work, device)
+    failed = sum(r["statistic"] == "converged" and not r["value"] for r in found)
+    if failed:
+        log.warning("%s: %d of %d probes did not converge; raise probes.max_iterations (now %d)", stage.label, failed,
+                    len(hidden.steps) * len(layers), settings.max_iterations)
+    if settings.mlp or settings.control or settings.mdl:
+        found += _parts(work, device, types, found)
+    main_split, labels = settings.test_splits[0], work.labels
+    floors = {split: majority_floor(labels[work.trained], labels[split]) for split in list(rows_of)[1:]}
+    write_table(out / "table.parquet", summary.table(found))
+    told = {"not_converged": failed} if settings.head == "logistic" else {}
+    write_json(out / "metrics.json", told | report.metrics(found, hidden.steps, layers, floors, main_split))
+    write_curves(out / "curves.csv", report.curves(found, hidden.steps, layers, main_split))
+    manifest.facts = {"checkpoints": len(hidden.steps), "layers": len(layers), "not_converged": failed,
+                      **{f"rows_{split}": len(rows) for split, rows in rows_of.items()},
+                      **({"control_task": "word types" if types else "learned by heart"} if settings.control else {}),
+                      "device": _device_name(device)}
+    return _drawn(work, found, floors[main_split], _own_accuracy(history, main_split))
+
+
+def _drawn(work: Work, found: list[Row], floor: float, own: dict[int, float]) -> Record:
+    """What the figures show."""
+    from finetrace.lenses.probes.report import at, compared
+    from finetrace.lenses.probes.summary import accuracies, curves
+
+    hidden, layers, settings, trained = work.hidden, work.layers, work.settings, work.trained
+    steps, split = hidden.steps, settings.test_splits[0]
+    ends = list(dict.fromkeys((steps[0], steps[-1])))
+    adam, kinds = settings.head != "logistic", settings.mlp is not None or settings.control is not None
+    return {
+        "name": work.stage.item, "head": settings.head, "parity": settings.parity, "seeds": settings.seeds,
+        "vectors": hidden.kind(settings.vectors), "split": split, "steps": steps, "layers": layers, "floor": floor,
+        "trained_rows": len(work.rows_of[trained]), "scored_rows": len(work.rows_of[split]),
+        "unseen": max((int(r["value"]) for r in found if (r["statistic"], r["split"]) == ("unseen", split)), default=0),
+        "own": {step: own[step] for step in ends if step in own},
+        "accuracies": accuracies(found, split, steps, layers),
+        "training": {step: curves(found, step, layers, trained, split) for step in ends} if adam else {},
+        "kinds": compared(found, ends, layers, split) if kinds else {},
+        "compression": {step: at(found, "mdl_compression", trained, [step], layers)[0] for step in ends}
+        if settings.mdl else {},
+        "learning": {one: accuracies(found, one, steps, layers) for one in work.rows_of} if settings.subtest else {},
+    }
+
+
+def _rows(hidden: HiddenStates, settings: ProbesSettings, seed: int) -> dict[str, np.ndarray]:
+    """Row numbers per split, the training rows first; with subtest, whole sentences of them are set aside."""
+    train = hidden.rows(settings.train_split)
+    if not settings.subtest:
+        found = {settings.train_split: train}
+    else:
+        sentences = np.unique(hidden.sentences[train])
+        aside = round(settings.subtest * len(sentences))
+        if not 0 < aside < len(sentences):
+            raise FinetraceError(f"params.yaml: probes.subtest: {settings.subtest} of the {len(sentences)} training "
+                                 f"sentences in {hidden.folder} leaves none on one side; change it, or take more rows "
+                                 "(hidden.rows)")
+        chosen = seeds.generator(seed, "subtest").permutation(sentences)[:aside]
+        out = np.isin(hidden.sentences[train], chosen)
+        found = {"subtrain": train[~out], "subtest": train[out]}
+    return found | {split: hidden.rows(split) for split in settings.test_splits}
+
+
+def _probe_all(work: Work, device: str) -> list[Row]:
+    """The rows of the table: problems in batches that fit the memory, layers with equal settings together."""
+    from finetrace.lenses.probes import summary
+
+    stage, hidden, rows_of, settings, seed = work.stage, work.hidden, work.rows_of, work.settings, work.seed
+    found: list[Row] = []
+    told, done, total = time.monotonic(), 0, len(hidden.steps) * len(work.layers)
+    for one, group in _groups(settings, work.layers):
+        keys = [(step, layer) for step in hidden.steps for layer in group]
+        size = max(1, settings.memory_mib * 2**20 // _problem_bytes(one, hidden, rows_of))
+        for start in range(0, len(keys), size):
+            part = keys[start:start + size]
+            batch = summary.Batch(part, _features(hidden, part, rows_of, settings.vectors), work.labels, work.trained)
+            try:
+                if one.head == "logistic":
+                    found += summary.logistic_rows(batch, **_logistic(one, seed, device))
+                else:
+                    found += summary.head_rows(
+                        batch, head=one.head, seeds=[seeds.derive(seed, "head", k) for k in range(one.seeds)],
+                        epochs=one.epochs, learning_rate=one.learning_rate, batch_size=one.batch_size,
+                        dropout=one.dropout, parity=one.parity, device=device)
+            except ValueError as error:
+                raise FinetraceError(f"params.yaml: probes, for {stage.item} ({hidden.folder}): {error}") from error
+            done += len(part)
+            if time.monotonic() - told > 20:
+                log.info("%s: %d of %d probes (step %d, layer %d)", stage.label, done, total, *part[-1])
+                told = time.monotonic()
+    return found
+
+
+def _logistic(one: ProbesSettings, seed: int, device: str) -> dict[str, Any]:
+    return {"l2": one.l2, "holdout": one.holdout, "seed": seeds.derive(seed, "holdout"), "tolerance": one.tolerance,
+            "max_iterations": one.max_iterations, "device": device}
+
+
+def _networks(settings: ProbesSettings, seed: int, device: str) -> dict[str, Any]:
+    """Arguments of the networks; {} without any."""
+    if not settings.mlp:
+        return {}
+    changed = {"seeds": [seeds.derive(seed, "mlp", k) for k in range(settings.mlp.seeds)],
+               "seed": seeds.derive(seed, "mlp-search"), "memory_mib": settings.memory_mib, "device": device}
+    return {k: v for k, v in (as_dict(settings.mlp) | changed).items() if k != "checkpoints"}
+
+
+def _parts(work: Work, device: str, types: Mapping[str, list[str]] | None, gold: list[Row]) -> list[Row]:
+    """Rows of networks, control tasks and description length, checkpoint by checkpoint: what one gives does not depend
+    on the others, so that trajectories of one model agree about it before training."""
+    from finetrace.lenses.probes import parts
+    from finetrace.lenses.probes.summary import Batch
+
+    stage, hidden, layers, rows_of, settings = work.stage, work.hidden, work.layers, work.rows_of, work.settings
+    asked = {name: part for name in ("mlp", "control", "mdl") if (part := getattr(settings, name))}
+    steps_of = {name: set(hidden.steps if part.checkpoints == "all" else (hidden.steps[0], hidden.steps[-1]))
+                for name, part in asked.items()}
+    if settings.mlp:
+        _tell_cost(work, settings.mlp, steps_of)
+    size = max(1, settings.memory_mib * 2**20 // _problem_bytes(settings.for_layer(-1), hidden, rows_of))
+    groups = [layers[start:start + size] for start in range(0, len(layers), size)]
+    found: list[Row] = []
+    tell, logistic = _teller(stage), _logistic(settings, work.seed, device)
+    mlp = _networks(settings, work.seed, device)
+    if mlp:
+        mlp["told"] = lambda done, jobs: tell("%d %% of a search of networks", 100 * done // jobs)
+    for step in sorted(set().union(*steps_of.values())):
+        for group in groups:
+            part = [(step, layer) for layer in group]
+            batch = Batch(part, _features(hidden, part, rows_of, settings.vectors), work.labels, work.trained)
+            try:
+                if step in steps_of.get("mlp", ()):
+                    found += parts.mlp_rows(batch, **mlp)
+                if settings.control and step in steps_of["control"]:
+                    of = settings.control.probe
+                    rest = logistic if of == "logistic" else mlp | {"one_layer": ()}
+                    found += parts.control_rows(batch, types, gold + found, of=of,
+                                                control_seed=seeds.derive(work.seed, "control"), **rest)
+                if settings.mdl and step in steps_of["mdl"]:
+                    found += parts.mdl_rows(batch, **{k: v for k, v in logistic.items() if k != "tolerance"} | {
+                        "fractions": settings.mdl.fractions, "seed": seeds.derive(work.seed, "mdl")})
+            except ValueError as error:
+                raise FinetraceError(f"params.yaml: probes, for {stage.item} ({hidden.folder}): {error}") from error
+            tell("%s at step %d, layer %d", ", ".join(asked), *part[-1])
+    if settings.control and not any(r["statistic"] == "selectivity" for r in found):
+        log.warning("%s: no selectivity: the control labels of the training rows are of one class, for want of word "
+                    "types", stage.label)
+    return found
+
+
+class _teller:
+    """Logs at most one line in twenty seconds."""
+
+    def __init__(self, stage: Stage):
+        self.stage, self.last = stage, time.monotonic()
+
+    def __call__(self, text: str, *values: object) -> None:
+        if time.monotonic() - self.last > 20:
+            log.info("%s: " + text, self.stage.label, *values)
+            self.last = time.monotonic()
+
+
+def _tell_cost(work: Work, mlp: MlpSettings, steps_of: Mapping[str, set[int]]) -> None:
+    """One line on the time that the networks take, before they take it."""
+    import torch
+
+    from finetrace.lenses.probes.mlp import BATCH, grid_operations
+    from finetrace.lenses.probes.mlp_search import halving_rounds, mean_epochs
+
+    layers, hidden, rows = work.layers, work.hidden, len(work.rows_of[work.trained])
+    problems = len(steps_of["mlp"]) * len(layers)
+    if work.settings.control and work.settings.control.probe == "mlp":
+        problems += len(steps_of["control"]) * len(layers)
+    shapes = [tuple(shape) for shape in mlp.hidden]
+    epoch = grid_operations(rows, hidden.width, len(hidden.label_names), shapes, len(mlp.l2), mlp.folds)
+    epochs = min(EPOCHS, mlp.max_epochs)
+    rounds = [(len(shapes), epochs)]
+    if mlp.search == "halving":
+        batches = max(1, int(rows * (1 - mlp.holdout)) // BATCH)
+        rounds = halving_rounds(len(shapes), len(mlp.l2), mlp.max_epochs, batches)
+    minutes = epoch * mean_epochs(rounds, epochs) * problems / OPERATIONS / torch.get_num_threads() / 60
+    log.info("%s: networks: %d shapes x %d strengths on %d layers and checkpoints; on a CPU about %.1f minutes at %d "
+             "epochs each (at most %d)", work.stage.label, len(shapes), len(mlp.l2), problems, minutes, epochs,
+             mlp.max_epochs)
+
+
+def _word_types(data: Path, hidden: HiddenStates, rows: np.ndarray) -> list[str]:
+    """The word type of each example, from the task's tables."""
+    from finetrace.lenses.probes.control import word_types
+
+    found: dict[tuple[str, int], str] = {}
+    for split in np.unique(hidden.splits[rows]):
+        path = data / f"{split}.parquet"
+        table = read_table(path)
+        for column in ("example_id", "words", "spans"):
+            if column not in table.column_names:
+                raise FinetraceError(f"{path}: has no column {column!r}, which control tasks need; run its data stage "
+                                     "again")
+        types = word_types(table["words"].to_pylist(), table["spans"].to_pylist())
+        found |= {(str(split), number): one
+                  for number, one in zip(table["example_id"].to_pylist(), types, strict=True)}
+    keys = list(zip(hidden.splits[rows].tolist(), hidden.example_ids[rows].tolist(), strict=True))
+    missing = [key for key in keys if key not in found]
+    if missing:
+        raise FinetraceError(f"{data}: has no example {missing[0][1]} of the split {missing[0][0]!r}, which "
+                             f"{hidden.folder} has; run the stage hidden again")
+    return [found[key] for key in keys]
+
+
+def _groups(settings: ProbesSettings, layers: list[int]) -> list[tuple[ProbesSettings, list[int]]]:
+    """Layers of equal training settings: (settings, layers)."""
+    groups: dict[tuple[float, ...], tuple[ProbesSettings, list[int]]] = {}
+    for layer in layers:
+        one = settings.for_layer(layer)
+        groups.setdefault((one.epochs, one.learning_rate, one.batch_size, one.dropout), (one, []))[1].append(layer)
+    return list(groups.values())
+
+
+def _problem_bytes(one: ProbesSettings, hidden: HiddenStates, rows_of: Rows) -> int:
+    from finetrace.lenses.probes.heads import head_bytes
+    from finetrace.lenses.probes.linear import problem_bytes
+
+    train, *tests = map(len, rows_of.values())
+    test, dim, classes = sum(tests), hidden.width, len(hidden.label_names)
+    if one.head == "logistic":
+        return problem_bytes(train, test, dim, classes, len(one.l2))
+    return head_bytes(train, test, dim, classes, one.seeds, one.head)
+
+
+def _features(hidden: HiddenStates, keys: list[tuple[int, int]], rows_of: Rows, kind: str) -> dict[str, np.ndarray]:
+    """split -> (problem, row, dim), as stored; NaN or infinity anywhere in a layer is an error."""
+    found: dict[str, list[np.ndarray]] = {split: [] for split in rows_of}
+    for step, layer in keys:
+        values = finite(np.asarray(hidden.vectors(step, kind)[layer]), hidden, step, hidden.kind(kind), layer)
+        for split, rows in rows_of.items():
+            found[split].append(values[rows])
+    return {split: np.stack(values) for split, values in found.items()}
+
+
+def _layers(wanted: str | list[int], hidden: HiddenStates) -> list[int]:
+    count = hidden.manifest.facts["layers"]
+    if wanted == "all":
+        return list(range(count))
+    for layer in wanted:
+        if not -count <= layer < count:
+            raise FinetraceError(f"params.yaml: probes.layers: {layer} does not exist; {hidden.folder} has layers 0 "
+                                 f"(embeddings) to {count - 1}")
+    return sorted({layer % count for layer in wanted})
+
+
+def _check_labels(hidden: HiddenStates, rows_of: Rows) -> None:
+    from finetrace.lenses.probes.linear import check_split
+
+    for split, rows in rows_of.items():
+        try:
+            if split != "subtest":
+                check_split(split, hidden.labels[rows], hidden.label_names)
+        except ValueError as error:
+            raise FinetraceError(f"{hidden.folder / 'index.parquet'}: {error}; take more rows of it (hidden.rows, "
+                                 "hidden.choose: stratified), or another split (probes.train_split, probes.test_splits)"
+                                 ) from error
+
+
+def _own_accuracy(history: Path, split: str) -> dict[int, float]:
+    """Accuracy of the trained model's own classifier: step -> share, on the whole split where it was evaluated."""
+    table = read_table(history, ["step", "kind", "split", "accuracy"]).to_pylist()
+    return {r["step"]: r["accuracy"] for r in table
+            if r["kind"] == "eval" and r["split"] == split and r["accuracy"] is not None}
+
+
+def _device(numbers: int) -> str:
+    """Where the probes are computed; on the CPU with one thread for little data: a second costs more than it gains."""
+    import torch
+
+    if numbers >= WORTH_A_GPU and torch.cuda.is_available():
+        from finetrace.models.device import set_up
+
+        set_up(numbers)  # deterministic algorithms; on the CPU they are so anyway, and asking takes a second
+        return "cuda"
+    if numbers < WORTH_THREADS:
+        torch.set_num_threads(1)
+    return "cpu"
+
+
+def _device_name(device: str) -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if device == "cuda" else f"cpu ({torch.get_num_threads()} threads)"

@@ -1,0 +1,1 @@
+"""Similarity of representations: every layer and checkpoint against every other."""

@@ -1,0 +1,239 @@
+"""Figures of the lens similarity: heat maps over layers and checkpoints, measures side by side, change from look to look.
+
+Similarity is always drawn on the fixed scale 0 to 1, in which equal representations are 1 and brightest. Grey means undefined:
+there a representation is the same for all examples.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from finetrace.figures import style
+from finetrace.lenses.similarity import summary
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LABELS = {"cka": "CKA (debiased)", "svcca": "SVCCA", "pwcca": "PWCCA", "procrustes": "Procrustes", "rsa": "RSA"}
+MARKERS = {"cka": "o", "svcca": "s", "pwcca": "D", "procrustes": "^", "rsa": "v"}
+UNDEFINED = "#BDBDBD"
+UNDEFINED_NOTE = "grey: undefined, the representation is the same for all examples"
+_CELLS = 120  # cells of a figure up to which values are written
+_LINE = 125  # letters of a footnote's line
+_LINES = 9  # layers up to which each has its entry in the legend
+NOUNS = {"tokens": "tokens", "span": "marked words"}
+BARS = "; bars: 95 % interval of CKA over sentences"
+Curve = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
+    """What the stage similarity measured, as name -> figure.
+
+    record: name; steps; counts {representation: examples}; measures; table, the columns of table.parquet for rows that
+    compare with the first checkpoint or the one before.
+    """
+    name, table, compared = record["name"], record["table"], record["measures"]
+    main, first, last = summary.main_measure(compared), record["steps"][0], record["steps"][-1]
+    over_steps, over_layers, sides = [], [], {}
+    for kind, label in named(record["counts"]).items():
+        here = summary.select(table, representation=kind)
+        against_first = summary.at_layers(here, other_step=first, statistic=main)
+        over_steps.append(Lattice(label, *summary.grid(against_first, "layer", "step")))
+        ends = summary.select(here, step=last, other_step=first, statistic=main)
+        over_layers.append(Lattice(label, *summary.grid(ends, "layer", "other_layer")))
+        sides[label] = {one: curve(summary.at_layers(here, statistic=one, step=last, other_step=first))
+                        for one in compared}
+    bars = BARS if "cka" in compared else ""
+    return {
+        "steps": heat_maps([over_steps], main, "optimiser step of the checkpoint", "layer (0 = embeddings)",
+                           title=f"Similarity to the first checkpoint: {name}"),
+        "measures": measures(sides, note=f"checkpoint {last:,} against checkpoint {first:,}{bars}",
+                             title=f"First and last checkpoint: {name}"),
+        "layers": heat_maps([over_layers], main, f"layer of checkpoint {first:,}", f"layer of checkpoint {last:,}",
+                            title=f"Layers of the first and last checkpoint: {name}"),
+    } | _changes(record, main)
+
+
+def _changes(record: Mapping[str, Any], measure: str) -> dict[str, "Figure"]:
+    """From checkpoint to checkpoint; nothing where there is one only."""
+    steps, moved = record["steps"], {}
+    if len(steps) < 2:
+        return {}
+    for kind, label in named(record["counts"]).items():
+        here = summary.select(record["table"], representation=kind)
+        pairs = [summary.at_layers(here, step=step, other_step=before, statistic=measure)
+                 for before, step in itertools.pairwise(steps)]
+        moved[label] = pairs[0]["layer"], np.array(steps[1:]), np.array([pair["value"] for pair in pairs]).T
+    return {"changes": changes(moved, measure, title=f"Change from checkpoint to checkpoint: {record['name']}",
+                               note=f"the first point compares checkpoints {steps[0]:,} and {steps[1]:,}")}
+
+
+def named(counts: Mapping[str, int]) -> dict[str, str]:
+    """What figures call the kinds of examples."""
+    return {kind: f"{kind} ({count:,} {NOUNS.get(kind, 'sentences')})" for kind, count in counts.items()}
+
+
+def curve(part: Mapping[str, np.ndarray]) -> Curve:
+    """Layers, values and intervals of rows, as the figures take them."""
+    return part["layer"], part["value"], part["low"], part["high"]
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """A heat map. down, across: integer labels (row,), (column,), the first row at the bottom;  values: (row, column)."""
+
+    title: str
+    down: np.ndarray
+    across: np.ndarray
+    values: np.ndarray
+
+
+@style.styled
+def heat_maps(maps: Sequence[Sequence[Lattice]], measure: str, xlabel: str, ylabel: str, *, note: str = "",
+              title: str | None = None) -> "Figure":
+    """Lattices in rows and columns with one colour scale: layer x step or layer x layer.
+
+    measure: one of `LABELS`;  xlabel, ylabel: with units;  note: what the reader must know.
+    """
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    columns = max(len(row) for row in maps)
+    figure, axes = style.new_figure(len(maps), columns, size=(9, 6 if len(maps) == 1 else 0.8 + 2.9 * len(maps)), title=title)
+    colours = colormaps[style.SEQUENTIAL].with_extremes(bad=UNDEFINED)
+    few = sum(one.values.size for row in maps for one in row) <= _CELLS
+    for panels, row in zip(axes, maps, strict=True):
+        for panel, one in zip(panels, row, strict=True):
+            panel.imshow(np.ma.masked_invalid(one.values), cmap=colours, norm=Normalize(0, 1), origin="lower", aspect="auto",
+                         interpolation="nearest")
+            panel.set_title(one.title)
+            panel.grid(visible=False)
+            for spine in panel.spines.values():
+                spine.set_visible(False)
+            _ticks(panel, one)
+            if few and one.values.shape[1] * columns <= 20:
+                _write_values(panel, one.values, 8.5 if one.values.shape[1] * columns <= 14 else 7)
+        panels[0].set_ylabel(ylabel)
+    for panel in axes[-1]:
+        panel.set_xlabel(xlabel)
+    values = [one.values for row in maps for one in row]
+    below = any((value < 0).any() for value in values)
+    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), colours), ax=axes, shrink=0.85, pad=0.015,
+                          extend="min" if below else "neither")
+    bar.set_label(f"{LABELS[measure]}, 1 = equal up to rotation and scale")
+    grey = UNDEFINED_NOTE if any(np.isnan(value).any() for value in values) else ""
+    _notes(figure, note, grey)
+    return figure
+
+
+@style.styled
+def measures(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]], *, columns: int = 2,
+             note: str = "", title: str | None = None) -> "Figure":
+    """Every measure over the layers, to see whether they agree.
+
+    panels: title -> measure -> (layer,) layers, values, low, high; bars where low is not NaN. Undefined values are gaps.
+    """
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    figure, axes = style.new_figure(rows, columns, size=(9, 6 if rows == 1 else 0.8 + 2.9 * rows), title=title, sharey=True)
+    bottom, undefined = 0.0, False
+    for number, (panel, (name, found)) in enumerate(zip(axes.flat, panels.items(), strict=False)):
+        for measure, (layers, values, low, high) in found.items():
+            place = list(LABELS).index(measure)
+            offset = (place - (len(LABELS) - 1) / 2) * 0.06  # so that bars and markers do not hide each other
+            known = np.isfinite(low)
+            panel.vlines(layers[known] + offset, low[known], high[known], color=style.colour(place), lw=1.6)
+            panel.plot(layers + offset, values, color=style.colour(place), marker=MARKERS[measure], ms=5, lw=1.4,
+                       label=LABELS[measure])
+            bottom = min(bottom, *values[np.isfinite(values)], *low[known], 0.0)
+            undefined = undefined or not np.isfinite(values).all()
+        panel.set_title(name)
+        layers = np.concatenate([one[0] for one in found.values()])
+        panel.set_xlim(layers.min() - 0.4, layers.max() + 0.4)
+        _layer_axis(panel, int(layers.max()))
+        if number % columns == 0:
+            panel.set_ylabel("similarity (1 = equal)")
+        if number >= len(panels) - columns:
+            panel.set_xlabel("layer (0 = embeddings)")
+    for panel in axes.flat[len(panels):]:
+        panel.remove()
+    axes[0, 0].set_ylim(bottom - 0.04 if bottom < 0 else 0, 1.04)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center")
+    _notes(figure, note, "gaps: undefined, the representation is the same for all examples" if undefined else "")
+    return figure
+
+
+@style.styled
+def changes(panels: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], measure: str, *, note: str = "",
+            title: str | None = None) -> "Figure":
+    """How much each layer changes from one checkpoint to the next: 1 - similarity over training.
+
+    panels: title -> (layer,) layers, (checkpoint,) steps, (layer, checkpoint) similarity of a checkpoint to the one before.
+    """
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    figure, axes = style.new_figure(1, len(panels), size=(9, 5), title=title, sharey=True)
+    top = max(int(layers.max()) for layers, _, _ in panels.values())
+    colours = colormaps[style.SEQUENTIAL].resampled(256)
+    shade = Normalize(0, max(1, top) / 0.92)  # the palest end is too faint for lines
+    left_out: dict[str, list[int]] = {}
+    for panel, (name, (layers, steps, values)) in zip(axes[0], panels.items(), strict=True):
+        for layer, row in zip(layers.tolist(), values, strict=True):
+            if np.isfinite(row).any():
+                panel.plot(np.arange(len(steps)), 1 - row, color=colours(shade(layer)), marker="o" if top < _LINES else "",
+                           ms=4, lw=1.5, ls=style.DASHES[layer % 2], label=f"layer {layer}")
+            else:
+                left_out.setdefault(name, []).append(layer)
+        panel.set_title(name)
+        panel.set_xticks(*_thinned([f"{step:,}" for step in steps.tolist()], 6))
+        panel.set_xlabel("optimiser step of the checkpoint")
+    axes[0, 0].set_ylabel(f"change since the checkpoint before, 1 - {LABELS[measure].split(' ')[0]}")
+    axes[0, 0].set_ylim(bottom=0)
+    if top < _LINES:
+        # the panel in which most layers are defined names them all
+        fullest = max(axes[0], key=lambda panel: len(panel.get_legend_handles_labels()[0]))
+        handles, names = fullest.get_legend_handles_labels()
+        figure.legend(handles[::-1], names[::-1], loc="outside right center")
+    else:
+        figure.colorbar(ScalarMappable(shade, colours), ax=axes, label="layer (0 = embeddings)", shrink=0.85, pad=0.015,
+                        boundaries=np.arange(-0.5, top + 1), ticks=np.arange(0, top + 1, 2))
+    gone = "; ".join(f"{name}: layer {', '.join(map(str, found))} undefined" for name, found in left_out.items())
+    _notes(figure, note, gone)
+    return figure
+
+
+def _ticks(panel: "Axes", one: Lattice) -> None:
+    panel.set_xticks(*_thinned([f"{label:,}" for label in one.across.tolist()], 8))
+    panel.set_yticks(*_thinned([str(label) for label in one.down.tolist()], 14))
+
+
+def _thinned(labels: list[str], most: int) -> tuple[list[int], list[str]]:
+    """Positions and labels of at most `most` ticks, the last one always among them."""
+    stride = max(1, -(-len(labels) // most))
+    kept = [i for i in range(len(labels)) if (len(labels) - 1 - i) % stride == 0]
+    return kept, [labels[i] for i in kept]
+
+
+def _write_values(panel: "Axes", values: np.ndarray, size: float) -> None:
+    for (i, j), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            text = f"{round(value, 2) + 0.0:.2f}"  # + 0.0: no -0.00
+            panel.text(j, i, text, ha="center", va="center", fontsize=size, color="black" if value > 0.6 else "white")
+
+
+def _layer_axis(panel: "Axes", top: int) -> None:
+    stride = 1 if top <= 8 else 2
+    panel.set_xticks(range(0, top + 1, stride))
+
+
+def _notes(figure: "Figure", *parts: str) -> None:
+    given = [part for part in parts if part]
+    if given:
+        style.footnote(figure, ("; " if sum(map(len, given)) < _LINE else "\n").join(given))

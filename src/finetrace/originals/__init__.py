@@ -1,0 +1,1 @@
+"""Files and inputs of the original programs, for runs beside them."""

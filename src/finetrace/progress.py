@@ -1,0 +1,52 @@
+"""What a person sees of long work: a bar on a terminal, or a line now and then in a log."""
+
+import logging
+import os
+import sys
+import time
+
+log = logging.getLogger(__name__)
+LINE_SECONDS = 15.0
+
+
+class Progress:
+    """A bar on a terminal, a line every 15 s in a log; states the expected cost once it can be judged."""
+
+    def __init__(self, total: int, what: str, started: int = 0):
+        self.total, self.what, self.first = total, what, started
+        self.begun = self.said = time.monotonic()
+        self.announced = False
+        self.bar = None
+        if sys.stderr.isatty() and not os.environ.get("CI") and not os.environ.get("FINETRACE_LINES"):
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=total, initial=started, desc=what, unit="step", leave=False)
+
+    def update(self, step: int, note: str = "") -> None:
+        """`step` steps are done."""
+        now = time.monotonic()
+        done = step - self.first
+        left = (now - self.begun) / done * (self.total - step) if done else 0.0
+        if self.bar is not None:
+            self.bar.update(step - self.bar.n)
+            if note:
+                self.bar.set_postfix_str(note)
+            return
+        if not self.announced and done and now - self.begun > 3:
+            self.announced = True
+            log.info("%s: %d steps in all, about %s to go", self.what, self.total, duration(left))
+        elif now - self.said >= LINE_SECONDS:
+            self.said = now
+            log.info("%s: step %d of %d, about %s to go %s", self.what, step, self.total, duration(left), note)
+
+    def close(self) -> None:
+        """Remove the bar."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+def duration(seconds: float) -> str:
+    """A time span for people, e.g. 45 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,1 @@
+"""The published studies' own tables, from what a study measured, as Markdown."""

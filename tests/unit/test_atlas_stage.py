@@ -1,0 +1,91 @@
+"""The stage atlas, on a synthetic study: which files it writes, and what they say."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.outputs import make_lens, make_project
+from tests.stages import ask, stage_of
+
+from finetrace.atlas.stage import main
+from finetrace.layout import Layout
+from finetrace.store.files import write_json
+from finetrace.store.manifest import complete, read_manifest
+from finetrace.store.tables import read_table
+from finetrace.study import load_study
+from finetrace.study.plan import last_settings
+
+RUNS = ("micro-a_micro-sentiment_ft_s1", "micro-a_micro-sentiment_ft_s2")
+
+
+def change(folder: Path, facts: dict[str, object], metrics: dict[str, float] | None = None) -> None:
+    """Give a finished folder other facts and metrics."""
+    changed = replace(read_manifest(folder), facts=facts)
+    if metrics is not None:
+        write_json(folder / "metrics.json", metrics)
+    complete(folder, changed)
+
+
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory: pytest.TempPathFactory) -> Layout:
+    """The atlas of two fine-tunings, one of them seen by the lens hulls, and of a pre-training seen by edges."""
+    layout, study = make_project(tmp_path_factory.mktemp("project"), atlas=False)
+    content = yaml.safe_load(layout.params.read_text())
+    content["tasks"]["micro-pos"] = {"source": "micro"}
+    look = {"hulls": "micro-a/micro-sentiment/ft/s1", "edges": "micro-a/pretrain"}
+    layout.params.write_text(yaml.safe_dump(content | {"look": look, "edges": {"tasks": ["micro-pos"]}}))
+    change(layout.task("micro-sentiment"), {"rows": {"validation": 200}, "majority_accuracy": 0.5})
+    for key, run in study.trajectories.items():
+        facts = {"metric": "accuracy", "steps": 1200, "parameters": 12_345}
+        accuracy = {RUNS[0]: 0.75, RUNS[1]: 0.5}[key]
+        change(layout.place(run.place) / "trajectory", facts, {"validation/accuracy": accuracy, "steps": 1200})
+    hulls, edges = {"clusters/layer-02/last": 4, "undecided": 0}, {"a/f1/full/last": 0.5, "b/f1/full/last": 1.0}
+    looks = ("micro-a/micro-sentiment/ft/s1", "hulls", hulls), ("micro-a/pretrain", "edges", edges)
+    for place, lens, metrics in looks:
+        make_lens(layout.place(place) / lens, lens, place, 100)
+        change(layout.place(place) / lens, {}, metrics)
+    ask(layout.root, "atlas", **last_settings(load_study(layout.params))["atlas"])
+    main(stage_of(layout.root, "atlas"))
+    return layout
+
+
+def test_every_trajectory_has_a_page_with_its_figures(layout: Layout) -> None:
+    names = {path.stem for path in (layout.atlas / "runs").iterdir()}
+    assert names == {*RUNS, "micro-a_pretrain"}
+    text = (layout.atlas / f"runs/{RUNS[0]}.html").read_text("utf-8")
+    assert "<h2>hulls</h2>" in text and "1,200 steps, 12,345 parameters; validation accuracy 0.750." in text
+    addresses = re.findall(r'(?:img src|a href)="([^"]+)"', text)
+    assert len(addresses) == 2 and all((layout.atlas / "runs" / address).is_file() for address in addresses)
+
+
+def test_the_overview_has_both_tables(layout: Layout) -> None:
+    text = (layout.atlas / "index.html").read_text("utf-8")
+    assert "2 trajectories of 1 models on 1 tasks, 1 masked-word trainings." in text
+    assert "<td>0.750</td><td>0.750</td><td>1200</td>" in text and "<td>–</td><td>4</td>" in text
+    assert f'<a href="runs/{RUNS[1]}.html">{RUNS[1]}</a>' in text and "<td>0.750</td><td>–</td>" in text
+    addresses = re.findall(r'(?:img src|a href)="([^"]+)"', text)
+    assert len(addresses) >= 5 and all((layout.atlas / address).is_file() for address in addresses)
+
+
+def test_numbers_for_dvc_and_the_long_table(layout: Layout) -> None:
+    compared = json.loads((layout.atlas / "metrics.json").read_text())
+    assert compared == {f"{RUNS[0]}/accuracy": 0.75, f"{RUNS[1]}/accuracy": 0.5}
+    metrics = layout.atlas / "metrics"
+    files = {path.relative_to(metrics).as_posix() for path in metrics.rglob("*.json")}
+    runs = {f"micro-a/micro-sentiment/ft/s{seed}/trajectory.json" for seed in (1, 2)}
+    assert files == runs | {"micro-a/micro-sentiment/ft/s1/hulls.json", "micro-a/pretrain/trajectory.json",
+                            "micro-a/pretrain/edges.json"}
+    assert json.loads((metrics / "micro-a/pretrain/edges.json").read_text())["mean_f1/last"] == 0.75
+    table = read_table(layout.atlas / "table.parquet").to_pylist()
+    assert {row["trajectory"] for row in table} == set(RUNS)
+    assert [row["value"] for row in table if row["metric"] == "clusters/layer-02/last"] == [4]
+
+
+def test_its_inputs_are_what_it_shows(layout: Layout) -> None:
+    run = "outputs/micro-a/micro-sentiment/ft/s"
+    assert set(read_manifest(layout.atlas).inputs) == {
+        f"{run}1/trajectory", f"{run}1/hulls", f"{run}2/trajectory", "outputs/micro-a/pretrain/trajectory",
+        "outputs/micro-a/pretrain/edges"}
