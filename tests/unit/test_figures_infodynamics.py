@@ -204,11 +204,11 @@ def test_house_style_stays_inside() -> None:
 
 def test_nothing_imports_pyplot_and_matplotlib_comes_late() -> None:
     code = (
-        "import sys, numpy as np; from finetrace.figures import infodynamics as f; "
+        "import sys, numpy as np; from finetrace.lenses.infodynamics.figures import panels as f; "
         "late = 'matplotlib' not in sys.modules; "
         "f.learning(np.arange(50), np.linspace(0, 1, 50)); print(late, 'matplotlib.pyplot' in sys.modules)"
     )
-    source = str(Path(lens.__file__).parents[2])
+    source = str(Path(lens.__file__).parents[3])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=_env(source))
     assert done.stdout.split() == ["True", "False"]
 
