@@ -10,22 +10,26 @@ LINE_SECONDS = 15.0
 
 
 class Progress:
-    """A bar on a terminal, a line every 15 s in a log; states the expected cost once it can be judged."""
+    """A bar on a terminal, a line every 15 s in a log; states the expected cost once it can be judged.
 
-    def __init__(self, total: int, what: str, started: int = 0):
-        self.total, self.what, self.first = total, what, started
+    total: how many units there are;  what: whose progress it is;  started: units that were done before;  unit: one of them.
+    """
+
+    def __init__(self, total: int, what: str, started: int = 0, unit: str = "step"):
+        self.total, self.what, self.first, self.unit = total, what, started, unit
         self.begun = self.said = time.monotonic()
+        self.done = started
         self.announced = False
         self.bar = None
         if sys.stderr.isatty() and not os.environ.get("CI") and not os.environ.get("FINETRACE_LINES"):
             from tqdm import tqdm
 
-            self.bar = tqdm(total=total, initial=started, desc=what, unit="step", leave=False)
+            self.bar = tqdm(total=total, initial=started, desc=what, unit=unit, leave=False)
 
     def update(self, step: int, note: str = "") -> None:
-        """`step` steps are done."""
+        """`step` of the units are done."""
         now = time.monotonic()
-        done = step - self.first
+        self.done, done = step, step - self.first
         left = (now - self.begun) / done * (self.total - step) if done else 0.0
         if self.bar is not None:
             self.bar.update(step - self.bar.n)
@@ -34,10 +38,15 @@ class Progress:
             return
         if not self.announced and done and now - self.begun > 3:
             self.announced = True
-            log.info("%s: %d steps in all, about %s to go", self.what, self.total, duration(left))
+            log.info("%s: %d %ss in all, about %s to go", self.what, self.total, self.unit, duration(left))
         elif now - self.said >= LINE_SECONDS:
             self.said = now
-            log.info("%s: step %d of %d, about %s to go %s", self.what, step, self.total, duration(left), note)
+            log.info("%s: %s %d of %d, about %s to go %s", self.what, self.unit, step, self.total, duration(left), note)
+
+    def advance(self, note: str = "") -> None:
+        """One more unit is done."""
+        self.done += 1
+        self.update(self.done, note)
 
     def close(self) -> None:
         """Remove the bar."""

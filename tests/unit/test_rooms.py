@@ -9,23 +9,24 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parents[2] / "src"
-GROUND = {"errors", "seeds", "layout", "progress"}
+GROUND = {"errors", "seeds", "layout", "progress", "longtable"}
 OPEN = ("stage", "work", "states", "files", "inputs")
 """Modules of a lens that know files and stages."""
 USES = {
     "errors": set(),
     "seeds": set(),
     "progress": set(),
+    "longtable": set(),
     "layout": {"errors"},
     "config": GROUND,
     "store": GROUND,
     "data": {"config", "store", *GROUND},
     "models": {"store", *GROUND},
     "figures": set(),
-    "lens": {"seeds"},
+    "lens": {"seeds", "longtable"},
     "lens headlines": set(),
     "lens settings": {"config", *GROUND},
-    "lens figures": {"lens", "figures"},
+    "lens figures": {"lens", "figures", "longtable"},
     "inference": {"models", "store", "config", *GROUND},
     "training": {"inference", "models", "data", "store", "config", "lens", *GROUND},
     "study": {"lens settings", "data", "store", "config", *GROUND},

@@ -7,7 +7,7 @@ difference a second time wherever lines meet.
 
 import functools
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
@@ -129,6 +129,18 @@ def panel_letters(axes: np.ndarray) -> None:
     for number, panel in enumerate(np.ravel(axes)):
         panel.set_title(f"{chr(97 + number)}   {panel.get_title(loc='left')}", loc="left")
     np.ravel(axes)[0].figure.align_ylabels()
+
+
+def short(name: str, letters: int = 18) -> str:
+    """A name of at most `letters` letters, cut where it is longer."""
+    return name if len(name) <= letters else f"{name[:letters - 1]}…"
+
+
+def thinned(texts: Sequence[str], most: int) -> tuple[list[int], list[str]]:
+    """Positions and labels of at most `most` ticks, the last one always among them."""
+    stride = max(1, -(-len(texts) // most))
+    kept = [i for i in range(len(texts)) if (len(texts) - 1 - i) % stride == 0]
+    return kept, [texts[i] for i in kept]
 
 
 def footnote(figure: "Figure", text: str) -> None:

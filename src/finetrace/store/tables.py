@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from finetrace.errors import FinetraceError
 from finetrace.store.files import atomic_file
+
+if TYPE_CHECKING:
+    from finetrace.longtable import LongTable
 
 ROW_GROUP = 65_536  # rows; fixed, so that a file's bytes do not depend on how its rows arrived
 
@@ -29,6 +32,14 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     except (pa.ArrowInvalid, OSError) as error:
         raise FinetraceError(f"{path}: not a readable Parquet table ({error}); delete it and run its stage "
                              "again") from error
+
+
+def read_long_table(path: Path) -> "LongTable":
+    """The long table of a lens; null is read as NaN. Raises FinetraceError as `read_table` does."""
+    from finetrace.longtable import LongTable
+
+    table = read_table(path)
+    return LongTable.of_columns({name: table[name].to_numpy() for name in table.column_names})
 
 
 def fixed_lists(values: Any) -> pa.Array:
