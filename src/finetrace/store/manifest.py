@@ -36,6 +36,7 @@ PACKAGES = (
     "transformers",
     "accelerate",
     "datasets",
+    "peft",
     "optuna",
     "numpy",
     "scipy",
