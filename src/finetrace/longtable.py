@@ -1,10 +1,11 @@
 """One long table: what every lens says, one number per row, in columns that all lenses share and keys of its own.
 
-On pandas, not on xarray: what a lens measures is ragged (a statistic exists for some layers, labels or pairs of labels only), its
-users know data frames, and a table is read from Parquet as it is.
+On pandas, not on xarray: what a lens measures is ragged (a statistic exists for some layers, labels or pairs of labels
+only), its users know data frames, and a table is read from Parquet as it is.
 
-The shared columns, of which a lens writes those that it has: step, layer, split, label, statistic, value, its 95 % interval low and
-high, and n, the number of things behind it. What is unknown is NaN, never null. Three questions, one line each:
+The shared columns, of which a lens writes those that it has: step, layer, split, label, statistic, value, its 95 %
+interval low and high, and n, the number of things behind it. What is unknown is NaN, never null. Three questions, one
+line each:
 
     table.course(statistic="novelty", layer=4)          how does a number move over the checkpoints
     table.grid(statistic="effective_rank")[-1, :, 0]     how does it differ between the layers at the last one

@@ -9,7 +9,9 @@ from finetrace.lenses.intervals import (
     bootstrap_weights,
     groups_of,
     jackknife_interval,
+    mean_of_shares,
     percentile_interval,
+    share_interval,
     wilson_interval,
 )
 
@@ -87,3 +89,59 @@ def test_wilson_is_scipys(right, total):
 
 def test_wilson_of_nothing_is_nothing():
     assert np.isnan(wilson_interval(0, 0)).all()
+
+
+def test_a_share_of_single_items_has_the_interval_of_wilson():
+    right = np.array([1, 1, 0, 1, 0, 1, 1])
+    low, high = share_interval(right, np.arange(7))
+    assert (low, high) == pytest.approx(wilson_interval(5, 7), abs=1e-15)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_share_of_all_or_nothing_has_a_width(side):
+    """0 of 180 words says that the share is below about 2 in 100, not that it is 0."""
+    low, high = share_interval(np.full(180, side), np.repeat(np.arange(60), 3))
+    assert (high - low) == pytest.approx(0.0217, abs=1e-3)
+    assert side in (low, high)
+
+
+def test_words_of_a_sentence_count_as_what_they_are_worth():
+    """Sentences whose words are all right or all wrong: as many examples as sentences, not as words."""
+    right = np.repeat([1, 0, 1, 1, 0, 1, 0, 1], 20)
+    low, high = share_interval(right, np.repeat(np.arange(8), 20))
+    alone, alone_high = wilson_interval(5, 8)
+    assert low < alone + 0.02 and high > alone_high - 0.02
+    assert high - low > 3 * np.diff(wilson_interval(100, 160))[0]
+
+
+def test_shares_are_computed_over_leading_axes_alike():
+    random = np.random.default_rng(0)
+    right, units = random.random((2, 3, 50)) < 0.7, np.arange(50) // 4
+    low, high = share_interval(right, units)
+    for place in np.ndindex(2, 3):
+        assert (low[place], high[place]) == share_interval(right[place], units)
+
+
+def test_one_unit_says_nothing():
+    low, high = share_interval(np.array([1, 0, 1]), np.zeros(3, dtype=int))
+    assert np.isnan(low) and np.isnan(high)
+
+
+def test_the_mean_of_shares_has_a_width_where_all_are_zero():
+    shares, ends = np.zeros(4), np.array([wilson_interval(0, 30)] * 4)
+    low, high = mean_of_shares(shares, ends[:, 0], ends[:, 1])
+    assert low == 0 and high == pytest.approx(ends[0, 1] / 2)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.1])
+def test_the_interval_of_a_share_covers_the_truth(correlation):
+    random, hits, truth = np.random.default_rng(3), 0, 0.8
+    units = np.arange(277) // 8
+    for _ in range(400):
+        rate = truth
+        if correlation:
+            strength = 1 / correlation - 1
+            rate = random.beta(truth * strength, (1 - truth) * strength, units.max() + 1)[units]
+        low, high = share_interval(random.random(277) < rate, units)
+        hits += low <= truth <= high
+    assert 0.9 <= hits / 400 <= 0.98

@@ -51,7 +51,8 @@ def test_a_course_is_a_layer_of_the_grid(table):
 def test_the_order_of_the_rows_changes_nothing(table):
     mixed = LongTable(table.frame.sample(frac=1, random_state=1))
     np.testing.assert_array_equal(mixed.grid(statistic="rank"), table.grid(statistic="rank"))
-    assert mixed.headlines({"r": {"statistic": "rank"}}, [0, 8], [0, 1]) == table.headlines({"r": {"statistic": "rank"}}, [0, 8], [0, 1])
+    asked = {"r": {"statistic": "rank"}}
+    assert mixed.headlines(asked, [0, 8], [0, 1]) == table.headlines(asked, [0, 8], [0, 1])
 
 
 def test_two_rows_for_one_place_are_refused_and_the_column_to_choose_by_is_named():

@@ -75,6 +75,54 @@ def wilson_interval(right: int, total: int, level: float = LEVEL) -> tuple[float
     return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 
+def share_interval(right: np.ndarray, units: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
+    """Interval of the share of items that are right, where items of one unit (words of one sentence) depend on each other.
+
+    right: (..., item) bool or 0 and 1;  units: (item,) int, the unit of each item. Returns low and high, each (...), in [0, 1].
+    With a unit per item the interval of Wilson (1927); else that of the `counted_interval` of units, which at 0 and 1, where
+    nothing says how much items depend on each other, takes them as independent: it has a width there too.
+    """
+    right = np.asarray(right, dtype=np.float64)
+    _, unit = np.unique(units, return_inverse=True)
+    sizes = np.bincount(unit)
+    sums = np.zeros((*right.shape[:-1], len(sizes)))
+    np.add.at(sums.reshape(-1, len(sizes)).T, unit, right.reshape(-1, right.shape[-1]).T)
+    return counted_interval(sums, np.broadcast_to(sizes.astype(np.float64), sums.shape), level)
+
+
+def counted_interval(right: np.ndarray, total: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
+    """Score interval of a share sum(right) / sum(total) over independent units (Wilson 1927; Rao and Scott 1992).
+
+    right, total: (..., unit) float64, what is right of each unit and what there is. The number of examples in Wilson's formula is
+    the one that independent examples would need for the variance found between units (the ratio estimator's), and the quantile
+    is Student's t with a degree of freedom less than units, or the normal one where each unit is one example. Low and high (...).
+    """
+    from scipy.special import ndtri, stdtrit
+
+    right, total = np.asarray(right, dtype=np.float64), np.asarray(total, dtype=np.float64)
+    units, whole = right.shape[-1], total.sum(axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = right.sum(axis=-1) / whole
+        between = np.square(right - share[..., None] * total).sum(axis=-1) * (units / max(1, units - 1)) / np.square(whole)
+        single = (total == 1).all(axis=-1)
+        known = (between > 0) & ~single
+        count = np.where(known, share * (1 - share) / np.where(known, between, 1), whole)
+        q = np.where(single, ndtri((1 + level) / 2), stdtrit(max(1, units - 1), (1 + level) / 2) if units > 1 else np.nan)
+        centre = (share + q * q / (2 * count)) / (1 + q * q / count)
+        half = q / (1 + q * q / count) * np.sqrt(share * (1 - share) / count + q * q / (4 * count * count))
+    return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
+
+
+def mean_of_shares(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Interval of the unweighted mean of independent shares from their own intervals: each (part, ...) -> low, high (...).
+
+    The distances to the ends are squared and added (Zou and Donner 2008), so that it has a width also where all are 0 or 1.
+    """
+    mean, parts = values.mean(axis=0), len(values)
+    return (mean - np.sqrt(np.square(values - low).sum(axis=0)) / parts,
+            mean + np.sqrt(np.square(high - values).sum(axis=0)) / parts)
+
+
 def _percentiles(columns: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     """(draw, column) -> (column,), (column,); a column without finite draws gives NaN."""
     ends = [(1 - level) / 2, (1 + level) / 2]
