@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,14 +20,19 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src")]
 
 from _bars import verdict
+from finetrace.lenses.cloze.settings import ClozeSettings
 from finetrace.lenses.cloze.states import rank_facts
+
+if TYPE_CHECKING:
+    from finetrace.inference.prompts import Prompts
+    from finetrace.lenses.cloze.ranking import Ranks
 
 BAR, WORDS, SPECIAL = 20.0, 30_522, 1000
 ROUNDING = 1e-3  # of scores in single precision that sum 768 products
 CLS, SEP, MASK = 101, 102, 103
 
 
-def model_and_head():
+def model_and_head() -> tuple[Any, Any]:
     """BERT-base whose random weights are spread enough for different words to win, and its own head."""
     import torch
     from transformers import BertConfig, BertForMaskedLM
@@ -40,7 +46,7 @@ def model_and_head():
     return model, masked_head_of(model)
 
 
-def prompts_of(count: int):
+def prompts_of(count: int) -> "Prompts":
     """Facts as token ids, one mask each."""
     from finetrace.inference.prompts import Prompts
     from finetrace.models.rows import Encoded
@@ -57,7 +63,8 @@ def prompts_of(count: int):
     return Prompts(encoded, np.arange(count), at, gold, [None] * count, {})
 
 
-def reference(model, head, prompts, facts, layers) -> tuple[np.ndarray, np.ndarray]:
+def reference(model: Any, head: Any, prompts: "Prompts", facts: np.ndarray,
+              layers: range) -> tuple[np.ndarray, np.ndarray]:
     """(layer, fact) ranks among all words, pass after pass, and how many other words are as good as the object."""
     import torch
 
@@ -87,10 +94,10 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     (model, head), prompts = model_and_head(), prompts_of(options.facts)
     tokenizer = SimpleNamespace(padding_side="right", pad_token_id=0, pad_token_type_id=0)
-    settings = SimpleNamespace(top=5, memory_mib=512, batch_tokens=8192, precision="fp32")
-    found = {}
+    settings = ClozeSettings(top=5, memory_mib=512, batch_tokens=8192, precision="fp32")
+    found: dict[str, Ranks] = {}
 
-    def lens():
+    def lens() -> None:
         found.update(rank_facts(model.bert, head, prompts, np.arange(SPECIAL, WORDS), {}, ["own"], settings,
                                 Collator(tokenizer, side="right")))
 

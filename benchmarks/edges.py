@@ -105,7 +105,8 @@ def one_run(model: Any, splits: dict[str, WordSplit], recipe: Recipe, epochs: fl
     def logits(split: WordSplit, chosen: np.ndarray) -> tuple[Any, Any]:
         rows, spans, gold = [], [], []
         for place, i in enumerate(chosen):
-            ids, bounds = [1], []
+            ids: list[int] = [1]
+            bounds: list[tuple[int, int]] = []
             for word in split.words[i]:
                 own = tokenizer.convert_tokens_to_ids(tokenizer.tokenize(word))
                 bounds.append((len(ids), len(ids) + len(own)))
@@ -125,9 +126,9 @@ def one_run(model: Any, splits: dict[str, WordSplit], recipe: Recipe, epochs: fl
             row, begin, end = (torch.as_tensor(where[:, side, k], device=device) for k in range(3))
             positions = begin[:, None] + torch.arange(int((end - begin).max()), device=device)
             inside = positions < end[:, None]
-            own = mixed[row[:, None], positions.clamp(max=longest - 1)]
-            weights = torch.softmax(pool(own)[..., 0].masked_fill(~inside, float("-inf")), dim=1)
-            vectors.append((weights[..., None] * own).sum(1))
+            tokens_of = mixed[row[:, None], positions.clamp(max=longest - 1)]
+            weights = torch.softmax(pool(tokens_of)[..., 0].masked_fill(~inside, float("-inf")), dim=1)
+            vectors.append((weights[..., None] * tokens_of).sum(1))
         return head["out"](torch.cat(vectors, dim=1)), torch.as_tensor(np.array(gold), device=device, dtype=torch.float32)
 
     begun, train = time.perf_counter(), splits["train"]
@@ -176,8 +177,8 @@ def main() -> int:
     print(f"{options.layers} layers x {options.width}, {options.threads} thread(s), {options.device}: {options.sentences} "
           f"sentences, {len(splits['train'].gold):,} targets, {options.epochs} epochs, {len(probes)} probes", flush=True)
     with tempfile.TemporaryDirectory() as name:
-        warm = {key: arcs(8, 2) for key in splits}
-        train_probes(*states_of(model, warm, Path(name)).values(), probes[:2], recipe, seed=1, device=options.device)
+        warm = states_of(model, {key: arcs(8, 2) for key in splits}, Path(name))
+        train_probes(warm["train"], warm["validation"], probes[:2], recipe, seed=1, device=options.device)
         begun = time.perf_counter()
         data = states_of(model, splits, Path(name))
         encoded = time.perf_counter() - begun
@@ -188,12 +189,12 @@ def main() -> int:
               flush=True)
         plain = replace(recipe, dropout=0.0, epochs=0.0, max_steps=100, select="last", halve_patience=0)
         some = [Probe(kind, k) for kind in ("layer", "mix") for k in (0, options.layers // 2, options.layers)]
-        begun = clocks()
+        both = clocks()
         together = train_probes(data["train"], None, some, plain, seed=1, device=options.device)
-        batch = clocks() - begun
-        begun = clocks()
+        batch = clocks() - both
+        both = clocks()
         apart = [train_probes(data["train"], None, [probe], plain, seed=1, device=options.device)[0] for probe in some]
-        alone = clocks() - begun
+        alone = clocks() - both
     error = max(float(np.abs(a.parameters[key] - b.parameters[key]).max()) for a, b in zip(together, apart, strict=True)
                 for key in a.parameters)
     print(f"(b) {len(some)} probes, 100 steps: together {batch[0]:.1f} s (processor {batch[1]:.1f}), one after the other "

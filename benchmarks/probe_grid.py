@@ -21,6 +21,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -32,6 +33,7 @@ from finetrace.lenses.probes.mlp import L2_GRID, SIZES, fold_rows, mlp_grid, mlp
 
 CASES = {"small": (600, 64, 2), "words": (800, 128, 17), "large": (2000, 768, 17)}  # training rows, dim, classes
 TEST, SEEDS, FOLDS = 1000, 5, 5
+Search = Literal["full", "halving"]
 Row = tuple[np.ndarray, tuple, float, np.ndarray]  # both clocks, shape and strength, accuracies on the test rows
 
 
@@ -49,7 +51,7 @@ def clocks() -> np.ndarray:
     return np.array([time.perf_counter(), time.process_time()])
 
 
-def batch(X: np.ndarray, y: np.ndarray, hidden: list, l2: list[float], search: str, problems: int, device: str) -> Row:
+def batch(X: np.ndarray, y: np.ndarray, hidden: list, l2: list[float], search: Search, problems: int, device: str) -> Row:
     """Search and final trainings of the project, per problem."""
     rows = len(y) - TEST
     start = clocks()
@@ -120,8 +122,9 @@ def main() -> int:
         print(f"{name}: {rows:,} rows x {dim}, {classes} classes, {len(hidden)} shapes x {len(l2)} strengths, "
               f"{SEEDS} final seeds")
         mlp_grid(X[None, :rows], y[:rows], hidden=[(32, 32)], l2=[1.0], max_epochs=2, device=options.device)  # wakes libraries
-        ours = {}
-        for search in ("halving", "full"):
+        ours: dict[Search, Row] = {}
+        searches: tuple[Search, ...] = ("halving", "full")
+        for search in searches:
             ours[search] = batch(X, y, hidden, l2, search, options.problems, options.device)
             tell(f"batch, {search} ({options.device})", *ours[search])
         with threadpool_limits(1):
@@ -129,13 +132,13 @@ def main() -> int:
             best, same = grid_search(X, y, {"hidden_layer_sizes": hidden, "alpha": l2}, held_out)
             theirs, finals = final_networks(X, y, best)
             tell("GridSearchCV, same rows", same + finals, best["hidden_layer_sizes"], best["alpha"], theirs)
-            best, five = five_folds(X, y, hidden, l2, options.share)
-            if best is None:
+            chosen, five = five_folds(X, y, hidden, l2, options.share)
+            if chosen is None:
                 print(f"  GridSearchCV, five folds   {five[0] + finals[0]:7.1f} s, processor {five[1] + finals[1]:7.1f} s; one "
                       f"training in {options.share} measured, made up to the whole", flush=True)
             else:
-                accuracy, finals = final_networks(X, y, best)
-                tell("GridSearchCV, five folds", five + finals, best["hidden_layer_sizes"], best["alpha"], accuracy)
+                accuracy, finals = final_networks(X, y, chosen)
+                tell("GridSearchCV, five folds", five + finals, chosen["hidden_layer_sizes"], chosen["alpha"], accuracy)
         for search, (taken, _, _, accuracy) in ours.items():
             more, ratio = (five + finals) / taken, (same + finals) / taken
             seeds, examples = (theirs.var(ddof=1) + accuracy.var(ddof=1)) / SEEDS, theirs.mean() * (1 - theirs.mean()) / TEST
