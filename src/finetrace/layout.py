@@ -73,10 +73,6 @@ class Layout:
         return self.root / "mlruns" / "published.json"
 
     @property
-    def tracking_database(self) -> Path:
-        return self.home / "mlflow.db"
-
-    @property
     def tracking_artifacts(self) -> Path:
         return self.home / "mlruns"
 

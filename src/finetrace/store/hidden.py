@@ -23,7 +23,6 @@ from finetrace.store.arrays import read_array
 from finetrace.store.manifest import Manifest, read_manifest
 from finetrace.store.tables import read_table
 
-VECTORS = ("cls", "mean")
 PREFIX = "step-"
 NARROW = 256  # dimensions
 

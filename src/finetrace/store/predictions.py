@@ -60,11 +60,6 @@ class Predictions:
         """The sets: those of the task itself, then those out of distribution."""
         return list(dict.fromkeys(self.sets.tolist()))
 
-    @property
-    def shifted(self) -> list[str]:
-        """The sets out of distribution."""
-        return [name for name in self.names if name not in SPLITS]
-
     def rows(self, name: str) -> np.ndarray:
         """Positions of a set's examples, (example,) int64; an error that lists the sets when there is no such set."""
         found = np.flatnonzero(self.sets == name)
