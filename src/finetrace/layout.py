@@ -139,7 +139,7 @@ class Layout:
         return self.root / "directprobe" / name
 
     def standalone(self, stage: str, name: str) -> Path:
-        """Results of a stage that belong to no single trajectory (see `finetrace.study.standalone`)."""
+        """Results of a stage that belong to no single trajectory (see `Study.standalone`)."""
         return {"comparison": self.comparison, "cross-task": self.cross_task, "downstream": self.downstream,
                 "dynamics": self.dynamics, "directprobe": self.directprobe}[stage](name)
 
