@@ -1,10 +1,11 @@
-"""Cloze over all layers against one full-vocabulary pass per layer and prompt: `python benchmarks/cloze.py [--facts N]`.
+"""Cloze over all layers against one full-vocabulary pass per layer and prompt:
+`python benchmarks/cloze.py [--facts N]`.
 
-A BERT-base with random weights (12 layers x 768, 30,522 words), templated facts of 6 to 14 tokens. The reference does what a
-script per layer does: for every layer, fact after fact, one forward pass with all hidden states, the head on every token, a
-softmax over all words, a sort, the place of the object. It runs on a few facts and is extrapolated per fact. Times are of the
-processor. Exits with 1 when a rank differs by more than the words whose scores equal the object's but for rounding, or when the
-lens is less than 20 times faster.
+A BERT-base with random weights (12 layers x 768, 30,522 words), templated facts of 6 to 14 tokens. The reference does
+what a script per layer does: for every layer, fact after fact, one forward pass with all hidden states, the head on
+every token, a softmax over all words, a sort, the place of the object. It runs on a few facts and is extrapolated per
+fact. Times are of the processor. Exits with 1 when a rank differs by more than the words whose scores equal the
+object's but for rounding, or when the lens is less than 20 times faster.
 """
 
 import argparse
@@ -57,7 +58,8 @@ def prompts_of(count: int) -> "Prompts":
     at = np.array([random.integers(1, n - 1) for n in lengths])
     for row, place in zip(rows, at, strict=True):
         row[place] = MASK
-    features = {"input_ids": rows, "attention_mask": [[1] * len(r) for r in rows], "token_type_ids": [[0] * len(r) for r in rows]}
+    features = {"input_ids": rows, "attention_mask": [[1] * len(r) for r in rows],
+                "token_type_ids": [[0] * len(r) for r in rows]}
     gold = random.integers(SPECIAL, WORDS, count)
     encoded = Encoded(features, gold, np.arange(count), lengths)
     return Prompts(encoded, np.arange(count), at, gold, [None] * count, {})
@@ -111,10 +113,11 @@ def main() -> int:
     lens()
     fast = (time.process_time() - start) / options.facts
     apart = np.abs(found["own"].rank_full[:, few] - expected)
-    print(f"13 layers x {options.facts:,} facts, {WORDS:,} words, {options.threads} threads: {fast * options.facts:.1f} s, "
-          f"{1000 * fast:.1f} ms per fact")
+    print(f"13 layers x {options.facts:,} facts, {WORDS:,} words, {options.threads} threads: "
+          f"{fast * options.facts:.1f} s, {1000 * fast:.1f} ms per fact")
     print(f"one pass per layer and prompt: {slow:.2f} s per fact ({len(few)} facts timed; all would take "
-          f"{slow * options.facts / 60:.0f} min); {(apart == 0).sum()} of {apart.size} ranks equal, others {apart.max()} apart")
+          f"{slow * options.facts / 60:.0f} min); {(apart == 0).sum()} of {apart.size} ranks equal, others "
+          f"{apart.max()} apart")
     wrong = int((apart > near).sum())
     return verdict([("ranks that differ beyond rounding", wrong, wrong == 0, "{:.0f}"),
                     (f"times faster (bar {BAR:.0f})", slow / fast, slow / fast >= BAR, "{:.1f}")])

@@ -1,7 +1,8 @@
-"""python benchmarks/driver.py -- `finetrace repro` against plain `dvc repro`, on a small study that passes through all stages
+"""python benchmarks/driver.py -- `finetrace repro` against plain `dvc repro`,
+on a small study that passes through all stages
 
-Prints the seconds of both from nothing to the end, their ratio, whether dvc.lock - the hashes of every result - is the same,
-and the seconds of both with nothing to do. About 5 minutes on two cores. Exits with 1 when the hashes differ.
+Prints the seconds of both from nothing to the end, their ratio, whether dvc.lock - the hashes of every result - is the
+same, and the seconds of both with nothing to do. About 5 minutes on two cores. Exits with 1 when the hashes differ.
 """
 
 import os
@@ -51,7 +52,8 @@ def environment(folder: Path) -> dict[str, str]:
     """Our own interpreter first, nothing reported home, a DVC state of its own."""
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(folder / "src"), "DVC_NO_ANALYTICS": "1", "MLFLOW_DISABLE_TELEMETRY": "true",
-            "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "DVC_SITE_CACHE_DIR": str(folder.parent / f"site-{folder.name}")}
+            "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1",
+            "DVC_SITE_CACHE_DIR": str(folder.parent / f"site-{folder.name}")}
 
 
 def seconds(command: list[str], folder: Path) -> float:
@@ -71,7 +73,8 @@ def results(folder: Path) -> dict[str, object]:
 
 
 def row(name: str, reference: float, ours: float) -> None:
-    print(f"{name:34} dvc repro {reference:7.1f} s   finetrace repro {ours:7.1f} s   ratio {ours / reference:.2f}", flush=True)
+    print(f"{name:34} dvc repro {reference:7.1f} s   finetrace repro {ours:7.1f} s   ratio {ours / reference:.2f}",
+          flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Speed of the hull probe: `python benchmarks/hulls.py [--reference]`.
 
 Synthetic classes: Gaussian clouds around random centres. Reference: the same pairs of hulls decided one by one by HiGHS
-(linear programs, scipy), which is what the definition asks for without certificates; the original program took 3 to 19 s for
-the first case on two cores. --reference times it on a few pairs and extrapolates by the number of pairs. Exits with 1 when a
-bar is missed.
+(linear programs, scipy), which is what the definition asks for without certificates; the original program took 3 to
+19 s for the first case on two cores. --reference times it on a few pairs and extrapolates by the number of pairs. Exits
+with 1 when a bar is missed.
 """
 
 import argparse
@@ -110,7 +110,8 @@ def main() -> int:
         print(f"  spread {spread}: probe {seconds:.1f} s (estimated {expected:.0f} s), "
               f"{found.count} clusters, {sum(c.refused for c in found.components):,} refusals; {found.decisions}")
         good = seconds < BAR_OVERLAPPING and not found.linear and "undecided" not in found.decisions
-        bars.append((f"overlapping, spread {spread}: under {BAR_OVERLAPPING:.0f} s, none undecided", seconds, good, "{:.1f} s"))
+        bars.append((f"overlapping, spread {spread}: under {BAR_OVERLAPPING:.0f} s, none undecided", seconds, good,
+                     "{:.1f} s"))
     return verdict(bars)
 
 

@@ -1,8 +1,9 @@
-"""Speed of the neural tangent kernel on a CUDA device: `python benchmarks/kernel_h200.py`. Needs torch, transformers and numpy.
+"""Speed of the neural tangent kernel on a CUDA device: `python benchmarks/kernel_h200.py`.
+Needs torch, transformers and numpy.
 
-A random model of BERT-base's shape, 512 examples of 128 random words, 2 classes, float32 without TF32. Says the time, the peak
-memory of the device, and the fraction of its float32 peak (67 TFLOPS for an H200; --peak for others). Exits with 1 when a bar is
-missed, with 77 without a device.
+A random model of BERT-base's shape, 512 examples of 128 random words, 2 classes, float32 without TF32. Says the time,
+the peak memory of the device, and the fraction of its float32 peak (67 TFLOPS for an H200; --peak for others). Exits
+with 1 when a bar is missed, with 77 without a device.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """python benchmarks/startup.py -- start-up costs against their bars.
 
-Import of finetrace, of a stage that needs only numpy, a repro with nothing to do (run `make repro` first). Reference in the same
-run: starting Python, and importing torch. Exits with 1 when a bar is missed.
+Import of finetrace, of a stage that needs only numpy, a repro with nothing to do (run `make repro` first). Reference in
+the same run: starting Python, and importing torch. Exits with 1 when a bar is missed.
 """
 
 import subprocess
@@ -28,7 +28,8 @@ def main() -> int:
     python = seconds(sys.executable, "-c", "pass")
     torch = seconds(sys.executable, "-c", "import torch", repeats=2) - python
     bare = seconds(sys.executable, "-c", "import finetrace") - python
-    lens = seconds(sys.executable, "-c", "import finetrace.pipeline.stage, finetrace.lenses.infodynamics.measures") - python
+    lens = (seconds(sys.executable, "-c", "import finetrace.pipeline.stage, finetrace.lenses.infodynamics.measures")
+            - python)
     print(f"start of Python                      {python:6.3f} s")
     print(f"import torch (reference)             {torch:6.3f} s")
     print(f"import finetrace                     {bare:6.3f} s   {bare / torch:6.1%} of torch")

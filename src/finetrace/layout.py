@@ -97,7 +97,8 @@ class Layout:
         return self.root / "outputs" / name / "adapt" / "trajectory"
 
     def place(self, place: str) -> Path:
-        """Everything about one trajectory, named as its folder in outputs: MODEL/pretrain, MODEL/TASK/METHOD/sSEED, ..."""
+        """Everything about one trajectory, named as its folder in outputs: MODEL/pretrain, MODEL/TASK/METHOD/sSEED,
+        ..."""
         return self.root.joinpath("outputs", *place.split("/"))
 
     def measured(self, stage: str, item: str) -> Path:

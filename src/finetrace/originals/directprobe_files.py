@@ -1,8 +1,8 @@
 """Files of the original hull-probe programs: DirectProbe (2021) and its sequel on fine-tuning (2022).
 
-Written here in their exact layout, so that scripts made for them go on working; clusters are read, too, as old ones can be
-used. Text is UTF-8, numbers have four decimals, clusters are written `number-label`. An undefined number is written `nan`; the
-original wrote zeros, which `label_distances(..., missing="zero")` gives.
+Written here in their exact layout, so that scripts made for them go on working; clusters are read, too, as old ones can
+be used. Text is UTF-8, numbers have four decimals, clusters are written `number-label`. An undefined number is written
+`nan`; the original wrote zeros, which `label_distances(..., missing="zero")` gives.
 
     clusters.txt       one cluster number per training line                    dis.txt     (0-A, 1-B): 5.0000
     prediction.txt     gold<TAB>0-A,1.0000<TAB>1-B,2.0000 ... ascending        vec.txt     A---B,5.0000
@@ -34,7 +34,8 @@ def read_clusters(path: Path, points: int | None = None) -> np.ndarray:
     found = []
     for number, line in numbered_lines(path):
         if not line.strip().isdigit():
-            raise FinetraceError(f"{path} line {number}: {line!r} is not a cluster number; write one whole number per line")
+            raise FinetraceError(f"{path} line {number}: {line!r} is not a cluster number; write one "
+                                 "whole number per line")
         found.append(int(line))
     if points is not None and len(found) != points:
         raise FinetraceError(f"{path}: has {len(found)} lines for {points} points; it belongs to other data")
@@ -42,10 +43,12 @@ def read_clusters(path: Path, points: int | None = None) -> np.ndarray:
 
 
 def write_distances(path: Path, cluster_labels: Sequence[str] | np.ndarray, distances: np.ndarray) -> None:
-    """dis.txt: distances of clusters of different label. cluster_labels: (cluster,); distances: (cluster, cluster) float."""
+    """dis.txt: distances of clusters of different label. cluster_labels: (cluster,);
+    distances: (cluster, cluster) float."""
     names = [f"{i}-{label}" for i, label in enumerate(cluster_labels)]
     count = len(names)
-    _write(path, (f"({names[i]}, {names[j]}): {distances[i][j]:.{PLACES}f}" for i in range(count) for j in range(i + 1, count)
+    _write(path, (f"({names[i]}, {names[j]}): {distances[i][j]:.{PLACES}f}" for i in range(count)
+                  for j in range(i + 1, count)
                   if cluster_labels[i] != cluster_labels[j]))
 
 
@@ -53,9 +56,12 @@ def write_prediction(
     path: Path, gold: Sequence[str] | np.ndarray, order: np.ndarray, distances: np.ndarray,
     cluster_labels: Sequence[str] | np.ndarray,
 ) -> None:
-    """prediction.txt. gold: (point,) labels; order, distances: (point, rank) of `finetrace.lenses.hulls.partition.predict`."""
-    _write(path, ("\t".join([str(label), *(f"{k}-{cluster_labels[k]},{d:.{PLACES}f}" for k, d in zip(ranks, row, strict=True))])
-                  for label, ranks, row in zip(gold, order, distances, strict=True)))
+    """prediction.txt. gold: (point,) labels; order, distances: (point, rank) of
+    `finetrace.lenses.hulls.partition.predict`."""
+    _write(path,
+           ("\t".join([str(label), *(f"{k}-{cluster_labels[k]},{d:.{PLACES}f}"
+                                     for k, d in zip(ranks, row, strict=True))])
+            for label, ranks, row in zip(gold, order, distances, strict=True)))
 
 
 def write_label_pairs(path: Path, classes: Sequence[str] | np.ndarray, vector: np.ndarray) -> None:
@@ -71,7 +77,8 @@ def write_label_values(path: Path, classes: Sequence[str] | np.ndarray, values: 
 def write_batch_table(path: Path, names: Sequence[str], table: np.ndarray, layers: Sequence[int] | None = None) -> None:
     """A table of the batch mode, such as batch_vec/<iteration>.txt.
 
-    names: (row,) labels, or `pair_names` of them; table: (row, layer) float; layers: their numbers, by default 1, 2, ... .
+    names: (row,) labels, or `pair_names` of them; table: (row, layer) float;
+    layers: their numbers, by default 1, 2, ... .
     """
     table = np.asarray(table)
     numbers = list(range(1, table.shape[1] + 1) if layers is None else layers)
@@ -87,7 +94,8 @@ def pair_names(classes: Sequence[str] | np.ndarray) -> list[str]:
 
 
 def numbered_lines(path: Path) -> list[tuple[int, str]]:
-    """(line number from 1, text without the line end) of a UTF-8 file; lines end at newlines only, not at other separators."""
+    """(line number from 1, text without the line end) of a UTF-8 file;
+    lines end at newlines only, not at other separators."""
     try:
         text = path.read_bytes().decode("utf-8")
     except FileNotFoundError:
