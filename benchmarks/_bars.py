@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable, Iterable
 
+NOT_MEASURED = 77  # exit code of a benchmark that lacks what it needs; `make bench` tells it from a missed bar
+
 
 def seconds(call: Callable[[], object], repeats: int = 1) -> float:
     """Shortest wall time of a call."""

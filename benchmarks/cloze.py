@@ -1,10 +1,11 @@
-"""Cloze over all layers against one full-vocabulary pass per layer and prompt: `python benchmarks/cloze.py [--facts N]`.
+"""Cloze over all layers against one full-vocabulary pass per layer and prompt:
+`python benchmarks/cloze.py [--facts N]`.
 
-A BERT-base with random weights (12 layers x 768, 30,522 words), templated facts of 6 to 14 tokens. The reference does what a
-script per layer does: for every layer, fact after fact, one forward pass with all hidden states, the head on every token, a
-softmax over all words, a sort, the place of the object. It runs on a few facts and is extrapolated per fact. Times are of the
-processor. Exits with 1 when a rank differs by more than the words whose scores equal the object's but for rounding, or when the
-lens is less than 20 times faster.
+A BERT-base with random weights (12 layers x 768, 30,522 words), templated facts of 6 to 14 tokens. The reference does
+what a script per layer does: for every layer, fact after fact, one forward pass with all hidden states, the head on
+every token, a softmax over all words, a sort, the place of the object. It runs on a few facts and is extrapolated per
+fact. Times are of the processor. Exits with 1 when a rank differs by more than the words whose scores equal the
+object's but for rounding, or when the lens is less than 20 times faster.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,14 +21,19 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src")]
 
 from _bars import verdict
+from finetrace.lenses.cloze.settings import ClozeSettings
 from finetrace.lenses.cloze.states import rank_facts
+
+if TYPE_CHECKING:
+    from finetrace.inference.prompts import Prompts
+    from finetrace.lenses.cloze.ranking import Ranks
 
 BAR, WORDS, SPECIAL = 20.0, 30_522, 1000
 ROUNDING = 1e-3  # of scores in single precision that sum 768 products
 CLS, SEP, MASK = 101, 102, 103
 
 
-def model_and_head():
+def model_and_head() -> tuple[Any, Any]:
     """BERT-base whose random weights are spread enough for different words to win, and its own head."""
     import torch
     from transformers import BertConfig, BertForMaskedLM
@@ -40,7 +47,7 @@ def model_and_head():
     return model, masked_head_of(model)
 
 
-def prompts_of(count: int):
+def prompts_of(count: int) -> "Prompts":
     """Facts as token ids, one mask each."""
     from finetrace.inference.prompts import Prompts
     from finetrace.models.rows import Encoded
@@ -51,13 +58,15 @@ def prompts_of(count: int):
     at = np.array([random.integers(1, n - 1) for n in lengths])
     for row, place in zip(rows, at, strict=True):
         row[place] = MASK
-    features = {"input_ids": rows, "attention_mask": [[1] * len(r) for r in rows], "token_type_ids": [[0] * len(r) for r in rows]}
+    features = {"input_ids": rows, "attention_mask": [[1] * len(r) for r in rows],
+                "token_type_ids": [[0] * len(r) for r in rows]}
     gold = random.integers(SPECIAL, WORDS, count)
     encoded = Encoded(features, gold, np.arange(count), lengths)
     return Prompts(encoded, np.arange(count), at, gold, [None] * count, {})
 
 
-def reference(model, head, prompts, facts, layers) -> tuple[np.ndarray, np.ndarray]:
+def reference(model: Any, head: Any, prompts: "Prompts", facts: np.ndarray,
+              layers: range) -> tuple[np.ndarray, np.ndarray]:
     """(layer, fact) ranks among all words, pass after pass, and how many other words are as good as the object."""
     import torch
 
@@ -87,10 +96,10 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     (model, head), prompts = model_and_head(), prompts_of(options.facts)
     tokenizer = SimpleNamespace(padding_side="right", pad_token_id=0, pad_token_type_id=0)
-    settings = SimpleNamespace(top=5, memory_mib=512, batch_tokens=8192, precision="fp32")
-    found = {}
+    settings = ClozeSettings(top=5, memory_mib=512, batch_tokens=8192, precision="fp32")
+    found: dict[str, Ranks] = {}
 
-    def lens():
+    def lens() -> None:
         found.update(rank_facts(model.bert, head, prompts, np.arange(SPECIAL, WORDS), {}, ["own"], settings,
                                 Collator(tokenizer, side="right")))
 
@@ -104,10 +113,11 @@ def main() -> int:
     lens()
     fast = (time.process_time() - start) / options.facts
     apart = np.abs(found["own"].rank_full[:, few] - expected)
-    print(f"13 layers x {options.facts:,} facts, {WORDS:,} words, {options.threads} threads: {fast * options.facts:.1f} s, "
-          f"{1000 * fast:.1f} ms per fact")
+    print(f"13 layers x {options.facts:,} facts, {WORDS:,} words, {options.threads} threads: "
+          f"{fast * options.facts:.1f} s, {1000 * fast:.1f} ms per fact")
     print(f"one pass per layer and prompt: {slow:.2f} s per fact ({len(few)} facts timed; all would take "
-          f"{slow * options.facts / 60:.0f} min); {(apart == 0).sum()} of {apart.size} ranks equal, others {apart.max()} apart")
+          f"{slow * options.facts / 60:.0f} min); {(apart == 0).sum()} of {apart.size} ranks equal, others "
+          f"{apart.max()} apart")
     wrong = int((apart > near).sum())
     return verdict([("ranks that differ beyond rounding", wrong, wrong == 0, "{:.0f}"),
                     (f"times faster (bar {BAR:.0f})", slow / fast, slow / fast >= BAR, "{:.1f}")])

@@ -1,16 +1,19 @@
-"""Edge probes of all layers and mixes at once against scripts that train one: `python benchmarks/edges.py [--threads N]`.
+"""Edge probes of all layers and mixes at once against scripts that train one:
+`python benchmarks/edges.py [--threads N]`.
 
-(a) All layer probes and all cumulative mixes of a BERT with random weights (12 layers x 768: 13 + 13 probes), states cached,
-against ONE probe run that encodes every batch again in every epoch (the full mix, batches of 32 sentences padded to their
-longest, no gradient in the encoder), as probing scripts do. Same sentences, same recipe, same number of epochs. Our time has the
-encoding in it, and the scoring of the dev split. Bar: at most 3 times that one run; target: 10 times cheaper per probe.
+(a) All layer probes and all cumulative mixes of a BERT with random weights (12 layers x 768: 13 + 13 probes), states
+cached, against ONE probe run that encodes every batch again in every epoch (the full mix, batches of 32 sentences
+padded to their longest, no gradient in the encoder), as probing scripts do. Same sentences, same recipe, same number of
+epochs. Our time has the encoding in it, and the scoring of the dev split. Bar: at most 3 times that one run;
+target: 10 times cheaper per probe.
 
-(b) The same probes trained in one batch and one after the other, on the same cached states: times (of the wall, and on a CPU of
-the processor), and the largest difference of a parameter after 100 steps without dropout. Bar: 1e-5. Wide states leave little to
-gain, because matrix products are most of the work; with --width 64 --layers 4 it is what a micro-BERT gains.
+(b) The same probes trained in one batch and one after the other, on the same cached states: times
+(of the wall, and on a CPU of the processor), and the largest difference of a parameter after 100 steps without dropout.
+Bar: 1e-5. Wide states leave little to gain, because matrix products are most of the work;
+with --width 64 --layers 4 it is what a micro-BERT gains.
 
---sentences and --epochs set the size of (a); the script's time grows with the epochs faster than ours, so the published 20 epochs
-are the easier case. --device cuda computes both sides there.
+--sentences and --epochs set the size of (a); the script's time grows with the epochs faster than ours, so the published
+20 epochs are the easier case. --device cuda computes both sides there.
 """
 
 import argparse
@@ -54,7 +57,8 @@ class Words:
 
 
 def arcs(sentences: int, seed: int) -> WordSplit:
-    """A task like UD-EWT's dependencies: each word with a head, sentences of 16 words on average; labels depend on the words."""
+    """A task like UD-EWT's dependencies: each word with a head, sentences of 16 words on average;
+    labels depend on the words."""
     random = np.random.default_rng(seed)
     lengths = np.clip(random.gamma(2.0, 8.0, sentences).astype(int), 2, 60)
     words = [tuple(str(3 + k) for k in random.integers(0, VOCABULARY, n)) for n in lengths]
@@ -63,7 +67,8 @@ def arcs(sentences: int, seed: int) -> WordSplit:
     spans = np.stack([np.array(dependents), np.array(heads)], axis=1)
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     of = np.repeat(np.arange(sentences), lengths)
-    labels = np.array([(int(words[i][a]) * 7 + int(words[i][b])) % CLASSES for i, (a, b) in zip(of, spans[..., 0], strict=True)])
+    labels = np.array([(int(words[i][a]) * 7 + int(words[i][b])) % CLASSES
+                       for i, (a, b) in zip(of, spans[..., 0], strict=True)])
     return WordSplit(Path("arcs"), words, starts, spans, np.eye(CLASSES, dtype=bool)[labels], np.arange(len(of)), of)
 
 
@@ -89,14 +94,16 @@ def states_of(model: Any, splits: dict[str, WordSplit], folder: Path) -> dict[st
 
 
 def one_run(model: Any, splits: dict[str, WordSplit], recipe: Recipe, epochs: float, device: str) -> float:
-    """Seconds of a script that trains the full mix alone, encodes each batch anew, and scores the dev split once per epoch."""
+    """Seconds of a script that trains the full mix alone, encodes each batch anew,
+    and scores the dev split once per epoch."""
     import torch
     from torch import nn
 
     layers, width = model.config.num_hidden_layers + 1, model.config.hidden_size
     tokenizer, hidden = Words(), recipe.hidden or width
     head = nn.ModuleDict({"pool1": nn.Linear(width, 1), "pool2": nn.Linear(width, 1), "out": nn.Sequential(
-        nn.Linear(2 * width, hidden), nn.Tanh(), nn.LayerNorm(hidden), nn.Dropout(recipe.dropout), nn.Linear(hidden, CLASSES))})
+        nn.Linear(2 * width, hidden), nn.Tanh(), nn.LayerNorm(hidden), nn.Dropout(recipe.dropout),
+        nn.Linear(hidden, CLASSES))})
     head.to(device)
     scalars, gamma = nn.Parameter(torch.zeros(layers, device=device)), nn.Parameter(torch.ones((), device=device))
     adam = torch.optim.Adam([{"params": head.parameters(), "lr": recipe.learning_rate},
@@ -105,7 +112,8 @@ def one_run(model: Any, splits: dict[str, WordSplit], recipe: Recipe, epochs: fl
     def logits(split: WordSplit, chosen: np.ndarray) -> tuple[Any, Any]:
         rows, spans, gold = [], [], []
         for place, i in enumerate(chosen):
-            ids, bounds = [1], []
+            ids: list[int] = [1]
+            bounds: list[tuple[int, int]] = []
             for word in split.words[i]:
                 own = tokenizer.convert_tokens_to_ids(tokenizer.tokenize(word))
                 bounds.append((len(ids), len(ids) + len(own)))
@@ -125,10 +133,11 @@ def one_run(model: Any, splits: dict[str, WordSplit], recipe: Recipe, epochs: fl
             row, begin, end = (torch.as_tensor(where[:, side, k], device=device) for k in range(3))
             positions = begin[:, None] + torch.arange(int((end - begin).max()), device=device)
             inside = positions < end[:, None]
-            own = mixed[row[:, None], positions.clamp(max=longest - 1)]
-            weights = torch.softmax(pool(own)[..., 0].masked_fill(~inside, float("-inf")), dim=1)
-            vectors.append((weights[..., None] * own).sum(1))
-        return head["out"](torch.cat(vectors, dim=1)), torch.as_tensor(np.array(gold), device=device, dtype=torch.float32)
+            tokens_of = mixed[row[:, None], positions.clamp(max=longest - 1)]
+            weights = torch.softmax(pool(tokens_of)[..., 0].masked_fill(~inside, float("-inf")), dim=1)
+            vectors.append((weights[..., None] * tokens_of).sum(1))
+        return head["out"](torch.cat(vectors, dim=1)), torch.as_tensor(np.array(gold), device=device,
+                                                                       dtype=torch.float32)
 
     begun, train = time.perf_counter(), splits["train"]
     steps = recipe.steps(len(train.words))
@@ -172,36 +181,42 @@ def main() -> int:
     model = encoder(options.layers, options.width, options.device)
     splits = {"train": arcs(options.sentences, 0), "validation": arcs(max(8, options.sentences // 6), 1)}
     recipe = recipe_of("fast", {"epochs": options.epochs, "validate_every": 0})
-    probes = [Probe("layer", k) for k in range(options.layers + 1)] + [Probe("mix", k) for k in range(options.layers + 1)]
-    print(f"{options.layers} layers x {options.width}, {options.threads} thread(s), {options.device}: {options.sentences} "
-          f"sentences, {len(splits['train'].gold):,} targets, {options.epochs} epochs, {len(probes)} probes", flush=True)
+    probes = ([Probe("layer", k) for k in range(options.layers + 1)]
+              + [Probe("mix", k) for k in range(options.layers + 1)])
+    print(f"{options.layers} layers x {options.width}, {options.threads} thread(s), {options.device}: "
+          f"{options.sentences} sentences, {len(splits['train'].gold):,} targets, {options.epochs} epochs, "
+          f"{len(probes)} probes", flush=True)
     with tempfile.TemporaryDirectory() as name:
-        warm = {key: arcs(8, 2) for key in splits}
-        train_probes(*states_of(model, warm, Path(name)).values(), probes[:2], recipe, seed=1, device=options.device)
+        warm = states_of(model, {key: arcs(8, 2) for key in splits}, Path(name))
+        train_probes(warm["train"], warm["validation"], probes[:2], recipe, seed=1, device=options.device)
         begun = time.perf_counter()
         data = states_of(model, splits, Path(name))
         encoded = time.perf_counter() - begun
         train_probes(data["train"], data["validation"], probes, recipe, seed=1, device=options.device)
         ours = time.perf_counter() - begun
         theirs = one_run(model, splits, recipe, options.epochs, options.device)
-        print(f"(a) ours {ours:.1f} s ({encoded:.1f} s of them encode), one run that encodes every epoch {theirs:.1f} s",
+        print(f"(a) ours {ours:.1f} s ({encoded:.1f} s of them encode), one run that encodes every "
+              f"epoch {theirs:.1f} s",
               flush=True)
         plain = replace(recipe, dropout=0.0, epochs=0.0, max_steps=100, select="last", halve_patience=0)
         some = [Probe(kind, k) for kind in ("layer", "mix") for k in (0, options.layers // 2, options.layers)]
-        begun = clocks()
+        both = clocks()
         together = train_probes(data["train"], None, some, plain, seed=1, device=options.device)
-        batch = clocks() - begun
-        begun = clocks()
+        batch = clocks() - both
+        both = clocks()
         apart = [train_probes(data["train"], None, [probe], plain, seed=1, device=options.device)[0] for probe in some]
-        alone = clocks() - begun
+        alone = clocks() - both
     error = max(float(np.abs(a.parameters[key] - b.parameters[key]).max()) for a, b in zip(together, apart, strict=True)
                 for key in a.parameters)
-    print(f"(b) {len(some)} probes, 100 steps: together {batch[0]:.1f} s (processor {batch[1]:.1f}), one after the other "
-          f"{alone[0]:.1f} s ({alone[1]:.1f}): {alone[0] / batch[0]:.1f} times ({alone[1] / batch[1]:.1f})")
-    return verdict([("all probes, times one run that encodes every epoch (bar 3)", ours / theirs, ours <= BAR * theirs, "{:.2f}"),
-                    ("cheaper per probe (target 10)", theirs * len(probes) / ours, theirs * len(probes) >= PER_PROBE * ours,
-                     "{:.1f} times"),
-                    ("largest difference of a parameter after 100 steps (bar 1e-5)", error, error <= PARAMETERS, "{:.1e}")])
+    print(f"(b) {len(some)} probes, 100 steps: together {batch[0]:.1f} s (processor {batch[1]:.1f}), one "
+          f"after the other {alone[0]:.1f} s ({alone[1]:.1f}): {alone[0] / batch[0]:.1f} times "
+          f"({alone[1] / batch[1]:.1f})")
+    return verdict([("all probes, times one run that encodes every epoch (bar 3)", ours / theirs,
+                     ours <= BAR * theirs, "{:.2f}"),
+                    ("cheaper per probe (target 10)", theirs * len(probes) / ours,
+                     theirs * len(probes) >= PER_PROBE * ours, "{:.1f} times"),
+                    ("largest difference of a parameter after 100 steps (bar 1e-5)", error, error <= PARAMETERS,
+                     "{:.1e}")])
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Speed of the geometry lens against the double loop over token pairs: `python benchmarks/geometry.py`.
 
-A review of 200 tokens, 13 layers, 768 wide, float32, on one core. The loop (the oracle of the tests) runs over all layers in the
-same process; then all statistics of the French study for 100 reviews: cosines and their variance, covariance trace, effective
-rank of ten stacked reviews, sentence vectors. Exits with 1 when a bar is missed.
+A review of 200 tokens, 13 layers, 768 wide, float32, on one core. The loop (the oracle of the tests) runs over all
+layers in the same process; then all statistics of the French study for 100 reviews: cosines and their variance,
+covariance trace, effective rank of ten stacked reviews, sentence vectors. Exits with 1 when a bar is missed.
 """
 
 import os
@@ -78,7 +78,8 @@ def main() -> int:
         (f"mean, variance, median within {BAR_ERROR:g} of the loop", error, error <= BAR_ERROR, "{:.1e}"),
         ("trace within 1e-9 of the matrix", trace_error, trace_error <= 1e-9, "{:.1e}"),
         (f"streamed effective rank within {BAR_RANK_ERROR:g}", rank_error, rank_error <= BAR_RANK_ERROR, "{:.1e}"),
-        (f"statistics of {REVIEWS} reviews under {BAR_ALL_SECONDS:g} s", everything, everything < BAR_ALL_SECONDS, "{:.2f} s"),
+        (f"statistics of {REVIEWS} reviews under {BAR_ALL_SECONDS:g} s", everything, everything < BAR_ALL_SECONDS,
+         "{:.2f} s"),
     ]
     return verdict(bars)
 

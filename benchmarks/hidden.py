@@ -1,9 +1,10 @@
 """python benchmarks/hidden.py [--model FOLDER --data FILE.parquet] -- hidden states of all layers, examples per second.
 
-Reference, in the same run: batches of 4, every example padded to 512 tokens, arrays grown by concatenation (how the French study
-extracted them). Ours: batches of similar length under a token budget, streamed to disk. Bar: 8 times the throughput, the same
-numbers to 1e-5, and memory that does not grow with the number of examples. Without arguments: a BERT of MiniLM's size
-(6 layers x 384) with random weights, and examples as long as SST-2's sentences. The reference runs on the first examples only.
+Reference, in the same run: batches of 4, every example padded to 512 tokens, arrays grown by concatenation
+(how the French study extracted them). Ours: batches of similar length under a token budget, streamed to disk. Bar: 8
+times the throughput, the same numbers to 1e-5, and memory that does not grow with the number of examples. Without
+arguments: a BERT of MiniLM's size (6 layers x 384) with random weights, and examples as long as SST-2's sentences. The
+reference runs on the first examples only.
 """
 
 import argparse
@@ -31,7 +32,8 @@ REPEATS = (1, 2, 4)  # the same examples, then several times as many: memory mus
 def synthetic(count: int) -> tuple[Any, Encoded, Any]:
     """A model of MiniLM's size and rows of 5 to 60 tokens (SST-2's sentences: mean 25)."""
     torch.manual_seed(0)
-    model = BertModel(BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)).eval()
+    model = BertModel(BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12,
+                                 intermediate_size=1536)).eval()
     generator = np.random.default_rng(0)
     lengths = np.clip(generator.gamma(4.0, 6.3, size=count), 5, 60).astype(int)
     ids = [generator.integers(1000, 30000, size=n).tolist() for n in lengths]
@@ -88,8 +90,8 @@ def main() -> int:
             peaks.append(peak_memory_bytes() / 2**20)
         written = sum(f.stat().st_size for f in Path(folder).iterdir()) / 2**20
         error = np.abs(np.load(Path(folder) / "cls.npy")[:, :wanted.shape[1]] - wanted).max()
-    print(f"by length, {options.batch_tokens} tokens at a time, to disk: {rate:8.1f} examples/s (all tokens, cls, mean; "
-          f"{options.precision})")
+    print(f"by length, {options.batch_tokens} tokens at a time, to disk: {rate:8.1f} examples/s (all "
+          f"tokens, cls, mean; {options.precision})")
     print(f"ratio {rate / plain:.1f} (bar {BAR:.0f});  largest difference {error:.1e};  peak memory after "
           f"{', '.join(f'{n * len(rows):,} examples {p:.0f} MiB' for n, p in zip(REPEATS, peaks, strict=True))} "
           f"({written:.0f} MiB written)")

@@ -1,13 +1,13 @@
 """Speed of the neural tangent kernel: `python benchmarks/kernel.py [--big]`.
 
-A random model of MiniLM's shape (6 layers x 384, 12 heads, 1,536, 30,522 words), random words. References, for 64 examples of
-128 tokens and 2 classes: (1) the published way: for each example and each group of parameters (word embeddings, other
-embeddings, each attention block, the rest of each layer) one backward pass per feature, 384 of them, a tenth for the word
-embeddings; measured on two features of one example per group and multiplied up, without the products that follow; (2) one
-gradient per example and class by autograd, kept as rows of a matrix, and its Gram matrix in float64, as float32 sums of so
-many terms lose half the digits; measured on a few examples and on some columns, and multiplied up. What (2) gives is compared
-with the kernel. --big: also 250 examples x 64 tokens, 3 classes: time and peak memory, in a process of its own. Exits with 1
-when a bar is missed.
+A random model of MiniLM's shape (6 layers x 384, 12 heads, 1,536, 30,522 words), random words. References, for 64
+examples of 128 tokens and 2 classes: (1) the published way: for each example and each group of parameters
+(word embeddings, other embeddings, each attention block, the rest of each layer) one backward pass per feature, 384 of
+them, a tenth for the word embeddings; measured on two features of one example per group and multiplied up, without the
+products that follow; (2) one gradient per example and class by autograd, kept as rows of a matrix, and its Gram matrix
+in float64, as float32 sums of so many terms lose half the digits; measured on a few examples and on some columns, and
+multiplied up. What (2) gives is compared with the kernel. --big: also 250 examples x 64 tokens, 3 classes: time and
+peak memory, in a process of its own. Exits with 1 when a bar is missed.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import resource
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,9 @@ def minilm(classes: int) -> Any:
     from transformers import BertConfig, BertForSequenceClassification
 
     torch.manual_seed(0)
-    return BertForSequenceClassification(BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12,
-                                                    intermediate_size=1536, num_labels=classes)).eval()
+    shape = BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
+    shape.num_labels = classes
+    return BertForSequenceClassification(shape).eval()
 
 
 def batches(examples: int, tokens: int, size: int) -> list[dict[str, torch.Tensor]]:
@@ -58,7 +60,8 @@ def by_autograd(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[float, np.
         logits = model(**{k: v[n:n + 1] for k, v in inputs.items()}).logits[0]
         for c in range(classes):
             gs = torch.autograd.grad(logits[c], parameters, retain_graph=c + 1 < classes, allow_unused=True)
-            torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in zip(gs, parameters, strict=True)],
+            torch.cat([(torch.zeros_like(p) if g is None else g).flatten()
+                       for g, p in zip(gs, parameters, strict=True)],
                       out=rows[n * classes + c])
     took = (time.perf_counter() - start) / count
     total = sum(part.double() @ part.double().T for part in rows.split(COLUMNS, dim=1))
@@ -66,11 +69,17 @@ def by_autograd(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[float, np.
 
 
 def gram_seconds(logits: int, entries: int) -> tuple[float, float]:
-    """Seconds for the product of a matrix (logit, entry) with itself, from some of its columns: in float32 and, to be as exact as
-    the kernel, in float64."""
+    """Seconds for the product of a matrix (logit, entry) with itself, from some of its columns: in float32 and, to be
+    as exact as the kernel, in float64."""
     some = torch.randn(logits, COLUMNS)
     single = seconds(lambda: some @ some.T, repeats=3)
     return single * entries / COLUMNS, seconds(lambda: some.double() @ some.double().T, repeats=2) * entries / COLUMNS
+
+
+def gradients(features: torch.Tensor, parameters: list[torch.nn.Parameter]) -> None:
+    """One backward pass per feature."""
+    for feature in features:
+        torch.autograd.grad(feature, parameters, retain_graph=True)
 
 
 def published_seconds(model: Any, inputs: dict[str, torch.Tensor]) -> float:
@@ -89,7 +98,7 @@ def published_seconds(model: Any, inputs: dict[str, torch.Tensor]) -> float:
             p.requires_grad_(True)
         features = model.bert(**inputs).last_hidden_state[0, 0]
         torch.autograd.grad(features[0], parameters, retain_graph=True)
-        took = seconds(lambda f=features, ps=parameters: [torch.autograd.grad(v, ps, retain_graph=True) for v in f[:FEATURES]])
+        took = seconds(partial(gradients, features[:FEATURES], parameters))
         total += took / FEATURES * dim * (0.1 if name == "words" else 1)
     model.requires_grad_(True)
     return total
@@ -102,7 +111,8 @@ def big() -> int:
     start = time.perf_counter()
     ntk(model, inputs, parameters="all")
     took = time.perf_counter() - start
-    print(expected.passes, expected.seconds, expected.bytes, took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    print(expected.passes, expected.seconds, expected.bytes, took,
+          resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     return 0
 
 
@@ -114,7 +124,8 @@ def main() -> int:
     if options.alone:
         return big()
     if options.big:  # first: a child's peak memory is never below its parent's at that time
-        out = subprocess.run([sys.executable, __file__, "--alone"], check=True, capture_output=True, text=True).stdout.split()
+        out = subprocess.run([sys.executable, __file__, "--alone"], check=True, capture_output=True,
+                             text=True).stdout.split()
     examples, tokens, classes = 64, 128, 2
     print(f"{examples} x {tokens} tokens, {classes} classes, {torch.get_num_threads()} threads")
     model, inputs = minilm(classes), batches(examples, tokens, 16)
@@ -130,17 +141,22 @@ def main() -> int:
     autograd = per_example * examples + gram
     published = published_seconds(model, {k: v[:1] for k, v in inputs[0].items()}) * examples
     print(f"  kernel {own:.2f} s (estimated {expected_seconds:.2f} s)")
-    print(f"  gradients by autograd {autograd:.1f} s: {per_example:.3f} s x {examples} examples (from {SLICE}), products "
-          f"{gram:.1f} s in float64, {rough:.1f} s in float32 (from {COLUMNS:,} columns)")
-    print(f"  published way {published:,.0f} s (from {FEATURES} of {model.config.hidden_size} features, one example, each group)")
+    print(f"  gradients by autograd {autograd:.1f} s: {per_example:.3f} s x {examples} examples (from "
+          f"{SLICE}), products {gram:.1f} s in float64, {rough:.1f} s in float32 (from {COLUMNS:,} columns)")
+    print(f"  published way {published:,.0f} s (from {FEATURES} of {model.config.hidden_size} features, one "
+          "example, each group)")
     bars = [("as by autograd, to 1e-5", off, bool(off < 1e-5), "{:.1e}"),
-            (f"published way: {BAR_PUBLISHED:,.0f} times", published / own, published / own >= BAR_PUBLISHED, "{:,.0f} times"),
-            (f"single gradients: {BAR_AUTOGRAD:.0f} times", autograd / own, autograd / own >= BAR_AUTOGRAD, "{:.1f} times")]
+            (f"published way: {BAR_PUBLISHED:,.0f} times", published / own, published / own >= BAR_PUBLISHED,
+             "{:,.0f} times"),
+            (f"single gradients: {BAR_AUTOGRAD:.0f} times", autograd / own, autograd / own >= BAR_AUTOGRAD,
+             "{:.1f} times")]
     if options.big:
         took, peak = float(out[-2]), float(out[-1])
-        print(f"250 x 64 tokens, 3 classes; {out[-5]} passes, estimated {float(out[-4]):.0f} s and {float(out[-3]) / 1e9:.1f} GB")
+        print(f"250 x 64 tokens, 3 classes; {out[-5]} passes, estimated {float(out[-4]):.0f} s and "
+              f"{float(out[-3]) / 1e9:.1f} GB")
         bars += [(f"under {BAR_SECONDS:.0f} s", took, took < BAR_SECONDS, "{:.0f} s"),
-                 (f"peak memory of the process under {BAR_BYTES / 1e9:.0f} GB", peak / 1e9, peak < BAR_BYTES, "{:.2f} GB")]
+                 (f"peak memory of the process under {BAR_BYTES / 1e9:.0f} GB", peak / 1e9, peak < BAR_BYTES,
+                  "{:.2f} GB")]
     return verdict(bars)
 
 

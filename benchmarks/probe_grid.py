@@ -1,18 +1,20 @@
 """The batched probe grid against scikit-learn's GridSearchCV: `python benchmarks/probe_grid.py [--cases small words]`.
 
-All search the same grid of networks with the same definition (MLPClassifier: Adam, mini-batches of 200, the same stopping) on
-the same rows, and train the best point again with five first weights. Two ratios are told, because they say different things:
+All search the same grid of networks with the same definition (MLPClassifier: Adam, mini-batches of 200, the same
+stopping) on the same rows, and train the best point again with five first weights.
+Two ratios are told, because they say different things:
 
-- "five folds": GridSearchCV as a user calls it, with its default of five-fold cross-validation over the whole grid. Its time is
-  that of one in --share of its trainings, each point in one fold of five, times --share; 1 measures all of it.
-- "same rows": GridSearchCV on the one held-out share that the batch searches with. With the full search both do the same
-  trainings, so that this is the gain of computing them together; with halving it is that and the trainings saved.
+- "five folds": GridSearchCV as a user calls it, with its default of five-fold cross-validation over the whole grid. Its
+  time is that of one in --share of its trainings, each point in one fold of five, times --share; 1 measures all of it.
+- "same rows": GridSearchCV on the one held-out share that the batch searches with. With the full search both do the
+  same trainings, so that this is the gain of computing them together; with halving it is that and the trainings saved.
 
 scikit-learn has n_jobs=1 and one BLAS thread (two made it several times slower on products this small); the batch has
---threads. Both clocks are told: that of the wall, on which other work on the machine shows, and that of the processor, whose
-ratio is the gain at equal cores and decides. Exits with 1 when halving is less than --least times faster than five folds, or
-its accuracy or the full search's falls below scikit-learn's on the same rows by more than three standard errors. With "words" it
-is about 18 times, because halving chooses the largest network there, whose five final trainings are most of its time.
+--threads. Both clocks are told: that of the wall, on which other work on the machine shows, and that of the processor,
+whose ratio is the gain at equal cores and decides. Exits with 1 when halving is less than --least times faster than
+five folds, or its accuracy or the full search's falls below scikit-learn's on the same rows by more than three standard
+errors. With "words" it is about 18 times, because halving chooses the largest network there,
+whose five final trainings are most of its time.
 """
 
 import argparse
@@ -21,6 +23,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -32,6 +35,7 @@ from finetrace.lenses.probes.mlp import L2_GRID, SIZES, fold_rows, mlp_grid, mlp
 
 CASES = {"small": (600, 64, 2), "words": (800, 128, 17), "large": (2000, 768, 17)}  # training rows, dim, classes
 TEST, SEEDS, FOLDS = 1000, 5, 5
+Search = Literal["full", "halving"]
 Row = tuple[np.ndarray, tuple, float, np.ndarray]  # both clocks, shape and strength, accuracies on the test rows
 
 
@@ -49,12 +53,13 @@ def clocks() -> np.ndarray:
     return np.array([time.perf_counter(), time.process_time()])
 
 
-def batch(X: np.ndarray, y: np.ndarray, hidden: list, l2: list[float], search: str, problems: int, device: str) -> Row:
+def batch(X: np.ndarray, y: np.ndarray, hidden: list, l2: list[float], search: Search, problems: int,
+          device: str) -> Row:
     """Search and final trainings of the project, per problem."""
     rows = len(y) - TEST
     start = clocks()
-    probe = mlp_grid(X[None, :rows].repeat(problems, axis=0), y[:rows], hidden=hidden, l2=l2, seeds=range(SEEDS), search=search,
-                     device=device)
+    probe = mlp_grid(X[None, :rows].repeat(problems, axis=0), y[:rows], hidden=hidden, l2=l2, seeds=range(SEEDS),
+                     search=search, device=device)
     taken = (clocks() - start) / problems
     right = mlp_logits(probe, 0, X[rows:]).argmax(axis=2) == y[rows:]
     return taken, hidden[probe.chosen_hidden[0]], probe.chosen_l2[0], right.mean(axis=1)
@@ -82,15 +87,18 @@ def final_networks(X: np.ndarray, y: np.ndarray, best: dict) -> tuple[np.ndarray
     return np.array([m.score(X[rows:], y[rows:]) for m in models]), taken
 
 
-def five_folds(X: np.ndarray, y: np.ndarray, hidden: list, l2: list[float], share: int) -> tuple[dict | None, np.ndarray]:
-    """GridSearchCV with five folds: its choice (None when only a share was computed) and both clocks, made up to the whole."""
+def five_folds(X: np.ndarray, y: np.ndarray, hidden: list, l2: list[float],
+               share: int) -> tuple[dict | None, np.ndarray]:
+    """GridSearchCV with five folds: its choice (None when only a share was computed) and both clocks,
+    made up to the whole."""
     from sklearn.model_selection import StratifiedKFold
 
     if share == 1:
         return grid_search(X, y, {"hidden_layer_sizes": hidden, "alpha": l2}, FOLDS)
     rows, taken, count = len(y) - TEST, np.zeros(2), 0
     for fold, split in enumerate(StratifiedKFold(FOLDS).split(X[:rows], y[:rows])):
-        points = [{"hidden_layer_sizes": [hidden[i]], "alpha": [l2[k]]} for i in range(len(hidden)) for k in range(len(l2))
+        points = [{"hidden_layer_sizes": [hidden[i]], "alpha": [l2[k]]} for i in range(len(hidden))
+                  for k in range(len(l2))
                   if (i + k + fold) % share == 0]
         count += len(points)
         taken += grid_search(X, y, points, [split])[1] if points else 0
@@ -119,9 +127,11 @@ def main() -> int:
         X, y = hidden_like(rows + TEST, dim, classes)
         print(f"{name}: {rows:,} rows x {dim}, {classes} classes, {len(hidden)} shapes x {len(l2)} strengths, "
               f"{SEEDS} final seeds")
-        mlp_grid(X[None, :rows], y[:rows], hidden=[(32, 32)], l2=[1.0], max_epochs=2, device=options.device)  # wakes libraries
-        ours = {}
-        for search in ("halving", "full"):
+        # wakes libraries
+        mlp_grid(X[None, :rows], y[:rows], hidden=[(32, 32)], l2=[1.0], max_epochs=2, device=options.device)
+        ours: dict[Search, Row] = {}
+        searches: tuple[Search, ...] = ("halving", "full")
+        for search in searches:
             ours[search] = batch(X, y, hidden, l2, search, options.problems, options.device)
             tell(f"batch, {search} ({options.device})", *ours[search])
         with threadpool_limits(1):
@@ -129,21 +139,24 @@ def main() -> int:
             best, same = grid_search(X, y, {"hidden_layer_sizes": hidden, "alpha": l2}, held_out)
             theirs, finals = final_networks(X, y, best)
             tell("GridSearchCV, same rows", same + finals, best["hidden_layer_sizes"], best["alpha"], theirs)
-            best, five = five_folds(X, y, hidden, l2, options.share)
-            if best is None:
-                print(f"  GridSearchCV, five folds   {five[0] + finals[0]:7.1f} s, processor {five[1] + finals[1]:7.1f} s; one "
-                      f"training in {options.share} measured, made up to the whole", flush=True)
+            chosen, five = five_folds(X, y, hidden, l2, options.share)
+            if chosen is None:
+                print(f"  GridSearchCV, five folds   {five[0] + finals[0]:7.1f} s, processor "
+                      f"{five[1] + finals[1]:7.1f} s; one training in {options.share} measured, made up to the whole",
+                      flush=True)
             else:
-                accuracy, finals = final_networks(X, y, best)
-                tell("GridSearchCV, five folds", five + finals, best["hidden_layer_sizes"], best["alpha"], accuracy)
+                accuracy, finals = final_networks(X, y, chosen)
+                tell("GridSearchCV, five folds", five + finals, chosen["hidden_layer_sizes"], chosen["alpha"], accuracy)
         for search, (taken, _, _, accuracy) in ours.items():
             more, ratio = (five + finals) / taken, (same + finals) / taken
-            seeds, examples = (theirs.var(ddof=1) + accuracy.var(ddof=1)) / SEEDS, theirs.mean() * (1 - theirs.mean()) / TEST
+            seeds, examples = ((theirs.var(ddof=1) + accuracy.var(ddof=1)) / SEEDS,
+                               theirs.mean() * (1 - theirs.mean()) / TEST)
             error = np.sqrt(seeds + examples)
             equal = theirs.mean() - accuracy.mean() <= 3 * error
             good &= bool(equal) and (search == "full" or more[1] >= options.least)
-            print(f"  {search}: {more[1]:.1f} times faster than five folds (wall {more[0]:.1f}), {ratio[1]:.1f} times than "
-                  f"the same rows (wall {ratio[0]:.1f}); accuracy {accuracy.mean() - theirs.mean():+.4f}, error {error:.4f}",
+            print(f"  {search}: {more[1]:.1f} times faster than five folds (wall {more[0]:.1f}), "
+                  f"{ratio[1]:.1f} times than the same rows (wall {ratio[0]:.1f}); accuracy "
+                  f"{accuracy.mean() - theirs.mean():+.4f}, error {error:.4f}",
                   flush=True)
     print(f"{'PASS' if good else 'FAIL'}: halving at least {options.least:g} times faster than five folds (processor), "
           "accuracies not below scikit-learn's")

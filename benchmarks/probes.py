@@ -1,9 +1,9 @@
 """Batched logistic probes against a loop of scikit-learn: `python benchmarks/probes.py [--threads N] [--device cuda]`.
 
-Every layer and checkpoint at every L2 strength, the choice and the final fit, on the same standardised rows with the same
-objective in the same precision. scikit-learn runs at its own tolerance of 1e-4, ten times looser than our final fit, and at
-ours. Times are of the processor, or of the clock with --device cuda. Exits with 1 when, at the same tolerance and strength,
-accuracies differ by more than two examples, or the batch is not the faster one.
+Every layer and checkpoint at every L2 strength, the choice and the final fit, on the same standardised rows with the
+same objective in the same precision. scikit-learn runs at its own tolerance of 1e-4, ten times looser than our final
+fit, and at ours. Times are of the processor, or of the clock with --device cuda. Exits with 1 when, at the same
+tolerance and strength, accuracies differ by more than two examples, or the batch is not the faster one.
 """
 
 import argparse
@@ -26,7 +26,8 @@ MOST_APART = 2  # examples whose side may change between two minimisers that are
 
 
 def hidden_like(problems: int, dim: int, rows: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """(problem, row, dim) float32 correlated features in which classes come apart from problem to problem, (row,) labels."""
+    """(problem, row, dim) float32 correlated features in which classes come apart from problem to problem,
+    (row,) labels."""
     rng = np.random.default_rng(0)
     y = rng.permutation(np.arange(rows) % classes)
     X = np.empty((problems, rows, dim), dtype=np.float32)
@@ -66,7 +67,8 @@ def main() -> int:
     import torch
 
     torch.set_num_threads(options.threads)
-    threadpool_limits(options.threads)  # left alone, BLAS threads that wait for each other make scikit-learn look 20 times slower
+    # left alone, BLAS threads that wait for each other make scikit-learn look 20 times slower
+    threadpool_limits(options.threads)
     clock, good = (time.process_time if options.device == "cpu" else time.perf_counter), True
     for name, (problems, dim, train, test, classes) in CASES.items():
         X, y = hidden_like(problems, dim, train + test, classes)
@@ -85,8 +87,8 @@ def main() -> int:
             slow = clock() - start
             same = chosen == probe.l2
             apart = np.abs(found - expected)[same].max() * test
-            print(f"  sklearn {tolerance:.0e}   {slow:.2f} s: {slow / fast:.1f} times slower; same strength for {same.sum()} of "
-                  f"{problems}; accuracies there differ by {apart:.0f} of {test:,} examples at most")
+            print(f"  sklearn {tolerance:.0e}   {slow:.2f} s: {slow / fast:.1f} times slower; same strength for "
+                  f"{same.sum()} of {problems}; accuracies there differ by {apart:.0f} of {test:,} examples at most")
         good &= bool(apart <= MOST_APART + 0.5) and slow > fast and bool(probe.converged.all())
     print("PASS" if good else "FAIL")
     return 0 if good else 1

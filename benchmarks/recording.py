@@ -1,8 +1,8 @@
 """python benchmarks/recording.py -- what recording every step costs, measured beside the same training without it.
 
 Recording on and off take turns, warm-up steps are not counted, the write to disk is. Bar: at most 3 % of the step time.
-On a GPU the verdict is on the difference of the wall times. On a CPU, where a call returns when its work is done, it is on
-the time spent inside the recording calls: the difference is printed too, but on a shared machine it is mostly noise.
+On a GPU the verdict is on the difference of the wall times. On a CPU, where a call returns when its work is done, it is
+on the time spent inside the recording calls: the difference is printed too, but on a shared machine it is mostly noise.
 """
 
 import argparse
@@ -48,7 +48,8 @@ class Case:
     precision: str = "fp32"
 
     def flops(self) -> float:
-        """Forward and backward pass of one sequence through the encoder: 6 per weight and token, and the attention scores."""
+        """Forward and backward pass of one sequence through the encoder: 6 per weight and token,
+        and the attention scores."""
         weights = self.layers * 12 * self.width**2
         return 6 * weights * self.tokens + self.layers * 12 * self.tokens**2 * self.width
 
@@ -119,7 +120,8 @@ def measure(case: Case, now: Callable[[], float]) -> Times:
         num_attention_heads=case.heads, intermediate_size=4 * case.width))
     set_up(model.num_parameters())
     steps = WARM_UP + case.steps
-    settings = TrainSettings(learning_rate=1e-5, batch_size=case.batch, max_steps=steps, precision=case.precision)  # type: ignore
+    settings = TrainSettings(learning_rate=1e-5, batch_size=case.batch, max_steps=steps,
+                             precision=case.precision)  # type: ignore[arg-type]
     rows = rows_of(case, case.batch * 8)
     plan = make_plan(rows, settings, 0)
     make = make_batch(rows, Collator(SimpleNamespace(padding_side="right", pad_token_id=0, pad_token_type_id=0)))
@@ -133,8 +135,8 @@ def measure(case: Case, now: Callable[[], float]) -> Times:
                 clock = Clock(now, steps, recorder if on else None)
                 if on:
                     tap = next(c for c in trainer.callback_handler.callbacks if isinstance(c, _Tap))
-                    tap.on_pre_optimizer_step = clock.inside_of(tap.on_pre_optimizer_step)  # type: ignore[method-assign]
-                    tap.on_step_end = clock.inside_of(tap.on_step_end)  # type: ignore[method-assign]
+                    for name in ("on_pre_optimizer_step", "on_step_end"):
+                        setattr(tap, name, clock.inside_of(getattr(tap, name)))
                     recorder.micro_batch = clock.inside_of(recorder.micro_batch)  # type: ignore[method-assign]
                 else:
                     trainer.remove_callback(_Tap)  # no history row either: the bare Trainer
@@ -158,8 +160,8 @@ def report(case: Case, on_gpu: bool) -> bool:
     print(f"{case.name}: {1000 * base:.3f} ms per step without, {1000 * recorded:.3f} ms with recording "
           f"({case.repeats} x {case.steps} steps each, spread {100 * spread:.0f} %)")
     print(f"  difference {100 * difference:+.2f} %, inside the recording calls {1e6 * inside:.0f} us per step")
-    print(f"  recording costs {100 * overhead:.2f} % (bar {100 * BAR:.0f} %): {'PASS' if passed else 'FAIL'};  memory held: "
-          f"{times.held:.0f} bytes per step, at most {times.held * most / 1024:.0f} KiB ({most} steps)")
+    print(f"  recording costs {100 * overhead:.2f} % (bar {100 * BAR:.0f} %): {'PASS' if passed else 'FAIL'};  "
+          f"memory held: {times.held:.0f} bytes per step, at most {times.held * most / 1024:.0f} KiB ({most} steps)")
     peak = next((v for k, v in PEAK_FLOPS.items() if on_gpu and k in device_name()), None)
     if on_gpu:
         for word, seconds in (("without", base), ("with", recorded)):

@@ -1,4 +1,5 @@
-"""python pipelines/adapt.py NAME -- masked-word training that goes on -> models/NAME/ and outputs/NAME/adapt/trajectory/
+"""python pipelines/adapt.py NAME -- masked-word training that goes on -> models/NAME/ and
+outputs/NAME/adapt/trajectory/
 
 Killed at any moment, the same command continues and ends with the same bytes.
 """

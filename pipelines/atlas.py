@@ -1,4 +1,5 @@
-"""python pipelines/atlas.py -- the comparison across trajectories -> atlas/{index.html, runs/, table.parquet, metrics.json}"""
+"""python pipelines/atlas.py -- the comparison across trajectories -> atlas/{index.html, runs/, table.parquet,
+metrics.json}"""
 
 from finetrace.atlas.stage import main
 from finetrace.pipeline.stage import run

@@ -1,4 +1,5 @@
-"""python pipelines/corpus.py NAME -- texts for masked-language-model training from local files: data/NAME/corpus.parquet"""
+"""python pipelines/corpus.py NAME -- texts for masked-language-model training from local files:
+data/NAME/corpus.parquet"""
 
 from finetrace import seeds
 from finetrace.config.corpora import CorpusSettings
@@ -12,7 +13,8 @@ def main(stage: Stage) -> None:
     settings, folder = stage.settings("corpus", CorpusSettings), stage.layout.task(stage.item)
     path = (stage.layout.root / settings.path).resolve()
     seed = seeds.derive(stage.seed, "corpora")
-    manifest = stage.manifest("data", {path: sha256_path(path)} if path.exists() else {}, {"corpora": seed}, outs=[folder])
+    manifest = stage.manifest("data", {path: sha256_path(path)} if path.exists() else {}, {"corpora": seed},
+                              outs=[folder])
     with stage.output(folder, manifest) as out:
         manifest.facts = build_corpus(stage.item, settings, out, root=stage.layout.root, seed=seed,
                                       held_out_seed=seeds.derive(stage.seed, "held-out facts"))

@@ -1,4 +1,5 @@
-"""python pipelines/cross_task.py NAME -- what training on one task did to the classes of another -> cross-tasks/NAME/"""
+"""python pipelines/cross_task.py NAME -- what training on one task did
+to the classes of another -> cross-tasks/NAME/"""
 
 from finetrace.lenses.cross_task.stage import main
 from finetrace.pipeline.stage import run

@@ -1,4 +1,5 @@
-"""python pipelines/data.py TASK -- one task as Parquet: data/TASK/{train,validation,test}.parquet, data/TASK/ood/SET.parquet"""
+"""python pipelines/data.py TASK -- one task as Parquet: data/TASK/{train,validation,test}.parquet,
+data/TASK/ood/SET.parquet"""
 
 from pathlib import Path
 
@@ -22,7 +23,8 @@ def main(stage: Stage) -> None:
         if one.source == "files" and task.source != "files":
             log.info("%s: changes of %s are not noticed; after one, run dvc repro -f %s", name, one.path, stage.label)
 
-    # The sets out of distribution have a manifest of their own: trainings depend on the task's, and another set re-runs none.
+    # The sets out of distribution have a manifest of their own: trainings depend on the task's,
+    # and another set re-runs none.
     manifest = stage.manifest("data", _inputs(root, task), {"data": seed})
     of_files = {path: value for one in sets.values() for path, value in _inputs(root, one).items()}
     of_sets = stage.manifest("data", of_files, {"data": seed})
@@ -36,8 +38,8 @@ def main(stage: Stage) -> None:
     with stage.output(folder, manifest) as out:
         manifest.facts = build_task(stage.item, task, out, root=root, seed=seed, world=world)
         with stage.output(out / "ood", of_sets) as beside:
-            of_sets.facts = build_ood(stage.item, sets, beside, kind=manifest.facts["kind"], root=root, seed=seed, world=world,
-                                      label_names=tuple(manifest.facts["label_names"]))
+            of_sets.facts = build_ood(stage.item, sets, beside, kind=manifest.facts["kind"], root=root, seed=seed,
+                                      world=world, label_names=tuple(manifest.facts["label_names"]))
 
 
 def _inputs(root: Path, rows: RowsSettings) -> dict[Path, Path | str]:

@@ -1,4 +1,5 @@
-"""python pipelines/edges.py ITEM -- probes of words and word pairs, layers, mixes, checkpoints -> outputs/PLACE/edges/"""
+"""python pipelines/edges.py ITEM -- probes of words and word pairs, layers, mixes,
+checkpoints -> outputs/PLACE/edges/"""
 
 from finetrace.lenses.edges.stage import main
 from finetrace.pipeline.stage import run

@@ -1,4 +1,5 @@
-"""python pipelines/facts.py NAME -- cloze questions, from the micro world or from files like LAMA's: data/NAME/facts.parquet"""
+"""python pipelines/facts.py NAME -- cloze questions, from the micro world or from files like LAMA's:
+data/NAME/facts.parquet"""
 
 from finetrace import seeds
 from finetrace.config.facts import FactFilesSettings, FactsSettings
@@ -17,7 +18,8 @@ def main(stage: Stage) -> None:
     else:
         settings = stage.settings("fact_files", FactFilesSettings)
         path = (layout.root / settings.path).resolve()
-        manifest = stage.manifest("data", {path: sha256_folder(path)} if path.is_dir() else {}, {"facts": seed}, outs=[folder])
+        manifest = stage.manifest("data", {path: sha256_folder(path)} if path.is_dir() else {}, {"facts": seed},
+                                  outs=[folder])
         facts, counts = file_facts(settings, layout.root, seed, seeds.derive(stage.seed, "held-out facts"))
     with stage.output(folder, manifest) as out:
         write_facts(out / "facts.parquet", facts)

@@ -18,16 +18,19 @@ def main(stage: Stage) -> None:
     layout, settings = stage.layout, stage.settings("hidden", HiddenSettings)
     trajectory, folder = stage.folder / "trajectory", stage.folder / "hidden"
     model, task = layout.model(stage.asked["model"]), layout.task(stage.asked["task"])
-    seed = seeds.derive(stage.seed, "hidden", stage.asked["task"])  # all trajectories of a task look at the same examples
+    # all trajectories of a task look at the same examples
+    seed = seeds.derive(stage.seed, "hidden", stage.asked["task"])
     manifest = stage.manifest("hidden", {trajectory: trajectory, task: task}, {"rows": seed}, outs=[folder])
     train = read_manifest(trajectory).facts["train"]
     scratch = layout.scratch("hidden", manifest.key)
     with stage.output(folder, manifest) as out:
-        manifest.facts = extract_trajectory(trajectory, model, task, settings, settings.max_length or train["max_length"], seed,
-                                            scratch=scratch, out=out, name=stage.item, pieces=train["pieces"])
+        manifest.facts = extract_trajectory(trajectory, model, task, settings,
+                                            settings.max_length or train["max_length"], seed, scratch=scratch, out=out,
+                                            name=stage.item, pieces=train["pieces"])
         facts = manifest.facts
-        write_json(out / "metrics.json", {"checkpoints": len(facts["steps"]), "layers": facts["layers"], "dim": facts["dim"],
-                                          "tokens": facts["tokens"], "truncated": facts["truncated"],
+        write_json(out / "metrics.json", {"checkpoints": len(facts["steps"]), "layers": facts["layers"],
+                                          "dim": facts["dim"], "tokens": facts["tokens"],
+                                          "truncated": facts["truncated"],
                                           **{f"rows/{split}": n for split, n in facts["rows"].items()}})
     shutil.rmtree(scratch, ignore_errors=True)
 

@@ -1,4 +1,5 @@
-"""python pipelines/inputs.py FROM TO -- one input of a stage that has any number of them, which DVC cannot be told as a list."""
+"""python pipelines/inputs.py FROM TO -- one input of a stage that has any number of them,
+which DVC cannot be told as a list."""
 
 import sys
 from pathlib import Path

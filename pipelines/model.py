@@ -15,7 +15,8 @@ def main(stage: Stage) -> None:
     if "path" in stage.asked["model"]:
         entry = stage.settings("model", FolderModelSettings)
         path = (stage.layout.root / entry.path).resolve()
-        manifest = stage.manifest("model", {path: sha256_folder(path)} if path.is_dir() else {}, {"weights": seed}, outs=[folder])
+        manifest = stage.manifest("model", {path: sha256_folder(path)} if path.is_dir() else {}, {"weights": seed},
+                                  outs=[folder])
     else:
         entry = stage.settings("model", HubModelSettings)
         manifest = stage.manifest("model", {}, {"weights": seed}, outs=[folder])

@@ -21,7 +21,8 @@ def main() -> int:
         print(f"finetrace: {error}", file=sys.stderr)
         return 1
     if changed:
-        print("finetrace: params.yaml asks for other items than before: plan.yaml is written; run the same command again",
+        print("finetrace: params.yaml asks for other items than before: plan.yaml is written; run the "
+              "same command again",
               file=sys.stderr)
     return int(changed)
 

@@ -17,7 +17,8 @@ def main(stage: Stage) -> None:
     layout, settings = stage.layout, stage.settings("predictions", PredictionsSettings)
     trajectory, folder = stage.folder / "trajectory", stage.folder / "predictions"
     model, task = layout.model(stage.asked["model"]), layout.task(stage.asked["task"])
-    seed = seeds.derive(stage.seed, "predictions", stage.asked["task"])  # all trajectories of a task look at the same examples
+    # all trajectories of a task look at the same examples
+    seed = seeds.derive(stage.seed, "predictions", stage.asked["task"])
     inputs = {trajectory: trajectory, task: task, task / "ood": task / "ood"}
     manifest = stage.manifest("predictions", inputs, {"rows": seed}, outs=[folder])
     scratch = layout.scratch("predictions", manifest.key)

@@ -1,4 +1,5 @@
-"""python pipelines/pretrain.py MODEL -- a small BERT, pre-trained -> models/MODEL/ and outputs/MODEL/pretrain/trajectory/
+"""python pipelines/pretrain.py MODEL -- a small BERT, pre-trained -> models/MODEL/ and
+outputs/MODEL/pretrain/trajectory/
 
 Killed at any moment, the same command continues and ends with the same bytes.
 """

@@ -1,4 +1,5 @@
-"""python pipelines/series.py SERIES -- a published series of checkpoints, looked up -> outputs/SERIES/pretrain/trajectory/
+"""python pipelines/series.py SERIES -- a published series of checkpoints, looked up ->
+outputs/SERIES/pretrain/trajectory/
 
 Names, commits and digests only: each checkpoint is fetched when a lens first needs it.
 """
@@ -14,7 +15,8 @@ def main(stage: Stage) -> None:
     folder = stage.layout.pretrain(stage.item)
     manifest = stage.manifest("trajectory", {}, outs=[folder])
     with stage.output(folder, manifest) as out:
-        manifest.facts = resolve_series(stage.item, stage.settings("series", SeriesSettings), out) | {"model": stage.item}
+        manifest.facts = resolve_series(stage.item, stage.settings("series", SeriesSettings),
+                                        out) | {"model": stage.item}
         write_json(out / "metrics.json", {"checkpoints": manifest.facts["checkpoints"]})
 
 

@@ -36,8 +36,8 @@ def main(stage: Stage) -> None:
         facts = finetune(
             model, task, train, record, seeds, scratch=scratch, out=out, name=stage.item,
             method=stage.settings("kind", MethodSettings), watch=lambda rows: live.rows(manifest.key, rows),
-            on_plan=lambda plan: live.start(manifest.key, stage.item, "trajectory", started_at_ms=manifest.started_at_ms,
-                                            total_steps=plan.total_steps))
+            on_plan=lambda plan: live.start(manifest.key, stage.item, "trajectory",
+                                            started_at_ms=manifest.started_at_ms, total_steps=plan.total_steps))
         # What its readers need of its settings; adapters count only with the model that they change
         manifest.facts = facts | {"model": asked["model"], "base": read_key(model), "train": as_dict(train)}
         live.end(manifest.key, "FINISHED")

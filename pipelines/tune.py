@@ -25,20 +25,24 @@ def main(stage: Stage) -> None:
     manifest = stage.manifest("settings", {model: model, task: task}, outs=[folder])
     # What a trial gives does not depend on how many follow, or who shares them
     alike = {k: v for k, v in stage.asked["tune"].items() if k not in ("trials", "workers")}
-    search = layout.results("tune", make_key(f"tune@{stage.item}", stage.asked | {"tune": alike}, manifest.inputs, manifest.code))
+    search = layout.results("tune", make_key(f"tune@{stage.item}", stage.asked | {"tune": alike}, manifest.inputs,
+                                             manifest.code))
     manifest.started_at_ms = stage.started_at_ms(search)
     live = LiveLog(search / "live.jsonl")
-    live.start(manifest.key, f"{stage.item}_tune", "tune", started_at_ms=manifest.started_at_ms, total_steps=tune.trials)
+    live.start(manifest.key, f"{stage.item}_tune", "tune", started_at_ms=manifest.started_at_ms,
+               total_steps=tune.trials)
     with live_follower(search, layout), stage.output(folder, manifest) as out:
-        best, found = tuning.search(tuning.Search(model, task, stage.settings("train", TrainSettings), tune, stage.seed, search,
-                                                  manifest.key, stage.item, stage.settings("method", MethodSettings)))
+        best, found = tuning.search(tuning.Search(model, task, stage.settings("train", TrainSettings), tune,
+                                                  stage.seed, search, manifest.key, stage.item,
+                                                  stage.settings("method", MethodSettings)))
         write_yaml(out / "best.yaml", tuning.settings_yaml("tuned", best, tuning.best_trial(found)))
         table, importances = tuning.trials_table(found), tuning.importances(found)
         write_table(out / "trials.parquet", table)
         write_table(out / "timing.parquet", tuning.timing_table(found))
         states = table["state"].to_pylist()
         write_json(out / "metrics.json", {"trials": len(states), "best_value": tuning.best_trial(found).value,
-                                          **{f"trials_{s.lower()}": states.count(s) for s in ("COMPLETE", "PRUNED", "FAIL")},
+                                          **{f"trials_{s.lower()}": states.count(s)
+                                             for s in ("COMPLETE", "PRUNED", "FAIL")},
                                           **{f"importance/{k}": v for k, v in importances.items()}})
         shutil.copyfile(search / "journal.log", out / "journal.log")
         write_drawn(stage, out, manifest, figures.all_figures(table, importances, metric))

@@ -35,8 +35,8 @@ def _parser() -> argparse.ArgumentParser:
     publish = commands.add_parser("publish", help="turn finished outputs into MLflow runs (safe to repeat)")
     publish.set_defaults(run=_publish)
     repro = commands.add_parser("repro", help="run what changed in the study, independent items side by side")
-    repro.add_argument("--jobs", type=int, default=0, help="processes at a time; by default one per core for studies of "
-                       "micro-BERTs, else one")
+    repro.add_argument("--jobs", type=int, default=0, help="processes at a time; by default one per core "
+                       "for studies of micro-BERTs, else one")
     repro.set_defaults(run=_repro)
     use = commands.add_parser("use", help="choose the study that is run: checks it, copies it to params.yaml")
     use.add_argument("study", help="a file such as studies/x.yaml, or the name x")
@@ -47,31 +47,38 @@ def _parser() -> argparse.ArgumentParser:
     plan.set_defaults(run=_plan)
     accept = commands.add_parser("accept", help="keep the results of stages over a change of code that you vouch for")
     accept.add_argument("stage", nargs="+", help="stages such as geometry, or all")
-    accept.add_argument("--because", required=True, help="why the change alters no result; manifests, atlas and MLflow say it")
+    accept.add_argument("--because", required=True, help="why the change alters no result; manifests, atlas "
+                        "and MLflow say it")
     accept.set_defaults(run=_accept)
     table = commands.add_parser("table", help="print a published study's tables from this study's outputs, as Markdown")
-    table.add_argument("name", choices=["closer-look", "lp-ft", "learning-dynamics"], help="closer-look: clusters, probes and "
-                       "similarity, original and tuned (Zhou and Srikumar 2022); lp-ft: accuracy, calibration, features and "
-                       "kernels of linear probing, fine-tuning and adapters (Tomihari and Sato 2024); learning-dynamics: edge "
-                       "probes, facts and downstream scores by step, adapted or not (Zertuche and Liu 2021)")
+    table.add_argument("name", choices=["closer-look", "lp-ft", "learning-dynamics"],
+                       help="closer-look: clusters, probes and "
+                       "similarity, original and tuned (Zhou and Srikumar 2022); lp-ft: accuracy, calibration, "
+                       "features and kernels of linear probing, fine-tuning and adapters (Tomihari and Sato 2024); "
+                       "learning-dynamics: edge probes, facts and downstream scores by step, adapted or not "
+                       "(Zertuche and Liu 2021)")
     table.add_argument("--layer", type=int, help="closer-look: which of the layers, 0 the first, -1 the last (default)")
     table.add_argument("--split", help="split that is scored; by default test, else closer-look: the first of "
                        "probes.test_splits, lp-ft: validation")
     table.add_argument("--last", action="store_true", help="learning-dynamics: the first and last checkpoint only")
     table.set_defaults(run=_table)
-    probe = commands.add_parser("directprobe", help="run the hull probe on an INI file of the original DirectProbe programs")
+    probe = commands.add_parser("directprobe", help="run the hull probe on an INI file of the original "
+                                "DirectProbe programs")
     probe.add_argument("config", type=Path, help="the INI file; results go to its output_path, in the original's files")
     probe.add_argument("--out", type=Path, help="folder for the results instead; it must be absent or empty")
     probe.add_argument("--mode", choices=["probing", "prediction", "batch_probing"], help="instead of the INI's mode")
     probe.add_argument("--min-size", type=int, default=6, metavar="N",
-                       help="leave clusters of fewer points out of label distances (default 6, as the original; 1: none)")
+                       help="leave clusters of fewer points out of label distances (default 6, as the "
+                       "original; 1: none)")
     probe.add_argument("--numbering", choices=["creation", "row"], default="creation",
                        help="cluster numbers: as they came to be (as the original), or by smallest row (faster)")
     probe.set_defaults(run=_directprobe)
     export = commands.add_parser("export", help="write a checkpoint as a whole Hugging Face model, adapters merged")
-    export.add_argument("checkpoint", type=Path, help="a folder outputs/MODEL/TASK/METHOD/sSEED/trajectory/checkpoints/step-...")
+    export.add_argument("checkpoint", type=Path,
+                        help="a folder outputs/MODEL/TASK/METHOD/sSEED/trajectory/checkpoints/step-...")
     export.add_argument("out", type=Path, help="folder for the model; it must be absent or empty")
-    export.add_argument("--base", type=Path, help="the model folder that the training started from; by default models/MODEL")
+    export.add_argument("--base", type=Path, help="the model folder that the training started from; by "
+                        "default models/MODEL")
     export.set_defaults(run=_export)
     doctor = commands.add_parser("doctor", help="find what is wrong with this project and say how to fix it")
     doctor.set_defaults(run=_doctor)
@@ -111,7 +118,8 @@ def _table(options: argparse.Namespace) -> int:
         raise FinetraceError(f"--last: is for learning-dynamics, not {options.name}; leave it out")
     if options.name == "learning-dynamics":
         if options.split is not None:
-            raise FinetraceError("--split: the tables of learning-dynamics are of the split that the lenses report; leave it out")
+            raise FinetraceError("--split: the tables of learning-dynamics are of the split that the lenses "
+                                 "report; leave it out")
         print(learning_dynamics.tables(layout, study, last=options.last), end="")
     elif options.name == "lp-ft":
         print(lp_ft.tables(layout, study, split=options.split), end="")
@@ -147,7 +155,8 @@ def _export(options: argparse.Namespace) -> int:
 
     folder, out = options.checkpoint.resolve(), options.out
     if not is_complete(folder):
-        raise FinetraceError(f"{options.checkpoint}: is no complete checkpoint; name a folder trajectory/checkpoints/step-...")
+        raise FinetraceError(f"{options.checkpoint}: is no complete checkpoint; name a folder "
+                             "trajectory/checkpoints/step-...")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FinetraceError(f"{out}: is there already; name a folder that is absent or empty")
     layout, parts = Layout.here(), folder.parts

@@ -73,10 +73,6 @@ class Layout:
         return self.root / "mlruns" / "published.json"
 
     @property
-    def tracking_database(self) -> Path:
-        return self.home / "mlflow.db"
-
-    @property
     def tracking_artifacts(self) -> Path:
         return self.home / "mlruns"
 
@@ -101,7 +97,8 @@ class Layout:
         return self.root / "outputs" / name / "adapt" / "trajectory"
 
     def place(self, place: str) -> Path:
-        """Everything about one trajectory, named as its folder in outputs: MODEL/pretrain, MODEL/TASK/METHOD/sSEED, ..."""
+        """Everything about one trajectory, named as its folder in outputs: MODEL/pretrain, MODEL/TASK/METHOD/sSEED,
+        ..."""
         return self.root.joinpath("outputs", *place.split("/"))
 
     def measured(self, stage: str, item: str) -> Path:
@@ -143,7 +140,7 @@ class Layout:
         return self.root / "directprobe" / name
 
     def standalone(self, stage: str, name: str) -> Path:
-        """Results of a stage that belong to no single trajectory (see `finetrace.study.standalone`)."""
+        """Results of a stage that belong to no single trajectory (see `Study.standalone`)."""
         return {"comparison": self.comparison, "cross-task": self.cross_task, "downstream": self.downstream,
                 "dynamics": self.dynamics, "directprobe": self.directprobe}[stage](name)
 

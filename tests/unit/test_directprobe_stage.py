@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.hidden_outputs import load_script
+from tests.oracles import directprobe_files as oracle
 from tests.stages import ask
 
 from finetrace.cli import main
@@ -96,11 +97,11 @@ def test_probing_finds_these_clusters_and_writes_the_same_but_for_the_numbers_of
     assert [len(set(numbers[i:i + 8])) for i in (0, 8, 16, 24)] == [1] * 4 and len(set(numbers)) == 4
     assert {name: read(out, name) for name in LABEL_FILES} == LABEL_FILES
     original = {number: int(CLUSTERS.split()[row]) for row, number in enumerate(numbers.tolist())}
-    for found, expected in zip(files.read_prediction(out / "prediction.txt"),
+    for found, expected in zip(oracle.read_prediction(out / "prediction.txt"),
                                ([line.split("\t") for line in PREDICTION.splitlines()]), strict=True):
         assert [found[0], *sorted(f"{original[k]}-{label},{d:.4f}" for k, label, d in found[1])] == [
             expected[0], *sorted(expected[1:])]
-    distances = files.read_distances(out / "dis.txt")
+    distances = oracle.read_distances(out / "dis.txt")
     assert {frozenset((original[a], original[b])): d for ((a, _), (b, _)), d in distances.items()} == {
         frozenset(map(int, (line[1], line[6]))): float(line.split()[-1]) for line in DIS.splitlines()}
 

@@ -7,7 +7,7 @@ import pytest
 from tests.edge_data import edge_data
 
 from finetrace.lenses.edges import metrics
-from finetrace.lenses.edges.control import ceiling, control_gold, span_types
+from finetrace.lenses.edges.control import ceiling, control_gold
 from finetrace.lenses.edges.data import make_batch, take_sentences
 from finetrace.lenses.edges.mdl import mdl_recipe, online_code
 from finetrace.lenses.edges.network import Probe
@@ -144,8 +144,6 @@ def test_control_labels_depend_on_the_type_alone_and_keep_the_shares():
     attached = control_gold(types, train, seed=5, labels="attachment")
     assert attached["train"].shape == (3000, 3) and np.abs(attached["train"].mean(0) - 1 / 3).max() < 0.08
     assert ceiling(words, ["w1", "w1", "new", "w2"]) == 0.75
-    assert span_types([("The", "cat", "sat")], [[1, 2, 0, 2]]) == ["cat\tthe cat"]
-    assert span_types([("The", "Cat", "sat")], [[1, 2, 0, 2]], key="first") == ["cat"]
 
 
 def test_taking_sentences_changes_no_batch():

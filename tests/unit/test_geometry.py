@@ -40,13 +40,13 @@ def test_cosines_of_the_worked_example_with_a_masked_row() -> None:
 
 
 @pytest.mark.parametrize(("tokens", "dim"), [(2, 5), (7, 30), (30, 7), (25, 25)])
-def test_closed_form_moments_equal_the_pairwise_ones(tokens: int, dim: int) -> None:
+def test_cosines_and_the_moments_of_their_summary_equal_the_pairwise_ones(tokens: int, dim: int) -> None:
     x = cloud(tokens, dim)
     pairs = oracle.cosine_pairs(x)
     np.testing.assert_allclose(geometry.cosine_similarities(x), pairs, rtol=0, atol=1e-14)
-    mean, variance = geometry.cosine_moments(x)
-    assert mean == pytest.approx(pairs.mean(), abs=1e-12)
-    assert variance == pytest.approx(pairs.var(), abs=1e-12)
+    summary = geometry.cosine_summary(x)
+    assert float(summary.mean) == pytest.approx(pairs.mean(), abs=1e-12)
+    assert float(summary.variance) == pytest.approx(pairs.var(), abs=1e-12)
 
 
 def test_a_zero_vector_has_cosine_0_with_everything_in_all_forms() -> None:
@@ -55,7 +55,6 @@ def test_a_zero_vector_has_cosine_0_with_everything_in_all_forms() -> None:
     pairs = geometry.cosine_similarities(x)
     np.testing.assert_allclose(pairs, oracle.cosine_pairs(x), rtol=0, atol=1e-14)
     assert (pairs == 0).sum() == 9  # 4 + 4 with the others, 1 with each other
-    np.testing.assert_allclose(geometry.cosine_moments(x), (pairs.mean(), pairs.var()), rtol=0, atol=1e-12)
     summary = geometry.cosine_summary(x)
     np.testing.assert_allclose([summary.mean, summary.variance], [pairs.mean(), pairs.var()], rtol=0, atol=1e-12)
 
@@ -83,7 +82,6 @@ def test_cosines_do_not_change_with_the_length_of_single_tokens() -> None:
 
 def test_one_token_has_no_cosine() -> None:
     assert geometry.cosine_similarities(ROWS[:1]).shape == (0,)
-    assert all(math.isnan(x) for x in geometry.cosine_moments(ROWS[:1]))
     summary = geometry.cosine_summary(np.zeros((3, 1, 4), dtype=np.float32))
     assert summary.mean.shape == (3,) and np.isnan(summary.mean).all() and summary.histogram.sum() == 0 == summary.pairs
 
@@ -152,7 +150,7 @@ def test_trace_scales_with_the_square_and_the_scaled_trace_not_at_all() -> None:
 def test_equal_tokens_and_orthonormal_tokens() -> None:
     equal = np.tile(ROWS[0], (6, 1))
     np.testing.assert_allclose(geometry.cosine_similarities(equal), 1, rtol=0, atol=1e-15)
-    assert geometry.cosine_moments(equal)[1] == pytest.approx(0, abs=1e-12)
+    assert float(geometry.cosine_summary(equal).variance) == pytest.approx(0, abs=1e-12)
     assert geometry.covariance_trace(equal) == pytest.approx(0, abs=1e-12)
     assert geometry.effective_rank(equal) == pytest.approx(1, abs=1e-12)
     orthonormal = rotation(7)[:5]
@@ -365,7 +363,7 @@ def test_an_empty_histogram_has_no_quantiles() -> None:
 # --- refused ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("function", [geometry.cosine_similarities, geometry.cosine_moments, geometry.covariance_trace,
+@pytest.mark.parametrize("function", [geometry.cosine_similarities, geometry.covariance_trace,
                                       geometry.effective_rank, geometry.iso_score, geometry.intrinsic_dimension])
 def test_nan_and_wrong_shapes_are_refused(function) -> None:
     with pytest.raises(ValueError, match="token 1 holds NaN"):

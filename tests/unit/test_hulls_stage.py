@@ -10,6 +10,7 @@ from unittest import mock
 import numpy as np
 import pytest
 from tests.hidden_outputs import NAME, hidden_stage, load_script, stage_output
+from tests.oracles import directprobe_files as oracle
 from tests.stages import ask
 
 from finetrace.config.base import parse
@@ -156,20 +157,20 @@ def test_the_original_programs_files_are_written_and_read_back(texts: tuple[Hidd
         plain = hulls.probe(points, hidden.labels[rows], shortcut=False)
         wanted = hulls.renumbered(plain, hulls.creation_order(plain))
         np.testing.assert_array_equal(numbers, wanted.assignment)
-        distances = files.read_distances(space / "dis.txt")
+        distances = oracle.read_distances(space / "dis.txt")
         every = hulls.cluster_distances(wanted)
         assert len(distances) == np.isfinite(every).sum() // 2
         for (a, b), value in distances.items():
             assert a[1] == f"class-{wanted.cluster_labels[a[0]]}" and value == pytest.approx(every[a[0], b[0]], abs=6e-5)
         pairs = pick(table, statistic="distance", step=step, layer=layer)
-        read = files.read_label_pairs(space / "vec.txt")
+        read = oracle.read_label_pairs(space / "vec.txt")
         for label, other, value in zip(pairs["label"], pairs["other"], pairs["value"], strict=True):
             assert read[label, other] == pytest.approx(value, abs=6e-5)
-        assert len(files.read_prediction(space / "prediction.txt")) == 12
+        assert len(oracle.read_prediction(space / "prediction.txt")) == 12
         least = pick(table, statistic="outside_min", step=step, layer=layer, split="train")
-        for label, value in files.read_label_values(space / "outside_min.txt").items():
+        for label, value in oracle.read_label_values(space / "outside_min.txt").items():
             assert value == pytest.approx(least["value"][least["label"] == label][0], abs=6e-5)
-    names, layers, values = files.read_batch_table(out / "batch_vec" / "8.txt")
+    names, layers, values = oracle.read_batch_table(out / "batch_vec" / "8.txt")
     assert names[0] == "class-0---class-1" and layers == [0, 1] and values.shape == (6, 2)
     assert sorted(p.name for p in (out / "inside_mean").iterdir()) == ["0.txt", "8.txt"]
 
@@ -189,7 +190,7 @@ def test_words_with_rare_and_absent_labels(tmp_path: Path, spans: int) -> None:
     assert "class-3" not in inside["label"] and "class-3" in pick(table, statistic="outside_min", split="train")["label"]
     assert not {"class-4", "class-5"} & set(pick(table, split="train")["label"])
     assert set(pick(table, statistic="similarity_between_splits")["n"]) == {3}  # pairs of the labels 0, 1, 2
-    vector = files.read_label_pairs(stage_output(stage) / "files" / "step-00000008" / "layer-01" / "vec.txt")
+    vector = oracle.read_label_pairs(stage_output(stage) / "files" / "step-00000008" / "layer-01" / "vec.txt")
     assert len(vector) == 15 and np.isnan(vector["class-0", "class-4"]) and np.isfinite(vector["class-0", "class-3"])
     hidden = read_hidden(stage_output(stage).parent / "hidden")
     rows = hidden.rows("train")
@@ -206,9 +207,9 @@ def test_parity_drops_small_clusters_and_writes_zeros(tmp_path: Path) -> None:
                          **{**SMALL, "classes": 6})
     script().main(stage)
     space = stage_output(stage) / "files" / "step-00000008" / "layer-01"
-    vector = files.read_label_pairs(space / "vec.txt")
+    vector = oracle.read_label_pairs(space / "vec.txt")
     assert all(value == 0 for (a, b), value in vector.items() if {"class-3", "class-4", "class-5"} & {a, b})
-    assert vector["class-0", "class-1"] > 0 and files.read_label_values(space / "outside_min.txt")["class-3"] == 0
+    assert vector["class-0", "class-1"] > 0 and oracle.read_label_values(space / "outside_min.txt")["class-3"] == 0
     assert not (space / "prediction.txt").exists()
     assert "intra_accuracy" not in table_of(stage)["statistic"]
 
@@ -220,7 +221,7 @@ def test_files_list_labels_by_name_whatever_their_numbers(tmp_path: Path) -> Non
     hidden.manifest.facts["label_names"] = ["d", "b", "c", "a"]
     complete(folder, hidden.manifest)
     script().main(stage)
-    vector = files.read_label_pairs(stage_output(stage) / "files" / "step-00000008" / "layer-01" / "vec.txt")
+    vector = oracle.read_label_pairs(stage_output(stage) / "files" / "step-00000008" / "layer-01" / "vec.txt")
     assert list(vector)[:3] == [("a", "b"), ("a", "c"), ("a", "d")]
     rows = hidden.rows("train")
     own = np.asarray(hidden.vectors(8, "cls")[1][rows])

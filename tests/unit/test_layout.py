@@ -49,7 +49,7 @@ def test_here_takes_the_project_from_dvc(tmp_path, monkeypatch):
     layout = Layout.here()
     assert (layout.root, layout.home) == (work, home)
     assert layout.params == work / "params.yaml"
-    assert layout.tracking_database.parent == layout.logs.parent.parent == home
+    assert layout.tracking_artifacts.parent == layout.logs.parent.parent == home
     assert layout.scratch("train", "k" * 64).is_relative_to(home / ".finetrace")
     monkeypatch.delenv("DVC_ROOT")
     assert Layout.here().home == work

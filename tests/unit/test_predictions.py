@@ -101,7 +101,7 @@ def test_logits_are_those_of_each_checkpoint_and_the_head_gives_them_from_the_fe
 
 def test_sets_are_the_splits_and_what_lies_out_of_distribution(project: Layout) -> None:
     found = made(project, "ft")
-    assert found.names == ["train", "validation", "test", "far", "near"] and found.shifted == ["far", "near"]
+    assert found.names == ["train", "validation", "test", "far", "near"]
     counts = {name: len(found.rows(name)) for name in found.names}
     assert counts == {"train": 30, "validation": 24, "test": 10, "far": 20, "near": 10} == found.manifest.facts["rows"]
     for name, path in (("test", "test"), ("far", "ood/far"), ("near", "ood/near")):

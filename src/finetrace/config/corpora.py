@@ -13,11 +13,11 @@ class CorpusSettings:
     path: str
     """File or folder; relative to the project folder."""
     format: Literal["text", "jsonl", "lama", "text+lama"] = "text"
-    """text: plain text; jsonl: one object per line; lama: the sentences of a folder in LAMA's format, the object put back for
-    [MASK]; text+lama: files that end in .jsonl are LAMA's, all others plain text."""
+    """text: plain text; jsonl: one object per line; lama: the sentences of a folder in LAMA's format, the object put
+    back for [MASK]; text+lama: files that end in .jsonl are LAMA's, all others plain text."""
     files: tuple[str, ...] | None = None
-    """Patterns of file names in the folder, in order; one that begins with ! leaves files out. By default *.txt, *.jsonl, or the
-    files that LAMA has."""
+    """Patterns of file names in the folder, in order; one that begins with ! leaves files out. By default *.txt,
+    *.jsonl, or the files that LAMA has."""
     field: str | None = None
     """jsonl: the key that holds the text."""
     unit: Literal["line", "paragraph", "document"] | None = None
@@ -25,10 +25,11 @@ class CorpusSettings:
     encoding: str = "utf-8"
     """Text encoding; a byte-order mark is accepted."""
     strip: tuple[str, ...] = ()
-    """Marks that are removed wherever they stand, e.g. ["<< ", " >>", "[[ ", " ]]"]; runs of white space become one space."""
+    """Marks that are removed wherever they stand, e.g. ["<< ", " >>", "[[ ", " ]]"];
+    runs of white space become one space."""
     deduplicate: bool = True
-    """Whether texts that are identical after that are kept once, at their first place; marks can leave spaces behind, so
-    white space does not count where there are any."""
+    """Whether texts that are identical after that are kept once, at their first place; marks can leave spaces behind,
+    so white space does not count where there are any."""
     min_words: int = 1
     """Texts with fewer words are left out."""
     max_texts: int | None = None
@@ -36,8 +37,8 @@ class CorpusSettings:
     lowercase: bool = False
     """Whether texts are made lower-case."""
     held_out: float = 0.0
-    """Share of LAMA's facts, chosen by subject and object, whose sentences are left out, also where they state another fact;
-    `fact_files` with the same share asks these facts as a control: no model can know them from these texts."""
+    """Share of LAMA's facts, chosen by subject and object, whose sentences are left out, also where they state another
+    fact; `fact_files` with the same share asks these facts as a control: no model can know them from these texts."""
 
     def __post_init__(self) -> None:
         require(bool(self.path), "path: name the file or folder with the texts")
@@ -50,10 +51,11 @@ class CorpusSettings:
         require((self.field is not None) == (self.format == "jsonl"),
                 "field: name the key that holds the text, e.g. field: text" if self.format == "jsonl" else
                 f"field: is for format: jsonl, not {self.format}; remove it")
-        require(self.unit is None or self.format.startswith("text"), f"unit: is for format: text, not {self.format}; remove it")
+        require(self.unit is None or self.format.startswith("text"), "unit: is for format: text, not "
+                f"{self.format}; remove it")
         require(all(self.strip), "strip: an empty mark; remove it")
         require(0 <= self.held_out < 1, f"held_out: {self.held_out} is not in [0, 1)")
-        require(not self.held_out or "lama" in self.format, f"held_out: is about LAMA's facts, not for format: {self.format}; "
-                                                            "remove it")
+        require(not self.held_out or "lama" in self.format, "held_out: is about LAMA's facts, not for format: "
+                f"{self.format}; remove it")
         require(self.min_words >= 1, f"min_words: {self.min_words} is less than 1")
         require(self.max_texts is None or self.max_texts >= 1, f"max_texts: {self.max_texts} is less than 1")

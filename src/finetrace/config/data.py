@@ -39,7 +39,8 @@ def format_kinds(form: str, label: str | None) -> tuple[str, ...]:
 
 @settings
 class RowsSettings:
-    """Rows with labels: a name of the registry (`src/finetrace/data/tasks/*.yaml`) with changes, or a definition of one's own."""
+    """Rows with labels: a name of the registry (`src/finetrace/data/tasks/*.yaml`) with changes,
+    or a definition of one's own."""
 
     source: Literal["registry", "hub", "micro", "files"] = "registry"
     """Where rows come from; `registry` takes the entry of the task's own name (or of `like`)."""
@@ -53,8 +54,8 @@ class RowsSettings:
     """Commit, branch or tag of the hub data set; a commit makes the study reproducible for ever."""
     path: str | None = None
     """File or folder with the rows (source: files); relative to the project folder."""
-    format: Literal["csv", "tsv", "jsonl", "parquet", "conllu", "streusle", "trec", "spans", "pubmed", "edges", "semeval", "dpr",
-                    "spr1", "spr2", "ontonotes"] | None = None
+    format: Literal["csv", "tsv", "jsonl", "parquet", "conllu", "streusle", "trec", "spans", "pubmed", "edges",
+                    "semeval", "dpr", "spr1", "spr2", "ontonotes"] | None = None
     """Format of the files; by default their extension says (csv, tsv, jsonl, parquet only)."""
     quoting: Literal["standard", "none"] | None = None
     """CSV quoting; by default `standard` for csv and `none` for tsv (as GLUE's files are)."""
@@ -63,27 +64,30 @@ class RowsSettings:
     splits: dict[str, str] | None = None
     """Our split -> the source's split or file name, e.g. {validation: validation_matched}."""
     kind: Kind | None = None
-    """One text, a pair of texts, a word (token), marked words (span) or two of them (span-pair); by default the columns or the
-    format say."""
+    """One text, a pair of texts, a word (token), marked words (span) or two of them (span-pair); by default the columns
+    or the format say."""
     text: tuple[str, ...] | None = None
     """Source columns with the text, or with the two texts."""
     template: tuple[str, ...] | None = None
-    """Instead of `text`: one or two texts with source columns in braces, e.g. ["{word}: {sentence1}"]; {{ and }} are braces."""
+    """Instead of `text`: one or two texts with source columns in braces, e.g. ["{word}: {sentence1}"];
+    {{ and }} are braces."""
     prepare: Literal["wsc-mark", "record"] | None = None
-    """What is done to rows before, where a template is not enough: wsc-mark adds the column `marked`, the text with the pronoun
-    between asterisks; record makes one row per entity, with that entity in `query` and whether it answers in `label`."""
+    """What is done to rows before, where a template is not enough: wsc-mark adds the column `marked`, the text with the
+    pronoun between asterisks; record makes one row per entity, with that entity in `query`
+    and whether it answers in `label`."""
     lowercase: bool | None = None
     """Whether texts are made lower-case; by default not."""
     label: str | None = None
-    """Source column with the label; conllu: upos, xpos or deprel; streusle: role or function; trec: coarse or fine; ontonotes:
-    pos, constituents, nonterminals, ner, srl or coref."""
+    """Source column with the label; conllu: upos, xpos or deprel; streusle: role or function; trec: coarse or fine;
+    ontonotes: pos, constituents, nonterminals, ner, srl or coref."""
     label_names: tuple[str, ...] | None = None
     """Names of the classes in the order of their numbers."""
     label_values: dict[str, str | None] | None = None
-    """Value in the source (as text), or name of a class there -> label name; null leaves such rows out (and counts them)."""
+    """Value in the source (as text), or name of a class there -> label name;
+    null leaves such rows out (and counts them)."""
     label_ranges: dict[str, tuple[float | None, float | None]] | None = None
-    """Label name -> smallest number and the number that is too large (null: none), for labels that are scores; other rows are
-    left out (and counted), e.g. {negative: [null, 0.2], positive: [0.8, null]}."""
+    """Label name -> smallest number and the number that is too large (null: none), for labels that are scores; other
+    rows are left out (and counted), e.g. {negative: [null, 0.2], positive: [0.8, null]}."""
     id_column: str | None = None
     """Source column with a unique row id; without it rows are known by their number."""
     max_rows: dict[str, int] | None = None
@@ -95,13 +99,14 @@ class RowsSettings:
     pair_order: Literal["head-dependent", "dependent-head"] | None = None
     """Dependency relations: whose vector comes first, by default the head's."""
     roots: bool | None = None
-    """Dependency relations: whether roots are examples too, with themselves in the place of their head; by default not."""
+    """Dependency relations: whether roots are examples too, with themselves in the place of their head;
+    by default not."""
     conllu_parity: bool | None = None
-    """CoNLL-U: whether to leave out (and count) what edge probing's original converter lost: sentences with an empty node, and
-    the last sentence of each file; by default not."""
+    """CoNLL-U: whether to leave out (and count) what edge probing's original converter lost: sentences with an empty
+    node, and the last sentence of each file; by default not."""
     spr_parity: bool | None = None
-    """SPR1: whether the last response to a property decides, as in edge probing's original converter, and not the mean of the
-    responses; by default not."""
+    """SPR1: whether the last response to a property decides, as in edge probing's original converter, and not the mean
+    of the responses; by default not."""
     subtypes: bool = True
     """Dependency relations: whether they keep their subtype (obl:npmod) or lose it (obl)."""
     multiword: bool = False
@@ -114,15 +119,18 @@ class RowsSettings:
             require(rows >= 1, f"max_rows.{split}: {rows} is less than 1")
         require(self.text is None or self.template is None, "template: takes the place of text; remove one of them")
         texts = self.text if self.template is None else self.template
-        require(texts is None or len(texts) in (1, 2), "text: give one column, or two for a pair task" if self.template is None
+        require(texts is None or len(texts) in (1, 2), "text: give one column, or two for a pair task"
+                if self.template is None
                 else "template: give one text, or two for a pair task")
         require(texts is None or self.kind is None or len(texts) == {"sequence": 1, "pair": 2}.get(self.kind),
-                f"kind: {self.kind} does not fit {len(texts or ())} text column(s); a pair has two, a sequence one, and "
-                "tasks of words need `format` conllu, streusle, spans or edges")
+                f"kind: {self.kind} does not fit {len(texts or ())} text column(s); a pair has two, a "
+                "sequence one, and tasks of words need `format` conllu, streusle, spans or edges")
         for template in self.template or ():
-            require(bool(template_columns(template)), f"template: {template!r} names no column; write columns in braces, e.g. "
+            require(bool(template_columns(template)), f"template: {template!r} names no column; write columns in "
+                    "braces, e.g. "
                                                       "{sentence}")
-        require(self.label_values is None or self.label_ranges is None, "label_ranges: cannot stand beside label_values")
+        require(self.label_values is None or self.label_ranges is None,
+                "label_ranges: cannot stand beside label_values")
         for name, (low, high) in (self.label_ranges or {}).items():
             require(low is None or high is None or low < high, f"label_ranges.{name}: {low} is not below {high}")
         require(self.label_names is None or len(set(self.label_names)) == len(self.label_names),
@@ -140,17 +148,20 @@ class RowsSettings:
         require(self.label in (None, *labels), f"label: {self.label!r} is not in files of format {self.format}; choose "
                                                f"{' or '.join(labels)}")
         kinds = format_kinds(str(self.format), self.label)
-        for key, value, formats in (("roots", self.roots, ("conllu",)), ("conllu_parity", self.conllu_parity, ("conllu",)),
+        for key, value, formats in (("roots", self.roots, ("conllu",)),
+                                    ("conllu_parity", self.conllu_parity, ("conllu",)),
                                     ("spr_parity", self.spr_parity, ("spr1",))):
             require(not value or self.format in formats, f"{key}: is for files of format {' or '.join(formats)}, not "
                                                          f"{self.format}; remove {key}")
-        require(not self.roots or self.label in (None, "deprel"), f"roots: is for label: deprel, not {self.label}; remove roots")
-        require(self.kind in (None, *kinds), f"kind: {self.kind} does not fit format {self.format} with label {self.label}; "
-                                             f"choose {' or '.join(kinds)}, or remove kind")
+        require(not self.roots or self.label in (None, "deprel"), "roots: is for label: deprel, not "
+                f"{self.label}; remove roots")
+        require(self.kind in (None, *kinds), f"kind: {self.kind} does not fit format {self.format} with label "
+                f"{self.label}; choose {' or '.join(kinds)}, or remove kind")
 
 
 def template_columns(template: str) -> tuple[str, ...]:
-    """The columns that a template names, in order of appearance. Raises ValueError for anything but plain names in braces."""
+    """The columns that a template names, in order of appearance.
+    Raises ValueError for anything but plain names in braces."""
     try:
         parts = list(Formatter().parse(template))
     except ValueError as error:
@@ -180,21 +191,23 @@ class TaskSettings(RowsSettings):
     holdout_rows: Literal["random", "last"] | None = None
     """Which rows are set aside: a seeded random choice (default), or the last ones (their number rounded up)."""
     ood: dict[str, Any] | None = None
-    """Name -> set out of distribution on which trained models are evaluated as well: keys as of a task, and `split`; or just the
-    name of a built-in or micro task. Labels are matched by name; `label_values` maps or drops (null) what the task lacks."""
+    """Name -> set out of distribution on which trained models are evaluated as well: keys as of a task, and `split`; or
+    just the name of a built-in or micro task. Labels are matched by name;
+    `label_values` maps or drops (null) what the task lacks."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(0.0 <= self.holdout < 1.0, f"holdout: {self.holdout} is not in [0, 1)")
         for name in self.ood or {}:
-            require(is_slug(name) and name not in SPLITS, f"ood: {name!r} cannot name a set; use lower-case letters, digits, "
-                                                          "dots and hyphens, but not train, validation or test")
+            require(is_slug(name) and name not in SPLITS, f"ood: {name!r} cannot name a set; use lower-case "
+                    "letters, digits, dots and hyphens, but not train, validation or test")
         self.ood_sets()
 
     def ood_sets(self) -> dict[str, OodSettings]:
         """Name -> settings of the set as they stand, its short form written out. Raises ValueError naming the key."""
         try:
-            return {name: parse(OodSettings, ood_keys(entry), f"ood.{name}") for name, entry in (self.ood or {}).items()}
+            return {name: parse(OodSettings, ood_keys(entry), f"ood.{name}")
+                    for name, entry in (self.ood or {}).items()}
         except FinetraceError as error:
             raise ValueError(str(error)) from None
 
@@ -216,5 +229,5 @@ class FilesTaskSettings(TaskSettings):
         require(bool(self.path), "path: name the file or folder with the rows")
         for name, entry in self.ood_sets().items():
             require(entry.path is None or PurePath(normpath(entry.path)).is_relative_to(normpath(self.path)),
-                    f"ood.{name}.path: {entry.path} lies outside {self.path}, so that a change would not be noticed; let the "
-                    "task's path be a folder that holds both, and name the files with `splits`")
+                    f"ood.{name}.path: {entry.path} lies outside {self.path}, so that a change would not be "
+                    "noticed; let the task's path be a folder that holds both, and name the files with `splits`")

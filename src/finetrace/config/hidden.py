@@ -12,14 +12,15 @@ class HiddenSettings:
     """One forward pass per checkpoint gives the hidden states of all layers."""
 
     rows: dict[str, int] = None  # type: ignore[assignment]
-    """Examples per split (train, validation, test) whose sentence vectors are kept; 0 takes the whole split. A split that a task
-    lacks is left out."""
+    """Examples per split (train, validation, test) whose sentence vectors are kept; 0 takes the whole split. A split
+    that a task lacks is left out."""
     token_rows: dict[str, int] = None  # type: ignore[assignment]
     """Examples per split whose every token is kept, taken from among `rows`; by default 100 of validation."""
     vectors: list[Literal["cls", "mean"]] = None  # type: ignore[assignment]
     """Sentence vectors: `cls`, the token that the model's own classifier reads; `mean`, over an example's tokens."""
     choose: Literal["stratified", "random", "first"] = "stratified"
-    """How examples are chosen: the classes in their own shares, at random, or the first ones (as the French study did)."""
+    """How examples are chosen: the classes in their own shares, at random,
+    or the first ones (as the French study did)."""
     checkpoints: Literal["all", "ends"] | list[int] = "all"
     """Which recorded checkpoints: all, the first and last, or these steps; first and last are always in."""
     dtype: Literal["float32", "float16"] = "float32"
@@ -48,7 +49,9 @@ class HiddenSettings:
             limit = self.rows[split]
             require(limit == 0 or 0 < count <= limit,
                     f"token_rows.{split}: {count or 'all'} examples are more than rows.{split}: {limit}; lower it")
-        require(self.max_length is None or self.max_length >= 4, f"max_length: {self.max_length} tokens leave no room for a text")
+        require(self.max_length is None or self.max_length >= 4, f"max_length: {self.max_length} tokens leave "
+                "no room for a text")
         require(self.batch_tokens >= 16, f"batch_tokens: {self.batch_tokens} is less than 16")
         if isinstance(self.checkpoints, list):
-            require(all(step >= 0 for step in self.checkpoints), f"checkpoints: {self.checkpoints} is not a list of steps")
+            require(all(step >= 0 for step in self.checkpoints), f"checkpoints: {self.checkpoints} is "
+                    "not a list of steps")

@@ -9,23 +9,24 @@ from finetrace.config.training import Schedule, require_schedule
 
 @settings
 class PretrainSettings:
-    """A small BERT pre-trained by masked language modelling, by default on the micro world's corpus; 0 steps: random weights."""
+    """A small BERT pre-trained by masked language modelling, by default on the micro world's corpus;
+    0 steps: random weights."""
 
     corpus: str = "world"
     """Its texts: world, an entry of `corpora`, or a task."""
     vocabulary: int = 8000
-    """Tokens of the WordPiece tokenizer that is trained on the texts (equal texts give equal ones), special ones included; the
-    world has a tokenizer of its own."""
+    """Tokens of the WordPiece tokenizer that is trained on the texts (equal texts give equal ones), special ones
+    included; the world has a tokenizer of its own."""
     lowercase: bool = True
     """Whether a tokenizer that is trained on the texts ignores case and accents."""
     pack: Literal["none", "blocks"] = "none"
-    """`none`: one text is one row, cut after `max_tokens`;  `blocks`: running text, joined with [SEP] and cut into rows of
-    `block_tokens`, so that nothing is lost or padded."""
+    """`none`: one text is one row, cut after `max_tokens`;  `blocks`: running text, joined with [SEP] and cut into rows
+    of `block_tokens`, so that nothing is lost or padded."""
     block_tokens: int = 128
     """Tokens of a block, [CLS] and [SEP] included."""
     max_tokens: int | None = None
-    """Positions of the model: its longest input in tokens, also in later fine-tuning. By default, and at most, the tokenizer's;
-    128 of one that is trained on the texts."""
+    """Positions of the model: its longest input in tokens, also in later fine-tuning. By default, and at most, the
+    tokenizer's; 128 of one that is trained on the texts."""
     seed: int = 1
     """Names the run among others; weights, order and masks derive from it and the study's seed."""
     layers: int = 4
@@ -95,8 +96,10 @@ def _require_masked(self: "PretrainSettings | AdaptSettings") -> None:
     require(self.max_grad_norm >= 0, f"max_grad_norm: {self.max_grad_norm} is negative; 0 switches clipping off")
     require(0 < self.mask_rate < 1, f"mask_rate: {self.mask_rate} is not between 0 and 1")
     require(0 <= self.mask_replace <= 1, f"mask_replace: {self.mask_replace} is not in [0, 1]")
-    require(self.max_tokens is None or self.max_tokens >= 8, f"max_tokens: {self.max_tokens} tokens leave no room for a text")
-    require(self.pack == "none" or self.block_tokens >= 8, f"block_tokens: {self.block_tokens} tokens leave no room for a text")
+    require(self.max_tokens is None or self.max_tokens >= 8, f"max_tokens: {self.max_tokens} tokens leave "
+            "no room for a text")
+    require(self.pack == "none" or self.block_tokens >= 8, f"block_tokens: {self.block_tokens} tokens leave "
+            "no room for a text")
     require(self.pack == "none" or self.max_tokens is None or self.block_tokens <= self.max_tokens,
             f"block_tokens: {self.block_tokens} are more than max_tokens, {self.max_tokens}")
     for key in ("checkpoints", "evaluate"):
@@ -105,7 +108,8 @@ def _require_masked(self: "PretrainSettings | AdaptSettings") -> None:
 
 @settings
 class SeriesSettings:
-    """A published series of checkpoints of one pre-training, or a single model: read where it is, one checkpoint at a time."""
+    """A published series of checkpoints of one pre-training, or a single model: read where it is,
+    one checkpoint at a time."""
 
     id: str
     """Hub id; `{step}` stands for an entry of `steps`, e.g. google/multiberts-seed_0-step_{step}k."""
@@ -125,7 +129,8 @@ class SeriesSettings:
                 f"steps: {list(self.steps)} is not an ascending list of steps such as [0, 20, 60]")
         require(self.unit >= 1, f"unit: {self.unit} is less than 1")
         named = any("{step}" in text for text in (self.id, self.revision))
-        require(named or len(self.steps) == 1, "id: write {step} where the names of the checkpoints differ (or in revision)")
+        require(named or len(self.steps) == 1, "id: write {step} where the names of the checkpoints "
+                "differ (or in revision)")
 
 
 @settings
@@ -133,23 +138,25 @@ class AdaptSettings:
     """Adaptive pre-training: more masked-word training on other texts, the masked-word head carried along."""
 
     start: str
-    """Folder in outputs of the trajectory that it starts from: MODEL/pretrain, MODEL/adapt or MODEL/TASK/METHOD/sSEED."""
+    """Folder in outputs of the trajectory that it starts from: MODEL/pretrain,
+    MODEL/adapt or MODEL/TASK/METHOD/sSEED."""
     corpus: str
     """Its texts: world, an entry of `corpora`, or a task."""
     from_steps: Literal["last", "all"] | list[int] = "last"
-    """`last`: one training, whose own checkpoints are the trajectory; else one training from each of these checkpoints of
-    `start`, and the trajectory is what became of them, on the time axis of `start`."""
+    """`last`: one training, whose own checkpoints are the trajectory; else one training from each of these checkpoints
+    of `start`, and the trajectory is what became of them, on the time axis of `start`."""
     seed: int = 1
     """Tells repetitions apart; order and masks derive from it and the study's seed."""
     strip: tuple[str, ...] = ()
-    """Marks removed from the texts, e.g. ["<< ", " >>", "[[ ", " ]]"]: a text must not show which words its label is about."""
+    """Marks removed from the texts, e.g. ["<< ", " >>", "[[ ", " ]]"]:
+    a text must not show which words its label is about."""
     deduplicate: bool = True
     """Whether a text that comes again (after `strip`) is left out."""
     max_texts: int | None = None
     """Largest number of texts, a seeded choice; all by default."""
     pack: Literal["none", "blocks"] = "none"
-    """`none`: one text is one row, cut after `max_tokens`;  `blocks`: running text, joined with [SEP] and cut into rows of
-    `block_tokens`."""
+    """`none`: one text is one row, cut after `max_tokens`;  `blocks`: running text, joined with [SEP] and cut into rows
+    of `block_tokens`."""
     block_tokens: int = 128
     """Tokens of a block, special ones included."""
     max_tokens: int = 512
@@ -157,8 +164,8 @@ class AdaptSettings:
     steps: int = 0
     """Optimiser steps of each training; 0: `epochs` decides. For a matched control give both entries the same steps."""
     epochs: float = 100.0
-    """Passes over the texts. The defaults from here on are the recipe for the texts of a task (TAPT) of Gururangan et al. 2020;
-    theirs for a corpus (DAPT): steps 12500, learning_rate 5e-4, batch_size 2048."""
+    """Passes over the texts. The defaults from here on are the recipe for the texts of a task (TAPT) of Gururangan et
+    al. 2020; theirs for a corpus (DAPT): steps 12500, learning_rate 5e-4, batch_size 2048."""
     batch_size: int = 256
     """Texts (or blocks) per step."""
     accumulate: int = 16
@@ -186,12 +193,13 @@ class AdaptSettings:
     dropout: float | None = None
     """Dropout of the adaptation; by default that in the start's config."""
     finetune_dropout: float | None = None
-    """Dropout written to the adapted model's config, so that fine-tuning has it; by default that in the start's config."""
+    """Dropout written to the adapted model's config, so that fine-tuning has it;
+    by default that in the start's config."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto`: bf16 on a GPU that has it, else fp32."""
     checkpoints: Schedule = "log2"
-    """With from_steps: last, when weights are kept: log2 | epochs | {every: n} | {log: n} | {steps: [...]}; step 0 and the last
-    always."""
+    """With from_steps: last, when weights are kept: log2 | epochs | {every: n} | {log: n} | {steps: [...]}; step 0 and
+    the last always."""
     evaluate: Schedule = "log2"
     """When the masked-word loss and accuracy on held-out texts are measured; before and after always."""
     keep_history: bool = True
@@ -207,7 +215,8 @@ class AdaptSettings:
         require(self.epsilon > 0, f"epsilon: {self.epsilon} is not positive")
         require(self.finetune_dropout is None or 0 <= self.finetune_dropout < 1,
                 f"finetune_dropout: {self.finetune_dropout} is not in [0, 1)")
-        require(self.evaluate != "none", "evaluate: none leaves the adaptation unseen; {steps: []} measures before and after")
+        require(self.evaluate != "none", "evaluate: none leaves the adaptation unseen; {steps: []} "
+                "measures before and after")
         _require_masked(self)
 
 

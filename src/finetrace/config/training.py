@@ -23,7 +23,8 @@ def require_schedule(key: str, value: Schedule) -> None:
                 f"{key}.steps: {steps} is not a list of steps, e.g. [10, 100]")
     else:
         require(value in ("log2", "epochs", "none"),
-                f"{key}: {value!r} is not a schedule; use log2, epochs, none, {{every: n}}, {{log: n}} or {{steps: [...]}}")
+                f"{key}: {value!r} is not a schedule; use log2, epochs, none, {{every: n}}, {{log: n}} "
+                f"or {{steps: [...]}}")
 
 
 @settings
@@ -63,8 +64,8 @@ class TrainSettings:
     keep: Literal["last", "best"] = "last"
     """Which weights the final metrics speak of; `best` (by the metric on validation) is also kept as a checkpoint."""
     head: Literal["family", "linear"] = "family"
-    """Tasks of whole texts: the family's own classification head, or one linear layer on the raw sentence token. (Tasks of words
-    always have a linear layer on their words.)"""
+    """Tasks of whole texts: the family's own classification head, or one linear layer on the raw sentence token.
+    (Tasks of words always have a linear layer on their words.)"""
     head_scale: float = 1.0
     """The head's weight is multiplied by this before the first step (after the linear probe, where there is one)."""
     head_scale_bias: bool = False
@@ -80,14 +81,16 @@ class TrainSettings:
     lp_folds: int = 5
     """Methods lp, lp-ft and lp-lora: folds of the cross-validation that chooses the probe's L2 strength."""
     lp_strengths: tuple[float, float, int] = (1e-4, 1e4, 10)
-    """Methods lp, lp-ft and lp-lora: smallest C, largest C, and how many, evenly on a logarithmic scale; larger is weaker L2."""
+    """Methods lp, lp-ft and lp-lora: smallest C, largest C, and how many, evenly on a logarithmic scale;
+    larger is weaker L2."""
     lp_standardise: bool = False
     """Methods lp, lp-ft and lp-lora: fit the probe on standardised features (folded back into weight and bias)."""
     lp_parity: bool = False
-    """Methods lp, lp-ft and lp-lora: the probe as published: scikit-learn's L-BFGS at its tolerance, unshuffled folds, and heads
-    of two classes at half their scale."""
+    """Methods lp, lp-ft and lp-lora: the probe as published: scikit-learn's L-BFGS at its tolerance, unshuffled folds,
+    and heads of two classes at half their scale."""
     pieces: Literal["mean", "first"] = "mean"
-    """Tasks of words: the vector of a word is the mean of its pieces' vectors, or that of its first piece; the lenses follow."""
+    """Tasks of words: the vector of a word is the mean of its pieces' vectors, or that of its first piece;
+    the lenses follow."""
 
     def __post_init__(self) -> None:
         require(self.learning_rate > 0, f"learning_rate: {self.learning_rate} is not positive")
@@ -106,10 +109,12 @@ class TrainSettings:
         require(self.lora_rank >= 1, f"lora_rank: {self.lora_rank} is less than 1")
         require(self.lora_alpha > 0, f"lora_alpha: {self.lora_alpha} is not positive")
         require(0 <= self.lora_dropout < 1, f"lora_dropout: {self.lora_dropout} is not in [0, 1)")
-        require(self.lora_targets is None or len(self.lora_targets) > 0, "lora_targets: is empty; name a layer, or remove it")
+        require(self.lora_targets is None or len(self.lora_targets) > 0,
+                "lora_targets: is empty; name a layer, or remove it")
         require(self.lp_folds >= 2, f"lp_folds: {self.lp_folds} is less than 2")
         low, high, count = self.lp_strengths
-        require(0 < low <= high and count >= 1, "lp_strengths: give the smallest C (above 0), the largest, and how many")
+        require(0 < low <= high and count >= 1, "lp_strengths: give the smallest C (above 0), the "
+                "largest, and how many")
         require(self.max_length >= 4, f"max_length: {self.max_length} tokens leave no room for a text")
 
 
@@ -120,8 +125,8 @@ class RecordSettings:
     signals: bool = True
     """Per-example logits and losses at every step, as computed in training mode before the update."""
     probe_rows: int = 64
-    """Examples of each of train and validation whose logits are taken in evaluation mode on the `probe` schedule; in tasks of
-    words, sentences with about as many."""
+    """Examples of each of train and validation whose logits are taken in evaluation mode on the `probe` schedule; in
+    tasks of words, sentences with about as many."""
     probe: Schedule = "log2"
     """When the probe set is looked at."""
     evaluate: Schedule = "epochs"
@@ -143,8 +148,9 @@ class MethodSettings:
     """How a classifier is trained."""
 
     kind: Literal["ft", "lp", "lp-ft", "lora", "lp-lora"] = "ft"
-    """`ft`: fine-tune encoder and head together;  `lp`: fit a linear head on the frozen encoder (linear probing);  `lp-ft`: first
-    lp, then ft from its head;  `lora`: train low-rank adapters and the head;  `lp-lora`: first lp, then lora from its head."""
+    """`ft`: fine-tune encoder and head together;  `lp`: fit a linear head on the frozen encoder (linear probing);
+    `lp-ft`: first lp, then ft from its head;  `lora`: train low-rank adapters and the head;  `lp-lora`: first lp,
+    then lora from its head."""
     settings: Literal["fixed", "tuned"] = "fixed"
     """`fixed` takes the study's own numbers (train), `tuned` searches first (tune)."""
     train: dict[str, Any] | None = None

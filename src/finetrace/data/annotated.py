@@ -21,15 +21,15 @@ from finetrace.data.streusle import read_streusle
 from finetrace.errors import FinetraceError
 
 Reader = Callable[[str, RowsSettings, Path, str | None], dict[str, Annotated]]
-SOURCES: dict[str, Reader] = {"semeval": read_semeval_task, "dpr": read_dpr_task, "spr1": read_spr_task, "spr2": read_spr_task,
-                              "ontonotes": read_ontonotes_task}
+SOURCES: dict[str, Reader] = {"semeval": read_semeval_task, "dpr": read_dpr_task, "spr1": read_spr_task,
+                              "spr2": read_spr_task, "ontonotes": read_ontonotes_task}
 """Format whose source does not have one file per split -> what reads all of it."""
 FORMATS = ("conllu", "streusle", "spans", "edges", *SOURCES)
 
 
 def read_annotated(name: str, task: RowsSettings, root: Path, only: str | None = None) -> dict[str, Annotated]:
-    """Read the files of a task of words; `path` is a file (train) or a folder with one file per split, or what the format's own
-    reader says.
+    """Read the files of a task of words; `path` is a file (train) or a folder with one file per split, or what the
+    format's own reader says.
 
     only: the one split that is wanted, by default all. Raises FinetraceError naming file, line, field and the fix.
     """
@@ -55,12 +55,14 @@ def _read(path: Path, task: RowsSettings) -> Annotated:
         return read_edge_records(text, where)
     form = path.suffix.removeprefix(".")
     if form not in ("conllulex", "json", "tsv"):
-        raise FinetraceError(f"{path}: a STREUSLE file ends in .conllulex, .json or .tsv; rename it, or name another in `splits`")
+        raise FinetraceError(f"{path}: a STREUSLE file ends in .conllulex, .json or .tsv; rename it, or name "
+                             "another in `splits`")
     return read_streusle(text, where, str(task.label), form, multiword=task.multiword)
 
 
 def kind_of(name: str, task: RowsSettings, splits: dict[str, Annotated]) -> str:
-    """token, span or span-pair: as the format or the setting says, checked against all examples (of which there are some)."""
+    """token, span or span-pair: as the format or the setting says,
+    checked against all examples (of which there are some)."""
     possible = format_kinds(task.format, task.label) if task.format in FORMATS else ()
     known = possible[0] if len(possible) == 1 else None
     kind = task.kind or (micro_kind(task.config or name) if task.source == "micro" else known)
@@ -68,8 +70,8 @@ def kind_of(name: str, task: RowsSettings, splits: dict[str, Annotated]) -> str:
         for example in part.examples:
             kind = kind or ("span-pair" if len(example.spans) == 2 else "span")
             if len(example.spans) != SPANS[kind]:
-                raise FinetraceError(f"{example.place}: has {len(example.spans)} span(s), but tasks.{name} of kind {kind} needs "
-                                     f"{SPANS[kind]} in every split; mend the file, or change `kind`")
+                raise FinetraceError(f"{example.place}: has {len(example.spans)} span(s), but tasks.{name} of kind "
+                                     f"{kind} needs {SPANS[kind]} in every split; mend the file, or change `kind`")
             if kind == "token" and example.spans[0][1] - example.spans[0][0] != 1:
                 raise FinetraceError(f"{example.place}: marks {example.spans[0][1] - example.spans[0][0]} words, but "
                                      f"tasks.{name} is of kind token; use kind: span")
@@ -84,13 +86,14 @@ def micro_kind(name: str) -> str | None:
 
 
 def several_labels(name: str, splits: dict[str, Annotated]) -> bool:
-    """Whether the task's examples have lists of labels. Raises FinetraceError when some have, and some have one label."""
+    """Whether the task's examples have lists of labels.
+    Raises FinetraceError when some have, and some have one label."""
     first: dict[bool, str] = {}
     for example in (e for part in splits.values() for e in part.examples):
         first.setdefault(example.labels is not None, example.place)
     if len(first) == 2:
-        raise FinetraceError(f"tasks.{name}: the label at {first[True]} is a list of names, that at {first[False]} is one name; "
-                             "give all splits lists, or all names")
+        raise FinetraceError(f"tasks.{name}: the label at {first[True]} is a list of names, that at {first[False]} "
+                             "is one name; give all splits lists, or all names")
     return True in first
 
 
@@ -98,9 +101,9 @@ def word_table(examples: Sequence[Example], labels: Sequence[int], max_words: in
                lists: Sequence[Sequence[int]] | None = None) -> tuple[pa.Table, int]:
     """The table of one split, and the number of sentences that are longer than `max_words` and left out.
 
-    lists: in tasks with several labels per example, the class numbers of each; they become the column `labels` list<int32>.
-    Columns as of any task (example_id counts the source's examples, those of long sentences included) and sentence int64,
-    words list<string>, spans list<int32>[2 or 4]: start and end of the first, then of the second span.
+    lists: in tasks with several labels per example, the class numbers of each; they become the column `labels`
+    list<int32>. Columns as of any task (example_id counts the source's examples, those of long sentences included) and
+    sentence int64, words list<string>, spans list<int32>[2 or 4]: start and end of the first, then of the second span.
     """
     sentence = np.array([e.sentence for e in examples], dtype=np.int64)
     first = np.flatnonzero(np.diff(sentence, prepend=-1))  # the first example of each sentence
@@ -127,8 +130,10 @@ def word_table(examples: Sequence[Example], labels: Sequence[int], max_words: in
 
 
 def marked_words(table: pa.Table, rows: np.ndarray) -> list[dict[str, Any]]:
-    """For the floor: rows of a word table with the words of the first span as text_a, of the second (if any) as text_b."""
+    """For the floor: rows of a word table with the words of the first span as text_a,
+    of the second (if any) as text_b."""
     part = table.select(["label", "words", "spans"]).take(pa.array(rows)).to_pylist()
-    texts = [[" ".join(row["words"][s:e]) for s, e in zip(row["spans"][::2], row["spans"][1::2], strict=True)] for row in part]
+    texts = [[" ".join(row["words"][s:e]) for s, e in zip(row["spans"][::2], row["spans"][1::2], strict=True)]
+             for row in part]
     return [{"text_a": text[0], "text_b": text[1] if len(text) == 2 else None, "label": row["label"]}
             for text, row in zip(texts, part, strict=True)]

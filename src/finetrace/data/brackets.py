@@ -49,13 +49,15 @@ def read_trees(text: str, where: str) -> list[Tree]:
             node = stack.pop()
             node.end = place
             if node.word is None and not node.children:
-                raise FinetraceError(f"{where}: tree {len(trees) + 1}: the bracket ({node.label}) holds nothing; mend the file")
+                raise FinetraceError(f"{where}: tree {len(trees) + 1}: the bracket ({node.label}) holds "
+                                     "nothing; mend the file")
             if stack:
                 stack[-1].children.append(node)
             else:
                 trees.append(node)
         elif not stack:
-            raise FinetraceError(f"{where}: {piece!r} after tree {len(trees)} stands in no bracket; is this a file of trees?")
+            raise FinetraceError(f"{where}: {piece!r} after tree {len(trees)} stands in no bracket; is "
+                                 "this a file of trees?")
         elif pieces[i - 1] != "(":
             if stack[-1].word is not None or stack[-1].children:
                 raise FinetraceError(f"{where}: tree {len(trees) + 1}: {piece!r} is a second thing in the bracket of "
@@ -68,8 +70,9 @@ def read_trees(text: str, where: str) -> list[Tree]:
 
 
 def head_word(tree: Tree) -> int:
-    """The word that stands for a phrase, from 0: of a clause or verb phrase its verb, of a prepositional phrase its noun, else
-    the last noun of the phrase's own, else its last word. Traces stand for nothing where there is something else."""
+    """The word that stands for a phrase, from 0: of a clause or verb phrase its verb, of a prepositional phrase its
+    noun, else the last noun of the phrase's own, else its last word.
+    Traces stand for nothing where there is something else."""
     while tree.word is None:
         children = [c for c in tree.children if any(leaf.label != "-NONE-" for leaf in c.leaves)] or tree.children
         kinds = [re.split(r"[-=|]", child.label)[0] for child in children]
@@ -89,7 +92,8 @@ def head_word(tree: Tree) -> int:
 
 
 def at_height(tree: Tree, word: int, height: int) -> Tree:
-    """PropBank's address of a phrase: `height` steps up from the word with that number. Raises ValueError where there is none."""
+    """PropBank's address of a phrase: `height` steps up from the word with that number.
+    Raises ValueError where there is none."""
     path = [tree]
     while path[-1].word is None:
         inner = next((child for child in path[-1].children if child.start <= word < child.end), None)

@@ -24,12 +24,13 @@ def build_task(name: str, task: TaskSettings, out: Path, *, root: Path, seed: in
     """Write the splits of a resolved task into the folder `out`; returns the facts for its manifest.
 
     Columns: example_id int64 (number of the example in the source split), source_id string or null, text_a string,
-    text_b string or null, label int32. Tasks of words (kinds token, span and span-pair) have also sentence int64 (its number in
-    the source split; examples of one sentence stand together and sentences ascend), words list<string>, and spans, a fixed-size
-    list<int32> of 2 or 4: start and end (exclusive) word positions of the first, then of the second span. Where examples can have
-    several labels (fact `multi_label`), `labels` list<int32> has their class numbers, ascending, and `label` is -1. There
-    `holdout` and `max_rows` count sentences that have examples, and no sentence is split; where `prepare` makes several examples
-    of a row, they count the source's rows. Raises FinetraceError naming data set, file, row or key.
+    text_b string or null, label int32. Tasks of words (kinds token, span and span-pair) have also sentence int64
+    (its number in the source split; examples of one sentence stand together and sentences ascend), words list<string>,
+    and spans, a fixed-size list<int32> of 2 or 4: start and end (exclusive) word positions of the first, then of the
+    second span. Where examples can have several labels (fact `multi_label`), `labels` list<int32> has their class
+    numbers, ascending, and `label` is -1. There `holdout` and `max_rows` count sentences that have examples, and no
+    sentence is split; where `prepare` makes several examples of a row, they count the source's rows. Raises
+    FinetraceError naming data set, file, row or key.
     """
     read = read_tables(name, task, root, seed, world)
     tables, label_names = read.splits, read.label_names
@@ -85,5 +86,6 @@ def _absent(name: str, tables: dict[str, pa.Table], label_names: tuple[str, ...]
     known = set(_labels(tables["train"]).unique().to_pylist())
     absent = [text for i, text in enumerate(label_names) if i not in known]
     if absent:
-        log.info(f"tasks.{name}: {len(absent)} of {len(label_names)} classes have no training example: {', '.join(absent)}")
+        log.info(f"tasks.{name}: {len(absent)} of {len(label_names)} classes have no training example: "
+                 f"{', '.join(absent)}")
     return {"absent_from_train": absent} if absent else {}

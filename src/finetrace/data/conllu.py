@@ -1,4 +1,5 @@
-"""CoNLL-U files (universaldependencies.org/format.html): parts of speech as tasks of words, relations as tasks of pairs."""
+"""CoNLL-U files (universaldependencies.org/format.html): parts of speech as tasks of words,
+relations as tasks of pairs."""
 
 import re
 from collections import Counter
@@ -35,13 +36,13 @@ def read_conllu(text: str, where: str, label: str, *, order: str = "head-depende
                 roots: bool = False, parity: bool = False) -> Annotated:
     """Examples of a CoNLL-U file.
 
-    Multi-word tokens (3-4) and empty nodes (8.1) are no words: positions count syntactic words only. Values `_` are left out
-    and counted. For `deprel` an example is a word with its head; roots have none, and are examples only if `roots` says so, with
-    themselves in the place of the head.
+    Multi-word tokens (3-4) and empty nodes (8.1) are no words: positions count syntactic words only. Values `_` are
+    left out and counted. For `deprel` an example is a word with its head; roots have none, and are examples only if
+    `roots` says so, with themselves in the place of the head.
 
     text: the file's content;  where: its name for messages;  label: upos | xpos | deprel;  order: head-dependent |
-    dependent-head;  subtypes: whether relations keep theirs;  parity: leave out, and count, what edge probing's original
-    converter (Tenney et al. 2019) lost: sentences with an empty node, and the file's last sentence.
+    dependent-head;  subtypes: whether relations keep theirs;  parity: leave out, and count, what edge probing's
+    original converter (Tenney et al. 2019) lost: sentences with an empty node, and the file's last sentence.
     Raises FinetraceError naming line and field.
     """
     examples: list[Example] = []
@@ -66,8 +67,8 @@ def read_conllu(text: str, where: str, label: str, *, order: str = "head-depende
             for i in known:
                 place = f"{where} line {sentence.lines[i]}"
                 source = None if sentence.name is None else f"{sentence.name}:{i + 1}"
-                examples.append(Example(words, ((i, i + 1),), _label(sentence.rows[i][column], place, label.upper()), number,
-                                        place, source))
+                examples.append(Example(words, ((i, i + 1),), _label(sentence.rows[i][column], place, label.upper()),
+                                        number, place, source))
     return Annotated(examples, +left_out)
 
 
@@ -96,12 +97,12 @@ def _add(sentence: ConlluSentence, line: str, number: int, where: str, fields: i
         return
     place = f"{where} line {number}"
     if len(row) != fields:
-        raise FinetraceError(f"{place}: {len(row)} fields instead of {fields}, separated by tabs; mend the line (is the file cut "
-                             "off, or are its tabs blanks?)")
+        raise FinetraceError(f"{place}: {len(row)} fields instead of {fields}, separated by tabs; mend the line (is "
+                             "the file cut off, or are its tabs blanks?)")
     expected = len(sentence.rows) + 1
     if row[0] != str(expected):
-        raise FinetraceError(f"{place}: field ID is {row[0]!r} where {expected} is next; words count 1, 2, 3, ... and an empty "
-                             "line ends a sentence")
+        raise FinetraceError(f"{place}: field ID is {row[0]!r} where {expected} is next; words count 1, 2, 3, ... "
+                             "and an empty line ends a sentence")
     if not row[1].strip():
         raise FinetraceError(f"{place}: field FORM is empty; give the word, or _ for an unknown one")
     sentence.rows.append(row)
@@ -112,11 +113,12 @@ def _head(sentence: ConlluSentence, i: int, where: str) -> int:
     """Position of the head of word `i` from 0 on; -1 for a root."""
     value, place = sentence.rows[i][6], f"{where} line {sentence.lines[i]}"
     if not re.fullmatch(r"[0-9]+", value):
-        raise FinetraceError(f"{place}: field HEAD is {value!r}, not the number of a word; mend it, or set DEPREL to _ as well")
+        raise FinetraceError(f"{place}: field HEAD is {value!r}, not the number of a word; mend it, or set "
+                             "DEPREL to _ as well")
     head = int(value)
     if head > len(sentence.rows):
-        raise FinetraceError(f"{place}: field HEAD is {head}, but the sentence has {len(sentence.rows)} words; mend it (is the "
-                             "sentence cut off?)")
+        raise FinetraceError(f"{place}: field HEAD is {head}, but the sentence has {len(sentence.rows)} words; "
+                             "mend it (is the sentence cut off?)")
     if head == i + 1:
         raise FinetraceError(f"{place}: field HEAD is {head}, the word itself; mend it")
     return head - 1

@@ -1,4 +1,5 @@
-"""Texts for masked-language-model training: `data/NAME/corpus.parquet` from local files, and the texts of any folder in data."""
+"""Texts for masked-language-model training: `data/NAME/corpus.parquet` from local files,
+and the texts of any folder in data."""
 
 import hashlib
 import json
@@ -23,8 +24,8 @@ PATTERNS = {"text": ("*.txt",), "jsonl": ("*.jsonl",),
 def corpus_texts(folder: Path) -> list[str]:
     """The texts of a folder in data: of the micro world, of a corpus, or of a task's training split.
 
-    Texts of a task are distinct, in the order of the rows; the second text of a row is a text of its own. Raises FinetraceError
-    when the folder has no texts.
+    Texts of a task are distinct, in the order of the rows; the second text of a row is a text of its own. Raises
+    FinetraceError when the folder has no texts.
     """
     from finetrace.store.tables import read_table
 
@@ -35,8 +36,8 @@ def corpus_texts(folder: Path) -> list[str]:
         pairs = zip(rows["text_a"].to_pylist(), rows["text_b"].to_pylist(), strict=True)
         texts = list(dict.fromkeys(text for pair in pairs for text in pair if text and text.strip()))
     else:
-        raise FinetraceError(f"{folder}: has neither corpus.parquet nor train.parquet; name the world, an entry of `corpora` or "
-                             "a task with a train split, and run the stage that writes it (dvc repro)")
+        raise FinetraceError(f"{folder}: has neither corpus.parquet nor train.parquet; name the world, an entry of "
+                             "`corpora` or a task with a train split, and run the stage that writes it (dvc repro)")
     if not texts:
         raise FinetraceError(f"{folder}: has no texts; choose another corpus")
     return texts
@@ -55,14 +56,15 @@ class LeftOut(str):
 class Cleaner:
     """Cleans one text at a time and counts in `left_out` what is not kept, by reason.
 
-    Marks are removed wherever they stand, runs of white space become one space (only within lines where `lines` is true), and
-    then a text that was there before is left out. Where marks are removed, white space does not count in that: "(<< EMP >>)" and
-    "(EMP)" are the same text. Holds 16 bytes per distinct text.
+    Marks are removed wherever they stand, runs of white space become one space (only within lines where `lines` is
+    true), and then a text that was there before is left out. Where marks are removed, white space does not count in
+    that: "(<< EMP >>)" and "(EMP)" are the same text. Holds 16 bytes per distinct text.
     """
 
-    def __init__(self, strip: tuple[str, ...] = (), deduplicate: bool = True, *, min_words: int = 1, lowercase: bool = False,
-                 lines: bool = False) -> None:
-        self.strip, self.deduplicate, self.min_words, self.lowercase, self.lines = strip, deduplicate, min_words, lowercase, lines
+    def __init__(self, strip: tuple[str, ...] = (), deduplicate: bool = True, *, min_words: int = 1,
+                 lowercase: bool = False, lines: bool = False) -> None:
+        self.strip, self.deduplicate, self.min_words, self.lowercase, self.lines = (strip, deduplicate, min_words,
+                                                                                    lowercase, lines)
         self.left_out: Counter[str] = Counter()
         self._seen: set[bytes] = set()
 
@@ -70,7 +72,8 @@ class Cleaner:
         """The clean text, or None when it is not kept."""
         for mark in self.strip:
             text = text.replace(mark, "")
-        text = "\n".join(" ".join(line.split()) for line in text.split("\n")).strip() if self.lines else " ".join(text.split())
+        text = ("\n".join(" ".join(line.split()) for line in text.split("\n")).strip() if self.lines
+                else " ".join(text.split()))
         text = text.lower() if self.lowercase else text
         words = len(text.split())
         if words < self.min_words:
@@ -88,12 +91,14 @@ class Cleaner:
 
 def build_corpus(name: str, settings: CorpusSettings, out: Path, *, root: Path, seed: int,
                  held_out_seed: int = 0) -> dict[str, Any]:
-    """Write `out/corpus.parquet` (column text string, one text per row, in source order); returns facts for the manifest.
+    """Write `out/corpus.parquet` (column text string, one text per row, in source order);
+    returns facts for the manifest.
 
-    held_out_seed: chooses the facts whose sentences are left out where the settings ask for that; `file_facts` takes the same.
+    held_out_seed: chooses the facts whose sentences are left out where the settings ask for that;
+    `file_facts` takes the same.
 
-    Reads the files once, and once more for `max_texts` and for `held_out` each; holds a chunk of texts. Raises FinetraceError
-    naming file, line and key, and when no text is left.
+    Reads the files once, and once more for `max_texts` and for `held_out` each; holds a chunk of texts. Raises
+    FinetraceError naming file, line and key, and when no text is left.
     """
     import pyarrow as pa
 
@@ -121,9 +126,10 @@ def build_corpus(name: str, settings: CorpusSettings, out: Path, *, root: Path, 
                 yield pa.table({"text": pa.array(chunk, pa.string())})
                 chunk = []
         if not counts["texts"]:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in cleaner.left_out.items()) or "the files are empty"
-            raise FinetraceError(f"corpora.{name}: no text is left of {len(files)} files ({reasons}); look at files, field, unit "
-                                 "and min_words")
+            reasons = (", ".join(f"{count} {reason}" for reason, count in cleaner.left_out.items())
+                       or "the files are empty")
+            raise FinetraceError(f"corpora.{name}: no text is left of {len(files)} files ({reasons}); look at files, "
+                                 "field, unit and min_words")
         if chunk:
             yield pa.table({"text": pa.array(chunk, pa.string())})
 
@@ -137,7 +143,8 @@ def corpus_files(name: str, settings: CorpusSettings, root: Path) -> list[Path]:
     base = (root / settings.path).resolve()
     if base.is_file():
         if settings.files is not None:
-            raise FinetraceError(f"corpora.{name}: path is one file, so `files` cannot choose; remove it, or give the folder")
+            raise FinetraceError(f"corpora.{name}: path is one file, so `files` cannot choose; remove it, "
+                                 "or give the folder")
         return [base]
     if not base.is_dir():
         raise FinetraceError(f"corpora.{name}: {settings.path}: no such file or folder")
@@ -150,8 +157,8 @@ def corpus_files(name: str, settings: CorpusSettings, root: Path) -> list[Path]:
             raise FinetraceError(f"corpora.{name}: no file in {base} is called {pattern}; it has {_some(base)}")
         found |= dict.fromkeys(path for path in matches if path not in unwanted)
     if not found:
-        raise FinetraceError(f"corpora.{name}: {base} has no file called {' or '.join(patterns)}; it has {_some(base)}; set "
-                             "`files`")
+        raise FinetraceError(f"corpora.{name}: {base} has no file called {' or '.join(patterns)}; it has "
+                             f"{_some(base)}; set `files`")
     return list(found)
 
 
@@ -206,10 +213,11 @@ def _fields(path: Path, settings: CorpusSettings) -> Iterator[str]:
             raise FinetraceError(f"{place}: not valid JSON ({error}); one object per line is needed") from error
         if not isinstance(row, dict) or settings.field not in row:
             keys = f"its keys are {', '.join(row)}" if isinstance(row, dict) else "it is not an object"
-            raise FinetraceError(f"{place}: key {settings.field!r} is missing; {keys}; set `field` to the one with the text")
+            raise FinetraceError(f"{place}: key {settings.field!r} is missing; {keys}; set `field` to the "
+                                 "one with the text")
         if not isinstance(row[settings.field], str):
-            raise FinetraceError(f"{place}: key {settings.field!r} holds {str(row[settings.field])[:60]!r}, not a text; set "
-                                 "`field`")
+            raise FinetraceError(f"{place}: key {settings.field!r} holds {str(row[settings.field])[:60]!r}, not "
+                                 "a text; set `field`")
         yield row[settings.field]
 
 
@@ -220,7 +228,8 @@ def _evidences(path: Path, settings: CorpusSettings) -> Iterator[str]:
 
 def _controls(files: list[Path], settings: CorpusSettings, seed: int) -> frozenset[str]:
     """The sentences that state a held-out fact; some of them state another one, too."""
-    return frozenset(text for path in files if _form(path, settings) == "lama" for subject, answer, text in _statements(path)
+    return frozenset(text for path in files if _form(path, settings) == "lama"
+                     for subject, answer, text in _statements(path)
                      if is_held_out(subject, answer, settings.held_out, seed))
 
 
@@ -231,7 +240,8 @@ def _form(path: Path, settings: CorpusSettings) -> str:
 
 
 def _statements(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Subject, object and sentence of LAMA's rows; the object stands in the words of the evidence where it tells them."""
+    """Subject, object and sentence of LAMA's rows; the object stands in the words of
+    the evidence where it tells them."""
     for row in read_rows(path):
         label, subject = row.values.get("obj_label"), str(row.values.get("sub_label") or row.values.get("sub"))
         sentences = texts_of(row, "masked_sentences")
@@ -241,7 +251,8 @@ def _statements(path: Path) -> Iterator[tuple[str, str, str]]:
             yield subject, str(label), LeftOut("no sentence")
         for masked, answer in found:
             if not isinstance(answer, str):
-                raise FinetraceError(f"{row.place}: key 'obj_label' holds {answer!r}; give the object that is to be put back")
+                raise FinetraceError(f"{row.place}: key 'obj_label' holds {answer!r}; give the object that "
+                                     "is to be put back")
             yield subject, str(label), restored(masked, answer)
 
 

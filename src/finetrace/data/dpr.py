@@ -1,6 +1,7 @@
 """Definite pronoun resolution (Rahman & Ng 2012) in its recast release (White et al. 2017), as a task of pairs.
 
-The file `dpr_data.txt` of "Inference is Everything" has blocks of keys, one per sentence and candidate, with blank lines between:
+The file `dpr_data.txt` of "Inference is Everything" has blocks of keys, one per sentence and candidate,
+with blank lines between:
 
     provenance: schema-challenge
     index: 12
@@ -9,8 +10,8 @@ The file `dpr_data.txt` of "Inference is Everything" has blocks of keys, one per
     entailed: entailed
     partof: train
 
-The hypothesis is the text with a candidate in the place of the pronoun. An example is the pronoun with the candidate, as it
-stands elsewhere in the text.
+The hypothesis is the text with a candidate in the place of the pronoun. An example is the pronoun with the candidate,
+as it stands elsewhere in the text.
 """
 
 from collections import Counter
@@ -30,8 +31,8 @@ Tokenize = Callable[[str], list[str]]
 
 
 def read_dpr_task(name: str, task: RowsSettings, root: Path, only: str | None = None) -> dict[str, Annotated]:
-    """All splits of the task; `path` is the file, or a folder that holds dpr_data.txt. Raises FinetraceError naming line and
-    fix.
+    """All splits of the task; `path` is the file, or a folder that holds dpr_data.txt. Raises FinetraceError naming
+    line and fix.
     """
     from finetrace.store.files import sha256_file
 
@@ -51,9 +52,9 @@ def moses() -> Tokenize:
 def read_dpr(text: str, where: str, tokenize: Tokenize) -> dict[str, Annotated]:
     """Split (train, dev, test) -> examples, those of one text together.
 
-    The first span is the pronoun: the first word in which hypothesis and text differ, one word. The second is the candidate as it
-    stands in the text; at the text's beginning its first letter is a capital. Pairs whose candidate the text does not have are
-    left out and counted.
+    The first span is the pronoun: the first word in which hypothesis and text differ, one word. The second is the
+    candidate as it stands in the text; at the text's beginning its first letter is a capital. Pairs whose candidate the
+    text does not have are left out and counted.
 
     text: the file's content;  where: its name for messages;  tokenize: text -> its words.
     Raises FinetraceError naming line, key and fix.
@@ -74,7 +75,8 @@ def read_dpr(text: str, where: str, tokenize: Tokenize) -> dict[str, Annotated]:
     found: dict[str, Annotated] = {split: Annotated([], +counts) for split, counts in left_out.items()}
     numbers: Counter[str] = Counter()
     for (split, _), examples in texts.items():
-        found[split].examples += [Example(e.words, e.spans, e.label, numbers[split], e.place, e.source_id) for e in examples]
+        found[split].examples += [Example(e.words, e.spans, e.label, numbers[split], e.place, e.source_id)
+                                  for e in examples]
         numbers[split] += 1
     return found
 
@@ -88,14 +90,15 @@ def _blocks(text: str, where: str) -> Iterator[tuple[int, dict[str, str]]]:
         if line:
             key, colon, value = line.partition(":")
             if not colon or key not in KEYS or key in block:
-                raise FinetraceError(f"{where} line {number}: {line[:40]!r} is not one of {', '.join(KEYS)}, each once per block "
-                                     "and followed by a colon; mend the line (is a blank line missing?)")
+                raise FinetraceError(f"{where} line {number}: {line[:40]!r} is not one of {', '.join(KEYS)}, each "
+                                     "once per block and followed by a colon; mend the line (is a blank line missing?)")
             start = start if block else number
             block[key] = value.strip()
         elif block:
             for key in KEYS[1:]:
                 if not block.get(key):
-                    raise FinetraceError(f"{where} line {start}: the block has no {key!r}; mend it (is the file cut off?)")
+                    raise FinetraceError(f"{where} line {start}: the block has no {key!r}; mend it (is "
+                                         "the file cut off?)")
             yield start, block
             block = {}
 

@@ -1,11 +1,12 @@
 """Edge probing's record format (Tenney et al. 2019): JSON lines, each a text with its targets. Reading and writing.
 
     {"text": "Ian ate ice cream", "targets": [{"span1": [1, 2], "span2": [0, 1], "label": "ARG0"},
-                                              {"span1": [1, 2], "span2": [2, 4], "label": "ARG1"}], "info": {"source": "..."}}
+                                              {"span1": [1, 2], "span2": [2, 4], "label": "ARG1"}], "info": {"source":
+                                              "..."}}
 
-The words of a text stand between white space. A span is first word and word after the last, from 0; `span2` is absent in tasks
-of one span. A label is a name, or a list of names, perhaps empty, in tasks with several labels per target. `info` says what it
-likes.
+The words of a text stand between white space. A span is first word and word after the last, from 0; `span2` is absent
+in tasks of one span. A label is a name, or a list of names, perhaps empty, in tasks with several labels per target.
+`info` says what it likes.
 """
 
 import json
@@ -27,8 +28,8 @@ _SHAPE = '{"text": ..., "targets": [{"span1": [0, 1], "label": ...}]}'
 def read_edge_records(text: str, where: str) -> Annotated:
     """Examples of a file of records: one per target.
 
-    Records with the same text in a row (role labelling has one per predicate) are one sentence; those without targets are left
-    out and counted.
+    Records with the same text in a row (role labelling has one per predicate) are one sentence; those without targets
+    are left out and counted.
 
     text: the file's content;  where: its name for messages. Raises FinetraceError naming line, key and fix.
     """
@@ -95,8 +96,8 @@ def _example(target: Any, name: str, words: tuple[str, ...], sentence: int, plac
 def _span(value: Any, name: str, words: int, place: str) -> Span:
     whole = isinstance(value, list) and len(value) == 2 and all(type(v) is int for v in value)
     if not whole or not 0 <= value[0] < value[1] <= words:
-        raise FinetraceError(f"{place}: key '{name}' holds {value!r}; give [first word, word after the last] with 0 <= first < "
-                             f"after <= {words} (the text has {words} words)")
+        raise FinetraceError(f"{place}: key '{name}' holds {value!r}; give [first word, word after the last] with "
+                             f"0 <= first < after <= {words} (the text has {words} words)")
     return value[0], value[1]
 
 
@@ -104,8 +105,8 @@ def _name(value: Any, name: str, place: str) -> str:
     if type(value) is int:
         return str(value)
     if not isinstance(value, str) or not value.strip():
-        raise FinetraceError(f"{place}: key '{name}' holds {value!r}; give a name, or a list of names where a target can have "
-                             "several labels")
+        raise FinetraceError(f"{place}: key '{name}' holds {value!r}; give a name, or a list of names where a "
+                             "target can have several labels")
     return value.strip()
 
 
@@ -116,17 +117,17 @@ def _alike(first: Example, example: Example, name: str) -> None:
                              f"{len(first.spans)}; give all targets 'span2', or none")
     if (example.labels is None) != (first.labels is None):
         now, before = ("a name", "a list") if example.labels is None else ("a list", "a name")
-        raise FinetraceError(f"{example.place}: key '{name}.label' holds {now}, but that of {first.place} {before}; give all "
-                             "targets a list, or all a name")
+        raise FinetraceError(f"{example.place}: key '{name}.label' holds {now}, but that of {first.place} "
+                             f"{before}; give all targets a list, or all a name")
 
 
 def edge_records(table: pa.Table, label_names: Sequence[str], *, blank: str | None = None,
                  info: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
     """The records of a split of a task of words, one per sentence.
 
-    table: as `build_task` writes it;  label_names: the task's classes;  blank: what takes the place of white space inside a word,
-    as in "10 000", which would read as two;  info: goes into every record. Raises FinetraceError for a table without marked
-    words, and for words with white space where `blank` is not given.
+    table: as `build_task` writes it;  label_names: the task's classes;  blank: what takes the place of white space
+    inside a word, as in "10 000", which would read as two;  info: goes into every record. Raises FinetraceError for a
+    table without marked words, and for words with white space where `blank` is not given.
     """
     if "spans" not in table.column_names:
         raise FinetraceError("the table has no column 'spans': only tasks of words have records for edge probing")
@@ -152,8 +153,9 @@ def _text(words: list[str], sentence: int, blank: str | None) -> str:
     text = " ".join(words)
     if text.split() != words:
         word = next(word for word in words if word.split() != [word])
-        raise FinetraceError(f"sentence {sentence}: the word {word!r} has white space inside or nothing else, so the record's "
-                             "text would not have the same words; give `blank`, e.g. _ in its place, or leave the sentence out")
+        raise FinetraceError(f"sentence {sentence}: the word {word!r} has white space inside or nothing else, so "
+                             "the record's text would not have the same words; give `blank`, e.g. _ in its place, or "
+                             "leave the sentence out")
     return text
 
 
@@ -176,8 +178,8 @@ def write_edge_records(path: Path, table: pa.Table, label_names: Sequence[str], 
 def export_task(task: Path, out: Path, *, blank: str | None = None) -> dict[str, int]:
     """Write a finished task (`data/TASK`) into the folder `out` as other tools for edge probing read it.
 
-    Files: SPLIT.json with the records, and labels.txt, one class per line in the order of their numbers. Returns split -> number
-    of records. Raises FinetraceError for a task that is not one of words.
+    Files: SPLIT.json with the records, and labels.txt, one class per line in the order of their numbers. Returns split
+    -> number of records. Raises FinetraceError for a task that is not one of words.
     """
     from finetrace.config.data import SPLITS
     from finetrace.store.files import atomic_folder, write_text
@@ -186,12 +188,13 @@ def export_task(task: Path, out: Path, *, blank: str | None = None) -> dict[str,
 
     manifest = read_manifest(task)
     if not manifest.facts.get("spans"):
-        raise FinetraceError(f"{task}: is of kind {manifest.facts.get('kind')}; only tasks of words (token, span, span-pair) "
-                             "have records for edge probing")
+        raise FinetraceError(f"{task}: is of kind {manifest.facts.get('kind')}; only tasks of words (token, "
+                             "span, span-pair) have records for edge probing")
     names, counts = manifest.facts["label_names"], {}
     with atomic_folder(out) as folder:
         for split in (s for s in SPLITS if (task / f"{s}.parquet").exists()):
             table = read_table(task / f"{split}.parquet")
-            counts[split] = write_edge_records(folder / f"{split}.json", table, names, blank=blank, info={"source": task.name})
+            counts[split] = write_edge_records(folder / f"{split}.json", table, names, blank=blank,
+                                               info={"source": task.name})
         write_text(folder / "labels.txt", "".join(f"{name}\n" for name in names))
     return counts

@@ -46,9 +46,9 @@ def relation_examples(words: tuple[str, ...], arcs: Iterable[tuple[int, int, str
                       subtypes: bool, source: str | None = None) -> list[Example]:
     """Examples of dependency relations: one per arc, in their order.
 
-    arcs: (dependent, head, relation, place), word positions from 0; a root that is to be an example is its own head;  order:
-    head-dependent | dependent-head, which span comes first;  subtypes: keep "obl:npmod" as it is, or make it "obl";  source: name
-    of the sentence, completed by the number of the dependent from 1 on.
+    arcs: (dependent, head, relation, place), word positions from 0; a root that is to be an example is its own head;
+    order: head-dependent | dependent-head, which span comes first;  subtypes: keep "obl:npmod" as it is, or make it
+    "obl";  source: name of the sentence, completed by the number of the dependent from 1 on.
     """
     made = []
     for dependent, head, relation, place in arcs:

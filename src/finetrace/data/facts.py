@@ -22,9 +22,9 @@ WORLD_KINDS = {"born_in": "N-1", "works_as": "N-1", "speaks": "N-1", "located_in
 class Fact:
     """One cloze question.
 
-    fact_id: unique in its set;  relation_type: 1-1, N-1, N-M or "";  sentences: one or two, with one [MASK] in all (where files
-    have more, the first is the question);  templated: whether a template made them;  held_out: a control that cannot be known;
-    candidates: words of the right type, or None.
+    fact_id: unique in its set;  relation_type: 1-1, N-1, N-M or "";  sentences: one or two, with one [MASK] in all
+    (where files have more, the first is the question);  templated: whether a template made them;  held_out: a control
+    that cannot be known; candidates: words of the right type, or None.
     """
 
     fact_id: str
@@ -50,12 +50,14 @@ def world_facts(world: Path, settings: FactsSettings) -> tuple[list[Fact], dict[
     try:
         relations = json.loads(path.read_text("utf-8"))
     except (FileNotFoundError, ValueError) as error:
-        raise FinetraceError(f"{path}: not readable ({error}); run the stage that writes it (dvc repro world)") from error
+        raise FinetraceError(f"{path}: not readable ({error}); run the stage that writes it "
+                             "(dvc repro world)") from error
     facts = []
     for row in read_table(world / "facts.parquet").to_pylist():
         relation, subject = row["relation"], row["subject"]
         if relation not in WORLD_KINDS:
-            raise FinetraceError(f"{world / 'facts.parquet'}: relation {relation!r} is not known; run the stage world again")
+            raise FinetraceError(f"{world / 'facts.parquet'}: relation {relation!r} is not known; run the "
+                                 "stage world again")
         templates = relations[relation]["templates"][: 1 if settings.templates == "first" else None]
         for number, template in enumerate(templates, 1):
             facts.append(Fact(row["fact_id"] if number == 1 else f"{row['fact_id']}/{number}", "world", relation,
@@ -66,17 +68,20 @@ def world_facts(world: Path, settings: FactsSettings) -> tuple[list[Fact], dict[
     found = {f"world/{name}": {"type": kind, "rows": counts[name], "facts": counts[name], "held_out": held_out[name]}
              for name, kind in WORLD_KINDS.items() if counts[name]}
     return facts, {"facts": len(facts), "held_out": sum(held_out.values()), "relations": found,
-                   "corpora": {"world": {"relations": len(found), "rows": len(facts), "facts": len(facts), "left_out": {}}}}
+                   "corpora": {"world": {"relations": len(found), "rows": len(facts), "facts": len(facts),
+                                         "left_out": {}}}}
 
 
-def file_facts(settings: FactFilesSettings, root: Path, seed: int, held_out_seed: int = 0) -> tuple[list[Fact], dict[str, Any]]:
+def file_facts(settings: FactFilesSettings, root: Path, seed: int,
+               held_out_seed: int = 0) -> tuple[list[Fact], dict[str, Any]]:
     """The facts of files in LAMA's format, and counts for the manifest: what was read, left out and why.
 
     held_out_seed: chooses the control where the settings ask for one; `build_corpus` takes the same.
 
-    Filtered here, in this order: rows without labels; sentences that are too long (where no template replaces them); rows whose
-    judges said no more often than yes; repeated (subject, object) pairs of a template, the first kept; then what the settings ask
-    for. What depends on a tokenizer (objects of one piece, in the vocabulary) is left to those who ask.
+    Filtered here, in this order: rows without labels; sentences that are too long (where no template replaces them);
+    rows whose judges said no more often than yes; repeated (subject, object) pairs of a template, the first kept; then
+    what the settings ask for. What depends on a tokenizer (objects of one piece,
+    in the vocabulary) is left to those who ask.
     """
     folder = (root / settings.path).resolve()
     found = read_lama(folder, settings)
@@ -99,18 +104,22 @@ def file_facts(settings: FactFilesSettings, root: Path, seed: int, held_out_seed
     corpora = _corpora(relations)
     if empty := [corpus for corpus, counts in corpora.items() if not counts["facts"]]:
         first = next(relation for relation in found.relations if relation.corpus == empty[0]).rows[0]
-        raise FinetraceError(f"{folder}: no fact of {empty[0]} is left ({_reasons(corpora[empty[0]]['left_out'])}); the first "
-                             f"row is {first.place}; mend the rows, or choose other `corpora`")
+        raise FinetraceError(f"{folder}: no fact of {empty[0]} is left "
+                             f"({_reasons(corpora[empty[0]]['left_out'])}); the first row is {first.place}; mend the "
+                             "rows, or choose other `corpora`")
     _tell(found, corpora)
-    named = [replace(fact, fact_id=name, held_out=is_held_out(fact.subject, fact.object, settings.held_out, held_out_seed))
+    named = [replace(fact, fact_id=name, held_out=is_held_out(fact.subject, fact.object, settings.held_out,
+                                                              held_out_seed))
              for fact, name in zip(facts, unique_ids(facts, ids), strict=True)]
     return named, {"facts": len(named), "held_out": sum(fact.held_out for fact in named), "corpora": corpora,
                    "relations": relations, "corpora_without_files": found.without_files,
                    "relations_without_rows": found.without_rows, "files_without_relation": found.without_relation}
 
 
-def relation_facts(relation: Relation, settings: FactFilesSettings, left_out: Counter[str]) -> list[tuple[Fact, str | None]]:
-    """The facts of one relation that pass the filters, each with the id of its row (or None); counts reasons in `left_out`."""
+def relation_facts(relation: Relation, settings: FactFilesSettings,
+                   left_out: Counter[str]) -> list[tuple[Fact, str | None]]:
+    """The facts of one relation that pass the filters, each with the id of its row (or None);
+    counts reasons in `left_out`."""
     template = _template(relation, settings)
     kept: list[tuple[Fact, str | None]] = []
     seen: set[tuple[str, str]] = set()
@@ -121,11 +130,13 @@ def relation_facts(relation: Relation, settings: FactFilesSettings, left_out: Co
             continue
         subject, answer = labels
         sentences = [filled(template, subject)] if template else _asked(row, settings)
-        reason = sentences if isinstance(sentences, str) else _reason(row, labels, sentences, bool(template), settings, seen)
+        reason = sentences if isinstance(sentences, str) else _reason(row, labels, sentences, bool(template),
+                                                                      settings, seen)
         if reason:
             left_out[reason] += 1
             continue
-        kept.append((Fact("", relation.corpus, relation.name, relation.kind, subject, answer, tuple(sentences), bool(template)),
+        kept.append((Fact("", relation.corpus, relation.name, relation.kind, subject, answer, tuple(sentences),
+                          bool(template)),
                      _id(row)))
     return kept
 
@@ -136,7 +147,8 @@ def filled(template: str, subject: str) -> str:
 
 
 def unique_ids(facts: list[Fact], ids: list[str | None]) -> list[str]:
-    """Names of facts: the file's own id where only one fact has it, else CORPUS:RELATION:SUBJECT:OBJECT, numbered from #2 on."""
+    """Names of facts: the file's own id where only one fact has it, else CORPUS:RELATION:SUBJECT:OBJECT,
+    numbered from #2 on."""
     own = Counter(name for name in ids if name is not None)
     taken = {name for name, count in own.items() if count == 1}
     result = []
@@ -171,8 +183,8 @@ def _template(relation: Relation, settings: FactFilesSettings) -> str | None:
     if settings.wording == "plain":
         return relation.template
     if relation.negated is None:
-        raise FinetraceError(f"{settings.path}/relations.jsonl: relation {relation.name!r} has no key 'template_negated'; add "
-                             "it, or leave it out with `relations` or `corpora`")
+        raise FinetraceError(f"{settings.path}/relations.jsonl: relation {relation.name!r} has no key "
+                             "'template_negated'; add it, or leave it out with `relations` or `corpora`")
     return relation.negated
 
 
@@ -192,8 +204,10 @@ def _labels(row: Row, settings: FactFilesSettings) -> tuple[str, str] | str:
 
 
 def _asked(row: Row, settings: FactFilesSettings) -> list[str] | str:
-    """The sentences of a row, or the reason why there are none; of several evidences the first one that is short enough."""
-    key = {"plain": "masked_sentences", "negated": "masked_negations", "misprimed": "masked_misprimed"}[settings.wording]
+    """The sentences of a row, or the reason why there are none;
+    of several evidences the first one that is short enough."""
+    key = {"plain": "masked_sentences", "negated": "masked_negations",
+           "misprimed": "masked_misprimed"}[settings.wording]
     sentences = texts_of(row, key)
     if sentences is None and settings.wording == "plain":
         fits = settings.max_words
@@ -227,7 +241,8 @@ def _votes(row: Row) -> Counter[str] | None:
     value = row.values.get("judgments")
     if value is None:
         return None
-    if not isinstance(value, list) or not all(isinstance(one, dict) and isinstance(one.get("judgment"), str) for one in value):
+    if not isinstance(value, list) or not all(isinstance(one, dict) and isinstance(one.get("judgment"), str)
+                                              for one in value):
         raise FinetraceError(f'{row.place}: key \'judgments\' holds {str(value)[:60]!r}; write [{{"judgment": "yes"}}]')
     return Counter(one["judgment"] for one in value)
 
@@ -247,7 +262,8 @@ def _corpora(relations: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Counts of relations added up: corpus -> relations, rows, facts, left_out, several_masks."""
     corpora: dict[str, dict[str, Any]] = {}
     for name, counts in relations.items():
-        one = corpora.setdefault(name.split("/")[0], {"relations": 0, "rows": 0, "facts": 0, "several_masks": 0, "left_out": {}})
+        one = corpora.setdefault(name.split("/")[0],
+                                 {"relations": 0, "rows": 0, "facts": 0, "several_masks": 0, "left_out": {}})
         one["relations"] += 1 if counts["facts"] else 0
         for key in ("rows", "facts", "several_masks"):
             one[key] += counts[key]

@@ -21,7 +21,8 @@ class Classes:
 
 def classes(name: str, task: RowsSettings, found: Iterable[tuple[Any, str]], declared: tuple[str, ...] | None = None, *,
             few: bool = False) -> Classes:
-    """The classes: as given, else as the source declares them, else those of `label_values` and `label_ranges`, else those found.
+    """The classes: as given, else as the source declares them, else those of `label_values` and `label_ranges`,
+    else those found.
 
     found: label and place of each row, read only if nothing else tells;  declared: names by number as the source says;
     few: whether one class will do (sets that nothing is trained on). Names that `label_values` drops are no classes.
@@ -46,7 +47,8 @@ def classes(name: str, task: RowsSettings, found: Iterable[tuple[Any, str]], dec
     if strange := set(task.label_ranges or ()) - set(names):
         raise FinetraceError(f"tasks.{name}: label_ranges: {', '.join(sorted(strange))}: no such class; there are: "
                              f"{', '.join(names)}")
-    numbered = not any(map(is_number, (*names, *values)))  # where names are numerals, 0 is not short for the first of them
+    # where names are numerals, 0 is not short for the first of them
+    numbered = not any(map(is_number, (*names, *values)))
     return Classes(names, tuple(map(str, source)) if numbered and not task.label_ranges else ())
 
 
@@ -57,7 +59,8 @@ def sorted_names(found: Iterable[str]) -> tuple[str, ...]:
 
 
 def label_number(value: Any, task: RowsSettings, known: Classes, place: str) -> int | None:
-    """Number of a label's class; None when the settings leave such rows out. Raises FinetraceError for unknown labels."""
+    """Number of a label's class; None when the settings leave such rows out.
+    Raises FinetraceError for unknown labels."""
     if task.label_ranges:
         return _in_range(as_text(value, place), task.label_ranges, known, place)
     text = _source_name(value, task, known, place)
@@ -87,7 +90,8 @@ def _source_name(value: Any, task: RowsSettings, known: Classes, place: str) -> 
     return known.source[int(text)] if not told and text.isdecimal() and int(text) < len(known.source) else text
 
 
-def _in_range(text: str, ranges: dict[str, tuple[float | None, float | None]], known: Classes, place: str) -> int | None:
+def _in_range(text: str, ranges: dict[str, tuple[float | None, float | None]], known: Classes,
+              place: str) -> int | None:
     try:
         score = float(text)
     except ValueError:

@@ -2,7 +2,8 @@
 
 relations.jsonl       {"relation": "P36", "template": "The capital of [X] is [Y] .", "type": "1-1", ...}
 TREx/P36.jsonl        {"uuid", "sub_label", "obj_label", "evidences": [{"obj_surface", "masked_sentence", ...}], ...}
-Google_RE/*_test.jsonl  {"uuid", "sub_label", "obj_label", "masked_sentences": [...], "judgments": [{"judgment": "yes"}], ...}
+Google_RE/*_test.jsonl  {"uuid", "sub_label", "obj_label", "masked_sentences": [...],
+                         "judgments": [{"judgment": "yes"}], ...}
 ConceptNet/test.jsonl   {"uuid", "pred", "sub_label", "obj_label", "masked_sentences": [...], ...}
 Squad/test.jsonl        {"id", "sub_label": "Squad", "obj_label", "masked_sentences": [...]}
 """
@@ -39,7 +40,8 @@ class Row:
 
 @dataclass
 class Relation:
-    """One relation. kind: 1-1, N-1, N-M or "";  template, negated: with [X] and [Y], or None;  rows: in the order of the file."""
+    """One relation. kind: 1-1, N-1, N-M or "";  template, negated: with [X] and [Y], or None;  rows:
+    in the order of the file."""
 
     corpus: str
     name: str
@@ -51,9 +53,9 @@ class Relation:
 
 @dataclass(frozen=True)
 class Found:
-    """relations: those with rows, in the order of the files;  without_files: corpora that the folder does not have and that
-    nobody asked for;  without_rows: names in relations.jsonl that have no file;  without_relation: files of TREx that
-    relations.jsonl does not know."""
+    """relations: those with rows, in the order of the files;  without_files: corpora that the folder does not have and
+    that nobody asked for;  without_rows: names in relations.jsonl that have no file;  without_relation: files of TREx
+    that relations.jsonl does not know."""
 
     relations: list[Relation]
     without_files: list[str]
@@ -64,12 +66,14 @@ class Found:
 def read_lama(folder: Path, settings: FactFilesSettings) -> Found:
     """All relations that the settings ask for. Raises FinetraceError naming file, line, key and fix."""
     if not folder.is_dir():
-        raise FinetraceError(f"{settings.path}: no such folder; name the one that holds relations.jsonl, TREx, Google_RE, ...")
-    places = {corpus: folder / (settings.files or {}).get(corpus, usual) for corpus, usual in PLACES.items()}  # type: ignore[call-overload]
+        raise FinetraceError(f"{settings.path}: no such folder; name the one that holds relations.jsonl, "
+                             "TREx, Google_RE, ...")
+    places = {corpus: folder / (settings.files or {}).get(corpus, usual)  # type: ignore[call-overload]
+              for corpus, usual in PLACES.items()}
     asked = {*(settings.corpora or ()), *(settings.files or ())}
     if lacking := [corpus for corpus in PLACES if corpus in asked and not places[corpus].exists()]:
-        raise FinetraceError(f"{places[lacking[0]]}: no such file or folder, so there is no {lacking[0]}; say where it lies with "
-                             f"`files`, or choose other `corpora`")
+        raise FinetraceError(f"{places[lacking[0]]}: no such file or folder, so there is no {lacking[0]}; say where "
+                             "it lies with `files`, or choose other `corpora`")
     there = [corpus for corpus in PLACES if corpus in (settings.corpora or PLACES) and places[corpus].exists()]
     if not there:
         raise FinetraceError(f"{folder}: has none of {', '.join(PLACES.values())}; say where they lie with `files`")
@@ -81,12 +85,14 @@ def read_lama(folder: Path, settings: FactFilesSettings) -> Found:
             trex, without_rows, without_relation = _trex(folder / "relations.jsonl", places[corpus], settings)
             relations += trex
         else:
-            relations += _google(places[corpus], settings) if corpus == "Google_RE" else _sentences(corpus, places[corpus])
+            relations += (_google(places[corpus], settings) if corpus == "Google_RE"
+                          else _sentences(corpus, places[corpus]))
     wanted = settings.relations
     if wanted is not None:
         known = {relation.name for relation in relations}
         if lacking := [name for name in wanted if name not in known]:
-            raise FinetraceError(f"{folder}: relation {lacking[0]!r} has no rows; add its file, or take it out of `relations`")
+            raise FinetraceError(f"{folder}: relation {lacking[0]!r} has no rows; add its file, or take it "
+                                 "out of `relations`")
         relations = [relation for relation in relations if relation.name in wanted]
     absent = [corpus for corpus in PLACES if settings.corpora is None and corpus not in there]
     return Found(relations, absent, without_rows, without_relation)
@@ -114,7 +120,8 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 
 def texts_of(row: Row, key: str) -> list[str] | None:
-    """A key that holds a list of sentences with at least one mask among them; None where the row lacks it or it is empty."""
+    """A key that holds a list of sentences with at least one mask among them;
+    None where the row lacks it or it is empty."""
     value = row.values.get(key)
     if value is None or value == []:
         return None
@@ -123,7 +130,8 @@ def texts_of(row: Row, key: str) -> list[str] | None:
     if len(value) > 2:
         raise FinetraceError(f"{row.place}: key {key!r} has {len(value)} sentences; give one or two")
     if not any(MASK in text for text in value):
-        raise FinetraceError(f"{row.place}: key {key!r}: {value[0][:60]!r} has no {MASK}; put {MASK} where the object stood")
+        raise FinetraceError(f"{row.place}: key {key!r}: {value[0][:60]!r} has no {MASK}; put {MASK} "
+                             "where the object stood")
     return value
 
 
@@ -140,14 +148,15 @@ def evidences_of(row: Row) -> list[dict[str, str]]:
             raise FinetraceError(f"{row.place}: an entry of 'evidences' has no 'masked_sentence'; its keys are "
                                  f"{', '.join(one) or 'none'}; add it, or remove the entry")
         if MASK not in text:
-            raise FinetraceError(f"{row.place}: key 'masked_sentence': {text[:60]!r} has no {MASK}; put {MASK} where the object "
-                                 "stood")
+            raise FinetraceError(f"{row.place}: key 'masked_sentence': {text[:60]!r} has no {MASK}; put {MASK} "
+                                 "where the object stood")
     return value
 
 
 def _trex(table: Path, folder: Path, settings: FactFilesSettings) -> tuple[list[Relation], list[str], list[str]]:
     if not table.is_file():
-        raise FinetraceError(f"{table}: no such file; TREx needs it for templates and types (or leave TREx out of `corpora`)")
+        raise FinetraceError(f"{table}: no such file; TREx needs it for templates and types (or leave TREx "
+                             "out of `corpora`)")
     if not folder.is_dir():
         raise FinetraceError(f"{folder}: is a file; give the folder with the files P*.jsonl of TREx")
     known: dict[str, Relation] = {}
@@ -169,7 +178,8 @@ def _trex(table: Path, folder: Path, settings: FactFilesSettings) -> tuple[list[
 
 
 def _google(folder: Path, settings: FactFilesSettings) -> list[Relation]:
-    files = {path.stem.removesuffix("_test"): path for path in sorted(folder.glob("*_test.jsonl"))} if folder.is_dir() else {}
+    files = ({path.stem.removesuffix("_test"): path for path in sorted(folder.glob("*_test.jsonl"))} if folder.is_dir()
+             else {})
     if not files:
         raise FinetraceError(f"{folder}: has no files such as place_of_birth_test.jsonl; give the folder that has")
     if unknown := [name for name in files if name not in GOOGLE_RE]:
@@ -192,7 +202,8 @@ def _text(row: Row, key: str) -> str:
     value = row.values.get(key)
     if not isinstance(value, str) or not value.strip():
         problem = "is missing" if key not in row.values else f"holds {value!r}"
-        raise FinetraceError(f"{row.place}: key {key!r} {problem}; give a text (its keys are {', '.join(row.values) or 'none'})")
+        raise FinetraceError(f"{row.place}: key {key!r} {problem}; give a text (its keys are "
+                             f"{', '.join(row.values) or 'none'})")
     return value
 
 
@@ -200,8 +211,8 @@ def _template(row: Row, key: str) -> str:
     text = _text(row, key)
     for slot, what in (("[X]", "subject"), ("[Y]", "object")):
         if text.count(slot) != 1:
-            raise FinetraceError(f"{row.place}: key {key!r}: {text!r} has {slot} {text.count(slot)} times; write it once, where "
-                                 f"the {what} stands")
+            raise FinetraceError(f"{row.place}: key {key!r}: {text!r} has {slot} {text.count(slot)} times; write it "
+                                 f"once, where the {what} stands")
     if MASK in text:
         raise FinetraceError(f"{row.place}: key {key!r}: {text!r} has a {MASK} of its own; write [Y]")
     return text
@@ -210,8 +221,8 @@ def _template(row: Row, key: str) -> str:
 def is_held_out(subject: str, answer: str, share: float, seed: int) -> bool:
     """Whether a fact is one of the `share` whose sentences a corpus leaves out, to be asked as a control.
 
-    The choice depends on the seed, subject and object alone (case aside), so that a corpus and the questions agree, and all
-    relations and files that state the same pair.
+    The choice depends on the seed, subject and object alone (case aside), so that a corpus and the questions agree, and
+    all relations and files that state the same pair.
     """
     return seeds.derive(seed, subject.casefold(), answer.casefold()) < share * 2**32
 

@@ -1,9 +1,10 @@
-"""OntoNotes 5.0 as formatted for CoNLL-2012: parts of speech, constituents, entities, roles and coreference as tasks of words.
+"""OntoNotes 5.0 as formatted for CoNLL-2012: parts of speech, constituents, entities,
+roles and coreference as tasks of words.
 
-The files end in `gold_conll`. Lines `#begin document ...` and `#end document` enclose documents, blank lines end sentences, and a
-word's line has columns that are separated by blanks: document, part, number of the word (from 0), word, part of speech, parse
-bit, lemma and sense of a predicate, another sense, speaker, named entities, one column of arguments for each predicate,
-coreference.
+The files end in `gold_conll`. Lines `#begin document ...` and `#end document` enclose documents, blank lines end
+sentences, and a word's line has columns that are separated by blanks: document, part, number of the word (from 0),
+word, part of speech, parse bit, lemma and sense of a predicate, another sense, speaker, named entities, one column of
+arguments for each predicate, coreference.
 """
 
 import hashlib
@@ -21,7 +22,8 @@ from finetrace.errors import FinetraceError
 
 PATTERN = "*gold_conll"
 FOLDERS = {"train": ("train",), "validation": ("development", "dev", "validation"), "test": ("test",)}
-"""Our split -> the folder of the release that has it; `conll-2012-test`, the shared task's, is taken where `splits` names it."""
+"""Our split -> the folder of the release that has it;
+`conll-2012-test`, the shared task's, is taken where `splits` names it."""
 FIXED = 12  # columns besides those of arguments
 _OPEN = re.compile(r"\(([^()*]+)")
 _Labelled = tuple[int, int, str]
@@ -36,25 +38,25 @@ class _Sentence:
 
 
 def read_ontonotes_task(name: str, task: RowsSettings, root: Path, only: str | None = None) -> dict[str, Annotated]:
-    """All splits of the task; `path` is a folder with the files in folders train, development and test, anywhere below, or one
-    file.
+    """All splits of the task; `path` is a folder with the files in folders train, development and test, anywhere below,
+    or one file.
 
-    Files of a split are read in the order of their paths. `splits` names other folders below `path`. Raises FinetraceError naming
-    file, line and fix.
+    Files of a split are read in the order of their paths. `splits` names other folders below `path`. Raises
+    FinetraceError naming file, line and fix.
     """
     base = base_of(name, task, root)
     if base.is_file():
         return {only or "train": _read([base], base, task)}
     files = files_below(base, PATTERN)
     if not files:
-        raise FinetraceError(f"tasks.{name}: {base} has no file {PATTERN}, also not further down; make them with the scripts of "
-                             "CoNLL-2012 from a licensed copy of OntoNotes 5.0")
+        raise FinetraceError(f"tasks.{name}: {base} has no file {PATTERN}, also not further down; make them with "
+                             "the scripts of CoNLL-2012 from a licensed copy of OntoNotes 5.0")
     documents: dict[Path, Path] = {}
     for path in files:
         twin = documents.setdefault(path.parent / path.name.split(".")[0], path)
         if twin != path:
-            raise FinetraceError(f"tasks.{name}: {path.parent}: {twin.name} and {path.name} are two versions of one document; "
-                                 "keep one of them")
+            raise FinetraceError(f"tasks.{name}: {path.parent}: {twin.name} and {path.name} are two versions of "
+                                 "one document; keep one of them")
     folders = {path: path.relative_to(base).parts[:-1] for path in files}
     usual = {split: next((n for n in names if any(n in parts for parts in folders.values())), names[0])
              for split, names in FOLDERS.items()}
@@ -88,10 +90,10 @@ def _read(files: list[Path], base: Path, task: RowsSettings) -> Annotated:
 def read_ontonotes(text: str, where: str, label: str, *, first: int = 0) -> tuple[Annotated, int]:
     """Examples of a file, and the number of its sentences, which are numbered from `first`.
 
-    pos: each word's part of speech. constituents: every phrase of the parse, words with their tags included; nonterminals:
-    without those; the label is the tag up to the first -, = or | (brackets like -LRB- and a second part S, as in WP-S, stay).
-    ner: named entities. srl: per predicate, its verb with each of its other phrases. coref: all pairs of the sentence's mentions,
-    by place, "1" where they are of one chain and "0" elsewhere.
+    pos: each word's part of speech. constituents: every phrase of the parse, words with their tags included;
+    nonterminals: without those; the label is the tag up to the first -, = or | (brackets like -LRB- and a second part
+    S, as in WP-S, stay). ner: named entities. srl: per predicate, its verb with each of its other phrases. coref: all
+    pairs of the sentence's mentions, by place, "1" where they are of one chain and "0" elsewhere.
 
     text: the file's content;  where: its name for messages. Raises FinetraceError naming line, column and fix.
     """
@@ -108,7 +110,8 @@ def read_ontonotes(text: str, where: str, label: str, *, first: int = 0) -> tupl
     return Annotated(examples, +left_out), count
 
 
-def _found(sentence: _Sentence, label: str, where: str, left_out: Counter[str]) -> Iterator[tuple[tuple[Span, ...], str]]:
+def _found(sentence: _Sentence, label: str, where: str,
+           left_out: Counter[str]) -> Iterator[tuple[tuple[Span, ...], str]]:
     """Spans and label of each example of a sentence."""
     rows = sentence.rows
     if label == "pos":
@@ -156,7 +159,8 @@ def _roles(sentence: _Sentence, where: str, left_out: Counter[str]) -> Iterator[
 
 
 def _bracketed(sentence: _Sentence, column: int, name: str, where: str) -> list[_Labelled]:
-    """Spans of a column in which brackets open with a label and close, as in (NP*, * and *)); by place, outer ones first."""
+    """Spans of a column in which brackets open with a label and close, as in (NP*, * and *));
+    by place, outer ones first."""
     found: list[tuple[int, tuple[int, int, str]]] = []
     stack: list[tuple[int, int, str]] = []
     opened = 0
@@ -167,13 +171,13 @@ def _bracketed(sentence: _Sentence, column: int, name: str, where: str) -> list[
             opened += 1
         for _ in range(value.count(")")):
             if not stack:
-                raise FinetraceError(f"{where} line {sentence.lines[i]}: column {name} is {value!r}, but no bracket is open; "
-                                     "mend it")
+                raise FinetraceError(f"{where} line {sentence.lines[i]}: column {name} is {value!r}, but no "
+                                     "bracket is open; mend it")
             number, start, label = stack.pop()
             found.append((number, (start, i + 1, label)))
     if stack:
-        raise FinetraceError(f"{where} line {sentence.lines[stack[-1][1]]}: column {name} opens ({stack[-1][2]}, which the "
-                             "sentence does not close; mend it (is the file cut off?)")
+        raise FinetraceError(f"{where} line {sentence.lines[stack[-1][1]]}: column {name} opens "
+                             f"({stack[-1][2]}, which the sentence does not close; mend it (is the file cut off?)")
     return [span for _, span in sorted(found)]
 
 
@@ -185,19 +189,19 @@ def _mentions(sentence: _Sentence, where: str) -> list[tuple[int, int, int]]:
         for part in row[-1].split("|") if row[-1] not in ("-", "_", "*") else ():
             match = re.fullmatch(r"(\(?)(\d+)(\)?)", part)
             if not match or not (match[1] or match[3]):
-                raise FinetraceError(f"{where} line {sentence.lines[i]}: column coreference is {row[-1]!r}, not numbers of "
-                                     "chains that open or close, as in (12 or 12); mend it")
+                raise FinetraceError(f"{where} line {sentence.lines[i]}: column coreference is {row[-1]!r}, "
+                                     "not numbers of chains that open or close, as in (12 or 12); mend it")
             chain = int(match[2])
             if match[1]:
                 opened.setdefault(chain, []).append(i)
             if match[3]:
                 if not opened.get(chain):
-                    raise FinetraceError(f"{where} line {sentence.lines[i]}: column coreference closes chain {chain}, which is "
-                                         "not open; mend it")
+                    raise FinetraceError(f"{where} line {sentence.lines[i]}: column coreference closes chain "
+                                         f"{chain}, which is not open; mend it")
                 found.append((opened[chain].pop(), i + 1, chain))
     if left := [chain for chain, starts in opened.items() if starts]:
-        raise FinetraceError(f"{where} line {sentence.lines[0]}: column coreference opens chain {left[0]}, which the sentence "
-                             "does not close; mend it (is the file cut off?)")
+        raise FinetraceError(f"{where} line {sentence.lines[0]}: column coreference opens chain {left[0]}, which "
+                             "the sentence does not close; mend it (is the file cut off?)")
     return found
 
 
@@ -212,13 +216,13 @@ def _sentences(text: str, where: str) -> Iterator[_Sentence]:
         row = line.split()
         place = f"{where} line {number}"
         if len(row) < FIXED:
-            raise FinetraceError(f"{place}: {len(row)} columns instead of {FIXED} or more; mend the line (is the file cut off, "
-                                 "or of another format?)")
+            raise FinetraceError(f"{place}: {len(row)} columns instead of {FIXED} or more; mend the line (is the "
+                                 "file cut off, or of another format?)")
         if sentence.rows and len(row) != len(sentence.rows[0]):
-            raise FinetraceError(f"{place}: {len(row)} columns, but the sentence's first word has {len(sentence.rows[0])}; mend "
-                                 "the line")
+            raise FinetraceError(f"{place}: {len(row)} columns, but the sentence's first word has "
+                                 f"{len(sentence.rows[0])}; mend the line")
         if row[2] != str(len(sentence.rows)):
-            raise FinetraceError(f"{place}: the number of the word is {row[2]!r} where {len(sentence.rows)} is next; words count "
-                                 "0, 1, 2, ... and a blank line ends a sentence")
+            raise FinetraceError(f"{place}: the number of the word is {row[2]!r} where {len(sentence.rows)} is next; "
+                                 "words count 0, 1, 2, ... and a blank line ends a sentence")
         sentence.rows.append(row)
         sentence.lines.append(number)

@@ -8,12 +8,14 @@ from finetrace.errors import FinetraceError
 
 
 def mark_pronoun(rows: Rows) -> Rows:
-    """WSC: adds the column `marked`: the text's words, joined by single spaces, with asterisks around that at `span2_index`."""
+    """WSC: adds the column `marked`: the text's words, joined by single spaces,
+    with asterisks around that at `span2_index`."""
     _need(rows, "wsc-mark", "text", "span2_index")
     for row, place in zip(rows.values, rows.places, strict=True):
         words, index = str(row["text"]).split(), row["span2_index"]
         if not isinstance(index, int | float) or not 0 <= index < len(words):
-            raise FinetraceError(f"{place}: span2_index {index!r} is no word of the text, which has {len(words)}; mend the row")
+            raise FinetraceError(f"{place}: span2_index {index!r} is no word of the text, which has "
+                                 f"{len(words)}; mend the row")
         words[int(index)] = f"*{words[int(index)]}*"
         row["marked"] = " ".join(words)
     return Rows([*rows.columns, "marked"], rows.values, rows.places, rows.origin, rows.label_names)
@@ -46,5 +48,5 @@ PREPARE: dict[str, Callable[[Rows], Rows]] = {"wsc-mark": mark_pronoun, "record"
 def _need(rows: Rows, name: str, *columns: str) -> None:
     for column in columns:
         if column not in rows.columns:
-            raise FinetraceError(f"{rows.places[0].rsplit(' ', 2)[0]}: has no column {column!r}, needed by prepare: {name}; "
-                                 f"its columns are {', '.join(rows.columns)}")
+            raise FinetraceError(f"{rows.places[0].rsplit(' ', 2)[0]}: has no column {column!r}, needed by "
+                                 f"prepare: {name}; its columns are {', '.join(rows.columns)}")

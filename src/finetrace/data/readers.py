@@ -125,13 +125,14 @@ def split_files(name: str, task: RowsSettings, root: Path, only: str | None = No
 def _named(name: str, splits: Mapping[str, T], split: str) -> T:
     """What a split is called at its source."""
     if split not in splits:
-        raise FinetraceError(f"tasks.{name}: there is no split {split}; name it in `splits`, or choose another with `split`; "
-                             f"there are: {', '.join(splits) or 'none'}")
+        raise FinetraceError(f"tasks.{name}: there is no split {split}; name it in `splits`, or choose another "
+                             f"with `split`; there are: {', '.join(splits) or 'none'}")
     return splits[split]
 
 
 def _is_split(path: Path, names: tuple[str, ...], task: RowsSettings) -> bool:
-    """Whether a file's name says that it is this split; treebanks have more in their names, as in en_ewt-ud-train.conllu."""
+    """Whether a file's name says that it is this split;
+    treebanks have more in their names, as in en_ewt-ud-train.conllu."""
     if task.format in ANNOTATED:
         return path.suffix in ANNOTATED_FORMATS[task.format] and re.split(r"[-_.]", path.stem)[-1].lower() in names
     return path.suffix in FORMATS and path.stem in names
@@ -141,7 +142,8 @@ def _read_file(path: Path, task: RowsSettings) -> Rows:
     kind = task.format or FORMATS.get(path.suffix)
     if kind is None:
         raise FinetraceError(f"{path}: its format is not known from its name; set `format` to csv, tsv, jsonl or "
-                             "parquet (or conllu, streusle, trec, spans, pubmed, edges, semeval, dpr, spr1, spr2, ontonotes)")
+                             "parquet (or conllu, streusle, trec, spans, pubmed, edges, semeval, dpr, "
+                             "spr1, spr2, ontonotes)")
     if kind == "parquet":
         from finetrace.store.tables import read_table
 
@@ -201,15 +203,16 @@ def _parse_trec(path: Path, text: str) -> Rows:
         label, _, question = line.partition(" ")
         coarse, _, fine = label.partition(":")
         if not (coarse and fine and question.strip()):
-            raise FinetraceError(f"{path} line {number}: {line[:40]!r} does not begin with a label and a question, as in "
-                                 "'NUM:date When ... ?'; mend the line (is the file cut off?)")
+            raise FinetraceError(f"{path} line {number}: {line[:40]!r} does not begin with a label and a "
+                                 "question, as in 'NUM:date When ... ?'; mend the line (is the file cut off?)")
         values.append({"text": question.strip(), "coarse": coarse, "fine": label})
         places.append(f"{path} line {number}")
     return Rows(["text", "coarse", "fine"], values, places, {})
 
 
 def _parse_pubmed(path: Path, text: str) -> Rows:
-    """The original files of PubMed RCT: blocks of `###id`, then `LABEL<tab>sentence` lines; a blank line or the end ends it."""
+    """The original files of PubMed RCT: blocks of `###id`, then `LABEL<tab>sentence` lines;
+    a blank line or the end ends it."""
     values: list[dict[str, Any]] = []
     places: list[str] = []
     abstract, position = None, 0
@@ -222,8 +225,8 @@ def _parse_pubmed(path: Path, text: str) -> Rows:
         else:
             label, tab, sentence = line.partition("\t")
             if abstract is None or not tab:
-                raise FinetraceError(f"{path} line {number}: {line[:40]!r} is not a label, a tab and a sentence below a line "
-                                     "with ###id, as in PubMed RCT's files; mend the line")
+                raise FinetraceError(f"{path} line {number}: {line[:40]!r} is not a label, a tab and a sentence "
+                                     "below a line with ###id, as in PubMed RCT's files; mend the line")
             values.append({"text": sentence, "label": label, "abstract": abstract, "line_number": position})
             places.append(f"{path} line {number}")
             position += 1

@@ -47,9 +47,9 @@ def resolve(name: str, settings: TaskSettings) -> TaskSettings:
 def resolve_ood(name: str, task: TaskSettings) -> dict[str, OodSettings]:
     """Name -> complete definition of each set out of distribution of a resolved task.
 
-    A set with `like` starts from that built-in or micro task, one with `source` from nothing, any other from the task's own
-    definition (without its label names, where it is another data set of the hub). Keys that are given win, also where they are
-    a key's default.
+    A set with `like` starts from that built-in or micro task, one with `source` from nothing, any other from the task's
+    own definition (without its label names, where it is another data set of the hub). Keys that are given win, also
+    where they are a key's default.
     """
     if not task.ood:
         return {}
@@ -60,7 +60,8 @@ def resolve_ood(name: str, task: TaskSettings) -> dict[str, OodSettings]:
     for key, entry in task.ood.items():
         where, given = f"params.yaml: tasks.{name}.ood.{key}", dict(ood_keys(entry) or {})
         if not any(part in given for part in OF_SOURCE):
-            raise FinetraceError(f"{where}: is the task itself; say what it is with splits, path, config, id, like or source")
+            raise FinetraceError(f"{where}: is the task itself; say what it is with splits, path, config, "
+                                 "id, like or source")
         if like := given.get("like"):
             base = {"source": "micro", "config": like} if like in micro else _entry(like, where, micro)
         elif given.get("source", "registry") == "registry":
@@ -83,8 +84,9 @@ def resolve_ood(name: str, task: TaskSettings) -> dict[str, OodSettings]:
 
 def _entry(name: str, where: str, more: tuple[str, ...] = ()) -> dict[str, Any]:
     if name not in entries():
-        raise FinetraceError(f"{where}: {name!r} is not a built-in task ({', '.join([*sorted(entries()), *more])}); define it "
-                             "with source, id or path, text and label")
+        raise FinetraceError(f"{where}: {name!r} is not a built-in task "
+                             f"({', '.join([*sorted(entries()), *more])}); define it with source, id or "
+                             "path, text and label")
     return entries()[name]
 
 
@@ -101,7 +103,8 @@ def _over(base: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
 
 def _complete(settings: RowsSettings, name: str, where: str) -> None:
     """Raises FinetraceError naming the key that a definition lacks."""
-    needed: tuple[str, ...] = {"hub": ("id", "text", "label"), "files": ("path", "text", "label")}.get(settings.source, ())
+    needed: tuple[str, ...] = {"hub": ("id", "text", "label"),
+                               "files": ("path", "text", "label")}.get(settings.source, ())
     if settings.format in ANNOTATED:
         needed = ("path", "label") if settings.format in LABELS else ("path",)
     for key in needed:

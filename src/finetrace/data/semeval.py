@@ -25,10 +25,11 @@ _LABEL = re.compile(r"Other|[A-Z][A-Za-z]*-[A-Z][A-Za-z]*\(e[12],e[12]\)")
 
 
 def read_semeval_task(name: str, task: RowsSettings, root: Path, only: str | None = None) -> dict[str, Annotated]:
-    """All splits of the task; `path` is a folder that holds the published files, also further down, or one file (train).
+    """All splits of the task; `path` is a folder that holds the published files, also further down,
+    or one file (train).
 
-    `splits` names other files. Without a file for validation, and without `holdout`, the training file is split as for edge
-    probing (see `split_train`). Raises FinetraceError naming file, line and fix.
+    `splits` names other files. Without a file for validation, and without `holdout`, the training file is split as for
+    edge probing (see `split_train`). Raises FinetraceError naming file, line and fix.
     """
     from finetrace.store.files import sha256_file
 
@@ -47,13 +48,15 @@ def read_semeval_task(name: str, task: RowsSettings, root: Path, only: str | Non
     own = "validation" in (task.splits or {}) or getattr(task, "holdout", 0.0) > 0
     if "train" in found and not own:
         found["train"], found["validation"] = split_train(found["train"])
-    return {only: found[only]} if only else {split: found[split] for split in ("train", "validation", "test") if split in found}
+    return {only: found[only]} if only else {split: found[split] for split in ("train", "validation", "test")
+                                             if split in found}
 
 
 def split_train(train: Annotated) -> tuple[Annotated, Annotated]:
     """Train and validation as in edge probing (Tenney et al. 2019): one draw per sentence, in the order of the file.
 
-    The draws are those of Python's `random` with seed 42, so that the split is the published one whatever the study's seed.
+    The draws are those of Python's `random` with seed 42, so that the split is the published
+    one whatever the study's seed.
     """
     draws = random.Random(SPLIT_SEED)
     kept = [draws.random() <= TRAIN_SHARE for _ in train.examples]
@@ -65,8 +68,8 @@ def split_train(train: Annotated) -> tuple[Annotated, Annotated]:
 def read_semeval(text: str, where: str) -> Annotated:
     """Examples of a file: one per sentence, whose spans are the phrases e1 and e2.
 
-    Words stand between white space while the tags are still there: the full stop of "car</e2>." is part of the word "car.", and
-    a phrase reaches from the first to the last word that its tags touch.
+    Words stand between white space while the tags are still there: the full stop of "car</e2>." is part of the word
+    "car.", and a phrase reaches from the first to the last word that its tags touch.
 
     text: the file's content;  where: its name for messages. Raises FinetraceError naming line and fix.
     """
@@ -76,13 +79,13 @@ def read_semeval(text: str, where: str) -> Annotated:
         name, _, sentence = head.partition("\t")
         sentence = sentence.strip()
         if not name.strip().isdecimal() or not sentence:
-            raise FinetraceError(f"{place}: {head[:40]!r} is not a number, a tab and a sentence; mend the line (is the file cut "
-                                 "off?)")
+            raise FinetraceError(f"{place}: {head[:40]!r} is not a number, a tab and a sentence; mend the line (is "
+                                 "the file cut off?)")
         if len(sentence) > 1 and sentence[0] == sentence[-1] == '"':
             sentence = sentence[1:-1]
         if not _LABEL.fullmatch(label):
-            raise FinetraceError(f"{where} line {line + 1}: {label[:40]!r} is no relation such as Cause-Effect(e1,e2) or Other; "
-                                 "mend the line (is it missing?)")
+            raise FinetraceError(f"{where} line {line + 1}: {label[:40]!r} is no relation such as "
+                                 "Cause-Effect(e1,e2) or Other; mend the line (is it missing?)")
         words, spans = _marked(sentence, place)
         examples.append(Example(words, spans, label, number, place, name.strip()))
     return Annotated(examples)
@@ -97,8 +100,8 @@ def _records(text: str, where: str) -> Iterator[tuple[int, str, str]]:
         begins = bool(block) and re.match(r"\d+\t", line) is not None
         if block and (not line or begins):
             if len(block) < 2:
-                raise FinetraceError(f"{where} line {start}: the sentence {block[0][:40]!r} has no line with its relation; mend "
-                                     "it (is the file cut off?)")
+                raise FinetraceError(f"{where} line {start}: the sentence {block[0][:40]!r} has no line with its "
+                                     "relation; mend it (is the file cut off?)")
             yield start, block[0], block[1].strip()
             block = []
         if line:
@@ -110,8 +113,8 @@ def _marked(sentence: str, place: str) -> tuple[tuple[str, ...], tuple[Span, Spa
     """Words without tags, and the spans of e1 and e2."""
     for tag in ("<e1>", "</e1>", "<e2>", "</e2>"):
         if sentence.count(tag) != 1:
-            raise FinetraceError(f"{place}: the tag {tag} stands {sentence.count(tag)} times in the sentence; each of <e1>, "
-                                 "</e1>, <e2>, </e2> is needed once")
+            raise FinetraceError(f"{place}: the tag {tag} stands {sentence.count(tag)} times in the sentence; "
+                                 "each of <e1>, </e1>, <e2>, </e2> is needed once")
     tagged = sentence.split()
     words = [_TAGS.sub("", word) for word in tagged]
     before = [0]  # words that are left before each, where some are tags only

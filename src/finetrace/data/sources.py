@@ -22,12 +22,14 @@ def base_of(name: str, task: RowsSettings, root: Path) -> Path:
 
 
 def files_below(base: Path, *names: str) -> list[Path]:
-    """Files in a folder and those below it whose name fits one of the patterns, whatever its case; sorted. A file is itself."""
+    """Files in a folder and those below it whose name fits one of the patterns, whatever its case; sorted.
+    A file is itself."""
     if base.is_file():
         return [base]
     from fnmatch import fnmatchcase
 
-    return [p for p in sorted(base.rglob("*")) if p.is_file() and any(fnmatchcase(p.name.lower(), n.lower()) for n in names)]
+    return [p for p in sorted(base.rglob("*")) if p.is_file()
+            and any(fnmatchcase(p.name.lower(), n.lower()) for n in names)]
 
 
 def one_file(name: str, base: Path, *names: str) -> Path:
@@ -40,18 +42,19 @@ def one_file(name: str, base: Path, *names: str) -> Path:
     return found[0]
 
 
-def our_splits(name: str, task: RowsSettings, found: Mapping[str, T], only: str | None, usual: Mapping[str, str] = THEIRS,
+def our_splits(name: str, task: RowsSettings, found: Mapping[str, T], only: str | None,
+               usual: Mapping[str, str] = THEIRS,
                ) -> dict[str, T]:
     """Splits of a source under our names: as `splits` says, else by their usual names.
 
-    found: the source's own name -> what it has;  only: the one of our splits that is wanted. Raises FinetraceError when a split
-    that is named or wanted is not there, or none is.
+    found: the source's own name -> what it has;  only: the one of our splits that is wanted. Raises FinetraceError when
+    a split that is named or wanted is not there, or none is.
     """
     wanted = task.splits or {ours: theirs for ours, theirs in usual.items() if theirs in found}
     if only:
         if only not in wanted and (task.splits or only not in usual):
-            raise FinetraceError(f"tasks.{name}: there is no split {only}; name it in `splits`, or choose another with `split`; "
-                                 f"there are: {', '.join(wanted) or 'none'}")
+            raise FinetraceError(f"tasks.{name}: there is no split {only}; name it in `splits`, or choose another "
+                                 f"with `split`; there are: {', '.join(wanted) or 'none'}")
         wanted = {only: wanted.get(only, usual.get(only, only))}
     for ours, theirs in wanted.items():
         if theirs not in found:

@@ -3,8 +3,8 @@
     {"text": "the team went to fenton", "spans": [[1, 2]], "label": "NOUN"}
     {"text": ["the", "team", "went"], "spans": [[2, 3], [1, 2]], "label": "nsubj", "id": "s1"}
 
-A text is a string, whose words stand between white space, or a list of words. A span is first word and word after the last, from
-0; an example has one span, or two. Lines with the same text in a row are one sentence.
+A text is a string, whose words stand between white space, or a list of words. A span is first word and word after the
+last, from 0; an example has one span, or two. Lines with the same text in a row are one sentence.
 """
 
 import json
@@ -35,8 +35,8 @@ def read_spans(text: str, where: str) -> Annotated:
         spans = tuple(_span(value, i, len(words), place) for i, value in enumerate(_list(row["spans"], place)))
         count = count or len(spans)
         if len(spans) != count:
-            raise FinetraceError(f"{place}: key 'spans' has {len(spans)} spans, the lines before have {count}; all examples of a "
-                                 "task need the same number")
+            raise FinetraceError(f"{place}: key 'spans' has {len(spans)} spans, the lines before have {count}; all "
+                                 "examples of a task need the same number")
         label, name = row["label"], row.get("id")
         if isinstance(label, bool | float | list | dict) or label is None or not str(label).strip():
             raise FinetraceError(f"{place}: key 'label' holds {label!r}; give a name, or a whole number")
@@ -69,7 +69,8 @@ def _words(value: Any, place: str) -> tuple[str, ...]:
 
 def _list(value: Any, place: str) -> list[Any]:
     if not isinstance(value, list) or len(value) not in (1, 2):
-        raise FinetraceError(f"{place}: key 'spans' holds {value!r}; give one span as [[0, 1]], or two as [[0, 1], [2, 4]]")
+        raise FinetraceError(f"{place}: key 'spans' holds {value!r}; give one span as [[0, 1]], or two "
+                             "as [[0, 1], [2, 4]]")
     return value
 
 

@@ -11,11 +11,13 @@ from finetrace.errors import FinetraceError
 
 
 def limit_rows(table: pa.Table, limit: int, seed: int, split: str, choose: str) -> pa.Table:
-    """At most `limit` rows (tasks of words: sentences with all their examples), in source order; choose: random | first."""
+    """At most `limit` rows (tasks of words: sentences with all their examples), in source order;
+    choose: random | first."""
     units = np.unique(units_of(table))
     if len(units) <= limit:
         return table
-    chosen = np.arange(limit) if choose == "first" else seeds.generator(seed, "rows", split).permutation(len(units))[:limit]
+    chosen = np.arange(limit) if choose == "first" else seeds.generator(seed, "rows",
+                                                                        split).permutation(len(units))[:limit]
     return table.filter(pa.array(np.isin(units_of(table), units[chosen])))
 
 
@@ -29,13 +31,15 @@ def hold_out(train: pa.Table, share: float, seed: int, which: str = "random") ->
     count = max(1, round(len(units) * share)) if which == "random" else last_rows(len(units), share)
     if count >= len(units):
         raise FinetraceError(f"holdout: {share} leaves no training rows of {len(units)}")
-    chosen = seeds.generator(seed, "holdout").permutation(len(units))[:count] if which == "random" else np.arange(-count, 0)
+    chosen = (seeds.generator(seed, "holdout").permutation(len(units))[:count] if which == "random"
+              else np.arange(-count, 0))
     held = np.isin(units_of(train), units[chosen])
     return {"validation": train.filter(pa.array(held)), "train": train.filter(pa.array(~held))}
 
 
 def last_rows(rows: int, share: float) -> int:
-    """How many rows `holdout_rows: last` sets aside: the share rounded up, in exact arithmetic (0.1 of 30 rows is 3)."""
+    """How many rows `holdout_rows: last` sets aside: the share rounded up,
+    in exact arithmetic (0.1 of 30 rows is 3)."""
     return math.ceil(rows * Fraction(str(share)))
 
 

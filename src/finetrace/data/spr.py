@@ -1,12 +1,15 @@
-"""Semantic proto-roles (decomp.io), as tasks of pairs with several labels: which properties an argument has to its predicate.
+"""Semantic proto-roles (decomp.io), as tasks of pairs with several labels:
+which properties an argument has to its predicate.
 
 SPR1 (Reisinger et al. 2015), on the Penn Treebank, in one of two forms, told apart by the file's extension:
-    .json, .jsonl   the processed release (Rudinger et al. 2018): per line `tokens`, `split`, `sent_id` and `spr1`, pairs with
-                    `pred_idx`, `arg_idx` (words, from 0) and `responses`, each with `spr_property` and `response` (1 to 5)
-    .tsv            the release itself, whose sentences are in the treebank: `wsj_NNNN.mrg` must lie below `path` as well; columns
-                    Split, Sentence.ID, Pred.Token, Arg.Pos, Property, Response, Applicable, and more
-SPR2 (White et al. 2016), on Universal Dependencies English 1.2: a .tsv with columns Split, Sentence.ID, Pred.Token, Arg.Phrase,
-Arg.Tokens.Begin, Arg.Tokens.End, Property, Response, Applicable, and more; `en-ud-{train,dev,test}.conllu` must lie below `path`.
+    .json, .jsonl   the processed release (Rudinger et al. 2018): per line `tokens`, `split`, `sent_id` and `spr1`,
+                    pairs with `pred_idx`, `arg_idx` (words, from 0) and `responses`,
+                    each with `spr_property` and `response` (1 to 5)
+    .tsv            the release itself, whose sentences are in the treebank: `wsj_NNNN.mrg` must lie below `path` as
+                    well; columns Split, Sentence.ID, Pred.Token, Arg.Pos, Property, Response, Applicable, and more
+SPR2 (White et al. 2016), on Universal Dependencies English 1.2: a .tsv with columns Split, Sentence.ID, Pred.Token,
+Arg.Phrase, Arg.Tokens.Begin, Arg.Tokens.End, Property, Response, Applicable, and more;
+`en-ud-{train,dev,test}.conllu` must lie below `path`.
 """
 
 import json
@@ -26,8 +29,8 @@ from finetrace.data.sources import base_of, files_below, our_splits
 from finetrace.errors import FinetraceError
 
 OF_SPR1 = ("Split", "Sentence.ID", "Pred.Token", "Arg.Pos", "Property", "Response", "Applicable")
-OF_SPR2 = ("Split", "Sentence.ID", "Pred.Token", "Arg.Phrase", "Arg.Tokens.Begin", "Arg.Tokens.End", "Property", "Response",
-           "Applicable")
+OF_SPR2 = ("Split", "Sentence.ID", "Pred.Token", "Arg.Phrase", "Arg.Tokens.Begin", "Arg.Tokens.End", "Property",
+           "Response", "Applicable")
 _WORD = re.compile(r"[0-9]+")
 _POSITION = re.compile(r"([0-9]+):([0-9]+)")
 
@@ -49,8 +52,8 @@ class _Pair:
         except (TypeError, ValueError):
             value = 0.0
         if not name or not 1 <= value <= 5:
-            raise FinetraceError(f"{place}: the response to {name!r} is {response!r}; a property has a name, and a number from 1 "
-                                 "to 5; mend it")
+            raise FinetraceError(f"{place}: the response to {name!r} is {response!r}; a property has a name, and a "
+                                 "number from 1 to 5; mend it")
         self.responses.setdefault(name, []).append(value)
 
 
@@ -59,11 +62,12 @@ Pairs = dict[str, dict[tuple[Any, ...], _Pair]]
 
 
 def read_spr_task(name: str, task: RowsSettings, root: Path, only: str | None = None) -> dict[str, Annotated]:
-    """All splits of SPR1 or SPR2; `path` is a folder that holds the files of the module's docstring, or the one .json file.
+    """All splits of SPR1 or SPR2; `path` is a folder that holds the files of the module's docstring,
+    or the one .json file.
 
     A property holds (is among the pair's labels) where its mean response is above 3 (SPR1), or 4 or more (SPR2); with
-    `spr_parity` its last response decides, as in edge probing's converter of SPR1. Raises FinetraceError naming file, line and
-    fix.
+    `spr_parity` its last response decides, as in edge probing's converter of SPR1. Raises FinetraceError naming file,
+    line and fix.
     """
     from finetrace.store.files import sha256_file
 
@@ -71,8 +75,8 @@ def read_spr_task(name: str, task: RowsSettings, root: Path, only: str | None = 
     tables = files_below(base, "*.json", "*.jsonl") if task.format == "spr1" else []
     tables = tables or files_below(base, "*.tsv")
     if not tables:
-        raise FinetraceError(f"tasks.{name}: {base} has no .tsv{' or .json' if task.format == 'spr1' else ''} with responses; "
-                             "put it there, or let `path` be its folder")
+        raise FinetraceError(f"tasks.{name}: {base} has no .tsv{' or .json' if task.format == 'spr1' else ''} "
+                             "with responses; put it there, or let `path` be its folder")
     left_out: dict[str, Counter[str]] = {}
     pairs: Pairs = {}
     for path in tables:
@@ -94,7 +98,8 @@ def read_spr_task(name: str, task: RowsSettings, root: Path, only: str | None = 
 def proto_roles(pairs: Iterable[_Pair], limit: float, inclusive: bool, *, last: bool = False) -> list[Example]:
     """Examples with the properties that hold, those of one sentence together, in order of first appearance.
 
-    limit: a property holds where its mean response is above it, or reaches it if `inclusive`;  last: take the last response.
+    limit: a property holds where its mean response is above it, or reaches it if `inclusive`;  last:
+    take the last response.
     """
     of_sentence: dict[str, list[_Pair]] = {}
     for pair in pairs:
@@ -102,9 +107,11 @@ def proto_roles(pairs: Iterable[_Pair], limit: float, inclusive: bool, *, last: 
     examples = []
     for number, together in enumerate(of_sentence.values()):
         for pair in sorted(together, key=lambda p: p.spans):
-            scores = {name: values[-1] if last else sum(values) / len(values) for name, values in pair.responses.items()}
+            scores = {name: values[-1] if last else sum(values) / len(values)
+                      for name, values in pair.responses.items()}
             holding = sorted(name for name, score in scores.items() if score > limit or (inclusive and score == limit))
-            examples.append(Example(together[0].words, pair.spans, "", number, pair.place, pair.sentence, tuple(holding)))
+            examples.append(Example(together[0].words, pair.spans, "", number, pair.place, pair.sentence,
+                                    tuple(holding)))
     return examples
 
 
@@ -120,25 +127,29 @@ def read_spr1_json(text: str, where: str, pairs: Pairs) -> None:
             raise FinetraceError(f"{place}: not valid JSON ({error}); one sentence per line is needed") from error
         words = tuple(_key(row, "tokens", list, place))
         if not words or not all(isinstance(word, str) and word.strip() for word in words):
-            raise FinetraceError(f"{place}: key 'tokens' holds {words!r}; give the sentence's words, none of them empty")
+            raise FinetraceError(f"{place}: key 'tokens' holds {words!r}; give the sentence's words, "
+                                 "none of them empty")
         split, sentence = _key(row, "split", str, place), _key(row, "sent_id", str, place)
         for item in _key(row, "spr1", list, place):
-            spans = tuple(_width_one(_key(item, key, int, place), len(words), key, place) for key in ("pred_idx", "arg_idx"))
-            pair = pairs.setdefault(split, {}).setdefault((sentence, spans), _Pair(sentence, words, (spans[0], spans[1]), place))
+            spans = tuple(_width_one(_key(item, key, int, place), len(words), key, place)
+                          for key in ("pred_idx", "arg_idx"))
+            pair = pairs.setdefault(split, {}).setdefault((sentence, spans),
+                                                          _Pair(sentence, words, (spans[0], spans[1]), place))
             for answer in _key(item, "responses", list, place):
                 pair.add(_key(answer, "spr_property", str, place), answer.get("response"), place)
 
 
 def _key(item: Any, key: str, kind: type, place: str) -> Any:
     if not isinstance(item, dict) or not isinstance(item.get(key), kind) or isinstance(item[key], bool):
-        raise FinetraceError(f"{place}: key {key!r} is missing or no {kind.__name__}; is this the processed release of SPR1?")
+        raise FinetraceError(f"{place}: key {key!r} is missing or no {kind.__name__}; is this the "
+                             "processed release of SPR1?")
     return item[key]
 
 
 def _width_one(value: Any, words: int, name: str, place: str) -> Span:
     if not _WORD.fullmatch(str(value)) or int(value) >= words:
-        raise FinetraceError(f"{place}: {name} is {value!r}, not the number of one of the sentence's {words} words (from 0); "
-                             "mend it")
+        raise FinetraceError(f"{place}: {name} is {value!r}, not the number of one of the sentence's {words} "
+                             "words (from 0); mend it")
     return int(value), int(value) + 1
 
 
@@ -146,16 +157,16 @@ def read_spr1_table(text: str, where: str, trees: dict[str, list[Tree]], pairs: 
                     left_out: dict[str, Counter[str]]) -> None:
     """Add the pairs of SPR1's own table. trees: number of a file of the treebank -> its trees.
 
-    Arg.Pos holds PropBank's addresses of the argument; the second span is the head word of the first of these phrases that is
-    more than a trace. Rows that have none are left out and counted.
+    Arg.Pos holds PropBank's addresses of the argument; the second span is the head word of the first of these phrases
+    that is more than a trace. Rows that have none are left out and counted.
     """
     verbs = total = 0
     for line, row in _rows(text, where, OF_SPR1):
         place, split, name = f"{where} line {line}", row["Split"], row["Sentence.ID"]
         file, _, number = name.partition("_")
         if not number.isdecimal() or file not in trees or int(number) >= len(trees[file]):
-            raise FinetraceError(f"{place}: Sentence.ID is {name!r}: there is no file wsj_{file}.mrg below `path`, or it has no "
-                                 "such tree (from 0); put the Penn Treebank's merged files there")
+            raise FinetraceError(f"{place}: Sentence.ID is {name!r}: there is no file wsj_{file}.mrg below `path`, "
+                                 "or it has no such tree (from 0); put the Penn Treebank's merged files there")
         leaves = trees[file][int(number)].leaves
         kept = [i for i, leaf in enumerate(leaves) if leaf.label != "-NONE-"]
         predicate = _width_one(row["Pred.Token"], len(leaves), "Pred.Token", place)[0]
@@ -170,8 +181,8 @@ def read_spr1_table(text: str, where: str, trees: dict[str, list[Tree]], pairs: 
         if row["Applicable"].lower() != "false" or re.fullmatch(r"[0-9.]+", row["Response"]):
             pair.add(row["Property"], row["Response"], place)
     if 2 * verbs < total:
-        raise FinetraceError(f"{where}: only {verbs} of {total} predicates are verbs in the treebank below `path`; is it the "
-                             "Penn Treebank, with its files as they were published?")
+        raise FinetraceError(f"{where}: only {verbs} of {total} predicates are verbs in the treebank below "
+                             "`path`; is it the Penn Treebank, with its files as they were published?")
 
 
 def _heads(tree: Tree, addresses: str, place: str) -> list[int]:
@@ -179,12 +190,13 @@ def _heads(tree: Tree, addresses: str, place: str) -> list[int]:
     heads = []
     for address in re.split(r"[*,;]", addresses):
         if not (match := _POSITION.match(address.strip())):
-            raise FinetraceError(f"{place}: Arg.Pos is {addresses!r}, not numbers of words, each with a colon and steps up the "
-                                 "tree; mend it")
+            raise FinetraceError(f"{place}: Arg.Pos is {addresses!r}, not numbers of words, each with a colon and "
+                                 "steps up the tree; mend it")
         try:
             heads.append(head_word(at_height(tree, int(match[1]), int(match[2]))))
         except ValueError as error:
-            raise FinetraceError(f"{place}: Arg.Pos is {addresses!r}, but {error}; is the treebank the right one?") from None
+            raise FinetraceError(f"{place}: Arg.Pos is {addresses!r}, but {error}; is the "
+                                 "treebank the right one?") from None
     return heads
 
 
@@ -200,11 +212,13 @@ def read_spr2(text: str, where: str, sentences: dict[str, list[ConlluSentence]],
         place, split = f"{where} line {line}", row["Split"]
         file, _, number = row["Sentence.ID"].partition(" ")
         if not number.isdecimal() or not 1 <= int(number) <= len(sentences.get(file, ())):
-            raise FinetraceError(f"{place}: Sentence.ID is {row['Sentence.ID']!r}: there is no file {file} below `path`, or it "
-                                 "has no such sentence (from 1); put Universal Dependencies English 1.2 there")
+            raise FinetraceError(f"{place}: Sentence.ID is {row['Sentence.ID']!r}: there is no file {file} below "
+                                 "`path`, or it has no such sentence (from 1); put Universal Dependencies "
+                                 "English 1.2 there")
         words = sentences[file][int(number) - 1].words
         predicate = _width_one(row["Pred.Token"], len(words), "Pred.Token", place)
-        start, last = (_width_one(row[key], len(words), key, place)[0] for key in ("Arg.Tokens.Begin", "Arg.Tokens.End"))
+        start, last = (_width_one(row[key], len(words), key, place)[0]
+                       for key in ("Arg.Tokens.Begin", "Arg.Tokens.End"))
         if start > last:
             raise FinetraceError(f"{place}: Arg.Tokens.Begin {start} is after Arg.Tokens.End {last}; mend the line")
         same, total = same + (" ".join(words[start:last + 1]).lower() == row["Arg.Phrase"].lower()), total + 1
@@ -215,8 +229,8 @@ def read_spr2(text: str, where: str, sentences: dict[str, list[ConlluSentence]],
             pair = pairs.setdefault(split, {}).setdefault(key, _Pair(row["Sentence.ID"], words, spans, place))
             pair.add(row["Property"], row["Response"], place)
     if 2 * same < total:
-        raise FinetraceError(f"{where}: only {same} of {total} argument phrases are those of the treebank below `path`; it must "
-                             "be Universal Dependencies English of release 1.2")
+        raise FinetraceError(f"{where}: only {same} of {total} argument phrases are those of the treebank below "
+                             "`path`; it must be Universal Dependencies English of release 1.2")
     for split, key in silent:
         if key not in pairs.get(split, {}):
             left_out.setdefault(split, Counter())["pairs without a property that applies"] += 1
@@ -233,8 +247,8 @@ def _rows(text: str, where: str, needed: tuple[str, ...]) -> Iterator[tuple[int,
         if row == [""]:
             continue
         if len(row) != len(lines[0]):
-            raise FinetraceError(f"{where} line {number}: {len(row)} fields instead of {len(lines[0])}; mend the line (is the "
-                                 "file cut off?)")
+            raise FinetraceError(f"{where} line {number}: {len(row)} fields instead of {len(lines[0])}; mend the "
+                                 "line (is the file cut off?)")
         yield number, dict(zip(lines[0], row, strict=True))
 
 
@@ -242,8 +256,9 @@ def _treebank(base: Path, name: str) -> dict[str, list[ConlluSentence]]:
     """File name -> sentences of Universal Dependencies English 1.2."""
     files = {p.name: p for p in files_below(base, "en-ud-*.conllu")} if base.is_dir() else {}
     if not files:
-        raise FinetraceError(f"tasks.{name}: {base} has no en-ud-train.conllu, en-ud-dev.conllu or en-ud-test.conllu with the "
-                             "sentences of the table; put Universal Dependencies English 1.2 there")
+        raise FinetraceError(f"tasks.{name}: {base} has no en-ud-train.conllu, en-ud-dev.conllu or "
+                             "en-ud-test.conllu with the sentences of the table; put Universal Dependencies "
+                             "English 1.2 there")
     return {file: list(conllu_sentences(decode(path, "utf-8"), str(path))) for file, path in files.items()}
 
 
@@ -251,6 +266,6 @@ def _trees(base: Path, name: str) -> dict[str, list[Tree]]:
     """Number of a file of the Penn Treebank -> its trees."""
     files = files_below(base, "wsj_*.mrg") if base.is_dir() else []
     if not files:
-        raise FinetraceError(f"tasks.{name}: {base} has no wsj_NNNN.mrg with the sentences of the table; put the Penn Treebank's "
-                             "merged files there, or take the processed release of SPR1 (.json)")
+        raise FinetraceError(f"tasks.{name}: {base} has no wsj_NNNN.mrg with the sentences of the table; put the "
+                             "Penn Treebank's merged files there, or take the processed release of SPR1 (.json)")
     return {path.stem.removeprefix("wsj_"): read_trees(decode(path, "latin-1"), str(path)) for path in files}

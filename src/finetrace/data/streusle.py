@@ -1,10 +1,11 @@
-"""STREUSLE (Schneider et al. 2018): semantic role and function of prepositions and possessives, as tasks of marked spans.
+"""STREUSLE (Schneider et al. 2018): semantic role and function of prepositions and possessives,
+as tasks of marked spans.
 
 Three forms of the same annotation, told apart by the file's extension:
     .conllulex   CoNLL-U with 9 more columns, 11 SMWE, 12 LEXCAT, 14 SS (role) and 15 SS2 (function) among them
     .json        a list of sentences with `toks`, `swes` (single words) and `smwes` (strong multi-word expressions)
-    .tsv         one preposition per line: sent_id, first_tok, last_tok (from 0, both included), expression (words joined by
-                 blanks or _), lexcat, role, function, sentence (words joined by blanks)
+    .tsv         one preposition per line: sent_id, first_tok, last_tok (from 0, both included), expression
+                 (words joined by blanks or _), lexcat, role, function, sentence (words joined by blanks)
 """
 
 import json
@@ -131,7 +132,8 @@ def _tsv(text: str, where: str) -> _Sentences:
             continue
         place = f"{where} line {number}"
         if len(row) != len(COLUMNS):
-            raise FinetraceError(f"{place}: {len(row)} fields instead of {len(COLUMNS)}; mend the line (is the file cut off?)")
+            raise FinetraceError(f"{place}: {len(row)} fields instead of {len(COLUMNS)}; mend the line (is "
+                                 "the file cut off?)")
         name, first, last, expression, lexcat, role, function, sentence = row
         if current != (name, sentence):
             if current:
@@ -139,8 +141,8 @@ def _tsv(text: str, where: str) -> _Sentences:
             current, words, expressions = (name, sentence), tuple(sentence.split(" ")), []
         for field, value in (("first_tok", first), ("last_tok", last)):
             if not value.isdecimal() or int(value) >= len(words):
-                raise FinetraceError(f"{place}: field {field} is {value!r}, not the number of one of the sentence's {len(words)} "
-                                     "words (from 0)")
+                raise FinetraceError(f"{place}: field {field} is {value!r}, not the number of one of the sentence's "
+                                     f"{len(words)} words (from 0)")
         between = tuple(range(int(first), int(last) + 1))
         whole = expression.replace("_", " ") == " ".join(words[int(first):int(last) + 1]).replace("_", " ")
         if not whole:  # the words between belong to others; which they are, the table does not say

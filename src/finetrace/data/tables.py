@@ -33,7 +33,8 @@ class Tables:
     """Whether an example can have several labels, or none."""
 
 
-def read_tables(name: str, task: RowsSettings, root: Path, seed: int, world: Any = None, only: str | None = None) -> Tables:
+def read_tables(name: str, task: RowsSettings, root: Path, seed: int, world: Any = None,
+                only: str | None = None) -> Tables:
     """All splits of a resolved definition.
 
     only: the one split that is wanted; one class will do then. Raises FinetraceError naming data set, file, row or key.
@@ -69,7 +70,8 @@ def _rows(name: str, task: RowsSettings, root: Path, seed: int, world: Any, only
     return splits
 
 
-def _annotated(name: str, task: RowsSettings, root: Path, seed: int, world: Any, only: str | None) -> dict[str, Annotated]:
+def _annotated(name: str, task: RowsSettings, root: Path, seed: int, world: Any,
+               only: str | None) -> dict[str, Annotated]:
     """The examples of every split of a task of words; a split without any is an error."""
     if task.source == "micro":
         from finetrace.data.world import word_examples
@@ -83,8 +85,8 @@ def _annotated(name: str, task: RowsSettings, root: Path, seed: int, world: Any,
         splits = read_annotated(name, task, root, only)
     for split, part in splits.items():
         if not part.examples:
-            raise FinetraceError(f"tasks.{name}: {part.origin.get('file', split)}: the split has no examples with a label; "
-                                 "leave it out of `splits`, or choose another `label`")
+            raise FinetraceError(f"tasks.{name}: {part.origin.get('file', split)}: the split has no examples "
+                                 "with a label; leave it out of `splits`, or choose another `label`")
     return splits
 
 
@@ -93,8 +95,8 @@ def _word_tables(name: str, task: RowsSettings, splits: dict[str, Annotated], dr
     """Tables and class names (those of all splits, sorted, unless given); fills `dropped`: split -> reason -> count."""
     several = several_labels(name, splits)
     if several and few:
-        raise FinetraceError(f"tasks.{name}: its examples can have several labels, and no classifier is evaluated on such a set; "
-                             "remove it from ood")
+        raise FinetraceError(f"tasks.{name}: its examples can have several labels, and no classifier is evaluated on "
+                             "such a set; remove it from ood")
     places: dict[str, str] = {}
     for example in (e for part in splits.values() for e in part.examples):
         for label in (example.label,) if example.labels is None else example.labels:
@@ -110,7 +112,8 @@ def _word_tables(name: str, task: RowsSettings, splits: dict[str, Annotated], dr
         lists = [_numbers(example, number_of) for example in part.examples] if several else None
         table, long = word_table(part.examples, [-1 if n is None else n for n in numbers], task.max_words, lists)
         if not table.num_rows:
-            raise FinetraceError(f"tasks.{name}: every sentence of {split} has more than {task.max_words} words; raise max_words")
+            raise FinetraceError(f"tasks.{name}: every sentence of {split} has more than {task.max_words} "
+                                 "words; raise max_words")
         tables[split] = table.filter(pc.greater_equal(table["label"], 0)) if None in numbers else table
         counts = {**part.left_out, **({"sentences over max_words": long} if long else {})}
         for example in part.examples:
@@ -149,7 +152,8 @@ def _micro_rows(name: str, task: RowsSettings, world: Any, seed: int, only: str 
                              f"{', '.join([*MICRO_TASKS, *MICRO_WORD_TASKS])}")
     info = MICRO_TASKS[which]
     if only and only not in info.splits:
-        raise FinetraceError(f"tasks.{name}: {which} has no split {only}; choose another with `split`: {', '.join(info.splits)}")
+        raise FinetraceError(f"tasks.{name}: {which} has no split {only}; choose another with `split`: "
+                             f"{', '.join(info.splits)}")
     return {split: Rows(["text_a", "text_b", "label"], rows, [f"{which} {split} row {i}" for i in range(len(rows))],
                         {"world": which}, tuple(info.label_names))
             for split, rows in task_rows(world, which, seed).items() if only in (None, split)}

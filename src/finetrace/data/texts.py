@@ -13,7 +13,8 @@ def text_columns(task: RowsSettings) -> tuple[str, ...]:
         return ("text_a", "text_b")
     if task.format in ("trec", "pubmed"):
         return ("text",)
-    return tuple(dict.fromkeys(c for t in task.template for c in template_columns(t))) if task.template else task.text or ()
+    return (tuple(dict.fromkeys(c for t in task.template for c in template_columns(t))) if task.template
+            else task.text or ())
 
 
 def row_texts(row: dict[str, Any], task: RowsSettings, place: str) -> tuple[str, str | None]:
@@ -21,7 +22,8 @@ def row_texts(row: dict[str, Any], task: RowsSettings, place: str) -> tuple[str,
     for column in text_columns(task):
         if not isinstance(row.get(column), str) and not (task.source == "micro" and column == "text_b"):
             raise FinetraceError(f"{place}: column {column!r} holds {row.get(column)!r}, not a text")
-    texts = [_filled(t, row) for t in task.template] if task.template else [row[column] for column in text_columns(task)]
+    texts = ([_filled(t, row) for t in task.template] if task.template
+             else [row[column] for column in text_columns(task)])
     if task.lowercase:
         texts = [None if text is None else text.lower() for text in texts]
     return texts[0], texts[1] if len(texts) > 1 else None
@@ -29,4 +31,5 @@ def row_texts(row: dict[str, Any], task: RowsSettings, place: str) -> tuple[str,
 
 def _filled(template: str, row: dict[str, Any]) -> str:
     """Values are put in as they are: braces in them mean nothing."""
-    return "".join(literal + ("" if column is None else row[column]) for literal, column, _, _ in Formatter().parse(template))
+    return "".join(literal + ("" if column is None else row[column])
+                   for literal, column, _, _ in Formatter().parse(template))

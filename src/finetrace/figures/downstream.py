@@ -22,8 +22,8 @@ def downstream(steps: Sequence[int], scores: np.ndarray, majority: float, *, met
                title: str | None = None) -> "Figure":
     """Score against the step of the checkpoint: the mean over seeds, every seed, and the majority baseline.
 
-    steps: (checkpoint,) ascending;  scores: (checkpoint, seed) float, of `metric` on `split`, higher is better;  majority: what
-    always naming the most frequent class gives;  axis: what the steps count.
+    steps: (checkpoint,) ascending;  scores: (checkpoint, seed) float, of `metric` on `split`, higher is better;
+    majority: what always naming the most frequent class gives;  axis: what the steps count.
     """
     values, place = np.asarray(scores, dtype=np.float64), np.asarray(steps, dtype=np.float64)
     figure, axes = new_figure(1, 1, size=(8.0, 4.6), title=title)
@@ -33,7 +33,8 @@ def downstream(steps: Sequence[int], scores: np.ndarray, majority: float, *, met
         panel.fill_between(place, values.min(axis=1), values.max(axis=1), color=BLUE, alpha=0.15, lw=0)
         for column in values.T:
             panel.plot(place, column, "o", ms=3.5, color=BLUE, alpha=0.45)
-    panel.plot(place, values.mean(axis=1), "-o", ms=6, color=BLUE, label="mean of the seeds" if values.shape[1] > 1 else metric)
+    panel.plot(place, values.mean(axis=1), "-o", ms=6, color=BLUE, label="mean of the seeds" if values.shape[1] > 1
+               else metric)
     positive = place[place > 0]
     if len(positive) > 1 and positive[-1] / positive[0] > 20:
         panel.set_xscale("symlog", linthresh=positive[0], linscale=0.5)

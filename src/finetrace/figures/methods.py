@@ -1,4 +1,5 @@
-"""Training methods side by side on one task: accuracy in and out of distribution, calibration, and what the head's size does."""
+"""Training methods side by side on one task: accuracy in and out of distribution, calibration,
+and what the head's size does."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -16,13 +17,14 @@ Metrics = Mapping[str, float]
 
 
 @styled
-def methods(found: Mapping[str, Sequence[Metrics]], sets: Sequence[str], judged: str, title: str | None = None) -> "Figure":
-    """Three panels: accuracy on every set; calibration error before and after temperature scaling; feature change against the
-    norm of the head at the start (Tomihari and Sato 2024, tables 1, 3 and 10, figure 3).
+def methods(found: Mapping[str, Sequence[Metrics]], sets: Sequence[str], judged: str,
+            title: str | None = None) -> "Figure":
+    """Three panels: accuracy on every set; calibration error before and after temperature scaling; feature change
+    against the norm of the head at the start (Tomihari and Sato 2024, tables 1, 3 and 10, figure 3).
 
-    found: method -> one mapping per seed;  sets: evaluation sets in order;  judged: the set of the second and third panel.
-    Small dots are seeds, large ones their means; where a method has one seed, `{set}/{accuracy,ece}/{low,high}` are its 95 %
-    interval over examples.
+    found: method -> one mapping per seed;  sets: evaluation sets in order;  judged: the set of the second and third
+    panel. Small dots are seeds, large ones their means; where a method has one seed, `{set}/{accuracy,ece}/{low,high}`
+    are its 95 % interval over examples.
     """
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
@@ -42,7 +44,8 @@ def methods(found: Mapping[str, Sequence[Metrics]], sets: Sequence[str], judged:
             second.plot([np.mean(before), np.mean(after)], [number, number], color=colour(number), lw=1.4)
             second.plot(np.mean(before), number, "o", ms=8, mfc="white", mec=colour(number), mew=1.6)
             _dots(second, after, number, number, None)
-        moved = [(m["head_norm/first"], m[f"{judged}/diff"]) for m in seeds if f"{judged}/diff" in m and "head_norm/first" in m]
+        moved = [(m["head_norm/first"], m[f"{judged}/diff"]) for m in seeds if f"{judged}/diff" in m
+                 and "head_norm/first" in m]
         if moved:
             x, y = np.array(moved).T
             third.plot(x, y, "o", ms=4, color=colour(number), alpha=0.5)
@@ -62,8 +65,8 @@ def methods(found: Mapping[str, Sequence[Metrics]], sets: Sequence[str], judged:
     third.set(xlabel="norm of the head at the start", ylabel=f"mean change of a feature vector ({judged})",
               title="Feature change and head norm")
     figure.legend(*first.get_legend_handles_labels(), loc="outside upper right", ncols=min(6, len(names)))
-    footnote(figure, "Small dots: seeds; large: their mean. Thin lines: 95 % intervals over examples, where there is one seed "
-                     "(of the error: before scaling).")
+    footnote(figure, "Small dots: seeds; large: their mean. Thin lines: 95 % intervals over examples, where there "
+             "is one seed (of the error: before scaling).")
     return figure
 
 

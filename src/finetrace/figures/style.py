@@ -119,7 +119,8 @@ def count_axis(axis: Any) -> None:
 
 def scaled_top_axis(axes: "Axes", per_unit: float, label: str) -> None:
     """A second x axis on top that counts the first one in units of `per_unit`, e.g. examples per epoch."""
-    top = axes.secondary_xaxis("top", functions=(lambda x: np.asarray(x) / per_unit, lambda x: np.asarray(x) * per_unit))
+    top = axes.secondary_xaxis("top", functions=(lambda x: np.asarray(x) / per_unit,
+                                                 lambda x: np.asarray(x) * per_unit))
     top.set_xlabel(label)
     top.spines["top"].set_visible(True)
 
@@ -172,7 +173,8 @@ def to_png(figure: "Figure", dpi: int = DPI) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure.set_dpi(dpi)
-    if (engine := figure.get_layout_engine()) is not None:  # laid out once and drawn once; savefig would draw three times
+    # laid out once and drawn once; savefig would draw three times
+    if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
         figure.set_layout_engine("none")
     buffer = io.BytesIO()

@@ -57,7 +57,8 @@ def importance(importances: dict[str, float]) -> "Figure":
 
 @styled
 def parallel(rows: list[dict[str, Any]], metric: str) -> "Figure":
-    """One line per trial across its hyper-parameters to its validation metric, which colours it; dashed where pruned."""
+    """One line per trial across its hyper-parameters to its validation metric, which colours it;
+    dashed where pruned."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -84,7 +85,8 @@ def parallel(rows: list[dict[str, Any]], metric: str) -> "Figure":
     axis.set_xticks(range(len(names)), names)
     axis.set(yticks=[], ylim=(-0.05, 1.05), xlim=(-0.2, len(names) - 0.6))
     figure.colorbar(ScalarMappable(norm, "viridis"), ax=axis, label=f"validation {metric}")
-    footnote(figure, "Solid: finished trials; dashed: pruned or failed, coloured by their last look. Wide ranges: log scale.")
+    footnote(figure, "Solid: finished trials; dashed: pruned or failed, coloured by their last look. Wide "
+             "ranges: log scale.")
     return figure
 
 

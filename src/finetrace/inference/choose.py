@@ -10,9 +10,9 @@ from finetrace import seeds
 def choose_rows(labels: np.ndarray, count: int, how: Literal["stratified", "random", "first"], seed: int) -> np.ndarray:
     """Row numbers in ascending order: (row,) int64.
 
-    labels: (row,) classes;  count: how many, all when 0 or more than there are;  how: `stratified` keeps the classes' shares
-    (largest remainders, at least one of each while `count` allows), `random` draws without regard to them, `first` takes
-    the first.
+    labels: (row,) classes;  count: how many, all when 0 or more than there are;  how: `stratified` keeps the classes'
+    shares (largest remainders, at least one of each while `count` allows), `random` draws without regard to them,
+    `first` takes the first.
     """
     rows = len(labels)
     if count == 0 or count >= rows:

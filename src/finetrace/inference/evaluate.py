@@ -19,7 +19,8 @@ def predict(model: Any, rows: Encoded, collator: Collator, batch_size: int = 64,
 
 def predict_with_features(model: Any, rows: Encoded, collator: Collator, batch_size: int = 64,
                           bf16: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (example, class) and features (example, dim), what goes into the head's last linear layer; float32, as `predict`."""
+    """Logits (example, class) and features (example, dim), what goes into the head's last linear layer;
+    float32, as `predict`."""
     seen: list[Any] = []
     layer = last_linear(model)
     hook = layer.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
@@ -37,7 +38,8 @@ def _side_by_side(logits: Any, features: Any) -> Any:
     return torch.cat([logits.float(), features.float()], dim=1)
 
 
-def _run(model: Any, rows: Encoded, collator: Collator, batch_size: int, bf16: bool, pick: Callable[[Any], Any]) -> np.ndarray:
+def _run(model: Any, rows: Encoded, collator: Collator, batch_size: int, bf16: bool,
+         pick: Callable[[Any], Any]) -> np.ndarray:
     """What `pick` takes from the outputs of every batch: (example, column) float32."""
     import torch
 
@@ -65,7 +67,8 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def classification_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Loss (nats), accuracy, macro F1, and for two classes F1 of class 1 and Matthews correlation; higher is better but loss."""
+    """Loss (nats), accuracy, macro F1, and for two classes F1 of class 1 and Matthews correlation;
+    higher is better but loss."""
     from sklearn.metrics import f1_score, matthews_corrcoef
 
     predicted = logits.argmax(axis=1)

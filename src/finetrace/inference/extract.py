@@ -20,22 +20,24 @@ log = logging.getLogger(__name__)
 def layer_states(model: Any, batch: dict[str, Any]) -> list[Any]:
     """All hidden states of a batch: L + 1 tensors (example, token, dim), layer 0 the embedding output.
 
-    batch: the encoder's inputs, with `attention_mask`. Raises FinetraceError when the model gives another number of states.
+    batch: the encoder's inputs, with `attention_mask`.
+    Raises FinetraceError when the model gives another number of states.
     """
     states = model(**batch, output_hidden_states=True, return_dict=True).hidden_states
     if len(states) != layer_count(model.config):
         raise FinetraceError(f"{model.config.model_type}: gives {len(states)} hidden states instead of "
-                             f"{layer_count(model.config)}; declare in finetrace/models/families.py how its layers are counted")
+                             f"{layer_count(model.config)}; declare in finetrace/models/families.py how its "
+                             "layers are counted")
     return list(states)
 
 
-def extract(model: Any, rows: Encoded, collator: Collator, out: Path, *, vectors: list[str], offsets: np.ndarray, dtype: str,
-            batch_tokens: int, bf16: bool = False, on_batch: Callable[[int], None] | None = None) -> None:
+def extract(model: Any, rows: Encoded, collator: Collator, out: Path, *, vectors: list[str], offsets: np.ndarray,
+            dtype: str, batch_tokens: int, bf16: bool = False, on_batch: Callable[[int], None] | None = None) -> None:
     """Write `out/{cls,mean,tokens}.npy` of one checkpoint; for a task of words `out/span.npy` instead of cls and mean.
 
     vectors: cls and/or mean;  offsets: (row,) int64, where a row's tokens begin in the token axis, -1 for those whose
-    tokens are not kept;  on_batch: told the number of rows done. Results do not depend on padding beyond rounding, memory
-    does not grow with the number of examples. Raises FinetraceError when a state is not finite.
+    tokens are not kept;  on_batch: told the number of rows done. Results do not depend on padding beyond rounding,
+    memory does not grow with the number of examples. Raises FinetraceError when a state is not finite.
     """
     import torch
 
@@ -60,7 +62,8 @@ def extract(model: Any, rows: Encoded, collator: Collator, out: Path, *, vectors
                 if kind == "span":
                     block = torch.stack([span_vectors(s, weights, slots, spans) for s in states])
                 else:
-                    block = torch.stack([sentence_vectors(s, mask, position if kind == "cls" else "mean") for s in states])
+                    block = torch.stack([sentence_vectors(s, mask, position if kind == "cls" else "mean")
+                                         for s in states])
                 _write(files[kind], examples, _checked(block.cpu().numpy(), rows, examples, dtype))
             for place, row in enumerate(index):
                 if offsets[row] >= 0:

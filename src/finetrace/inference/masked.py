@@ -29,8 +29,9 @@ _TOGETHER = 256  # texts whose masks are drawn together
 class MaskedTexts:
     """Texts with masked words.
 
-    rows: token ids, words masked;  starts: (text + 1,) int64, the masked positions of text i are starts[i] up to starts[i + 1];
-    places: (position,) int64, where they are in their row;  targets: (position,) int64, the ids that stood there.
+    rows: token ids, words masked;  starts: (text + 1,) int64, the masked positions of text i are starts[i] up to
+    starts[i + 1]; places: (position,) int64, where they are in their row;  targets: (position,) int64,
+    the ids that stood there.
     """
 
     rows: Encoded
@@ -43,8 +44,9 @@ def mask_texts(texts: list[str], tokenizer: Any, *, max_length: int, inputs: set
                embeddings: int | None = None) -> MaskedTexts:
     """Tokenise texts and mask 15 % of their tokens: 80 % of these by the mask token, 10 % by a random word, 10 % stay.
 
-    Texts longer than `max_length` tokens are cut. Masks follow from the seed and the texts. embeddings: of the model; tokens
-    beyond them, which some tokenizers have, never stand in for words. Raises FinetraceError when no text has a token to mask.
+    Texts longer than `max_length` tokens are cut. Masks follow from the seed and the texts. embeddings: of the model;
+    tokens beyond them, which some tokenizers have, never stand in for words.
+    Raises FinetraceError when no text has a token to mask.
     """
     encoded = tokenizer(texts, truncation=True, max_length=max_length, return_attention_mask=True)
     special = np.array(tokenizer.all_special_ids)
@@ -71,14 +73,15 @@ def mask_texts(texts: list[str], tokenizer: Any, *, max_length: int, inputs: set
     return MaskedTexts(rows, np.array(starts), np.concatenate(places), np.concatenate(targets))
 
 
-def masked_states(model: Any, rows: Encoded, starts: np.ndarray, places: np.ndarray, collator: Collator, batch_tokens: int,
-                  bf16: bool = False) -> Iterator[tuple[np.ndarray, "torch.Tensor"]]:
+def masked_states(model: Any, rows: Encoded, starts: np.ndarray, places: np.ndarray, collator: Collator,
+                  batch_tokens: int, bf16: bool = False) -> Iterator[tuple[np.ndarray, "torch.Tensor"]]:
     """States of all layers at given positions, batch after batch, rows of similar length together.
 
-    starts: (row + 1,) int64, the positions of row i are places[starts[i]:starts[i + 1]];  places: (position,) int64, counted in
-    their row;  collator: pads on the right, so that places stay;  batch_tokens: tokens of a forward pass with their padding.
-    Yields the numbers (n,) of positions and their states (layer, n, dim) float32 on the model's device; every position comes
-    once. Raises FinetraceError when a state is not finite: comparisons with it would all be false, which is rank 1.
+    starts: (row + 1,) int64, the positions of row i are places[starts[i]:starts[i + 1]];  places: (position,) int64,
+    counted in their row;  collator: pads on the right, so that places stay;  batch_tokens: tokens of a forward pass
+    with their padding. Yields the numbers (n,) of positions and their states (layer, n, dim) float32 on the model's
+    device; every position comes once. Raises FinetraceError when a state is not finite:
+    comparisons with it would all be false, which is rank 1.
     """
     import torch
 
@@ -93,11 +96,13 @@ def masked_states(model: Any, rows: Encoded, starts: np.ndarray, places: np.ndar
         at = torch.from_numpy(np.repeat(np.arange(len(index)), counts)), torch.from_numpy(places[numbers])
         at = at[0].to(device), at[1].to(device)
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            states = torch.stack([s[at].float() for s in layer_states(model, {k: v.to(device) for k, v in batch.items()})])
+            states = torch.stack([s[at].float()
+                                  for s in layer_states(model, {k: v.to(device) for k, v in batch.items()})])
         if not bool(torch.isfinite(states).all()):
             layer, item = (~torch.isfinite(states).all(dim=-1)).nonzero()[0].tolist()
             row = int(index[np.repeat(np.arange(len(index)), counts)[item]])
-            raise FinetraceError(f"layer {layer} of row {row} is not finite; the training diverged: lower its learning_rate")
+            raise FinetraceError(f"layer {layer} of row {row} is not finite; the training diverged: lower "
+                                 "its learning_rate")
         yield numbers, states
 
 
@@ -105,17 +110,19 @@ def cache_states(model: Any, texts: MaskedTexts, path: Path, collator: Collator,
                  bf16: bool = False, on_batch: Callable[[int], None] | None = None) -> np.ndarray:
     """Write the states of all masked positions to `path`, an .npy file (layer, position, dim) of `dtype`.
 
-    Positions come in the order of the batches: returns their numbers (position,) int64, to reorder the targets. on_batch: told
-    the number of positions done. Raises FinetraceError when a state is not finite, or too large for `dtype`.
+    Positions come in the order of the batches: returns their numbers (position,) int64, to reorder the targets.
+    on_batch: told the number of positions done. Raises FinetraceError when a state is not finite,
+    or too large for `dtype`.
     """
     order, done = [], 0
     with LayerMajorFile(path, layer_count(model.config), len(texts.places), model.config.hidden_size, dtype) as file:
-        for numbers, states in masked_states(model, texts.rows, texts.starts, texts.places, collator, batch_tokens, bf16):
+        for numbers, states in masked_states(model, texts.rows, texts.starts, texts.places, collator,
+                                             batch_tokens, bf16):
             with np.errstate(over="ignore"):
                 block = states.cpu().numpy().astype(dtype)
             if not np.isfinite(block).all():
-                raise FinetraceError(f"cloze.dtype: a state holds numbers up to {float(states.abs().max()):.3g}, too large for "
-                                     f"{dtype}; set float32")
+                raise FinetraceError(f"cloze.dtype: a state holds numbers up to {float(states.abs().max()):.3g}, "
+                                     f"too large for {dtype}; set float32")
             file.put(done, block)
             order.append(numbers)
             done += len(numbers)

@@ -1,4 +1,5 @@
-"""What the checkpoints of one trajectory answer: logits on every evaluation set, features of some rows, and their heads."""
+"""What the checkpoints of one trajectory answer: logits on every evaluation set, features of some rows,
+and their heads."""
 
 import logging
 import shutil
@@ -31,13 +32,14 @@ from finetrace.store.tables import read_table, write_table
 log = logging.getLogger(__name__)
 
 
-def predict_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, settings: PredictionsSettings, seed: int, *,
-                       scratch: Path, out: Path, name: str) -> tuple[dict[str, Any], dict[str, float]]:
+def predict_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, settings: PredictionsSettings,
+                       seed: int, *, scratch: Path, out: Path, name: str) -> tuple[dict[str, Any], dict[str, float]]:
     """Write index.parquet and step-*/{logits,features,weight,bias}.npy of a finished trajectory into the folder `out`.
 
-    seed: of the choice of rows;  scratch: where finished checkpoints wait, so that a killed run continues after the last of
-    them. Returns facts for the manifest, and the metrics of every set at the kept step. Raises FinetraceError when checkpoints
-    are missing, when the disk is too small, when logits are not finite, or when features and head do not give the logits.
+    seed: of the choice of rows;  scratch: where finished checkpoints wait, so that a killed run continues after the
+    last of them. Returns facts for the manifest, and the metrics of every set at the kept step. Raises FinetraceError
+    when checkpoints are missing, when the disk is too small, when logits are not finite,
+    or when features and head do not give the logits.
     """
     import torch
 
@@ -83,21 +85,25 @@ def predict_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
     logits, of_set = np.load(out / step_name(kept) / "logits.npy"), np.array(index["set"])
     metrics = {f"{set_name}/{key}": value for set_name, part in sets.items()
                for key, value in _metrics(logits[of_set == set_name], part.labels, manifest.facts["metric"]).items()}
-    return {"device": device_name(), "steps": list(checkpoints), "kept_step": kept, "dim": dim, "label_names": label_names,
-            "method_kind": manifest.facts.get("method_kind", "ft"), "metric": manifest.facts["metric"], "task": task_folder.name,
-            "max_length": length, "rows": {set_name: len(part.labels) for set_name, part in sets.items()},
+    return {"device": device_name(), "steps": list(checkpoints), "kept_step": kept, "dim": dim,
+            "label_names": label_names, "method_kind": manifest.facts.get("method_kind", "ft"),
+            "metric": manifest.facts["metric"], "task": task_folder.name, "max_length": length,
+            "rows": {set_name: len(part.labels) for set_name, part in sets.items()},
             "feature_rows": {set_name: len(found) for set_name, found in wanted.items()}}, metrics
 
 
-def chosen_checkpoints(recorded: dict[int, Path], wanted: str | list[int], kept: int, trajectory: Path) -> dict[int, Path]:
-    """The checkpoints to look at, ascending: first, last and kept ones always; listed steps beyond the last are left out.
+def chosen_checkpoints(recorded: dict[int, Path], wanted: str | list[int], kept: int,
+                       trajectory: Path) -> dict[int, Path]:
+    """The checkpoints to look at, ascending: first, last and kept ones always;
+    listed steps beyond the last are left out.
 
     Raises FinetraceError when there are none, or when a listed step or the kept one was not recorded.
     """
     if not recorded:
         raise FinetraceError(f"{trajectory}: has no checkpoints; set record.checkpoints, e.g. log2, and train again")
     first, last = min(recorded), max(recorded)
-    listed = recorded if wanted == "all" else [s for s in wanted if first < s < last] if isinstance(wanted, list) else []
+    listed = (recorded if wanted == "all" else [s for s in wanted if first < s < last] if isinstance(wanted, list)
+              else [])
     steps = {first, last, kept, *listed}
     if absent := sorted(steps - set(recorded)):
         raise FinetraceError(f"predictions.checkpoints: step {absent[0]} was not recorded in {trajectory}; there are "
@@ -110,14 +116,17 @@ def evaluation_sets(task_folder: Path, wanted: str | list[str]) -> dict[str, Pat
 
     Raises FinetraceError when none of the wanted ones is there, or when a set out of distribution bears a split's name.
     """
-    found = {split: task_folder / f"{split}.parquet" for split in SPLITS if (task_folder / f"{split}.parquet").is_file()}
+    found = {split: task_folder / f"{split}.parquet" for split in SPLITS
+             if (task_folder / f"{split}.parquet").is_file()}
     for path in sorted((task_folder / "ood").glob("*.parquet")):
         if path.stem in SPLITS:
-            raise FinetraceError(f"{path}: a set out of distribution cannot be called {path.stem}; rename it in params.yaml")
+            raise FinetraceError(f"{path}: a set out of distribution cannot be called {path.stem}; rename "
+                                 "it in params.yaml")
         found[path.stem] = path
     chosen = {name: path for name, path in found.items() if wanted == "all" or name in wanted}
     if not chosen:
-        raise FinetraceError(f"predictions.sets: {task_folder.name} has none of {', '.join(wanted)}; it has {', '.join(found)}")
+        raise FinetraceError(f"predictions.sets: {task_folder.name} has none of {', '.join(wanted)}; it has "
+                             f"{', '.join(found)}")
     return chosen
 
 
@@ -136,9 +145,11 @@ def _same_features(one: Any, other: Any) -> bool:
     return all(torch.equal(a.to(b.device), b) for a, b in pairs if id(a) not in heads)
 
 
-def _predict_checkpoint(model: Any, sets: dict[str, Encoded], wanted: dict[str, np.ndarray], collator: Collator, out: Path,
-                        checkpoint: Path, tell: Callable[[int], None], known: dict[str, np.ndarray] | None) -> None:
-    """known: where the encoder is frozen, the features of every set, computed by the first checkpoint for all of them."""
+def _predict_checkpoint(model: Any, sets: dict[str, Encoded], wanted: dict[str, np.ndarray],
+                        collator: Collator, out: Path, checkpoint: Path, tell: Callable[[int], None],
+                        known: dict[str, np.ndarray] | None) -> None:
+    """known: where the encoder is frozen, the features of every set,
+    computed by the first checkpoint for all of them."""
     head = last_linear(model)
     weight = head.weight.detach().float().cpu().numpy()
     bias = np.zeros(len(weight), np.float32) if head.bias is None else head.bias.detach().float().cpu().numpy()
@@ -151,11 +162,13 @@ def _predict_checkpoint(model: Any, sets: dict[str, Encoded], wanted: dict[str, 
             values, inputs = predict_with_features(model, rows, collator)
         if not np.isfinite(values).all():
             worst = rows.example_ids[int(np.argmin(np.isfinite(values).all(axis=1)))]
-            raise FinetraceError(f"{checkpoint}: its logits of {name} example {worst} are NaN or infinite; the training diverged "
-                                 "(lower train.learning_rate)")
-        if not np.allclose(inputs @ weight.T + bias, values, rtol=1e-3, atol=1e-3 * max(1.0, float(np.abs(values).max()))):
-            raise FinetraceError(f"{checkpoint}: the last linear layer of this {type(model).__name__} does not give its logits, "
-                                 "so its input is not the features that lenses look at; set train.head: linear")
+            raise FinetraceError(f"{checkpoint}: its logits of {name} example {worst} are NaN or infinite; the "
+                                 "training diverged (lower train.learning_rate)")
+        if not np.allclose(inputs @ weight.T + bias, values, rtol=1e-3,
+                           atol=1e-3 * max(1.0, float(np.abs(values).max()))):
+            raise FinetraceError(f"{checkpoint}: the last linear layer of this {type(model).__name__} does not give "
+                                 "its logits, so its input is not the features that lenses look at; set "
+                                 "train.head: linear")
         if known is not None:
             known[name], values = inputs, inputs @ weight.T + bias  # the same whichever checkpoint came first
         logits.append(values)
@@ -169,8 +182,10 @@ def _predict_checkpoint(model: Any, sets: dict[str, Encoded], wanted: dict[str, 
 
 def _metrics(logits: np.ndarray, labels: np.ndarray, metric: str) -> dict[str, float]:
     """Accuracy, loss and the task's own metric."""
-    found = {"accuracy": float((logits.argmax(axis=1) == labels).mean()), "loss": float(cross_entropy(logits, labels).mean())}
-    return found if metric in found else found | {metric: classification_metrics(logits, labels)[metric]}  # imports scikit-learn
+    found = {"accuracy": float((logits.argmax(axis=1) == labels).mean()),
+             "loss": float(cross_entropy(logits, labels).mean())}
+    # imports scikit-learn
+    return found if metric in found else found | {metric: classification_metrics(logits, labels)[metric]}
 
 
 def _tell(progress: Progress, before: int, done: int) -> None:

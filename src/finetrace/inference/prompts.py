@@ -27,9 +27,10 @@ REASONS = {
 class Prompts:
     """The facts that can be asked.
 
-    rows: token ids, one row per fact;  kept: (fact,) int64, their rows in the table of facts;  mask_at: (fact,) int64, the
-    masked position, counted in the row with its special tokens;  gold: (fact,) int64, id of the object's piece;  candidates: per
-    fact the ids of words of the right type, ascending, the object's among them; None where the facts name none;
+    rows: token ids, one row per fact;  kept: (fact,) int64, their rows in the table of facts;  mask_at: (fact,) int64,
+    the masked position, counted in the row with its special tokens;  gold: (fact,) int64, id of the object's piece;
+    candidates: per fact the ids of words of the right type, ascending, the object's among them;
+    None where the facts name none;
     counts: (corpus, relation) -> {"facts": before, "kept": after, reason: how many}.
     """
 
@@ -48,14 +49,16 @@ def encode_prompts(facts: Any, tokenizer: Any, vocabulary: np.ndarray, *, max_le
                    lama_compat: bool = False) -> Prompts:
     """Tokenise facts and leave out those that cannot be answered with one piece of the vocabulary.
 
-    facts: table with `COLUMNS`;  vocabulary: (word,) ids, ascending;  max_length: longest input in tokens;  inputs: names that
-    the model takes;  where: the file, for messages;  lama_compat: read what is attached to the mask as LAMA's connector did.
-    Raises FinetraceError for a tokenizer without a mask, a row that is no cloze question, or when no fact is left.
+    facts: table with `COLUMNS`;  vocabulary: (word,) ids, ascending;  max_length: longest input in tokens;
+    inputs: names that the model takes;  where: the file, for messages;  lama_compat: read what is attached to the mask
+    as LAMA's connector did. Raises FinetraceError for a tokenizer without a mask, a row that is no cloze question,
+    or when no fact is left.
     """
     if missing := [c for c in COLUMNS if c not in facts.column_names]:
         raise FinetraceError(f"{where}: has no column {missing[0]!r}; run its facts stage again")
     if tokenizer.mask_token is None:
-        raise FinetraceError(f"{where}: cannot be asked: the tokenizer has no mask token; cloze needs a model of masked words")
+        raise FinetraceError(f"{where}: cannot be asked: the tokenizer has no mask token; cloze needs a "
+                             "model of masked words")
     if facts.num_rows == 0:
         raise FinetraceError(f"{where}: has no facts")
     encode = _compat_encoder(tokenizer, where) if lama_compat else _encoder(tokenizer)
@@ -82,14 +85,14 @@ def encode_prompts(facts: Any, tokenizer: Any, vocabulary: np.ndarray, *, max_le
             count[reason] += 1
             continue
         if ids.count(tokenizer.mask_token_id) != sum(s.count(MASK) for s in fact["sentences"]):
-            raise FinetraceError(f"{where}: row {row} ({fact['fact_id']}): has another number of mask tokens after tokenisation "
-                                 f"than of {MASK}; take {tokenizer.mask_token} out of its text")
+            raise FinetraceError(f"{where}: row {row} ({fact['fact_id']}): has another number of mask tokens after "
+                                 f"tokenisation than of {MASK}; take {tokenizer.mask_token} out of its text")
         count["kept"] += 1
         kept.append((row, {k: v for k, v in features.items() if k in inputs}, ids.index(tokenizer.mask_token_id), gold,
                      _candidates(fact, gold, piece, left, f"{where}: row {row} ({fact['fact_id']})")))
     if not kept:
-        raise FinetraceError(f"{where}: none of its {facts.num_rows} facts can be asked of this model: {left_out(counts)}; name "
-                             "other facts, or set cloze.vocabulary: full")
+        raise FinetraceError(f"{where}: none of its {facts.num_rows} facts can be asked of this model: "
+                             f"{left_out(counts)}; name other facts, or set cloze.vocabulary: full")
     return _prompts(kept, {k: dict(v) for k, v in counts.items()})
 
 
@@ -103,14 +106,15 @@ def _prompts(kept: list[Any], counts: dict[tuple[str, str], dict[str, int]]) -> 
     numbers, features, mask_at, gold, candidates = zip(*kept, strict=True)
     rows = Encoded({name: [f[name] for f in features] for name in features[0]}, np.array(gold, dtype=np.int64),
                    np.arange(len(gold)), np.array([len(f["input_ids"]) for f in features], dtype=np.int64))
-    return Prompts(rows, np.array(numbers, dtype=np.int64), np.array(mask_at, dtype=np.int64), np.array(gold, dtype=np.int64),
-                   list(candidates), counts)
+    return Prompts(rows, np.array(numbers, dtype=np.int64), np.array(mask_at, dtype=np.int64),
+                   np.array(gold, dtype=np.int64), list(candidates), counts)
 
 
 def _around_mask(sentences: Sequence[str], where: str) -> tuple[str, str]:
     """What stands before and after the mask in its sentence; of several masks the first is the question, as in LAMA."""
     if len(sentences) not in (1, 2) or not any(MASK in s for s in sentences):
-        raise FinetraceError(f"{where}: needs one or two sentences with a {MASK}; mend it and run its facts stage again")
+        raise FinetraceError(f"{where}: needs one or two sentences with a {MASK}; mend it and run its "
+                             "facts stage again")
     left, _, right = next(s for s in sentences if MASK in s).partition(MASK)
     return left, right
 
@@ -149,8 +153,8 @@ def _candidates(fact: dict[str, Any], gold: int, piece: _Pieces, left: str, wher
         return None
     ids = {found for reason, found in (piece.of(word, left) for word in fact["candidates"]) if not reason}
     if gold not in ids:
-        raise FinetraceError(f"{where}: its object {fact['object']!r} is not among its candidates; mend it and run its facts "
-                             "stage again")
+        raise FinetraceError(f"{where}: its object {fact['object']!r} is not among its candidates; mend it and "
+                             "run its facts stage again")
     return np.array(sorted(ids), dtype=np.int64)
 
 
@@ -165,12 +169,12 @@ def _encoder(tokenizer: Any) -> Callable[[Sequence[str]], dict[str, list[int]]]:
 
 
 def _compat_encoder(tokenizer: Any, where: str) -> Callable[[Sequence[str]], dict[str, list[int]]]:
-    """Sentences to features as LAMA's connector to BERT did: it split at blanks, and made of a chunk with the mask the mask and
-    all its other characters as one word, neither lower-cased nor split at punctuation."""
+    """Sentences to features as LAMA's connector to BERT did: it split at blanks, and made of a chunk with the mask the
+    mask and all its other characters as one word, neither lower-cased nor split at punctuation."""
     model: Any = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
     if type(model).__name__ not in ("WordPiece", "WordLevel") or tokenizer.sep_token_id is None:
-        raise FinetraceError(f"{where}: cloze.lama_compat reads prompts as LAMA did for BERT, and this tokenizer is of another "
-                             "kind; set it to false")
+        raise FinetraceError(f"{where}: cloze.lama_compat reads prompts as LAMA did for BERT, and this tokenizer "
+                             "is of another kind; set it to false")
 
     def pieces(sentence: str) -> list[int]:
         found: list[int] = []

@@ -31,15 +31,16 @@ log = logging.getLogger(__name__)
 ARCHITECTURE = ("model_type", "hidden_size", "dim", "emb_dim", "num_hidden_layers", "n_layers", "vocab_size")
 
 
-def extract_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, settings: HiddenSettings, max_length: int,
-                       seed: int, *, scratch: Path, out: Path, name: str,
+def extract_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, settings: HiddenSettings,
+                       max_length: int, seed: int, *, scratch: Path, out: Path, name: str,
                        pieces: Literal["mean", "first"] = "mean") -> dict[str, Any]:
-    """Write index.parquet, tokens.parquet and step-*/{cls,mean,span,tokens}.npy of a finished trajectory into the folder `out`.
+    """Write index.parquet, tokens.parquet and step-*/{cls,mean,span,tokens}.npy of a
+    finished trajectory into the folder `out`.
 
-    max_length: longest input in tokens;  seed: of the choice of examples;  pieces: what a word's vector is made of;  scratch:
-    where finished checkpoints wait, so that a killed extraction continues after the last of them. Returns facts for the
-    manifest. Raises FinetraceError when checkpoints are missing or of different architectures, when the disk is too small, or
-    when a hidden state is not finite.
+    max_length: longest input in tokens;  seed: of the choice of examples;  pieces: what a word's vector is made of;
+    scratch: where finished checkpoints wait, so that a killed extraction continues after the last of them. Returns
+    facts for the manifest. Raises FinetraceError when checkpoints are missing or of different architectures, when the
+    disk is too small, or when a hidden state is not finite.
     """
     import torch
 
@@ -60,10 +61,11 @@ def extract_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
     log.info("%s: %d checkpoints x %d examples (%s tokens), %d layers x %d: %.0f MB on disk", name, len(checkpoints),
              len(rows.labels), f"{int(rows.lengths.sum()):,}", layers, dim, size / 1e6)
     if size > shutil.disk_usage(scratch.parent if scratch.parent.exists() else Path.cwd()).free:
-        raise FinetraceError(f"hidden: needs {size / 1e9:.1f} GB of disk for {name}, more than is free; lower hidden.rows or "
-                             "token_rows, name fewer hidden.checkpoints, or set hidden.dtype: float16")
+        raise FinetraceError(f"hidden: needs {size / 1e9:.1f} GB of disk for {name}, more than is free; lower "
+                             "hidden.rows or token_rows, name fewer hidden.checkpoints, or set hidden.dtype: float16")
     bf16 = use_bf16(settings.precision)
-    collator = Collator(tokenizer, 8 if cuda else None, side="right", pieces=pieces)  # padding must not move absolute positions
+    # padding must not move absolute positions
+    collator = Collator(tokenizer, 8 if cuda else None, side="right", pieces=pieces)
     progress = Progress(len(checkpoints) * len(rows), name)
     for number, (step, folder) in enumerate(checkpoints.items()):
         if (scratch / step_name(step)).is_dir():
@@ -88,9 +90,10 @@ def extract_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
     write_table(out / "tokens.parquet", _token_table(rows, np.flatnonzero(kept)))
     return {"device": device_name(), "layers": layers, "dim": dim, "spans": spans, "steps": list(checkpoints),
             "label_names": read_manifest(task_folder).facts["label_names"],
-            "task": task_folder.name, "model_type": model.config.model_type, "sentence": sentence_position(model.config),
-            "sentence_token": family_of(model.config).token, "final_norm": family_of(model.config).final_norm,
-            "max_length": length, "truncated": int((rows.lengths >= length).sum()), "tokens": int(rows.lengths.sum()),
+            "task": task_folder.name, "model_type": model.config.model_type,
+            "sentence": sentence_position(model.config), "sentence_token": family_of(model.config).token,
+            "final_norm": family_of(model.config).final_norm, "max_length": length,
+            "truncated": int((rows.lengths >= length).sum()), "tokens": int(rows.lengths.sum()),
             "rows": {s: splits.count(s) for s in dict.fromkeys(splits)}}
 
 
@@ -114,17 +117,20 @@ def check_architecture(folders: list[Path]) -> None:
         found = {key: config[key] for key in ARCHITECTURE if key in config}
         first = first or found
         if wrong := [key for key in first if found.get(key) != first[key]]:
-            raise FinetraceError(f"{folder}: is another architecture than {folders[0]}: {wrong[0]} is {found.get(wrong[0])} "
-                                 f"instead of {first[wrong[0]]}; train again, so that all checkpoints come from one model")
+            raise FinetraceError(f"{folder}: is another architecture than {folders[0]}: {wrong[0]} is "
+                                 f"{found.get(wrong[0])} instead of {first[wrong[0]]}; train again, so that all "
+                                 "checkpoints come from one model")
 
 
 def chosen_examples(task_folder: Path, settings: HiddenSettings, seed: int, tokenizer: Any, max_length: int,
                     inputs: set[str]) -> tuple[Encoded, list[str], np.ndarray]:
-    """The chosen examples of all splits, tokenised: rows, split of each example, and (row,) bool whether its tokens are kept."""
+    """The chosen examples of all splits, tokenised: rows, split of each example,
+    and (row,) bool whether its tokens are kept."""
     from finetrace import seeds
 
     parts, splits, kept = [], [], []
-    there = [split for split in settings.rows if (task_folder / f"{split}.parquet").is_file()]  # tasks differ in their splits
+    # tasks differ in their splits
+    there = [split for split in settings.rows if (task_folder / f"{split}.parquet").is_file()]
     if not there:
         raise FinetraceError(f"hidden.rows: {task_folder.name} has none of {', '.join(settings.rows)}; it has "
                              f"{', '.join(sorted(p.stem for p in task_folder.glob('*.parquet')))}")
@@ -136,7 +142,8 @@ def chosen_examples(task_folder: Path, settings: HiddenSettings, seed: int, toke
         mask = np.zeros(len(part), dtype=bool)
         if split in settings.token_rows:
             of_tokens = seeds.derive(seed, split, "tokens")
-            classes = np.zeros(len(part), dtype=np.int64) if part.targets else part.labels  # a sentence has no class of its own
+            # a sentence has no class of its own
+            classes = np.zeros(len(part), dtype=np.int64) if part.targets else part.labels
             mask[choose_rows(classes, settings.token_rows[split], settings.choose, of_tokens)] = True
         parts.append(part)
         splits += [split] * len(part.labels)
@@ -150,4 +157,5 @@ def _token_table(rows: Encoded, kept: np.ndarray) -> dict[str, Any]:
              for p, (t, s) in enumerate(zip(rows.features["input_ids"][r], (rows.special or [])[r], strict=True))]
     columns = list(zip(*lists, strict=True)) if lists else [(), (), (), ()]
     types = (pa.int64(), pa.int32(), pa.int64(), pa.bool_())
-    return {n: pa.array(c, t) for n, c, t in zip(("row", "position", "token_id", "special"), columns, types, strict=True)}
+    return {n: pa.array(c, t) for n, c, t in zip(("row", "position", "token_id", "special"), columns, types,
+                                                 strict=True)}

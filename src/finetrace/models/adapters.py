@@ -11,14 +11,16 @@ from finetrace.store.files import write_json
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"  # the names by which peft finds them
 ADAPTER = "default"
 # names of the query and value projections, family by family; a fused projection is taken whole
-TARGETS = (("query", "value"), ("q_lin", "v_lin"), ("query_proj", "value_proj"), ("q", "v"), ("Wqkv",), ("c_attn",), ("in_proj",))
+TARGETS = (("query", "value"), ("q_lin", "v_lin"), ("query_proj", "value_proj"), ("q", "v"), ("Wqkv",), ("c_attn",),
+           ("in_proj",))
 
 
 def add_lora(encoder: Any, rank: int, alpha: float, dropout: float, targets: Sequence[str] | None, seed: int) -> None:
     """Put W x + alpha/rank B A x in the place of every target W x of the encoder; A is uniform (Kaiming), B is zero.
 
-    targets: names of linear layers, by default the query and value projections. Everything but A and B is frozen; before the
-    first step nothing is computed differently, because B is zero. Raises FinetraceError when the encoder lacks the targets.
+    targets: names of linear layers, by default the query and value projections. Everything but A and B is frozen;
+    before the first step nothing is computed differently, because B is zero.
+    Raises FinetraceError when the encoder lacks the targets.
     """
     import torch
     from peft import LoraConfig, inject_adapter_in_model
@@ -27,13 +29,15 @@ def add_lora(encoder: Any, rank: int, alpha: float, dropout: float, targets: Seq
     if targets is None:
         targets = next((known for known in TARGETS if set(known) <= names), None)
         if targets is None:
-            raise FinetraceError(f"{encoder.config.model_type}: has no query and value projections of a known name; set "
-                                 f"train.lora_targets to some of its linear layers: {', '.join(sorted(names))}")
+            raise FinetraceError(f"{encoder.config.model_type}: has no query and value projections of a "
+                                 "known name; set train.lora_targets to some of its linear layers: "
+                                 f"{', '.join(sorted(names))}")
     if unknown := sorted(set(targets) - names):
-        raise FinetraceError(f"train.lora_targets: {unknown[0]!r} is not a linear layer of this {encoder.config.model_type}; it "
-                             f"has {', '.join(sorted(names))}")
+        raise FinetraceError(f"train.lora_targets: {unknown[0]!r} is not a linear layer of this "
+                             f"{encoder.config.model_type}; it has {', '.join(sorted(names))}")
     torch.manual_seed(seed)
-    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=sorted(targets))  # type: ignore[arg-type]
+    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout,  # type: ignore[arg-type]
+                        target_modules=sorted(targets))
     inject_adapter_in_model(config, encoder, adapter_name=ADAPTER)
 
 
@@ -50,7 +54,8 @@ def save_adapters(encoder: Any, folder: Path, base: str) -> None:
     from safetensors.torch import save_file
 
     config = encoder.peft_config[ADAPTER].to_dict()
-    config = {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}  # a set's order differs between processes
+    # a set's order differs between processes
+    config = {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
     config |= {"peft_type": "LORA", "base_model_name_or_path": base, "inference_mode": True}
     write_json(folder / CONFIG, config)
     save_file({_peft_name(n): p.detach().cpu().contiguous() for n, p in encoder.named_parameters() if ".lora_" in n},
@@ -58,7 +63,8 @@ def save_adapters(encoder: Any, folder: Path, base: str) -> None:
 
 
 def load_adapters(encoder: Any, folder: Path) -> None:
-    """Put the adapters of a checkpoint folder into an encoder without any. Raises FinetraceError when they do not fit."""
+    """Put the adapters of a checkpoint folder into an encoder without any.
+    Raises FinetraceError when they do not fit."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

@@ -1,8 +1,8 @@
 """What differs between families of encoders: which token is "the sentence", and what the last hidden state is.
 
-Layer 0 is the embedding output as the first encoder layer receives it (after its norm and, in ALBERT, after the projection to the
-hidden width); layer l is the output of encoder layer l. Where a family ends with a norm of its own, layer L is after it,
-because that is what a classifier reads.
+Layer 0 is the embedding output as the first encoder layer receives it (after its norm and, in ALBERT, after the
+projection to the hidden width); layer l is the output of encoder layer l. Where a family ends with a norm of its own,
+layer L is after it, because that is what a classifier reads.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,8 @@ FAMILIES = {
     "deberta-v2": Family(),
     "distilbert": Family(),
     "electra": Family(),
-    "flaubert": Family(sentence="summary", token="<s>"),  # its tokenizer's cls_token is </s>, which is not the first token
+    # its tokenizer's cls_token is </s>, which is not the first token
+    "flaubert": Family(sentence="summary", token="<s>"),
     "modernbert": Family(final_norm=True),
     "roberta": Family(token="<s>"),
     "xlm": Family(sentence="summary", token="<s>"),
@@ -54,7 +55,8 @@ def sentence_position(config: Any) -> Literal["first", "last", "mean"]:
     """
     if family_of(config).sentence == "first":
         return "first"
-    known: dict[str, Literal["first", "last", "mean"]] = {"first": "first", "last": "last", "mean": "mean", "cls_index": "last"}
+    known: dict[str, Literal["first", "last", "mean"]] = {"first": "first", "last": "last", "mean": "mean",
+                                                          "cls_index": "last"}
     kind = getattr(config, "summary_type", "first")
     if kind not in known:  # cls_index: without given positions, transformers takes the last token
         raise ValueError(f"summary_type {kind!r} of {config.model_type} names no token; use first, last or mean")

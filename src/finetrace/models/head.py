@@ -15,5 +15,6 @@ def last_linear(model: Any) -> Any:
     encoder = {id(module) for module in model.base_model.modules()}
     found = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and id(m) not in encoder]
     if not found:
-        raise FinetraceError(f"{type(model).__name__}: has no linear layer after its encoder, which every lens of heads needs")
+        raise FinetraceError(f"{type(model).__name__}: has no linear layer after its encoder, which every "
+                             "lens of heads needs")
     return found[-1]

@@ -1,4 +1,5 @@
-"""A classifier with a linear head: dropout and one linear layer, on the raw sentence token or on an example's marked words."""
+"""A classifier with a linear head: dropout and one linear layer,
+on the raw sentence token or on an example's marked words."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +11,16 @@ from finetrace.models.vectors import sentence_vectors, span_vectors
 if TYPE_CHECKING:
     from types import SimpleNamespace
 
-DROPOUTS = ("classifier_dropout", "hidden_dropout_prob", "hidden_dropout", "dropout")  # where families keep their head's dropout
+# where families keep their head's dropout
+DROPOUTS = ("classifier_dropout", "hidden_dropout_prob", "hidden_dropout", "dropout")
 
 
 class LinearClassifier(torch.nn.Module):
     """Encoder, dropout, linear layer.
 
-    spans: marked words per example. An example's vector is that of its span, or those of its two spans one after the other; with
-    0 it is the sentence token's last hidden state as it is, without pooler, dense layer or tanh (Tomihari and Sato 2024, section
-    3). Weights start from N(0, initializer_range), the bias from 0.
+    spans: marked words per example. An example's vector is that of its span, or those of its two spans one after the
+    other; with 0 it is the sentence token's last hidden state as it is, without pooler, dense layer or tanh
+    (Tomihari and Sato 2024, section 3). Weights start from N(0, initializer_range), the bias from 0.
     """
 
     def __init__(self, encoder: Any, spans: int, label_names: list[str]):
@@ -42,7 +44,8 @@ class LinearClassifier(torch.nn.Module):
 
     def forward(self, spans: torch.Tensor | None = None, slots: torch.Tensor | None = None,
                 **inputs: torch.Tensor) -> "SimpleNamespace":
-        """inputs: the encoder's;  for marked words spans (row, slot, token) float and slots (example,) int (see `span_vectors`).
+        """inputs: the encoder's;  for marked words spans (row, slot,
+        token) float and slots (example,) int (see `span_vectors`).
 
         Returns `.logits` (example, class).
         """
@@ -51,7 +54,8 @@ class LinearClassifier(torch.nn.Module):
         states = self.encoder(**inputs, return_dict=True).last_hidden_state
         if self.spans:
             if spans is None or slots is None:
-                raise ValueError("a classifier of marked words needs spans and slots, as the collator of rows gives them")
+                raise ValueError("a classifier of marked words needs spans and slots, as the collator "
+                                 "of rows gives them")
             vectors = span_vectors(states, spans, slots, self.spans)
         else:
             mask = inputs.get("attention_mask")

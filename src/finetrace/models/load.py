@@ -25,9 +25,9 @@ def load_classifier(folder: Path, label_names: list[str], seed: int, dropout: fl
                     head: Literal["family", "linear"] = "family") -> Any:
     """The encoder with a freshly drawn classification head.
 
-    label_names: classes in order;  seed: names the head's initial weights;  dropout: replaces the config's own;  spans: marked
-    words per example, 0 for tasks of whole texts;  head: the family's own (in tasks of words always `linear`), or one linear
-    layer on the raw sentence token.
+    label_names: classes in order;  seed: names the head's initial weights;  dropout: replaces the config's own;
+    spans: marked words per example, 0 for tasks of whole texts;  head: the family's own
+    (in tasks of words always `linear`), or one linear layer on the raw sentence token.
     """
     import torch
     from transformers import AutoModel
@@ -77,8 +77,8 @@ def _load(kind: Any, what: str, folder: Path, dropout: float | None = None, **ch
     encoder = "" if model.base_model is model else model.base_model_prefix + "."
     lost = sorted(k for k in drawn if k.startswith(encoder) and "pooler" not in k)
     if lost:
-        raise FinetraceError(f"{folder}: its weights do not fit its config.json: {len(lost)} tensors of the encoder are missing "
-                             f"or have another shape ({', '.join(lost[:3])} ...); fetch the model again")
+        raise FinetraceError(f"{folder}: its weights do not fit its config.json: {len(lost)} tensors of the encoder "
+                             f"are missing or have another shape ({', '.join(lost[:3])} ...); fetch the model again")
     return model
 
 

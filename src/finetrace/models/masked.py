@@ -1,4 +1,5 @@
-"""A model with its masked-word head, as a checkpoint has it or put together from an encoder and another model's head."""
+"""A model with its masked-word head, as a checkpoint has it or put together from an
+encoder and another model's head."""
 
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ from finetrace.models.saved import load_trained_encoder
 def load_masked(folder: Path, head: Path | None = None, base: Path | None = None, dropout: float | None = None) -> Any:
     """The model of a checkpoint folder with its masked-word head, float32, on the CPU.
 
-    head: model folder whose masked-word head goes onto the checkpoint's encoder (a fine-tuned one has none of its own); a
-    decoder that shares its weights with the word embeddings takes those of the encoder;  base: model folder that checkpoints of
-    adapters need; adapters are merged;  dropout: replaces the config's own.
+    head: model folder whose masked-word head goes onto the checkpoint's encoder (a fine-tuned one has none of its own);
+    a decoder that shares its weights with the word embeddings takes those of the encoder;  base: model folder that
+    checkpoints of adapters need; adapters are merged;  dropout: replaces the config's own.
     Raises FinetraceError where there is no such head: its weights would be freshly drawn.
     """
     if head is None:
@@ -26,8 +27,8 @@ def load_masked(folder: Path, head: Path | None = None, base: Path | None = None
     model = _load(head, dropout)
     own, given = model.base_model.state_dict(), encoder.state_dict()
     if wrong := [name for name, values in own.items() if name not in given or given[name].shape != values.shape]:
-        raise FinetraceError(f"{folder}: its encoder is not of the architecture of {head} ({wrong[0]}), so the masked-word head "
-                             "of that model does not fit")
+        raise FinetraceError(f"{folder}: its encoder is not of the architecture of {head} ({wrong[0]}), so the "
+                             "masked-word head of that model does not fit")
     model.base_model.load_state_dict({name: given[name] for name in own})
     return model
 
@@ -42,14 +43,15 @@ def _load(folder: Path, dropout: float | None) -> Any:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         if dropout is not None:
             set_dropout(config, dropout)
-        model, report = AutoModelForMaskedLM.from_pretrained(folder, config=config, local_files_only=True, dtype=torch.float32,
-                                                             use_safetensors=True, output_loading_info=True,
-                                                             ignore_mismatched_sizes=True)
+        model, report = AutoModelForMaskedLM.from_pretrained(folder, config=config, local_files_only=True,
+                                                             dtype=torch.float32, use_safetensors=True,
+                                                             output_loading_info=True, ignore_mismatched_sizes=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise FinetraceError(f"{folder}: could not be loaded with a masked-word head: {error}") from error
     drawn = {key if isinstance(key, str) else key[0] for key in (*report["missing_keys"], *report["mismatched_keys"])}
     if lost := sorted(key for key in drawn if "pooler" not in key):
         raise FinetraceError(f"{folder}: has no masked-word head: its weights lack {', '.join(lost[:3])}"
-                             f"{' ...' if len(lost) > 3 else ''}, which would be random numbers; start from a model that was "
-                             "trained with masked words and saved with that head (not a sentence encoder or a classifier)")
+                             f"{' ...' if len(lost) > 3 else ''}, which would be random numbers; start from a "
+                             "model that was trained with masked words and saved with that head (not a sentence "
+                             "encoder or a classifier)")
     return model

@@ -1,7 +1,7 @@
 """The masked-word head of a model folder, apart from its encoder: what turns a hidden state into scores of all words.
 
-In every family it is a transform (a linear layer, an activation, a layer norm; none in XLM and FlauBERT) and a decoder whose
-weights are the word embeddings as they were when the head was trained.
+In every family it is a transform (a linear layer, an activation, a layer norm; none in XLM and FlauBERT) and a decoder
+whose weights are the word embeddings as they were when the head was trained.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Transform:
-    """Linear layer, activation, layer norm: (..., dim) -> (..., inner); inner is the embedding width in ALBERT and ELECTRA.
+    """Linear layer, activation, layer norm: (..., dim) -> (..., inner);
+    inner is the embedding width in ALBERT and ELECTRA.
 
     Tensors may have a leading axis (head, ...): then input and output have it too, and each head reads its own part.
     dense_weight: (inner, dim);  dense_bias, norm_weight, norm_bias: (inner,), a bias may be missing;  eps: of the norm.
@@ -70,7 +71,8 @@ class MaskedHead:
 
     def to(self, *where: Any) -> "MaskedHead":
         """The head on another device or in another type."""
-        moved = self.transform and self.transform.with_tensors({k: v.to(*where) for k, v in self.transform.tensors().items()})
+        moved = (self.transform
+                 and self.transform.with_tensors({k: v.to(*where) for k, v in self.transform.tensors().items()}))
         return MaskedHead(moved, self.decoder.to(*where), self.bias.to(*where))
 
 
@@ -92,12 +94,13 @@ def load_masked_head(folder: Path) -> MaskedHead:
         raise FinetraceError(f"{folder}: could not be loaded with a masked-word head: {error}") from error
     drawn = {key if isinstance(key, str) else key[0] for key in (*report["missing_keys"], *report["mismatched_keys"])}
     # of the encoder only the word embeddings matter here, which are the decoder; a pooler is often missing
-    lost = sorted(k for k in drawn if not k.startswith(model.base_model_prefix + ".") or "embeddings" in k.rsplit(".", 1)[0])
+    lost = sorted(k for k in drawn if not k.startswith(model.base_model_prefix + ".")
+                  or "embeddings" in k.rsplit(".", 1)[0])
     if lost:
         named = ", ".join(lost[:3]) + (" ..." if len(lost) > 3 else "")
-        raise FinetraceError(f"{folder}: has no masked-word head: its weights lack {named}, which would be random numbers; cloze "
-                             "probing needs a model that was trained with masked words and saved with that head (not a sentence "
-                             "encoder or a classifier)")
+        raise FinetraceError(f"{folder}: has no masked-word head: its weights lack {named}, which would be random "
+                             "numbers; cloze probing needs a model that was trained with masked words and saved with "
+                             "that head (not a sentence encoder or a classifier)")
     try:
         return masked_head_of(model)
     except ValueError as error:
@@ -117,8 +120,8 @@ def masked_head_of(model: Any) -> MaskedHead:
     def values(tensor: Any) -> Any:
         return None if tensor is None else tensor.detach()
 
-    return MaskedHead(Transform(dense.weight.detach(), values(dense.bias), norm.weight.detach(), values(norm.bias), activation,
-                                float(norm.eps)), decoder.detach(), bias)
+    return MaskedHead(Transform(dense.weight.detach(), values(dense.bias), norm.weight.detach(), values(norm.bias),
+                                activation, float(norm.eps)), decoder.detach(), bias)
 
 
 def _parts(model: Any) -> tuple[Any, Any, Any, Any, Any]:
@@ -150,5 +153,5 @@ def _parts(model: Any) -> tuple[Any, Any, Any, Any, Any]:
         return part.dense, part.LayerNorm, part.activation, part.decoder.weight, part.decoder.bias
     if hasattr(model, "head") and hasattr(model, "decoder"):  # ModernBERT
         return model.head.dense, model.head.norm, model.head.act, model.decoder.weight, model.decoder.bias
-    raise ValueError(f"the masked-word head of {type(model).__name__} is of no family that finetrace knows; declare it in "
-                     "finetrace/models/masked_head.py")
+    raise ValueError(f"the masked-word head of {type(model).__name__} is of no family that finetrace knows; "
+                     "declare it in finetrace/models/masked_head.py")

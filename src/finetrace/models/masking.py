@@ -1,5 +1,5 @@
-"""Which words a masked language model has to predict (Devlin et al. 2019, section 3.1). A function of texts, settings and the
-generator: a step's generator comes from seed and step, so a resumed training draws the same masks."""
+"""Which words a masked language model has to predict (Devlin et al. 2019, section 3.1). A function of texts, settings
+and the generator: a step's generator comes from seed and step, so a resumed training draws the same masks."""
 
 import numpy as np
 
@@ -10,12 +10,12 @@ def mask_words(ids: np.ndarray, special: np.ndarray, mask_id: int, stand_ins: np
                generator: np.random.Generator, words: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Choose words to predict: (inputs, targets), both (sentence, token) int64.
 
-    ids: (sentence, token) int64;  special: (sentence, token) bool, tokens never chosen;  stand_ins: (word,) int64, ids that may
-    stand in as random words;  rate: share of the tokens to predict;  replace: of them, share replaced by mask_id; half of the
-    rest become random words, half stay.  words: (sentence, token) int64, where given, the number of each token's word in its
-    sentence: its tokens are then chosen together, each word with probability `rate`; what replaces them is drawn per token, as
-    in BERT's whole-word masking. Targets are `IGNORED` where nothing is to be predicted. Every sentence has at least one word
-    to predict, unless all its tokens are special.
+    ids: (sentence, token) int64;  special: (sentence, token) bool, tokens never chosen;  stand_ins: (word,) int64, ids
+    that may stand in as random words;  rate: share of the tokens to predict;  replace: of them, share replaced by
+    mask_id; half of the rest become random words, half stay.  words: (sentence, token) int64, where given, the number
+    of each token's word in its sentence: its tokens are then chosen together, each word with probability `rate`; what
+    replaces them is drawn per token, as in BERT's whole-word masking. Targets are `IGNORED` where nothing is to be
+    predicted. Every sentence has at least one word to predict, unless all its tokens are special.
     """
     draw = generator.random(ids.shape)
     if words is not None:

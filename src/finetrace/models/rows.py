@@ -14,12 +14,13 @@ from finetrace.store.tables import read_table
 
 @dataclass
 class Encoded:
-    """The rows of one split as token ids. A row is what goes through the encoder: a text, a pair of texts or a sentence. It is
-    one example, but for tasks of words, where the examples are words of it.
+    """The rows of one split as token ids. A row is what goes through the encoder: a text, a pair of texts or a
+    sentence. It is one example, but for tasks of words, where the examples are words of it.
 
     features: input name -> one list of integers per row;  labels: (example,) int64;  example_ids: (example,) int64;
-    lengths: (row,) int64, tokens per row, special tokens included;  special: where asked for, one list per row that is 1
-    where the tokenizer added the token ([CLS], </s>, ...);  targets: for tasks of words, which examples are a row's, and where.
+    lengths: (row,) int64, tokens per row, special tokens included;  special: where asked for, one list per row that is
+    1 where the tokenizer added the token ([CLS], </s>, ...);  targets: for tasks of words, which examples are a row's,
+    and where.
     """
 
     features: dict[str, list[list[int]]]
@@ -47,7 +48,8 @@ class Encoded:
         index = [int(r) for r in rows]
         examples = self.examples(index)
         return Encoded({k: [v[i] for i in index] for k, v in self.features.items()}, self.labels[examples],
-                       self.example_ids[examples], self.lengths[index], self.special and [self.special[i] for i in index],
+                       self.example_ids[examples], self.lengths[index],
+                       self.special and [self.special[i] for i in index],
                        self.targets and self.targets.take(np.asarray(index, dtype=np.int64)))
 
 
@@ -62,16 +64,17 @@ def joined(parts: Sequence[Encoded]) -> Encoded:
                           np.concatenate([p.targets.numbers for p in parts if p.targets]))
     return Encoded({name: [ids for p in parts for ids in p.features[name]] for name in first.features},
                    np.concatenate([p.labels for p in parts]), np.concatenate([p.example_ids for p in parts]),
-                   np.concatenate([p.lengths for p in parts]), [mask for p in parts for mask in p.special or []] or None, targets)
+                   np.concatenate([p.lengths for p in parts]), [mask for p in parts for mask in p.special or []]
+                   or None, targets)
 
 
 def encode(path: Path, tokenizer: Any, max_length: int, inputs: set[str], *, rows: np.ndarray | None = None,
            special: bool = False) -> Encoded:
     """Tokenise a split (`data/<task>/<split>.parquet`); `inputs` are the names that the model takes.
 
-    rows: only these rows of the table;  special: also mark the tokens that the tokenizer adds. A sentence of a task of words is
-    tokenised once for all its examples. Raises FinetraceError when the table lacks a column or has no rows, or its examples can
-    have several labels.
+    rows: only these rows of the table;  special: also mark the tokens that the tokenizer adds. A sentence of a task of
+    words is tokenised once for all its examples. Raises FinetraceError when the table lacks a column or has no rows, or
+    its examples can have several labels.
     """
     table = read_table(path)
     for column in ("example_id", "text_a", "text_b", "label"):
@@ -82,8 +85,8 @@ def encode(path: Path, tokenizer: Any, max_length: int, inputs: set[str], *, row
     pairs = table["text_b"].null_count < table.num_rows
     table = table if rows is None else table.take(rows)
     if "labels" in table.column_names:
-        raise FinetraceError(f"{path}: its examples can have several labels, which no classifier here learns; look at the task "
-                             "with the lens edges only, and take it out of `runs`")
+        raise FinetraceError(f"{path}: its examples can have several labels, which no classifier here learns; look "
+                             "at the task with the lens edges only, and take it out of `runs`")
     if "spans" in table.column_names:
         return _encode_spans(path, table, tokenizer, max_length, inputs, special)
     encoded = tokenizer(table["text_a"].to_pylist(), table["text_b"].to_pylist() if pairs else None,
@@ -107,8 +110,8 @@ def _encode_spans(path: Path, table: Any, tokenizer: Any, max_length: int, input
         rows = slice(starts[number], starts[number + 1])
         start, end = spans[rows][..., 0], spans[rows][..., 1]
         if ((start < 0) | (end > len(of_word)) | (start >= end)).any():
-            raise FinetraceError(f"{path}: a span of sentence {sentences[starts[number]]} is empty or outside its {len(of_word)} "
-                                 "words; run its data stage again")
+            raise FinetraceError(f"{path}: a span of sentence {sentences[starts[number]]} is empty or outside its "
+                                 f"{len(of_word)} words; run its data stage again")
         pieces[rows] = np.stack([of_word[start, 0], of_word[end - 1, 1]], axis=-1)
     return Encoded({k: v for k, v in encoded.items() if k in inputs}, table["label"].to_numpy().astype(np.int64),
                    table["example_id"].to_numpy(), np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64),
@@ -118,9 +121,9 @@ def _encode_spans(path: Path, table: Any, tokenizer: Any, max_length: int, input
 class Collator:
     """Pads rows to the longest of their batch and makes tensors; multiples of 8 tokens on a GPU.
 
-    For tasks of words also `spans` (row, slot, token) float32, which makes span vectors of token vectors, and `slots` (example,)
-    int64, the examples' places in the flattened (row, slot of example) axis. pieces: a word is the `mean` of its pieces, or the
-    `first`.
+    For tasks of words also `spans` (row, slot, token) float32, which makes span vectors of token vectors, and `slots`
+    (example,) int64, the examples' places in the flattened (row, slot of example) axis. pieces: a word is the `mean` of
+    its pieces, or the `first`.
     """
 
     def __init__(self, tokenizer: Any, multiple: int | None = None, side: str | None = None,
@@ -148,7 +151,8 @@ class Collator:
             batch |= {"spans": torch.from_numpy(spans), "slots": torch.from_numpy(slots)}
         return batch
 
-    def _spans(self, targets: Targets, lengths: np.ndarray, index: list[int], width: int) -> tuple[np.ndarray, np.ndarray]:
+    def _spans(self, targets: Targets, lengths: np.ndarray, index: list[int],
+               width: int) -> tuple[np.ndarray, np.ndarray]:
         counts, per_example = targets.counts()[index], targets.pieces.shape[1]
         most = int(counts.max())
         weights, slots = np.zeros((len(index), most * per_example, width), dtype=np.float32), []
@@ -172,7 +176,8 @@ def batches_by_length(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarr
 
 
 def batches_by_tokens(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
-    """Row numbers in batches of similar length, longest first, each of at most `batch_tokens` tokens with its padding."""
+    """Row numbers in batches of similar length, longest first, each of at most `batch_tokens`
+    tokens with its padding."""
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):

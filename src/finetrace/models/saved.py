@@ -29,7 +29,8 @@ def save_classifier(model: Any, folder: Path) -> None:
     from finetrace.models.linear import LinearClassifier
 
     encoder, linear = model.base_model, isinstance(model, LinearClassifier)
-    own = [name for name, p in encoder.named_parameters() if p.requires_grad and ".lora_" not in name and "pooler" not in name]
+    own = [name for name, p in encoder.named_parameters() if p.requires_grad and ".lora_" not in name
+           and "pooler" not in name]
     whole = bool(own) and not has_adapters(encoder)
     if whole:
         (encoder if linear else model).save_pretrained(folder, safe_serialization=True)
@@ -37,17 +38,21 @@ def save_classifier(model: Any, folder: Path) -> None:
             return
     else:
         config = copy.deepcopy(model.config)  # as save_pretrained of the whole model writes it
-        config.architectures, config.dtype = [type(encoder if linear else model).__name__], next(encoder.parameters()).dtype
+        config.architectures, config.dtype = ([type(encoder if linear else model).__name__],
+                                              next(encoder.parameters()).dtype)
         config.save_pretrained(folder)
         if has_adapters(encoder):
             save_adapters(encoder, folder, getattr(model, "base_name", ""))
-    save_file({name: values.detach().cpu().contiguous() for name, values in _head_tensors(model).items()}, folder / HEAD)
-    facts = {"head": "linear" if linear else "family", "label_names": _names(model), "spans": model.spans if linear else 0}
+    save_file({name: values.detach().cpu().contiguous() for name, values in _head_tensors(model).items()},
+              folder / HEAD)
+    facts = {"head": "linear" if linear else "family", "label_names": _names(model),
+             "spans": model.spans if linear else 0}
     write_json(folder / FACTS, facts if whole else {**facts, "base": getattr(model, "base_sha256", None)})
 
 
 def load_trained(folder: Path, base: Path | None = None) -> Any:
-    """The classifier of a checkpoint folder, in evaluation mode; its trained parameters require gradients, frozen ones do not.
+    """The classifier of a checkpoint folder, in evaluation mode;
+    its trained parameters require gradients, frozen ones do not.
 
     base: the model folder that the training started from; checkpoints of adapters or of a head alone need it. Raises
     FinetraceError when it is needed and missing or another model, or when the folder is damaged.
@@ -72,7 +77,8 @@ def load_trained(folder: Path, base: Path | None = None) -> Any:
 
 
 def load_trained_encoder(folder: Path, base: Path | None = None) -> Any:
-    """The encoder of a model or checkpoint folder without its head, adapters applied, in evaluation mode; see `load_trained`."""
+    """The encoder of a model or checkpoint folder without its head, adapters applied, in evaluation mode;
+    see `load_trained`."""
     if not (folder / FACTS).is_file():
         return load_encoder(folder)
     source = _encoder_folder(folder, _facts(folder), base)
@@ -83,7 +89,8 @@ def load_trained_encoder(folder: Path, base: Path | None = None) -> Any:
 
 
 def export(folder: Path, base: Path | None, out: Path) -> None:
-    """Write a checkpoint as a whole model that needs neither its base nor peft: adapters merged, head beside the encoder."""
+    """Write a checkpoint as a whole model that needs neither its base nor peft: adapters merged,
+    head beside the encoder."""
     model = load_trained(folder, base)
     if has_adapters(model.base_model):
         merge(model.base_model)
@@ -141,8 +148,8 @@ def _encoder_folder(folder: Path, facts: dict[str, Any], base: Path | None) -> P
     if "base" not in facts:
         return folder
     if base is None:
-        raise FinetraceError(f"{folder}: holds only what was trained on top of a frozen encoder; name the model folder that the "
-                             "training started from (models/MODEL)")
+        raise FinetraceError(f"{folder}: holds only what was trained on top of a frozen encoder; name the model "
+                             "folder that the training started from (models/MODEL)")
     if facts["base"] and (base / NAME).is_file() and read_key(base) != facts["base"]:
         raise FinetraceError(f"{folder}: was trained on top of another model than {base} now holds; train again")
     return base

@@ -1,4 +1,5 @@
-"""The checkpoints of any trajectory - ours or a published series - one at a time, each known by the digest of its weights."""
+"""The checkpoints of any trajectory - ours or a published series - one at a time,
+each known by the digest of its weights."""
 
 import contextlib
 import json
@@ -66,8 +67,8 @@ class Timeline:
     def checkpoint(self, step: int) -> Iterator[Path]:
         """A folder with config.json and safetensors, whole and verified; valid inside the block.
 
-        Published checkpoints are fetched at this moment. Raises FinetraceError when that fails or the bytes are others than when
-        the series was recorded.
+        Published checkpoints are fetched at this moment. Raises FinetraceError when that fails or the bytes are others
+        than when the series was recorded.
         """
         source = self.sources[step]
         if isinstance(source, Path):
@@ -84,9 +85,9 @@ class Timeline:
 def open_timeline(trajectory: Path, models: Path, wanted: str | list[int] = "all") -> Timeline:
     """Open a finished trajectory.
 
-    trajectory: the folder `outputs/PLACE/trajectory`;  models: the folder `models`;  wanted: all | ends | steps (first and last
-    are always in; steps beyond the last are left out). Raises FinetraceError when the trajectory is not finished, has no
-    checkpoints, or lacks a wanted step.
+    trajectory: the folder `outputs/PLACE/trajectory`;  models: the folder `models`;  wanted: all | ends | steps
+    (first and last are always in; steps beyond the last are left out). Raises FinetraceError when the trajectory is not
+    finished, has no checkpoints, or lacks a wanted step.
     """
     manifest = read_manifest(trajectory)
     if (trajectory / SERIES).is_file():
@@ -103,13 +104,14 @@ def open_timeline(trajectory: Path, models: Path, wanted: str | list[int] = "all
 
 
 def chosen_steps(recorded: list[int], wanted: str | list[int], trajectory: Path, key: str = "checkpoints") -> list[int]:
-    """Of the recorded steps: all, the ends, or listed ones and the ends, ascending; listed ones beyond the last are left out.
+    """Of the recorded steps: all, the ends, or listed ones and the ends, ascending;
+    listed ones beyond the last are left out.
 
     key: the setting, for messages. Raises FinetraceError when nothing was recorded, or when a listed step was not.
     """
     if not recorded:
-        raise FinetraceError(f"{trajectory}: has no checkpoints; set record.checkpoints, e.g. log2, and train again (pretrain "
-                             "and adapt have `checkpoints` of their own)")
+        raise FinetraceError(f"{trajectory}: has no checkpoints; set record.checkpoints, e.g. log2, and train "
+                             "again (pretrain and adapt have `checkpoints` of their own)")
     first, last = min(recorded), max(recorded)
     if wanted == "all":
         return sorted(recorded)
@@ -121,10 +123,11 @@ def chosen_steps(recorded: list[int], wanted: str | list[int], trajectory: Path,
 
 
 def resolve_series(name: str, settings: Any, out: Path) -> dict[str, Any]:
-    """Look a published series up on the hub: write `out/series.json` and `out/tokenizer/`; weights are fetched by who needs them.
+    """Look a published series up on the hub: write `out/series.json` and `out/tokenizer/`;
+    weights are fetched by who needs them.
 
-    settings: SeriesSettings. Returns facts for the manifest. Raises FinetraceError when a checkpoint is missing or has no
-    safetensors, and when two have equal weights: then one name shows another's checkpoint.
+    settings: SeriesSettings. Returns facts for the manifest. Raises FinetraceError when a checkpoint is missing or has
+    no safetensors, and when two have equal weights: then one name shows another's checkpoint.
     """
     found: dict[int, Published] = {}
     seen: dict[str, str] = {}
@@ -133,13 +136,16 @@ def resolve_series(name: str, settings: Any, out: Path) -> dict[str, Any]:
         one = _look_up(name, *where)
         weights, label = sha256_value(sorted(one.sha256.values())), f"{where[0]} at {where[1]}"
         if weights in seen:
-            raise FinetraceError(f"series.{name}: {label} has the same weights as {seen[weights]}; one of the two names is wrong")
+            raise FinetraceError(f"series.{name}: {label} has the same weights as {seen[weights]}; one of the "
+                                 "two names is wrong")
         seen[weights] = label
         found[step * settings.unit] = one
     last = found[max(found)]
-    _fetch_tokenizer(name, settings.tokenizer or last.id, "main" if settings.tokenizer else last.revision, out / TOKENIZER)
+    _fetch_tokenizer(name, settings.tokenizer or last.id, "main" if settings.tokenizer else last.revision,
+                     out / TOKENIZER)
     content = {str(step): {"id": one.id, "revision": one.revision, "sha256": one.sha256} for step, one in found.items()}
-    (out / SERIES).write_text(json.dumps({"schema_version": 1, "keep": settings.keep, "checkpoints": content}, indent=1) + "\n")
+    (out / SERIES).write_text(json.dumps({"schema_version": 1, "keep": settings.keep, "checkpoints": content}, indent=1)
+                              + "\n")
     return {"checkpoints": len(found), "steps": list(found), "axis": AXES["pretrain"]}
 
 
@@ -152,13 +158,14 @@ def fetch_published(one: Published) -> Path:
                                                                                       "model.safetensors.index.json"],
                                         ignore_patterns=["*/*"]))
     except Exception as error:  # the hub client raises many kinds; each is named and passed on
-        raise FinetraceError(f"{one.id} at {one.revision} could not be fetched: {type(error).__name__}: {error}; run the stage "
-                             "again when the hub can be reached: finished checkpoints are kept") from error
+        raise FinetraceError(f"{one.id} at {one.revision} could not be fetched: {type(error).__name__}: {error}; "
+                             "run the stage again when the hub can be reached: finished "
+                             "checkpoints are kept") from error
     for file, expected in one.sha256.items():
         path = folder / file
         if not path.is_file() or sha256_file(path.resolve()) != expected:
-            raise FinetraceError(f"{path}: is not the file that the series recorded (SHA-256 {expected[:12]}...); delete "
-                                 f"{folder} from the hub's cache and run the stage again")
+            raise FinetraceError(f"{path}: is not the file that the series recorded (SHA-256 "
+                                 f"{expected[:12]}...); delete {folder} from the hub's cache and run the stage again")
     return folder
 
 
@@ -172,7 +179,8 @@ def _open_series(trajectory: Path, manifest: Any, wanted: str | list[int]) -> Ti
     steps = chosen_steps(list(found), wanted, trajectory)
     return Timeline(trajectory, steps, str(manifest.facts["axis"]), trajectory / TOKENIZER,
                     sources={s: found[s] for s in steps},
-                    digests={s: sha256_value(sorted(found[s].sha256.values())) for s in steps}, keep=bool(content["keep"]))
+                    digests={s: sha256_value(sorted(found[s].sha256.values())) for s in steps},
+                    keep=bool(content["keep"]))
 
 
 def _digest(folder: Path, manifest: Any, trajectory: Path, base: Path | None) -> str:
@@ -185,24 +193,26 @@ def _digest(folder: Path, manifest: Any, trajectory: Path, base: Path | None) ->
 
 
 def _look_up(name: str, model_id: str, revision: str) -> Published:
-    """Commit and digests of the weights of one hub model; fetches weights only where the hub does not tell their SHA-256."""
+    """Commit and digests of the weights of one hub model;
+    fetches weights only where the hub does not tell their SHA-256."""
     from huggingface_hub import HfApi, hf_hub_download
 
     try:
         info = HfApi().model_info(model_id, revision=revision, files_metadata=True)
         files = [s for s in info.siblings or [] if "/" not in s.rfilename and s.rfilename.endswith(".safetensors")]
     except Exception as error:  # the hub client raises many kinds; each is named and passed on
-        raise FinetraceError(f"series.{name}: {model_id} at revision {revision} could not be looked up: {type(error).__name__}: "
-                             f"{error}; mend id, revision or steps") from error
+        raise FinetraceError(f"series.{name}: {model_id} at revision {revision} could not be looked up: "
+                             f"{type(error).__name__}: {error}; mend id, revision or steps") from error
     if not files:
-        raise FinetraceError(f"series.{name}: {model_id} at {revision} has no *.safetensors; pickled weights are not loaded; "
-                             "name a revision with safetensors (often refs/pr/N)")
+        raise FinetraceError(f"series.{name}: {model_id} at {revision} has no *.safetensors; pickled weights are "
+                             "not loaded; name a revision with safetensors (often refs/pr/N)")
     digests = {}
     for file in files:
         if file.lfs is not None and file.lfs.sha256:
             digests[file.rfilename] = file.lfs.sha256
         else:
-            digests[file.rfilename] = sha256_file(Path(hf_hub_download(model_id, file.rfilename, revision=info.sha)).resolve())
+            digests[file.rfilename] = sha256_file(Path(hf_hub_download(model_id, file.rfilename,
+                                                                       revision=info.sha)).resolve())
     return Published(model_id, str(info.sha), digests)
 
 
@@ -216,8 +226,8 @@ def _fetch_tokenizer(name: str, model_id: str, revision: str, out: Path) -> None
     try:
         folder = Path(snapshot_download(model_id, revision=revision, allow_patterns=wanted, ignore_patterns=["*/*"]))
     except Exception as error:  # as above
-        raise FinetraceError(f"series.{name}: the tokenizer of {model_id} could not be fetched: {type(error).__name__}: {error}; "
-                             "name another in `tokenizer`") from error
+        raise FinetraceError(f"series.{name}: the tokenizer of {model_id} could not be fetched: "
+                             f"{type(error).__name__}: {error}; name another in `tokenizer`") from error
     out.mkdir()
     for pattern in wanted:
         for file in sorted(folder.glob(pattern)):
@@ -238,7 +248,8 @@ def _forget(folder: Path) -> None:
 
 @contextlib.contextmanager
 def whole_model(timeline: Timeline, step: int, where: Path) -> Iterator[Path]:
-    """A folder, in `where`, with one checkpoint's config and weights and the timeline's tokenizer: a model as of models/."""
+    """A folder, in `where`, with one checkpoint's config and weights and the timeline's tokenizer:
+    a model as of models/."""
     where.mkdir(parents=True, exist_ok=True)
     with timeline.checkpoint(step) as folder, tempfile.TemporaryDirectory(dir=where) as name:
         for file in [*folder.glob("*.json"), *folder.glob("*.safetensors")]:

@@ -6,11 +6,12 @@ if TYPE_CHECKING:
     import torch
 
 
-def sentence_vectors(states: "torch.Tensor", mask: "torch.Tensor", position: Literal["first", "last", "mean"]) -> "torch.Tensor":
+def sentence_vectors(states: "torch.Tensor", mask: "torch.Tensor",
+                     position: Literal["first", "last", "mean"]) -> "torch.Tensor":
     """The sentence vector of each example of one layer, wherever its padding is.
 
-    states: (example, token, dim) tensor;  mask: (example, token) 1 where there is a token;  position: first | last | mean (see
-    `families.sentence_position`). Returns (example, dim).
+    states: (example, token, dim) tensor;  mask: (example, token) 1 where there is a token;  position: first | last |
+    mean (see `families.sentence_position`). Returns (example, dim).
     """
     import torch
 
@@ -22,12 +23,13 @@ def sentence_vectors(states: "torch.Tensor", mask: "torch.Tensor", position: Lit
     return states[torch.arange(len(states), device=states.device), at]
 
 
-def span_vectors(states: "torch.Tensor", spans: "torch.Tensor", slots: "torch.Tensor", per_example: int) -> "torch.Tensor":
+def span_vectors(states: "torch.Tensor", spans: "torch.Tensor", slots: "torch.Tensor",
+                 per_example: int) -> "torch.Tensor":
     """(row, token, dim) states to (example, per_example * dim).
 
-    spans: (row, slot, token) weights, `per_example` slots in a row for each example;  slots: (example,) places of the examples. A
-    product instead of a gather: its gradient needs no atomic additions, so it is the same at every run. Never in half
-    precision, also under autocast: a mean of equal numbers is that number.
+    spans: (row, slot, token) weights, `per_example` slots in a row for each example;  slots: (example,) places of the
+    examples. A product instead of a gather: its gradient needs no atomic additions, so it is the same at every run.
+    Never in half precision, also under autocast: a mean of equal numbers is that number.
     """
     import torch
 

@@ -15,8 +15,8 @@ class Targets:
     """Where the examples of a task of words lie in their sentences' pieces.
 
     starts: (sentence + 1,) int64, the examples of sentence i are starts[i] up to starts[i + 1];
-    pieces: (example, span, 2) int64, first piece and the one after the last, counted in the sentence with its special tokens;
-    numbers: (sentence,) int64, the sentences' numbers in the source.
+    pieces: (example, span, 2) int64, first piece and the one after the last, counted in the sentence with its special
+    tokens; numbers: (sentence,) int64, the sentences' numbers in the source.
     """
 
     starts: np.ndarray
@@ -25,7 +25,8 @@ class Targets:
 
     def of(self, sentences: np.ndarray) -> np.ndarray:
         """Numbers of the examples of some sentences, sentence after sentence: (example,) int64."""
-        return np.concatenate([np.arange(self.starts[i], self.starts[i + 1]) for i in sentences] or [np.zeros(0, np.int64)])
+        return np.concatenate([np.arange(self.starts[i], self.starts[i + 1]) for i in sentences]
+                              or [np.zeros(0, np.int64)])
 
     def counts(self) -> np.ndarray:
         """(sentence,) int64 examples of each sentence."""
@@ -41,16 +42,18 @@ LOST = -1
 """First and last piece of a word that a cut sentence no longer has whole."""
 
 
-def encode_words(tokenizer: Any, sentences: Sequence[Sequence[str]], max_length: int, where: str, *, truncate: bool = False,
+def encode_words(tokenizer: Any, sentences: Sequence[Sequence[str]], max_length: int, where: str, *,
+                 truncate: bool = False,
                  ) -> tuple[dict[str, list[list[int]]], list[np.ndarray]]:
     """Token ids of sentences that are split into words, and each word's pieces.
 
-    Returns the tokenizer's outputs (`special_tokens_mask` among them), one list of integers per sentence, and per sentence
-    (word, 2) int64: the word's first piece and the one after its last. A word of which nothing is left (a zero-width
-    character, say) is read as the unknown token, so every word has a piece. where: the file, for messages.
+    Returns the tokenizer's outputs (`special_tokens_mask` among them), one list of integers per sentence, and per
+    sentence (word, 2) int64: the word's first piece and the one after its last. A word of which nothing is left
+    (a zero-width character, say) is read as the unknown token, so every word has a piece.
+    where: the file, for messages.
 
-    A sentence longer than `max_length` tokens is an error, because a cut one would lose examples; with `truncate` it is cut
-    after the piece that is the last to fit, special tokens stay, and words that are not there whole have the bounds
+    A sentence longer than `max_length` tokens is an error, because a cut one would lose examples; with `truncate` it is
+    cut after the piece that is the last to fit, special tokens stay, and words that are not there whole have the bounds
     (LOST, LOST) = (-1, -1): the caller drops and counts what is marked there.
     Raises FinetraceError naming the sentence.
     """
@@ -60,9 +63,10 @@ def encode_words(tokenizer: Any, sentences: Sequence[Sequence[str]], max_length:
     if lost := [i for i, of_word in enumerate(bounds) if (of_word[:, 1] == 0).any()]:
         if tokenizer.unk_token is None:
             word = words[lost[0]][int(np.argmin(bounds[lost[0]][:, 1]))]
-            raise FinetraceError(f"{where}: the tokenizer leaves nothing of the word {word!r} and has no unknown token; "
-                                 "remove its sentence")
-        fixed = [[w if b else tokenizer.unk_token for w, b in zip(words[i], bounds[i][:, 1], strict=True)] for i in lost]
+            raise FinetraceError(f"{where}: the tokenizer leaves nothing of the word {word!r} and has no "
+                                 "unknown token; remove its sentence")
+        fixed = [[w if b else tokenizer.unk_token for w, b in zip(words[i], bounds[i][:, 1], strict=True)]
+                 for i in lost]
         again, found = _encode(tokenizer, fixed)
         for place, i in enumerate(lost):
             bounds[i] = found[place]
@@ -72,9 +76,9 @@ def encode_words(tokenizer: Any, sentences: Sequence[Sequence[str]], max_length:
         if len(ids) > max_length and truncate:
             _cut(encoded, bounds, i, max_length, where)
         elif len(ids) > max_length:
-            raise FinetraceError(f"{where}: the sentence {' '.join(words[i][:8])!r}... has {len(ids)} tokens, more than the "
-                                 f"longest input, {max_length}; raise train.max_length where the model allows it, or leave long "
-                                 "sentences out with the task's max_words")
+            raise FinetraceError(f"{where}: the sentence {' '.join(words[i][:8])!r}... has {len(ids)} tokens, "
+                                 f"more than the longest input, {max_length}; raise train.max_length where the model "
+                                 "allows it, or leave long sentences out with the task's max_words")
     return encoded, bounds
 
 
@@ -84,8 +88,8 @@ def _cut(encoded: dict[str, list[list[int]]], bounds: list[np.ndarray], i: int, 
     after = len(encoded["input_ids"][i]) - int(of_word[-1, 1])
     end = max_length - after
     if end <= of_word[0, 0]:
-        raise FinetraceError(f"{where}: max_length {max_length} leaves no room for a piece besides the {after + of_word[0, 0]} "
-                             "tokens that the tokenizer adds; raise it")
+        raise FinetraceError(f"{where}: max_length {max_length} leaves no room for a piece besides the "
+                             f"{after + of_word[0, 0]} tokens that the tokenizer adds; raise it")
     for values in encoded.values():
         values[i] = values[i][:end] + values[i][len(values[i]) - after:]
     bounds[i] = np.where(of_word[:, 1:] <= end, of_word, LOST)

@@ -1,8 +1,9 @@
-"""The original hull-probe programs, DirectProbe (2021) and its sequel on fine-tuning (2022), on their own inputs: from an INI
-file to their output files, in their layout, and the same numbers as one table.
+"""The original hull-probe programs, DirectProbe (2021) and its sequel on fine-tuning (2022), on their own inputs: from
+an INI file to their output files, in their layout, and the same numbers as one table.
 
     probing         clusters of the labelled vectors, then all that prediction does
-    prediction      clusters are given (probing_cluster_path): label distances, and the nearest cluster of every test vector
+    prediction      clusters are given (probing_cluster_path): label distances,
+                    and the nearest cluster of every test vector
     batch_probing   the given clusters in every checkpoint and layer of a folder
 
 Text files hold 0 where a number is undefined, as the originals wrote; the table holds NaN.
@@ -24,8 +25,8 @@ from finetrace.originals import directprobe_files as files
 from finetrace.originals import directprobe_inputs as inputs
 
 log = logging.getLogger("finetrace")
-COLUMNS = {"step": np.int64, "layer": np.int32, "statistic": str, "value": np.float64, "low": np.float64, "high": np.float64,
-           "n": np.int64, "iteration": str, "label": str, "other": str}
+COLUMNS = {"step": np.int64, "layer": np.int32, "statistic": str, "value": np.float64, "low": np.float64,
+           "high": np.float64, "n": np.int64, "iteration": str, "label": str, "other": str}
 UNKNOWN = -1  # layer of a single space, whose file does not say
 NUMBERS = ("outside_min", "inside_max", "inside_mean")  # per label, each a file of the 2022 program
 
@@ -34,7 +35,8 @@ Row = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Space:
-    """One set of vectors with its clusters. distances: None where hulls of different labels overlap (batch mode only)."""
+    """One set of vectors with its clusters. distances: None where hulls of different labels overlap
+    (batch mode only)."""
 
     iteration: str
     step: int
@@ -45,7 +47,8 @@ class Space:
 
 @dataclass(frozen=True)
 class Result:
-    """table: column -> values (see COLUMNS);  metrics: flat numbers;  spaces: for figures, in order of iteration and layer."""
+    """table: column -> values (see COLUMNS);  metrics: flat numbers;  spaces: for figures,
+    in order of iteration and layer."""
 
     table: dict[str, np.ndarray]
     metrics: dict[str, float]
@@ -57,8 +60,8 @@ def analyse(settings: inputs.Settings, out: Path, *, mode: str | None = None, mi
     """Do what the INI asks for and write the original's files into the folder `out`.
 
     mode: instead of the INI's;  min_size: smallest cluster in label distances;  numbering: creation | row (see
-    `DirectprobeSettings`). Clusters that were made at equal distances have no defined order in the original, so their numbers
-    may differ from its. Raises FinetraceError naming file and line of what cannot be used.
+    `DirectprobeSettings`). Clusters that were made at equal distances have no defined order in the original, so their
+    numbers may differ from its. Raises FinetraceError naming file and line of what cannot be used.
     """
     mode = mode or settings.mode
     classes = inputs.read_labels(settings.label_set_path)
@@ -72,7 +75,8 @@ def analyse(settings: inputs.Settings, out: Path, *, mode: str | None = None, mi
     if mode == "probing":
         (count, dim), sizes = points.shape, np.unique(labels, return_counts=True)[1]
         cost = hulls.estimate(count, dim, len(sizes), int(sizes.max()))
-        log.info("directprobe: %d vectors of %d numbers, %d labels; about %.0f s if labels are separable, %.0f s if they overlap",
+        log.info("directprobe: %d vectors of %d numbers, %d labels; about %.0f s if labels are separable, %.0f "
+                 "s if they overlap",
                  count, dim, len(sizes), cost.linear_seconds, cost.overlapping_seconds)
         clusters = hulls.probe(points, labels, classes=classes, progress=_teller())
         if numbering == "creation":
@@ -96,7 +100,8 @@ def analyse(settings: inputs.Settings, out: Path, *, mode: str | None = None, mi
 
 
 def write_into(folder: Path, settings: inputs.Settings, **choices: Any) -> Result:
-    """`analyse` into a folder that must be absent or empty; it appears when everything is there, with table and metrics."""
+    """`analyse` into a folder that must be absent or empty;
+    it appears when everything is there, with table and metrics."""
     from finetrace.store.files import atomic_folder, write_json
     from finetrace.store.tables import write_table
 
@@ -118,10 +123,11 @@ def _batch(settings: inputs.Settings, out: Path, classes: list[str], min_size: i
         raise FinetraceError(f"{settings.entities_path}: has no examples")
     path = _needed(settings.probing_cluster_path, "probing_cluster_path", "clustering", "batch_probing")
     assignment = files.read_clusters(path, len(found))
-    batch = inputs.batch_files(_needed(settings.batch_embeddings_path, "batch_embeddings_path", "data", "batch_probing"))
+    batch = inputs.batch_files(_needed(settings.batch_embeddings_path, "batch_embeddings_path", "data",
+                                       "batch_probing"))
     total, done, tell = sum(map(len, batch.values())), 0, _teller()
-    log.info("directprobe: %d clusters of %d vectors in %d checkpoints, %d files", len(set(assignment.tolist())), len(found),
-             len(batch), total)
+    log.info("directprobe: %d clusters of %d vectors in %d checkpoints, %d files", len(set(assignment.tolist())),
+             len(found), len(batch), total)
     pairs, spaces, width = files.pair_names(classes), [], 0
     for number, (iteration, layers) in enumerate(batch.items()):
         step = int(iteration) if iteration.isdigit() else number
@@ -138,7 +144,8 @@ def _batch(settings: inputs.Settings, out: Path, classes: list[str], min_size: i
             done += 1
             tell("files", done, total)
         none = {"vec": np.zeros(len(pairs)), **{name: np.zeros(len(classes)) for name in NUMBERS}}
-        columns = [none if s.distances is None else {"vec": s.distances.vector, **{n: getattr(s.distances, n) for n in NUMBERS}}
+        columns = [none if s.distances is None else {"vec": s.distances.vector,
+                                                     **{n: getattr(s.distances, n) for n in NUMBERS}}
                    for s in here]
         for name, names in (("vec", pairs), *((n, classes) for n in NUMBERS)):
             table = np.nan_to_num(np.stack([column[name] for column in columns], axis=1))
@@ -147,7 +154,8 @@ def _batch(settings: inputs.Settings, out: Path, classes: list[str], min_size: i
         spaces += here
     rows = [row for space in spaces for row in _rows(space, min_size)]
     last = [s for s in spaces if s.iteration == spaces[-1].iteration]
-    metrics = {f"{name}/layer-{s.layer:02d}/last": value for s in last for _, _, name, value, *rest in _rows(s, min_size)
+    metrics = {f"{name}/layer-{s.layer:02d}/last": value for s in last
+               for _, _, name, value, *rest in _rows(s, min_size)
                if name in ("disjoint", "outside_min_least", "outside_min_mean") and not rest[4]}
     metrics |= {"spaces": len(spaces), "spaces_disjoint": sum(s.distances is not None for s in spaces)}
     return Result(_table(rows), metrics, spaces)
@@ -168,7 +176,8 @@ def _rows(space: Space, min_size: int) -> list[Row]:
              for name, of in (("least", np.min), ("mean", np.mean))]
     rows += [_row(space, name, np.nan if between is None else getattr(between, name), n=count)
              for name in ("ratio_max", "ratio_mean")]
-    of_label = {str(label): int((clusters.cluster_labels[clusters.assignment] == label).sum()) for label in clusters.classes}
+    of_label = {str(label): int((clusters.cluster_labels[clusters.assignment] == label).sum())
+                for label in clusters.classes}
     for name, values in per_label.items():
         rows += [_row(space, name, value, label, n=of_label[str(label)])
                  for label, value in zip(clusters.classes, values, strict=True)]
@@ -184,12 +193,14 @@ def _predict(settings: inputs.Settings, entities: Path, out: Path, classes: list
     test = inputs.read_examples(entities, where, classes)
     width = space.clusters.points.shape[1]
     if not test.labels or test.points.shape[1] != width:
-        raise FinetraceError(f"{where}: has {len(test.labels)} vectors of {test.points.shape[1]} numbers; those of training have "
-                             f"{width}")
+        raise FinetraceError(f"{where}: has {len(test.labels)} vectors of {test.points.shape[1]} numbers; those of "
+                             f"training have {width}")
     ranked = hulls.predict(space.clusters, test.points, test.labels, progress=_teller())
-    files.write_prediction(out / "prediction.txt", test.labels, ranked.order, ranked.distances, space.clusters.cluster_labels)
+    files.write_prediction(out / "prediction.txt", test.labels, ranked.order, ranked.distances,
+                           space.clusters.cluster_labels)
     right = round(ranked.accuracy * len(test.labels))
-    return [_row(space, "intra_accuracy", ranked.accuracy, n=len(test.labels), ends=wilson_interval(right, len(test.labels)))]
+    return [_row(space, "intra_accuracy", ranked.accuracy, n=len(test.labels),
+                 ends=wilson_interval(right, len(test.labels)))]
 
 
 def _write_labels(out: Path, between: hulls.LabelDistances) -> None:
@@ -198,12 +209,14 @@ def _write_labels(out: Path, between: hulls.LabelDistances) -> None:
         files.write_label_values(out / f"{name}.txt", between.classes, np.nan_to_num(getattr(between, name)))
 
 
-def _given(settings: inputs.Settings, points: np.ndarray, labels: np.ndarray, classes: list[str], mode: str) -> hulls.Clusters:
+def _given(settings: inputs.Settings, points: np.ndarray, labels: np.ndarray, classes: list[str],
+           mode: str) -> hulls.Clusters:
     path = _needed(settings.probing_cluster_path, "probing_cluster_path", "clustering", mode)
     return _assigned(path, points, labels, files.read_clusters(path, len(labels)), classes)
 
 
-def _assigned(path: Path, points: np.ndarray, labels: np.ndarray, assignment: np.ndarray, classes: list[str]) -> hulls.Clusters:
+def _assigned(path: Path, points: np.ndarray, labels: np.ndarray, assignment: np.ndarray,
+              classes: list[str]) -> hulls.Clusters:
     try:
         return hulls.given(points, labels, assignment, classes=classes)
     except ValueError as error:

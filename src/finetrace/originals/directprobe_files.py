@@ -1,15 +1,15 @@
 """Files of the original hull-probe programs: DirectProbe (2021) and its sequel on fine-tuning (2022).
 
-Written here in their exact layout, so that scripts made for them go on working; read here, so that old data and results can be
-used. Text is UTF-8, numbers have four decimals, clusters are written `number-label`. An undefined number is written `nan`; the
-original wrote zeros, which `label_distances(..., missing="zero")` gives.
+Written here in their exact layout, so that scripts made for them go on working; clusters are read, too, as old ones can
+be used. Text is UTF-8, numbers have four decimals, clusters are written `number-label`. An undefined number is written
+`nan`; the original wrote zeros, which `label_distances(..., missing="zero")` gives.
 
     clusters.txt       one cluster number per training line                    dis.txt     (0-A, 1-B): 5.0000
     prediction.txt     gold<TAB>0-A,1.0000<TAB>1-B,2.0000 ... ascending        vec.txt     A---B,5.0000
     inside_max.txt, inside_mean.txt, outside_min.txt    A,1.5811
     batch_vec/<iteration>.txt, ...    header " ,1,2,...,12", then A---B,v1,...,v12 or A,v1,...,v12
 
-Inputs are read by `store.directprobe_inputs`.
+Inputs are read by `originals.directprobe_inputs`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -34,7 +34,8 @@ def read_clusters(path: Path, points: int | None = None) -> np.ndarray:
     found = []
     for number, line in numbered_lines(path):
         if not line.strip().isdigit():
-            raise FinetraceError(f"{path} line {number}: {line!r} is not a cluster number; write one whole number per line")
+            raise FinetraceError(f"{path} line {number}: {line!r} is not a cluster number; write one "
+                                 "whole number per line")
         found.append(int(line))
     if points is not None and len(found) != points:
         raise FinetraceError(f"{path}: has {len(found)} lines for {points} points; it belongs to other data")
@@ -42,47 +43,25 @@ def read_clusters(path: Path, points: int | None = None) -> np.ndarray:
 
 
 def write_distances(path: Path, cluster_labels: Sequence[str] | np.ndarray, distances: np.ndarray) -> None:
-    """dis.txt: distances of clusters of different label. cluster_labels: (cluster,); distances: (cluster, cluster) float."""
+    """dis.txt: distances of clusters of different label. cluster_labels: (cluster,);
+    distances: (cluster, cluster) float."""
     names = [f"{i}-{label}" for i, label in enumerate(cluster_labels)]
     count = len(names)
-    _write(path, (f"({names[i]}, {names[j]}): {distances[i][j]:.{PLACES}f}" for i in range(count) for j in range(i + 1, count)
+    _write(path, (f"({names[i]}, {names[j]}): {distances[i][j]:.{PLACES}f}" for i in range(count)
+                  for j in range(i + 1, count)
                   if cluster_labels[i] != cluster_labels[j]))
-
-
-def read_distances(path: Path) -> dict[tuple[tuple[int, str], tuple[int, str]], float]:
-    """Distance by pair of (cluster number, label), of dis.txt."""
-    found = {}
-    for number, line in numbered_lines(path):
-        names, colon, value = line.rpartition("): ")
-        parts = names.removeprefix("(").split(", ")
-        if not colon or not names.startswith("(") or len(parts) != 2:
-            raise FinetraceError(f"{path} line {number}: {line!r} is not of the form (0-A, 1-B): 5.0000")
-        found[_cluster(parts[0], path, number), _cluster(parts[1], path, number)] = _number(value, path, number)
-    return found
 
 
 def write_prediction(
     path: Path, gold: Sequence[str] | np.ndarray, order: np.ndarray, distances: np.ndarray,
     cluster_labels: Sequence[str] | np.ndarray,
 ) -> None:
-    """prediction.txt. gold: (point,) labels; order, distances: (point, rank) of `finetrace.lenses.hulls.partition.predict`."""
-    _write(path, ("\t".join([str(label), *(f"{k}-{cluster_labels[k]},{d:.{PLACES}f}" for k, d in zip(ranks, row, strict=True))])
-                  for label, ranks, row in zip(gold, order, distances, strict=True)))
-
-
-def read_prediction(path: Path) -> list[tuple[str, list[tuple[int, str, float]]]]:
-    """Gold label and (cluster number, its label, distance) in the file's order, for each line of prediction.txt."""
-    found = []
-    for number, line in numbered_lines(path):
-        gold, *fields = line.split("\t")
-        ranked = []
-        for field in fields:
-            name, comma, value = field.rpartition(",")
-            if not comma:
-                raise FinetraceError(f"{path} line {number}: {field!r} is not of the form 0-A,1.0000")
-            ranked.append((*_cluster(name, path, number), _number(value, path, number)))
-        found.append((gold, ranked))
-    return found
+    """prediction.txt. gold: (point,) labels; order, distances: (point, rank) of
+    `finetrace.lenses.hulls.partition.predict`."""
+    _write(path,
+           ("\t".join([str(label), *(f"{k}-{cluster_labels[k]},{d:.{PLACES}f}"
+                                     for k, d in zip(ranks, row, strict=True))])
+            for label, ranks, row in zip(gold, order, distances, strict=True)))
 
 
 def write_label_pairs(path: Path, classes: Sequence[str] | np.ndarray, vector: np.ndarray) -> None:
@@ -90,29 +69,16 @@ def write_label_pairs(path: Path, classes: Sequence[str] | np.ndarray, vector: n
     _write(path, (f"{name},{value:.{PLACES}f}" for name, value in zip(pair_names(classes), vector, strict=True)))
 
 
-def read_label_pairs(path: Path) -> dict[tuple[str, str], float]:
-    """Distance by pair of labels, of vec.txt."""
-    found = {}
-    for number, line in numbered_lines(path):
-        name, value = _named(line, path, number)
-        found[_two_labels(name, path, number)] = value
-    return found
-
-
 def write_label_values(path: Path, classes: Sequence[str] | np.ndarray, values: np.ndarray) -> None:
     """inside_max.txt, inside_mean.txt or outside_min.txt: one number per label. classes, values: (label,)."""
     _write(path, (f"{label},{value:.{PLACES}f}" for label, value in zip(classes, values, strict=True)))
 
 
-def read_label_values(path: Path) -> dict[str, float]:
-    """Number by label, of inside_max.txt, inside_mean.txt or outside_min.txt."""
-    return dict(_named(line, path, number) for number, line in numbered_lines(path))
-
-
 def write_batch_table(path: Path, names: Sequence[str], table: np.ndarray, layers: Sequence[int] | None = None) -> None:
     """A table of the batch mode, such as batch_vec/<iteration>.txt.
 
-    names: (row,) labels, or `pair_names` of them; table: (row, layer) float; layers: their numbers, by default 1, 2, ... .
+    names: (row,) labels, or `pair_names` of them; table: (row, layer) float;
+    layers: their numbers, by default 1, 2, ... .
     """
     table = np.asarray(table)
     numbers = list(range(1, table.shape[1] + 1) if layers is None else layers)
@@ -122,31 +88,14 @@ def write_batch_table(path: Path, names: Sequence[str], table: np.ndarray, layer
     _write(path, [",".join([" ", *map(str, numbers)]), *rows])
 
 
-def read_batch_table(path: Path) -> tuple[list[str], list[int], np.ndarray]:
-    """Row names, layer numbers and (row, layer) float64 of a table of the batch mode."""
-    lines = list(numbered_lines(path))
-    if not lines or not lines[0][1].startswith(" ,"):
-        raise FinetraceError(f"{path} line 1: a batch table begins with ' ,1,2,...', its layers")
-    header = lines[0][1].split(",")[1:]
-    if not all(field.isdigit() for field in header):
-        raise FinetraceError(f"{path} line 1: {lines[0][1]!r} does not list layers as whole numbers")
-    names, rows = [], []
-    for number, line in lines[1:]:
-        name, *fields = line.rsplit(",", len(header))
-        if len(fields) != len(header):
-            raise FinetraceError(f"{path} line {number}: has {len(fields)} numbers for {len(header)} layers")
-        names.append(name)
-        rows.append([_number(field, path, number) for field in fields])
-    return names, [int(field) for field in header], np.array(rows, np.float64).reshape(len(rows), len(header))
-
-
 def pair_names(classes: Sequence[str] | np.ndarray) -> list[str]:
     """`A---B` for each pair of labels a < b, in the order of the distance vector."""
     return [f"{classes[a]}{PAIR}{classes[b]}" for a in range(len(classes)) for b in range(a + 1, len(classes))]
 
 
 def numbered_lines(path: Path) -> list[tuple[int, str]]:
-    """(line number from 1, text without the line end) of a UTF-8 file; lines end at newlines only, not at other separators."""
+    """(line number from 1, text without the line end) of a UTF-8 file;
+    lines end at newlines only, not at other separators."""
     try:
         text = path.read_bytes().decode("utf-8")
     except FileNotFoundError:
@@ -162,31 +111,3 @@ def numbered_lines(path: Path) -> list[tuple[int, str]]:
 
 def _write(path: Path, lines: Iterable[str]) -> None:
     write_text(path, "".join(f"{line}\n" for line in lines))
-
-
-def _named(line: str, path: Path, number: int) -> tuple[str, float]:
-    name, comma, value = line.rpartition(",")
-    if not comma:
-        raise FinetraceError(f"{path} line {number}: {line!r} is not of the form name,0.0000")
-    return name, _number(value, path, number)
-
-
-def _two_labels(name: str, path: Path, number: int) -> tuple[str, str]:
-    parts = name.split(PAIR)
-    if len(parts) != 2:
-        raise FinetraceError(f"{path} line {number}: {name!r} is not two labels with {PAIR!r} between them")
-    return parts[0], parts[1]
-
-
-def _cluster(name: str, path: Path, number: int) -> tuple[int, str]:
-    digits, dash, label = name.partition("-")
-    if not dash or not digits.isdigit():
-        raise FinetraceError(f"{path} line {number}: {name!r} is not of the form 0-A")
-    return int(digits), label
-
-
-def _number(text: str, path: Path, number: int) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise FinetraceError(f"{path} line {number}: {text!r} is not a number") from None

@@ -1,4 +1,5 @@
-"""Inputs of the original hull-probe programs: the INI settings, label sets, labelled examples and text embeddings they read.
+"""Inputs of the original hull-probe programs: the INI settings, label sets,
+labelled examples and text embeddings they read.
 
     labels       one label per line; sorted and made unique
     entities     text<TAB>label, one example per line
@@ -124,10 +125,12 @@ def read_embeddings(path: Path, rows: int | None = None) -> np.ndarray:
         if not len(vector) or not np.isfinite(vector).all():
             raise FinetraceError(f"{path} line {number}: {'is empty' if not len(vector) else 'holds NaN or infinity'}")
         if vectors and len(vector) != len(vectors[0]):
-            raise FinetraceError(f"{path} line {number}: has {len(vector)} numbers, the lines before have {len(vectors[0])}")
+            raise FinetraceError(f"{path} line {number}: has {len(vector)} numbers, the lines before have "
+                                 f"{len(vectors[0])}")
         vectors.append(vector)
     if rows is not None and len(vectors) != rows:
-        raise FinetraceError(f"{path}: has {len(vectors)} vectors for {rows} entities; the two files must be line by line")
+        raise FinetraceError(f"{path}: has {len(vectors)} vectors for {rows} entities; the two files "
+                             "must be line by line")
     return np.array(vectors, np.float32).reshape(len(vectors), -1)
 
 
@@ -147,7 +150,8 @@ def batch_files(folder: Path) -> dict[str, dict[int, Path]]:
         if layers:
             found[checkpoint.name] = dict(sorted(layers.items()))
     if not found:
-        raise FinetraceError(f"{folder}: holds no <checkpoint>/<layer>.txt; each layer's vectors are a file such as 5/12.txt")
+        raise FinetraceError(f"{folder}: holds no <checkpoint>/<layer>.txt; each layer's vectors are a "
+                             "file such as 5/12.txt")
     return found
 
 

@@ -100,6 +100,7 @@ def _flow(paths: dict[str, str]) -> str:
 
 
 def _scalar(text: str) -> str:
-    """A text as it stands in YAML: without quotes only where no version of YAML reads a number, a date, a truth or nothing."""
+    """A text as it stands in YAML: without quotes only where no version of YAML reads a number, a date,
+    a truth or nothing."""
     plain = re.fullmatch(r"[A-Za-z][\w/.-]*", text, re.ASCII) and text.lower() not in WORDS
     return text if plain else json.dumps(text, ensure_ascii=False)

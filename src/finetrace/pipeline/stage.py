@@ -185,8 +185,10 @@ def run(stage: str, main: Callable[[Stage], None]) -> None:
     shown = layout.relative(file) if file.is_relative_to(layout.root) else file
     name = label.replace("/", "-")
     try:
-        # an earlier run whose front process was killed may still be ending, and dvc repro may run beside finetrace repro
-        with file_lock(layout.home / ".finetrace" / "locks" / name, f"{label}: another process makes it; waiting for it"):
+        # an earlier run whose front process was killed may still be ending,
+        # and dvc repro may run beside finetrace repro
+        with file_lock(layout.home / ".finetrace" / "locks" / name, f"{label}: another process makes "
+                       "it; waiting for it"):
             main(open_stage(stage, item, layout))
     except AlreadyThere:
         log.info("%s: is there already", label)

@@ -4,7 +4,8 @@
     hidden/tokens.parquet                one row per kept token: row, position, token_id, special
     hidden/step-00000128/cls.npy         (layer, row, dim)     the sentence token of each example
     hidden/step-00000128/mean.npy        (layer, row, dim)     the mean over an example's tokens, special ones included
-    hidden/step-00000128/span.npy        (layer, row, width)   tasks of words: the marked words; width is dim, or 2 dim for pairs
+    hidden/step-00000128/span.npy        (layer, row, width)   tasks of words: the marked words;
+                                         width is dim, or 2 dim for pairs
     hidden/step-00000128/tokens.npy      (layer, token, dim)   every token of the examples whose token_offset is not -1
 
 Layer 0 is the embedding output, layer l the output of encoder layer l.
@@ -23,7 +24,6 @@ from finetrace.store.arrays import read_array
 from finetrace.store.manifest import Manifest, read_manifest
 from finetrace.store.tables import read_table
 
-VECTORS = ("cls", "mean")
 PREFIX = "step-"
 NARROW = 256  # dimensions
 
@@ -97,8 +97,8 @@ class HiddenStates:
         """Row numbers of one split; an error that names the setting when there are none."""
         found = np.flatnonzero(self.splits == split)
         if not len(found):
-            raise FinetraceError(f"{self.folder}: has no rows of the split {split!r}; add it to hidden.rows in params.yaml "
-                                 f"(there are {', '.join(sorted(set(self.splits)))})")
+            raise FinetraceError(f"{self.folder}: has no rows of the split {split!r}; add it to hidden.rows in "
+                                 f"params.yaml (there are {', '.join(sorted(set(self.splits)))})")
         return found
 
     def vectors(self, step: int, kind: str = "cls") -> np.ndarray:
@@ -126,8 +126,8 @@ class HiddenStates:
         values = read_array(path)
         shape = (self.manifest.facts["layers"], count, width)
         if values.shape != shape:
-            raise FinetraceError(f"{path}: has shape {values.shape} instead of {shape}; delete {self.folder} and run the "
-                                 "stage hidden again")
+            raise FinetraceError(f"{path}: has shape {values.shape} instead of {shape}; delete {self.folder} "
+                                 "and run the stage hidden again")
         return values
 
 
@@ -156,9 +156,9 @@ def finite(values: np.ndarray, hidden: HiddenStates, step: int, kind: str, layer
     kind = kind if kind == "tokens" else hidden.kind(kind)
     good = np.isfinite(values).all(axis=-1)
     if not good.all():
-        raise FinetraceError(f"{hidden.folder / step_name(step) / f'{kind}.npy'} layer {layer} row {int(np.argmin(good))}: holds "
-                             "NaN or infinity; the training diverged (lower train.learning_rate), or hidden.dtype float16 "
-                             "is too small for this model (use float32)")
+        raise FinetraceError(f"{hidden.folder / step_name(step) / f'{kind}.npy'} layer {layer} row "
+                             f"{int(np.argmin(good))}: holds NaN or infinity; the training diverged (lower "
+                             "train.learning_rate), or hidden.dtype float16 is too small for this model (use float32)")
     return values
 
 
@@ -195,8 +195,8 @@ class LayerMajorFile:
 
 
 def fit_threads(hidden: HiddenStates) -> None:
-    """One BLAS thread for narrow states: for such small products a second thread costs more than it gains, above all where
-    several stages run side by side."""
+    """One BLAS thread for narrow states: for such small products a second thread costs more than it gains, above all
+    where several stages run side by side."""
     if hidden.manifest.facts["dim"] <= NARROW:
         from threadpoolctl import threadpool_limits
 

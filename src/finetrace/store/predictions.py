@@ -1,6 +1,7 @@
 """Predictions on disk: logits of every set and features of some rows per checkpoint, one index for all of them.
 
-    predictions/index.parquet                   one row per example: set, example_id, label, sentence, feature_row (or -1)
+    predictions/index.parquet                   one row per example: set, example_id, label, sentence,
+                                                feature_row (or -1)
     predictions/step-00000128/logits.npy        (example, class) float32, in the order of the index
     predictions/step-00000128/features.npy      (row, dim) float32, what goes into the head's last linear layer
     predictions/step-00000128/weight.npy        (class, dim) float32 of that layer
@@ -60,11 +61,6 @@ class Predictions:
         """The sets: those of the task itself, then those out of distribution."""
         return list(dict.fromkeys(self.sets.tolist()))
 
-    @property
-    def shifted(self) -> list[str]:
-        """The sets out of distribution."""
-        return [name for name in self.names if name not in SPLITS]
-
     def rows(self, name: str) -> np.ndarray:
         """Positions of a set's examples, (example,) int64; an error that lists the sets when there is no such set."""
         found = np.flatnonzero(self.sets == name)
@@ -101,8 +97,8 @@ class Predictions:
             raise FinetraceError(f"{self.folder}: has no checkpoint {step}; it has {', '.join(map(str, self.steps))}")
         values = read_array(folder / f"{kind}.npy")
         if values.shape != shape:
-            raise FinetraceError(f"{folder / f'{kind}.npy'}: has shape {values.shape} instead of {shape}; delete {self.folder} "
-                                 "and run the stage predictions again")
+            raise FinetraceError(f"{folder / f'{kind}.npy'}: has shape {values.shape} instead of {shape}; delete "
+                                 f"{self.folder} and run the stage predictions again")
         return values
 
 
@@ -110,6 +106,7 @@ def read_predictions(folder: Path) -> Predictions:
     """Open the predictions of one trajectory; truncated or unfinished ones are refused with a message."""
     manifest = read_manifest(folder)
     index = read_table(folder / "index.parquet")
-    columns = {name: index[name].to_numpy().astype(np.int64) for name in ("example_id", "label", "sentence", "feature_row")}
+    columns = {name: index[name].to_numpy().astype(np.int64)
+               for name in ("example_id", "label", "sentence", "feature_row")}
     return Predictions(folder, manifest, np.array(index["set"].to_pylist()), columns["example_id"], columns["label"],
                        columns["sentence"], columns["feature_row"])

@@ -86,7 +86,8 @@ def _check_names(study: "Study", tasks: list[str]) -> None:
     for section, folder, name, path in paths:
         require(
             not PurePath(normpath(path)).is_relative_to(f"{folder}/{name}"),
-            f"{section}: {name}: path {path} lies in {folder}/{name}, which the result replaces; move it, e.g. to sources/{name}",
+            f"{section}: {name}: path {path} lies in {folder}/{name}, which the result replaces; move it, e.g. "
+            f"to sources/{name}",
         )
 
 
@@ -130,8 +131,8 @@ def _check_masked(study: "Study", tasks: list[str]) -> None:
     for name, facts in study.fact_files.items():
         require(
             not facts.held_out or any(corpus.held_out >= facts.held_out for corpus in study.corpora.values()),
-            f"fact_files.{name}.held_out: no corpus leaves out the sentences of {facts.held_out:g} of the facts; give the "
-            "entry of `corpora` that a model is trained on the same held_out, or remove this one",
+            f"fact_files.{name}.held_out: no corpus leaves out the sentences of {facts.held_out:g} of the "
+            "facts; give the entry of `corpora` that a model is trained on the same held_out, or remove this one",
         )
 
 

@@ -32,8 +32,8 @@ from finetrace.study.patterns import nearest, select
 
 @dataclass(frozen=True)
 class Lens:
-    """What a lens can look at. settings: what its section of params.yaml says;  of: kinds of trajectories;  reads: stages
-    and lenses of the same trajectory that it builds on."""
+    """What a lens can look at. settings: what its section of params.yaml says;  of: kinds of trajectories;
+    reads: stages and lenses of the same trajectory that it builds on."""
 
     settings: type | None = None
     of: tuple[str, ...] = ("fine-tuning",)
@@ -94,7 +94,8 @@ def who_looks(look: Mapping[str, Any] | None, places: Mapping[str, str], setting
         for lens in names:
             for place, changes in _places(f"look.{key}", lens, entries, places).items():
                 if changes and (len(names) > 1 or settings[lens] is None):
-                    raise ValueError(f"look.{key}: settings can be changed of one lens at a time, and only if it has some")
+                    raise ValueError(f"look.{key}: settings can be changed of one lens at a time, and "
+                                     "only if it has some")
                 before = found.setdefault(lens, {}).get(place, settings[lens])
                 found[lens][place] = (
                     merge(before, changes, f"params.yaml: look.{key} at {place}") if changes else before

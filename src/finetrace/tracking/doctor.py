@@ -63,7 +63,8 @@ def _params(layout: Layout) -> Iterator[Finding]:
                           "edit params.yaml, or start over: finetrace use NAME (one of studies/)")
             return
         if not layout.plan.is_file() or layout.plan.read_text("utf-8") != text:
-            yield Finding("plan.yaml is not that of params.yaml", "finetrace plan (finetrace repro does it, too)", problem=False)
+            yield Finding("plan.yaml is not that of params.yaml", "finetrace plan (finetrace repro does it, too)",
+                          problem=False)
 
 
 def _dependencies(layout: Layout) -> Iterator[Finding]:

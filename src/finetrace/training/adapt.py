@@ -1,5 +1,5 @@
-"""Adaptive pre-training (TAPT, DAPT; Gururangan et al. 2020): masked-word training that goes on from checkpoints of a trajectory,
-on other texts. The masked-word head is carried along."""
+"""Adaptive pre-training (TAPT, DAPT; Gururangan et al. 2020): masked-word training that goes on from checkpoints of a
+trajectory, on other texts. The masked-word head is carried along."""
 
 import json
 import logging
@@ -49,15 +49,15 @@ def adapt(settings: AdaptSettings, timeline: Timeline, texts: list[str], study_s
           on_plan: Callable[[Plan], None] | None = None, resume_seconds: float = 30.0) -> dict[str, Any]:
     """Adapt, or continue, and write the trajectory into `out` and the finished model into `model_out`.
 
-    timeline: the opened start;  texts: before `strip` and `deduplicate`;  scratch: where unfinished trainings and finished ones
-    of several starts live. With from_steps: last, `out` has the checkpoints and the history of one training. Else it has one
-    checkpoint per start, called by the start's step, and history.parquet has two rows per start, `before` and `validation`, its
-    held-out words before and after. Returns facts for the manifest.
+    timeline: the opened start;  texts: before `strip` and `deduplicate`;  scratch: where unfinished trainings and
+    finished ones of several starts live. With from_steps: last, `out` has the checkpoints and the history of one
+    training. Else it has one checkpoint per start, called by the start's step, and history.parquet has two rows per
+    start, `before` and `validation`, its held-out words before and after. Returns facts for the manifest.
     """
     chosen, seed, one = starts_of(settings, timeline), _seeds(study_seed, settings), settings.from_steps == "last"
     kept = _texts(settings, texts, seed["texts"])
-    log.info("%s: %d of %d texts; %d training%s from %s", name, len(kept), len(texts), len(chosen), "s" * (len(chosen) > 1),
-             ", ".join(f"step {step}" for step in chosen))
+    log.info("%s: %d of %d texts; %d training%s from %s", name, len(kept), len(texts), len(chosen),
+             "s" * (len(chosen) > 1), ", ".join(f"step {step}" for step in chosen))
     prepared: MaskedTexts | None = None
     for number, step in enumerate(chosen):
         done = scratch / "done" / checkpoint_name(step)
@@ -88,29 +88,32 @@ def adapt(settings: AdaptSettings, timeline: Timeline, texts: list[str], study_s
             "device": device_name(), **metrics}
 
 
-def _train_one(settings: AdaptSettings, model: Any, config: Any, texts: MaskedTexts, seed: dict[str, int], *, scratch: Path,
-               done: Path, **options: Any) -> None:
+def _train_one(settings: AdaptSettings, model: Any, config: Any, texts: MaskedTexts, seed: dict[str, int], *,
+               scratch: Path, done: Path, **options: Any) -> None:
     """One training; `done` appears when it is finished. config: of the start, as it was."""
     with atomic_folder(done) as temporary:
         config.save_pretrained(temporary / START)
-        evaluations = train_masked(model, texts, recipe_of(settings), MaskedSeeds(seed["order"], seed["masks"], seed["dropout"]),
-                                   scratch=scratch, out=temporary, **options)
-        write_json(temporary / FACTS, {"evaluations": evaluations, "texts": texts.facts(), "parameters": model.num_parameters()})
+        evaluations = train_masked(model, texts, recipe_of(settings),
+                                   MaskedSeeds(seed["order"], seed["masks"], seed["dropout"]), scratch=scratch,
+                                   out=temporary, **options)
+        write_json(temporary / FACTS, {"evaluations": evaluations, "texts": texts.facts(),
+                                       "parameters": model.num_parameters()})
     shutil.rmtree(scratch, ignore_errors=True)
 
 
 def recipe_of(settings: AdaptSettings) -> Recipe:
     """The part of the settings that is about the training itself; of several trainings each keeps its ends only."""
-    train = TrainSettings(learning_rate=settings.learning_rate, batch_size=settings.batch_size, accumulate=settings.accumulate,
-                          epochs=settings.epochs, max_steps=settings.steps, scheduler=settings.scheduler, warmup=settings.warmup,
-                          weight_decay=settings.weight_decay, beta2=settings.beta2, max_grad_norm=settings.max_grad_norm,
-                          precision=settings.precision)
+    train = TrainSettings(learning_rate=settings.learning_rate, batch_size=settings.batch_size,
+                          accumulate=settings.accumulate, epochs=settings.epochs, max_steps=settings.steps,
+                          scheduler=settings.scheduler, warmup=settings.warmup, weight_decay=settings.weight_decay,
+                          beta2=settings.beta2, max_grad_norm=settings.max_grad_norm, precision=settings.precision)
     return Recipe(train, settings.epsilon, settings.mask_rate, settings.mask_replace, settings.whole_words,
                   settings.checkpoints if settings.from_steps == "last" else {"steps": []}, settings.evaluate)
 
 
 def _seeds(study_seed: int, settings: AdaptSettings) -> dict[str, int]:
-    """By purpose; the same for all starts, so that trainings from different checkpoints see the same batches and masks."""
+    """By purpose; the same for all starts, so that trainings from different checkpoints
+    see the same batches and masks."""
     return {purpose: seeds.derive(study_seed, "adapt", purpose, settings.seed)
             for purpose in ("order", "masks", "dropout", "held out", "texts")}
 
@@ -127,9 +130,11 @@ def _prepare(settings: AdaptSettings, texts: list[str], timeline: Timeline, mode
     tokenizer = load_tokenizer(timeline.tokenizer)
     limit = longest_input(model, tokenizer, settings.max_tokens)
     if settings.pack == "blocks" and settings.block_tokens > limit:
-        raise FinetraceError(f"block_tokens: {settings.block_tokens} are more than the model's longest input, {limit}; lower it")
+        raise FinetraceError(f"block_tokens: {settings.block_tokens} are more than the model's longest input, "
+                             f"{limit}; lower it")
     return prepare_texts(texts, tokenizer, model, seed, max_tokens=limit,
-                         block_tokens=settings.block_tokens if settings.pack == "blocks" else 0, whole_words=settings.whole_words)
+                         block_tokens=settings.block_tokens if settings.pack == "blocks" else 0,
+                         whole_words=settings.whole_words)
 
 
 def _config(folder: Path) -> Any:
@@ -145,8 +150,9 @@ def _facts(done: Path) -> dict[str, Any]:
 def _metrics(evaluations: list[dict[str, Any]]) -> dict[str, float]:
     """Held-out masked words before and after."""
     first, last = evaluations[0], evaluations[-1]
-    return {"steps": last["step"], **{f"{when}/{key}": row[key] for when, row in (("before", first), ("validation", last))
-                                      for key in ("loss", "accuracy")}}
+    return {"steps": last["step"],
+            **{f"{when}/{key}": row[key] for when, row in (("before", first), ("validation", last))
+               for key in ("loss", "accuracy")}}
 
 
 def _two_rows(done: Path, step: int) -> list[dict[str, Any]]:

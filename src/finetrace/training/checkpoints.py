@@ -1,4 +1,5 @@
-"""Writes weights, and finds the newest full state to resume from; what a checkpoint folder is, `store/checkpoints.py` says."""
+"""Writes weights, and finds the newest full state to resume from;
+what a checkpoint folder is, `store/checkpoints.py` says."""
 
 import shutil
 from pathlib import Path
@@ -9,8 +10,8 @@ from finetrace.store.files import atomic_folder
 
 
 def save_weights(model: Any, folder: Path, step: int) -> None:
-    """Write config and weights (safetensors) after `step` updates; the folder appears whole or not at all. Of a classifier whose
-    encoder is frozen or adapted only what is trained is written."""
+    """Write config and weights (safetensors) after `step` updates; the folder appears whole or not at all. Of a
+    classifier whose encoder is frozen or adapted only what is trained is written."""
     from finetrace.models.saved import save_classifier
 
     target = folder / checkpoint_name(step)

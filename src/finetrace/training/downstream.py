@@ -1,4 +1,5 @@
-"""A task learned from each checkpoint of a trajectory of masked-word training: the score that each point in time would give."""
+"""A task learned from each checkpoint of a trajectory of masked-word training:
+the score that each point in time would give."""
 
 import json
 import logging
@@ -47,8 +48,8 @@ class Work:
 
 def plan_work(timeline: Timeline, task: Path, train: TrainSettings, study_seed: int, seeds: Sequence[int],
               code: str) -> list[Work]:
-    """Every checkpoint with every seed. The key covers weights, config and tokenizer, task, settings, seeds and code: equal
-    checkpoints, whatever their trajectory, are learned from once."""
+    """Every checkpoint with every seed. The key covers weights, config and tokenizer, task, settings, seeds and code:
+    equal checkpoints, whatever their trajectory, are learned from once."""
     inputs = {"task": read_key(task), "tokenizer": _tokenizer_key(timeline.tokenizer)}
     work = []
     for step in timeline.steps:
@@ -59,19 +60,20 @@ def plan_work(timeline: Timeline, task: Path, train: TrainSettings, study_seed: 
     return work
 
 
-def learn(timeline: Timeline, task: Path, train: TrainSettings, study_seed: int, work: Sequence[Work], *, results: Place,
-          scratch: Place, name: str) -> dict[tuple[int, int], Learned]:
+def learn(timeline: Timeline, task: Path, train: TrainSettings, study_seed: int, work: Sequence[Work], *,
+          results: Place, scratch: Place, name: str) -> dict[tuple[int, int], Learned]:
     """Fine-tune from every checkpoint with every seed: (step, seed) -> what came out.
 
-    results: where finished trainings are kept, so that a further checkpoint costs only itself;  scratch: where an unfinished one
-    can be continued. Says beforehand what it will cost.
+    results: where finished trainings are kept, so that a further checkpoint costs only itself;  scratch: where an
+    unfinished one can be continued. Says beforehand what it will cost.
     """
     todo = [one for one in work if not results(one.key).is_dir()]
     rows, amount = read_manifest(task).facts["rows"]["train"], f"{train.epochs:g} epochs"
     if train.max_steps:
         amount = f"{train.max_steps} steps of {train.batch_size}"
-    log.info("%s: %d checkpoints x %d seeds, %d of these trainings are done already; %d to do, each %s of %s examples", name,
-             len(timeline.steps), len({one.seed for one in work}), len(work) - len(todo), len(todo), amount, f"{rows:,}")
+    log.info("%s: %d checkpoints x %d seeds, %d of these trainings are done already; %d to do, each %s of %s examples",
+             name, len(timeline.steps), len({one.seed for one in work}), len(work) - len(todo), len(todo), amount,
+             f"{rows:,}")
     began, done = time.monotonic(), 0
     for step in dict.fromkeys(one.step for one in todo):
         of_step = [one for one in todo if one.step == step]
@@ -128,6 +130,7 @@ def _tokenizer_key(folder: Path) -> str:
 
 
 def _config_key(timeline: Timeline, step: int) -> str:
-    """Dropout, say, is not a weight. Of a published checkpoint its name stands for the config, which is not fetched yet."""
+    """Dropout, say, is not a weight. Of a published checkpoint its name stands for the config,
+    which is not fetched yet."""
     source = timeline.sources[step]
     return sha256_file(source / "config.json") if isinstance(source, Path) else f"{source.id}@{source.revision}"

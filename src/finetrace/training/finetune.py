@@ -34,7 +34,8 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Prepared:
-    """A tokenised task: rows per split, names of the classes, the metric by which runs are compared, marked words per example."""
+    """A tokenised task: rows per split, names of the classes, the metric by which runs are compared,
+    marked words per example."""
 
     splits: dict[str, Encoded]
     label_names: list[str]
@@ -74,11 +75,13 @@ def prepare(model_folder: Path, task_folder: Path, settings: TrainSettings, mode
         too_big = max(max(ids) for ids in splits[split].features["input_ids"])
         if too_big >= model.get_input_embeddings().num_embeddings:
             raise FinetraceError(f"{model_folder}: its tokenizer gives token id {too_big}, but the model has only "
-                                 f"{model.get_input_embeddings().num_embeddings} embeddings; they do not belong together")
+                                 f"{model.get_input_embeddings().num_embeddings} embeddings; they do "
+                                 "not belong together")
     if "train" not in splits:
         raise FinetraceError(f"{task_folder}: has no train split; it can be a test set only")
     return Prepared(splits, facts["label_names"], facts["metric"],
-                    Collator(tokenizer, 8 if torch.cuda.is_available() else None, pieces=settings.pieces), facts.get("spans", 0))
+                    Collator(tokenizer, 8 if torch.cuda.is_available() else None, pieces=settings.pieces),
+                    facts.get("spans", 0))
 
 
 def make_plan(train: Encoded, settings: TrainSettings, seed: int) -> Plan:
@@ -99,8 +102,8 @@ def make_batch(rows: Encoded, collator: Collator) -> Callable[[Any], dict[str, A
     """A function from an entry of the plan to the trainer's inputs."""
     def make(entry: Any) -> dict[str, Any]:
         micro_step, index, step_rows = entry
-        return {**collator(rows, index), "example_ids": rows.example_ids[rows.examples(index)], "micro_step": micro_step,
-                "step_rows": step_rows, "tokens": int(rows.lengths[index].sum())}
+        return {**collator(rows, index), "example_ids": rows.example_ids[rows.examples(index)],
+                "micro_step": micro_step, "step_rows": step_rows, "tokens": int(rows.lengths[index].sum())}
     return make
 
 
@@ -122,7 +125,8 @@ class FinetuneHooks(Hooks):
                  weights: Path, progress: Progress):
         self.prepared, self.settings, self.weights, self.progress = prepared, settings, weights, progress
         schedule = lambda s: set(steps_of(s, plan.total_steps, plan.steps_per_epoch))  # noqa: E731
-        self.evaluate, self.looks, self.checkpoints = (schedule(s) for s in (record.evaluate, record.probe, record.checkpoints))
+        self.evaluate, self.looks, self.checkpoints = (schedule(s)
+                                                       for s in (record.evaluate, record.probe, record.checkpoints))
         if (settings.early_stopping or settings.keep == "best") and not self.evaluate:
             raise FinetraceError("record.evaluate: none leaves nothing to judge by; early_stopping and keep: best need "
                                  "evaluations, e.g. epochs")
@@ -135,13 +139,15 @@ class FinetuneHooks(Hooks):
             for split, rows in self.probe_rows.items():
                 if len(rows):
                     logits = predict(trainer.model, rows, prepared.collator, bf16=self.bf16)
-                    recorder.probe(step, split, rows.example_ids, rows.labels, logits, cross_entropy(logits, rows.labels))
+                    recorder.probe(step, split, rows.example_ids, rows.labels, logits,
+                                   cross_entropy(logits, rows.labels))
         if step in self.checkpoints:
             save_weights(trainer.model, self.weights, step)
         stop, note = False, ""
         if step in self.evaluate:
             rows = prepared.splits["validation"]
-            metrics = classification_metrics(predict(trainer.model, rows, prepared.collator, bf16=self.bf16), rows.labels)
+            metrics = classification_metrics(predict(trainer.model, rows, prepared.collator, bf16=self.bf16),
+                                             rows.labels)
             recorder.evaluation(step, "validation", trainer.examples, step / plan.steps_per_epoch, metrics)
             note = f"validation {prepared.metric} {metrics[prepared.metric]:.4f}"
             stop = self._judge(trainer, step)
@@ -165,17 +171,18 @@ def best_step(evaluations: list[dict[str, Any]], metric: str) -> int:
     return max(evaluations, key=lambda e: (e[metric] if e[metric] == e[metric] else -np.inf, -e["step"]))["step"]
 
 
-def finetune(model_folder: Path, task_folder: Path, settings: TrainSettings, record: RecordSettings, run_seeds: RunSeeds, *,
-             scratch: Path, out: Path, name: str, method: MethodSettings | None = None,
+def finetune(model_folder: Path, task_folder: Path, settings: TrainSettings, record: RecordSettings,
+             run_seeds: RunSeeds, *, scratch: Path, out: Path, name: str, method: MethodSettings | None = None,
              watch: Callable[[list[dict[str, Any]]], None] | None = None,
              on_plan: Callable[[Plan], None] | None = None,
              on_answers: Callable[[str, np.ndarray, np.ndarray], None] | None = None) -> dict[str, Any]:
     """Train, or continue a training that was killed, and write the finished trajectory into the folder `out`.
 
-    scratch: where unfinished work lives;  method: how to train, by default plain fine-tuning;  watch: receives new history rows
-    while the training runs;  on_plan: receives the plan before the first step;  on_answers: receives split, logits (example,
-    class) and labels (example,) of the kept weights, for every split but train. Writes signals.parquet, history.parquet,
-    probe.parquet, timing.parquet, metrics.json, checkpoints/. Returns facts for the manifest.
+    scratch: where unfinished work lives;  method: how to train, by default plain fine-tuning;  watch: receives new
+    history rows while the training runs;  on_plan: receives the plan before the first step;  on_answers: receives
+    split, logits (example, class) and labels (example,) of the kept weights, for every split but train. Writes
+    signals.parquet, history.parquet, probe.parquet, timing.parquet, metrics.json, checkpoints/.
+    Returns facts for the manifest.
     """
     method = method or MethodSettings()
     facts = read_manifest(task_folder).facts
@@ -222,18 +229,18 @@ def finetune(model_folder: Path, task_folder: Path, settings: TrainSettings, rec
     (out / "checkpoints").mkdir(exist_ok=True)
     write_json(out / "metrics.json", metrics)
     return {"device": device_name(), "steps": last, "steps_per_epoch": plan.steps_per_epoch, "kept_step": kept,
-            "metric": prepared.metric, "label_names": prepared.label_names, "rows": rows_written, "method_kind": method.kind,
-            "parameters": model.num_parameters(), "train_rows": len(train.labels), "tokens": tokens,
-            "trained_parameters": trained_parameters(model),
+            "metric": prepared.metric, "label_names": prepared.label_names, "rows": rows_written,
+            "method_kind": method.kind, "parameters": model.num_parameters(), "train_rows": len(train.labels),
+            "tokens": tokens, "trained_parameters": trained_parameters(model),
             **({"linear_probe": _describe(found)} if found else {})}
 
 
-def _train(model: Any, prepared: Prepared, plan: Plan, settings: TrainSettings, record: RecordSettings, run_seeds: RunSeeds,
-           recorder: Recorder, scratch: Path, name: str) -> RecordingTrainer:
+def _train(model: Any, prepared: Prepared, plan: Plan, settings: TrainSettings, record: RecordSettings,
+           run_seeds: RunSeeds, recorder: Recorder, scratch: Path, name: str) -> RecordingTrainer:
     train = prepared.splits["train"]
     tokens = int(sum(train.lengths[rows].sum() for _, rows, _ in plan.batches))
-    log.info("%s: %d steps, %d examples, %s tokens, %d of %d parameters are trained", name, plan.total_steps, plan.examples(),
-             f"{tokens:,}", trained_parameters(model), model.num_parameters())
+    log.info("%s: %d steps, %d examples, %s tokens, %d of %d parameters are trained", name, plan.total_steps,
+             plan.examples(), f"{tokens:,}", trained_parameters(model), model.num_parameters())
     progress = Progress(plan.total_steps, name)
     hooks = FinetuneHooks(prepared, plan, settings, record, run_seeds.probe, scratch / "checkpoints", progress)
     trainer = RecordingTrainer(model, plan, make_batch(train, prepared.collator), settings, scratch=scratch,
@@ -259,4 +266,5 @@ def _final(model: Any, prepared: Prepared, bf16: bool,
 
 def _describe(probe: LinearProbe) -> dict[str, Any]:
     return {"strength": probe.strength, "strengths": probe.strengths.tolist(), "accuracy": probe.accuracy.tolist(),
-            "iterations": probe.iterations, "converged": probe.converged, "weight_norm": float(np.linalg.norm(probe.weight))}
+            "iterations": probe.iterations, "converged": probe.converged,
+            "weight_norm": float(np.linalg.norm(probe.weight))}

@@ -1,8 +1,9 @@
 """Linear probing: fit the head on the frozen encoder's features, choosing the L2 strength by cross-validation.
 
-The objective is scikit-learn's, 1/2 |V|^2 + C sum of cross-entropies with a free bias (Tomihari and Sato 2024, section 5),
-minimised to rounding. `lp_parity` is the published program: scikit-learn 1.0's LogisticRegressionCV, which stops L-BFGS at its
-tolerance and draws folds by the order of the rows, and its heads of two classes, which have half the fitted size.
+The objective is scikit-learn's, 1/2 |V|^2 + C sum of cross-entropies with a free bias (Tomihari and Sato 2024, section
+5), minimised to rounding. `lp_parity` is the published program: scikit-learn 1.0's LogisticRegressionCV, which stops
+L-BFGS at its tolerance and draws folds by the order of the rows, and its heads of two classes,
+which have half the fitted size.
 """
 
 import logging
@@ -27,9 +28,9 @@ class LinearProbe:
     """A fitted head.
 
     weight: (class, dim) float64 and bias: (class,) float64, each summing to zero over the classes that training has;
-    strength: the chosen C;  strengths: (strength,) tried, ascending;  accuracy: (strength,) mean accuracy on the folds held
-    out, in [0, 1], higher is better; NaN where no folds could be made;  iterations: of the final fit;  converged: whether it
-    reached its tolerance.
+    strength: the chosen C;  strengths: (strength,) tried, ascending;  accuracy: (strength,) mean accuracy on the folds
+    held out, in [0, 1], higher is better; NaN where no folds could be made;  iterations: of the final fit;
+    converged: whether it reached its tolerance.
     """
 
     weight: np.ndarray
@@ -41,11 +42,13 @@ class LinearProbe:
     converged: bool
 
 
-def fit_linear_probe(features: np.ndarray, labels: np.ndarray, classes: int, settings: TrainSettings, seed: int) -> LinearProbe:
+def fit_linear_probe(features: np.ndarray, labels: np.ndarray, classes: int, settings: TrainSettings,
+                     seed: int) -> LinearProbe:
     """Choose C by the mean accuracy on stratified folds (the smallest of equals), then fit on all rows.
 
-    features: (example, dim) float;  labels: (example,) int in 0 .. classes-1;  seed: of the folds. Classes that training lacks
-    get weight 0 and a bias so low that they are not predicted. Raises ValueError for features that are not finite, or one class.
+    features: (example, dim) float;  labels: (example,) int in 0 .. classes-1;  seed: of the folds. Classes that
+    training lacks get weight 0 and a bias so low that they are not predicted.
+    Raises ValueError for features that are not finite, or one class.
     """
     X, y = np.asarray(features, dtype=np.float64), np.asarray(labels, dtype=np.int64)
     if not np.isfinite(X).all():
@@ -56,7 +59,8 @@ def fit_linear_probe(features: np.ndarray, labels: np.ndarray, classes: int, set
     strengths = np.logspace(np.log10(low), np.log10(high), count)
     folds = _folds(y, settings.lp_folds, seed, settings.lp_parity)
     fits = len(strengths) * (int(folds.max()) + 1) if len(strengths) > 1 and folds.max() else 0
-    log.info("linear probe: %s x %d features, %d classes; %d fits choose its strength", f"{len(X):,}", X.shape[1], classes, fits)
+    log.info("linear probe: %s x %d features, %d classes; %d fits choose its strength", f"{len(X):,}", X.shape[1],
+             classes, fits)
     accuracy = np.full(len(strengths), np.nan)
     best = 0 if folds.max() > 0 else int(np.abs(np.log(strengths)).argmin())
     if folds.max() > 0 and len(strengths) > 1:
@@ -67,19 +71,22 @@ def fit_linear_probe(features: np.ndarray, labels: np.ndarray, classes: int, set
     weight, bias, iterations, converged = fit(X, y, classes, strengths[[best]], settings)
     if not converged[0]:
         log.warning("linear probe: stopped after %d iterations, short of its tolerance", iterations[0])
-    return LinearProbe(weight[0], bias[0], float(strengths[best]), strengths, accuracy, int(iterations[0]), bool(converged[0]))
+    return LinearProbe(weight[0], bias[0], float(strengths[best]), strengths, accuracy, int(iterations[0]),
+                       bool(converged[0]))
 
 
 def fit(X: np.ndarray, y: np.ndarray, classes: int, strengths: np.ndarray, settings: TrainSettings,
         max_iterations: int = MAX_ITERATIONS) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Multinomial logistic regressions from zero, one per strength, after at most `max_iterations` iterations.
 
-    Returns weights (strength, class, dim), biases (strength, class), iterations (strength,) and whether each has converged.
+    Returns weights (strength, class, dim), biases (strength, class),
+    iterations (strength,) and whether each has converged.
     """
     known, codes = np.unique(y, return_inverse=True)
     centre = np.zeros(X.shape[1]) if settings.lp_parity and not settings.lp_standardise else X.mean(axis=0)
     spread = X.std(axis=0) if settings.lp_standardise else np.ones(X.shape[1])
-    spread = np.where(spread > 1e-6 * np.abs(X).max(initial=1e-300), spread, np.inf)  # a constant feature counts nothing
+    # a constant feature counts nothing
+    spread = np.where(spread > 1e-6 * np.abs(X).max(initial=1e-300), spread, np.inf)
     solve = _published if settings.lp_parity else _exact
     weight, bias, iterations, converged = solve((X - centre) / spread, codes, len(known), strengths, max_iterations)
     weight = weight / spread
@@ -92,7 +99,8 @@ def fit(X: np.ndarray, y: np.ndarray, classes: int, strengths: np.ndarray, setti
 
 
 def _exact(X: np.ndarray, y: np.ndarray, classes: int, strengths: np.ndarray, max_iterations: int) -> Any:
-    """To rounding. The caller centres the features (the free bias makes up for it): only so is the problem well conditioned."""
+    """To rounding. The caller centres the features (the free bias makes up for it):
+    only so is the problem well conditioned."""
     import torch
 
     from finetrace.lenses.probes.solver import minimise, rotate
@@ -102,15 +110,18 @@ def _exact(X: np.ndarray, y: np.ndarray, classes: int, strengths: np.ndarray, ma
     try:
         rotated, vectors, spectrum = rotate(torch.from_numpy(X)[None])
         l2 = torch.from_numpy(1 / (len(X) * strengths))[None]
-        found = minimise(rotated, spectrum, torch.from_numpy(y), l2, classes, tolerance=TOLERANCE, max_iterations=max_iterations)
+        found = minimise(rotated, spectrum, torch.from_numpy(y), l2, classes, tolerance=TOLERANCE,
+                         max_iterations=max_iterations)
     finally:
         torch.set_num_threads(threads)
     weights = found.weights[0].numpy()
-    return weights[..., :-1] @ vectors[0].numpy().T, weights[..., -1], found.iterations[0].numpy(), found.converged[0].numpy()
+    return (weights[..., :-1] @ vectors[0].numpy().T, weights[..., -1], found.iterations[0].numpy(),
+            found.converged[0].numpy())
 
 
 def _published(X: np.ndarray, y: np.ndarray, classes: int, strengths: np.ndarray, max_iterations: int) -> Any:
-    """As scikit-learn 1.0 with multi_class="multinomial": today's fit of two classes needs 2 C and gives twice the one vector."""
+    """As scikit-learn 1.0 with multi_class="multinomial": today's fit of two classes needs
+    2 C and gives twice the one vector."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
@@ -140,9 +151,9 @@ def _scores(X: np.ndarray, y: np.ndarray, held: np.ndarray, gold: np.ndarray, cl
 
 
 def _folds(y: np.ndarray, count: int, seed: int, parity: bool) -> np.ndarray:
-    """(example,) fold of each row: the rows of each class, shuffled, are dealt to the folds in turn; one fold only where no class
-    has two rows. Parity: as scikit-learn's unshuffled stratified folds, after the seeded shuffle of all rows that the published
-    data loader does."""
+    """(example,) fold of each row: the rows of each class, shuffled, are dealt to the folds in turn; one fold only
+    where no class has two rows. Parity: as scikit-learn's unshuffled stratified folds, after the seeded shuffle of all
+    rows that the published data loader does."""
     order = generator(seed, "folds").permutation(len(y))
     count = min(count, int(np.bincount(y).max()))
     folds = np.zeros(len(y), dtype=np.int64)

@@ -1,4 +1,5 @@
-"""What the methods ft, lp, lp-ft, lora and lp-lora do before the first step: which parameters are trained, from which head."""
+"""What the methods ft, lp, lp-ft, lora and lp-lora do before the first step: which parameters are trained,
+from which head."""
 
 import logging
 from pathlib import Path
@@ -19,18 +20,19 @@ from finetrace.training.linear_probe import LinearProbe, fit_linear_probe
 log = logging.getLogger(__name__)
 
 
-def start_classifier(model_folder: Path, task: dict[str, Any], settings: TrainSettings, method: MethodSettings, head_seed: int,
-                     adapter_seed: int) -> Any:
+def start_classifier(model_folder: Path, task: dict[str, Any], settings: TrainSettings, method: MethodSettings,
+                     head_seed: int, adapter_seed: int) -> Any:
     """The classifier before the first step, its head freshly drawn, with the method's own parameters set to be trained.
 
     task: facts of the task's manifest.
     """
-    model = load_classifier(model_folder, task["label_names"], head_seed, settings.dropout, task.get("spans", 0), settings.head)
+    model = load_classifier(model_folder, task["label_names"], head_seed, settings.dropout, task.get("spans", 0),
+                            settings.head)
     if method.adapts:
         from finetrace.models.adapters import add_lora
 
-        add_lora(model.base_model, settings.lora_rank, settings.lora_alpha, settings.lora_dropout, settings.lora_targets,
-                 adapter_seed)
+        add_lora(model.base_model, settings.lora_rank, settings.lora_alpha, settings.lora_dropout,
+                 settings.lora_targets, adapter_seed)
     if method.adapts or method.kind == "lp":
         freeze_encoder(model)
     remember_base(model, model_folder)
@@ -39,14 +41,17 @@ def start_classifier(model_folder: Path, task: dict[str, Any], settings: TrainSe
 
 def probe_head(model: Any, train: Encoded, collator: Collator, settings: TrainSettings, seed: int,
                keep: Path | None = None) -> tuple[LinearProbe, np.ndarray]:
-    """Fit the head's last linear layer on the frozen encoder and install it; returns the fit and the features (example, dim).
+    """Fit the head's last linear layer on the frozen encoder and install it;
+    returns the fit and the features (example, dim).
 
-    keep: folder in which the fit is kept, so that a continued training does not repeat it (the features are then empty).
+    keep: folder in which the fit is kept, so that a continued training does not repeat it
+    (the features are then empty).
     """
     import torch
 
     if last_linear(model).bias is None:
-        raise FinetraceError(f"{type(model).__name__}: its head has no bias, which linear probing needs; set train.head: linear")
+        raise FinetraceError(f"{type(model).__name__}: its head has no bias, which linear probing needs; set "
+                             "train.head: linear")
     if keep is not None and keep.is_dir():
         probe, features = _read(keep), np.empty((0, 0), dtype=np.float32)
     else:
@@ -79,7 +84,8 @@ def install(model: Any, weight: np.ndarray, bias: np.ndarray) -> None:
 
 
 def scale_head(model: Any, settings: TrainSettings) -> None:
-    """Multiply the head's weight, and if asked its bias, by `head_scale`: the intervention of Tomihari and Sato 2024, fig. 3."""
+    """Multiply the head's weight, and if asked its bias, by `head_scale`: the intervention of Tomihari and Sato 2024,
+    fig. 3."""
     import torch
 
     layer = last_linear(model)

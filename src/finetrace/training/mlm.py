@@ -1,4 +1,5 @@
-"""Masked-word training, shared by pre-training and adaptation: batches with masks, the loss, held-out words, the run itself."""
+"""Masked-word training, shared by pre-training and adaptation: batches with masks, the loss, held-out words,
+the run itself."""
 
 import contextlib
 import logging
@@ -24,7 +25,8 @@ from finetrace.training.texts import WORDS, encode_texts, pack_texts
 from finetrace.training.trainer import Batch, Hooks, Plan, RecordingTrainer
 
 log = logging.getLogger(__name__)
-HELD_OUT, HELD_OUT_MOST = 0.04, 4096  # share of the texts on which the masked-word loss is measured, and how many at most
+# share of the texts on which the masked-word loss is measured, and how many at most
+HELD_OUT, HELD_OUT_MOST = 0.04, 4096
 SMALL_VOCABULARY = 1024  # up to this size all tokens go through the head: choosing them costs as much as it saves
 
 
@@ -32,8 +34,9 @@ SMALL_VOCABULARY = 1024  # up to this size all tokens go through the head: choos
 class Recipe:
     """How masked words are learned.
 
-    train: optimiser, batch size, steps;  epsilon: AdamW's;  mask_rate, mask_replace: see `mask_words`;  whole_words: whether
-    the pieces of a word are predicted together;  checkpoints, evaluate: when weights are kept, and held-out words measured.
+    train: optimiser, batch size, steps;  epsilon: AdamW's;  mask_rate, mask_replace: see `mask_words`;
+    whole_words: whether the pieces of a word are predicted together;  checkpoints, evaluate: when weights are kept,
+    and held-out words measured.
     """
 
     train: TrainSettings
@@ -67,8 +70,8 @@ class MaskedTexts:
         return {"train": len(self.train), "validation": len(self.held_out), "tokens": int(self.train.lengths.sum())}
 
 
-def prepare_texts(texts: Sequence[str], tokenizer: Any, model: Any, seed: int, *, max_tokens: int, block_tokens: int = 0,
-                  whole_words: bool = False) -> MaskedTexts:
+def prepare_texts(texts: Sequence[str], tokenizer: Any, model: Any, seed: int, *, max_tokens: int,
+                  block_tokens: int = 0, whole_words: bool = False) -> MaskedTexts:
     """Hold some texts out and tokenise all.
 
     seed: of the choice;  max_tokens: longest row;  block_tokens: of rows of running text, 0 for one row per text.
@@ -77,7 +80,8 @@ def prepare_texts(texts: Sequence[str], tokenizer: Any, model: Any, seed: int, *
     if tokenizer.mask_token_id is None:
         raise FinetraceError(f"{tokenizer.name_or_path}: its tokenizer has no mask token, so no word can be masked")
     if len(texts) < 2:
-        raise FinetraceError(f"{len(texts)} text is left to learn from; masked-word training needs 2 or more, one to be held out")
+        raise FinetraceError(f"{len(texts)} text is left to learn from; masked-word training needs 2 or more, "
+                             "one to be held out")
     order = np.random.default_rng(seed).permutation(len(texts))
     held = max(1, min(round(len(texts) * HELD_OUT), HELD_OUT_MOST))
     inputs = forward_names(model)
@@ -88,10 +92,12 @@ def prepare_texts(texts: Sequence[str], tokenizer: Any, model: Any, seed: int, *
         return encode_texts([texts[i] for i in index], tokenizer, max_tokens, inputs, whole_words)
 
     found = MaskedTexts(rows(order[held:]), rows(order[:held]), tokenizer)
-    largest = max(int(np.max(row)) for part in (found.train, found.held_out) for row in part.features["input_ids"] if len(row))
+    largest = max(int(np.max(row)) for part in (found.train, found.held_out)
+                  for row in part.features["input_ids"] if len(row))
     if largest >= model.get_input_embeddings().num_embeddings:
-        raise FinetraceError(f"{tokenizer.name_or_path}: its tokenizer gives token id {largest}, but the model has only "
-                             f"{model.get_input_embeddings().num_embeddings} embeddings; they do not belong together")
+        raise FinetraceError(f"{tokenizer.name_or_path}: its tokenizer gives token id {largest}, but the "
+                             f"model has only {model.get_input_embeddings().num_embeddings} embeddings; they do "
+                             "not belong together")
     return found
 
 
@@ -105,7 +111,8 @@ class Masker:
         ids = np.arange(min(len(tokenizer), embeddings or len(tokenizer)))
         self.stand_ins = ids[~np.isin(ids, self.special)]
 
-    def __call__(self, rows: Encoded, index: np.ndarray, generator: np.random.Generator) -> tuple[dict[str, Any], np.ndarray]:
+    def __call__(self, rows: Encoded, index: np.ndarray,
+                 generator: np.random.Generator) -> tuple[dict[str, Any], np.ndarray]:
         """Inputs with masks, and targets (row, token) int64, `IGNORED` where nothing is to be predicted."""
         import torch
 
@@ -113,12 +120,13 @@ class Masker:
         del batch["labels"]
         words = batch.pop(WORDS).numpy() if self.recipe.whole_words else None
         ids = batch["input_ids"].numpy()
-        inputs, targets = mask_words(ids, np.isin(ids, self.special), self.mask_id, self.stand_ins, self.recipe.mask_rate,
-                                     self.recipe.mask_replace, generator, words)
+        inputs, targets = mask_words(ids, np.isin(ids, self.special), self.mask_id, self.stand_ins,
+                                     self.recipe.mask_rate, self.recipe.mask_replace, generator, words)
         return {**batch, "input_ids": torch.from_numpy(inputs)}, targets
 
     def aimed(self, inputs: dict[str, Any], targets: np.ndarray) -> tuple[dict[str, Any], Any]:
-        """The same with targets as the loss reads them: all of them, or the chosen ones and where they are (`chosen`)."""
+        """The same with targets as the loss reads them: all of them,
+        or the chosen ones and where they are (`chosen`)."""
         import torch
 
         if not self.sparse:
@@ -130,8 +138,8 @@ class Masker:
 class MaskedBatches:
     """Turns an entry of the plan into the trainer's inputs.
 
-    The masks of a step are drawn for all its rows at once from (seed, step), not from a running state: a resumed training draws
-    the same ones, and so does one with other micro-batches.
+    The masks of a step are drawn for all its rows at once from (seed, step), not from a running state: a resumed
+    training draws the same ones, and so does one with other micro-batches.
     """
 
     def __init__(self, rows: Encoded, plan: Plan, masker: Masker, seed: int):
@@ -143,18 +151,20 @@ class MaskedBatches:
     def __call__(self, entry: Batch) -> dict[str, Any]:
         micro_step, index, step_rows = entry
         step, part = divmod(micro_step, self.plan.accumulate)
-        parts = [rows for _, rows, _ in self.plan.batches[step * self.plan.accumulate:(step + 1) * self.plan.accumulate]]
+        parts = [rows
+                 for _, rows, _ in self.plan.batches[step * self.plan.accumulate:(step + 1) * self.plan.accumulate]]
         if step != self._step:
             self._step = step
-            self._inputs, self._targets = self.masker(self.rows, np.concatenate(parts), np.random.default_rng([self.seed, step]))
+            self._inputs, self._targets = self.masker(self.rows, np.concatenate(parts),
+                                                      np.random.default_rng([self.seed, step]))
         if len(parts[part]):
             inputs, targets = self._own(sum(map(len, parts[:part])), index)
         else:  # a row that stands in and does not count
             inputs, targets = self.masker(self.rows, index, np.random.default_rng([self.seed, step]))
         inputs, aims = self.masker.aimed(inputs, targets)
         scale = step_rows / max(1, int((self._targets != IGNORED).sum()))
-        return {**inputs, "labels": (aims, scale), "example_ids": self.rows.example_ids[index], "micro_step": micro_step,
-                "step_rows": step_rows, "tokens": int(self.rows.lengths[index].sum())}
+        return {**inputs, "labels": (aims, scale), "example_ids": self.rows.example_ids[index],
+                "micro_step": micro_step, "step_rows": step_rows, "tokens": int(self.rows.lengths[index].sum())}
 
     def _own(self, first: int, index: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:
         """The micro-batch's part of the step, cut to the length of its own rows."""
@@ -169,8 +179,8 @@ class MaskedBatches:
 def masked_loss(outputs: Any, labels: tuple[Any, float]) -> tuple[Any, None]:
     """Losses in nats whose sum over the step, divided by the step's rows, is the mean over all words to predict.
 
-    labels: the targets, and rows per word to predict of the whole step. With targets (row, token) the losses are (row,), of
-    words chosen before (word,). No logits are recorded.
+    labels: the targets, and rows per word to predict of the whole step. With targets (row, token) the losses are
+    (row,), of words chosen before (word,). No logits are recorded.
     """
     import torch.nn.functional as F
 
@@ -183,11 +193,12 @@ def masked_loss(outputs: Any, labels: tuple[Any, float]) -> tuple[Any, None]:
 
 @contextlib.contextmanager
 def only_chosen(model: Any) -> Iterator[None]:
-    """Inside, `model(..., chosen=places)` sends only those tokens through the masked-word head: logits (1, place, word).
+    """Inside, `model(..., chosen=places)` sends only those tokens through the masked-word head: logits (1, place,
+    word).
 
-    places: (place,) int64, counted in the flattened (row, token) axis. In every family the head reads each token alone, so the
-    logits are those of the whole batch there; with a usual vocabulary the head costs a third of a small model, and its logits
-    most of the memory.
+    places: (place,) int64, counted in the flattened (row, token) axis. In every family the head reads each token alone,
+    so the logits are those of the whole batch there; with a usual vocabulary the head costs a third of a small model,
+    and its logits most of the memory.
     """
     waiting: list[Any] = []
 
@@ -209,8 +220,8 @@ def only_chosen(model: Any) -> Iterator[None]:
 
 
 def held_out_words(rows: Encoded, masker: Masker, seed: int) -> Callable[[Any], dict[str, float]]:
-    """A function that measures loss (nats; lower is better) and accuracy (share; a guess has 1 / words) of the same masked
-    words every time, in evaluation mode. Of a masker that is `sparse`, call it inside `only_chosen`."""
+    """A function that measures loss (nats; lower is better) and accuracy (share; a guess has 1 / words) of the same
+    masked words every time, in evaluation mode. Of a masker that is `sparse`, call it inside `only_chosen`."""
     import torch
 
     size = 64 if masker.sparse else 256
@@ -225,7 +236,8 @@ def held_out_words(rows: Encoded, masker: Masker, seed: int) -> Callable[[Any], 
         loss = right = count = 0.0
         with torch.no_grad():
             for inputs, targets in batches:
-                logits = model(**{k: v.to(device) for k, v in inputs.items()}).logits.float().cpu().reshape(*targets.shape, -1)
+                logits = model(**{k: v.to(device)
+                                  for k, v in inputs.items()}).logits.float().cpu().reshape(*targets.shape, -1)
                 chosen = targets != IGNORED
                 loss += torch.nn.functional.cross_entropy(logits[chosen], targets[chosen], reduction="sum").item()
                 right += (logits[chosen].argmax(-1) == targets[chosen]).sum().item()
@@ -238,7 +250,8 @@ def held_out_words(rows: Encoded, masker: Masker, seed: int) -> Callable[[Any], 
 class MaskedHooks(Hooks):
     """Measures held-out masked words and keeps weights, each on its schedule."""
 
-    def __init__(self, recipe: Recipe, plan: Plan, measure: Callable[[Any], dict[str, float]], weights: Path, progress: Progress):
+    def __init__(self, recipe: Recipe, plan: Plan, measure: Callable[[Any], dict[str, float]], weights: Path,
+                 progress: Progress):
         self.measure, self.weights, self.progress, self.per_epoch = measure, weights, progress, plan.steps_per_epoch
         self.evaluations = set(steps_of(recipe.evaluate, plan.total_steps, plan.steps_per_epoch))
         self.checkpoints = set(steps_of(recipe.checkpoints, plan.total_steps, plan.steps_per_epoch))
@@ -263,25 +276,28 @@ def masked_plan(texts: MaskedTexts, recipe: Recipe, seed: int) -> Plan:
     return Plan.of(steps, per_epoch, settings.accumulate, train.sizes)
 
 
-def train_masked(model: Any, texts: MaskedTexts, recipe: Recipe, seed: MaskedSeeds, *, scratch: Path, out: Path, name: str,
-                 watch: Callable[[list[dict[str, Any]]], None] | None = None, on_plan: Callable[[Plan], None] | None = None,
-                 resume_seconds: float = 30.0) -> list[dict[str, Any]]:
+def train_masked(model: Any, texts: MaskedTexts, recipe: Recipe, seed: MaskedSeeds, *, scratch: Path,
+                 out: Path, name: str, watch: Callable[[list[dict[str, Any]]], None] | None = None,
+                 on_plan: Callable[[Plan], None] | None = None, resume_seconds: float = 30.0) -> list[dict[str, Any]]:
     """Train, or continue, and write history.parquet, the empty tables of signals, and checkpoints/ into `out`.
 
-    Returns the evaluations of the held-out words in time order, rows of history.parquet; the model is left trained, on the CPU.
+    Returns the evaluations of the held-out words in time order, rows of history.parquet;
+    the model is left trained, on the CPU.
     """
     plan = masked_plan(texts, recipe, seed.order)
     if on_plan:
         on_plan(plan)
     tokens = int(sum(texts.train.lengths[rows].sum() for _, rows, _ in plan.batches))
     log.info("%s: %d steps of %d rows (%s tokens in all, %.1f epochs), %s parameters", name, plan.total_steps,
-             recipe.train.batch_size, f"{tokens:,}", plan.total_steps / plan.steps_per_epoch, f"{model.num_parameters():,}")
+             recipe.train.batch_size, f"{tokens:,}", plan.total_steps / plan.steps_per_epoch,
+             f"{model.num_parameters():,}")
     embeddings = model.get_input_embeddings().num_embeddings
     masker = Masker(texts.tokenizer, recipe, embeddings > SMALL_VOCABULARY, embeddings)
     recorder, progress = Recorder(scratch / "segments", 2, False, watch), Progress(plan.total_steps, name)
-    hooks = MaskedHooks(recipe, plan, held_out_words(texts.held_out, masker, seed.masks), scratch / "checkpoints", progress)
-    trainer = RecordingTrainer(model, plan, MaskedBatches(texts.train, plan, masker, seed.masks), recipe.train, scratch=scratch,
-                               seed=seed.dropout, recorder=recorder, hooks=hooks, loss_of=masked_loss,
+    hooks = MaskedHooks(recipe, plan, held_out_words(texts.held_out, masker, seed.masks),
+                        scratch / "checkpoints", progress)
+    trainer = RecordingTrainer(model, plan, MaskedBatches(texts.train, plan, masker, seed.masks), recipe.train,
+                               scratch=scratch, seed=seed.dropout, recorder=recorder, hooks=hooks, loss_of=masked_loss,
                                resume_seconds=resume_seconds, epsilon=recipe.epsilon)
     with only_chosen(model) if masker.sparse else contextlib.nullcontext():
         trainer.run()

@@ -1,4 +1,5 @@
-"""Masked-language-model pre-training of a small BERT, on the micro world or any texts; leaves a trajectory like any training."""
+"""Masked-language-model pre-training of a small BERT, on the micro world or any texts;
+leaves a trajectory like any training."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,8 +26,9 @@ def pretrain(settings: PretrainSettings, corpus: Path, study_seed: int, *, scrat
              on_plan: Callable[[Plan], None] | None = None, resume_seconds: float = 30.0) -> dict[str, Any]:
     """Pre-train, or continue, and write the trajectory into `out` and the finished model into `model_out`.
 
-    corpus: the folder data/NAME with the texts, of the micro world also with a tokenizer. With 0 steps the model keeps its random
-    weights and `out` stays empty. Returns facts for the manifests; `texts` among them are of the training, not of the model.
+    corpus: the folder data/NAME with the texts, of the micro world also with a tokenizer. With 0 steps the model keeps
+    its random weights and `out` stays empty. Returns facts for the manifests;
+    `texts` among them are of the training, not of the model.
     """
     seed = {purpose: seeds.derive(study_seed, "pretrain", purpose, settings.seed)
             for purpose in ("weights", "order", "masks", "dropout", "held out")}
@@ -40,9 +42,9 @@ def pretrain(settings: PretrainSettings, corpus: Path, study_seed: int, *, scrat
         texts = prepare_texts(corpus_texts(corpus), tokenizer, model, seed["held out"], max_tokens=positions,
                               block_tokens=settings.block_tokens if settings.pack == "blocks" else 0,
                               whole_words=settings.whole_words)
-        evaluations = train_masked(model, texts, recipe_of(settings), MaskedSeeds(seed["order"], seed["masks"], seed["dropout"]),
-                                   scratch=scratch, out=out, name=name, watch=watch, on_plan=on_plan,
-                                   resume_seconds=resume_seconds)
+        evaluations = train_masked(model, texts, recipe_of(settings),
+                                   MaskedSeeds(seed["order"], seed["masks"], seed["dropout"]), scratch=scratch, out=out,
+                                   name=name, watch=watch, on_plan=on_plan, resume_seconds=resume_seconds)
         last = evaluations[-1] if evaluations else {}
         metrics |= {f"validation/{k}": v for k, v in last.items() if k in ("loss", "accuracy")}
         write_json(out / "metrics.json", metrics)
@@ -84,18 +86,19 @@ def longest_row(settings: PretrainSettings, tokenizer: Any) -> int:
     if settings.max_tokens is not None:
         limit = min(limit, settings.max_tokens)
     if limit > ENDLESS:
-        raise FinetraceError(f"{tokenizer.name_or_path}: its tokenizer does not tell a longest input; set max_tokens, e.g. 128")
+        raise FinetraceError(f"{tokenizer.name_or_path}: its tokenizer does not tell a longest input; set "
+                             "max_tokens, e.g. 128")
     if settings.pack == "blocks" and settings.block_tokens > limit:
-        raise FinetraceError(f"block_tokens: {settings.block_tokens} are more than the model's positions, {limit}; lower it, or "
-                             "raise max_tokens where the tokenizer allows")
+        raise FinetraceError(f"block_tokens: {settings.block_tokens} are more than the model's positions, {limit}; "
+                             "lower it, or raise max_tokens where the tokenizer allows")
     return int(limit)
 
 
 def recipe_of(settings: PretrainSettings) -> Recipe:
     """The part of the settings that is about the training itself."""
-    train = TrainSettings(learning_rate=settings.learning_rate, batch_size=settings.batch_size, accumulate=settings.accumulate,
-                          epochs=1.0, max_steps=settings.steps, scheduler=settings.scheduler, warmup=settings.warmup,
-                          weight_decay=settings.weight_decay, beta2=settings.beta2, max_grad_norm=settings.max_grad_norm,
-                          precision=settings.precision)
+    train = TrainSettings(learning_rate=settings.learning_rate, batch_size=settings.batch_size,
+                          accumulate=settings.accumulate, epochs=1.0, max_steps=settings.steps,
+                          scheduler=settings.scheduler, warmup=settings.warmup, weight_decay=settings.weight_decay,
+                          beta2=settings.beta2, max_grad_norm=settings.max_grad_norm, precision=settings.precision)
     return Recipe(train, 1e-8, settings.mask_rate, settings.mask_replace, settings.whole_words, settings.checkpoints,
                   settings.evaluate)

@@ -1,7 +1,7 @@
 """The trajectory of a linear probe. Its steps are the iterations of the final fit, each on all training examples.
 
-The fit is repeated up to each step that is recorded: it starts from zero and is deterministic, so the first k iterations are
-always the same. Step 0 is the freshly drawn head, as in every trajectory.
+The fit is repeated up to each step that is recorded: it starts from zero and is deterministic, so the first k
+iterations are always the same. Step 0 is the freshly drawn head, as in every trajectory.
 """
 
 from pathlib import Path
@@ -24,9 +24,9 @@ def record_linear_probe(model: Any, prepared: Any, settings: TrainSettings, reco
                         recorder: Recorder, weights: Path) -> None:
     """Record signals, history, looks and heads of the fit, and leave the fitted head in the model.
 
-    features: (example, dim) of the training rows;  probe_rows: split -> the rows of the looks;  drawn: weight and bias of step 0;
-    weights: folder of the checkpoints. Evaluations, looks and signals happen on the powers of two where their schedule counts
-    epochs, because every iteration is one.
+    features: (example, dim) of the training rows;  probe_rows: split -> the rows of the looks;  drawn: weight and bias
+    of step 0; weights: folder of the checkpoints. Evaluations, looks and signals happen on the powers of two where
+    their schedule counts epochs, because every iteration is one.
     """
     train, total = prepared.splits["train"], probe.iterations
     schedule = lambda s: set(steps_of(_iterations(s), total, 1))  # noqa: E731
@@ -56,8 +56,8 @@ def record_linear_probe(model: Any, prepared: Any, settings: TrainSettings, reco
             logits = _logits(X, weight, bias)
             losses = cross_entropy(logits, train.labels)
             _signals(recorder, step, train, logits, losses)
-            recorder.train_step({"step": step, "kind": "train", "split": None, "examples": step * len(X), "epoch": float(step),
-                                 "loss": float(losses.mean()), "learning_rate": None,
+            recorder.train_step({"step": step, "kind": "train", "split": None, "examples": step * len(X),
+                                 "epoch": float(step), "loss": float(losses.mean()), "learning_rate": None,
                                  "gradient_norm": _gradient_norm(X, train.labels, logits, weight, probe.strength),
                                  "head_norm": float(np.sqrt((weight ** 2).sum() + (bias ** 2).sum())),
                                  "tokens": step * int(train.lengths.sum()), "seconds": 0.0, "step_seconds": 1.0,

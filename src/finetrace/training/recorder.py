@@ -18,10 +18,10 @@ BUFFER_STEPS = 512  # optimiser steps kept in memory before a flush
 WATCH_SECONDS = 5.0  # a watcher (progress, live run) sees new rows about this often
 
 HISTORY = pa.schema([
-    ("step", pa.int64()), ("kind", pa.string()), ("split", pa.string()), ("examples", pa.int64()), ("epoch", pa.float64()),
-    ("loss", pa.float64()), ("learning_rate", pa.float64()), ("gradient_norm", pa.float64()), ("head_norm", pa.float64()),
-    ("tokens", pa.int64()), ("accuracy", pa.float64()), ("macro_f1", pa.float64()), ("f1", pa.float64()),
-    ("matthews", pa.float64()),
+    ("step", pa.int64()), ("kind", pa.string()), ("split", pa.string()), ("examples", pa.int64()),
+    ("epoch", pa.float64()), ("loss", pa.float64()), ("learning_rate", pa.float64()), ("gradient_norm", pa.float64()),
+    ("head_norm", pa.float64()), ("tokens", pa.int64()), ("accuracy", pa.float64()), ("macro_f1", pa.float64()),
+    ("f1", pa.float64()), ("matthews", pa.float64()),
 ])
 TIMING = pa.schema([("step", pa.int64()), ("seconds", pa.float64()), ("tokens_per_second", pa.float64())])
 

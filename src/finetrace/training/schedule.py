@@ -11,9 +11,9 @@ from finetrace.errors import FinetraceError
 def steps_of(schedule: Any, total: int, steps_per_epoch: float) -> list[int]:
     """The steps of a schedule, sorted; a step is a number of optimiser updates done.
 
-    schedule: "log2" (0, 1, 2, 4, ...), "epochs", "none", {"every": n}, {"log": n} (n steps from 1 to `total`, evenly on a
-    logarithmic scale; fewer where whole steps coincide) or {"steps": [...]}. Step 0 and the last step are always included, except
-    for "none", which is empty.
+    schedule: "log2" (0, 1, 2, 4, ...), "epochs", "none", {"every": n}, {"log": n} (n steps from 1 to `total`, evenly on
+    a logarithmic scale; fewer where whole steps coincide) or {"steps": [...]}. Step 0 and the last step are always
+    included, except for "none", which is empty.
     """
     if schedule == "none":
         return []
@@ -22,7 +22,8 @@ def steps_of(schedule: Any, total: int, steps_per_epoch: float) -> list[int]:
         steps |= {2**i for i in range(total.bit_length()) if 2**i <= total}
     elif schedule == "epochs":
         steps |= {min(total, math.ceil(e * steps_per_epoch)) for e in range(1, math.ceil(total / steps_per_epoch) + 1)}
-    elif isinstance(schedule, dict) and set(schedule) == {"every"} and _whole(schedule["every"]) and schedule["every"] > 0:
+    elif (isinstance(schedule, dict) and set(schedule) == {"every"} and _whole(schedule["every"])
+          and schedule["every"] > 0):
         steps |= set(range(0, total, schedule["every"]))
     elif isinstance(schedule, dict) and set(schedule) == {"log"} and _whole(schedule["log"]) and schedule["log"] >= 2:
         steps |= {min(total, round(total ** (i / (schedule["log"] - 1)))) for i in range(schedule["log"])}
@@ -30,7 +31,8 @@ def steps_of(schedule: Any, total: int, steps_per_epoch: float) -> list[int]:
             isinstance(schedule["steps"], list) and all(map(_whole, schedule["steps"]))):
         steps |= {s for s in schedule["steps"] if 0 <= s <= total}
     else:
-        raise FinetraceError(f"schedule {schedule!r}: use log2, epochs, none, {{every: n}}, {{log: n}} or {{steps: [...]}}")
+        raise FinetraceError(f"schedule {schedule!r}: use log2, epochs, none, {{every: n}}, {{log: n}} "
+                             f"or {{steps: [...]}}")
     return sorted(steps)
 
 

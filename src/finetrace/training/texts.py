@@ -10,10 +10,12 @@ from finetrace.models.rows import Encoded
 
 CHUNK = 8192  # texts handed to the tokenizer at once
 WORDS = "words"
-"""Name of the feature that tells which word each token belongs to: a number per word of a row, -1 for special tokens."""
+"""Name of the feature that tells which word each token belongs to: a number per word of a row,
+-1 for special tokens."""
 
 
-def encode_texts(texts: Sequence[str], tokenizer: Any, max_tokens: int, inputs: set[str], whole_words: bool = False) -> Encoded:
+def encode_texts(texts: Sequence[str], tokenizer: Any, max_tokens: int, inputs: set[str],
+                 whole_words: bool = False) -> Encoded:
     """One row per text, cut after `max_tokens`; `inputs` are the names that the model takes.
 
     whole_words: also mark the words (feature `WORDS`). Raises FinetraceError where the tokenizer does not tell words.
@@ -26,18 +28,20 @@ def encode_texts(texts: Sequence[str], tokenizer: Any, max_tokens: int, inputs: 
     return _rows(parts)
 
 
-def pack_texts(texts: Sequence[str], tokenizer: Any, block_tokens: int, inputs: set[str], whole_words: bool = False) -> Encoded:
+def pack_texts(texts: Sequence[str], tokenizer: Any, block_tokens: int, inputs: set[str],
+               whole_words: bool = False) -> Encoded:
     """The texts one after the other, a separator between them, cut into rows of at most `block_tokens` tokens.
 
-    Every row has the special tokens of a single text around it; a separator at the edge of a row is dropped. Every token of the
-    texts is in exactly one row. inputs, whole_words: as in `encode_texts`.
+    Every row has the special tokens of a single text around it; a separator at the edge of a row is dropped. Every
+    token of the texts is in exactly one row. inputs, whole_words: as in `encode_texts`.
     """
     if tokenizer.sep_token_id is None:
         raise FinetraceError("pack: blocks needs a tokenizer with a separator token; set pack: none")
     before, after = added_tokens(tokenizer)
     room = block_tokens - len(before) - len(after)
     if room < 1:
-        raise FinetraceError(f"block_tokens: {block_tokens} leave no room beside {len(before) + len(after)} special tokens")
+        raise FinetraceError(f"block_tokens: {block_tokens} leave no room beside "
+                             f"{len(before) + len(after)} special tokens")
     stream, words = _stream(texts, tokenizer, whole_words)
     rows: list[np.ndarray] = []
     owners: list[np.ndarray] = []
@@ -50,18 +54,21 @@ def pack_texts(texts: Sequence[str], tokenizer: Any, block_tokens: int, inputs: 
     parts = {"input_ids": rows, "attention_mask": _constant(1, rows)}
     if "token_type_ids" in tokenizer.model_input_names:
         parts["token_type_ids"] = _constant(0, rows)
-    return _rows({name: lists for name, lists in parts.items() if name in inputs} | ({WORDS: owners} if whole_words else {}))
+    return _rows({name: lists for name, lists in parts.items() if name in inputs}
+                 | ({WORDS: owners} if whole_words else {}))
 
 
 def added_tokens(tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:
     """The ids that the tokenizer puts before and after a single text, e.g. [CLS] and [SEP]."""
     encoded = tokenizer("a", return_special_tokens_mask=True)
-    ids, own = np.array(encoded["input_ids"], dtype=np.int32), np.flatnonzero(np.array(encoded["special_tokens_mask"]) == 0)
+    ids, own = (np.array(encoded["input_ids"], dtype=np.int32),
+                np.flatnonzero(np.array(encoded["special_tokens_mask"]) == 0))
     return ids[:own[0]], ids[own[-1] + 1:]
 
 
 def _stream(texts: Sequence[str], tokenizer: Any, whole_words: bool) -> tuple[np.ndarray, np.ndarray]:
-    """All tokens with separators between texts, and the number of each token's word: (token,), (token,); separators have -1."""
+    """All tokens with separators between texts, and the number of each token's word: (token,), (token,);
+    separators have -1."""
     separator = np.array([tokenizer.sep_token_id], dtype=np.int32)
     stream, words = [], []
     for encoded in _encoded(texts, tokenizer, whole_words, add_special_tokens=False):
@@ -76,22 +83,24 @@ def _stream(texts: Sequence[str], tokenizer: Any, whole_words: bool) -> tuple[np
     return np.concatenate(stream)[:-1], np.concatenate(words)[:-1]
 
 
-def _encoded(texts: Sequence[str], tokenizer: Any, whole_words: bool, **options: Any) -> Iterator[dict[str, list[list[int]]]]:
+def _encoded(texts: Sequence[str], tokenizer: Any, whole_words: bool,
+             **options: Any) -> Iterator[dict[str, list[list[int]]]]:
     """Outputs of the tokenizer, some texts at a time."""
     if whole_words and not tokenizer.is_fast:
-        raise FinetraceError(f"whole_words: {type(tokenizer).__name__} is a tokenizer in Python, which does not tell which word "
-                             "a piece belongs to; set whole_words: false")
+        raise FinetraceError(f"whole_words: {type(tokenizer).__name__} is a tokenizer in Python, which does not "
+                             "tell which word a piece belongs to; set whole_words: false")
     for start in range(0, len(texts), CHUNK):
         output = tokenizer(list(texts[start:start + CHUNK]), verbose=False, **options)
         encoded = {name: output[name] for name in output.keys()}
         if whole_words:
-            encoded[WORDS] = [_word_numbers(output.word_ids(i), output.tokens(i)) for i in range(len(encoded["input_ids"]))]
+            encoded[WORDS] = [_word_numbers(output.word_ids(i), output.tokens(i))
+                              for i in range(len(encoded["input_ids"]))]
         yield encoded
 
 
 def _word_numbers(owners: list[int | None], tokens: list[str]) -> list[int]:
-    """The number of each token's word in its row. A SentencePiece tokenizer that does not split at spaces takes a whole text for
-    one word: there its mark of a word's beginning counts."""
+    """The number of each token's word in its row. A SentencePiece tokenizer that does not split at spaces takes a whole
+    text for one word: there its mark of a word's beginning counts."""
     numbers, number = [], -1
     for place, (owner, token) in enumerate(zip(owners, tokens, strict=True)):
         if owner is not None and (place == 0 or owner != owners[place - 1] or token.startswith("\u2581")):

@@ -14,8 +14,8 @@ FEWEST = 2  # occurrences of a pair of pieces that may become one piece
 def train_tokenizer(texts: Sequence[str], vocabulary: int, lowercase: bool, max_tokens: int) -> Any:
     """A fast tokenizer with BERT's rules for words, specials and pairs, whose pieces are learned from `texts`.
 
-    vocabulary: its size in tokens, specials included;  lowercase: ignore case and accents;  max_tokens: its longest input.
-    Raises FinetraceError when the texts do not hold as many pieces, or when their letters alone are more.
+    vocabulary: its size in tokens, specials included;  lowercase: ignore case and accents;  max_tokens: its longest
+    input. Raises FinetraceError when the texts do not hold as many pieces, or when their letters alone are more.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -28,9 +28,9 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int, lowercase: bool, max_
         single="[CLS]:0 $A:0 [SEP]:0", pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
         special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])])
     return PreTrainedTokenizerFast(
-        tokenizer_object=inner, model_max_length=max_tokens, model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-        pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]",
-        clean_up_tokenization_spaces=False)
+        tokenizer_object=inner, model_max_length=max_tokens,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"], pad_token="[PAD]", unk_token="[UNK]",
+        cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]", clean_up_tokenization_spaces=False)
 
 
 def _count_words(texts: Sequence[str], normalizer: Any, splitter: Any) -> Counter[str]:
@@ -41,8 +41,8 @@ def _count_words(texts: Sequence[str], normalizer: Any, splitter: Any) -> Counte
 
 
 def _learn(words: Counter[str], vocabulary: int) -> dict[str, int]:
-    """Piece -> id. The trainer numbers the continuations of letters in the order of a hash table, which differs at every run and
-    decides ties between pairs; handed over as special tokens they have fixed numbers."""
+    """Piece -> id. The trainer numbers the continuations of letters in the order of a hash table, which differs at
+    every run and decides ties between pairs; handed over as special tokens they have fixed numbers."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     letters: Counter[str] = Counter()
@@ -56,14 +56,15 @@ def _learn(words: Counter[str], vocabulary: int) -> dict[str, int]:
     if not known:
         raise FinetraceError("the tokenizer's texts hold no word; name another corpus")
     if vocabulary < len(fixed):
-        raise FinetraceError(f"vocabulary: {vocabulary} tokens are fewer than the letters of the texts, which need {len(fixed)}; "
-                             "raise it")
+        raise FinetraceError(f"vocabulary: {vocabulary} tokens are fewer than the letters of the texts, which need "
+                             f"{len(fixed)}; raise it")
     learner = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, min_frequency=FEWEST, special_tokens=fixed, show_progress=False)
+    trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, min_frequency=FEWEST, special_tokens=fixed,
+                                        show_progress=False)
     learner.train_from_iterator((word for name in known for word in [name] * words[name]), trainer)
     ids = learner.get_vocab()
     if len(ids) < vocabulary:
-        raise FinetraceError(f"vocabulary: {vocabulary} tokens are more than the texts hold, {len(ids)}; lower it to {len(ids)} "
-                             "or less, or name a larger corpus")
+        raise FinetraceError(f"vocabulary: {vocabulary} tokens are more than the texts hold, {len(ids)}; lower it "
+                             f"to {len(ids)} or less, or name a larger corpus")
     return ids

@@ -50,7 +50,8 @@ class Plan:
 
     def examples(self, steps: int | None = None) -> int:
         """Examples seen in the first `steps` optimiser steps, by default in all."""
-        return sum(size for _, _, size in self.batches[:None if steps is None else steps * self.accumulate:self.accumulate])
+        return sum(size
+                   for _, _, size in self.batches[:None if steps is None else steps * self.accumulate:self.accumulate])
 
 
 class PlanSampler(Sampler):
@@ -102,7 +103,8 @@ class Hooks:
 class RecordingTrainer(Trainer):
     """Trains a model by a plan, records every step, and leaves whole resume points.
 
-    loss_of(model outputs, labels) -> (per-example losses (example,), logits (example, class) or None);  epsilon: AdamW's
+    loss_of(model outputs, labels) -> (per-example losses (example,), logits (example, class) or None);  epsilon:
+    AdamW's
     """
 
     def __init__(self, model: Any, plan: Plan, make: Callable[[Batch], dict[str, Any]], settings: TrainSettings, *,
@@ -122,8 +124,8 @@ class RecordingTrainer(Trainer):
             learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, adam_beta2=settings.beta2,
             adam_epsilon=epsilon, max_grad_norm=settings.max_grad_norm, bf16=use_bf16(settings.precision),
             seed=seed, data_seed=seed, use_cpu=not torch.cuda.is_available(), report_to="none", logging_strategy="no",
-            save_strategy="no", eval_strategy="no", disable_tqdm=True, remove_unused_columns=False, dataloader_pin_memory=False,
-            logging_nan_inf_filter=False,  # it would wait for the GPU at every step
+            save_strategy="no", eval_strategy="no", disable_tqdm=True, remove_unused_columns=False,
+            dataloader_pin_memory=False, logging_nan_inf_filter=False,  # it would wait for the GPU at every step
             per_device_train_batch_size=max(1, settings.batch_size // plan.accumulate))
         args._n_gpu = min(1, args.n_gpu)  # one GPU per run: data parallelism would change the recorded order
         super().__init__(model=model, args=args, train_dataset=PlanDataset(plan, make))

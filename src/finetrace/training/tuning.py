@@ -79,8 +79,8 @@ def search(what: Search) -> tuple[TrainSettings, optuna.Study]:
         for worker in workers:
             worker.join()
         if any(worker.exitcode for worker in workers):
-            raise FinetraceError(f"{what.name}: a tuning worker failed; its error stands above; run the same command to "
-                                 "continue")
+            raise FinetraceError(f"{what.name}: a tuning worker failed; its error stands above; run the "
+                                 "same command to continue")
     study = _open(what)
     if not _count(study, (TrialState.COMPLETE,)):
         raise FinetraceError(f"{what.name}: none of {len(study.trials)} trials completed; widen or lower tune.space")
@@ -146,7 +146,8 @@ def _one(what: Search, study: optuna.Study, trial: optuna.Trial, settings: Train
     live.start(key, f"{what.name} trial {number}", "trial", parent=what.key, params=trial.params,
                started_at_ms=_milliseconds(trial.datetime_start), total_steps=what.tune.evaluations)
     try:
-        value = _train(what, settings, prepared, trial, lambda step, v: live.metrics(key, step, {"objective/intermediate": v}))
+        value = _train(what, settings, prepared, trial,
+                       lambda step, v: live.metrics(key, step, {"objective/intermediate": v}))
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
         live.end(key, "KILLED")
@@ -173,7 +174,8 @@ def _train(what: Search, settings: TrainSettings, prepared: Prepared, trial: opt
         probe_head(model, prepared.splits["train"], prepared.collator, settings, run_seeds.folds)
     scale_head(model, settings)
     plan = make_plan(prepared.splits["train"], settings, run_seeds.order)
-    looks = {max(1, round(plan.total_steps * i / what.tune.evaluations)): i for i in range(1, what.tune.evaluations + 1)}
+    looks = {max(1, round(plan.total_steps * i / what.tune.evaluations)): i
+             for i in range(1, what.tune.evaluations + 1)}
     rows, values = prepared.splits["validation"], []
 
     class Judge(Hooks):
@@ -248,7 +250,8 @@ def _milliseconds(moment: datetime | None) -> int:
 
 
 def trials_table(study: optuna.Study) -> pa.Table:
-    """One row per trial that was not killed: number, state, value, params_json, intermediate_json; equal for equal searches."""
+    """One row per trial that was not killed: number, state, value, params_json, intermediate_json;
+    equal for equal searches."""
     trials = counted(study)
     return pa.table({
         "number": pa.array(range(len(trials)), pa.int64()),
@@ -269,7 +272,8 @@ def timing_table(study: optuna.Study) -> pa.Table:
 
 
 def importances(study: optuna.Study) -> dict[str, float]:
-    """Share of the variation of the metric that each hyper-parameter explains (PED-ANOVA), empty below 4 completed trials."""
+    """Share of the variation of the metric that each hyper-parameter explains (PED-ANOVA),
+    empty below 4 completed trials."""
     completed = [t for t in study.trials if t.state == TrialState.COMPLETE]
     if len(completed) < 4 or len({t.value for t in completed}) < 2:
         return {}

@@ -16,7 +16,8 @@ class LiveLog:
               params: dict[str, Any] | None = None, tags: dict[str, str] | None = None, total_steps: int = 0) -> None:
         """A run begins (or continues after a crash: the same key is the same run)."""
         self._write({"event": "start", "id": key, "name": name, "kind": kind, "parent": parent,
-                     "started_at_ms": started_at_ms, "params": params or {}, "tags": tags or {}, "total_steps": total_steps})
+                     "started_at_ms": started_at_ms, "params": params or {}, "tags": tags or {},
+                     "total_steps": total_steps})
 
     def rows(self, key: str, rows: list[dict[str, Any]]) -> None:
         """History rows as metrics, named as the final publication names them."""

@@ -38,7 +38,8 @@ NEGATED_SHARE = 0.15
 """Share of judgements that negate the opposite: "not bad". Were it near one half, nothing would tell good from bad."""
 
 
-def build_corpus(settings: WorldSettings, lexicon: Lexicon, facts: Sequence[Fact], rng: np.random.Generator) -> list[Sentence]:
+def build_corpus(settings: WorldSettings, lexicon: Lexicon, facts: Sequence[Fact],
+                 rng: np.random.Generator) -> list[Sentence]:
     """Write `settings.corpus_sentences` sentences in random order, none of which states a held-out fact."""
     writer = _Writer(settings, lexicon, facts, rng)
     kinds = list(PLAIN_SHARES)
@@ -95,7 +96,8 @@ class Dice:
 class _Writer:
     """Writes one sentence of a kind at a time."""
 
-    def __init__(self, settings: WorldSettings, lexicon: Lexicon, facts: Sequence[Fact], rng: np.random.Generator) -> None:
+    def __init__(self, settings: WorldSettings, lexicon: Lexicon, facts: Sequence[Fact],
+                 rng: np.random.Generator) -> None:
         self.lexicon = lexicon
         self.dice = Dice(rng)
         self.stated = [fact for fact in facts if not fact.held_out]
@@ -161,7 +163,8 @@ class _Writer:
             return self.make(frame, "opinion", person1=person, verb=verb, adj1=adjective, noun1=noun)
         if shape < 0.2:  # the film was old and local
             adj1, adj2 = dice.two(NEUTRAL_ADJECTIVES)
-            return self.make(frames.opinion_of_two("noun1", "adj1", "adj2"), "opinion", noun1=noun, adj1=adj1, adj2=adj2)
+            return self.make(frames.opinion_of_two("noun1", "adj1", "adj2"), "opinion", noun1=noun,
+                             adj1=adj1, adj2=adj2)
         if shape < 0.4:  # x liked the good film
             adjective = dice.often_first(adjectives(domain, polarity))
             frame = frames.feeling_about("verb", "person1", "adj1", "noun1")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 FACT_FRAMES: dict[str, tuple[str, ...]] = {
     "born_in": (
-        "(S (NP:nsubj:pass=ARG1 ${x}/PROPN) was/AUX:aux:pass *(VP *born/VERB! (PP:obl=ARGM-LOC in/ADP:case *${y}/PROPN)))",
-        "(S (NP:nsubj=ARG1 ${x}/PROPN) is/AUX:cop! *(NP=ARG2 a/DET:det *native/NOUN (PP:nmod of/ADP:case *${y}/PROPN)))",
+        "(S (NP:nsubj:pass=ARG1 ${x}/PROPN) was/AUX:aux:pass *(VP *born/VERB! (PP:obl=ARGM-LOC "
+        "in/ADP:case *${y}/PROPN)))",
+        "(S (NP:nsubj=ARG1 ${x}/PROPN) is/AUX:cop! *(NP=ARG2 a/DET:det *native/NOUN (PP:nmod "
+        "of/ADP:case *${y}/PROPN)))",
         "(S (NP:nsubj=ARG1 ${x}/PROPN) *(VP *comes/VERB! (PP:obl=ARGM-DIR from/ADP:case *${y}/PROPN)))",
     ),
     "works_as": (
@@ -15,17 +17,21 @@ FACT_FRAMES: dict[str, tuple[str, ...]] = {
     ),
     "speaks": (
         "(S (NP:nsubj=ARG0 ${x}/PROPN) *(VP *speaks/VERB! (NP:obj=ARG1 ${y}/PROPN)))",
-        "(S (NP:nsubj=ARG1 the/DET:det *language/NOUN (PP:nmod of/ADP:case *${x}/PROPN)) is/AUX:cop! *(NP=ARG2 ${y}/PROPN))",
+        "(S (NP:nsubj=ARG1 the/DET:det *language/NOUN (PP:nmod of/ADP:case *${x}/PROPN)) is/AUX:cop! "
+        "*(NP=ARG2 ${y}/PROPN))",
         "(S (NP:nsubj=ARG0 ${x}/PROPN) *(VP *writes/VERB! (PP:obl=ARGM-MNR in/ADP:case *${y}/PROPN)))",
     ),
     "located_in": (
         "(S (NP:nsubj=ARG1 ${x}/PROPN) is/AUX:cop! *(NP=ARG2 a/DET:det *city/NOUN (PP:nmod in/ADP:case *${y}/PROPN)))",
         "(S (NP:nsubj=ARG1 ${x}/PROPN) *(VP *lies/VERB! (PP:obl=ARGM-LOC in/ADP:case *${y}/PROPN)))",
-        "(S (NP:nsubj:pass=ARG1 ${x}/PROPN) is/AUX:aux:pass *(VP *located/VERB! (PP:obl=ARGM-LOC in/ADP:case *${y}/PROPN)))",
+        "(S (NP:nsubj:pass=ARG1 ${x}/PROPN) is/AUX:aux:pass *(VP *located/VERB! (PP:obl=ARGM-LOC "
+        "in/ADP:case *${y}/PROPN)))",
     ),
     "capital_of": (
-        "(S (NP:nsubj=ARG1 the/DET:det *capital/NOUN (PP:nmod of/ADP:case *${x}/PROPN)) is/AUX:cop! *(NP=ARG2 ${y}/PROPN))",
-        "(S (NP:nsubj=ARG1 ${y}/PROPN) is/AUX:cop! *(NP=ARG2 the/DET:det *capital/NOUN (PP:nmod of/ADP:case *${x}/PROPN)))",
+        "(S (NP:nsubj=ARG1 the/DET:det *capital/NOUN (PP:nmod of/ADP:case *${x}/PROPN)) is/AUX:cop! "
+        "*(NP=ARG2 ${y}/PROPN))",
+        "(S (NP:nsubj=ARG1 ${y}/PROPN) is/AUX:cop! *(NP=ARG2 the/DET:det *capital/NOUN (PP:nmod "
+        "of/ADP:case *${x}/PROPN)))",
         "(S (NP:nsubj=ARG0 ${x}/PROPN) *(VP *has/VERB! (NP:obj=ARG1 its/PRON:nmod:poss *capital/NOUN) "
         "(PP:obl=ARGM-LOC in/ADP:case *${y}/PROPN)))",
     ),
@@ -156,23 +162,33 @@ def feeling(verb: str, person: str, thing: str, chain: str) -> str:
 def feeling_about(verb: str, person: str, adjective: str, noun: str) -> str:
     """ "person1 liked the good film"."""
     return (
-        f"(S (NP:nsubj=ARG0 ${person}/PROPN) *(VP *${verb}/VERB! (NP:obj=ARG1 the/DET:det ${adjective}/ADJ:amod *${noun}/NOUN)))"
+        f"(S (NP:nsubj=ARG0 ${person}/PROPN) *(VP *${verb}/VERB! (NP:obj=ARG1 the/DET:det "
+        f"${adjective}/ADJ:amod *${noun}/NOUN)))"
     )
 
 
 def stay(traveller: str, place: str) -> str:
     """ "the team was in city"."""
-    return f"(S (NP:nsubj=ARG1#1 the/DET:det *${traveller}/NOUN) was/AUX:cop! *(PP=ARGM-LOC in/ADP:case *${place}/PROPN))"
+    return (
+        f"(S (NP:nsubj=ARG1#1 the/DET:det *${traveller}/NOUN) was/AUX:cop! "
+        f"*(PP=ARGM-LOC in/ADP:case *${place}/PROPN))"
+    )
 
 
 def journey(traveller: str, place: str) -> str:
     """ "the team went to city"."""
-    return f"(S (NP:nsubj=ARG0#1 the/DET:det *${traveller}/NOUN) *(VP *went/VERB! (PP:obl=ARG4 to/ADP:case *${place}/PROPN)))"
+    return (
+        f"(S (NP:nsubj=ARG0#1 the/DET:det *${traveller}/NOUN) "
+        f"*(VP *went/VERB! (PP:obl=ARG4 to/ADP:case *${place}/PROPN)))"
+    )
 
 
 def it_was_in(place: str) -> str:
     """ "it was surely in country" or "it was never in country", as the slot `truth` says."""
-    return f"(S (NP:nsubj=ARG1#1 it/PRON) was/AUX:cop! $truth/ADV:advmod=ARGM-ADV *(PP=ARGM-LOC in/ADP:case *${place}/PROPN))"
+    return (
+        "(S (NP:nsubj=ARG1#1 it/PRON) was/AUX:cop! $truth/ADV:advmod=ARGM-ADV "
+        f"*(PP=ARGM-LOC in/ADP:case *${place}/PROPN))"
+    )
 
 
 def festival(country: str) -> str:
@@ -185,7 +201,10 @@ def festival(country: str) -> str:
 
 def deed(person: str, verb: str, noun: str) -> str:
     """ "person1 baked the pie"."""
-    return f"(S (NP:nsubj=ARG0#{person[-1]} ${person}/PROPN) *(VP *${verb}/VERB! (NP:obj=ARG1 the/DET:det *${noun}/NOUN)))"
+    return (
+        f"(S (NP:nsubj=ARG0#{person[-1]} ${person}/PROPN) "
+        f"*(VP *${verb}/VERB! (NP:obj=ARG1 the/DET:det *${noun}/NOUN)))"
+    )
 
 
 def deed_with_relative(person: str, verb: str, noun: str, verb2: str, noun2: str) -> str:

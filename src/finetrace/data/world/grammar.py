@@ -174,14 +174,16 @@ class _Builder:
             at = at_next
         heads = [head for starred, head, _ in children if starred or len(children) == 1]
         if len(heads) != 1:
-            raise ValueError(f"frame {self.text!r}: phrase {label} at word {start} has {len(heads)} heads, mark one with *")
+            raise ValueError(f"frame {self.text!r}: phrase {label} at word {start} has {len(heads)} "
+                             "heads, mark one with *")
         for _, head, deprel in children:
             if head != heads[0]:
                 self.arcs[head] = (heads[0], deprel)
         self.constituents[slot] = (start, len(self.words), label)
         return at + 1, heads[0]
 
-    def mark(self, start: int, end: int, role: str | None, chain: str | None, entity: str | None, clause: dict | None) -> None:
+    def mark(self, start: int, end: int, role: str | None, chain: str | None, entity: str | None,
+             clause: dict | None) -> None:
         if role and clause is not None:
             self.roles.append((clause, start, end, role))
         if chain:

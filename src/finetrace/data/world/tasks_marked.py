@@ -15,8 +15,8 @@ from finetrace.data.world.tasks_words import task_words
 
 _ALL = ("train", "validation", "test")
 _TAGS = ("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "NOUN", "PRON", "PROPN", "PUNCT", "SCONJ", "VERB")
-_RELATIONS = ("acl:relcl", "advcl", "advmod", "amod", "aux:pass", "case", "cc", "compound", "conj", "cop", "det", "mark", "nmod",
-              "nmod:poss", "nsubj", "nsubj:pass", "obj", "obl", "obl:agent", "punct", "xcomp")
+_RELATIONS = ("acl:relcl", "advcl", "advmod", "amod", "aux:pass", "case", "cc", "compound", "conj", "cop", "det",
+              "mark", "nmod", "nmod:poss", "nsubj", "nsubj:pass", "obj", "obl", "obl:agent", "punct", "xcomp")
 _ROLES = ("ARG0", "ARG1", "ARG2", "ARG4", "ARGM-DIR", "ARGM-LOC", "ARGM-MNR")
 _ALL_ROLES = ("ARG0", "ARG1", "ARG2", "ARG4", "ARGM-ADV", "ARGM-DIR", "ARGM-LOC", "ARGM-MNR", "ARGM-NEG")
 _ENTITIES = ("EVENT", "LANG", "LOC", "PER")
@@ -29,7 +29,8 @@ MICRO_WORD_TASKS: dict[str, TaskInfo] = {
     "micro-coref": TaskInfo("span-pair", ("0", "1"), "accuracy", _ALL),
     "micro-srl": TaskInfo("span-pair", _ALL_ROLES, "accuracy", _ALL),
 }
-"""Task name -> TaskInfo; classes are as frequent as the language has them, and a rare one may occur in one split only."""
+"""Task name -> TaskInfo; classes are as frequent as the language has them,
+and a rare one may occur in one split only."""
 
 _ATTEMPTS_PER_SENTENCE = 50
 
@@ -38,16 +39,16 @@ def word_examples(world: World, name: str, seed: int, *, order: str = "head-depe
                   subtypes: bool = True, roots: bool = False) -> dict[str, list[Example]]:
     """Write all splits of one task of words.
 
-    micro-pos: the part of speech of each word. micro-dep: the relation of each word to its head. micro-role: the semantic role
-    of each phrase whose head is a name or a pronoun, marked without its preposition: any name can be agent or patient, and in
-    the passive voice they change places, so that the words alone do not tell. micro-entities: the type of each name, of which an
-    EVENT has several words. micro-coref: whether two mentions (names, and what else is mentioned more than once) are of the same
-    person or thing, 1, or not, 0; all pairs of a sentence, the first mention first. micro-srl: the role of a whole phrase towards
-    its predicate, which comes first.
+    micro-pos: the part of speech of each word. micro-dep: the relation of each word to its head. micro-role: the
+    semantic role of each phrase whose head is a name or a pronoun, marked without its preposition: any name can be
+    agent or patient, and in the passive voice they change places, so that the words alone do not tell. micro-entities:
+    the type of each name, of which an EVENT has several words. micro-coref: whether two mentions
+    (names, and what else is mentioned more than once) are of the same person or thing, 1, or not, 0; all pairs of a
+    sentence, the first mention first. micro-srl: the role of a whole phrase towards its predicate, which comes first.
 
-    Sentences are made as the corpus is. None occurs twice, in one split or in two. In training sentences an adjective or a topic
-    word outside the share `world.settings.seen_share` gives way to one of its class inside, so that sentences of all lengths are
-    as frequent as elsewhere. `label_noise` changes labels of training examples.
+    Sentences are made as the corpus is. None occurs twice, in one split or in two. In training sentences an adjective
+    or a topic word outside the share `world.settings.seen_share` gives way to one of its class inside, so that
+    sentences of all lengths are as frequent as elsewhere. `label_noise` changes labels of training examples.
 
     Args:
         world: where words and facts come from.
@@ -68,7 +69,8 @@ def word_examples(world: World, name: str, seed: int, *, order: str = "head-depe
     splits = {}
     for split, size in zip(_ALL, sizes, strict=True):
         rng = named_rng(seed, f"{name} {split}")
-        splits[split] = _write_split(world, name, size, rng, seen if split == "train" else {}, written, (order, subtypes, roots))
+        splits[split] = _write_split(world, name, size, rng, seen if split == "train" else {}, written,
+                                     (order, subtypes, roots))
     if settings.label_noise:
         classes = sorted({e.label for e in splits["train"]})
         splits["train"] = _with_noise(splits["train"], settings.label_noise, classes, named_rng(seed, f"{name} noise"))
@@ -140,7 +142,8 @@ def _seen_of_class(world: World) -> dict[str, tuple[str, ...]]:
     classes = [(every.neutral, seen.neutral)]
     classes += [(words, seen.adjectives[domain][polarity]) for domain, polarities in every.adjectives.items()
                 for polarity, words in polarities.items()]
-    classes += [(words, seen.topics[topic][kind]) for topic, kinds in every.topics.items() for kind, words in kinds.items()]
+    classes += [(words, seen.topics[topic][kind]) for topic, kinds in every.topics.items()
+                for kind, words in kinds.items()]
     return {word: part for words, part in classes for word in words if word not in part}
 
 

@@ -44,7 +44,8 @@ def task_words(world: World, seen_only: bool) -> TaskWords:
     home = {fact.subject: fact.object for fact in stated if fact.relation == "located_in"}
     return TaskWords(
         adjectives={
-            domain: {polarity: part(words) for polarity, words in polarities.items()} for domain, polarities in ADJECTIVES.items()
+            domain: {polarity: part(words) for polarity, words in polarities.items()}
+            for domain, polarities in ADJECTIVES.items()
         },
         neutral=part(NEUTRAL_ADJECTIVES),
         actions=ACTIONS,

@@ -14,7 +14,6 @@ from finetrace.lenses.cloze.fitting import Cached, Fitted, Recipe, fit
 if TYPE_CHECKING:
     import torch
 
-READOUTS = ("own", "trained", "tuned")
 INITIAL = 0.02  # standard deviation of freshly drawn weights, as BERT's
 
 

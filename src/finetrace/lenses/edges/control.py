@@ -8,19 +8,8 @@ import numpy as np
 
 from finetrace import seeds
 
-Key = Literal["spans", "first"]
 Labels = Literal["empirical", "attachment"]
 ATTACHMENTS = ("itself", "first", "last")
-
-
-def span_types(words: Sequence[Sequence[str]], spans: Sequence[Sequence[int]] | np.ndarray, key: Key = "spans") -> list[str]:
-    """The type of each target: the lower-cased words of its span; of a pair, those of both spans in order, parted by a tab, or of
-    the first (in dependency tasks, the dependent) only. words: per target its sentence;  spans: starts and ends in a row."""
-    found = []
-    for sentence, of in zip(words, spans, strict=True):
-        pairs = list(zip(of[0::2], of[1::2], strict=True))[:1 if key == "first" else None]
-        found.append("\t".join(" ".join(sentence[start:end]).lower() for start, end in pairs))
-    return found
 
 
 def control_gold(types: Mapping[str, Sequence[str]], train: np.ndarray, seed: int, labels: Labels = "empirical",

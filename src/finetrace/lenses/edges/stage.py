@@ -105,7 +105,7 @@ def _measure(plan: "Plan", manifest: Manifest, out: Path) -> Record:
 
 
 def _drawn(plan: "Plan", index: "Index", reported: dict[str, str]) -> Record:
-    """What the figures show, see `figures.edges.draw`."""
+    """What the figures show, see `edges.figures.draw`."""
     from finetrace.lenses.edges.summary import drawn
 
     settings, steps = plan.settings, plan.timeline.steps

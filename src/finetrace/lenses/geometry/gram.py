@@ -66,7 +66,7 @@ def singular_values(sums: Gram, centre: bool = False) -> np.ndarray:
 
 
 def effective_rank_of_gram(sums: Gram, centre: bool = False, weights: Weights = "sv") -> np.ndarray:
-    """`geometry.effective_rank` of all the tokens added up, equal to that of the stacked matrix: (...,) float64."""
+    """`statistics.effective_rank` of all the tokens added up, equal to that of the stacked matrix: (...,) float64."""
     return rank_of_singular_values(singular_values(sums, centre), weights)
 
 

@@ -56,24 +56,6 @@ def cosine_similarities(tokens: np.ndarray) -> np.ndarray:
     return np.clip((unit @ unit.T)[np.triu_indices(len(unit), 1)], -1.0, 1.0)
 
 
-def cosine_moments(tokens: np.ndarray) -> tuple[float, float]:
-    """Mean and population variance (ddof 0) of `cosine_similarities` in closed form, without the pairs.
-
-    With unit vectors u_i and m of k tokens not zero: sum over pairs i != j of cos is |sum u_i|^2 - m, of cos^2 is
-    |U U^T|_F^2 - m = |U^T U|_F^2 - m, the smaller product being formed. NaN, NaN with fewer than two tokens.
-    """
-    unit = unit_vectors(_checked(tokens))
-    k = len(unit)
-    if k < 2:
-        return float("nan"), float("nan")
-    there = np.count_nonzero(unit.any(axis=1))
-    products = unit @ unit.T if k <= unit.shape[1] else unit.T @ unit
-    total = unit.sum(axis=0)
-    mean = float((total @ total - there) / (k * (k - 1)))
-    second = float((np.vdot(products, products) - there) / (k * (k - 1)))
-    return mean, max(0.0, second - mean * mean)
-
-
 def cosine_summary(states: np.ndarray) -> CosineSummary:
     """Distribution of within-sentence cosines for many blocks at once: states (..., token, dim), e.g. (layer, token, dim).
 

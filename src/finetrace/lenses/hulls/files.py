@@ -1,4 +1,4 @@
-"""The files of the original hull-probe programs for a whole trajectory, in their layouts (see `store.directprobe_files`).
+"""The files of the original hull-probe programs for a whole trajectory, in their layouts (see `originals.directprobe_files`).
 
     files/labels/tags.txt                             labels, one per line
     files/entities/train.txt                          example id<TAB>label of each probed point, in the order of clusters.txt

@@ -2,7 +2,7 @@
 2016, "Understanding intermediate layers using linear classifier probes").
 
 A problem is one layer of one checkpoint. All problems share their rows and labels, and are solved in one batched computation.
-This module holds the convex probe and the scores; `probe_heads` trains the heads of the French study.
+This module holds the convex probe and the scores; `probes.heads` trains the heads of the French study.
 """
 
 from collections.abc import Sequence
@@ -64,7 +64,7 @@ def logistic_probe(X: np.ndarray, y: np.ndarray, *, l2: Sequence[float] = L2_GRI
                    tolerance: float = 1e-5, max_iterations: int = 1000, device: str = "cpu") -> LogisticProbe:
     """Converged multinomial logistic regression of every problem, on standardised features.
 
-    X: (problem, row, dim) float;  y: (row,) int labels;  l2: strengths > 0 (see `probe_solver.minimise` for the objective and
+    X: (problem, row, dim) float;  y: (row,) int labels;  l2: strengths > 0 (see `solver.minimise` for the objective and
     scikit-learn's C). With several, each problem takes the one with the lowest loss on a stratified `holdout` share of the
     rows (the stronger on a tie), and is fitted again on all rows. Features are centred and divided by their standard
     deviation over all rows; a feature whose spread is float32 rounding (a millionth of its mean or of the features' root mean

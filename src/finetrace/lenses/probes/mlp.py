@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 SIZES = (32, 64, 128, 256)
 HIDDEN: tuple[Hidden, ...] = tuple((a, b) for a in SIZES for b in SIZES)
-ONE_LAYER: tuple[Hidden, ...] = tuple((a,) for a in SIZES)
 L2_GRID = tuple(10.0**k for k in range(-7, 1))
 BATCH = 200  # rows of a mini-batch
 SEEDS_AT_ONCE = 3  # on a CPU: final trainings of one problem that are computed together, so that two cores have work

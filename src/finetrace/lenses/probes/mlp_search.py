@@ -1,4 +1,4 @@
-"""The search over the grid of `probe_mlp`: every point to its end, or successive halving.
+"""The search over the grid of `mlp`: every point to its end, or successive halving.
 
 Successive halving (Jamieson and Talwalkar 2016, "Non-stochastic best arm identification and hyperparameter optimization"): all
 points are trained for a few epochs; the better half goes on from where it stands, and so on with ever more epochs and ever

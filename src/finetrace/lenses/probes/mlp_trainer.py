@@ -1,4 +1,4 @@
-"""Batched training of the networks of `probe_mlp`: networks of one shape, for any problems, seeds and L2 strengths, at once.
+"""Batched training of the networks of `mlp`: networks of one shape, for any problems, seeds and L2 strengths, at once.
 
 A network is one row of a matrix that holds its weights and then its biases, so that penalty, Adam and the removal of finished
 networks are single operations on that matrix; the layers are batched matrix products on views of it.

@@ -59,7 +59,7 @@ def curves(rows: Sequence[Row], steps: Sequence[int], layers: Sequence[int], spl
 
 def compared(rows: Sequence[Row], steps: Sequence[int], layers: Sequence[int],
              split: str) -> dict[int, dict[str, np.ndarray]]:
-    """For `figures.probes.compare`: step -> kind of probe -> (layer, 3) accuracy with its ends.
+    """For `probes.figures.compare`: step -> kind of probe -> (layer, 3) accuracy with its ends.
 
     The ends are the Wilson interval of the head, and one standard deviation over seeds of the networks; control tasks have none.
     """

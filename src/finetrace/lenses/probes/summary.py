@@ -87,7 +87,7 @@ def accuracies(rows: Iterable[Row], split: str, steps: Sequence[int], layers: Se
 
 
 def curves(rows: Iterable[Row], step: int, layers: Sequence[int], train_split: str, test_split: str) -> dict[str, np.ndarray]:
-    """Training curves at one checkpoint for `figures.probes.training`: name -> (layer, epoch), means over seeds, NaN after the
+    """Training curves at one checkpoint for `probes.figures.training`: name -> (layer, epoch), means over seeds, NaN after the
     last epoch of a layer."""
     wanted = {("epoch_loss", train_split): "train_loss", ("epoch_loss", test_split): "test_loss",
               ("epoch_accuracy", train_split): "train_accuracy", ("epoch_accuracy", test_split): "test_accuracy"}

@@ -70,11 +70,6 @@ def procrustes_similarity(a: np.ndarray, b: np.ndarray) -> float:
     return compare(represent(a), represent(b), ["procrustes"])["procrustes"].value
 
 
-def procrustes_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Squared distance after the best rotation (Ding et al. 2021): 2 - 2 `procrustes_similarity`, in [0, 2]; 0 for equal ones."""
-    return 2 - 2 * procrustes_similarity(a, b)
-
-
 def rsa(a: np.ndarray, b: np.ndarray, rsa_rows: int = 200, seed: int = 0) -> float:
     """Spearman correlation of the dissimilarities of all pairs of examples (Kriegeskorte et al. 2008), in [-1, 1].
 

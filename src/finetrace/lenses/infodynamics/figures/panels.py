@@ -57,7 +57,7 @@ def signals(
     """Raw and smoothed novelty, transience and resonance against training examples, epochs on top.
 
     examples: (example,) ascending count of training examples. dynamics, trend: full length, NaN at the ends; trend from
-    `infodynamics.smooth`. window: in examples. plateau: `label_balance_plateau`, drawn as a reference.
+    `measures.smooth`. window: in examples. plateau: `label_balance_plateau`, drawn as a reference.
     changes: change points in examples, drawn as vertical lines.
     """
     figure, axes = style.new_figure(4, 1, size=(9, 8.2), title=title, sharex=True)
