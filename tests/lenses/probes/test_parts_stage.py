@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from tests.hidden_outputs import TRAJECTORY, finished, stage_output
-from tests.unit.test_probes_stage import SCRIPT, afresh, probes_stage, rows
+from tests.lenses.probes.test_stage import SCRIPT, afresh, probes_stage, rows
 
 from finetrace.config.base import parse
 from finetrace.errors import FinetraceError
@@ -145,5 +145,5 @@ def test_parts_that_are_not_asked_for_are_not_imported() -> None:
             "print([m for m in ('torch', 'matplotlib', 'finetrace.lenses.probes.mlp', 'finetrace.lenses.probes.mdl', "
             "'finetrace.lenses.probes.parts', 'finetrace.lenses.probes.control') if m in sys.modules])")
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                           cwd=Path(__file__).resolve().parents[2])
+                           cwd=Path(__file__).resolve().parents[3])
     assert found.stdout.strip() == "[]"

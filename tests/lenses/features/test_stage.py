@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.hidden_outputs import check_redrawn, run_main, stage_output
+from tests.lenses.calibration.test_stage import one, table_of
 from tests.prediction_outputs import prediction_stage
-from tests.unit.test_calibration_stage import one, table_of
 
 from finetrace.errors import FinetraceError
 from finetrace.lenses.features import change as lens

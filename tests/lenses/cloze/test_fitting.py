@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from tests.lenses.cloze.test_ranking import DIM, WORDS, random_head
 from tests.oracles import cloze as oracle
-from tests.unit.test_cloze_ranking import DIM, WORDS, random_head
 
 from finetrace import seeds
 from finetrace.lenses.cloze.fitting import Cached, Recipe, fit

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tests.unit.test_probe_mlp import problems
+from tests.lenses.probes.test_mlp import problems
 
 from finetrace.lenses.probes import mlp as lens
 from finetrace.lenses.probes import mlp_search
