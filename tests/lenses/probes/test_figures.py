@@ -1,12 +1,10 @@
-"""Figures of probes and convergence: what is drawn is what was given, on stated scales."""
+"""Figures of probes: what is drawn is what was given, on stated scales."""
 
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from finetrace.figures import style
-from finetrace.lenses.convergence.correlation import Correlation
-from finetrace.lenses.convergence.figures import convergence
 from finetrace.lenses.probes import figures
 
 ROWS = {"0": {5: (0.5, 0.4, 0.6), 7: (0.625, 0.55, 0.7)}, "64": {5: (0.9, 0.85, 0.95), 7: (1.0, 0.97, 1.0)}}
@@ -128,21 +126,3 @@ def test_learning_has_a_line_per_split_with_its_band_for_at_most_four_layers() -
         assert len(panel.collections) == 3
     assert figure.axes[0].get_ylabel() == "accuracy (%)" and len(figures.learning([0], [0], {
         "subtrain": splits["subtrain"][:1, :1]}).axes) == 1
-
-
-def test_convergence_shows_the_way_of_each_layer_and_the_correlations() -> None:
-    cosine = np.array([[0.1, 0.2], [0.1, 0.5], [0.15, 0.8]])
-    accuracy = np.array([[0.5, 0.6], [0.5, 0.8], [0.6, 0.9]])
-    one, none = Correlation(0.9, 0.5, 1.0, 0.0001, 12, 6), Correlation(*[np.nan] * 4, 4, 2)
-    rows = {"Levels, last checkpoint": {"spearman": one, "pearson": one},
-            "Changes, last checkpoint": {"spearman": none, "pearson": one}}
-    figure = convergence([0, 4], cosine, accuracy, rows, split="validation", title="x")
-    ways, forest = figure.axes
-    lines = [line for line in ways.lines if len(line.get_xdata()) == 3]
-    np.testing.assert_allclose(lines[1].get_xdata(), [0, 0.3, 0.6])
-    np.testing.assert_allclose(lines[1].get_ydata(), [60, 80, 90])
-    assert [t.get_text() for t in ways.get_legend().get_texts()] == ["0", "4"]
-    assert "spearman (filled) +0.90 [+0.50, +1.00]  p < 0.001  6 layers × 2" in texts(forest)
-    assert any(t.startswith("spearman: none, 2 layers × 2") for t in texts(forest))
-    assert forest.get_xlim()[0] <= -1 and forest.get_xlim()[1] >= 1
-    assert not overlapping(figure)
