@@ -249,7 +249,8 @@ def test_read_only_outputs_are_published(project: tuple[Layout, Study]) -> None:
         if path.is_file():
             path.chmod(0o444)  # as DVC leaves them when its cache is linked
     quiet(layout, study)
-    assert all(p.stat().st_mode & 0o200 for p in (layout.home / "mlruns").rglob("*.json"))
+    copies = list((layout.home / "mlruns").rglob("*.json"))
+    assert copies and all(p.stat().st_mode & 0o200 for p in copies)
 
 
 def test_nothing_there_yet(tmp_path: Path) -> None:

@@ -181,7 +181,7 @@ def test_examples_of_one_unit_count_once() -> None:
     p = probabilities_of(logits)
     one = intervals(p, labels, groups=10)
     four = intervals(np.repeat(p, 4, axis=0), np.repeat(labels, 4), np.repeat(np.arange(40), 4), groups=10)
-    assert all(four[name] == pytest.approx(one[name], abs=1e-12) for name in one)
+    assert one and all(four[name] == pytest.approx(one[name], abs=1e-12) for name in one)
 
 
 def test_one_unit_has_no_interval_but_that_of_its_accuracy() -> None:

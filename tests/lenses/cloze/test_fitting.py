@@ -44,6 +44,7 @@ def test_all_layers_together_are_each_alone(data, which, memory_bytes):
     joint = train(layers)
     for layer in layers:
         alone = train([layer])
+        assert alone.tensors.keys() == joint.tensors.keys() != set()
         for name, values in alone.tensors.items():
             torch.testing.assert_close(joint.tensors[name][layer], values[0], atol=1e-9, rtol=1e-9)
         assert joint.loss[layer] == pytest.approx(alone.loss[0], abs=1e-9)

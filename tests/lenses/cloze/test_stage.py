@@ -127,7 +127,9 @@ def test_the_last_layer_is_the_model_itself(whole, project):
     ranks = read_table(whole / "facts" / "step-00000009.parquet").to_pylist()
     own = {row["fact"]: row for row in ranks if row["readout"] == "own" and row["layer"] == 2}
     tuned = {row["fact"]: row for row in ranks if row["readout"] == "tuned" and row["layer"] == 2}
-    for number, fact in enumerate(some_facts()[:30]):
+    some = some_facts()[:30]
+    assert len(some) == 30
+    for number, fact in enumerate(some):
         batch = words(fact.sentences[0], return_tensors="pt")
         with torch.no_grad():
             scores = model(**batch).logits[0, (batch["input_ids"][0] == words.mask_token_id).nonzero()[0, 0]].log_softmax(-1)

@@ -39,9 +39,10 @@ def test_training_equals_the_slow_one(changes):
     recipe = replace(QUICK, **changes)
     data = edge_data(sets=recipe.loss == "sigmoid")
     found = train_probes(data, None, BOTH, recipe, seed=3, precise=True)
+    assert [one.probe for one in found] == list(BOTH)
     for one in found:
         wanted = oracle.train(data, one.probe, recipe, 3, recipe.max_steps)
-        assert set(wanted) == set(one.parameters)
+        assert set(wanted) == set(one.parameters) != set()
         for name, value in wanted.items():
             np.testing.assert_allclose(one.parameters[name], value, atol=1e-9, err_msg=f"{one.probe.name} {name}")
 
@@ -180,6 +181,7 @@ def test_scores_are_those_of_the_slow_outputs():
     recipe = replace(QUICK, dropout=0.5)  # off while scoring
     trained = train_probes(data, None, BOTH[::-1], recipe, seed=3, precise=True)
     scores = score_probes(trained, other, recipe, clean=np.array([True, False, True, False]), probes_at_once=1)
+    assert len(trained) == len(BOTH)
     for n, one in enumerate(trained):
         values = {name: torch.from_numpy(np.asarray(value)) for name, value in one.parameters.items()}
         z, y = (v.detach().numpy() for v in oracle.outputs(other, range(12), one.probe, values, recipe, of=data))

@@ -81,7 +81,7 @@ def test_trajectories_have_a_line_per_layer_and_show_step_0() -> None:
 
 @pytest.mark.parametrize("steps", [[0], [0, 5], [100, 200, 300]])
 def test_trajectories_of_few_checkpoints_can_be_drawn(steps: list[int]) -> None:
-    drawn(figures.trajectories(np.array(steps), {"rank": bands(len(steps), 1)}, LABELS))
+    assert drawn(figures.trajectories(np.array(steps), {"rank": bands(len(steps), 1)}, LABELS)).std() > 0
 
 
 def classes(count: int, rows: int = 60) -> tuple[np.ndarray, np.ndarray]:

@@ -116,6 +116,7 @@ def test_a_cell_is_the_mean_over_pairs_of_different_examples() -> None:
     bins, of_bin = figures.sorted_bins(labels, 3)
     values = RANDOM.random((6, 6))
     found = figures.averages(values, bins, len(of_bin))
+    assert found.shape == (3, 3)
     for i in range(len(of_bin)):
         for j in range(len(of_bin)):
             a, b = np.flatnonzero(bins == i), np.flatnonzero(bins == j)

@@ -45,6 +45,7 @@ def test_scikit_learn_finds_the_same_probabilities_and_accuracies(classes: int, 
     train, test = slice(0, 80), slice(80, None)
     probe = fit(X[:, train], y[train], 0.01, tolerance=1e-9)
     scores = lens.score(lens.logits(probe, X[:, test]), y[test], probe.classes)
+    assert len(X) == len(scores.accuracy) == 3
     for p, x in enumerate(X):
         scaler = StandardScaler().fit(x[train])
         model = LogisticRegression(C=factor / (80 * 0.01), tol=1e-10, max_iter=5000).fit(scaler.transform(x[train]), y[train])
