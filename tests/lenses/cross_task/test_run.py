@@ -53,9 +53,8 @@ def test_the_other_task_is_looked_at_before_and_after_and_nothing_is_left_behind
 
 def test_a_crash_after_the_forward_passes_does_not_repeat_them(stage, monkeypatch):
     module = load_script("cross_task")
-    whole = module._distances
-    monkeypatch.setattr(module, "_distances", lambda *rest: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr("finetrace.lenses.hulls.partition.probe", lambda *rest, **more: 1 / 0)
         module.main(stage)
     before = {p: p.stat().st_mtime_ns for p in stage.layout.root.rglob("*.npy")}
     assert len(before) == 2 and not stage.layout.cross_task("effect").exists()
@@ -63,7 +62,6 @@ def test_a_crash_after_the_forward_passes_does_not_repeat_them(stage, monkeypatc
     def nothing(*args, **rest):
         raise AssertionError("extracted again")
 
-    monkeypatch.setattr(module, "_distances", whole)
     monkeypatch.setattr("finetrace.inference.trajectory.extract_trajectory", nothing)
     module.main(stage)
     assert stage.layout.cross_task("effect").is_dir() and not any(path.exists() for path in before)
