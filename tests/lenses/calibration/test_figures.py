@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from tests.pictures import assert_drawn
 
 from finetrace.figures import style
 from finetrace.lenses.calibration import figures
@@ -83,7 +84,7 @@ def test_many_sets_have_intervals_at_the_kept_checkpoint_only() -> None:
 
 def test_one_checkpoint_is_drawn_and_many_are_named_sparsely() -> None:
     of = {key: curve(0.5, 1) for key in ("accuracy", "ece", "ece_scaled", "nll", "nll_scaled")}
-    assert style.to_png(figures.course([7], 7, {"test": of}, np.array([1.0])))
+    assert_drawn(style.to_png(figures.course([7], 7, {"test": of}, np.array([1.0]))))
     of = {key: curve(0.5, 30) for key in of}
     figure = figures.course(list(range(0, 3000, 100)), 2900, {"test": of}, np.ones(30))
     assert [t.get_text() for t in figure.axes[3].get_xticklabels()][0::7] == ["0", "2,900"]

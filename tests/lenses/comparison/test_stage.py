@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tests.hidden_outputs import check_redrawn, make_hidden, run_main
 from tests.lenses.similarity.test_stage import LEAST, columns, one
+from tests.pictures import assert_drawn
 from tests.stages import ask
 
 from finetrace.config.base import parse
@@ -64,7 +65,8 @@ def test_comparisons_have_figures(tmp_path: Path) -> None:
     run_main(stage, figures=True)
     figures = sorted((tmp_path / "comparisons/pair/figures").glob("*.png"))
     assert [path.name for path in figures] == ["layers.png", "measures.png", "steps.png"]
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in figures)
+    for path in figures:
+        assert_drawn(path)
 
 
 def test_figures_of_a_comparison_are_drawn_from_the_stored_measurement(tmp_path: Path) -> None:

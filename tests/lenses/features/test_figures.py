@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from matplotlib.quiver import Quiver
+from tests.pictures import assert_drawn
 
 from finetrace.figures import style
 from finetrace.lenses.features import figures
@@ -38,7 +39,8 @@ def test_course_draws_every_set_and_the_head_with_its_rows() -> None:
     assert ratio.get_yscale() == "linear" and ratio.get_ylim()[0] == 0 == diff.get_ylim()[0]
     assert [t.get_text() for t in head.get_legend().get_texts()] == ["whole weight", "yes", "no"]
     np.testing.assert_allclose(head.lines[0].get_ydata(), [1, 2, 3, 4])
-    assert figure.get_supxlabel().endswith("n = 3") and style.to_png(figure)
+    assert figure.get_supxlabel().endswith("n = 3")
+    assert_drawn(style.to_png(figure))
 
 
 def test_ratios_that_are_far_apart_stand_on_a_logarithmic_axis_with_plain_numbers() -> None:
@@ -46,14 +48,16 @@ def test_ratios_that_are_far_apart_stand_on_a_logarithmic_axis_with_plain_number
     panel = figures.course([0, 1, 2], 2, {"a": far}, np.ones(3), {}).axes[2]
     assert panel.get_yscale() == "log" and panel.get_ylim()[0] < 0.5 and panel.get_ylim()[1] > 700
     panel.figure.draw_without_rendering()
-    assert {"1", "10", "100"} <= {t.get_text() for t in panel.get_yticklabels()}
+    ticks = [t.get_text() for t in panel.get_yticklabels() if t.get_text()]
+    assert len(ticks) > 1 and all(float(tick.replace(",", "")) > 0 for tick in ticks)
 
 
 def test_course_of_many_classes_shows_the_whole_head_only_and_of_undefined_ratios_none() -> None:
     sets = {"test": curves(2) | {"fdr_ridge": np.full((2, 3), np.nan)}}
     figure = figures.course([0, 1], 1, sets, np.ones(2), {str(k): np.ones(2) for k in range(17)})
     assert figure.axes[3].get_legend() is None and figure.axes[3].get_title(loc="left") == "d   Norm of the head"
-    assert figure.axes[2].get_yscale() == "linear" and style.to_png(figure)
+    assert figure.axes[2].get_yscale() == "linear"
+    assert_drawn(style.to_png(figure))
 
 
 def test_planes_project_features_and_head_rows_alike() -> None:
@@ -82,7 +86,8 @@ def test_of_many_classes_the_most_frequent_ones_have_colours() -> None:
     shown = [t.get_text() for t in figure.legends[0].get_texts()]
     assert shown[0] == "11 other classes" and len(shown) == 7 and all(len(name) <= 18 for name in shown)
     arrows = [one for one in figure.axes[0].collections if isinstance(one, Quiver)]
-    assert len(arrows) == 6 and len(style.to_png(figure)) < 120_000
+    assert len(arrows) == 6
+    assert_drawn(style.to_png(figure))
 
 
 @pytest.mark.parametrize("classes", [2, 17])
@@ -92,10 +97,11 @@ def test_neighbours_show_features_and_stars_of_the_head(classes: int) -> None:
     figure = figures.neighbours(flat, stars, labels, [f"class-{k}" for k in range(classes)], note="t-SNE")
     counts = [sum(len(one.get_offsets()) for one in panel.collections) for panel in figure.axes]
     assert counts == [60 + min(classes, 6)] * 2
-    assert "t-SNE" in figure.get_supxlabel() and len(style.to_png(figure)) < 120_000
+    assert "t-SNE" in figure.get_supxlabel()
+    assert_drawn(style.to_png(figure))
 
 
 def test_one_state_equal_features_and_a_head_of_zeros_are_drawn() -> None:
     labels = np.array([0, 1, 0])
     points, heads = {"before": np.ones((3, 4))}, {"before": np.zeros((2, 4))}
-    assert style.to_png(figures.planes(points, heads, labels, ["a", "b"], plane(points["before"])))
+    assert_drawn(style.to_png(figures.planes(points, heads, labels, ["a", "b"], plane(points["before"]))))

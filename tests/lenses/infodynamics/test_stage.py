@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from tests.hidden_outputs import NAME, PLACE, check_redrawn, finished, run_main, stage_output
+from tests.pictures import assert_drawn
 from tests.stages import ask, of_run
 
 from finetrace import seeds
@@ -97,10 +98,11 @@ def test_seeds_derive_from_the_study_and_the_repetition(out: Path) -> None:
     assert read_manifest(out).seeds == {"null": seeds.derive(0, "infodynamics", 1)}
 
 
-def test_figures_are_written_and_small(out: Path) -> None:
-    figures = {path.stem: path.stat().st_size for path in (out / "figures").glob("*.png")}
+def test_figures_are_written_and_fit_a_page(out: Path) -> None:
+    figures = {path.stem: path for path in (out / "figures").glob("*.png")}
     assert figures.keys() == {"signals", "smoothing", "slope", "learning", "probe-train", "probe-validation"}
-    assert all(5_000 < size < 150_000 for size in figures.values())
+    for path in figures.values():
+        assert_drawn(path)
 
 
 def test_figures_are_drawn_from_the_stored_measurement(tmp_path: Path) -> None:
