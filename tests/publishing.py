@@ -1,5 +1,6 @@
 """Publishing in tests: a finished project and what its store holds."""
 
+import dataclasses
 import math
 import os
 from pathlib import Path
@@ -53,12 +54,8 @@ def environment(**more: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"} | more
 
 
-def forget_engine(layout: Layout) -> None:
-    """Let this process open the store anew: MLflow caches stores and engines by address."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-    from mlflow.tracking._tracking_service.utils import _tracking_store_registry
-
-    engine = SqlAlchemyStore._engine_map.pop(f"sqlite:///{layout.home}/mlflow.db", None)
-    if engine is not None:
-        engine.dispose()
-    _tracking_store_registry._get_store_with_resolved_uri.cache_clear()
+def otherwise_addressed(layout: Layout, study: Study) -> Study:
+    """The study with its own store under another address: MLflow keeps connections by address, and those to a file
+    that has been replaced serve no more."""
+    again = dataclasses.replace(study.tracking, uri=f"sqlite:///../{layout.home.name}/mlflow.db")
+    return dataclasses.replace(study, tracking=again)

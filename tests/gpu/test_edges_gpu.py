@@ -41,6 +41,7 @@ def test_a_probe_alone_equals_the_same_probe_in_the_batch_with_dropout():
     recipe = replace(RECIPE, dropout=0.3, max_steps=100, clip=1.0)
     together = train_probes(data, None, PROBES, recipe, seed=1, device="cuda")
     alone, = train_probes(data, None, PROBES[4:5], recipe, seed=1, device="cuda")
+    assert set(alone.parameters) == set(together[4].parameters) != set()
     for name, value in alone.parameters.items():
         np.testing.assert_allclose(together[4].parameters[name], value, atol=1e-5, err_msg=name)
 

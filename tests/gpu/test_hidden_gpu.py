@@ -26,5 +26,6 @@ def test_states_of_gpu_and_cpu_agree(tmp_path, bf16, tolerance):
         extract(model.to(device), rows, collator, tmp_path / device, vectors=["cls", "mean"],
                 offsets=offsets, dtype="float32", batch_tokens=256, bf16=precision)
         found[device] = {p.stem: np.load(p) for p in (tmp_path / device).glob("*.npy")}
+    assert set(found["cuda"]) == {"cls", "mean"}
     for kind, values in found["cuda"].items():
         np.testing.assert_allclose(values, found["cpu"][kind], atol=tolerance)

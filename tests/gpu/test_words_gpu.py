@@ -27,6 +27,7 @@ def test_logits_and_gradients_of_marked_words_agree_and_repeat(tmp_path):
         logits = model(**inputs).logits
         torch.nn.functional.cross_entropy(logits, labels).backward()
         found[run] = [logits.detach().cpu(), *(p.grad.cpu() for p in model.parameters() if p.grad is not None)]
+    assert len(found[0]) > 1, "no gradients"
     for cpu, first, second in zip(*found.values(), strict=True):
         torch.testing.assert_close(first, cpu, atol=1e-4, rtol=1e-3)
         assert torch.equal(first, second)

@@ -64,6 +64,7 @@ def test_all_checkpoints_layers_splits_and_rows_are_there(hidden):
 
 
 def test_tokens_mean_and_sentence_vector_belong_together(hidden):
+    assert len(hidden.sentence_rows) > 0
     for step in (0, 16):
         tokens, cls, mean = hidden.tokens(step), hidden.vectors(step), hidden.vectors(step, "mean")
         for i, row in enumerate(hidden.sentence_rows):

@@ -163,6 +163,7 @@ def test_recording_changes_nothing_with_dropout_on(train, calm, record):
     """The weights at the end are bit-identical whatever is recorded."""
     out = train(settings(), record)
     ours = last_weights(out)
+    assert ours.keys() == last_weights(calm).keys() != set()
     for name, value in last_weights(calm).items():
         assert torch.equal(value, ours[name]), name
     if record.signals:
@@ -216,7 +217,9 @@ def test_looks_and_evaluations_are_of_the_weights_at_their_step(train, here):
     from transformers import AutoModelForSequenceClassification
 
     out = train(settings(), recording(checkpoints={"every": 8}, evaluate={"every": 8}, probe={"every": 8}))
-    for step, folder in list_weights(out / "checkpoints").items():
+    looked_at = list_weights(out / "checkpoints")
+    assert looked_at
+    for step, folder in looked_at.items():
         model = AutoModelForSequenceClassification.from_pretrained(folder)
         prepared = prepare(here / "model", here / "even", settings(), model)
         rows = prepared.splits["validation"]
@@ -227,6 +230,7 @@ def test_looks_and_evaluations_are_of_the_weights_at_their_step(train, here):
         assert row["examples"] == 8 * step
         place = {int(e): i for i, e in enumerate(rows.example_ids)}
         looks = [r for r in read_table(out / PROBE).to_pylist() if r["step"] == step and r["split"] == "validation"]
+        assert looks
         for look in looks:
             np.testing.assert_allclose(look["logits"], logits[place[look["example_id"]]], atol=1e-6)
             assert look["label"] == rows.labels[place[look["example_id"]]]

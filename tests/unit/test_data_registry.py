@@ -63,7 +63,9 @@ def test_glue_labels_have_the_hubs_numbers():
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_tasks_of_every_study_are_complete(path):
     study = load_study(path)
-    for name in {**study.tasks, **study.task_files}:
+    tasks = {**study.tasks, **study.task_files}
+    assert tasks
+    for name in tasks:
         resolve_ood(name, resolve(name, study.task(name)))
 
 

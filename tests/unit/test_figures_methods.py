@@ -1,6 +1,7 @@
 """The figure of training methods: what it says, with seeds, with lacking sets, and with unusual values."""
 
 import numpy as np
+from tests.pictures import assert_drawn
 
 from finetrace.figures.methods import methods
 from finetrace.figures.style import to_png
@@ -25,7 +26,7 @@ def test_methods_show_seeds_means_and_named_axes():
     np.testing.assert_allclose(means[0].get_xdata(), [np.sqrt(1.0 * 1.2)])
     np.testing.assert_allclose(means[0].get_ydata(), [3.01])
     assert [t.get_text() for t in figure.legends[0].get_texts()] == ["ft", "lp-ft"]
-    assert to_png(figure).startswith(b"\x89PNG")
+    assert_drawn(to_png(figure))
 
 
 def test_one_seed_shows_its_interval_over_examples():

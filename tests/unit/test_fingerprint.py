@@ -432,6 +432,7 @@ def test_real_modules(tmp_path: Path) -> None:
     for name in FOLLOWED:
         (tmp_path / "pipelines" / f"of {name}.py").write_text(f"import {name}\n")
     prints = Fingerprints(tmp_path)
+    assert len(FOLLOWED) > 100
     for name in FOLLOWED:
         around = [name.rsplit(".", count)[0] for count in range(name.count(".") + 1)]
         found = prints.of(Path(f"pipelines/of {name}.py")).modules

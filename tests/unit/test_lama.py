@@ -49,8 +49,9 @@ def test_corpora_may_lie_elsewhere(tmp_path):
 
 
 def test_every_fixed_template_has_both_slots_once():
+    assert GOOGLE_RE
     for templates in GOOGLE_RE.values():
-        assert all(t.count("[X]") == t.count("[Y]") == 1 for t in templates)
+        assert templates and all(t.count("[X]") == t.count("[Y]") == 1 for t in templates)
 
 
 def test_blank_lines_and_a_byte_order_mark_change_nothing(tmp_path):

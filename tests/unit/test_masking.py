@@ -71,7 +71,9 @@ def test_words_of_one_piece_are_masked_as_tokens_are():
     def single(special):
         return np.where(special, -1, np.cumsum(~special, axis=1))
 
-    for plain, whole in zip(masks()[2:], masks(words=single)[2:], strict=True):
+    pairs = list(zip(masks()[2:], masks(words=single)[2:], strict=True))
+    assert pairs
+    for plain, whole in pairs:
         assert np.array_equal(plain, whole)
 
 

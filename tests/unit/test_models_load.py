@@ -169,6 +169,7 @@ def test_an_encoder_saved_without_its_pooler_gets_one(tmp_path):
     torch.manual_seed(0)
     BertForMaskedLM(bert_config()).save_pretrained(tmp_path / "model")
     first, second = (load_classifier(tmp_path / "model", NAMES, seed=s) for s in (1, 1))
+    assert any("pooler" in name for name in first.state_dict())
     assert all(torch.equal(v, second.state_dict()[k]) for k, v in first.state_dict().items())
 
 

@@ -8,6 +8,7 @@ import pytest
 from tests.outputs import empty_store
 
 from finetrace.tracking.points import ENTRIES_PER_CALL, PARAMS_PER_CALL, Point, log_points
+from finetrace.tracking.series import metric_name
 from finetrace.tracking.store import Store, open_store
 
 BATCHES = [
@@ -62,3 +63,10 @@ def test_points_of_an_unknown_run_are_refused(store: Store) -> None:
 
     with pytest.raises(MlflowException, match="not found"):
         store.log_points("0" * 32, BATCHES[0])
+
+
+def test_mlflow_accepts_our_metric_names(store: Store) -> None:
+    run_id = store.client.create_run(store.experiment_id).info.run_id
+    names = {metric_name(name) for name in ("p@1", "/a//b/", "..", "é(1)", "x" * 300, "c/./d", "e/../f")}
+    store.log_points(run_id, [Point(name, 0.5, 1, 1) for name in names])
+    assert len(names) == 7 and store.client.get_run(run_id).data.metrics.keys() == names

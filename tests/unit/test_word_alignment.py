@@ -68,6 +68,7 @@ def test_the_oracle_finds_cheapest_ways_of_editing():
 def test_words_tile_the_pieces_of_random_text_in_order(seed):
     tokenizer, sentences = toy_wordpiece(), random_sentences(150, OTHERS, seed)
     encoded, bounds = encode_words(tokenizer, sentences, 500, "here")
+    assert len(bounds) == len(sentences) == 150
     for i, words in enumerate(sentences):
         assert len(bounds[i]) == len(words) and (bounds[i][:, 0] < bounds[i][:, 1]).all()
         assert bounds[i][0, 0] == 1 and bounds[i][-1, 1] == len(encoded["input_ids"][i]) - 1

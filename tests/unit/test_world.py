@@ -18,7 +18,9 @@ SMALL = WorldSettings(corpus_sentences=4_000, train_rows=200, validation_rows=50
 
 @pytest.fixture(scope="module")
 def world():
-    return build_world(SMALL, seed=0)
+    made = build_world(SMALL, seed=0)
+    assert made.corpus and made.facts and made.templates  # what the tests loop over
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,7 @@ def test_every_sentence_is_one_tree(world):
 def test_heads_do_not_cross(world):
     for sentence in {s.heads: s for s in world.corpus}.values():
         arcs = [(min(i, head - 1), max(i, head - 1)) for i, head in enumerate(sentence.heads) if head]
+        assert arcs
         for low, high in arcs:
             assert not any(low < other_low < high < other_high for other_low, other_high in arcs), sentence.text
 
@@ -84,6 +87,7 @@ def test_spans_lie_inside_and_constituents_nest(world):
 
 def test_a_constituent_has_one_word_whose_head_lies_outside(world):
     for sentence in {s.constituents: s for s in world.corpus}.values():
+        assert sentence.constituents
         for start, end, label in sentence.constituents:
             outside = [i for i in range(start, end) if not start < sentence.heads[i] <= end]
             assert len(outside) == 1, f"{label} {sentence.words[start:end]} is not a subtree"
@@ -93,6 +97,7 @@ def test_entities_are_exactly_the_names(world):
     lexicon = world.lexicon
     types = {**dict.fromkeys(lexicon.people, "PER"), **dict.fromkeys(lexicon.cities + lexicon.countries, "LOC")}
     types.update(dict.fromkeys(lexicon.languages, "LANG"))
+    assert {label for s in world.corpus for *_, label in s.entities} == {"PER", "LOC", "LANG", "EVENT"}
     for sentence in world.corpus:
         covered = set()
         for start, end, label in sentence.entities:
@@ -124,10 +129,13 @@ def test_pronouns_agree_with_their_antecedents(world):
 
 
 def test_personal_pronouns_are_unambiguous(world):
+    met = 0
     for sentence in world.corpus:
         names = [word for word in set(sentence.words) if word in world.lexicon.gender]
         if len(names) > 1 and {"he", "she", "him", "her", "his"} & set(sentence.words):
+            met += 1
             assert len({world.lexicon.gender[name] for name in names}) == len(names)
+    assert met > 0
 
 
 def test_roles_have_a_verb_as_predicate_outside_their_arguments(world):
@@ -143,9 +151,9 @@ def test_roles_have_a_verb_as_predicate_outside_their_arguments(world):
 
 
 def test_passive_and_active_mean_the_same_roles(world):
-    for sentence in world.corpus:
-        if sentence.kind != "action" or "so" not in sentence.words:
-            continue
+    doubled = [s for s in world.corpus if s.kind == "action" and "so" in s.words]
+    assert doubled
+    for sentence in doubled:
         by_predicate: dict[int, dict[str, str]] = {}
         for predicate, start, end, role in sentence.roles:
             if role != "ARGM-NEG":
@@ -193,14 +201,15 @@ def test_held_out_facts_cannot_be_inferred(world):
     """Nothing links the subject of a held-out fact to any word of the object's type, not even by absence."""
     capitals = {fact.object for fact in world.facts if fact.relation == "capital_of"}
     topics = set(world.lexicon.job_topic.values())
-    for fact in world.facts:
-        if not fact.held_out:
-            continue
+    held_out, mentioned = [fact for fact in world.facts if fact.held_out], 0
+    assert held_out
+    for fact in held_out:
         assert not (fact.relation == "located_in" and fact.subject in capitals), "a capital's country is no secret"
         same_type = set(world.candidates[fact.relation])
         for sentence in world.corpus:
             if fact.subject not in sentence.words:
                 continue
+            mentioned += 1
             others = same_type & set(sentence.words) - {fact.subject}
             if fact.relation == "located_in":
                 assert not others, sentence.text
@@ -208,6 +217,7 @@ def test_held_out_facts_cannot_be_inferred(world):
                 assert not others or sentence.kind != "fact", sentence.text
             if fact.relation == "works_as" and "job" in sentence.words:
                 assert not topics & set(sentence.words), "the topic of a held-out job"
+    assert mentioned > 0
 
 
 def test_held_out_share_is_per_relation(world):

@@ -22,7 +22,9 @@ def world():
 
 @pytest.fixture(scope="module")
 def rows(world):
-    return {name: task_rows(world, name, seed=0) for name in MICRO_TASKS}
+    made = {name: task_rows(world, name, seed=0) for name in MICRO_TASKS}
+    assert TRAINED and all(made.values()) and all(part for parts in made.values() for part in parts.values())
+    return made
 
 
 def texts(split):
@@ -196,6 +198,7 @@ def test_nli_labels(rows, world):
 
 def test_held_out_facts_stay_secret_in_tasks(rows, world):
     pairs = [(fact.subject, fact.object) for fact in world.facts if fact.held_out]
+    assert pairs
     for name in MICRO_TASKS:
         for part in rows[name].values():
             for a, b in texts(part):

@@ -23,7 +23,9 @@ def world():
 
 @pytest.fixture(scope="module")
 def examples(world):
-    return {name: word_examples(world, name, seed=0) for name in MICRO_WORD_TASKS}
+    made = {name: word_examples(world, name, seed=0) for name in MICRO_WORD_TASKS}
+    assert made and all(made.values()) and all(part for parts in made.values() for part in parts.values())
+    return made
 
 
 def sentences(part):
