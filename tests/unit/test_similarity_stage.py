@@ -32,8 +32,13 @@ def columns(folder: Path) -> dict[str, np.ndarray]:
     return {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
 
 
+def select(table: dict[str, np.ndarray], **where: object) -> dict[str, np.ndarray]:
+    keep = np.logical_and.reduce([table[name] == value for name, value in where.items()])
+    return {name: values[keep] for name, values in table.items()}
+
+
 def one(table: dict[str, np.ndarray], **where: object) -> float:
-    found = summary.select(table, **where)["value"]
+    found = select(table, **where)["value"]
     assert len(found) == 1, f"{len(found)} rows of {where}"
     return float(found[0])
 
@@ -72,7 +77,7 @@ def test_values_are_those_of_the_lens(within: tuple[HiddenStates, Path]) -> None
     hidden, out = within
     table = columns(out)
     chosen, groups = summary.choose(np.arange(80), 60, 5, read_manifest(out).seeds["rows"])
-    assert len(chosen) == 60 and (summary.select(table, representation="mean")["n"] == 60).all()
+    assert len(chosen) == 60 and (select(table, representation="mean")["n"] == 60).all()
     first, last = (hidden.vectors(step, "mean")[2][chosen] for step in (0, 64))
     assert one(table, step=64, other_step=0, layer=2, other_layer=2, representation="mean",
                statistic="cka") == pytest.approx(lens.linear_cka(first, last), abs=1e-12)
@@ -80,7 +85,7 @@ def test_values_are_those_of_the_lens(within: tuple[HiddenStates, Path]) -> None
                statistic="pwcca") == pytest.approx(lens.pwcca(first, last), abs=1e-12)  # weights of the first checkpoint
     assert one(table, step=64, other_step=0, layer=1, other_layer=2, representation="mean", statistic="cka") == pytest.approx(
         lens.linear_cka(first, hidden.vectors(64, "mean")[1][chosen]), abs=1e-12)
-    row = summary.select(table, step=64, other_step=8, layer=2, other_layer=2, representation="mean", statistic="cka")
+    row = select(table, step=64, other_step=8, layer=2, other_layer=2, representation="mean", statistic="cka")
     assert row["low"][0] < row["value"][0] < row["high"][0]
     both = [lens.represent(hidden.vectors(step, "mean")[2][chosen], groups) for step in (8, 64)]
     assert row["low"][0] == pytest.approx(lens.compare(*both, ["cka"])["cka"].low, abs=1e-12)
@@ -88,7 +93,7 @@ def test_values_are_those_of_the_lens(within: tuple[HiddenStates, Path]) -> None
 
 def test_tokens_are_words_and_their_groups_whole_sentences(within: tuple[HiddenStates, Path]) -> None:
     hidden, out = within
-    assert (summary.select(columns(out), representation="tokens")["n"] == 60).all()
+    assert (select(columns(out), representation="tokens")["n"] == 60).all()
     sentences, items = work.candidates(hidden, "tokens")
     assert not hidden.special[items].any() and len(items) == (~hidden.special).sum()
     for sentence in np.unique(sentences):
@@ -224,10 +229,10 @@ def test_models_of_other_width_depth_and_length_are_compared(tmp_path: Path) -> 
     table, metrics = columns(out), json.loads((out / "metrics.json").read_text())
     assert set(zip(table["other_step"].tolist(), table["step"].tolist(), strict=True)) == {(0, 0), (8, 8), (64, 90)}
     matched = {(0, 0), (0, 1), (1, 2), (2, 3), (2, 4)}
-    part = summary.select(table, statistic="rsa", step=8)
+    part = select(table, statistic="rsa", step=8)
     assert set(zip(part["other_layer"].tolist(), part["layer"].tolist(), strict=True)) == matched
     for step in (0, 90):
-        part = summary.select(table, statistic="cka", step=step, representation="cls")
+        part = select(table, statistic="cka", step=step, representation="cls")
         assert len(part["value"]) == 15 and (part["n"] == 80).all()
     a, b = (read_hidden(stage.layout.run(model, "micro-sentiment", "ft", 1) / "hidden") for model in "ab")
     value = lens.linear_cka(a.vectors(64)[2], b.vectors(90)[4])
@@ -272,7 +277,7 @@ def test_tokens_are_compared_where_both_models_cut_texts_alike(tmp_path: Path) -
     run_main(stage)
     table = columns(tmp_path / "same/comparisons/pair")
     a = read_hidden(stage.layout.run("a", "micro-sentiment", "ft", 1) / "hidden")
-    assert (summary.select(table, representation="tokens")["n"] == (~a.special).sum()).all()
+    assert (select(table, representation="tokens")["n"] == (~a.special).sum()).all()
     other = comparison(tmp_path / "other", same, same | {"seed": 1})  # other token ids
     run_main(other)
     assert set(columns(tmp_path / "other/comparisons/pair")["representation"]) == {"cls"}
@@ -330,8 +335,11 @@ def test_comparisons_name_their_trajectories() -> None:
 def test_any_two_checkpoints_are_compared() -> None:
     random = np.random.default_rng(0)
     states = {(step, layer): random.normal(size=(30, 5)) for step in (0, 1, 2, 3, 4) for layer in range(2)}
-    rows = list(summary.within(lambda step, layer: lens.represent(states[step, layer]), [0, 1, 2, 3, 4], 2, lens.MEASURES, 0.99))
-    found = {(r[2], r[0], r[1], r[4]): r[5] for r in rows if r[1] == r[3]}
+    comparisons = list(summary.within(lambda step, layer: lens.represent(states[step, layer]), [0, 1, 2, 3, 4], 2,
+                                      lens.MEASURES, 0.99))
+    assert len(comparisons) == 2 * (5 * 4 // 2 + 2)
+    found = {(r["other_step"], r["step"], r["layer"], r["statistic"]): r["value"] for rows in comparisons for r in rows
+             if r["layer"] == r["other_layer"]}
     pairs = {(a, b) for a in range(5) for b in range(a + 1, 5)}
     assert {key[:2] for key in found if key[3] == "cka"} == pairs | {(0, 0)}
     assert {key[:2] for key in found if key[3] == "rsa"} == {(0, 0)} | {(a, b) for a, b in pairs if a == 0 or b == a + 1}
