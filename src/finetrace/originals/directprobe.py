@@ -2,41 +2,41 @@
 an INI file to their output files, in their layout, and the same numbers as one table.
 
     probing         clusters of the labelled vectors, then all that prediction does
-    prediction      clusters are given (probing_cluster_path): label distances,
-                    and the nearest cluster of every test vector
+    prediction      clusters are given (probing_cluster_path): label distances, nearest clusters of the test vectors
     batch_probing   the given clusters in every checkpoint and layer of a folder
 
 Text files hold 0 where a number is undefined, as the originals wrote; the table holds NaN.
 """
 
 import logging
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from finetrace.errors import FinetraceError
+from finetrace.errors import FinetraceError, blame
 from finetrace.lenses.hulls import partition as hulls
+from finetrace.lenses.hulls.telling import Tell, teller
 from finetrace.lenses.intervals import wilson_interval
+from finetrace.longtable import LongTable
 from finetrace.originals import directprobe_files as files
 from finetrace.originals import directprobe_inputs as inputs
+from finetrace.progress import Progress
 
 log = logging.getLogger("finetrace")
-COLUMNS = {"step": np.int64, "layer": np.int32, "statistic": str, "value": np.float64, "low": np.float64,
-           "high": np.float64, "n": np.int64, "iteration": str, "label": str, "other": str}
+COLUMNS: dict[str, type] = {
+    "step": np.int64, "layer": np.int32, "statistic": str, "value": np.float64, "low": np.float64, "high": np.float64,
+    "n": np.int64, "iteration": str, "label": str, "other": str}
 UNKNOWN = -1  # layer of a single space, whose file does not say
 NUMBERS = ("outside_min", "inside_max", "inside_mean")  # per label, each a file of the 2022 program
-
-Row = tuple[Any, ...]
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Space:
-    """One set of vectors with its clusters. distances: None where hulls of different labels overlap
-    (batch mode only)."""
+    """One set of vectors with its clusters. distances: None where hulls of different labels overlap (batch mode
+    only)."""
 
     iteration: str
     step: int
@@ -47,10 +47,9 @@ class Space:
 
 @dataclass(frozen=True)
 class Result:
-    """table: column -> values (see COLUMNS);  metrics: flat numbers;  spaces: for figures,
-    in order of iteration and layer."""
+    """table: see COLUMNS;  metrics: flat numbers;  spaces: for figures, in order of iteration and layer."""
 
-    table: dict[str, np.ndarray]
+    table: LongTable
     metrics: dict[str, float]
     spaces: list[Space]
 
@@ -72,19 +71,20 @@ def analyse(settings: inputs.Settings, out: Path, *, mode: str | None = None, mi
     if not examples.labels:
         raise FinetraceError(f"{settings.entities_path}: has no examples")
     points, labels = examples.points.astype(np.float64), np.array(examples.labels)
+    progress = Progress(1, "directprobe", unit="space")
+    tell = teller(progress)
     if mode == "probing":
         (count, dim), sizes = points.shape, np.unique(labels, return_counts=True)[1]
         cost = hulls.estimate(count, dim, len(sizes), int(sizes.max()))
-        log.info("directprobe: %d vectors of %d numbers, %d labels; about %.0f s if labels are separable, %.0f "
-                 "s if they overlap",
-                 count, dim, len(sizes), cost.linear_seconds, cost.overlapping_seconds)
-        clusters = hulls.probe(points, labels, classes=classes, progress=_teller())
+        log.info("directprobe: %d vectors of %d numbers, %d labels; about %.0f s if labels are separable, %.0f s if "
+                 "they overlap", count, dim, len(sizes), cost.linear_seconds, cost.overlapping_seconds)
+        clusters = hulls.probe(points, labels, classes=classes, progress=tell)
         if numbering == "creation":
             clusters = hulls.renumbered(clusters, hulls.creation_order(clusters))
     else:
         clusters = _given(settings, points, labels, classes, mode)
     files.write_clusters(out / "clusters.txt", clusters.assignment)
-    every = hulls.cluster_distances(clusters, progress=_teller())
+    every = hulls.cluster_distances(clusters, progress=tell)
     files.write_distances(out / "dis.txt", clusters.cluster_labels, every)
     between = hulls.label_distances(clusters, min_size=min_size, reduce="mean", distances=every)
     _write_labels(out, between)
@@ -95,13 +95,15 @@ def analyse(settings: inputs.Settings, out: Path, *, mode: str | None = None, mi
     rows += [_row(space, f"cluster_distance_{name}", of(apart) if len(apart) else np.nan, n=len(apart))
              for name, of in (("min", np.min), ("max", np.max), ("mean", np.mean))]
     if settings.test_entities_path:
-        rows += _predict(settings, settings.test_entities_path, out, classes, space)
-    return Result(_table(rows), {row[2]: row[3] for row in rows if not row[8]}, [space])
+        rows += _predict(settings, settings.test_entities_path, out, classes, space, tell)
+    progress.close()
+    return Result(LongTable.of_rows(rows, COLUMNS),
+                  {row["statistic"]: row["value"] for row in rows if not row["label"]}, [space])
 
 
 def write_into(folder: Path, settings: inputs.Settings, **choices: Any) -> Result:
-    """`analyse` into a folder that must be absent or empty;
-    it appears when everything is there, with table and metrics."""
+    """`analyse` into a folder that must be absent or empty; it appears when everything is there, with table and
+    metrics."""
     from finetrace.store.files import atomic_folder, write_json
     from finetrace.store.tables import write_table
 
@@ -110,55 +112,55 @@ def write_into(folder: Path, settings: inputs.Settings, **choices: Any) -> Resul
                              "(output_path in [run], or --out)")
     with atomic_folder(folder) as out:
         result = analyse(settings, out, **choices)
-        write_table(out / "table.parquet", result.table)
+        write_table(out / "table.parquet", result.table.columns())
         write_json(out / "metrics.json", result.metrics)
     return result
 
 
 def _batch(settings: inputs.Settings, out: Path, classes: list[str], min_size: int) -> Result:
     """The given clusters in every checkpoint and layer; a space whose clusters overlap has no distances."""
-    _, found = inputs.read_entities(settings.entities_path, classes)
-    labels = np.array(found)
-    if not found:
+    _, gold = inputs.read_entities(settings.entities_path, classes)
+    labels = np.array(gold)
+    if not gold:
         raise FinetraceError(f"{settings.entities_path}: has no examples")
     path = _needed(settings.probing_cluster_path, "probing_cluster_path", "clustering", "batch_probing")
-    assignment = files.read_clusters(path, len(found))
+    assignment = files.read_clusters(path, len(gold))
     batch = inputs.batch_files(_needed(settings.batch_embeddings_path, "batch_embeddings_path", "data",
                                        "batch_probing"))
-    total, done, tell = sum(map(len, batch.values())), 0, _teller()
+    total = sum(map(len, batch.values()))
     log.info("directprobe: %d clusters of %d vectors in %d checkpoints, %d files", len(set(assignment.tolist())),
-             len(found), len(batch), total)
+             len(gold), len(batch), total)
+    progress = Progress(total, "directprobe", unit="file")
     pairs, spaces, width = files.pair_names(classes), [], 0
     for number, (iteration, layers) in enumerate(batch.items()):
         step = int(iteration) if iteration.isdigit() else number
-        here = []
+        of_step = []
         for layer, file in layers.items():
-            points = inputs.read_embeddings(file, len(found)).astype(np.float64)
+            points = inputs.read_embeddings(file, len(gold)).astype(np.float64)
             width = width or points.shape[1]
             if points.shape[1] != width:
                 raise FinetraceError(f"{file}: has vectors of {points.shape[1]} numbers, the files before have {width}")
             clusters = _assigned(path, points, labels, assignment, classes)
             clean = not hulls.overlaps(clusters, min_size=min_size)
             between = hulls.label_distances(clusters, min_size=min_size, reduce="mean") if clean else None
-            here.append(Space(iteration, step, layer, clusters, between))
-            done += 1
-            tell("files", done, total)
+            of_step.append(Space(iteration, step, layer, clusters, between))
+            progress.advance(f"({file.name})")
         none = {"vec": np.zeros(len(pairs)), **{name: np.zeros(len(classes)) for name in NUMBERS}}
-        columns = [none if s.distances is None else {"vec": s.distances.vector,
-                                                     **{n: getattr(s.distances, n) for n in NUMBERS}}
-                   for s in here]
+        columns = [none if s.distances is None else
+                   {"vec": s.distances.vector, **{name: getattr(s.distances, name) for name in NUMBERS}}
+                   for s in of_step]
         for name, names in (("vec", pairs), *((n, classes) for n in NUMBERS)):
             table = np.nan_to_num(np.stack([column[name] for column in columns], axis=1))
             folder = out / ("batch_vec" if name == "vec" else name)
             files.write_batch_table(folder / f"{iteration}.txt", names, table, list(layers))
-        spaces += here
-    rows = [row for space in spaces for row in _rows(space, min_size)]
-    last = [s for s in spaces if s.iteration == spaces[-1].iteration]
-    metrics = {f"{name}/layer-{s.layer:02d}/last": value for s in last
-               for _, _, name, value, *rest in _rows(s, min_size)
-               if name in ("disjoint", "outside_min_least", "outside_min_mean") and not rest[4]}
+        spaces += of_step
+    progress.close()
+    table = LongTable.of_rows((row for space in spaces for row in _rows(space, min_size)), COLUMNS)
+    last = table.select(iteration=spaces[-1].iteration, statistic=["disjoint", "outside_min_least", "outside_min_mean"])
+    metrics: dict[str, float] = {f"{name}/layer-{layer:02d}/last": value for name, layer, value in zip(
+        last.frame["statistic"], last.frame["layer"], last.frame["value"], strict=True)}
     metrics |= {"spaces": len(spaces), "spaces_disjoint": sum(s.distances is not None for s in spaces)}
-    return Result(_table(rows), metrics, spaces)
+    return Result(table, metrics, spaces)
 
 
 def _rows(space: Space, min_size: int) -> list[Row]:
@@ -187,7 +189,8 @@ def _rows(space: Space, min_size: int) -> list[Row]:
     return rows
 
 
-def _predict(settings: inputs.Settings, entities: Path, out: Path, classes: list[str], space: Space) -> list[Row]:
+def _predict(settings: inputs.Settings, entities: Path, out: Path, classes: list[str], space: Space, tell: Tell
+             ) -> list[Row]:
     """prediction.txt and the accuracy of the nearest cluster."""
     where = _needed(settings.test_embeddings_path, "test_embeddings_path", "data", "test_entities_path")
     test = inputs.read_examples(entities, where, classes)
@@ -195,12 +198,11 @@ def _predict(settings: inputs.Settings, entities: Path, out: Path, classes: list
     if not test.labels or test.points.shape[1] != width:
         raise FinetraceError(f"{where}: has {len(test.labels)} vectors of {test.points.shape[1]} numbers; those of "
                              f"training have {width}")
-    ranked = hulls.predict(space.clusters, test.points, test.labels, progress=_teller())
+    ranked = hulls.predict(space.clusters, test.points, test.labels, progress=tell)
     files.write_prediction(out / "prediction.txt", test.labels, ranked.order, ranked.distances,
                            space.clusters.cluster_labels)
-    right = round(ranked.accuracy * len(test.labels))
-    return [_row(space, "intra_accuracy", ranked.accuracy, n=len(test.labels),
-                 ends=wilson_interval(right, len(test.labels)))]
+    low, high = wilson_interval(round(ranked.accuracy * len(test.labels)), len(test.labels))
+    return [_row(space, "intra_accuracy", ranked.accuracy, n=len(test.labels)) | {"low": low, "high": high}]
 
 
 def _write_labels(out: Path, between: hulls.LabelDistances) -> None:
@@ -209,18 +211,16 @@ def _write_labels(out: Path, between: hulls.LabelDistances) -> None:
         files.write_label_values(out / f"{name}.txt", between.classes, np.nan_to_num(getattr(between, name)))
 
 
-def _given(settings: inputs.Settings, points: np.ndarray, labels: np.ndarray, classes: list[str],
-           mode: str) -> hulls.Clusters:
+def _given(settings: inputs.Settings, points: np.ndarray, labels: np.ndarray, classes: list[str], mode: str
+           ) -> hulls.Clusters:
     path = _needed(settings.probing_cluster_path, "probing_cluster_path", "clustering", mode)
     return _assigned(path, points, labels, files.read_clusters(path, len(labels)), classes)
 
 
-def _assigned(path: Path, points: np.ndarray, labels: np.ndarray, assignment: np.ndarray,
-              classes: list[str]) -> hulls.Clusters:
-    try:
+def _assigned(path: Path, points: np.ndarray, labels: np.ndarray, assignment: np.ndarray, classes: list[str]
+              ) -> hulls.Clusters:
+    with blame(str(path), "it belongs to other data"):
         return hulls.given(points, labels, assignment, classes=classes)
-    except ValueError as error:
-        raise FinetraceError(f"{path}: {error}; it belongs to other data") from None
 
 
 def _needed(path: Path | None, key: str, section: str, what: str) -> Path:
@@ -229,24 +229,6 @@ def _needed(path: Path | None, key: str, section: str, what: str) -> Path:
     return path
 
 
-def _row(space: Space, statistic: str, value: float, label: Any = "", other: Any = "", *, n: int,
-         ends: tuple[float, float] = (np.nan, np.nan)) -> Row:
-    return (space.step, space.layer, statistic, float(value), *ends, n, space.iteration, str(label), str(other))
-
-
-def _table(rows: list[Row]) -> dict[str, np.ndarray]:
-    columns = zip(*rows, strict=True)
-    return {name: np.array(column, dtype=kind) for (name, kind), column in zip(COLUMNS.items(), columns, strict=True)}
-
-
-def _teller() -> Callable[[str, int, int], None]:
-    """A line every half minute of a long run."""
-    last = time.monotonic()
-
-    def tell(phase: str, done: int, total: int) -> None:
-        nonlocal last
-        if time.monotonic() - last > 30:
-            last = time.monotonic()
-            log.info("directprobe: %s: %s%s", phase, f"{done:,}", f" of {total:,}" if total else "")
-
-    return tell
+def _row(space: Space, statistic: str, value: float, label: Any = "", other: Any = "", *, n: int) -> Row:
+    return {"step": space.step, "layer": space.layer, "statistic": statistic, "value": float(value), "low": np.nan,
+            "high": np.nan, "n": n, "iteration": space.iteration, "label": str(label), "other": str(other)}

@@ -269,7 +269,7 @@ def not_a_number(values: np.ndarray) -> None:
 @pytest.mark.parametrize(("hidden", "entry", "message"), [
     ({"damage": {("span", 64): not_a_number}}, {}, "span.npy layer 1 row 7: holds NaN"),
     ({"rows": {"train": 40}}, {}, "has no rows of the split 'validation'; add it to hidden.rows"),
-    ({}, {"layers": [3]}, r"layers: 3 does not exist; there are layers 0 \(embeddings\) to 2"),
+    ({}, {"layers": [3]}, r"effect.layers: 3 does not exist; .* has layers 0 \(embeddings\) to 2"),
     ({"labels": np.zeros(80, int)}, {"layers": [2]}, "cross_tasks.effect: micro-pos, step 0, layer 2: .* a probe needs two")])
 def test_what_is_missing_or_broken_is_named(tmp_path: Path, hidden: dict, entry: dict, message: str) -> None:
     with pytest.raises(FinetraceError, match=message):

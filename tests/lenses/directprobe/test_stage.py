@@ -164,7 +164,7 @@ def test_a_batch_may_lack_layers_and_overlapping_spaces_are_zero_in_text_and_nan
     assert read(project / "out", "inside_max/last.txt").splitlines()[1] == "A,0.0000,1.5811"
     assert result.metrics["disjoint/layer-03/last"] == 0 and result.metrics["disjoint/layer-07/last"] == 1
     assert result.metrics["spaces_disjoint"] == 1 and np.isnan(result.metrics["outside_min_mean/layer-03/last"])
-    table = result.table
+    table = result.table.frame
     here = (table["layer"] == 3) & (table["statistic"] == "outside_min")
     assert here.sum() == 3 and np.isnan(table["value"][here]).all()
     assert not (table["statistic"][table["layer"] == 3] == "distance").any()

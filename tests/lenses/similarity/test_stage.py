@@ -26,8 +26,13 @@ def columns(folder: Path) -> dict[str, np.ndarray]:
     return {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
 
 
+def select(table: dict[str, np.ndarray], **where: object) -> dict[str, np.ndarray]:
+    keep = np.logical_and.reduce([table[name] == value for name, value in where.items()])
+    return {name: values[keep] for name, values in table.items()}
+
+
 def one(table: dict[str, np.ndarray], **where: object) -> float:
-    found = summary.select(table, **where)["value"]
+    found = select(table, **where)["value"]
     assert len(found) == 1, f"{len(found)} rows of {where}"
     return float(found[0])
 
@@ -63,7 +68,7 @@ def test_values_are_those_of_the_lens(within: tuple[HiddenStates, Path]) -> None
     hidden, out = within
     table = columns(out)
     chosen, groups = summary.choose(np.arange(80), 60, 5, read_manifest(out).seeds["rows"])
-    assert len(chosen) == 60 and (summary.select(table, representation="mean")["n"] == 60).all()
+    assert len(chosen) == 60 and (select(table, representation="mean")["n"] == 60).all()
     first, last = (hidden.vectors(step, "mean")[2][chosen] for step in (0, 64))
     assert one(table, step=64, other_step=0, layer=2, other_layer=2, representation="mean",
                statistic="cka") == pytest.approx(lens.linear_cka(first, last), abs=1e-12)
@@ -71,7 +76,7 @@ def test_values_are_those_of_the_lens(within: tuple[HiddenStates, Path]) -> None
                statistic="pwcca") == pytest.approx(lens.pwcca(first, last), abs=1e-12)  # weights of the first checkpoint
     assert one(table, step=64, other_step=0, layer=1, other_layer=2, representation="mean", statistic="cka") == pytest.approx(
         lens.linear_cka(first, hidden.vectors(64, "mean")[1][chosen]), abs=1e-12)
-    row = summary.select(table, step=64, other_step=8, layer=2, other_layer=2, representation="mean", statistic="cka")
+    row = select(table, step=64, other_step=8, layer=2, other_layer=2, representation="mean", statistic="cka")
     assert row["low"][0] < row["value"][0] < row["high"][0]
     both = [lens.represent(hidden.vectors(step, "mean")[2][chosen], groups) for step in (8, 64)]
     assert row["low"][0] == pytest.approx(lens.compare(*both, ["cka"])["cka"].low, abs=1e-12)
@@ -79,7 +84,7 @@ def test_values_are_those_of_the_lens(within: tuple[HiddenStates, Path]) -> None
 
 def test_tokens_are_words_and_their_groups_whole_sentences(within: tuple[HiddenStates, Path]) -> None:
     hidden, out = within
-    assert (summary.select(columns(out), representation="tokens")["n"] == 60).all()
+    assert (select(columns(out), representation="tokens")["n"] == 60).all()
     sentences, items = work.candidates(hidden, "tokens")
     assert not hidden.special[items].any() and len(items) == (~hidden.special).sum()
     for sentence in np.unique(sentences):
@@ -221,8 +226,11 @@ def test_wrong_settings_are_refused_with_the_fix(values: dict, message: str) -> 
 def test_any_two_checkpoints_are_compared() -> None:
     random = np.random.default_rng(0)
     states = {(step, layer): random.normal(size=(30, 5)) for step in (0, 1, 2, 3, 4) for layer in range(2)}
-    rows = list(summary.within(lambda step, layer: lens.represent(states[step, layer]), [0, 1, 2, 3, 4], 2, lens.MEASURES, 0.99))
-    found = {(r[2], r[0], r[1], r[4]): r[5] for r in rows if r[1] == r[3]}
+    comparisons = list(summary.within(lambda step, layer: lens.represent(states[step, layer]), [0, 1, 2, 3, 4], 2,
+                                      lens.MEASURES, 0.99))
+    assert len(comparisons) == 2 * (5 * 4 // 2 + 2)
+    found = {(r["other_step"], r["step"], r["layer"], r["statistic"]): r["value"] for rows in comparisons for r in rows
+             if r["layer"] == r["other_layer"]}
     pairs = {(a, b) for a in range(5) for b in range(a + 1, 5)}
     assert {key[:2] for key in found if key[3] == "cka"} == pairs | {(0, 0)}
     assert {key[:2] for key in found if key[3] == "rsa"} == {(0, 0)} | {(a, b) for a, b in pairs if a == 0 or b == a + 1}

@@ -41,7 +41,7 @@ def _measure(stage: Stage, sides: tuple[HiddenStates, HiddenStates], entry: Comp
     rows = _matched_rows(first, second, entry)
     pairs = _checkpoints(first.steps, second.steps)
     layers = [one.manifest.facts["layers"] for one in sides]
-    found, counts = {}, {}
+    rows_of, counts = {}, {}
     for kind in work.kinds_of(first, settings):
         matched = _matched(first, second, rows, kind, stage.label)
         if matched is None:
@@ -55,19 +55,20 @@ def _measure(stage: Stage, sides: tuple[HiddenStates, HiddenStates], entry: Comp
                       f"{len(chosen):,} examples", len(chosen), width, settings)
         of_first, of_second = (work.loader(one, kind, places[chosen], groups, settings, seed)
                                for one, places in zip(sides, items, strict=True))
-        between = summary.between(of_first, of_second, pairs, layers[0], layers[1], settings.measures, settings.variance)
-        found[kind] = list(work.watched(between, kind))
-    if not found:
+        between = summary.between(of_first, of_second, pairs, *layers, settings.measures, settings.variance)
+        total = layers[1] * (len(pairs) + min(2, len(pairs)) * (layers[0] - 1))
+        rows_of[kind] = work.watched(between, total, kind)
+    if not rows_of:
         raise _refusal(entry, "their tokens differ; add cls to similarity.representations")
-    table = summary.table(found)
+    table = summary.table(rows_of)
     metrics = summary.metrics(table, settings.measures, pairs[0][1], pairs[0][0], when="first")
     metrics |= summary.metrics(table, settings.measures, pairs[-1][1], pairs[-1][0], when="last")
-    write_table(out / "table.parquet", table)
+    write_table(out / "table.parquet", table.columns())
     write_json(out / "metrics.json", metrics)
     write_curves(out / "curves.csv", summary.curves(table, settings.measures, [(b, a) for a, b in pairs]))
     manifest.facts = {f"{kind}_examples": count for kind, count in counts.items()}
     return {"name": stage.item, "first": entry.first, "second": entry.second, "pairs": pairs, "counts": counts,
-            "measures": settings.measures, "table": {name: values for name, values in table.items() if name != "n"}}
+            "measures": settings.measures, "table": summary.recorded(table)}
 
 
 def _refusal(entry: ComparisonSettings, reason: str) -> FinetraceError:

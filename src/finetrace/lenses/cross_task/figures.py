@@ -15,10 +15,12 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     """Both figures of one entry.
 
     record: name, task, tuned, steps: first and last, layers, train_split, test_split, train_rows, test_rows;
-    label_names, before, after: see `classes`, of the last layer;  grown, shrunk, growth, accuracies, floor: see `layers`.
+    label_names, before, after: see `classes`, of the last layer;  grown, shrunk, growth, accuracies, floor: see
+    `layers`.
     """
     name, numbers = record["name"], record["layers"]
-    note = "{task} in {tuned} at steps {steps[0]:,} and {steps[1]:,}; {train_rows:,} {train_split} examples".format(**record)
+    note = ("{task} in {tuned} at steps {steps[0]:,} and {steps[1]:,}; {train_rows:,} {train_split} "
+            "examples").format(**record)
     if record["accuracies"]:
         note += f", {record['test_rows']:,} {record['test_split']} examples scored"
     return {
@@ -30,11 +32,12 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
 
 
 @style.styled
-def classes(names: Sequence[str], before: np.ndarray, after: np.ndarray, *, title: str | None = None, note: str = "") -> "Figure":
+def classes(names: Sequence[str], before: np.ndarray, after: np.ndarray, *, title: str | None = None, note: str = ""
+            ) -> "Figure":
     """Minimum distance of each class before (hollow) and after (full), ordered by the change: blue grew, orange shrank.
 
-    names: (label,);  before, after: (label,) in the unit of the vectors; a change below a millionth is none (grey), classes
-    without both are named in the footnote. ValueError without any class.
+    names: (label,);  before, after: (label,) in the unit of the vectors; a change below a millionth is none (grey),
+    classes without both are named in the footnote. ValueError without any class.
     """
     if not len(names):
         raise ValueError("names: is empty; give at least one class")
@@ -57,7 +60,8 @@ def classes(names: Sequence[str], before: np.ndarray, after: np.ndarray, *, titl
     panel.set_xlabel("distance to the nearest other class (unit of the vectors)")
     up, down = int((change > 0).sum()), int((change < 0).sum())
     panel.set_title(f"hollow: before, full: after; {up} grew (blue), {down} shrank (orange)")
-    without = f"no distance: {', '.join(gone[:8])}{f' and {len(gone) - 8} more' if len(gone) > 8 else ''}" if gone else ""
+    more = f" and {len(gone) - 8} more" if len(gone) > 8 else ""
+    without = f"no distance: {', '.join(gone[:8])}{more}" if gone else ""
     if text := "; ".join(part for part in (note, without) if part):
         style.footnote(figure, text)
     return figure
@@ -67,10 +71,11 @@ def classes(names: Sequence[str], before: np.ndarray, after: np.ndarray, *, titl
 def layers(numbers: Sequence[int], up: Sequence[int], down: Sequence[int], change: np.ndarray,
            accuracies: Mapping[str, np.ndarray], *, floor: float | None = None, title: str | None = None,
            note: str = "") -> "Figure":
-    """The effect over layers: classes that moved away (up) or closer (down), their mean change, accuracy before and after.
+    """The effect over layers: classes that moved away (up) or closer (down), their mean change, accuracy before and
+    after.
 
-    numbers: (layer,);  up, down: (layer,) counts;  change: (layer, 3) mean with its interval;  accuracies: name -> (layer, 3)
-    shares, e.g. before and after;  floor: accuracy of the most frequent class.
+    numbers: (layer,);  up, down: (layer,) counts;  change: (layer, 3) mean with its interval;  accuracies: name ->
+    (layer, 3) shares, e.g. before and after;  floor: accuracy of the most frequent class.
     """
     figure, axes = style.new_figure(1, 3 if accuracies else 2, size=(12 if accuracies else 9, 4.3), title=title)
     counts, means = axes[0, :2]

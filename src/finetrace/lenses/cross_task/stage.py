@@ -16,12 +16,14 @@ import numpy as np
 
 from finetrace import seeds
 from finetrace.config.hidden import HiddenSettings
-from finetrace.errors import FinetraceError
+from finetrace.errors import FinetraceError, blame
 from finetrace.lenses.cross_task import transfer as lens
 from finetrace.lenses.cross_task.settings import CrossTaskSettings
 from finetrace.lenses.probes.settings import MlpSettings, ProbesSettings
+from finetrace.longtable import LongTable
 from finetrace.pipeline.lens import Record, write_lens
 from finetrace.pipeline.stage import Stage, write_curves
+from finetrace.progress import Progress
 from finetrace.store.files import atomic_folder, write_json
 from finetrace.store.hidden import HiddenStates, finite, fit_threads, read_hidden
 from finetrace.store.manifest import complete, read_manifest
@@ -67,7 +69,8 @@ def main(stage: Stage) -> None:
     def measure(out: Path) -> Record:
         hidden = _hidden_states(stage, trajectory, task, states, rows_seed, scratch)
         fit_threads(hidden)
-        work = Work(stage, entry, probes, hidden, _informative(stage, hidden, _layers(entry.layers, hidden)),
+        layers = hidden.chosen_layers(entry.layers, f"cross_tasks.{stage.item}.layers")
+        work = Work(stage, entry, probes, hidden, _informative(stage, hidden, layers),
                     hidden.rows(entry.train_split), hidden.rows(entry.test_split), seed)
         manifest.facts = {"model": stage.asked["model"], "tuned_on": stage.asked["task"], "task": entry.task,
                           "steps": list(work.ends), "layers": work.layers, "labels": len(hidden.label_names),
@@ -88,21 +91,22 @@ def _measure(work: Work, out: Path) -> Record:
         from finetrace.lenses.probes.linear import majority_floor
 
         floor = majority_floor(work.hidden.labels[work.train], work.hidden.labels[work.test])
-    write_table(out / "table.parquet", lens.table(rows))
-    write_json(out / "metrics.json", _metrics(rows, work, floor))
-    write_curves(out / "curves.csv", _curves(rows, work))
-    of = {step: [row for row in lens.select(rows, "outside_min", step=step, layer=layers[-1]) if row["label"]]
-          for step in (first, last)}
+    table = lens.table(rows)
+    write_table(out / "table.parquet", table.columns())
+    write_json(out / "metrics.json", _metrics(table, work, floor))
+    write_curves(out / "curves.csv", _curves(table, work))
+    before, after = (table.select(statistic="outside_min", step=step, layer=layers[-1]).frame.query("label != ''")
+                     for step in (first, last))
     ends = (("before", first), ("after", last)) if entry.probe != "none" else ()
     return {
         "name": work.stage.item, "task": entry.task, "tuned": entry.tuned, "steps": [first, last], "layers": layers,
         "train_split": entry.train_split, "test_split": entry.test_split, "train_rows": len(work.train),
-        "test_rows": len(work.test), "label_names": [row["label"] for row in of[first]],
-        "before": np.array([row["value"] for row in of[first]]), "after": np.array([row["value"] for row in of[last]]),
-        "grown": _numbers(rows, "labels_grown", last, layers)[:, 0].astype(int).tolist(),
-        "shrunk": _numbers(rows, "labels_shrunk", last, layers)[:, 0].astype(int).tolist(),
-        "growth": _numbers(rows, "mean_growth", last, layers), "floor": floor,
-        "accuracies": {when: _numbers(rows, f"{PREFIX[entry.probe]}accuracy", step, layers) for when, step in ends},
+        "test_rows": len(work.test), "label_names": before["label"].tolist(),
+        "before": before["value"].to_numpy(), "after": after["value"].to_numpy(),
+        "grown": _numbers(table, "labels_grown", last, layers)[:, 0].astype(int).tolist(),
+        "shrunk": _numbers(table, "labels_shrunk", last, layers)[:, 0].astype(int).tolist(),
+        "growth": _numbers(table, "mean_growth", last, layers), "floor": floor,
+        "accuracies": {when: _numbers(table, f"{PREFIX[entry.probe]}accuracy", step, layers) for when, step in ends},
     }
 
 
@@ -122,17 +126,6 @@ def _hidden_states(stage: Stage, trajectory: Path, task: Path, states: HiddenSet
                                                 pieces=train.get("pieces", "mean"))
             complete(out, manifest, started=time.time())
     return read_hidden(folder)
-
-
-def _layers(wanted: str | list[int], hidden: HiddenStates) -> list[int]:
-    count = hidden.manifest.facts["layers"]
-    if wanted == "all":
-        return list(range(count))
-    for layer in wanted:
-        if not -count <= layer < count:
-            raise FinetraceError(f"params.yaml: cross_tasks: layers: {layer} does not exist; there are layers 0 "
-                                 f"(embeddings) to {count - 1}")
-    return sorted({layer % count for layer in wanted})
 
 
 def _informative(stage: Stage, hidden: HiddenStates, layers: list[int]) -> list[int]:
@@ -178,21 +171,20 @@ def _distances(work: Work) -> list[lens.Row]:
     log.info("%s: %d classes of %s in %s before and after, %d layers, %s examples: about %.0f s if classes are "
              "separable, %.0f s if they overlap", stage.label, len(present), entry.task, entry.tuned, len(layers),
              f"{len(rows):,}", 2 * len(layers) * cost.linear_seconds, 2 * len(layers) * cost.overlapping_seconds)
-    found: list[lens.Row] = []
-    told = time.monotonic()
-    for number, layer in enumerate(layers):
+    table_rows: list[lens.Row] = []
+    progress = Progress(len(layers), f"{stage.label}: hulls", unit="layer")
+    for layer in layers:
         apart = []
         for step in dict.fromkeys(ends):
             clusters = probe(_vectors(hidden, step, layer)[rows], labels, classes=np.arange(len(names)))
             between = label_distances(clusters, min_size=entry.min_size, reduce="min")
-            found += lens.space_rows(step, layer, clusters, between, names, entry.train_split)
+            table_rows += lens.space_rows(step, layer, clusters, between, names, entry.train_split)
             apart.append(between)
         change = lens.effect(apart[0].outside_min, apart[-1].outside_min)
-        found += lens.change_rows(ends[1], layer, change, apart[0].classes, names, entry.train_split)
-        if time.monotonic() - told > 20:
-            told = time.monotonic()
-            log.info("%s: hulls of %d of %d layers", stage.label, number + 1, len(layers))
-    return found
+        table_rows += lens.change_rows(ends[1], layer, change, apart[0].classes, names, entry.train_split)
+        progress.advance()
+    progress.close()
+    return table_rows
 
 
 def _accuracies(work: Work) -> list[lens.Row]:
@@ -200,22 +192,19 @@ def _accuracies(work: Work) -> list[lens.Row]:
     errors."""
     stage, entry, hidden, layers, ends = work.stage, work.entry, work.hidden, work.layers, work.ends
     train, test, prefix = work.train, work.test, PREFIX[entry.probe]
-    found: list[lens.Row] = []
+    rows: list[lens.Row] = []
     device = _device(2 * len(layers) * (len(train) + len(test)) * hidden.width)
     for layer in layers:
         right: list[np.ndarray] = []
         for step in dict.fromkeys(ends):
             values = _vectors(hidden, step, layer)
-            try:
+            with blame(f"params.yaml: cross_tasks.{stage.item}: {entry.task}, step {step}, layer {layer}"):
                 right.append(_right(work, values[train], hidden.labels[train], values[test], hidden.labels[test],
                                     device))
-            except ValueError as error:
-                raise FinetraceError(f"params.yaml: cross_tasks.{stage.item}: {entry.task}, step {step}, layer "
-                                     f"{layer}: {error}") from error
-            found += lens.accuracy_rows(step, layer, right[-1], entry.test_split, prefix)
-        found.append(lens.accuracy_change(ends[1], layer, right[0], right[-1], entry.test_split, prefix,
-                                          seed=work.seed))
-    return found
+            rows += lens.accuracy_rows(step, layer, right[-1], entry.test_split, prefix)
+        rows.append(lens.accuracy_change(ends[1], layer, right[0], right[-1], entry.test_split, prefix,
+                                         seed=work.seed))
+    return rows
 
 
 def _right(work: Work, X: np.ndarray, y: np.ndarray, X_test: np.ndarray, y_test: np.ndarray, device: str) -> np.ndarray:
@@ -245,38 +234,32 @@ def _device(numbers: int) -> str:
     return "cpu"
 
 
-def _numbers(rows: list[lens.Row], statistic: str, step: int, layers: list[int]) -> np.ndarray:
+def _numbers(table: LongTable, statistic: str, step: int, layers: list[int]) -> np.ndarray:
     """(layer, 3) value and interval of one statistic."""
-    found = [lens.select(rows, statistic, step=step, layer=layer, label="")[0] for layer in layers]
-    return np.array([[row["value"], row["low"], row["high"]] for row in found])
+    return table.grid([step], layers, statistic=statistic, label="")[0]
 
 
-def _metrics(rows: list[lens.Row], work: Work, floor: float | None) -> dict[str, float]:
+def _metrics(table: LongTable, work: Work, floor: float | None) -> dict[str, float]:
     """What a person compares between runs: counts of classes, mean change, accuracy and clusters of every layer."""
-    entry, layers, (first, last) = work.entry, work.layers, work.ends
+    entry, layers = work.entry, work.layers
     metrics: dict[str, float] = {} if floor is None else {f"majority_floor/{entry.test_split}": floor}
     changed = ["labels_grown", "labels_shrunk", "mean_growth"]
     states = ["clusters", "linear"]
     if entry.probe != "none":
         changed.append(f"{PREFIX[entry.probe]}accuracy_change")
         states.append(f"{PREFIX[entry.probe]}accuracy")
-    for name in changed:
-        for layer, value in zip(layers, _numbers(rows, name, last, layers)[:, 0], strict=True):
-            metrics[f"{name}/layer-{layer:02d}"] = float(value)
-    for name in states:
-        for when, step in (("first", first), ("last", last)):
-            for layer, value in zip(layers, _numbers(rows, name, step, layers)[:, 0], strict=True):
-                metrics[f"{name}/layer-{layer:02d}/{when}"] = float(value)
-    return metrics
+    metrics |= {f"{name}/layer-{layer:02d}": value for name in changed
+                for layer, value in zip(layers, _numbers(table, name, work.ends[1], layers)[:, 0], strict=True)}
+    return metrics | table.headlines({name: {"statistic": name, "label": ""} for name in states}, work.ends, layers)
 
 
-def _curves(rows: list[lens.Row], work: Work) -> Mapping[str, Any]:
+def _curves(table: LongTable, work: Work) -> Mapping[str, Any]:
     """Over layers: what changed, and accuracy before and after."""
     entry, layers, (first, last) = work.entry, work.layers, work.ends
-    curves = {"layer": layers} | {name: _numbers(rows, name, last, layers)[:, 0]
+    curves = {"layer": layers} | {name: _numbers(table, name, last, layers)[:, 0]
                                   for name in ("labels_grown", "labels_shrunk", "mean_growth")}
     if entry.probe != "none":
         name = f"{PREFIX[entry.probe]}accuracy"
-        curves |= {f"{name}_{when}": _numbers(rows, name, step, layers)[:, 0]
+        curves |= {f"{name}_{when}": _numbers(table, name, step, layers)[:, 0]
                    for when, step in (("before", first), ("after", last))}
     return curves

@@ -1,8 +1,8 @@
-"""The cross-task effect: what training on one task does to the classes of another (Zhou and Srikumar 2022, section 5.3).
+"""The cross-task effect: what training on one task does to the classes of another (Zhou and Srikumar 2022, 5.3).
 
-The same examples are looked at before and after the training. A class moves away from the others when its minimum distance,
-that of its hull to the nearest hull of another class, grows; it comes closer when it shrinks. Training on a related task helps
-the classes of the probed one, an unrelated task blurs them.
+The same examples are looked at before and after the training. A class moves away from the others when its minimum
+distance, that of its hull to the nearest hull of another class, grows; it comes closer when it shrinks. Training on a
+related task helps the classes of the probed one, an unrelated task blurs them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,11 +15,13 @@ from finetrace.lenses.hulls.clusters import Clusters
 from finetrace.lenses.hulls.distances import LabelDistances
 from finetrace.lenses.hulls.summary import mean_interval
 from finetrace.lenses.intervals import bootstrap_mean, bootstrap_weights, wilson_interval
+from finetrace.longtable import LongTable
 
 DRAWS = 2000
 CERTAIN = 1e-6  # relative difference of two distances below which it is not certain which one is larger
-COLUMNS = {"step": np.int64, "layer": np.int32, "statistic": None, "value": np.float64, "low": np.float64, "high": np.float64,
-           "n": np.int64, "split": None, "label": None}
+COLUMNS: dict[str, type] = {
+    "step": np.int64, "layer": np.int32, "statistic": str, "value": np.float64, "low": np.float64, "high": np.float64,
+    "n": np.int64, "split": str, "label": str}
 Row = dict[str, Any]
 
 
@@ -45,12 +47,13 @@ class Effect:
 def effect(before: np.ndarray, after: np.ndarray) -> Effect:
     """Counts of labels whose minimum distance grew and shrank, and the mean change.
 
-    before, after: (label,) distances >= 0 of the same labels in the same order, NaN where a label has none. Equal ones give no
-    label grown or shrunk and a mean of 0. ValueError for different shapes or infinite distances.
+    before, after: (label,) distances >= 0 of the same labels in the same order, NaN where a label has none. Equal ones
+    give no label grown or shrunk and a mean of 0. ValueError for different shapes or infinite distances.
     """
     first, last = np.asarray(before, np.float64), np.asarray(after, np.float64)
     if first.ndim != 1 or first.shape != last.shape:
-        raise ValueError(f"distances have shapes {first.shape} and {last.shape}; give one number per label, of the same labels")
+        raise ValueError(f"distances have shapes {first.shape} and {last.shape}; give one number per label, of the "
+                         "same labels")
     if np.isinf(first).any() or np.isinf(last).any():
         raise ValueError("distances hold infinity; a label without a distance is NaN")
     changes = last - first
@@ -62,11 +65,12 @@ def effect(before: np.ndarray, after: np.ndarray) -> Effect:
     return Effect(changes, grown, shrunk, count - grown - shrunk, mean, low, high)
 
 
-def space_rows(step: int, layer: int, clusters: Clusters, between: LabelDistances, names: Sequence[str], split: str) -> list[Row]:
+def space_rows(step: int, layer: int, clusters: Clusters, between: LabelDistances, names: Sequence[str], split: str
+               ) -> list[Row]:
     """What one space says about the classes, as rows of the table.
 
-    names: of all classes, by number;  split: whose examples were clustered. Statistics: clusters, labels (that have examples),
-    linear (1: every class is one cluster), outside_min of each label and, without a label, their mean.
+    names: of all classes, by number;  split: whose examples were clustered. Statistics: clusters, labels (that have
+    examples), linear (1: every class is one cluster), outside_min of each label and, without a label, their mean.
     """
     count = len(clusters.assignment)
     codes = np.searchsorted(clusters.classes, clusters.cluster_labels)[clusters.assignment]
@@ -79,21 +83,24 @@ def space_rows(step: int, layer: int, clusters: Clusters, between: LabelDistance
                    for label, value, size in zip(between.classes, between.outside_min, sizes, strict=True)]
 
 
-def change_rows(step: int, layer: int, found: Effect, classes: np.ndarray, names: Sequence[str], split: str) -> list[Row]:
-    """What changed up to `step`, as rows: labels_grown, labels_shrunk, labels_same, mean_growth, and growth of each label."""
-    known = found.grown + found.shrunk + found.same
+def change_rows(step: int, layer: int, change: Effect, classes: np.ndarray, names: Sequence[str], split: str
+                ) -> list[Row]:
+    """What changed up to `step`, as rows: labels_grown, labels_shrunk, labels_same, mean_growth, and growth of each
+    label."""
+    known = change.grown + change.shrunk + change.same
     rows = [_row(step, layer, name, value, n=known, split=split) for name, value in (
-        ("labels_grown", found.grown), ("labels_shrunk", found.shrunk), ("labels_same", found.same))]
-    rows.append(_row(step, layer, "mean_growth", found.mean, found.low, found.high, n=known, split=split))
+        ("labels_grown", change.grown), ("labels_shrunk", change.shrunk), ("labels_same", change.same))]
+    rows.append(_row(step, layer, "mean_growth", change.mean, change.low, change.high, n=known, split=split))
     return rows + [_row(step, layer, "growth", value, n=1, split=split, label=names[int(label)])
-                   for label, value in zip(classes, found.changes, strict=True)]
+                   for label, value in zip(classes, change.changes, strict=True)]
 
 
 def accuracy_rows(step: int, layer: int, right: np.ndarray, split: str, prefix: str = "") -> list[Row]:
     """Accuracy of classifiers as rows, with the 95 % Wilson interval over examples.
 
-    right: (seed, row) bool, whether an example of `split` was classified rightly. With several seeds the value is their mean, n
-    and the interval those of one classifier, and `<prefix>accuracy_sd` their standard deviation (with n - 1).
+    right: (seed, row) bool, whether an example of `split` was classified rightly. With several seeds the value is
+    their mean, n and the interval those of one classifier, and `<prefix>accuracy_sd` their standard deviation (with
+    n - 1).
     """
     share, rows = right.mean(axis=1), right.shape[1]
     low, high = wilson_interval(round(float(share.mean()) * rows), rows)
@@ -105,7 +112,8 @@ def accuracy_rows(step: int, layer: int, right: np.ndarray, split: str, prefix: 
 
 def accuracy_change(step: int, layer: int, before: np.ndarray, after: np.ndarray, split: str, prefix: str = "", *,
                     seed: int = 0) -> Row:
-    """The change of accuracy with a paired bootstrap interval over examples; before, after: (seed, row) bool as above."""
+    """The change of accuracy with a paired bootstrap interval over examples; before, after: (seed, row) bool as
+    above."""
     difference = after.mean(axis=0) - before.mean(axis=0)
     low, high = (float(end) for end in bootstrap_mean(difference, bootstrap_weights(len(difference), DRAWS, seed)))
     return _row(step, layer, f"{prefix}accuracy_change", difference.mean(), low, high, n=len(difference), split=split)
@@ -114,24 +122,18 @@ def accuracy_change(step: int, layer: int, before: np.ndarray, after: np.ndarray
 def hits(logits: np.ndarray, classes: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Which examples are classified rightly: logits (..., row, class), classes (class,) of that axis, labels (row,).
 
-    Returns (..., row) bool. A label that the classifier has never seen is an error of it; of equal logits the first class wins.
+    Returns (..., row) bool. A label that the classifier has never seen is an error of it; of equal logits the first
+    class wins.
     """
     return np.asarray(classes)[np.argmax(logits, axis=-1)] == np.asarray(labels)
 
 
-def table(rows: Iterable[Row]) -> dict[str, Any]:
-    """Rows as columns of one table, ordered by step and layer."""
-    ordered = sorted(rows, key=lambda row: (row["step"], row["layer"]))
-    return {name: [row[name] for row in ordered] if kind is None else np.array([row[name] for row in ordered], dtype=kind)
-            for name, kind in COLUMNS.items()}
+def table(rows: Iterable[Row]) -> LongTable:
+    """Rows as one table, ordered by step and layer."""
+    return LongTable.of_rows(rows, COLUMNS).sorted("step", "layer")
 
 
-def select(rows: Iterable[Row], statistic: str, **where: Any) -> list[Row]:
-    """The rows of one statistic, e.g. select(rows, "outside_min", step=0, layer=4)."""
-    return [row for row in rows if row["statistic"] == statistic and all(row[key] == value for key, value in where.items())]
-
-
-def _row(step: int, layer: int, statistic: str, value: float, low: float = np.nan, high: float = np.nan, *, n: int, split: str,
-         label: str = "") -> Row:
-    return {"step": step, "layer": layer, "statistic": statistic, "value": float(value), "low": float(low), "high": float(high),
-            "n": n, "split": split, "label": label}
+def _row(step: int, layer: int, statistic: str, value: float, low: float = np.nan, high: float = np.nan, *, n: int,
+         split: str, label: str = "") -> Row:
+    return {"step": step, "layer": layer, "statistic": statistic, "value": value, "low": low, "high": high, "n": n,
+            "split": split, "label": label}

@@ -1,4 +1,5 @@
-"""Figures of the stage directprobe: clusters and distances of labels in one space, and minimum distances over layers."""
+"""Figures of the stage directprobe: clusters and distances of labels in one space, and minimum distances over
+layers."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,16 +17,16 @@ _NAMED = 8  # checkpoints that a legend can name
 def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     """The figure of one entry.
 
-    record: name, min_size, and either checkpoints, as `layers` takes them, or clusters: label -> how many, with outside_min and
-    matrix, see `labels`.
+    record: name, min_size, and either checkpoints, as `layers` takes them, or clusters: label -> how many, with
+    outside_min and matrix, see `labels`.
     """
     note = f"clusters of fewer than {record['min_size']} points left out" if record["min_size"] > 1 else ""
     if "checkpoints" in record:
         return {"layers": layers(record["checkpoints"], title=f"Distances between labels by layer: {record['name']}",
                                  note=note)}
     clusters = record["clusters"]
-    return {"labels": labels(list(clusters), list(clusters.values()), record["outside_min"], record["matrix"], note=note,
-                             title=f"Clusters and distances of labels: {record['name']}")}
+    return {"labels": labels(list(clusters), list(clusters.values()), record["outside_min"], record["matrix"],
+                             note=note, title=f"Clusters and distances of labels: {record['name']}")}
 
 
 @style.styled
@@ -33,8 +34,8 @@ def labels(names: Sequence[str], clusters: Sequence[int], outside_min: np.ndarra
            title: str | None = None, note: str = "") -> "Figure":
     """Distance of each label to its nearest other one, with its number of clusters, beside the distances of all pairs.
 
-    names: (label,);  clusters: (label,) how many clusters each label has;  outside_min: (label,) and matrix: (label, label)
-    in the unit of the vectors, NaN where undefined.
+    names: (label,);  clusters: (label,) how many clusters each label has;  outside_min: (label,) and matrix: (label,
+    label) in the unit of the vectors, NaN where undefined.
     """
     if not len(names):
         raise ValueError("names: is empty; give at least one label")
@@ -42,7 +43,8 @@ def labels(names: Sequence[str], clusters: Sequence[int], outside_min: np.ndarra
     size = 9.0 if len(names) <= 20 else 7.0
     height = max(4.5, min(11.0, 1.6 + 0.19 * len(names)))
     wide = len(names) > 12
-    figure, axes = style.new_figure(1, 2, size=(13 if wide else 11, height), title=title, width_ratios=[1, 1.8 if wide else 1])
+    figure, axes = style.new_figure(1, 2, size=(13 if wide else 11, height), title=title,
+                                   width_ratios=[1, 1.8 if wide else 1])
     bars, picture = axes[0]
     values = np.nan_to_num(np.asarray(outside_min, np.float64)[order])
     bars.barh(np.arange(len(order)), values, color=style.BLUE, height=0.72)
@@ -58,8 +60,8 @@ def labels(names: Sequence[str], clusters: Sequence[int], outside_min: np.ndarra
     bars.set_title("Minimum distance; beside it the clusters of the label")
     from matplotlib import colormaps
 
-    image = picture.imshow(np.asarray(matrix, np.float64)[np.ix_(order, order)], cmap=colormaps[style.SEQUENTIAL].with_extremes(
-        bad="#EEEEEE"), vmin=0, origin="lower")
+    colours = colormaps[style.SEQUENTIAL].with_extremes(bad="#EEEEEE")
+    image = picture.imshow(np.asarray(matrix, np.float64)[np.ix_(order, order)], cmap=colours, vmin=0, origin="lower")
     picture.set_xticks(np.arange(len(order)), [names[k] for k in order], rotation=90, fontsize=size - 1)
     picture.set_yticks(np.arange(len(order)), [names[k] for k in order], fontsize=size - 1)
     picture.grid(False)
@@ -71,7 +73,8 @@ def labels(names: Sequence[str], clusters: Sequence[int], outside_min: np.ndarra
 
 
 @style.styled
-def layers(checkpoints: Mapping[str, Mapping[int, np.ndarray | None]], *, title: str | None = None, note: str = "") -> "Figure":
+def layers(checkpoints: Mapping[str, Mapping[int, np.ndarray | None]], *, title: str | None = None, note: str = ""
+           ) -> "Figure":
     """Minimum distances of labels over layers, a line per checkpoint: the smallest of all labels, and their mean.
 
     checkpoints: {name: {layer: (label,) distances, or None where clusters overlap}}; such layers are gaps in the
@@ -99,12 +102,14 @@ def layers(checkpoints: Mapping[str, Mapping[int, np.ndarray | None]], *, title:
     if len(names) <= _NAMED:
         axes[0, 1].legend(title="checkpoint")
     else:
-        bar = figure.colorbar(ScalarMappable(Normalize(0, len(names) - 1), colormaps[style.SEQUENTIAL]), ax=axes, pad=0.015)
+        scale = ScalarMappable(Normalize(0, len(names) - 1), colormaps[style.SEQUENTIAL])
+        bar = figure.colorbar(scale, ax=axes, pad=0.015)
         ticks = np.unique(np.linspace(0, len(names) - 1, 5).round().astype(int))
         bar.set_ticks(ticks.tolist(), labels=[names[k] for k in ticks])
         bar.set_label("checkpoint")
     gone = sum(v is None for found in checkpoints.values() for v in found.values())
     whole = sum(len(found) for found in checkpoints.values())
-    said = f"{gone} of {whole} spaces have overlapping clusters, so no point here" if gone else "clusters are disjoint everywhere"
-    style.footnote(figure, f"{said}; {note}" if note else said)
+    state = "clusters are disjoint everywhere" if not gone else (
+        f"{gone} of {whole} spaces have overlapping clusters, so no point here")
+    style.footnote(figure, f"{state}; {note}" if note else state)
     return figure

@@ -11,16 +11,18 @@ class DirectprobeSettings:
     """One INI file of DirectProbe (2021) or of its sequel on fine-tuning (2022), and the data that it names."""
 
     config: str
-    """The INI file; its own paths are relative to its folder. Its output_path is not used: results go to directprobe/NAME."""
+    """The INI file; its own paths are relative to its folder. Its output_path is not used: results go to
+    directprobe/NAME."""
     inputs: str
-    """Folder that holds every file the INI names: a dependency of the stage, so that a change of the data is noticed."""
+    """Folder that holds every file the INI names: a dependency of the stage, so that a change of the data is
+    noticed."""
     mode: Literal["probing", "prediction", "batch_probing"] | None = None
     """What to do, instead of the INI's own mode."""
     min_size: int = 6
     """Label distances: clusters of fewer points are left out (2022: those of five or fewer; 1 takes all)."""
     numbering: Literal["creation", "row"] = "creation"
-    """How clusters are numbered: in the order in which they came to be, as the original does, which costs all merges even where
-    labels are linearly separable; or by their smallest row."""
+    """How clusters are numbered: in the order in which they came to be, as the original does, which costs all merges
+    even where labels are linearly separable; or by their smallest row."""
 
     def __post_init__(self) -> None:
         require(self.config.strip() != "", "config: name an INI file")

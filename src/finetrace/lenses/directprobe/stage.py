@@ -36,7 +36,7 @@ def main(stage: Stage) -> None:
 
     def measure(out: Path) -> Record:
         result = analyse(settings, out, mode=entry.mode, min_size=entry.min_size, numbering=entry.numbering)
-        write_table(out / "table.parquet", result.table)
+        write_table(out / "table.parquet", result.table.columns())
         write_json(out / "metrics.json", result.metrics)
         manifest.facts = {"mode": entry.mode or settings.mode, "spaces": len(result.spaces),
                           "vectors": len(result.spaces[0].clusters.assignment), "comments": settings.comments}

@@ -1,6 +1,7 @@
 """How much token vectors share a direction, across sentences and within them (Ethayarajh 2019), in closed form.
 
-Sentences are ragged: tokens (token, dim) stacked, `offsets` (sentence + 1,) where each sentence begins and the last one ends.
+Sentences are ragged: tokens (token, dim) stacked, `offsets` (sentence + 1,) where each sentence begins and the last
+one ends.
 """
 
 import numpy as np
@@ -21,7 +22,8 @@ def anisotropy(tokens: np.ndarray, offsets: np.ndarray) -> float:
 def weighted_anisotropy(sums: np.ndarray, counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """`anisotropy` of resampled sentences: (draw,), each sentence counted weights (draw, sentence) times.
 
-    sums: (sentence, dim) sums of unit vectors;  counts: (sentence,) tokens. A sentence is not compared with its own copies.
+    sums: (sentence, dim) sums of unit vectors;  counts: (sentence,) tokens. A sentence is not compared with its own
+    copies.
     """
     inner = sums @ sums.T
     squared = np.square(weights)
@@ -42,8 +44,8 @@ def intra_sentence_similarity(tokens: np.ndarray) -> float:
 def self_similarity(tokens: np.ndarray, token_ids: np.ndarray, sentences: np.ndarray, contexts: int = 5) -> np.ndarray:
     """Mean cosine between a token type's occurrences in different sentences (Ethayarajh 2019, SelfSim): (type,).
 
-    tokens: (token, dim);  token_ids, sentences: (token,) its type and its sentence. Only types found in at least `contexts`
-    sentences count (5 as published). 1 = the same vector in every context, as in a static embedding.
+    tokens: (token, dim);  token_ids, sentences: (token,) its type and its sentence. Only types found in at least
+    `contexts` sentences count (5 as published). 1 = the same vector in every context, as in a static embedding.
     Types ascend; the result is empty when no type is frequent enough.
     """
     return self_similarity_without(type_sums(tokens, token_ids, sentences), contexts)
@@ -51,7 +53,8 @@ def self_similarity(tokens: np.ndarray, token_ids: np.ndarray, sentences: np.nda
 
 def type_sums(tokens: np.ndarray, token_ids: np.ndarray, sentences: np.ndarray
               ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Sums of unit vectors per (type, sentence), types ascending: sums (piece, dim), count, type and sentence (piece,)."""
+    """Sums of unit vectors per (type, sentence), types ascending: sums (piece, dim), count, type and sentence
+    (piece,)."""
     order = np.lexsort((sentences, token_ids))
     types, places = np.asarray(token_ids)[order], np.asarray(sentences)[order]
     begins = np.flatnonzero(np.r_[len(types) > 0, (types[1:] != types[:-1]) | (places[1:] != places[:-1])])
@@ -79,7 +82,8 @@ def self_similarity_without(pieces: tuple[np.ndarray, np.ndarray, np.ndarray, np
 
 
 def sentence_sums(values: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sums over each sentence's tokens: (token, dim) -> (sentence, dim) float64, and its token counts (sentence,) float64."""
+    """Sums over each sentence's tokens: (token, dim) -> (sentence, dim) float64, and its token counts (sentence,)
+    float64."""
     offsets = np.asarray(offsets, dtype=np.int64)
     counts = np.diff(offsets)
     if len(offsets) < 1 or offsets[0] != 0 or offsets[-1] != len(values) or (counts < 0).any():

@@ -1,8 +1,9 @@
 """Class cones: do sentence vectors of one class point the same way, and how far apart do the classes point?
 
-Vectors are (row, dim), one per sentence; labels (row,) are integers, any number of classes. Computed in float64. Unless told
-otherwise a class mean is the direction of the mean of its UNIT vectors, so that long vectors do not rule it; `mean_of="vectors"`
-takes the plain mean. A row is part of its own class's mean; the pairwise measures leave each row's cosine with itself out.
+Vectors are (row, dim), one per sentence; labels (row,) are integers, any number of classes. Computed in float64.
+Unless told otherwise a class mean is the direction of the mean of its UNIT vectors, so that long vectors do not rule
+it; `mean_of="vectors"` takes the plain mean. A row is part of its own class's mean; the pairwise measures leave each
+row's cosine with itself out.
 """
 
 from dataclasses import dataclass
@@ -19,11 +20,11 @@ MeanOf = Literal["units", "vectors"]
 class ConeStatistics:
     """How separate the classes are.
 
-    similarity: (class, class) mean cosine over all pairs of different rows, one of each class; within a class on the diagonal;
-    within, between: mean cosine over all pairs of the same, of different classes (pairs count equally), -1 .. 1;
-    angle: mean angle between the class means in degrees, 0 .. 180;
-    scatter_ratio: between-class over within-class scatter of the vectors themselves, sum_c n_c |m_c - m|^2 / sum |x_i - m_c|^2,
-    >= 0, free of scale; 0 when the means coincide, infinite when each class is a point.
+    similarity: (class, class) mean cosine over all pairs of different rows, one of each class; within a class on the
+    diagonal; within, between: mean cosine over all pairs of the same, of different classes (pairs count equally),
+    -1 .. 1; angle: mean angle between the class means in degrees, 0 .. 180;
+    scatter_ratio: between-class over within-class scatter of the vectors themselves, sum_c n_c |m_c - m|^2 /
+    sum |x_i - m_c|^2, >= 0, free of scale; 0 when the means coincide, infinite when each class is a point.
     """
 
     similarity: np.ndarray
@@ -37,8 +38,9 @@ def cone(vectors: np.ndarray, labels: np.ndarray, reference: Literal["class_mean
          mean_of: MeanOf = "units") -> np.ndarray:
     """Cosine of every row with a reference: float64 in [-1, 1], higher = closer in direction.
 
-    reference: "class_mean" gives (row, class), one column per class in ascending order of the labels; "first" or a row number
-    gives (row,), the cosine with that row, exactly 1 for the row itself (the published view took the first sentence).
+    reference: "class_mean" gives (row, class), one column per class in ascending order of the labels; "first" or a row
+    number gives (row,), the cosine with that row, exactly 1 for the row itself (the published view took the first
+    sentence).
     """
     vectors, labels, _ = _checked(vectors, labels)
     units = unit_vectors(vectors)
@@ -66,7 +68,8 @@ def own_and_other(cosines: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, 
 
 
 def cone_statistics(vectors: np.ndarray, labels: np.ndarray, mean_of: MeanOf = "units") -> ConeStatistics:
-    """`ConeStatistics` of (row, dim) and (row,); at least two classes. A class of one row has no pairs: its own entry is NaN."""
+    """`ConeStatistics` of (row, dim) and (row,); at least two classes. A class of one row has no pairs: its own entry
+    is NaN."""
     _, _, classes = _checked(vectors, labels)
     if len(classes) < 2:
         raise ValueError(f"labels hold one class, {classes[0]}: cones compare classes; give examples of two or more")
@@ -112,8 +115,8 @@ def class_sums(vectors: np.ndarray, labels: np.ndarray, groups: np.ndarray | Non
 
     units, centre = unit_vectors(vectors), np.asarray(vectors.mean(axis=0))
     centred = vectors - centre
-    return ClassSums(summed(np.ones(len(labels))), summed(units.any(axis=1).astype(np.float64)), summed(units), summed(centred),
-                     summed(np.einsum("rd,rd->r", centred, centred)), centre)
+    return ClassSums(summed(np.ones(len(labels))), summed(units.any(axis=1).astype(np.float64)), summed(units),
+                     summed(centred), summed(np.einsum("rd,rd->r", centred, centred)), centre)
 
 
 def left_out_statistics(sums: ClassSums, mean_of: MeanOf = "units") -> list[ConeStatistics]:
@@ -122,7 +125,8 @@ def left_out_statistics(sums: ClassSums, mean_of: MeanOf = "units") -> list[Cone
     return [statistics_of_sums(sums, mean_of, np.arange(groups) != g) for g in range(groups)] if groups > 1 else []
 
 
-def statistics_of_sums(sums: ClassSums, mean_of: MeanOf = "units", groups: np.ndarray | slice = slice(None)) -> ConeStatistics:
+def statistics_of_sums(sums: ClassSums, mean_of: MeanOf = "units", groups: np.ndarray | slice = slice(None)
+                       ) -> ConeStatistics:
     """`ConeStatistics` of some groups, by default all; NaN where a class is empty or has no pair."""
     counts, there, units, vectors, power = (
         part[groups].sum(axis=0) for part in (sums.counts, sums.there, sums.units, sums.vectors, sums.power))
@@ -153,7 +157,8 @@ def _checked(vectors: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nd
     """(row, dim) float64, (row,), classes ascending; or a ValueError."""
     vectors, labels = np.asarray(vectors), np.asarray(labels)
     if vectors.ndim != 2 or labels.shape != vectors.shape[:1] or not len(labels):
-        raise ValueError(f"vectors {vectors.shape} and labels {labels.shape}: give (row, dim) and (row,), at least one row")
+        raise ValueError(f"vectors {vectors.shape} and labels {labels.shape}: give (row, dim) and (row,), at least one "
+                         "row")
     vectors = vectors.astype(np.float64, copy=False)
     if not np.isfinite(vectors).all():
         raise ValueError(f"row {int(np.argmin(np.isfinite(vectors).all(axis=1)))} holds NaN or infinity")

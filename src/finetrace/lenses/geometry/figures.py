@@ -1,7 +1,7 @@
 """Figures of the geometry lens: within-sentence cosines, spread and rank by layer, trajectories, class cones.
 
-Cosines are drawn on [-1, 1] throughout, so that a small change looks small. "Raw" is the first checkpoint, "tuned" the last.
-Error bars and bands are 95 % intervals over sentences.
+Cosines are drawn on [-1, 1] throughout, so that a small change looks small. "Raw" is the first checkpoint, "tuned" the
+last. Error bars and bands are 95 % intervals over sentences.
 """
 
 from collections.abc import Mapping, Sequence
@@ -74,13 +74,13 @@ def _ends(values: Bands) -> tuple[Bands, Bands]:
 
 @style.styled
 def cosine_boxes(
-    raw: np.ndarray, tuned: np.ndarray, raw_medians: Bands, tuned_medians: Bands, *, steps: tuple[int, int], note: str = "",
-    title: str | None = None
+    raw: np.ndarray, tuned: np.ndarray, raw_medians: Bands, tuned_medians: Bands, *, steps: tuple[int, int],
+    note: str = "", title: str | None = None
 ) -> "Figure":
     """Box plot per layer of the cosines between tokens of a sentence, raw beside tuned.
 
-    raw, tuned: (layer, 5) low whisker, Q1, median, Q3, high whisker of all pairs pooled. raw_medians, tuned_medians: mean over
-    sentences of each sentence's own median, fields (layer,). steps: of the two checkpoints.
+    raw, tuned: (layer, 5) low whisker, Q1, median, Q3, high whisker of all pairs pooled. raw_medians, tuned_medians:
+    mean over sentences of each sentence's own median, fields (layer,). steps: of the two checkpoints.
     """
     figure, axes = style.new_figure(1, 1, title=title)
     panel = axes[0, 0]
@@ -97,12 +97,13 @@ def cosine_boxes(
             patch.set(facecolor=tint, edgecolor=tint, alpha=0.45)
         if drawn["boxes"]:
             drawn["boxes"][0].set_label(name)
-        panel.errorbar(layers + shift, medians.value, _errors(medians), fmt=marker, ms=4.5, color=tint, mec="white", mew=0.8,
-                       elinewidth=1.4, label=f"mean of the sentences' medians, {name.split()[0]}", zorder=5)
+        panel.errorbar(layers + shift, medians.value, _errors(medians), fmt=marker, ms=4.5, color=tint, mec="white",
+                       mew=0.8, elinewidth=1.4, label=f"mean of the sentences' medians, {name.split()[0]}", zorder=5)
     panel.axhline(0, color=style.BLACK, lw=0.8, zorder=1)
     panel.set(xlabel="layer (0 = embeddings)", ylabel="cosine of two tokens of a sentence", ylim=(-1, 1),
               xlim=(-0.6, len(raw) - 0.4), xticks=layers)
-    panel.set_title("All token pairs pooled: quartiles, whiskers to 1.5 times their distance (long sentences weigh more)")
+    panel.set_title("All token pairs pooled: quartiles, whiskers to 1.5 times their distance (long sentences weigh "
+                    "more)")
     panel.legend(loc="lower center", ncols=2)
     style.footnote(figure, _joined("error bars: 95 % interval over sentences", note))
     return figure
@@ -115,8 +116,8 @@ def layer_profiles(
 ) -> "Figure":
     """One panel per statistic against the layer: raw and tuned with intervals.
 
-    profiles: {statistic: (raw, tuned)}, fields (layer,). labels: {statistic: (panel title, y label with unit)}. A y label that
-    begins with "cosine" gets the axis -1 .. 1; every other axis starts at 0.
+    profiles: {statistic: (raw, tuned)}, fields (layer,). labels: {statistic: (panel title, y label with unit)}. A y
+    label that begins with "cosine" gets the axis -1 .. 1; every other axis starts at 0.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -194,7 +195,8 @@ def class_cones(
     *, statistics: tuple[ConeStatistics, ConeStatistics], steps: tuple[int, int], layer: int, note: str = "",
     title: str | None = None
 ) -> "Figure":
-    """Sentence vectors of one layer by direction, raw left and tuned right: against the class means, against one sentence.
+    """Sentence vectors of one layer by direction, raw left and tuned right: against the class means, against one
+    sentence.
 
     cosines: two of (row, class), cosine with each class mean, drawn for two classes only. to_first: two of (row,),
     cosine with the first row. labels: (row,) 0 .. class-1. names: (class,). statistics: of each state; their similarity
@@ -226,14 +228,16 @@ def class_cones(
     if image is not None:
         figure.colorbar(image, ax=list(axes[0]), label="cosine", shrink=0.9)
     # the raw cosines of real models are seldom negative: there is room below them
-    legend = axes[1, 0].legend(loc="lower left", ncols=3, markerscale=1.6, fontsize=8, columnspacing=1.2, handletextpad=0.3)
+    legend = axes[1, 0].legend(loc="lower left", ncols=3, markerscale=1.6, fontsize=8, columnspacing=1.2,
+                               handletextpad=0.3)
     for handle in legend.legend_handles:
         if handle is not None:
             handle.set_alpha(1)
     for panel in axes[:, 1]:
         panel.set_ylabel("")  # that of the left one
     style.panel_letters(axes)
-    style.footnote(figure, _joined(f"layer {layer}, {len(labels):,} examples, the first one of class {names[labels[0]]}", note))
+    what = f"layer {layer}, {len(labels):,} examples, the first one of class {names[labels[0]]}"
+    style.footnote(figure, _joined(what, note))
     return figure
 
 

@@ -1,6 +1,8 @@
-"""Streaming second moments of token vectors: everything spectral from a (dim, dim) matrix, however many tokens there are.
+"""Streaming second moments of token vectors: everything spectral from a (dim, dim) matrix, however many tokens there
+are.
 
-Squaring loses singular values below about 1e-7 of the largest, which an effective rank does not notice; the sums are in float64.
+Squaring loses singular values below about 1e-7 of the largest, which an effective rank does not notice; the sums are
+in float64.
 """
 
 from dataclasses import dataclass
@@ -18,7 +20,8 @@ _BLOCK = 4096  # tokens converted to float64 at a time
 class Gram:
     """Sums over tokens, to be added up over batches, or subtracted to leave some out; `...` are axes such as group.
 
-    count: (...,) tokens;  total: (..., dim) sum of the tokens;  products: (..., dim, dim) sum of their outer products, W^T W.
+    count: (...,) tokens;  total: (..., dim) sum of the tokens;  products: (..., dim, dim) sum of their outer products,
+    W^T W.
     """
 
     count: np.ndarray
@@ -54,7 +57,8 @@ def leave_out(tokens: np.ndarray, groups: np.ndarray) -> tuple[Gram, Gram]:
 
 
 def singular_values(sums: Gram, centre: bool = False) -> np.ndarray:
-    """Singular values, descending (..., dim), of the stacked tokens behind the sums; centre: after subtracting their mean.
+    """Singular values, descending (..., dim), of the stacked tokens behind the sums; centre: after subtracting their
+    mean.
 
     What rounding makes of a zero is 0.
     """

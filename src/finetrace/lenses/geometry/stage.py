@@ -1,7 +1,6 @@
 """Cosines, traces, ranks, isotropy, class cones -> .../sSEED/geometry/"""
 
 import logging
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finetrace import seeds
-from finetrace.errors import FinetraceError
+from finetrace.errors import FinetraceError, blame
 from finetrace.lenses.geometry.settings import GeometrySettings
 from finetrace.pipeline.lens import Record, write_lens
 from finetrace.pipeline.stage import Stage, write_curves
+from finetrace.progress import Progress
 from finetrace.store.files import write_json
 from finetrace.store.hidden import HiddenStates, finite, fit_threads, read_hidden
 from finetrace.store.manifest import Manifest
@@ -20,6 +20,7 @@ from finetrace.store.tables import write_table
 
 if TYPE_CHECKING:
     from finetrace.lenses.geometry.summary import Sample
+    from finetrace.longtable import LongTable
 
 log = logging.getLogger("finetrace")
 CURVES = ("cosine_mean", "effective_rank", "anisotropy")
@@ -27,7 +28,6 @@ EVERY_LAYER = ("cosine_mean", "effective_rank")
 LAST_LAYER = ("cosine_pooled_median", "covariance_trace", "scaled_trace", "effective_rank_centred", "anisotropy",
               "corrected_intra_sentence_similarity", "iso_score", "intrinsic_dimension", "within_class_cosine",
               "between_class_cosine", "class_angle_degrees", "scatter_ratio")
-Columns = dict[str, np.ndarray]
 
 
 @dataclass
@@ -54,8 +54,6 @@ def main(stage: Stage) -> None:
 
 def _measure(stage: Stage, hidden: HiddenStates, settings: GeometrySettings, seed: int, manifest: Manifest,
              out: Path) -> Record:
-    from finetrace.lenses.geometry.summary import grid
-
     fit_threads(hidden)
     everyone, stacked = _samples(hidden, settings, seed)
     cone = _cone_rows(hidden, settings, seed)
@@ -64,10 +62,11 @@ def _measure(stage: Stage, hidden: HiddenStates, settings: GeometrySettings, see
     log.info("%s: %d checkpoints x %d layers, %d sentences with %s tokens, %d vectors of examples", stage.label,
              len(hidden.steps), layers, len(everyone.groups), f"{len(everyone.select):,}", cone_rows)
     table = _table(stage, hidden, settings, everyone, stacked, cone)
-    write_table(out / "table.parquet", {k: v.tolist() if k == "statistic" else v for k, v in table.items()})
-    write_json(out / "metrics.json", _metrics(table, layers))
+    write_table(out / "table.parquet", table.columns())
+    write_json(out / "metrics.json", _metrics(table, hidden.steps, layers))
     write_curves(out / "curves.csv", {"step": hidden.steps} | {
-        f"{name}_layer_{layer:02d}": values for name in CURVES for layer, values in enumerate(grid(table, name).T)})
+        f"{name}_layer_{layer:02d}": values for name in CURVES
+        for layer, values in enumerate(table.grid(statistic=name)[..., 0].T)})
     manifest.facts = {"checkpoints": len(hidden.steps), "layers": layers, "sentences": len(everyone.groups),
                       "tokens": len(everyone.select), "rank_tokens": len(stacked.select), "cone_rows": cone_rows}
     return {"name": stage.item, "steps": hidden.steps, "sentences": len(everyone.groups), "split": settings.split,
@@ -76,30 +75,29 @@ def _measure(stage: Stage, hidden: HiddenStates, settings: GeometrySettings, see
 
 
 def _table(stage: Stage, hidden: HiddenStates, settings: GeometrySettings, everyone: "Sample", stacked: "Sample",
-           cone: ConeRows | None) -> Columns:
+           cone: ConeRows | None) -> "LongTable":
     """All statistics of all layers of all checkpoints."""
     from finetrace.lenses.geometry import summary
 
     layers = hidden.manifest.facts["layers"]
     first: dict[int, list[Any]] = {}
-    parts, told = [], time.monotonic()
-    for number, step in enumerate(hidden.steps):
+    parts, progress = [], Progress(len(hidden.steps) * layers, stage.label, unit="layer")
+    for step in hidden.steps:
         tokens = hidden.tokens(step)
         vectors = hidden.vectors(step, settings.cones_vectors) if cone else None
         for layer in range(layers):
             values = finite(np.asarray(tokens[layer]), hidden, step, "tokens", layer)
-            found = summary.sentence_estimates(values, everyone)
-            found.append(summary.spectral_estimates(values, stacked, settings.dimension_tokens))
+            estimates = summary.sentence_estimates(values, everyone)
+            estimates.append(summary.spectral_estimates(values, stacked, settings.dimension_tokens))
             if cone and vectors is not None:
                 whole = finite(np.asarray(vectors[layer]), hidden, step, settings.cones_vectors, layer)
-                found += summary.cone_estimates(whole[cone.rows], cone.labels, cone.names, cone.weights, cone.groups)
-            parts.append(summary.table_rows(step, layer, found, first.get(layer)))
-            first.setdefault(layer, found)
-            if time.monotonic() - told > 20:
-                log.info("%s: checkpoint %d of %d (step %d), layer %d of %d", stage.label, number + 1,
-                         len(hidden.steps), step, layer, layers - 1)
-                told = time.monotonic()
-    return {name: np.concatenate([part[name] for part in parts]) for name in summary.COLUMNS}
+                estimates += summary.cone_estimates(whole[cone.rows], cone.labels, cone.names, cone.weights,
+                                                    cone.groups)
+            parts.append(summary.table_rows(step, layer, estimates, first.get(layer)))
+            first.setdefault(layer, estimates)
+            progress.advance(f"(step {step}, layer {layer})")
+    progress.close()
+    return summary.table(parts)
 
 
 def _samples(hidden: HiddenStates, settings: GeometrySettings, seed: int) -> tuple["Sample", "Sample"]:
@@ -110,14 +108,12 @@ def _samples(hidden: HiddenStates, settings: GeometrySettings, seed: int) -> tup
     if not len(inside):
         raise FinetraceError(f"{hidden.folder}: has no tokens of the split {settings.split!r} (params.yaml: "
                              "geometry.split); add it to hidden.token_rows")
-    try:
+    with blame(f"{hidden.folder}: split {settings.split!r} for the lens geometry"):
         everyone, stacked = (
             make_sample(hidden.offsets, hidden.special, hidden.token_ids,
                         sentences=choose_sentences(inside, limit, settings.choose),
                         special_tokens=settings.special_tokens, draws=settings.draws, groups=settings.groups, seed=seed)
             for limit in (settings.sentences, settings.rank_sentences))
-    except ValueError as error:
-        raise FinetraceError(f"{hidden.folder}: split {settings.split!r} for the lens geometry: {error}") from error
     return everyone, stacked
 
 
@@ -140,26 +136,19 @@ def _cone_rows(hidden: HiddenStates, settings: GeometrySettings, seed: int) -> C
                     groups_of(count, settings.groups, seed)[sentence])
 
 
-def _metrics(table: Columns, layers: int) -> dict[str, float]:
+def _metrics(table: "LongTable", steps: list[int], layers: int) -> dict[str, float]:
     """What a person compares between runs: first and last checkpoint, two statistics of every layer, the rest of the
     last."""
-    from finetrace.lenses.geometry.summary import grid
-
-    found = {}
-    for name in (*EVERY_LAYER, *LAST_LAYER):
-        values = grid(table, name)
-        for layer in range(layers) if name in EVERY_LAYER else [layers - 1]:
-            found[f"{name}/layer-{layer:02d}/first"] = values[0, layer]
-            found[f"{name}/layer-{layer:02d}/last"] = values[-1, layer]
-    return {name: float(value) for name, value in found.items() if np.isfinite(value)}
+    every, last = ({name: {"statistic": name} for name in names} for names in (EVERY_LAYER, LAST_LAYER))
+    return table.headlines(every, steps, range(layers)) | table.headlines(last, steps, [layers - 1])
 
 
-def _bands(table: Columns) -> dict[str, Any]:
+def _bands(table: "LongTable") -> dict[str, Any]:
     """Every statistic but those of single pairs of classes, of which there may be thousands: name -> Bands."""
-    from finetrace.lenses.geometry.summary import bands
+    from finetrace.lenses.geometry.summary import Bands
 
-    names = dict.fromkeys(table["statistic"].tolist())
-    return {name: bands(table, name) for name in names if not name.startswith("class_cosine/")}
+    return {name: Bands(*np.moveaxis(table.grid(statistic=name), -1, 0)) for name in table.distinct("statistic")
+            if not name.startswith("class_cosine/")}
 
 
 def _cones(hidden: HiddenStates, cone: ConeRows, settings: GeometrySettings) -> dict[str, Any]:

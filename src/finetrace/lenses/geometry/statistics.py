@@ -1,8 +1,8 @@
 """Geometry of the token vectors of a sentence or of a stack of sentences. Pure: arrays in, numbers out.
 
-Tokens are (token, dim): one row per real token, padding removed (`real_tokens`). Everything is computed in float64, but for
-`cosine_summary`, which is made for bulk and keeps the precision of its input. A zero vector has no direction: its cosine with
-every vector, itself included, is 0.
+Tokens are (token, dim): one row per real token, padding removed (`real_tokens`). Everything is computed in float64,
+but for `cosine_summary`, which is made for bulk and keeps the precision of its input. A zero vector has no direction:
+its cosine with every vector, itself included, is 0.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,8 @@ class CosineSummary:
     """Within-sentence cosines of one or many blocks of tokens; `...` are the axes before (token, dim), e.g. layer.
 
     mean, variance (population, ddof 0), median: (...,) float64, NaN with fewer than two tokens;
-    histogram: (..., bin) int64, counts of the token pairs in `BINS` equal bins on [-1, 1];  pairs: token pairs per block.
+    histogram: (..., bin) int64, counts of the token pairs in `BINS` equal bins on [-1, 1];  pairs: token pairs per
+    block.
     """
 
     mean: np.ndarray
@@ -34,8 +35,8 @@ class CosineSummary:
 def real_tokens(states: np.ndarray, mask: np.ndarray, special: np.ndarray | None = None) -> np.ndarray:
     """The real tokens of one padded example, in order: states (..., position, dim) -> (..., token, dim).
 
-    mask: (position,), 0 where padded, anywhere (left, right);  special: (position,), non-zero where the tokenizer added the
-    token ([CLS], </s>, ...): give it to leave those out.
+    mask: (position,), 0 where padded, anywhere (left, right);  special: (position,), non-zero where the tokenizer
+    added the token ([CLS], </s>, ...): give it to leave those out.
     """
     states, keep = np.asarray(states), np.asarray(mask) != 0
     if keep.ndim != 1 or states.ndim < 2 or states.shape[-2] != len(keep):
@@ -50,14 +51,16 @@ def real_tokens(states: np.ndarray, mask: np.ndarray, special: np.ndarray | None
 def cosine_similarities(tokens: np.ndarray) -> np.ndarray:
     """Cosine of each pair of tokens i < j, row-major: (token, dim) -> (pair,) float64 in [-1, 1], no unit.
 
-    cos_ij = <x_i, x_j> / (|x_i| |x_j|). Equal tokens give 1, orthonormal ones 0; higher = more alike. Empty for one token.
+    cos_ij = <x_i, x_j> / (|x_i| |x_j|). Equal tokens give 1, orthonormal ones 0; higher = more alike. Empty for one
+    token.
     """
     unit = unit_vectors(_checked(tokens))
     return np.clip((unit @ unit.T)[np.triu_indices(len(unit), 1)], -1.0, 1.0)
 
 
 def cosine_summary(states: np.ndarray) -> CosineSummary:
-    """Distribution of within-sentence cosines for many blocks at once: states (..., token, dim), e.g. (layer, token, dim).
+    """Distribution of within-sentence cosines for many blocks at once: states (..., token, dim), e.g. (layer, token,
+    dim).
 
     float32 (and float16) states are multiplied in float32 and summed in float64: cosines to 1e-6.
     """
@@ -87,7 +90,7 @@ def _summarise(states: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.nd
     """
     blocks, k, _ = states.shape
     pairs = len(upper)
-    products = states @ states.swapaxes(-1, -2)  # numpy sees a matrix times its own transpose and halves the work (syrk)
+    products = states @ states.swapaxes(-1, -2)  # a matrix times its own transpose: numpy halves the work (syrk)
     norms = np.sqrt(np.diagonal(products, axis1=-2, axis2=-1))
     inverse = np.where(norms > 0, 1 / np.where(norms > 0, norms, 1), 0)
     products *= inverse[:, :, None]
@@ -112,8 +115,9 @@ def _summarise(states: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.nd
 def covariance_trace(tokens: np.ndarray, ddof: int = 1) -> float:
     """Trace of the covariance of the token vectors: (token, dim) -> squared units of the vectors, >= 0.
 
-    sum_i |x_i - mean|^2 / (k - ddof) = the sum of the variances of the dimensions. Equal tokens give 0, orthonormal ones 1
-    (ddof 1). It grows with the square of a global scale, so it does not compare layers; `scaled_trace` does. NaN for k <= ddof.
+    sum_i |x_i - mean|^2 / (k - ddof) = the sum of the variances of the dimensions. Equal tokens give 0, orthonormal
+    ones 1 (ddof 1). It grows with the square of a global scale, so it does not compare layers; `scaled_trace` does.
+    NaN for k <= ddof.
     """
     tokens = _checked(tokens)
     if len(tokens) <= ddof:
@@ -122,7 +126,8 @@ def covariance_trace(tokens: np.ndarray, ddof: int = 1) -> float:
 
 
 def scaled_trace(tokens: np.ndarray) -> float:
-    """`covariance_trace` (ddof 1) over the mean squared norm: 0 for equal tokens, about 1 for tokens that share no direction.
+    """`covariance_trace` (ddof 1) over the mean squared norm: 0 for equal tokens, about 1 for tokens that share no
+    direction.
 
     Free of scale, so layers and models compare. NaN for fewer than two tokens or zero tokens only.
     """
@@ -132,11 +137,13 @@ def scaled_trace(tokens: np.ndarray) -> float:
 
 
 def effective_rank(tokens: np.ndarray, centre: bool = False, weights: Weights = "sv") -> float:
-    """exp of the entropy of the normalised singular values (Roy and Vetterli 2007): (token, dim) -> 1 .. min(token, dim).
+    """exp of the entropy of the normalised singular values (Roy and Vetterli 2007): (token, dim) -> 1 .. min(token,
+    dim).
 
     p_r = s_r / sum s ("sv", the published definition) or s_r^2 / sum s^2 ("sv2", the entropy of the variances);
-    exp(-sum p_r ln p_r) with 0 ln 0 = 0. k equal singular values give k, rank one gives 1; higher = more directions in use.
-    centre: subtract the mean token first, else the mean direction counts as one. NaN when nothing is left (all values zero).
+    exp(-sum p_r ln p_r) with 0 ln 0 = 0. k equal singular values give k, rank one gives 1; higher = more directions in
+    use. centre: subtract the mean token first, else the mean direction counts as one. NaN when nothing is left (all
+    values zero).
     """
     tokens = _checked(tokens)
     scale = float(np.abs(tokens).max(initial=0.0))
@@ -172,8 +179,8 @@ def participation_ratio(tokens: np.ndarray) -> float:
 def neighbour_ratios(points: np.ndarray, limit: int = 2000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Distance to the second nearest neighbour over that to the nearest, for the TwoNN dimension.
 
-    points: (token, dim). Exact duplicates count once; of the rest at most `limit`, drawn by `seed`, are compared with each other.
-    Returns (kept,) float64 >= 1 and (kept,) int64, the number of each point in `points`.
+    points: (token, dim). Exact duplicates count once; of the rest at most `limit`, drawn by `seed`, are compared with
+    each other. Returns (kept,) float64 >= 1 and (kept,) int64, the number of each point in `points`.
     """
     points = np.ascontiguousarray(points)
     first = {row.tobytes(): i for i, row in reversed(list(enumerate(points + 0)))}  # + 0: -0.0 becomes 0.0
@@ -195,8 +202,8 @@ def neighbour_ratios(points: np.ndarray, limit: int = 2000, seed: int = 0) -> tu
 def two_nn(ratios: np.ndarray, discard: float = 0.1) -> float:
     """Intrinsic dimension from `neighbour_ratios` (Facco et al. 2017, TwoNN); points on a line give about 1.
 
-    The ratios mu follow a Pareto law, so -ln(1 - F(mu)) = dimension * ln(mu): the slope of the line through the origin, with the
-    largest `discard` share left out as published. NaN with fewer than three ratios or when all are 1.
+    The ratios mu follow a Pareto law, so -ln(1 - F(mu)) = dimension * ln(mu): the slope of the line through the
+    origin, with the largest `discard` share left out as published. NaN with fewer than three ratios or when all are 1.
     """
     if not 0 <= discard < 1:
         raise ValueError(f"discard {discard}: give a share of at least 0 and below 1")
@@ -210,7 +217,8 @@ def two_nn(ratios: np.ndarray, discard: float = 0.1) -> float:
 
 
 def intrinsic_dimension(tokens: np.ndarray, discard: float = 0.1, limit: int = 2000, seed: int = 0) -> float:
-    """TwoNN intrinsic dimension of a cloud (token, dim): `two_nn` of `neighbour_ratios`; equal seeds give equal values."""
+    """TwoNN intrinsic dimension of a cloud (token, dim): `two_nn` of `neighbour_ratios`; equal seeds give equal
+    values."""
     return two_nn(neighbour_ratios(_checked(tokens), limit, seed)[0], discard)
 
 
@@ -222,7 +230,8 @@ def unit_vectors(vectors: np.ndarray) -> np.ndarray:
 
 
 def histogram_quantiles(histogram: np.ndarray, shares: np.ndarray | list[float]) -> np.ndarray:
-    """Quantiles of the cosines in a histogram of `cosine_summary`: (bin,) and (share,) -> (share,), to 0.0005; NaN if empty.
+    """Quantiles of the cosines in a histogram of `cosine_summary`: (bin,) and (share,) -> (share,), to 0.0005; NaN if
+    empty.
 
     As numpy's default: the value at position (n - 1) * share of the sorted cosines, linear between two of them.
     """

@@ -1,11 +1,11 @@
 """What the lens geometry says about one layer of one checkpoint: statistics with 95 % intervals over sentences. Pure.
 
-Means over sentences are resampled by the bootstrap; ranks, quantiles, dimension and cones by leaving groups of sentences out,
-because repeated points lower ranks and distances. The same resamples serve every checkpoint, so changes against the first one
-are paired.
+Means over sentences are resampled by the bootstrap; ranks, quantiles, dimension and cones by leaving groups of
+sentences out, because repeated points lower ranks and distances. The same resamples serve every checkpoint, so changes
+against the first one are paired.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +15,14 @@ from finetrace.lenses.geometry import anisotropy, cones
 from finetrace.lenses.geometry import statistics as geometry
 from finetrace.lenses.geometry.gram import leave_out, participation_ratio_of_gram, singular_values
 from finetrace.lenses.intervals import bootstrap_weights, groups_of, jackknife_interval, percentile_interval
+from finetrace.longtable import LongTable
 
-SENTENCE_STATISTICS = ("cosine_mean", "cosine_median", "cosine_variance", "covariance_trace", "scaled_trace", "norm_mean",
-                       "norm_sd", "intra_sentence_similarity")
+SENTENCE_STATISTICS = ("cosine_mean", "cosine_median", "cosine_variance", "covariance_trace", "scaled_trace",
+                       "norm_mean", "norm_sd", "intra_sentence_similarity")
 BOX = ("low_whisker", "q1", "median", "q3", "high_whisker")
-COLUMNS = ("step", "layer", "statistic", "value", "low", "high", "n", "change", "change_low", "change_high")
+COLUMNS: dict[str, type] = {
+    "step": np.int64, "layer": np.int32, "statistic": str, "value": np.float64, "low": np.float64, "high": np.float64,
+    "n": np.int64, "change": np.float64, "change_low": np.float64, "change_high": np.float64}
 _BLOCK_NUMBERS = 4_000_000  # of the cosine matrices and tokens of equally long sentences that are computed together
 
 
@@ -55,20 +58,22 @@ class Estimates:
     bootstrap: bool
 
 
-def make_sample(offsets: np.ndarray, special: np.ndarray, token_ids: np.ndarray, *, sentences: np.ndarray, special_tokens: bool,
-                draws: int, groups: int, seed: int) -> Sample:
+def make_sample(offsets: np.ndarray, special: np.ndarray, token_ids: np.ndarray, *, sentences: np.ndarray,
+                special_tokens: bool, draws: int, groups: int, seed: int) -> Sample:
     """The tokens of some sentences of a ragged array.
 
-    offsets: (sentence + 1,);  special, token_ids: (token,);  sentences: numbers of the wanted ones;  special_tokens: keep those.
-    Raises ValueError when fewer than two sentences keep two tokens: no cosine, or no interval, could be had.
+    offsets: (sentence + 1,);  special, token_ids: (token,);  sentences: numbers of the wanted ones;  special_tokens:
+    keep those. Raises ValueError when fewer than two sentences keep two tokens: no cosine, or no interval, could be
+    had.
     """
     keep = [np.arange(offsets[s], offsets[s + 1]) for s in sentences]
     keep = keep if special_tokens else [tokens[~special[tokens]] for tokens in keep]
     lengths = np.array([len(tokens) for tokens in keep], dtype=np.int64)
     if (lengths >= 2).sum() < 2:
         without = "" if special_tokens else " that is not special"
-        raise ValueError(f"only {int((lengths >= 2).sum())} of {len(lengths)} sentences have more than one token{without}; keep "
-                         "the tokens of more sentences (hidden.token_rows)" + (" or count special tokens" if without else ""))
+        raise ValueError(f"only {int((lengths >= 2).sum())} of {len(lengths)} sentences have more than one "
+                         f"token{without}; keep the tokens of more sentences (hidden.token_rows)"
+                         + (" or count special tokens" if without else ""))
     select = np.concatenate(keep)
     return Sample(select, np.concatenate([[0], np.cumsum(lengths)]), np.repeat(np.arange(len(lengths)), lengths),
                   np.asarray(token_ids)[select], bootstrap_weights(len(lengths), draws, seed),
@@ -85,7 +90,8 @@ def choose_sentences(sentences: np.ndarray, limit: int, choose: str = "spread") 
 
 
 def sentence_estimates(layer: np.ndarray, sample: Sample) -> list[Estimates]:
-    """Cosines, traces, norms, anisotropy and self-similarity of one layer (token, dim): values, bootstrap and jackknife."""
+    """Cosines, traces, norms, anisotropy and self-similarity of one layer (token, dim): values, bootstrap and
+    jackknife."""
     tokens = layer[sample.select]
     per_sentence, unit_sums, histograms = _per_sentence(tokens, sample.offsets)
     counts = np.diff(sample.offsets).astype(np.float64)
@@ -99,7 +105,8 @@ def sentence_estimates(layer: np.ndarray, sample: Sample) -> list[Estimates]:
         [*SENTENCE_STATISTICS, "anisotropy", "corrected_cosine_mean", "corrected_intra_sentence_similarity"],
         np.concatenate([values, baseline, values[[mean, intra]] - baseline]),
         np.concatenate([known, [len(counts)] * 3]),
-        np.column_stack([draws, baseline_draws, draws[:, mean] - baseline_draws, draws[:, intra] - baseline_draws]), True)
+        np.column_stack([draws, baseline_draws, draws[:, mean] - baseline_draws, draws[:, intra] - baseline_draws]),
+        True)
 
     group_count = int(sample.groups.max()) + 1
     by_group = np.stack([histograms[sample.groups == g].sum(axis=0) for g in range(group_count)])
@@ -107,7 +114,8 @@ def sentence_estimates(layer: np.ndarray, sample: Sample) -> list[Estimates]:
     boxes = np.stack([geometry.box_of(pooled), *(geometry.box_of(pooled - part) for part in by_group)])
     pieces = anisotropy.type_sums(tokens, sample.token_ids, sample.sentences)
     similar = [anisotropy.self_similarity_without(pieces)]
-    similar += [anisotropy.self_similarity_without(pieces, left_out=sample.groups[pieces[3]] == g) for g in range(group_count)]
+    similar += [anisotropy.self_similarity_without(pieces, left_out=sample.groups[pieces[3]] == g)
+                for g in range(group_count)]
     boxes[1:, [0, 4]] = np.nan  # a whisker is one outermost pair, for which leaving groups out means nothing
     jackknife = np.column_stack([boxes, [found.mean() if len(found) else np.nan for found in similar]])
     pairs = int(pooled.sum())
@@ -116,7 +124,8 @@ def sentence_estimates(layer: np.ndarray, sample: Sample) -> list[Estimates]:
 
 
 def spectral_estimates(layer: np.ndarray, sample: Sample, dimension_tokens: int = 2000) -> Estimates:
-    """Effective ranks, IsoScore, intrinsic dimension ... of the sample's stacked tokens, with jackknife over their sentences.
+    """Effective ranks, IsoScore, intrinsic dimension ... of the sample's stacked tokens, with jackknife over their
+    sentences.
 
     layer: (token, dim). The intrinsic dimension leaves groups out of the fit only: their tokens stay as neighbours.
     """
@@ -147,7 +156,8 @@ def spectral_estimates(layer: np.ndarray, sample: Sample, dimension_tokens: int 
 
 def cone_estimates(vectors: np.ndarray, labels: np.ndarray, names: list[str], weights: np.ndarray, groups: np.ndarray
                    ) -> list[Estimates]:
-    """Class cones of one layer's sentence vectors (row, dim): mean cosines to class means (bootstrap), pairwise ones (jackknife).
+    """Class cones of one layer's sentence vectors (row, dim): mean cosines to class means (bootstrap), pairwise ones
+    (jackknife).
 
     labels: (row,);  names: of all classes by number;  weights: (draw, row);  groups: (row,).
     """
@@ -160,12 +170,13 @@ def cone_estimates(vectors: np.ndarray, labels: np.ndarray, names: list[str], we
     found = np.array([[s.within, s.between, s.angle, s.scatter_ratio, *s.similarity[a, b]]
                       for s in (cones.statistics_of_sums(sums), *cones.left_out_statistics(sums))])
     pair_names = [f"class_cosine/{names[classes[i]]}/{names[classes[j]]}" for i, j in zip(a, b, strict=True)]
-    return [boot, Estimates(["within_class_cosine", "between_class_cosine", "class_angle_degrees", "scatter_ratio", *pair_names],
-                            found[0], np.full(found.shape[1], len(labels)), found[1:], False)]
+    statistics = ["within_class_cosine", "between_class_cosine", "class_angle_degrees", "scatter_ratio", *pair_names]
+    return [boot, Estimates(statistics, found[0], np.full(found.shape[1], len(labels)), found[1:], False)]
 
 
 def table_rows(step: int, layer: int, estimates: list[Estimates], first: list[Estimates] | None) -> dict[str, Any]:
-    """Columns `COLUMNS` of one layer, with 95 % intervals and the paired change against the first checkpoint (None: it is)."""
+    """Columns `COLUMNS` of one layer, with 95 % intervals and the paired change against the first checkpoint (None: it
+    is)."""
     parts = []
     for number, now in enumerate(estimates):
         low, high = _bounded(now.names, _interval(now.values, now.resamples, now.bootstrap))
@@ -173,35 +184,27 @@ def table_rows(step: int, layer: int, estimates: list[Estimates], first: list[Es
         change = [blank, blank, blank]
         if first is not None:
             then = first[number]
-            values, resamples = _finite(now.values) - _finite(then.values), _finite(now.resamples) - _finite(then.resamples)
+            values = _finite(now.values) - _finite(then.values)
+            resamples = _finite(now.resamples) - _finite(then.resamples)
             change = [values, *_interval(values, resamples, now.bootstrap)]
         where = [np.full(len(now.names), step), np.full(len(now.names), layer, dtype=np.int32)]
         parts.append([*where, np.array(now.names, dtype=object), now.values, low, high, now.n, *change])
     return {name: np.concatenate(column) for name, column in zip(COLUMNS, zip(*parts, strict=True), strict=True)}
 
 
+def table(parts: Sequence[dict[str, Any]]) -> LongTable:
+    """The table of all layers of all checkpoints; parts: of `table_rows`, in the order of the rows."""
+    return LongTable.of_columns({name: np.concatenate([part[name] for part in parts]) for name in COLUMNS}, COLUMNS)
+
+
 @dataclass(frozen=True)
 class Bands:
-    """One statistic over checkpoints and layers with its 95 % interval: each (step, layer) float64, NaN where unknown."""
+    """One statistic over checkpoints and layers with its 95 % interval: each (step, layer) float64, NaN where
+    unknown."""
 
     value: np.ndarray
     low: np.ndarray
     high: np.ndarray
-
-
-def bands(table: Mapping[str, np.ndarray], statistic: str) -> Bands:
-    """`Bands` of one statistic of a table."""
-    return Bands(*(grid(table, statistic, column) for column in ("value", "low", "high")))
-
-
-def grid(table: Mapping[str, np.ndarray], statistic: str, column: str = "value") -> np.ndarray:
-    """One statistic of a table as (step, layer), steps and layers ascending; NaN where the table has none."""
-    here = np.asarray(table["statistic"]) == statistic
-    steps, rows = np.unique(table["step"], return_inverse=True)
-    layers, columns = np.unique(table["layer"], return_inverse=True)
-    found = np.full((len(steps), len(layers)), np.nan)
-    found[rows[here], columns[here]] = np.asarray(table[column], dtype=np.float64)[here]
-    return found
 
 
 def _per_sentence(tokens: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -244,7 +247,8 @@ def _spread(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _weighted_means(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Means over items (item, statistic) that have a value, their bootstrap draws (draw, statistic), and how many items."""
+    """Means over items (item, statistic) that have a value, their bootstrap draws (draw, statistic), and how many
+    items."""
     there = np.isfinite(values)
     filled, known = np.where(there, values, 0.0), there.sum(axis=0)
     drawn = weights @ there.astype(np.float64)

@@ -1,5 +1,5 @@
-"""The smallest vector among signed affine combinations of two sets of points: the linear-algebra step of the nearest-point
-search."""
+"""The smallest vector among signed affine combinations of two sets of points: the linear-algebra step of the
+nearest-point search."""
 
 import numpy as np
 
@@ -13,9 +13,10 @@ def affine_minimum(
     """Weights that minimise |sum w_i z_i| where the weights of each side sum to one (they may be negative).
 
     z: (point, dim) of about unit length;  active: (k,) rows of z, both sides present;  on_a: (k,) bool: their side;
-    products: (k, k) of z[active], made here when None;  precise: orthogonal factors instead of Cholesky factors, for points
-    that nearly depend on each other. Returns the positions in `active` that are kept, ascending (a row that depends on earlier
-    rows is left out), their weights (k',), and the vector (dim,), in precise mode orthogonal to all differences to rounding.
+    products: (k, k) of z[active], made here when None;  precise: orthogonal factors instead of Cholesky factors, for
+    points that nearly depend on each other. Returns the positions in `active` that are kept, ascending (a row that
+    depends on earlier rows is left out), their weights (k',), and the vector (dim,), in precise mode orthogonal to all
+    differences to rounding.
     """
     return _orthogonal(z, active, on_a) if precise else _cholesky(z, active, on_a, products)
 
@@ -23,8 +24,8 @@ def affine_minimum(
 def _cholesky(
     z: np.ndarray, active: np.ndarray, on_a: np.ndarray, products: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Solve with K = Z Z' + E E' (E: membership of the sides): on feasible weights E'w = 1 the added term is constant, and K is
-    positive definite for affinely independent rows, also where Z Z' is not."""
+    """Solve with K = Z Z' + E E' (E: membership of the sides): on feasible weights E'w = 1 the added term is constant,
+    and K is positive definite for affinely independent rows, also where Z Z' is not."""
     from scipy.linalg.lapack import dpotrf, dpotrs
 
     if products is None:
@@ -69,7 +70,8 @@ def _orthogonal(z: np.ndarray, active: np.ndarray, on_a: np.ndarray) -> tuple[np
             keep = np.arange(columns.shape[1]) != (int(small[0]) if len(small) else size)
             columns, others, lengths = columns[:, keep], others[keep], lengths[keep]
         kept = others
-        for _ in range(2):  # twice: what the first pass leaves over is of the size of rounding, but so may be the answer
+        # twice: what the first pass leaves over is of the size of rounding, but so may be the answer
+        for _ in range(2):
             vector = vector - basis @ (basis.T @ vector)
         solution = solve_triangular(triangle, -(basis.T @ origin)) / lengths
     order = np.concatenate([[np.argmax(on_a)], [np.argmax(~on_a)], kept]).astype(np.int64)

@@ -1,9 +1,9 @@
 """Closest pairs of same-label clusters in order, without ever holding all pairs.
 
 Centroid linkage is neither monotone nor reducible (a merged cluster may be closer to a third than its parts were), so
-nearest-neighbour chains do not apply. Each pair of clusters belongs to the younger of the two; each cluster hands out its own
-pairs in ascending order and remembers only the last one; a heap holds one candidate per cluster. Memory is linear in the
-number of points.
+nearest-neighbour chains do not apply. Each pair of clusters belongs to the younger of the two; each cluster hands out
+its own pairs in ascending order and remembers only the last one; a heap holds one candidate per cluster. Memory is
+linear in the number of points.
 """
 
 import heapq
@@ -47,7 +47,8 @@ class Agglomeration:
             self._offer(row)
 
     def pop(self) -> tuple[float, int, int] | None:
-        """The next pair (distance, smaller name, larger name) by distance, then names; None when all pairs have been handed out.
+        """The next pair (distance, smaller name, larger name) by distance, then names; None when all pairs have been
+        handed out.
 
         A pair is handed out once, while both clusters live; `merge` it, or leave it, which discards it for good.
         """
@@ -142,7 +143,8 @@ class _Table:
         self.squares[place] = self.centroids[place] @ self.centroids[place]
 
     def rough(self, centroid: np.ndarray) -> tuple[np.ndarray, float]:
-        """Squared distances (cluster,) to a centroid by one product, and how far they may be from those by differences."""
+        """Squared distances (cluster,) to a centroid by one product, and how far they may be from those by
+        differences."""
         moved = centroid - self.shift
         own = float(moved @ moved)
         largest = float(np.abs(self.shift).max()) + np.sqrt(max(own, float(self.squares.max())))

@@ -1,7 +1,7 @@
 """One thread for the linear algebra inside a block of many small steps.
 
-numpy and scipy bring a thread pool each; steps that alternate between them leave each pool spinning while the other works, which
-costs up to ten times the time of one thread.
+numpy and scipy bring a thread pool each; steps that alternate between them leave each pool spinning while the other
+works, which costs up to ten times the time of one thread.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """Where the classes are: centroids over training, how far they move, and in which directions.
 
-Zhou and Srikumar 2022, section on the geometry of change. The study does not say on which points its PCA was fitted; here it is
-fitted on the centroids of all checkpoints of one layer together, so that paths share one picture.
+Zhou and Srikumar 2022, section on the geometry of change. The study does not say on which points its PCA was fitted;
+here it is fitted on the centroids of all checkpoints of one layer together, so that paths share one picture.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,8 @@ class Plane:
     points: np.ndarray
     """(..., 2) float64 coordinates, in the unit of the vectors; NaN where the vector is."""
     shares: np.ndarray
-    """(2,) share of the variance (uncentred: of the squared length) that each direction holds, in [0, 1]; 0 if there is none."""
+    """(2,) share of the variance (uncentred: of the squared length) that each direction holds, in [0, 1]; 0 if there
+    is none."""
 
 
 def centroids(points: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
@@ -38,7 +39,8 @@ def centroids(points: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarra
 
 
 def displacements(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """How far each centroid moved: (label,) Euclidean length of after - before, 0 without motion, NaN for absent labels.
+    """How far each centroid moved: (label,) Euclidean length of after - before, 0 without motion, NaN for absent
+    labels.
 
     before, after: (label, dim).
     """
@@ -51,8 +53,8 @@ def displacements(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 def plane(vectors: np.ndarray, *, centred: bool = True) -> Plane:
     """Principal components in two dimensions of vectors (..., dim), all together; vectors with NaN are left out.
 
-    centred: subtract the mean first (PCA); without, zero stays at the origin, as directions of motion need it. The sign of each
-    direction is such that its largest component is positive, so that equal input gives equal pictures.
+    centred: subtract the mean first (PCA); without, zero stays at the origin, as directions of motion need it. The
+    sign of each direction is such that its largest component is positive, so that equal input gives equal pictures.
     """
     vectors = np.asarray(vectors, dtype=np.float64)
     flat = vectors.reshape(-1, vectors.shape[-1])
@@ -76,7 +78,8 @@ def plane(vectors: np.ndarray, *, centred: bool = True) -> Plane:
 
 
 def closest(means: np.ndarray, count: int = 3) -> list[int]:
-    """The `count` labels whose centroids lie closest together: the closest pair, then always the label nearest to those named.
+    """The `count` labels whose centroids lie closest together: the closest pair, then always the label nearest to
+    those named.
 
     means: (label, dim), NaN rows for absent labels, which are never named. Ties: smaller numbers first.
     """

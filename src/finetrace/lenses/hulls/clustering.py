@@ -1,10 +1,9 @@
-"""Merging same-label clusters as long as their hulls stay clear of all other labels, with as few hull tests as possible.
+"""Merging same-label clusters as long as their hulls stay clear of all other labels, with as few hull tests as
+possible.
 
 Hulls only grow, so overlap is monotone in the number of merges: merges before the first overlap need no test each, and
 bisection finds that state. From there on each candidate is tested against the clusters of other labels.
 """
-
-from collections.abc import Callable
 
 import numpy as np
 
@@ -12,30 +11,31 @@ from finetrace.lenses.hulls.agglomeration import Agglomeration, merge_all, names
 from finetrace.lenses.hulls.blas_threads import one_blas_thread
 from finetrace.lenses.hulls.disjointness import Hulls, close_pairs, rounding, still_separates, witness
 from finetrace.lenses.hulls.separation import Plane
+from finetrace.lenses.hulls.telling import Tell
 
-Progress = Callable[[str, int, int], None]
 Merges = list[tuple[int, int, float]]
 Planes = dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]
-"""By pair of cluster names, smaller first: a unit normal with the first cluster on its upper side, and the rows it rests on."""
+"""By pair of cluster names, smaller first: a unit normal with the first cluster on its upper side, and the rows it
+rests on."""
 PLANES_PER_POINT = 2
 
 
 def merge_component(
-    points: np.ndarray, labels: np.ndarray, rows: np.ndarray, inert: np.ndarray, hulls: Hulls, tell: Progress
+    points: np.ndarray, labels: np.ndarray, rows: np.ndarray, inert: np.ndarray, hulls: Hulls, tell: Tell
 ) -> tuple[Merges, int, int, int | None]:
     """Clusters of one set of labels whose hulls overlap.
 
-    points: (point, dim) float64; labels: (point,) int64; rows: (member,) ascending rows of the set; inert: (point,) bool:
-    points that coincide with a point of another label, which never merge. Returns the merges made (smallest rows of both,
-    distance), how many merges the end state has, how many candidates were refused, and the first state that overlaps (None:
-    none does).
+    points: (point, dim) float64; labels: (point,) int64; rows: (member,) ascending rows of the set; inert: (point,)
+    bool: points that coincide with a point of another label, which never merge. Returns the merges made (smallest rows
+    of both, distance), how many merges the end state has, how many candidates were refused, and the first state that
+    overlaps (None: none does).
     """
     with one_blas_thread():
         return _merge(points, labels, rows, inert, hulls, tell)
 
 
 def _merge(
-    points: np.ndarray, labels: np.ndarray, rows: np.ndarray, inert: np.ndarray, hulls: Hulls, tell: Progress
+    points: np.ndarray, labels: np.ndarray, rows: np.ndarray, inert: np.ndarray, hulls: Hulls, tell: Tell
 ) -> tuple[Merges, int, int, int | None]:
     free = rows[~inert[rows]]
     if not len(free):
@@ -45,7 +45,8 @@ def _merge(
     first = _first_overlap(hulls, labels, rows, inert, pairs, planes, tell)
     clusters = Agglomeration(points, labels, free)
     made: Merges = []
-    untested = len(pairs) if first is None else max(0, first - 1)  # 0: points of two labels that float64 cannot keep apart
+    # 0: points of two labels that float64 cannot keep apart
+    untested = len(pairs) if first is None else max(0, first - 1)
     for _ in range(untested):
         distance, low, high = clusters.pop() or (0.0, 0, 0)
         clusters.merge(low, high)
@@ -69,13 +70,15 @@ def _merge(
 
 
 def _first_overlap(
-    hulls: Hulls, labels: np.ndarray, rows: np.ndarray, inert: np.ndarray, pairs: np.ndarray, planes: Planes, tell: Progress
+    hulls: Hulls, labels: np.ndarray, rows: np.ndarray, inert: np.ndarray, pairs: np.ndarray, planes: Planes, tell: Tell
 ) -> int | None:
     """The first number of merges after which two clusters of different label overlap; None if there is none.
 
-    planes: filled with what separates the clusters. States share most clusters, so most pairs are settled by an earlier state.
+    planes: filled with what separates the clusters. States share most clusters, so most pairs are settled by an
+    earlier state.
     """
-    proved: dict[tuple[int, int], tuple[int, int]] = {}  # sizes: within one sequence of merges, name and size say which points
+    # sizes: within one sequence of merges, name and size say which points
+    proved: dict[tuple[int, int], tuple[int, int]] = {}
 
     def settled(a: int, b: int, one: np.ndarray, other: np.ndarray) -> bool:
         most = proved.get((a, b), (0, 0))
@@ -174,14 +177,17 @@ class _Forward:
         for name in self.groups:
             self._update(name)
         self.planes: Planes = {}
-        # refusals as sets of bits: bit k of refused[i] says that i may not unite with the cluster that now holds start cluster k
+        # refusals as sets of bits: bit k of refused[i] says that i may not unite with the cluster that now holds start
+        # cluster k
         self.bit = {name: 1 << k for k, name in enumerate(self.groups)}
         self.refused = dict.fromkeys(self.groups, 0)
 
     def admits(self, low: int, high: int) -> bool:
-        """Whether the union is disjoint from every cluster of another label. An unproved answer counts as an overlap."""
+        """Whether the union is disjoint from every cluster of another label. An unproved answer counts as an
+        overlap."""
         if self.refused[low] & self.bit[high]:
-            self.hulls.decisions["inherited overlap"] += 1  # the parts of these two overlapped when united, so do the wholes
+            # the parts of these two overlapped when united, so do the wholes
+            self.hulls.decisions["inherited overlap"] += 1
             return False
         union = np.concatenate([self.groups[low], self.groups[high]])
         for other in self._near(union, int(self.labels[low])):
@@ -251,7 +257,8 @@ class _Forward:
         return None
 
     def _plane(self, one: int, other: int) -> tuple[np.ndarray, np.ndarray]:
-        """The plane kept for two clusters, with `one` on its upper side, and its supporting rows; empty if there is none."""
+        """The plane kept for two clusters, with `one` on its upper side, and its supporting rows; empty if there is
+        none."""
         normal, support = self.planes.get((min(one, other), max(one, other)), (np.zeros(0), np.zeros(0, np.int64)))
         return (normal if one < other else -normal), support
 

@@ -14,8 +14,8 @@ class Component:
     end_merges: int
     """Merges to the end state (one cluster per label) when no overlap is looked at."""
     first_overlap: int | None
-    """Number of merges after which two hulls of different label first overlap; None when only conflicting points keep it
-    apart."""
+    """Number of merges after which two hulls of different label first overlap; None when only conflicting points keep
+    it apart."""
     refused: int
     """Candidate pairs that were discarded."""
 
@@ -33,7 +33,8 @@ class Clusters:
     linear: bool
     """All labels present form one cluster each: their hulls are pairwise disjoint (proved)."""
     merges: np.ndarray
-    """(merge, 2) int64: names (smallest rows) of the clusters united, component after component; empty for labels kept whole."""
+    """(merge, 2) int64: names (smallest rows) of the clusters united, component after component; empty for labels kept
+    whole."""
     merge_distances: np.ndarray
     """(merge,) float64: centroid distances of the merges."""
     components: tuple[Component, ...]
@@ -43,8 +44,8 @@ class Clusters:
     repeated: int
     """Points that repeat an earlier point of the same label."""
     decisions: dict[str, int]
-    """Pairs of clusters decided, by what proved it: means, discriminant, reused plane, nearest points, linear program (disjoint);
-    overlap, inherited overlap; undecided (treated as overlap)."""
+    """Pairs of clusters decided, by what proved it: means, discriminant, reused plane, nearest points, linear program
+    (disjoint); overlap, inherited overlap; undecided (treated as overlap)."""
     points: np.ndarray
     """(point, dim) float64."""
 

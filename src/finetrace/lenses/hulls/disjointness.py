@@ -1,4 +1,5 @@
-"""Which clusters of a partition overlap: planes for many pairs in one product, the nearest-point search for what is left."""
+"""Which clusters of a partition overlap: planes for many pairs in one product, the nearest-point search for what is
+left."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,7 +12,8 @@ BLOCK = 256
 """Clusters per side that are compared in one product; bounds the memory of a comparison by BLOCK numbers per point."""
 
 SMALL = 1e-3
-"""Share of the data radius that tolerances refer to at least: coordinates are rounded in units of the whole data set."""
+"""Share of the data radius that tolerances refer to at least: coordinates are rounded in units of the whole data
+set."""
 
 
 @dataclass
@@ -30,11 +32,13 @@ class Hulls:
         self.points = reduced(centred / radius if radius > 0 else centred)
 
     def normals(self, means: np.ndarray) -> list[tuple[str, np.ndarray]]:
-        """Candidate planes by kind: the difference of two rows is the normal for two clusters of these means, (cluster, dim)."""
+        """Candidate planes by kind: the difference of two rows is the normal for two clusters of these means,
+        (cluster, dim)."""
         return [("means", means)] + ([] if self.metric is None else [("discriminant", means @ self.metric)])
 
     def set_metric(self, rows: np.ndarray, names: np.ndarray) -> None:
-        """Take the metric from the spread within clusters of these rows (equal names); a small ridge keeps it regular."""
+        """Take the metric from the spread within clusters of these rows (equal names); a small ridge keeps it
+        regular."""
         which = np.unique(names[rows], return_inverse=True)[1]
         values = self.points[rows]
         within = values - _means(values, which)[which]
@@ -56,11 +60,12 @@ def close_pairs(
 ) -> list[tuple[int, int]]:
     """Pairs of clusters of different label that no plane between means separates, the most entangled first.
 
-    rows: (member,) rows that take part;  names: (point,) cluster of each point;  labels: (point,);  inert: (point,) bool: single
-    points that are not compared with each other. Pairs as (smaller name, larger name).
+    rows: (member,) rows that take part;  names: (point,) cluster of each point;  labels: (point,);  inert: (point,)
+    bool: single points that are not compared with each other. Pairs as (smaller name, larger name).
     """
     last = np.zeros(len(names), bool) if inert is None else inert
-    order = rows[np.lexsort((names[rows], last[names[rows]]))]  # inert points behind: whole blocks of them are passed over
+    # inert points behind: whole blocks of them are passed over
+    order = rows[np.lexsort((names[rows], last[names[rows]]))]
     edges = np.append(np.flatnonzero(np.diff(names[order], prepend=-1)), len(order))
     clusters = names[order[edges[:-1]]]
     still = last[clusters]
@@ -85,7 +90,8 @@ def close_pairs(
             for kind, normals, own, tolerance in prepared:
                 if not left.any():
                     break
-                gap = _gaps(values, normals, own, edges, first, second) + _gaps(values, normals, own, edges, second, first).T
+                gap = (_gaps(values, normals, own, edges, first, second)
+                       + _gaps(values, normals, own, edges, second, first).T)
                 entangled = np.maximum(entangled, gap / tolerance)
                 hulls.decisions[kind] += int((left & (gap > tolerance)).sum())
                 left &= gap <= tolerance
@@ -96,10 +102,11 @@ def close_pairs(
 
 
 def mean_planes(points: np.ndarray, assignment: np.ndarray) -> np.ndarray:
-    """(cluster, cluster) proved lower bounds of the distances of all hulls, by the planes across the lines between their means.
+    """(cluster, cluster) proved lower bounds of the distances of all hulls, by the planes across the lines between
+    their means.
 
-    points: (point, dim) float64;  assignment: (point,) int64 in 0 .. clusters-1. Negative where such a plane does not separate;
-    lowered by what rounding may add.
+    points: (point, dim) float64;  assignment: (point,) int64 in 0 .. clusters-1. Negative where such a plane does not
+    separate; lowered by what rounding may add.
     """
     centred = points - points.mean(axis=0)
     order = np.argsort(assignment, kind="stable")
@@ -123,7 +130,8 @@ def mean_planes(points: np.ndarray, assignment: np.ndarray) -> np.ndarray:
 
 
 def rounding(normals: np.ndarray) -> float:
-    """Gap of scores, for points in the unit ball, below which rounding may decide; what lies below goes to the search."""
+    """Gap of scores, for points in the unit ball, below which rounding may decide; what lies below goes to the
+    search."""
     return max(1e-300, 1e-10 * float(np.sqrt(np.einsum("ij,ij->i", normals, normals).max())))
 
 
@@ -141,9 +149,11 @@ def witness(verdict: Verdict, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray,
 
 
 def _gaps(
-    values: np.ndarray, normals: np.ndarray, own: np.ndarray, edges: np.ndarray, of: tuple[int, int], to: tuple[int, int]
+    values: np.ndarray, normals: np.ndarray, own: np.ndarray, edges: np.ndarray, of: tuple[int, int],
+    to: tuple[int, int]
 ) -> np.ndarray:
-    """(cluster of `of`, cluster of `to`): least <x, own normal - normal of the other cluster> over the points x of the first."""
+    """(cluster of `of`, cluster of `to`): least <x, own normal - normal of the other cluster> over the points x of the
+    first."""
     lo, hi = edges[of[0]], edges[of[1]]
     lead = own[lo:hi, None] - values[lo:hi] @ normals[to[0] : to[1]].T
     return np.minimum.reduceat(lead, edges[of[0] : of[1]] - lo, axis=0)

@@ -1,8 +1,8 @@
-"""What the hulls of a partition say: distances of labels, spread within them, the nearest cluster of a new point, likeness of
-two spaces.
+"""What the hulls of a partition say: distances of labels, spread within them, the nearest cluster of a new point,
+likeness of two spaces.
 
-Zhou and Srikumar 2021 (prediction) and 2022 (label distances). Where the original could not tell, or averaged, the difference
-is a setting: `min_size=6, reduce="mean", missing="zero"` gives the numbers of the 2022 program.
+Zhou and Srikumar 2021 (prediction) and 2022 (label distances). Where the original could not tell, or averaged, the
+difference is a setting: `min_size=6, reduce="mean", missing="zero"` gives the numbers of the 2022 program.
 """
 
 from bisect import insort
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from finetrace.lenses.hulls.clustering import Progress
 from finetrace.lenses.hulls.clusters import Clusters
 from finetrace.lenses.hulls.disjointness import mean_planes
 from finetrace.lenses.hulls.separation import hull_distance, proved_distance
+from finetrace.lenses.hulls.telling import Tell
 
 ROWS = 256
 """Rows compared at a time for distances within a cluster."""
@@ -43,7 +43,8 @@ class LabelDistances:
     classes: np.ndarray
     """(label,) in order."""
     matrix: np.ndarray
-    """(label, label) float64, symmetric: distance of the hulls of two labels; NaN on the diagonal and where undefined."""
+    """(label, label) float64, symmetric: distance of the hulls of two labels; NaN on the diagonal and where
+    undefined."""
     vector: np.ndarray
     """(pair,) the matrix above its diagonal, row by row: pairs a < b in the order of `classes`."""
     outside_min: np.ndarray
@@ -51,12 +52,13 @@ class LabelDistances:
     inside_max: np.ndarray
     """(label,) largest distance of two points of one cluster."""
     inside_mean: np.ndarray
-    """(label,) mean over clusters of the mean distance of two points of the cluster (original: clusters count alike)."""
+    """(label,) mean over clusters of the mean distance of two points of the cluster (original: clusters count
+    alike)."""
     inside_mean_weighted: np.ndarray
     """(label,) mean distance over all pairs of points that share a cluster."""
     ratio_max: float
-    """Mean over labels, where both are positive, of inside_max / outside_min; NaN without such a label. Small: compact, far
-    apart."""
+    """Mean over labels, where both are positive, of inside_max / outside_min; NaN without such a label. Small:
+    compact, far apart."""
     ratio_mean: float
     """The same of inside_mean / outside_min."""
     linear: bool
@@ -73,24 +75,26 @@ class Similarity:
     """Likeness of two spaces."""
 
     r: float
-    """Pearson correlation, in [-1, 1]; 1 for a space and a scaled, moved or rotated copy; NaN under three pairs or without
-    variation."""
+    """Pearson correlation, in [-1, 1]; 1 for a space and a scaled, moved or rotated copy; NaN under three pairs or
+    without variation."""
     pairs: int
     """Label pairs that have a distance in both spaces."""
 
 
 def predict(
     clusters: Clusters, points: np.ndarray, labels: Sequence | np.ndarray | None = None, *, nearest: int | None = None,
-    progress: Progress | None = None,
+    progress: Tell | None = None,
 ) -> Prediction:
-    """Distances of new points to the hulls of all clusters, nearest first; the nearest cluster's label is the prediction.
+    """Distances of new points to the hulls of all clusters, nearest first; the nearest cluster's label is the
+    prediction.
 
-    points: (point, dim); labels: (point,) gold labels for the accuracy; nearest: only so many clusters per point (faster: far
-    ones are ruled out by bounds). ValueError for another dimension, NaN or infinity.
+    points: (point, dim); labels: (point,) gold labels for the accuracy; nearest: only so many clusters per point
+    (faster: far ones are ruled out by bounds). ValueError for another dimension, NaN or infinity.
     """
     points = np.ascontiguousarray(points, dtype=np.float64)
     if points.ndim != 2 or points.shape[1] != clusters.points.shape[1] or not np.isfinite(points).all():
-        raise ValueError(f"points have shape {points.shape}; give finite (point, {clusters.points.shape[1]}) like the clusters")
+        raise ValueError(f"points have shape {points.shape}; give finite (point, {clusters.points.shape[1]}) like the "
+                         "clusters")
     if labels is not None and np.shape(labels) != (len(points),):
         raise ValueError(f"labels have shape {np.shape(labels)}; give one for each of the {len(points)} points")
     wanted = clusters.count if nearest is None else min(int(nearest), clusters.count)
@@ -125,9 +129,9 @@ def predict(
     return Prediction(order, distances, guessed, accuracy)
 
 
-def cluster_distances(clusters: Clusters, *, min_size: int = 1, progress: Progress | None = None) -> np.ndarray:
-    """(cluster, cluster) float64: distances of the hulls of clusters of different label; NaN for equal labels and smaller
-    clusters."""
+def cluster_distances(clusters: Clusters, *, min_size: int = 1, progress: Tell | None = None) -> np.ndarray:
+    """(cluster, cluster) float64: distances of the hulls of clusters of different label; NaN for equal labels and
+    smaller clusters."""
     from scipy.spatial.distance import cdist
 
     groups = _members(clusters)
@@ -150,8 +154,8 @@ def cluster_distances(clusters: Clusters, *, min_size: int = 1, progress: Progre
 
 
 def label_distances(
-    clusters: Clusters, *, min_size: int = 1, reduce: str = "min", missing: str = "nan", distances: np.ndarray | None = None,
-    progress: Progress | None = None,
+    clusters: Clusters, *, min_size: int = 1, reduce: str = "min", missing: str = "nan",
+    distances: np.ndarray | None = None, progress: Tell | None = None,
 ) -> LabelDistances:
     """Distances between labels and spread within them.
 
@@ -188,7 +192,8 @@ def label_distances(
     inside = [[_within(clusters.points[clusters.rows(k)]) for k in group if sizes[k] > 1] for group in kept]
     largest = np.array([max((most for most, _, _ in group), default=np.nan) for group in inside])
     mean = np.array([np.mean([total / pairs for _, total, pairs in group]) if group else np.nan for group in inside])
-    weighted = np.array([sum(t for _, t, _ in group) / sum(p for _, _, p in group) if group else np.nan for group in inside])
+    weighted = np.array([sum(t for _, t, _ in group) / sum(p for _, _, p in group) if group else np.nan
+                         for group in inside])
     ratio_max, ratio_mean = _mean_ratio(largest, outside), _mean_ratio(mean, outside)
     parts = [matrix[np.triu_indices(count, 1)], outside, largest, mean, weighted]
     if missing == "zero":
@@ -202,9 +207,9 @@ def label_distances(
 def similarity(first: LabelDistances | np.ndarray, second: LabelDistances | np.ndarray) -> Similarity:
     """Pearson correlation of two vectors of label distances, over the label pairs that are valid (not NaN) in both.
 
-    first, second: `LabelDistances` (matched by label, so label sets may differ) or plain vectors (pair,) of one length. The
-    study reads it only where both spaces are linear; a distance 0 of an overlapping or absent pair would count, which is why
-    absent pairs are NaN.
+    first, second: `LabelDistances` (matched by label, so label sets may differ) or plain vectors (pair,) of one
+    length. The study reads it only where both spaces are linear; a distance 0 of an overlapping or absent pair would
+    count, which is why absent pairs are NaN.
     """
     one, other = _matched(first, second)
     valid = np.isfinite(one) & np.isfinite(other)
@@ -214,7 +219,8 @@ def similarity(first: LabelDistances | np.ndarray, second: LabelDistances | np.n
         return Similarity(float("nan"), count)
     x, y = one - one.mean(), other - other.mean()
     length = float(np.linalg.norm(x) * np.linalg.norm(y))
-    flat = min(np.abs(x).max() / max(np.abs(one).max(), 1e-300), np.abs(y).max() / max(np.abs(other).max(), 1e-300)) < 1e-12
+    flat = min(np.abs(x).max() / max(np.abs(one).max(), 1e-300),
+               np.abs(y).max() / max(np.abs(other).max(), 1e-300)) < 1e-12
     return Similarity(float("nan") if flat else float(np.clip(x @ y / length, -1.0, 1.0)), count)
 
 
@@ -251,7 +257,8 @@ class _Nearest:
         best = np.inf
         bounds = self.bounds[np.ix_(*sides)]
         if single[0].any() and single[1].any():
-            points = [np.concatenate([self.groups[k] for k in side[which]]) for side, which in zip(sides, single, strict=True)]
+            points = [np.concatenate([self.groups[k] for k in side[which]])
+                      for side, which in zip(sides, single, strict=True)]
             best = _least_between(*points)
             bounds[np.ix_(*single)] = np.inf
         for place in np.argsort(bounds, axis=None, kind="stable"):
@@ -285,12 +292,14 @@ def _matched(first: LabelDistances | np.ndarray, second: LabelDistances | np.nda
     plain = [item.vector if isinstance(item, LabelDistances) else item for item in (first, second)]
     one, other = (np.asarray(vector, dtype=np.float64) for vector in plain)
     if one.shape != other.shape or one.ndim != 1:
-        raise ValueError(f"distance vectors have shapes {one.shape}, {other.shape}; give LabelDistances to match them by label")
+        raise ValueError(f"distance vectors have shapes {one.shape}, {other.shape}; give LabelDistances to match them "
+                         "by label")
     return one, other
 
 
 def _lower_bounds(points: np.ndarray, groups: list[np.ndarray]) -> np.ndarray:
-    """(point, cluster) proved lower bounds of the distances: by the plane across the line from the point to the cluster's mean.
+    """(point, cluster) proved lower bounds of the distances: by the plane across the line from the point to the
+    cluster's mean.
 
     Lowered by what rounding may add, so that no cluster is ruled out by it.
     """

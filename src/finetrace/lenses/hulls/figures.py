@@ -1,8 +1,8 @@
-"""Figures of the lens hulls: clusters against labels, distances of labels over training and before | after, likeness of spaces,
-and where the centroids went.
+"""Figures of the lens hulls: clusters against labels, distances of labels over training and before | after, likeness
+of spaces, and where the centroids went.
 
-Tasks have up to fifty labels: single ones are drawn in grey unless the figure is about them. Distances are in the unit of the
-vectors; they compare within a layer, not between layers, whose vectors differ in length.
+Tasks have up to fifty labels: single ones are drawn in grey unless the figure is about them. Distances are in the unit
+of the vectors; they compare within a layer, not between layers, whose vectors differ in length.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,15 +18,14 @@ if TYPE_CHECKING:
 
 FEW = 8  # labels up to which each has its own colour or number
 NAMED = 3  # labels named at either end, when there are more
-LETTERS = 18  # of a label's name on an axis
 
 
 def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     """All figures of one trajectory.
 
-    record: name, split, compare_split, points, steps, layers, label_names; labels: how many have points;  clusters, linear: first
-    and last step -> (layer,);  outside_min: (step, label) and matrices: step -> (label, label) of the last layer;  to_first:
-    (layer, step);  between: (step, layer);  paths, named, lengths: see `motion`.
+    record: name, split, compare_split, points, steps, layers, label_names; labels: how many have points;  clusters,
+    linear: first and last step -> (layer,);  outside_min: (step, label) and matrices: step -> (label, label) of the
+    last layer;  to_first: (layer, step);  between: (step, layer);  paths, named, lengths: see `motion`.
     """
     item, steps, layers, names = record["name"], record["steps"], record["layers"], record["label_names"]
     ends = {f"step {step:,}": step for step in dict.fromkeys((steps[0], steps[-1]))}
@@ -38,14 +37,16 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
                              title=f"Clusters: {item}", note=note),
         "tracks": tracks(steps, names, record["outside_min"], note=note,
                          title=f"Distance to the nearest label, layer {last}: {item}"),
-        "labels": label_pairs(names, matrices[steps[0]], matrices[steps[-1]], (f"step {steps[0]:,}", f"step {steps[-1]:,}"),
-                              title=f"Distances of labels, layer {last}: {item}", note=note),
+        "labels": label_pairs(names, matrices[steps[0]], matrices[steps[-1]],
+                              (f"step {steps[0]:,}", f"step {steps[-1]:,}"), note=note,
+                              title=f"Distances of labels, layer {last}: {item}"),
     }
     to_first, between = record["to_first"], record["between"]
     if np.isfinite(to_first).any() or np.isfinite(between).any():  # two labels have one distance: nothing to correlate
         made["likeness"] = likeness(
             layers, steps, to_first, {name: between[steps.index(step)] for name, step in ends.items()},
-            title=f"Likeness of label distances: {item}", note=f"{record['split']} against {record['compare_split']}; {note}")
+            title=f"Likeness of label distances: {item}",
+            note=f"{record['split']} against {record['compare_split']}; {note}")
     made["motion"] = motion(record["paths"], names, record["named"], layers, record["lengths"], note=note,
                             title=f"Motion of the classes: {item}")
     return made
@@ -56,8 +57,8 @@ def clusters(layers: Sequence[int], counts: Mapping[str, np.ndarray], linear: Ma
              title: str | None = None, note: str = "") -> "Figure":
     """Clusters per layer on a log axis, a line per checkpoint; the line of the labels is the least there can be.
 
-    counts: {checkpoint: (layer,) clusters};  linear: {checkpoint: (layer,) bool}: filled where the layer is linear;  labels:
-    labels with points.
+    counts: {checkpoint: (layer,) clusters};  linear: {checkpoint: (layer,) bool}: filled where the layer is linear;
+    labels: labels with points.
     """
     figure, axes = style.new_figure(size=(9, 4.8), title=title)
     panel = axes[0, 0]
@@ -67,7 +68,8 @@ def clusters(layers: Sequence[int], counts: Mapping[str, np.ndarray], linear: Ma
         panel.plot(where + shift, values, color=tint, lw=1.6, ls=style.DASHES[number % 2], label=name, zorder=2)
         whole = np.asarray(linear[name], dtype=bool)
         panel.scatter((where + shift)[whole], values[whole], s=46, color=tint, zorder=3)
-        panel.scatter((where + shift)[~whole], values[~whole], s=46, facecolor="white", edgecolor=tint, lw=1.6, zorder=3)
+        panel.scatter((where + shift)[~whole], values[~whole], s=46, facecolor="white", edgecolor=tint, lw=1.6,
+                      zorder=3)
     panel.axhline(labels, color=style.GREY, lw=1.2, ls=style.DASHES[2], label=f"number of labels ({labels})")
     every = np.concatenate([np.asarray(values, dtype=float) for values in counts.values()])
     _log_counts(panel, labels, float(every.max()))
@@ -85,8 +87,8 @@ def tracks(steps: Sequence[int], names: Sequence[str], values: np.ndarray, *, ti
            note: str = "") -> "Figure":
     """Distance of each label to its nearest other label over training.
 
-    names: (label,);  values: (step, label), NaN where undefined. Of many labels the three that grew most and the three that grew
-    least are named, the others are grey.
+    names: (label,);  values: (step, label), NaN where undefined. Of many labels the three that grew most and the three
+    that grew least are named, the others are grey.
     """
     figure, axes = style.new_figure(size=(9, 5.2), title=title)
     panel = axes[0, 0]
@@ -101,7 +103,8 @@ def tracks(steps: Sequence[int], names: Sequence[str], values: np.ndarray, *, ti
     for number, label in enumerate(chosen):
         slow = len(chosen) < len(known) and number >= NAMED
         panel.plot(x, values[:, label], color=style.colour(number), ls=style.DASHES[1] if slow else style.DASHES[0],
-                   marker="os^Dv*P"[number % 7], ms=5, zorder=3, label=f"{_short(names[label])} ({change[label]:+.2g})")
+                   marker="os^Dv*P"[number % 7], ms=5, zorder=3,
+                   label=f"{style.short(names[label])} ({change[label]:+.2g})")
     if len(known) > 2:  # two labels have the same distance, to each other
         mean = np.array([row[np.isfinite(row)].mean() if np.isfinite(row).any() else np.nan for row in values])
         panel.plot(x, mean, color=style.BLACK, lw=2.4, zorder=4, label=f"mean of {len(known)} labels")
@@ -109,7 +112,8 @@ def tracks(steps: Sequence[int], names: Sequence[str], values: np.ndarray, *, ti
     panel.set_ylim(bottom=0)
     panel.set_ylabel("distance to the nearest other label\n(unit of the vectors)")
     many = len(chosen) < len(known)
-    panel.set_title(f"The {NAMED} labels that gained most (solid) and least (dashed); others grey" if many else "Every label")
+    panel.set_title(f"The {NAMED} labels that gained most (solid) and least (dashed); others grey" if many
+                    else "Every label")
     figure.legend(loc="outside right center", title="label (gain)")
     style.footnote(figure, "0: the label's hull overlaps another label's, or shares a point with it"
                            + (f"; {note}" if note else ""))
@@ -140,7 +144,7 @@ def likeness(layers: Sequence[int], steps: Sequence[int], to_first: np.ndarray, 
                            color="black" if value > 0.6 else "white")
     panel.grid(False)
     panel.spines[:].set_visible(False)
-    panel.set_yticks(*_thinned([str(layer) for layer in layers], 14))
+    panel.set_yticks(*style.thinned([str(layer) for layer in layers], 14))
     _step_axis(panel, steps, thin=6)
     panel.set_ylabel("layer (0 = embeddings)")
     panel.set_title("To the same layer before training")
@@ -154,21 +158,21 @@ def likeness(layers: Sequence[int], steps: Sequence[int], to_first: np.ndarray, 
                       marker="os"[number % 2], ms=5, label=name)
         low = min(0.0, *(float(np.nanmin(values)) for values in drawn.values()))
         side.set_ylim(1.1 * low, 1.04)
-        side.set_xticks(*_thinned([str(layer) for layer in layers], 14))
+        side.set_xticks(*style.thinned([str(layer) for layer in layers], 14))
         side.set_xlabel("layer (0 = embeddings)")
         side.set_title("Between the two splits, in the same space")
         side.legend(loc="best")
         style.panel_letters(axes)
-    style.footnote(figure, "1: the labels lie alike up to scale and rotation; undefined (grey, gaps) under three pairs of "
-                           "labels, or if all distances are equal"
-                           + (f"\n{note}" if note else ""))
+    style.footnote(figure, "1: the labels lie alike up to scale and rotation; undefined (grey, gaps) under three pairs "
+                           "of labels, or if all distances are equal" + (f"\n{note}" if note else ""))
     return figure
 
 
 @style.styled
-def label_pairs(names: Sequence[str], before: np.ndarray, after: np.ndarray, when: tuple[str, str], *, title: str | None = None,
-                note: str = "") -> "Figure":
-    """Distances of all pairs of labels, before | after, on one scale. before, after: (label, label), NaN where undefined."""
+def label_pairs(names: Sequence[str], before: np.ndarray, after: np.ndarray, when: tuple[str, str], *,
+                title: str | None = None, note: str = "") -> "Figure":
+    """Distances of all pairs of labels, before | after, on one scale. before, after: (label, label), NaN where
+    undefined."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -182,7 +186,7 @@ def label_pairs(names: Sequence[str], before: np.ndarray, after: np.ndarray, whe
     top = max([1e-12, *(float(np.nanmax(part)) for part in parts if np.isfinite(part).any())])
     colours, shade = colormaps[style.SEQUENTIAL].with_extremes(bad="#FFFFFF"), Normalize(0, top)
     size = 8.5 if count <= 20 else 6 if count <= 36 else 4.8
-    short = [_short(names[label], LETTERS if count <= 20 else 12) for label in kept.tolist()]
+    short = [style.short(names[label], 18 if count <= 20 else 12) for label in kept.tolist()]
     for panel, part, name in zip(axes[0], parts, when, strict=True):
         panel.imshow(np.ma.masked_invalid(part), cmap=colours, norm=shade, interpolation="nearest")
         if count <= FEW:
@@ -205,12 +209,13 @@ def label_pairs(names: Sequence[str], before: np.ndarray, after: np.ndarray, whe
 
 
 @style.styled
-def motion(paths: Sequence[tuple[int, np.ndarray, np.ndarray]], names: Sequence[str], named: Mapping[int, Sequence[int]],
-           layers: Sequence[int], lengths: np.ndarray, *, title: str | None = None, note: str = "") -> "Figure":
+def motion(paths: Sequence[tuple[int, np.ndarray, np.ndarray]], names: Sequence[str],
+           named: Mapping[int, Sequence[int]], layers: Sequence[int], lengths: np.ndarray, *, title: str | None = None,
+           note: str = "") -> "Figure":
     """Paths of the centroids in two layers, and how far they moved in every layer.
 
-    paths: (layer, (step, label, 2) coordinates, (2,) shares of the variance) of each drawn layer;  named: {layer: labels drawn in
-    colour};  lengths: (layer, label) displacement from first to last checkpoint.
+    paths: (layer, (step, label, 2) coordinates, (2,) shares of the variance) of each drawn layer;  named: {layer:
+    labels drawn in colour};  lengths: (layer, label) displacement from first to last checkpoint.
     """
     figure, axes = style.new_figure(1, len(paths) + 1, size=(11, 4.6), title=title)
     for panel, (layer, points, shares) in zip(axes[0], paths, strict=False):
@@ -220,7 +225,7 @@ def motion(paths: Sequence[tuple[int, np.ndarray, np.ndarray]], names: Sequence[
             z = 3 if label in chosen else 1
             panel.plot(*points[:, label].T, color=tint, lw=1.8 if label in chosen else 1, zorder=z)
             panel.scatter(*points[0, label], s=22, facecolor="white", edgecolor=tint, lw=1.2, zorder=z + 1)
-            name = _short(names[label]) if label in chosen else None
+            name = style.short(names[label]) if label in chosen else None
             panel.scatter(*points[-1, label], s=26, color=tint, zorder=z + 1, label=name)
         panel.set_title(f"Layer {layer}: paths of the centroids")
         panel.set_xlabel(f"first component ({100 * shares[0]:.0f} % of variance)")
@@ -236,29 +241,22 @@ def motion(paths: Sequence[tuple[int, np.ndarray, np.ndarray]], names: Sequence[
     mean = np.array([row[np.isfinite(row)].mean() if np.isfinite(row).any() else np.nan for row in lengths])
     side.plot(where, mean, color=style.BLACK, marker="o", ms=4.5, lw=2.2, zorder=3, label="mean")
     side.plot([], [], color=style.LIGHT_GREY, label="a label")
-    side.set_xticks(*_thinned([str(layer) for layer in layers], 13))
+    side.set_xticks(*style.thinned([str(layer) for layer in layers], 13))
     side.set_ylim(bottom=0)
     side.set_xlabel("layer (0 = embeddings)")
     side.set_ylabel("distance moved (unit of the vectors)")
     side.set_title("How far centroids moved")
     side.legend(loc="upper left")
     style.panel_letters(axes)
-    style.footnote(figure, "hollow: first, filled: last checkpoint; the components are those of all checkpoints' centroids of a "
-                           f"layer together{'; ' + note if note else ''}")
+    style.footnote(figure, "hollow: first, filled: last checkpoint; the components are those of all checkpoints' "
+                           f"centroids of a layer together{'; ' + note if note else ''}")
     return figure
 
 
 def _step_axis(panel: "Axes", steps: Sequence[int], thin: int = 10) -> None:
     """Checkpoints at equal distances: they lie on a log schedule."""
-    panel.set_xticks(*_thinned([f"{step:,}" for step in steps], thin))
+    panel.set_xticks(*style.thinned([f"{step:,}" for step in steps], thin))
     panel.set_xlabel("optimiser step of the checkpoint")
-
-
-def _thinned(texts: list[str], most: int) -> tuple[list[int], list[str]]:
-    """Positions and labels of at most `most` ticks, the last one always among them."""
-    stride = max(1, -(-len(texts) // most))
-    kept = [i for i in range(len(texts)) if (len(texts) - 1 - i) % stride == 0]
-    return kept, [texts[i] for i in kept]
 
 
 def _log_counts(panel: Any, low: float, high: float) -> None:
@@ -272,7 +270,3 @@ def _log_counts(panel: Any, low: float, high: float) -> None:
     panel.yaxis.set_major_locator(FixedLocator(ticks))
     panel.yaxis.set_minor_locator(NullLocator())
     panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-
-
-def _short(name: str, letters: int = LETTERS) -> str:
-    return name if len(name) <= letters else f"{name[: letters - 1]}…"

@@ -1,11 +1,13 @@
-"""The files of the original hull-probe programs for a whole trajectory, in their layouts (see `originals.directprobe_files`).
+"""The files of the original hull-probe programs for a whole trajectory, in their layouts (see
+`originals.directprobe_files`).
 
     files/labels/tags.txt                             labels, one per line
-    files/entities/train.txt                          example id<TAB>label of each probed point, in the order of clusters.txt
+    files/entities/train.txt                          example id<TAB>label of each probed point, as in clusters.txt
     files/step-00000128/layer-04/clusters.txt ...     what both programs write for one space
     files/batch_vec/128.txt, inside_max/, inside_mean/, outside_min/     tables of all layers of one checkpoint
 
-Labels are in the order of their names, clusters are numbered in the order in which they came to be, as in the originals.
+Labels are in the order of their names, clusters are numbered in the order in which they came to be, as in the
+originals.
 """
 
 from collections import defaultdict
@@ -38,12 +40,13 @@ class Writer:
     def examples(self, split: str, ids: np.ndarray, labels: np.ndarray) -> None:
         """The label set and the labelled examples, as the originals read them."""
         _write(self.folder / "labels" / "tags.txt", [str(self.names[k]) for k in self.order])
-        _write(self.folder / "entities" / f"{split}.txt", [f"{i}\t{self.names[k]}" for i, k in zip(ids, labels, strict=True)])
+        _write(self.folder / "entities" / f"{split}.txt",
+               [f"{i}\t{self.names[k]}" for i, k in zip(ids, labels, strict=True)])
 
     def space(self, step: int, layer: int, clusters: "Clusters", order: Sequence[int], distances: np.ndarray,
               found: "LabelDistances", ranked: "Prediction | None", gold: np.ndarray | None) -> None:
-        """One space. order: the clusters as they are to be numbered;  distances: (cluster, cluster);  ranked, gold: new points,
-        by all clusters, and their label numbers."""
+        """One space. order: the clusters as they are to be numbered;  distances: (cluster, cluster);  ranked, gold:
+        new points, by all clusters, and their label numbers."""
         out = self.folder / step_name(step) / f"layer-{layer:02d}"
         at = np.asarray(order, np.int64)
         number = np.argsort(at)
@@ -52,7 +55,8 @@ class Writer:
         files.write_clusters(out / "clusters.txt", number[clusters.assignment])
         files.write_distances(out / "dis.txt", labels, distances[np.ix_(at, at)])
         if ranked is not None and gold is not None:
-            files.write_prediction(out / "prediction.txt", self.names[gold], number[ranked.order], ranked.distances, labels)
+            files.write_prediction(out / "prediction.txt", self.names[gold], number[ranked.order], ranked.distances,
+                                   labels)
         classes = self.names[self.order]
         matrix = found.matrix[np.ix_(self.order, self.order)]
         vector = matrix[np.triu_indices(len(classes), 1)]
@@ -71,8 +75,9 @@ class Writer:
             for kind, columns in kinds.items():
                 rows = files.pair_names(classes) if kind == "batch_vec" else classes
                 (self.folder / kind).mkdir(exist_ok=True)
+                layers = sorted(columns)
                 files.write_batch_table(self.folder / kind / f"{step}.txt", rows,
-                                        np.stack([columns[layer] for layer in sorted(columns)], axis=1), sorted(columns))
+                                        np.stack([columns[layer] for layer in layers], axis=1), layers)
 
 
 def describe(folder: Path, wanted: bool) -> None:

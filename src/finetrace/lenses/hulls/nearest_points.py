@@ -1,9 +1,9 @@
 """The nearest points of two convex hulls: an active-set method whose answer carries its own proof.
 
-The hulls of a and b are at distance min |x| over x = sum u_i a_i - sum v_j b_j with convex weights u, v. Any x gives an upper
-bound |x| and, as the normal of a plane, a lower bound (min_i <a_i, x> - max_j <b_j, x>) / |x|; the method closes the gap
-between the two (Wolfe 1976, with whole blocks of points entering and leaving at a time). It ends after finitely many steps,
-for hulls that overlap at x = 0.
+The hulls of a and b are at distance min |x| over x = sum u_i a_i - sum v_j b_j with convex weights u, v. Any x gives
+an upper bound |x| and, as the normal of a plane, a lower bound (min_i <a_i, x> - max_j <b_j, x>) / |x|; the method
+closes the gap between the two (Wolfe 1976, with whole blocks of points entering and leaving at a time). It ends after
+finitely many steps, for hulls that overlap at x = 0.
 """
 
 from dataclasses import dataclass
@@ -70,8 +70,8 @@ def nearest_points(
 
 
 def _first_active(z: np.ndarray, split: int, start: tuple[np.ndarray, np.ndarray] | None) -> np.ndarray:
-    """Rows to begin with: all when they fit the dimension (then their affine minimum is a plane through all of them), else
-    those of each side that lie farthest towards the other."""
+    """Rows to begin with: all when they fit the dimension (then their affine minimum is a plane through all of them),
+    else those of each side that lie farthest towards the other."""
     n, dim = z.shape
     if start is not None and len(start[0]) and len(start[1]):
         return np.concatenate([start[0], start[1] + split]).astype(np.int64)
@@ -84,8 +84,8 @@ def _first_active(z: np.ndarray, split: int, start: tuple[np.ndarray, np.ndarray
 
 
 class _Search:
-    """State of the search on points of unit radius; `z` (point, dim) holds the points of a, then those of b with their sign
-    turned."""
+    """State of the search on points of unit radius; `z` (point, dim) holds the points of a, then those of b with their
+    sign turned."""
 
     def __init__(self, z: np.ndarray, split: int, decide: bool, beyond: float):
         self.z, self.split, self.decide, self.beyond = z, split, decide, beyond
@@ -93,7 +93,8 @@ class _Search:
         self.known = _Products(z)
         self.precise, self.bold = False, True
         self.active, self.weights = np.zeros(0, np.int64), np.zeros(0)
-        self.x, self.direction = np.zeros(dim), np.zeros(dim)  # equal but for rounding, which matters when both are tiny
+        # equal but for rounding, which matters when both are tiny
+        self.x, self.direction = np.zeros(dim), np.zeros(dim)
         self.upper, self.lower, self.normal = np.inf, -np.inf, np.zeros(dim)
 
     def run(self, active: np.ndarray) -> None:
@@ -133,8 +134,8 @@ class _Search:
         return gap <= RELATIVE_GAP * self.upper**2
 
     def _violators(self, scores: np.ndarray) -> np.ndarray:
-        """Inactive rows that lie beyond the supporting plane of their side, the farthest first, as many as the dimension
-        leaves room."""
+        """Inactive rows that lie beyond the supporting plane of their side, the farthest first, as many as the
+        dimension leaves room."""
         found = []
         room = max(1, (self.z.shape[1] + 2 - len(self.active)) // 2)
         for lo, hi in ((0, self.split), (self.split, len(scores))):
@@ -149,7 +150,8 @@ class _Search:
         return np.concatenate(found) if found else np.zeros(0, np.int64)
 
     def _improve(self, new: np.ndarray) -> None:
-        """One step to a smaller |x|: by dropping all negative weights at once where that helps, else by the strict ratio test."""
+        """One step to a smaller |x|: by dropping all negative weights at once where that helps, else by the strict
+        ratio test."""
         if not len(new):
             return
         if self.bold:
@@ -163,7 +165,8 @@ class _Search:
                 return self._move(*found)
 
     def _positive(self, active: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Affine minimum of the rows, again without those of negative weight until none is left: rows, weights, vector."""
+        """Affine minimum of the rows, again without those of negative weight until none is left: rows, weights,
+        vector."""
         while True:
             kept, weights, vector = self._minimum(active)
             active = active[kept]
@@ -172,7 +175,8 @@ class _Search:
             active = active[weights > 0]
 
     def _ratio_test(self, new: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Wolfe's inner loop: walk from the present weights to the affine minimum; drop the row whose weight vanishes first."""
+        """Wolfe's inner loop: walk from the present weights to the affine minimum; drop the row whose weight vanishes
+        first."""
         active = np.concatenate([self.active, new])
         weights = np.concatenate([self.weights, np.zeros(len(new))])
         while True:
@@ -214,7 +218,7 @@ class _Products:
     def of(self, active: np.ndarray) -> np.ndarray:
         """(k, k) products of these rows."""
         new = active[self.place[active] < 0]
-        if len(self.rows) + len(new) > self.most:  # begin again: memory stays that of the dimension, whatever the points
+        if len(self.rows) + len(new) > self.most:  # begin again: memory stays that of the dimension
             self.place[self.rows] = -1
             self.rows, new = np.zeros(0, np.int64), active
         if len(new):

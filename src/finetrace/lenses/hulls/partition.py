@@ -1,10 +1,10 @@
-"""The hull probe: label-pure clusters with disjoint convex hulls, and what their distances say (DirectProbe, Zhou and Srikumar
-2021, 2022).
+"""The hull probe: label-pure clusters with disjoint convex hulls, and what their distances say (DirectProbe, Zhou and
+Srikumar 2021, 2022).
 
-Definition of the partition: start with one cluster per point. Take the closest pair of clusters of the same label (Euclidean
-distance of centroids, float64; ties by the smaller, then the larger name, a cluster's name being its smallest row). Unite it
-if the hull of the union is disjoint from the hull of every cluster of another label, else discard that pair for good; a united
-cluster has fresh pairs with all others of its label. Stop when no pair is left.
+Definition of the partition: start with one cluster per point. Take the closest pair of clusters of the same label
+(Euclidean distance of centroids, float64; ties by the smaller, then the larger name, a cluster's name being its
+smallest row). Unite it if the hull of the union is disjoint from the hull of every cluster of another label, else
+discard that pair for good; a united cluster has fresh pairs with all others of its label. Stop when no pair is left.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from finetrace.lenses.hulls.agglomeration import merge_all, names_after
-from finetrace.lenses.hulls.clustering import Merges, Progress, merge_component
+from finetrace.lenses.hulls.clustering import Merges, merge_component
 from finetrace.lenses.hulls.clusters import Clusters, Component
 from finetrace.lenses.hulls.disjointness import Hulls, close_pairs
 from finetrace.lenses.hulls.distances import (
@@ -26,11 +26,12 @@ from finetrace.lenses.hulls.distances import (
     similarity,
 )
 from finetrace.lenses.hulls.separation import HullDistance, Verdict, hull_distance, point_distance, reduced, separable
+from finetrace.lenses.hulls.telling import Tell
 
 __all__ = [
-    "Clusters", "Component", "Cost", "HullDistance", "LabelDistances", "Prediction", "Similarity", "Verdict", "cluster_distances",
-    "creation_order", "estimate", "given", "hull_distance", "label_distances", "overlaps", "point_distance", "predict", "probe",
-    "reduced", "renumbered", "separable", "similarity",
+    "Clusters", "Component", "Cost", "HullDistance", "LabelDistances", "Prediction", "Similarity", "Verdict",
+    "cluster_distances", "creation_order", "estimate", "given", "hull_distance", "label_distances", "overlaps",
+    "point_distance", "predict", "probe", "reduced", "renumbered", "separable", "similarity",
 ]
 
 
@@ -45,21 +46,22 @@ class Cost:
     linear_seconds: float
     """Rough time if all labels are separable, on one core of 2020."""
     overlapping_seconds: float
-    """Rough time if every label overlaps another: dominated by tests of candidate merges, right to a factor of five or so."""
+    """Rough time if every label overlaps another: dominated by tests of candidate merges, right to a factor of five or
+    so."""
     bytes: int
     """Rough peak memory beyond the input."""
 
 
 def probe(
     points: np.ndarray, labels: Sequence | np.ndarray, *, classes: Sequence | np.ndarray | None = None,
-    shortcut: bool = True, progress: Progress | None = None,
+    shortcut: bool = True, progress: Tell | None = None,
 ) -> Clusters:
     """Partition of labelled points into label-pure clusters with pairwise disjoint hulls, by the definition above.
 
-    points: (point, dim) finite numbers;  labels: (point,) any sortable values;  classes: all labels, when some have no points
-    here; shortcut: test whole labels first and merge only inside groups of overlapping labels (same partition, far fewer tests);
-    progress: called as progress(phase, done, total) during long runs; total is 0 where it is not known.
-    ValueError for empty input, NaN or infinity, or labels that do not fit the points or the classes.
+    points: (point, dim) finite numbers;  labels: (point,) any sortable values;  classes: all labels, when some have no
+    points here; shortcut: test whole labels first and merge only inside groups of overlapping labels (same partition,
+    far fewer tests); progress: called as progress(phase, done, total) during long runs; total is 0 where it is not
+    known. ValueError for empty input, NaN or infinity, or labels that do not fit the points or the classes.
     """
     points, codes, names = _checked(points, labels, classes)
     tell = progress or (lambda phase, done, total: None)
@@ -89,52 +91,60 @@ def probe(
 
 
 def given(
-    points: np.ndarray, labels: Sequence | np.ndarray, assignment: np.ndarray, *, classes: Sequence | np.ndarray | None = None
+    points: np.ndarray, labels: Sequence | np.ndarray, assignment: np.ndarray, *,
+    classes: Sequence | np.ndarray | None = None
 ) -> Clusters:
-    """Clusters known from elsewhere, on these points: a clusters.txt, or the clusters of one layer looked at in another.
+    """Clusters known from elsewhere, on these points: a clusters.txt, or the clusters of one layer looked at in
+    another.
 
-    assignment: (point,) int64 in 0 .. clusters-1. `linear` is proved as in `probe`; `overlaps` lists the clusters that are not
-    disjoint here. ValueError for clusters without points or of mixed labels.
+    assignment: (point,) int64 in 0 .. clusters-1. `linear` is proved as in `probe`; `overlaps` lists the clusters that
+    are not disjoint here. ValueError for clusters without points or of mixed labels.
     """
     points, codes, names = _checked(points, labels, classes)
     assignment = np.asarray(assignment)
     if assignment.shape != (len(points),) or assignment.dtype.kind not in "iu":
-        raise ValueError(f"assignment is {assignment.dtype} of shape {assignment.shape}; give a cluster number for each point")
+        raise ValueError(f"assignment is {assignment.dtype} of shape {assignment.shape}; give a cluster number for "
+                         "each point")
     numbers, firsts = np.unique(assignment, return_index=True)
     if numbers[0] != 0 or numbers[-1] != len(numbers) - 1:
         raise ValueError("cluster numbers must be 0 .. clusters-1, each with at least one point")
     mixed = np.flatnonzero(codes != codes[firsts][assignment])
     if len(mixed):
-        raise ValueError(f"cluster {assignment[mixed[0]]} has points of more than one label, among them row {int(mixed[0])}")
+        raise ValueError(f"cluster {assignment[mixed[0]]} has points of more than one label, among them row "
+                         f"{int(mixed[0])}")
     conflicts, repeated = _repeats(points, codes)
-    found = Clusters(assignment.astype(np.int64), names[codes[firsts]], names, False, _united([]), np.zeros(0), (), conflicts,
-                     repeated, {}, points)
+    clusters = Clusters(assignment.astype(np.int64), names[codes[firsts]], names, False, _united([]), np.zeros(0), (),
+                        conflicts, repeated, {}, points)
     single = len(firsts) == len(np.unique(codes))
-    return replace(found, linear=single and not overlaps(found))
+    return replace(clusters, linear=single and not overlaps(clusters))
 
 
 def overlaps(clusters: Clusters, *, min_size: int = 1) -> list[tuple[int, int]]:
-    """Pairs of clusters of different label, with at least `min_size` points each, whose hulls are not proved disjoint."""
+    """Pairs of clusters of different label, with at least `min_size` points each, whose hulls are not proved
+    disjoint."""
     sizes = np.bincount(clusters.assignment)
     rows = np.flatnonzero(sizes[clusters.assignment] >= min_size)
     if not len(rows):
         return []
-    hulls, codes = Hulls(clusters.points), np.searchsorted(clusters.classes, clusters.cluster_labels)[clusters.assignment]
+    hulls = Hulls(clusters.points)
+    codes = np.searchsorted(clusters.classes, clusters.cluster_labels)[clusters.assignment]
     close = close_pairs(hulls, rows, clusters.assignment, codes[np.unique(clusters.assignment, return_index=True)[1]])
     found = [pair for pair in close if hulls.decide(clusters.rows(pair[0]), clusters.rows(pair[1])).answer != "yes"]
     return sorted((min(pair), max(pair)) for pair in found)
 
 
 def estimate(points: int, dim: int, labels: int, biggest: int | None = None) -> Cost:
-    """Rough cost of `probe` for so many points and labels; biggest: points of the most frequent label (default: the mean).
+    """Rough cost of `probe` for so many points and labels; biggest: points of the most frequent label (default: the
+    mean).
 
-    The linear case is a few products per pair of labels; the other is a lower-order guess from measured runs, as it depends on
-    how early hulls overlap.
+    The linear case is a few products per pair of labels; the other is a lower-order guess from measured runs, as it
+    depends on how early hulls overlap.
     """
     biggest = biggest or -(-points // max(1, labels))
     pairs = labels * (labels - 1) // 2
     size = min(dim, points)
-    linear = 2e-10 * points * size * (labels + size) + pairs * (5e-4 + 1e-10 * (2 * points / max(1, labels)) ** 2 * size)
+    linear = (2e-10 * points * size * (labels + size)
+              + pairs * (5e-4 + 1e-10 * (2 * points / max(1, labels)) ** 2 * size))
     merging = 4e-10 * points * biggest * dim + 5e-3 * points * max(1.0, size / 64) + 5e-10 * points**2 * size
     return Cost(pairs, max(0, points - labels), linear, linear + merging, 8 * points * size * 8 + 8 * 512 * points)
 
@@ -152,8 +162,9 @@ def renumbered(clusters: Clusters, order: Sequence[int]) -> Clusters:
 def creation_order(clusters: Clusters) -> list[int]:
     """Clusters in the order in which they came to be, for `renumbered`: single points first, then by their last merge.
 
-    The original numbers clusters so; it merges all labels in one sequence, the closest pair first. Labels do not change each
-    other's sequences of merges, so that one follows from these: the merge of all that are next at the smallest distance.
+    The original numbers clusters so; it merges all labels in one sequence, the closest pair first. Labels do not
+    change each other's sequences of merges, so that one follows from these: the merge of all that are next at the
+    smallest distance.
     """
     codes = np.searchsorted(clusters.classes, clusters.cluster_labels)[clusters.assignment]
     merged = codes[clusters.merges[:, 0]]
@@ -175,7 +186,7 @@ def _united(merges: Merges) -> np.ndarray:
     return np.array([merge[:2] for merge in merges], np.int64).reshape(-1, 2)
 
 
-def _components(hulls: Hulls, codes: np.ndarray, tell: Progress) -> list[np.ndarray]:
+def _components(hulls: Hulls, codes: np.ndarray, tell: Tell) -> list[np.ndarray]:
     """Labels present, in groups connected by overlapping hulls."""
     rows = np.arange(len(codes))
     present, firsts, which = np.unique(codes, return_index=True, return_inverse=True)
@@ -197,7 +208,8 @@ def _components(hulls: Hulls, codes: np.ndarray, tell: Progress) -> list[np.ndar
 
 
 def _repeats(points: np.ndarray, codes: np.ndarray) -> tuple[tuple[np.ndarray, ...], int]:
-    """Groups of identical points with conflicting labels, and the number of points that repeat one of their own label."""
+    """Groups of identical points with conflicting labels, and the number of points that repeat one of their own
+    label."""
     seen: dict[bytes, list[int]] = {}
     for row, point in enumerate(points + 0.0):  # + 0.0: minus zero equals zero
         seen.setdefault(point.tobytes(), []).append(row)
@@ -217,7 +229,8 @@ def _checked(
         raise ValueError(f"labels have shape {labels.shape}; give one for each of the {len(points)} points")
     good = np.isfinite(points).all(axis=1)
     if not good.all():
-        raise ValueError(f"points hold NaN or infinity, first in row {int(np.argmin(good))}; remove such rows before probing")
+        raise ValueError(f"points hold NaN or infinity, first in row {int(np.argmin(good))}; remove such rows before "
+                         "probing")
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         raise ValueError(f"labels hold NaN or infinity, first for point {int(np.argmin(np.isfinite(labels)))}")
     names = np.unique(labels if classes is None else np.asarray(classes))

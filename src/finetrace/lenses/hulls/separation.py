@@ -1,11 +1,13 @@
 """Whether two convex hulls are disjoint, with a proof either way, and how far apart they are.
 
-Every answer can be checked without trusting the method that found it: a plane with all points of a on one side and all of b on
-the other, or one point that is a convex combination of both sets. Cheap candidates are tried first, a solver only for the rest.
+Every answer can be checked without trusting the method that found it: a plane with all points of a on one side and all
+of b on the other, or one point that is a convex combination of both sets. Cheap candidates are tried first, a solver
+only for the rest.
 
 What float64 can tell, relative to the data radius R (largest distance of any point to the mean of all points):
-a plane counts when its gap exceeds 1e-12 R (rounding of the products), a common point when its residual is at most 1e-9 R;
-hulls closer than 1e-6 R but apart are answered "yes" with `touching` set; hulls that share only a border point are answered "no".
+a plane counts when its gap exceeds 1e-12 R (rounding of the products), a common point when its residual is at most
+1e-9 R; hulls closer than 1e-6 R but apart are answered "yes" with `touching` set; hulls that share only a border point
+are answered "no".
 """
 
 from dataclasses import dataclass, replace
@@ -20,7 +22,8 @@ TOUCHING = 1e-6
 
 @dataclass(frozen=True)
 class Plane:
-    """w . x + offset >= gap / 2 for every point of a and <= -gap / 2 for every point of b; checked on all points in float64."""
+    """w . x + offset >= gap / 2 for every point of a and <= -gap / 2 for every point of b; checked on all points in
+    float64."""
 
     w: np.ndarray
     """(dim,) float64, unit length."""
@@ -53,7 +56,8 @@ class Verdict:
     """Answer of `separable`."""
 
     answer: str
-    """yes: disjoint hulls, proved by a plane | no: a common point, proved by weights | undecided: neither proof was found."""
+    """yes: disjoint hulls, proved by a plane | no: a common point, proved by weights | undecided: neither proof was
+    found."""
     margin: float
     """yes: proved lower bound of the distance, in the unit of the points; no: 0; undecided: NaN."""
     certificate: Plane | CommonPoint | None
@@ -84,9 +88,9 @@ class HullDistance:
 def separable(a: np.ndarray, b: np.ndarray) -> Verdict:
     """Are the convex hulls of a (point, dim) and b (point, dim) disjoint?
 
-    Tried in turn: identical points; the plane between the means (it includes every case of disjoint enclosing spheres); the ridge
-    regression plane; the nearest points of the hulls; a linear program (HiGHS). ValueError for empty sets, NaN or infinity, and
-    sets of different dimension.
+    Tried in turn: identical points; the plane between the means (it includes every case of disjoint enclosing
+    spheres); the ridge regression plane; the nearest points of the hulls; a linear program (HiGHS). ValueError for
+    empty sets, NaN or infinity, and sets of different dimension.
     """
     a, b = _pair(a, b)
     centre, radius = scale(a, b)
@@ -98,7 +102,8 @@ def separable(a: np.ndarray, b: np.ndarray) -> Verdict:
     for method, normal in (("means", a.mean(axis=0) - b.mean(axis=0)), ("ridge", None)):
         if normal is None:
             if len(a) + len(b) <= a.shape[1] + 1:
-                continue  # the search for nearest points begins with the limit of the ridge plane for a vanishing penalty
+                # the search for nearest points begins with the limit of the ridge plane for a vanishing penalty
+                continue
             normal = _ridge(a - centre, b - centre)
         plane = plane_through(a, b, normal, centre, radius)
         if plane is not None and plane.gap > TOUCHING * radius:
@@ -109,9 +114,10 @@ def separable(a: np.ndarray, b: np.ndarray) -> Verdict:
 def hull_distance(a: np.ndarray, b: np.ndarray, start: tuple[np.ndarray, np.ndarray] | None = None) -> HullDistance:
     """Euclidean distance of the convex hulls of a (point, dim) and b (point, dim); 0 for hulls with a common point.
 
-    Exact to the `gap` that is returned: in general 1e-10 of the distance, within 1e-6 for distances above 1e-9 of the radius,
-    where rounding of the coordinates themselves takes over. Never below the true distance by more than rounding.
-    start: rows of a and of b to begin with, such as `a_index` and `b_index` of the same pair one checkpoint earlier.
+    Exact to the `gap` that is returned: in general 1e-10 of the distance, within 1e-6 for distances above 1e-9 of the
+    radius, where rounding of the coordinates themselves takes over. Never below the true distance by more than
+    rounding. start: rows of a and of b to begin with, such as `a_index` and `b_index` of the same pair one checkpoint
+    earlier.
     """
     a, b = _pair(a, b)
     found = nearest_points(a, b, start=start)
@@ -142,7 +148,8 @@ def point_distance(point: np.ndarray, hull: np.ndarray) -> HullDistance:
 def reduced(points: np.ndarray) -> np.ndarray:
     """The same points in fewer coordinates: (point, dim) -> (point, min(point, dim)), all distances kept to rounding.
 
-    Fewer points than dimensions span a smaller space; its coordinates are those of an orthogonal (QR) basis. Otherwise unchanged.
+    Fewer points than dimensions span a smaller space; its coordinates are those of an orthogonal (QR) basis. Otherwise
+    unchanged.
     """
     from scipy.linalg import qr
 
@@ -156,7 +163,8 @@ def reduced(points: np.ndarray) -> np.ndarray:
 def searched(
     a: np.ndarray, b: np.ndarray, centre: np.ndarray, radius: float, start: tuple[np.ndarray, np.ndarray] | None = None
 ) -> Verdict:
-    """The answer by nearest points, and by a linear program where float64 defeats them; for checked arrays and their `scale`."""
+    """The answer by nearest points, and by a linear program where float64 defeats them; for checked arrays and their
+    `scale`."""
     found = nearest_points(a, b, decide=True, start=start)
     if 0 < found.lower < 4 * TOUCHING * radius:
         found = nearest_points(a, b)  # so near that the distance itself must say whether they touch
@@ -177,7 +185,8 @@ def scale(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def plane_through(a: np.ndarray, b: np.ndarray, normal: np.ndarray, centre: np.ndarray, radius: float) -> Plane | None:
-    """The plane of this normal (either sign) half-way between the sets if it separates them beyond rounding, else None."""
+    """The plane of this normal (either sign) half-way between the sets if it separates them beyond rounding, else
+    None."""
     length = float(np.linalg.norm(normal))
     if not np.isfinite(length) or length <= 0:
         return None
@@ -204,7 +213,8 @@ def common_point(
 
 
 def _by_linear_program(a: np.ndarray, b: np.ndarray, centre: np.ndarray, radius: float) -> Verdict:
-    """max t with w.x + c >= t on a, <= -t on b, |w_k| <= 1: the solution is a plane, its multipliers are a common point."""
+    """max t with w.x + c >= t on a, <= -t on b, |w_k| <= 1: the solution is a plane, its multipliers are a common
+    point."""
     from scipy.optimize import linprog
 
     signed = np.concatenate([a - centre, centre - b]) / radius
@@ -252,7 +262,8 @@ def _pair(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for name, points in (("first", a), ("second", b)):
         points = np.ascontiguousarray(points, dtype=np.float64)
         if points.ndim != 2 or not points.size:
-            raise ValueError(f"the {name} set has shape {points.shape}; a hull needs (point, dim) with at least one point")
+            raise ValueError(f"the {name} set has shape {points.shape}; a hull needs (point, dim) with at least one "
+                             "point")
         if not np.isfinite(points).all():
             row = int(np.argmin(np.isfinite(points).all(axis=1)))
             raise ValueError(f"the {name} set holds NaN or infinity in row {row}; remove it before measuring")

@@ -1,7 +1,6 @@
 """Are the classes separable, and how far apart, in every layer -> .../hulls/"""
 
 import logging
-import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,10 @@ from finetrace.errors import FinetraceError
 from finetrace.inference.choose import choose_rows
 from finetrace.lenses.hulls import files as hull_files
 from finetrace.lenses.hulls.settings import HullsSettings
+from finetrace.lenses.hulls.telling import Tell, teller
 from finetrace.pipeline.lens import Record, write_lens
 from finetrace.pipeline.stage import Stage, write_curves
+from finetrace.progress import Progress, duration
 from finetrace.store.files import write_json
 from finetrace.store.hidden import HiddenStates, finite, fit_threads, read_hidden
 from finetrace.store.manifest import Manifest
@@ -24,7 +25,8 @@ from finetrace.store.tables import write_table
 if TYPE_CHECKING:
     from finetrace.lenses.hulls.clusters import Clusters
     from finetrace.lenses.hulls.distances import Prediction
-    from finetrace.lenses.hulls.summary import Row, Space
+    from finetrace.lenses.hulls.summary import Space
+    from finetrace.longtable import LongTable
 
 log = logging.getLogger("finetrace")
 Key = tuple[int, int]
@@ -54,11 +56,12 @@ def main(stage: Stage) -> None:
     hidden = read_hidden(folder / "hidden")
     fit_threads(hidden)
     steps = chosen_steps(settings, hidden)
-    keys = [(step, layer) for layer in chosen_layers(settings.layers, hidden) for step in steps]
+    keys = [(step, layer) for layer in hidden.chosen_layers(settings.layers, "hulls.layers") for step in steps]
     seed = seeds.derive(stage.seed, "hulls", stage.asked["task"])  # one model before training: one result
     manifest = stage.manifest("lens", {folder / "hidden": folder / "hidden"}, {"hulls": seed}, outs=(folder / "hulls",))
     splits: tuple[str, ...] = (settings.split, settings.compare_split)
-    rows_of = {one: chosen_rows(stage, hidden, one, settings.max_points, seed) for one in splits if one != "none"}
+    rows_of = {split: chosen_rows(stage, hidden, split, settings.max_points, seed) for split in splits
+               if split != "none"}
     work = Work(stage, hidden, keys, rows_of, settings, seed)
     write_lens(stage, folder / "hulls", manifest, lambda out: _measure(work, manifest, out), draw)
 
@@ -71,16 +74,15 @@ def _measure(work: Work, manifest: Manifest, out: Path) -> Record:
     announce(work.stage, work.hidden, work.keys, rows_of)
     tracks, decisions = _probe_all(work, out)
     first = tracks[settings.split]
-    found = [row for split, track in tracks.items()
-             for row in summary.rows(track, split, names, distances=split == settings.split)]
+    rows = [row for split, track in tracks.items()
+            for row in summary.rows(track, split, names, distances=split == settings.split)]
     if settings.compare_split in tracks:
-        found += summary.between(first, tracks[settings.compare_split], settings.split)
-    write_table(out / "table.parquet", summary.table(found))
-    metrics = summary.metrics(found, first, settings.split)
+        rows += summary.between(first, tracks[settings.compare_split], settings.split)
+    table = summary.table(rows)
+    write_table(out / "table.parquet", table.columns())
     undecided = sum(space.undecided for track in tracks.values() for space in track.values())
-    metrics["undecided"] = float(undecided)
-    write_json(out / "metrics.json", metrics)
-    write_curves(out / "curves.csv", summary.curves(first))
+    write_json(out / "metrics.json", summary.metrics(table, settings.split) | {"undecided": float(undecided)})
+    write_curves(out / "curves.csv", summary.curves(table, settings.split))
     steps, layers = summary.axes(first)
     manifest.facts = {"checkpoints": len(steps), "layers": len(layers),
                       **{f"points_{split}": len(rows) for split, rows in rows_of.items()},
@@ -89,10 +91,10 @@ def _measure(work: Work, manifest: Manifest, out: Path) -> Record:
     if undecided:
         log.warning("%s: %d pairs of clusters could be proved neither disjoint nor overlapping; they count as "
                     "overlapping", work.stage.label, undecided)
-    return _drawn(work, first, found)
+    return _drawn(work, first, table)
 
 
-def _drawn(work: Work, track: dict[Key, "Space"], found: list["Row"]) -> Record:
+def _drawn(work: Work, track: dict[Key, "Space"], table: "LongTable") -> Record:
     """What the figures show."""
     from finetrace.lenses.hulls import summary
     from finetrace.lenses.hulls.centroids import closest, displacements, plane
@@ -104,6 +106,8 @@ def _drawn(work: Work, track: dict[Key, "Space"], found: list["Row"]) -> Record:
     means = {layer: np.stack([track[step, layer].centroids for step in steps]) for layer in drawn}
     planes = {layer: plane(part) for layer, part in means.items()}
     first, last = ({layer: track[step, layer].centroids for layer in layers} for step in (steps[0], steps[-1]))
+    to_first, between = (table.grid(steps, layers, statistic=name, split=split, label="")[..., 0]
+                         for name in ("similarity_to_first", "similarity_between_splits"))
     return {
         "name": work.stage.item, "split": split, "compare_split": work.settings.compare_split,
         "points": len(work.rows_of[split]), "steps": steps, "layers": layers, "label_names": work.hidden.label_names,
@@ -112,23 +116,11 @@ def _drawn(work: Work, track: dict[Key, "Space"], found: list["Row"]) -> Record:
         "linear": {step: np.array([track[step, layer].distances.linear for layer in layers]) for step in ends},
         "outside_min": np.array([track[step, last_layer].distances.outside_min for step in steps]),
         "matrices": {step: track[step, last_layer].distances.matrix for step in ends},
-        "to_first": summary.values_of(found, "similarity_to_first", steps, layers, split)[..., 0].T,
-        "between": summary.values_of(found, "similarity_between_splits", steps, layers, split)[..., 0],
+        "to_first": to_first.T, "between": between,
         "paths": [(layer, of.points, of.shares) for layer, of in planes.items()],
         "named": {layer: closest(part[0]) for layer, part in means.items()},
         "lengths": np.array([displacements(first[layer], last[layer]) for layer in layers]),
     }
-
-
-def chosen_layers(wanted: str | list[int], hidden: HiddenStates) -> list[int]:
-    count = hidden.manifest.facts["layers"]
-    if wanted == "all":
-        return list(range(count))
-    for layer in wanted:
-        if not -count <= layer < count:
-            raise FinetraceError(f"params.yaml: hulls.layers: {layer} does not exist; {hidden.folder} has layers 0 "
-                                 f"(embeddings) to {count - 1}")
-    return sorted({layer % count for layer in wanted})
 
 
 def chosen_steps(settings: HullsSettings, hidden: HiddenStates) -> list[int]:
@@ -164,8 +156,8 @@ def announce(stage: Stage, hidden: HiddenStates, keys: list[Key], rows_of: Rows)
         least, most = least + len(keys) * cost.linear_seconds, most + len(keys) * cost.overlapping_seconds
     log.info("%s: %d checkpoints x %d layers x %s points of %d dimensions; roughly %s if planes separate all labels, "
              "up to %s if they do not", stage.label, len({step for step, _ in keys}), len({layer for _, layer in keys}),
-             " + ".join(f"{len(rows):,} {split}" for split, rows in rows_of.items()), hidden.width, _time(least),
-             _time(most))
+             " + ".join(f"{len(rows):,} {split}" for split, rows in rows_of.items()), hidden.width, duration(least),
+             duration(most))
 
 
 def _probe_all(work: Work, out: Path) -> tuple[Tracks, Counter[str]]:
@@ -182,19 +174,21 @@ def _probe_all(work: Work, out: Path) -> tuple[Tracks, Counter[str]]:
     if writer:
         rows = rows_of[settings.split]
         writer.examples(settings.split, hidden.example_ids[rows], hidden.labels[rows])
-    tell = _teller(work.stage, len(work.keys) * len(rows_of))
+    progress = Progress(len(work.keys) * len(rows_of), work.stage.label, unit="space")
     for step, layer in work.keys:
         kind = hidden.kind(settings.vectors)
         values = finite(np.asarray(hidden.vectors(step, kind)[layer]), hidden, step, kind, layer)
         for split, rows in rows_of.items():
-            tell.now(step, layer, split)
+            where = f"(step {step}, layer {layer}, {split}) "
             query = asked if split == settings.split else None
-            space, clusters, every, ranked = _space(values, rows, hidden, settings, query, tell)
+            space, clusters, every, ranked = _space(values, rows, hidden, settings, query, teller(progress, where))
+            progress.advance(where)
             tracks[split][step, layer] = space
             decisions.update(clusters.decisions)
             if writer and every is not None and split == settings.split:
                 gold = None if asked is None else hidden.labels[asked]
                 writer.space(step, layer, clusters, creation_order(clusters), every, space.distances, ranked, gold)
+    progress.close()
     if writer:
         writer.batch_tables()
     return tracks, decisions
@@ -210,7 +204,7 @@ def _asked(hidden: HiddenStates, rows_of: Rows, settings: HullsSettings, seed: i
 
 
 def _space(values: np.ndarray, rows: np.ndarray, hidden: HiddenStates, settings: HullsSettings,
-           asked: np.ndarray | None, tell: "_teller"
+           asked: np.ndarray | None, tell: Tell
            ) -> tuple["Space", "Clusters", np.ndarray | None, "Prediction | None"]:
     """One space and what the files need besides: clusters, all their distances, the ranked clusters of new points."""
     from finetrace.lenses.hulls import partition as hulls
@@ -233,26 +227,3 @@ def _space(values: np.ndarray, rows: np.ndarray, hidden: HiddenStates, settings:
                   sum(map(len, clusters.conflicts)), clusters.decisions.get("undecided", 0),
                   centroids(points, labels, len(names)), right, 0 if asked is None else len(asked))
     return space, clusters, every, ranked
-
-
-class _teller:
-    """Called as progress(phase, done, total): a line every half minute."""
-
-    def __init__(self, stage: Stage, total: int):
-        self.stage, self.total, self.done, self.where, self.last = stage, total, 0, "", time.monotonic()
-
-    def now(self, step: int, layer: int, split: str) -> None:
-        self.where, self.done = f"step {step}, layer {layer}, {split}", self.done + 1
-
-    def __call__(self, phase: str, done: int, total: int) -> None:
-        if time.monotonic() - self.last > 30:
-            self.last = time.monotonic()
-            of = f" of {total:,}" if total else ""
-            log.info("%s: %d of %d (%s): %s %s%s", self.stage.label, self.done, self.total, self.where, phase,
-                     f"{done:,}", of)
-
-
-def _time(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.0f} h"

@@ -1,7 +1,7 @@
 """Divergences between probability rows: one pair at a time, and between all rows of a series up to a lag.
 
-`LagSums` is the engine of `finetrace.lenses.infodynamics.measures`: it visits every pair (row, row + lag) once, in tiles that
-stay in the processor's cache, and keeps only sums per row, so memory is linear in the number of rows.
+`LagSums` is the engine of `finetrace.lenses.infodynamics.measures`: it visits every pair (row, row + lag) once, in
+tiles that stay in the processor's cache, and keeps only sums per row, so memory is linear in the number of rows.
 """
 
 import math

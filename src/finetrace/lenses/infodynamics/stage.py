@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finetrace import seeds
-from finetrace.errors import FinetraceError
+from finetrace.errors import FinetraceError, blame
 from finetrace.lenses.infodynamics.settings import InfodynamicsSettings
 from finetrace.pipeline.lens import Record, write_lens
 from finetrace.pipeline.stage import Stage, write_curves
@@ -50,19 +50,17 @@ def _measure(stage: Stage, source: Path, settings: InfodynamicsSettings, seed: i
     from finetrace.lenses.infodynamics import summary
 
     signals = _signals(source, settings)
-    try:
+    with blame(f"params.yaml: infodynamics, for {stage.item}"):
         training = summary.training_dynamics(
             signals.logits, signals.labels, signals.ids, signals.steps / read_manifest(source).facts["steps_per_epoch"],
             signals.steps, window=settings.window, windows=settings.windows or (), measure=settings.measure,
             span=settings.span, permutations=settings.permutations, seed=seed)
-    except ValueError as error:
-        raise FinetraceError(f"params.yaml: infodynamics, for {stage.item}: {error}") from error
     probe = read_table(source / "probe.parquet")
     probes = {split: _probe(probe, split, settings) for split in SPLITS if probe.num_rows}
     write_table(out / "table.parquet", summary.table(training, probes))
     metrics = dict(training.metrics)
-    for split, found in probes.items():
-        metrics |= {f"probe/{split}/{k}": v for k, v in found.metrics.items()}
+    for split, dynamics in probes.items():
+        metrics |= {f"probe/{split}/{name}": value for name, value in dynamics.metrics.items()}
     write_json(out / "metrics.json", metrics)
     (out / "results.json").write_text(json.dumps(summary.curbed_lists(training)))
     curves = summary.curves(training, signals.losses)

@@ -1,4 +1,4 @@
-"""What the lens infodynamics says about one trajectory: a table, headline numbers, curves. Pure, like the lens itself."""
+"""What the lens infodynamics says about one trajectory: a table, headline numbers, curves. Pure."""
 
 import math
 from collections.abc import Sequence
@@ -64,9 +64,9 @@ class ProbeDynamics:
     metrics: dict[str, float]
 
 
-def training_dynamics(logits: np.ndarray, labels: np.ndarray, example_ids: np.ndarray, epochs: np.ndarray, steps: np.ndarray,
-                      *, window: int, windows: Sequence[int] = (), measure: str = "jsd", span: int = 56,
-                      permutations: int = 100, seed: int = 0) -> TrainingDynamics:
+def training_dynamics(logits: np.ndarray, labels: np.ndarray, example_ids: np.ndarray, epochs: np.ndarray,
+                      steps: np.ndarray, *, window: int, windows: Sequence[int] = (), measure: str = "jsd",
+                      span: int = 56, permutations: int = 100, seed: int = 0) -> TrainingDynamics:
     """Everything about the training logits of one trajectory.
 
     logits: (example, class) in time order;  labels, example_ids, epochs, steps: (example,);  window, windows: in
@@ -74,8 +74,8 @@ def training_dynamics(logits: np.ndarray, labels: np.ndarray, example_ids: np.nd
     """
     probabilities = softmax(logits)
     all_windows = [window, *(w for w in windows if w != window and 2 * w + 1 <= len(probabilities))]
-    found = resonance(probabilities, all_windows, measure)
-    main = found[window]
+    by_window = resonance(probabilities, all_windows, measure)
+    main = by_window[window]
     inner = curb(main, window)
     null = shuffled_order_null(probabilities, window, measure, permutations=permutations, seed=seed)
     slope = resonance_novelty_slope(inner.novelty, inner.resonance, null, block=2 * window, seed=seed)
@@ -99,8 +99,8 @@ def training_dynamics(logits: np.ndarray, labels: np.ndarray, example_ids: np.nd
     if len(inner.novelty) >= 64 and np.ptp(inner.novelty) > 0:
         metrics["hurst_novelty"] = hurst_exponent(inner.novelty).exponent
     per_epoch = len(epochs) / max(1e-9, float(epochs[-1] - epochs[0])) if len(epochs) > 1 else 1.0
-    return TrainingDynamics(window, main, smooth(main, window, span), {w: found[w] for w in all_windows[1:]}, slope, changes,
-                            mean_confidence(probabilities, window), accuracy, epochs, per_epoch, plateau,
+    return TrainingDynamics(window, main, smooth(main, window, span), {w: by_window[w] for w in all_windows[1:]}, slope,
+                            changes, mean_confidence(probabilities, window), accuracy, epochs, per_epoch, plateau,
                             {k: float(v) for k, v in metrics.items()})
 
 
@@ -157,9 +157,9 @@ def curves(training: TrainingDynamics, train_loss: np.ndarray) -> dict[str, np.n
         sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
         return (sums[index + 1] - sums[index + 1 - w]) / w
 
-    return {"example": index, "novelty": training.smoothed.novelty[index], "transience": training.smoothed.transience[index],
-            "resonance": training.smoothed.resonance[index], "confidence": training.confidence[index],
-            "train_loss": averaged(train_loss), "train_accuracy": averaged(training.correct)}
+    smoothed = {name: getattr(training.smoothed, name)[index] for name in ("novelty", "transience", "resonance")}
+    return {"example": index, **smoothed, "confidence": training.confidence[index], "train_loss": averaged(train_loss),
+            "train_accuracy": averaged(training.correct)}
 
 
 def curbed_lists(training: TrainingDynamics) -> dict[str, list[float]]:

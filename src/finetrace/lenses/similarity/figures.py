@@ -1,7 +1,8 @@
-"""Figures of the lens similarity: heat maps over layers and checkpoints, measures side by side, change from look to look.
+"""Figures of the lens similarity: heat maps over layers and checkpoints, measures side by side, change from look to
+look.
 
-Similarity is always drawn on the fixed scale 0 to 1, in which equal representations are 1 and brightest. Grey means undefined:
-there a representation is the same for all examples.
+Similarity is always drawn on the fixed scale 0 to 1, in which equal representations are 1 and brightest. Grey means
+undefined: there a representation is the same for all examples.
 """
 
 import itertools
@@ -13,6 +14,7 @@ import numpy as np
 
 from finetrace.figures import style
 from finetrace.lenses.similarity import summary
+from finetrace.longtable import LongTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,17 +38,15 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     record: name; steps; counts {representation: examples}; measures; table, the columns of table.parquet for rows that
     compare with the first checkpoint or the one before.
     """
-    name, table, compared = record["name"], record["table"], record["measures"]
+    name, table, compared = record["name"], LongTable.of_columns(record["table"]), record["measures"]
     main, first, last = summary.main_measure(compared), record["steps"][0], record["steps"][-1]
     over_steps, over_layers, sides = [], [], {}
     for kind, label in named(record["counts"]).items():
-        here = summary.select(table, representation=kind)
-        against_first = summary.at_layers(here, other_step=first, statistic=main)
-        over_steps.append(Lattice(label, *summary.grid(against_first, "layer", "step")))
-        ends = summary.select(here, step=last, other_step=first, statistic=main)
-        over_layers.append(Lattice(label, *summary.grid(ends, "layer", "other_layer")))
-        sides[label] = {one: curve(summary.at_layers(here, statistic=one, step=last, other_step=first))
-                        for one in compared}
+        of_kind = table.select(representation=kind)
+        over_steps.append(lattice(label, summary.at_layers(of_kind, other_step=first, statistic=main), "step"))
+        ends = of_kind.select(step=last, other_step=first)
+        over_layers.append(lattice(label, ends.select(statistic=main), "other_layer"))
+        sides[label] = {measure: curve(summary.at_layers(ends, statistic=measure)) for measure in compared}
     bars = BARS if "cka" in compared else ""
     return {
         "steps": heat_maps([over_steps], main, "optimiser step of the checkpoint", "layer (0 = embeddings)",
@@ -55,19 +55,18 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
                              title=f"First and last checkpoint: {name}"),
         "layers": heat_maps([over_layers], main, f"layer of checkpoint {first:,}", f"layer of checkpoint {last:,}",
                             title=f"Layers of the first and last checkpoint: {name}"),
-    } | _changes(record, main)
+    } | _changes(record, table, main)
 
 
-def _changes(record: Mapping[str, Any], measure: str) -> dict[str, "Figure"]:
+def _changes(record: Mapping[str, Any], table: LongTable, measure: str) -> dict[str, "Figure"]:
     """From checkpoint to checkpoint; nothing where there is one only."""
     steps, moved = record["steps"], {}
     if len(steps) < 2:
         return {}
     for kind, label in named(record["counts"]).items():
-        here = summary.select(record["table"], representation=kind)
-        pairs = [summary.at_layers(here, step=step, other_step=before, statistic=measure)
+        pairs = [summary.at_layers(table, representation=kind, step=step, other_step=before, statistic=measure).frame
                  for before, step in itertools.pairwise(steps)]
-        moved[label] = pairs[0]["layer"], np.array(steps[1:]), np.array([pair["value"] for pair in pairs]).T
+        moved[label] = pairs[0]["layer"].to_numpy(), np.array(steps[1:]), np.array([pair["value"] for pair in pairs]).T
     return {"changes": changes(moved, measure, title=f"Change from checkpoint to checkpoint: {record['name']}",
                                note=f"the first point compares checkpoints {steps[0]:,} and {steps[1]:,}")}
 
@@ -77,19 +76,28 @@ def named(counts: Mapping[str, int]) -> dict[str, str]:
     return {kind: f"{kind} ({count:,} {NOUNS.get(kind, 'sentences')})" for kind, count in counts.items()}
 
 
-def curve(part: Mapping[str, np.ndarray]) -> Curve:
+def curve(part: LongTable) -> Curve:
     """Layers, values and intervals of rows, as the figures take them."""
-    return part["layer"], part["value"], part["low"], part["high"]
+    layers, values, low, high = (part.frame[name].to_numpy() for name in ("layer", "value", "low", "high"))
+    return layers, values, low, high
 
 
 @dataclass(frozen=True)
 class Lattice:
-    """A heat map. down, across: integer labels (row,), (column,), the first row at the bottom;  values: (row, column)."""
+    """A heat map. down, across: integer labels (row,), (column,), the first row at the bottom;  values: (row,
+    column)."""
 
     title: str
     down: np.ndarray
     across: np.ndarray
     values: np.ndarray
+
+
+def lattice(title: str, part: LongTable, across: str) -> Lattice:
+    """The values of rows by layer and another column; NaN where there is no row."""
+    cells = part.frame.drop_duplicates(["layer", across], keep="last")
+    wide = cells.pivot(index="layer", columns=across, values="value")
+    return Lattice(title, wide.index.to_numpy(), wide.columns.to_numpy(), wide.to_numpy())
 
 
 @style.styled
@@ -104,13 +112,14 @@ def heat_maps(maps: Sequence[Sequence[Lattice]], measure: str, xlabel: str, ylab
     from matplotlib.colors import Normalize
 
     columns = max(len(row) for row in maps)
-    figure, axes = style.new_figure(len(maps), columns, size=(9, 6 if len(maps) == 1 else 0.8 + 2.9 * len(maps)), title=title)
+    figure, axes = style.new_figure(len(maps), columns, size=(9, 6 if len(maps) == 1 else 0.8 + 2.9 * len(maps)),
+                                   title=title)
     colours = colormaps[style.SEQUENTIAL].with_extremes(bad=UNDEFINED)
     few = sum(one.values.size for row in maps for one in row) <= _CELLS
     for panels, row in zip(axes, maps, strict=True):
         for panel, one in zip(panels, row, strict=True):
-            panel.imshow(np.ma.masked_invalid(one.values), cmap=colours, norm=Normalize(0, 1), origin="lower", aspect="auto",
-                         interpolation="nearest")
+            panel.imshow(np.ma.masked_invalid(one.values), cmap=colours, norm=Normalize(0, 1), origin="lower",
+                         aspect="auto", interpolation="nearest")
             panel.set_title(one.title)
             panel.grid(visible=False)
             for spine in panel.spines.values():
@@ -132,15 +141,17 @@ def heat_maps(maps: Sequence[Sequence[Lattice]], measure: str, xlabel: str, ylab
 
 
 @style.styled
-def measures(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]], *, columns: int = 2,
-             note: str = "", title: str | None = None) -> "Figure":
+def measures(panels: Mapping[str, Mapping[str, Curve]], *, columns: int = 2, note: str = "",
+             title: str | None = None) -> "Figure":
     """Every measure over the layers, to see whether they agree.
 
-    panels: title -> measure -> (layer,) layers, values, low, high; bars where low is not NaN. Undefined values are gaps.
+    panels: title -> measure -> (layer,) layers, values, low, high; bars where low is not NaN. Undefined values are
+    gaps.
     """
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
-    figure, axes = style.new_figure(rows, columns, size=(9, 6 if rows == 1 else 0.8 + 2.9 * rows), title=title, sharey=True)
+    figure, axes = style.new_figure(rows, columns, size=(9, 6 if rows == 1 else 0.8 + 2.9 * rows), title=title,
+                                   sharey=True)
     bottom, undefined = 0.0, False
     for number, (panel, (name, found)) in enumerate(zip(axes.flat, panels.items(), strict=False)):
         for measure, (layers, values, low, high) in found.items():
@@ -173,7 +184,8 @@ def changes(panels: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], mea
             title: str | None = None) -> "Figure":
     """How much each layer changes from one checkpoint to the next: 1 - similarity over training.
 
-    panels: title -> (layer,) layers, (checkpoint,) steps, (layer, checkpoint) similarity of a checkpoint to the one before.
+    panels: title -> (layer,) layers, (checkpoint,) steps, (layer, checkpoint) similarity of a checkpoint to the one
+    before.
     """
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
@@ -187,12 +199,13 @@ def changes(panels: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], mea
     for panel, (name, (layers, steps, values)) in zip(axes[0], panels.items(), strict=True):
         for layer, row in zip(layers.tolist(), values, strict=True):
             if np.isfinite(row).any():
-                panel.plot(np.arange(len(steps)), 1 - row, color=colours(shade(layer)), marker="o" if top < _LINES else "",
-                           ms=4, lw=1.5, ls=style.DASHES[layer % 2], label=f"layer {layer}")
+                panel.plot(np.arange(len(steps)), 1 - row, color=colours(shade(layer)),
+                           marker="o" if top < _LINES else "", ms=4, lw=1.5, ls=style.DASHES[layer % 2],
+                           label=f"layer {layer}")
             else:
                 left_out.setdefault(name, []).append(layer)
         panel.set_title(name)
-        panel.set_xticks(*_thinned([f"{step:,}" for step in steps.tolist()], 6))
+        panel.set_xticks(*style.thinned([f"{step:,}" for step in steps.tolist()], 6))
         panel.set_xlabel("optimiser step of the checkpoint")
     axes[0, 0].set_ylabel(f"change since the checkpoint before, 1 - {LABELS[measure].split(' ')[0]}")
     axes[0, 0].set_ylim(bottom=0)
@@ -210,15 +223,8 @@ def changes(panels: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], mea
 
 
 def _ticks(panel: "Axes", one: Lattice) -> None:
-    panel.set_xticks(*_thinned([f"{label:,}" for label in one.across.tolist()], 8))
-    panel.set_yticks(*_thinned([str(label) for label in one.down.tolist()], 14))
-
-
-def _thinned(labels: list[str], most: int) -> tuple[list[int], list[str]]:
-    """Positions and labels of at most `most` ticks, the last one always among them."""
-    stride = max(1, -(-len(labels) // most))
-    kept = [i for i in range(len(labels)) if (len(labels) - 1 - i) % stride == 0]
-    return kept, [labels[i] for i in kept]
+    panel.set_xticks(*style.thinned([f"{label:,}" for label in one.across.tolist()], 8))
+    panel.set_yticks(*style.thinned([str(label) for label in one.down.tolist()], 14))
 
 
 def _write_values(panel: "Axes", values: np.ndarray, size: float) -> None:

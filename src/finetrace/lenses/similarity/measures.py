@@ -1,9 +1,9 @@
 """How similar are two sets of representations of the same examples: CKA, SVCCA, PWCCA, Procrustes, RSA.
 
-Every measure takes a (example, dim_a) and b (example, dim_b), float, row i of both about the same example. Widths may differ.
-Both sides are centred first, so none sees a translation; none sees a rotation or an isotropic scaling of b, nor (PWCCA apart) of
-a. Equal representations give 1. Where a or b is the same for all examples similarity is not defined: NaN. In layer 0 that is so
-for the sentence token, which has the same embedding everywhere.
+Every measure takes a (example, dim_a) and b (example, dim_b), float, row i of both about the same example. Widths may
+differ. Both sides are centred first, so none sees a translation; none sees a rotation or an isotropic scaling of b,
+nor (PWCCA apart) of a. Equal representations give 1. Where a or b is the same for all examples similarity is not
+defined: NaN. In layer 0 that is so for the sentence token, which has the same embedding everywhere.
 
 `represent` and `compare` do the same for many comparisons: what concerns one side alone is computed once.
 """
@@ -34,9 +34,10 @@ class Similarity:
 def linear_cka(a: np.ndarray, b: np.ndarray, debiased: bool = True) -> float:
     """Linear centred kernel alignment (Kornblith et al. 2019): HSIC(a, b) / sqrt(HSIC(a, a) HSIC(b, b)).
 
-    debiased: with the unbiased estimator of HSIC (Song et al. 2012, eq. 5; Nguyen et al. 2021, eq. 3): in [-1, 1], 0 on average
-    for unrelated representations. Otherwise the biased one: in [0, 1], and for unrelated representations the nearer to 1 the
-    wider they are. Exact by either route: products of features when dim_a * dim_b <= examples^2, products of examples otherwise.
+    debiased: with the unbiased estimator of HSIC (Song et al. 2012, eq. 5; Nguyen et al. 2021, eq. 3): in [-1, 1], 0
+    on average for unrelated representations. Otherwise the biased one: in [0, 1], and for unrelated representations
+    the nearer to 1 the wider they are. Exact by either route: products of features when dim_a * dim_b <= examples^2,
+    products of examples otherwise.
     """
     return float(_cka(represent(a), represent(b), debiased)[0])
 
@@ -45,18 +46,19 @@ def svcca(a: np.ndarray, b: np.ndarray, variance: float = 0.99) -> float:
     """Mean canonical correlation of the leading singular directions of both sides (Raghu et al. 2017), in [0, 1].
 
     variance: share of the variance that the directions keep, in (0, 1].
-    Warning: the value rises with the number of directions, also between unrelated representations; where both sides together
-    have more directions than examples, some correlations are 1 by force. Hence at most one direction per
+    Warning: the value rises with the number of directions, also between unrelated representations; where both sides
+    together have more directions than examples, some correlations are 1 by force. Hence at most one direction per
     `EXAMPLES_PER_DIRECTION` examples is used on each side (at least one), whatever `variance` asks for.
     """
     return compare(represent(a), represent(b), ["svcca"], variance)["svcca"].value
 
 
 def pwcca(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean canonical correlation, weighted by how much of a each direction accounts for (Morcos et al. 2018, eq. 2), in [0, 1].
+    """Mean canonical correlation, weighted by how much of a each direction accounts for (Morcos et al. 2018, eq. 2),
+    in [0, 1].
 
-    The weights come from a: the measure is not symmetric. They are sums over the single columns of a, so that a rotation of a
-    changes them; any invertible linear map of b changes nothing.
+    The weights come from a: the measure is not symmetric. They are sums over the single columns of a, so that a
+    rotation of a changes them; any invertible linear map of b changes nothing.
     Warning: as in `svcca`, at most one leading direction per `EXAMPLES_PER_DIRECTION` examples is used on each side.
     """
     return compare(represent(a), represent(b), ["pwcca"])["pwcca"].value
@@ -74,31 +76,36 @@ def rsa(a: np.ndarray, b: np.ndarray, rsa_rows: int = 200, seed: int = 0) -> flo
     """Spearman correlation of the dissimilarities of all pairs of examples (Kriegeskorte et al. 2008), in [-1, 1].
 
     A dissimilarity is 1 - cosine of two centred examples (centred over all examples); equal ones share their mean rank.
-    rsa_rows, seed: at most so many examples, chosen by position from the seed. NaN also when all dissimilarities are equal.
+    rsa_rows, seed: at most so many examples, chosen by position from the seed. NaN also when all dissimilarities are
+    equal.
     """
     first, second = (represent(side, rsa_rows=rsa_rows, seed=seed) for side in (a, b))
     return compare(first, second, ["rsa"])["rsa"].value
 
 
-def represent(values: np.ndarray, groups: np.ndarray | None = None, rsa_rows: int = 200, seed: int = 0) -> "Representation":
+def represent(values: np.ndarray, groups: np.ndarray | None = None, rsa_rows: int = 200, seed: int = 0
+              ) -> "Representation":
     """One side of many comparisons.
 
-    values: (example, dim) float;  groups: (example,) int64 group 0 .. G-1 of each example, for the intervals of CKA: examples
-    that belong together (tokens of a sentence) are in one group;  rsa_rows, seed: of `rsa`.
+    values: (example, dim) float;  groups: (example,) int64 group 0 .. G-1 of each example, for the intervals of CKA:
+    examples that belong together (tokens of a sentence) are in one group;  rsa_rows, seed: of `rsa`.
     Raises ValueError for other shapes, fewer than 4 examples, NaN or infinity.
     """
     values = np.asarray(values)
     if values.ndim != 2 or not np.issubdtype(values.dtype, np.floating):
         raise ValueError(f"expected floats with 2 axes (example, dim), got {values.dtype} of shape {values.shape}")
     if len(values) < 4 or values.shape[1] < 1:
-        raise ValueError(f"shape {values.shape}: similarity needs at least 4 examples and 1 dimension; pass more examples")
+        raise ValueError(f"shape {values.shape}: similarity needs at least 4 examples and 1 dimension; pass more "
+                         "examples")
     if rsa_rows < 4:
         raise ValueError(f"rsa_rows is {rsa_rows}; use 4 or more")
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
-        raise ValueError(f"NaN or infinity, first in example {int(np.argmin(np.isfinite(values).all(axis=1)))}; leave it out")
+        raise ValueError(f"NaN or infinity, first in example {int(np.argmin(np.isfinite(values).all(axis=1)))}; leave "
+                         "it out")
     if groups is not None and (np.shape(groups) != (len(values),) or np.min(groups) < 0):
-        raise ValueError(f"groups of shape {np.shape(groups)}: expected one group, from 0 on, for each of {len(values)} examples")
+        raise ValueError(f"groups of shape {np.shape(groups)}: expected one group, from 0 on, for each of "
+                         f"{len(values)} examples")
     centred = values - values.mean(axis=0)
     constant = np.linalg.norm(centred) <= _CONSTANT * np.linalg.norm(values)
     return Representation(centred, bool(constant), None if groups is None else np.asarray(groups), rsa_rows, seed)
@@ -136,7 +143,8 @@ def compare(a: "Representation", b: "Representation", measures: Sequence[str] = 
                 found[measure] = Similarity(_pwcca(a, b, overlap))
             case "procrustes":
                 total = np.linalg.svd(a.singular[:, None] * overlap * b.singular, compute_uv=False).sum()
-                found[measure] = Similarity(min(1.0, float(total / np.linalg.norm(a.singular) / np.linalg.norm(b.singular))))
+                lengths = np.linalg.norm(a.singular), np.linalg.norm(b.singular)
+                found[measure] = Similarity(min(1.0, float(total / lengths[0] / lengths[1])))
             case "rsa":
                 found[measure] = Similarity(float(a.dissimilarity_ranks @ b.dissimilarity_ranks))
     return found
@@ -146,7 +154,8 @@ def compare(a: "Representation", b: "Representation", measures: Sequence[str] = 
 class Representation:
     """One side of comparisons; make it with `represent`. What only concerns this side is computed when first needed.
 
-    centred: (example, dim) float64;  constant: the same for all examples, up to rounding;  groups: (example,) int64 or None.
+    centred: (example, dim) float64;  constant: the same for all examples, up to rounding;  groups: (example,) int64 or
+    None.
     """
 
     centred: np.ndarray
@@ -157,7 +166,8 @@ class Representation:
 
     @cached_property
     def kept(self) -> np.ndarray:
-        """(1 + group, example) float64: 1 where an example takes part; first all do, then all but those of each group."""
+        """(1 + group, example) float64: 1 where an example takes part; first all do, then all but those of each
+        group."""
         everything = np.ones((1, len(self.centred)))
         if self.groups is None:
             return everything
@@ -226,7 +236,8 @@ class Representation:
 
 def _same_examples(a: Representation, b: Representation) -> None:
     if len(a.centred) != len(b.centred):
-        raise ValueError(f"{len(a.centred)} and {len(b.centred)} examples: both sides must be about the same ones, in one order")
+        raise ValueError(f"{len(a.centred)} and {len(b.centred)} examples: both sides must be about the same ones, in "
+                         "one order")
     if (a.groups is None) != (b.groups is None) or not np.array_equal(a.kept, b.kept):
         raise ValueError("the groups of both sides differ; pass the same to both")
 
@@ -241,10 +252,12 @@ def _cka(a: Representation, b: Representation, debiased: bool = True) -> np.ndar
 
 
 def _hsic(a: Representation, b: Representation, debiased: bool = True) -> np.ndarray:
-    """(1 + group,) HSIC of linear kernels up to a factor that depends on the number of examples alone, and cancels in CKA.
+    """(1 + group,) HSIC of linear kernels up to a factor that depends on the number of examples alone, and cancels in
+    CKA.
 
     Debiased, Song et al. 2012 eq. 5 for kernel matrices K, L with zero diagonal: tr KL + 1'K1 1'L1 / ((n-1)(n-2)) -
-    2 1'KL1 / (n-2); biased: the same with the diagonal, n^2 and n. Leaving a group out only takes its share out of these sums.
+    2 1'KL1 / (n-2); biased: the same with the diagonal, n^2 and n. Leaving a group out only takes its share out of
+    these sums.
     """
     kept, count = a.kept, a.kept.sum(axis=1)
     trace, sums_a, sums_b = _trace(a, b), a.row_sums, b.row_sums
@@ -261,7 +274,8 @@ def _hsic(a: Representation, b: Representation, debiased: bool = True) -> np.nda
 
 
 def _trace(a: Representation, b: Representation) -> np.ndarray:
-    """(1 + group,) sum over pairs of examples that take part of the product of both kernels: the squared norm of a'b."""
+    """(1 + group,) sum over pairs of examples that take part of the product of both kernels: the squared norm of
+    a'b."""
     if a.centred.shape[1] * b.centred.shape[1] > len(a.centred) ** 2:
         return np.einsum("ge,ge->g", a.kept @ (a.kernel * b.kernel), a.kept)
     cross = a.centred.T @ b.centred

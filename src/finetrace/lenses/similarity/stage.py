@@ -1,6 +1,7 @@
 """Which layers does training change, and when -> .../sSEED/similarity/"""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from finetrace.store.files import write_json
 from finetrace.store.hidden import HiddenStates, fit_threads, read_hidden
 from finetrace.store.manifest import Manifest
 from finetrace.store.tables import write_table
+
+if TYPE_CHECKING:
+    from finetrace.longtable import LongTable
 
 
 def main(stage: Stage) -> None:
@@ -30,7 +34,7 @@ def _measure(stage: Stage, hidden: HiddenStates, settings: SimilaritySettings, s
 
     fit_threads(hidden)
     steps, layers = hidden.steps, hidden.manifest.facts["layers"]
-    found, counts = {}, {}
+    rows, counts = {}, {}
     for kind in work.kinds_of(hidden, settings):
         sentences, items = work.candidates(hidden, kind)
         work.enough(len(items), kind, hidden.folder)
@@ -40,9 +44,9 @@ def _measure(stage: Stage, hidden: HiddenStates, settings: SimilaritySettings, s
                       len(chosen), hidden.width if kind == "span" else hidden.manifest.facts["dim"], settings)
         load = work.loader(hidden, kind, items[chosen], groups, settings, seed)
         within = summary.within(load, steps, layers, settings.measures, settings.variance)
-        found[kind] = list(work.watched(within, kind))
-    table = summary.table(found)
-    write_table(out / "table.parquet", table)
+        rows[kind] = work.watched(within, layers * (len(steps) * (len(steps) - 1) // 2 + layers), kind)
+    table = summary.table(rows)
+    write_table(out / "table.parquet", table.columns())
     write_json(out / "metrics.json", summary.metrics(table, settings.measures, steps[-1], steps[0]))
     write_curves(out / "curves.csv", summary.curves(table, settings.measures, [(step, steps[0]) for step in steps]))
     manifest.facts = {f"{kind}_examples": count for kind, count in counts.items()}
@@ -50,9 +54,11 @@ def _measure(stage: Stage, hidden: HiddenStates, settings: SimilaritySettings, s
             "table": _shown(table, steps)}
 
 
-def _shown(table: dict[str, np.ndarray], steps: list[int]) -> dict[str, np.ndarray]:
+def _shown(table: "LongTable", steps: list[int]) -> dict[str, np.ndarray]:
     """The rows that compare with the first checkpoint or the one before; those of all pairs would be many."""
-    before = dict(zip(steps[1:], steps, strict=False))
-    keep = np.array([other == steps[0] or other == before.get(step) for step, other in
-                     zip(table["step"].tolist(), table["other_step"].tolist(), strict=True)], dtype=bool)
-    return {name: values[keep] for name, values in table.items() if name != "n"}
+    from finetrace.lenses.similarity.summary import recorded
+    from finetrace.longtable import LongTable
+
+    step, other = table.frame["step"], table.frame["other_step"]
+    before = step.map(dict(zip(steps[1:], steps, strict=False)))
+    return recorded(LongTable(table.frame[(other == steps[0]) | (other == before)]))

@@ -2,8 +2,7 @@
 
 import functools
 import logging
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from finetrace.errors import FinetraceError
 from finetrace.lenses.similarity.measures import Representation, most_directions, represent
 from finetrace.lenses.similarity.settings import SimilaritySettings
 from finetrace.lenses.similarity.summary import Row
+from finetrace.progress import Progress
 from finetrace.store.hidden import HiddenStates, finite
 
 log = logging.getLogger("finetrace")
@@ -61,11 +61,12 @@ def announce(label: str, kind: str, what: str, examples: int, dim: int, settings
     log.info("%s: %s: %s, %s%s", label, kind, what, ", ".join(settings.measures), capped)
 
 
-def watched(rows: Iterable[Row], kind: str) -> Iterator[Row]:
-    """The rows as they come, with a line every half minute."""
-    last = time.monotonic()
-    for row in rows:
-        if time.monotonic() - last > 30:
-            last = time.monotonic()
-            log.info("similarity of %s: checkpoint %s layer %s against checkpoint %s layer %s is done", kind, *row[:4])
-        yield row
+def watched(comparisons: Iterable[list[Row]], total: int, kind: str) -> list[Row]:
+    """The rows of all comparisons, of which there are `total`, while a line now and then says how far they are."""
+    rows, progress = [], Progress(total, f"similarity of {kind}", unit="comparison")
+    for part in comparisons:
+        rows += part
+        progress.advance("(checkpoint {step} layer {layer} against checkpoint {other_step} layer {other_layer})".format(
+            **part[0]))
+    progress.close()
+    return rows
