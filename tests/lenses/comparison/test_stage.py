@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.hidden_outputs import check_redrawn, make_hidden, run_main
-from tests.lenses.similarity.test_stage import LEAST, columns, one
+from tests.lenses.similarity.test_stage import LEAST, columns, one, select
 from tests.pictures import assert_drawn
 from tests.stages import ask
 
@@ -43,10 +43,10 @@ def test_models_of_other_width_depth_and_length_are_compared(tmp_path: Path) -> 
     table, metrics = columns(out), json.loads((out / "metrics.json").read_text())
     assert set(zip(table["other_step"].tolist(), table["step"].tolist(), strict=True)) == {(0, 0), (8, 8), (64, 90)}
     matched = {(0, 0), (0, 1), (1, 2), (2, 3), (2, 4)}
-    part = summary.select(table, statistic="rsa", step=8)
+    part = select(table, statistic="rsa", step=8)
     assert set(zip(part["other_layer"].tolist(), part["layer"].tolist(), strict=True)) == matched
     for step in (0, 90):
-        part = summary.select(table, statistic="cka", step=step, representation="cls")
+        part = select(table, statistic="cka", step=step, representation="cls")
         assert len(part["value"]) == 15 and (part["n"] == 80).all()
     a, b = (read_hidden(stage.layout.run(model, "micro-sentiment", "ft", 1) / "hidden") for model in "ab")
     value = lens.linear_cka(a.vectors(64)[2], b.vectors(90)[4])
@@ -92,7 +92,7 @@ def test_tokens_are_compared_where_both_models_cut_texts_alike(tmp_path: Path) -
     run_main(stage)
     table = columns(tmp_path / "same/comparisons/pair")
     a = read_hidden(stage.layout.run("a", "micro-sentiment", "ft", 1) / "hidden")
-    assert (summary.select(table, representation="tokens")["n"] == (~a.special).sum()).all()
+    assert (select(table, representation="tokens")["n"] == (~a.special).sum()).all()
     other = comparison(tmp_path / "other", same, same | {"seed": 1})  # other token ids
     run_main(other)
     assert set(columns(tmp_path / "other/comparisons/pair")["representation"]) == {"cls"}
