@@ -17,7 +17,6 @@ from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.lenses.comparison.settings import ComparisonSettings
 from finetrace.lenses.similarity import measures as lens
-from finetrace.lenses.similarity import summary
 from finetrace.lenses.similarity.settings import SimilaritySettings
 from finetrace.pipeline.stage import Stage, open_stage
 from finetrace.store.hidden import read_hidden
