@@ -97,7 +97,7 @@ def _head_panel(panel: "Axes", where: np.ndarray, head: np.ndarray, rows: Mappin
     panel.plot(where, head, color=style.BLACK, marker="o", ms=4.5, label="whole weight")
     if len(rows) <= MOST_ROWS:
         for number, (name, values) in enumerate(rows.items()):
-            panel.plot(where, values, color=style.colour(number), lw=1.2, ls=style.DASHES[1 + number % 3], label=_short(name))
+            panel.plot(where, values, color=style.colour(number), lw=1.2, ls=style.DASHES[1 + number % 3], label=style.short(name))
         panel.legend(loc="best", fontsize=8, ncols=1 + len(rows) // 4)
     panel.set_title("Norm of the head" + (" and of its rows" if len(rows) <= MOST_ROWS else ""))
     panel.set_ylabel("Frobenius norm")
@@ -183,12 +183,8 @@ def _scatter(panel: "Axes", values: np.ndarray, labels: np.ndarray, groups: list
     for members, colour, name, marker in groups:
         here = np.isin(labels, members)
         panel.scatter(values[here, 0], values[here, 1], color=colour, marker=marker, s=14, alpha=0.75, linewidths=0,
-                      label=_short(name) if name else f"{len(members)} other classes")
+                      label=style.short(name) if name else f"{len(members)} other classes")
 
 
 def _legend(figure: "Figure", panel: "Axes") -> None:
     figure.legend(*panel.get_legend_handles_labels(), loc="outside right upper", markerscale=1.5, fontsize=8.5)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 18 else name[:17] + "…"
