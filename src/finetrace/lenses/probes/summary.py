@@ -8,10 +8,11 @@ import numpy as np
 
 from finetrace.lenses.probes.heads import Head, TrainedHeads, head_logits, train_heads
 from finetrace.lenses.probes.linear import LogisticProbe, Scores, logistic_probe, logits, score
+from finetrace.longtable import LongTable
 
-COLUMNS = ("step", "layer", "statistic", "value", "low", "high", "n", "split", "head", "seed", "epoch")
-TYPES = {"step": np.int64, "layer": np.int32, "n": np.int64, "value": np.float64, "low": np.float64, "high": np.float64,
-         "seed": np.int32, "epoch": np.int32}
+COLUMNS: dict[str, type] = {
+    "step": np.int64, "layer": np.int32, "statistic": str, "value": np.float64, "low": np.float64, "high": np.float64,
+    "n": np.int64, "split": str, "head": str, "seed": np.int32, "epoch": np.int32}
 FINAL = -1  # in the column epoch: the finished probe
 NO_SEED = -1  # in the column seed: the logistic probe has no randomness of its own
 
@@ -63,42 +64,14 @@ def head_rows(batch: Batch, *, head: Head, seeds: Sequence[int], **settings: Any
     heads = train_heads(X, y, pairs, head=head, seeds=seeds, **settings)
     rows: list[Row] = []
     for split, values in batch.features.items():
-        found = head_logits(heads, values)
-        for s in range(len(seeds)):
-            rows += _score_rows(batch.keys, score(found[s], batch.labels[split], heads.classes), split, head, s + 1)
+        for s, of_seed in enumerate(head_logits(heads, values)):
+            rows += _score_rows(batch.keys, score(of_seed, batch.labels[split], heads.classes), split, head, s + 1)
     return rows + _curve_rows(batch, heads, head)
 
 
-def table(rows: Iterable[Row]) -> dict[str, Any]:
-    """Rows as columns of one table, sorted by step, layer, seed, epoch, split: equal results are equal bytes."""
-    ordered = sorted(rows, key=lambda r: (r["step"], r["layer"], r["seed"], r["epoch"], r["split"]))
-    return {name: np.array([r[name] for r in ordered], dtype=TYPES[name]) if name in TYPES else [r[name] for r in ordered]
-            for name in COLUMNS}
-
-
-def accuracies(rows: Iterable[Row], split: str, steps: Sequence[int], layers: Sequence[int]) -> np.ndarray:
-    """Accuracy of the finished probes: (step, layer, 3) with the ends of the interval, means over seeds; NaN where absent."""
-    cells: dict[tuple[int, int], list[tuple[float, float, float]]] = {}
-    for r in rows:
-        if r["statistic"] == "accuracy" and r["split"] == split:
-            cells.setdefault((r["step"], r["layer"]), []).append((r["value"], r["low"], r["high"]))
-    nothing = [(np.nan,) * 3]
-    return np.array([[np.mean(cells.get((step, layer), nothing), axis=0) for layer in layers] for step in steps])
-
-
-def curves(rows: Iterable[Row], step: int, layers: Sequence[int], train_split: str, test_split: str) -> dict[str, np.ndarray]:
-    """Training curves at one checkpoint for `figures.probes.training`: name -> (layer, epoch), means over seeds, NaN after the
-    last epoch of a layer."""
-    wanted = {("epoch_loss", train_split): "train_loss", ("epoch_loss", test_split): "test_loss",
-              ("epoch_accuracy", train_split): "train_accuracy", ("epoch_accuracy", test_split): "test_accuracy"}
-    cells: dict[tuple[str, int, int], list[float]] = {}
-    for r in rows:
-        name = wanted.get((r["statistic"], r["split"]))
-        if name and r["step"] == step:
-            cells.setdefault((name, r["layer"], r["epoch"]), []).append(r["value"])
-    epochs = max((epoch for _, _, epoch in cells), default=0)
-    return {name: np.array([[np.mean(cells.get((name, layer, epoch), [np.nan])) for epoch in range(1, epochs + 1)]
-                            for layer in layers]) for name in wanted.values()}
+def table(rows: Iterable[Row]) -> LongTable:
+    """Rows as one table, sorted by step, layer, seed, epoch, split: equal results are equal bytes."""
+    return LongTable.of_rows(rows, COLUMNS).sorted("step", "layer", "seed", "epoch", "split")
 
 
 def _score_rows(keys: Sequence[tuple[int, int]], scores: Scores, split: str, head: str, seed: int) -> list[Row]:
