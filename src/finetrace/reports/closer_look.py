@@ -11,14 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from finetrace.layout import Layout
+from finetrace.longtable import LongTable
 from finetrace.reports import markdown
 from finetrace.reports.markdown import NONE
 from finetrace.store.manifest import read_manifest
-from finetrace.store.tables import read_table
+from finetrace.store.tables import read_long_table
 from finetrace.study.study import Run, Study
 
 HULLS = ("clusters", "linear", "similarity_between_splits")
-PROBES = ("mlp_accuracy", "mlp_accuracy_sd", "mlp_hidden_1", "mlp_hidden_2", "accuracy")
+OF_FIT = ("mlp_hidden_1", "mlp_hidden_2")
+PROBES = ("mlp_accuracy", "mlp_accuracy_sd", *OF_FIT, "accuracy")
 
 
 @dataclass(frozen=True)
@@ -155,29 +157,19 @@ def _values(folder: Path, statistics: Sequence[str], layer: int, split: str | No
 
     split: rows of the probed split, and those of the training split about the fit itself (sizes of networks).
     """
-    import pyarrow.compute as pc
-
     if not (folder / "manifest.json").is_file():
         return None
     read_manifest(folder)
-    table = read_table(folder / "table.parquet")
-    kept = pc.field("statistic").isin(list(statistics))
-    if "label" in table.column_names:
-        kept &= pc.field("label") == ""
-    rows = table.filter(kept).to_pylist()
-    layers = sorted({row["layer"] for row in rows})
+    table = LongTable(read_long_table(folder / "table.parquet").shared())
+    steps, rows = table.distinct("step"), table.select(statistic=list(statistics), label="")
+    layers = rows.distinct("layer")
     if not -len(layers) <= layer < len(layers):
         return None
-    steps = sorted(set(table["step"].to_pylist()))
-    found = []
-    for step in (steps[0], steps[-1]):
-        values: dict[str, list[float]] = {}
-        for row in rows:
-            of_fit = row["statistic"].startswith("mlp_hidden")
-            if row["step"] == step and row["layer"] == layers[layer] and (of_fit or split is None or row["split"] == split):
-                values.setdefault(row["statistic"], []).append(row["value"])
-        found.append({name: float(np.mean(several)) for name, several in values.items()})  # Adam heads have a row per seed
-    return found[0], found[1]
+    if split is not None:
+        rows = LongTable(rows.frame[rows.frame["split"].eq(split) | rows.frame["statistic"].isin(OF_FIT)])
+    means = rows.select(layer=layers[layer]).averaged("step", "statistic")  # Adam heads have a row per seed
+    first, last = (means.select(step=step).frame for step in (steps[0], steps[-1]))
+    return dict(zip(first["statistic"], first["value"], strict=True)), dict(zip(last["statistic"], last["value"], strict=True))
 
 
 def _shown(state: State) -> str:

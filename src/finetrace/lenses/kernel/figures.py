@@ -111,7 +111,7 @@ def course(steps: Sequence[int], panels: Sequence[Panel], *, note: str = "", tit
             bottom, top = min(0.0, panel.get_ylim()[0]), panel.get_ylim()[1]
             panel.set_ylim(bottom, max(1.03, top) if one.scale == "share" else top + 0.05 * (top - bottom))
         panel.set_xlim(-0.4, len(steps) - 0.6)
-        panel.set_xticks(*_thinned([f"{step:,}" for step in steps], 7))
+        panel.set_xticks(*style.thinned([f"{step:,}" for step in steps], 7))
         if number >= len(panels) - columns:
             panel.set_xlabel("optimiser step of the checkpoint")
     for panel in axes.flat[len(panels):]:
@@ -275,19 +275,8 @@ def _class_ticks(panel: "Axes", of_bin: np.ndarray, names: Sequence[str], left: 
     for i in np.argsort(-widths, kind="stable"):
         if all(abs(middles[i] - middles[j]) > _ROOM * len(of_bin) for j in kept):
             kept.append(int(i))
-    texts = [_short(names[classes[i]]) for i in kept]
+    texts = [style.short(names[classes[i]], _LETTERS) for i in kept]
     turned = len(texts) > 3 or sum(map(len, texts)) > 36
     panel.set_yticks(middles[kept], texts if left else [""] * len(kept), fontsize=8)
     panel.set_xticks(middles[kept], texts if bottom else [""] * len(kept), fontsize=8, rotation=90 if turned else 0)
     panel.tick_params(length=2 if turned else 0)
-
-
-def _thinned(labels: list[str], most: int) -> tuple[list[int], list[str]]:
-    """Positions and labels of at most `most` ticks, the last one always among them."""
-    stride = max(1, -(-len(labels) // most))
-    kept = [i for i in range(len(labels)) if (len(labels) - 1 - i) % stride == 0]
-    return kept, [labels[i] for i in kept]
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LETTERS else name[:_LETTERS - 1] + "…"
