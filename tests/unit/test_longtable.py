@@ -69,7 +69,8 @@ def test_means_over_seeds_are_those_of_the_rows():
     means = LongTable.of_rows(rows, TYPES).select(statistic="rank").averaged("step", "layer")
     assert len(means) * len(seeds) == sum(row["statistic"] == "rank" for row in rows)
     several = [[row["value"], row["high"]] for row in rows if (row["statistic"], row["step"], row["layer"]) == ("rank", 8, 2)]
-    np.testing.assert_array_equal(means.grid([8], [2])[0, 0], [*np.mean(several, axis=0)[:1], np.nan, np.mean(several, axis=0)[1]])
+    value, high = np.mean(several, axis=0)
+    np.testing.assert_array_equal(means.grid([8], [2])[0, 0], [value, np.nan, high])
     assert not len(means.select(step=5).averaged("step"))
 
 

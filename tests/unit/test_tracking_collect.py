@@ -107,7 +107,8 @@ def test_lens_content(tmp_path: Path) -> None:
 def test_descriptions_are_those_of_the_lens_and_lenses_without_headlines_have_none() -> None:
     assert description("edges", "edges/")[TAG].startswith(
         "- **words, first** (mean of `edges/*/f1/full/first`): edge probes on the mix of all layers")
-    assert "(`similarity/cka/cls/layer-*/last` or `similarity/cka/span/layer-*/last`)" in description("similarity", "similarity/")[TAG]
+    similar = description("similarity", "similarity/")[TAG]
+    assert "(`similarity/cka/cls/layer-*/last` or `similarity/cka/span/layer-*/last`)" in similar
     assert description("cross-task", "cross-task/") == description("no such lens", "x/") == {}
 
 

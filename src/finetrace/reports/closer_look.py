@@ -1,4 +1,5 @@
-"""The tables of Zhou and Srikumar (2022), "A closer look at how fine-tuning changes BERT", from a study's finished outputs.
+"""The tables of Zhou and Srikumar (2022), "A closer look at how fine-tuning changes BERT", from a study's finished
+outputs.
 
 Reads tables of the lenses hulls, probes and of cross-task; writes nothing.
 """
@@ -28,7 +29,8 @@ class State:
     """One layer at one checkpoint; NaN where nothing is known."""
 
     accuracy: float = np.nan
-    """Share of test examples that the perceptrons get right (mean over seeds), or the logistic regression without them."""
+    """Share of test examples that the perceptrons get right (mean over seeds), or the logistic regression without
+    them."""
     sd: float = np.nan
     """Standard deviation over seeds; NaN for the logistic regression."""
     hidden: tuple[float, ...] = ()
@@ -37,7 +39,8 @@ class State:
     linear: float = np.nan
     """1: one cluster per label."""
     similarity: float = np.nan
-    """Pearson's r between the label distances of training and test examples; the study gives it for linear spaces only."""
+    """Pearson's r between the label distances of training and test examples; the study gives it for linear spaces
+    only."""
 
 
 @dataclass(frozen=True)
@@ -53,20 +56,23 @@ class Cell:
 def tables(layout: Layout, study: Study, *, layer: int = -1, split: str | None = None) -> str:
     """All tables as Markdown: models x tasks, best hidden sizes, cross-task effect, counts, and what is missing.
 
-    layer: position in the lenses' lists of layers (-1: the last);  split: on which the classifiers are scored, by default test
-    where probes.test_splits has it, else the first one there. Cells without outputs are `-`.
+    layer: position in the lenses' lists of layers (-1: the last);  split: on which the classifiers are scored, by
+    default test where probes.test_splits has it, else the first one there. Cells without outputs are `-`.
     """
     splits = study.probes.test_splits
     split = split or ("test" if "test" in splits else splits[0])
     cells, missing = _cells(layout, study, layer, split)
-    parts = [_grid("Original; tuned: accuracy (sd) / clusters / linear / similarity of training and test", cells, _shown)]
+    parts = [_grid("Original; tuned: accuracy (sd) / clusters / linear / similarity of training and test", cells,
+                   _shown)]
     if any(cell.original.hidden or cell.tuned.hidden for cell in cells):
-        parts.append(_grid("Best hidden sizes, original; tuned", cells, lambda s: ",".join(f"{h:g}" for h in s.hidden) or NONE))
+        parts.append(_grid("Best hidden sizes, original; tuned", cells, lambda s: ",".join(f"{h:g}" for h in s.hidden)
+                           or NONE))
     effects, absent = cross_tasks(layout, study, layer)
     parts += [f"**Cross-task effect on {task}**\n\n{markdown.table(EFFECT, rows)}" for task, rows in effects.items()]
     which = "the last layer" if layer == -1 else f"layer {layer} of those looked at"
     parts.append(f"{which.capitalize()}; accuracy in % on {split}, in brackets the standard deviation over seeds"
-                 + ("; *: logistic regression" if any(re.search(r"\d\*", part) for part in parts) else "") + ". " + counts(cells))
+                 + ("; *: logistic regression" if any(re.search(r"\d\*", part) for part in parts)
+                    else "") + ". " + counts(cells))
     if missing + absent:
         parts.append("Missing:\n" + "\n".join(f"- {line}" for line in missing + absent))
     return "\n\n".join(parts) + "\n"
@@ -94,8 +100,8 @@ def cross_tasks(layout: Layout, study: Study, layer: int = -1) -> tuple[dict[str
         accuracies = [_percent(one["mlp_accuracy"]) if "mlp_accuracy" in one else f"{_percent(one['accuracy'])}*"
                       if "accuracy" in one else NONE for one in (before, after)]
         rows = found.setdefault(where, [["none", NONE, NONE, NONE, accuracies[0]]])
-        rows.append([item.task, f"{after['labels_grown']:.0f}", f"{after['labels_shrunk']:.0f}", _signed(after["mean_growth"]),
-                     accuracies[1]])
+        rows.append([item.task, f"{after['labels_grown']:.0f}", f"{after['labels_shrunk']:.0f}",
+                     _signed(after["mean_growth"]), accuracies[1]])
     return found, missing
 
 
@@ -108,10 +114,10 @@ def counts(cells: Sequence[Cell]) -> str:
              if o.linear == 1 and t.linear == 1 and np.isfinite([o.similarity, t.similarity]).all()]
     if not better and not fewer:
         return "No cell is complete."
-    return (f"Tuning raised the accuracy in {sum(d > 0 for d in better)} of {len(better)} cells; the number of clusters fell in "
-            f"{sum(d < 0 for d in fewer)} of {len(fewer)}, rose in {sum(d > 0 for d in fewer)} and stayed in "
-            f"{sum(d == 0 for d in fewer)}; the similarity of training and test fell in {sum(d < 0 for d in alike)} of the "
-            f"{len(alike)} cells that are linear before and after.")
+    return (f"Tuning raised the accuracy in {sum(d > 0 for d in better)} of {len(better)} cells; the number of "
+            f"clusters fell in {sum(d < 0 for d in fewer)} of {len(fewer)}, rose in {sum(d > 0 for d in fewer)} and "
+            f"stayed in {sum(d == 0 for d in fewer)}; the similarity of training and test fell in "
+            f"{sum(d < 0 for d in alike)} of the {len(alike)} cells that are linear before and after.")
 
 
 def _cells(layout: Layout, study: Study, layer: int, split: str) -> tuple[list[Cell], list[str]]:
@@ -124,7 +130,8 @@ def _cells(layout: Layout, study: Study, layer: int, split: str) -> tuple[list[C
         if lacking:
             missing.append(f"{key}: dvc repro {' '.join(f'{lens}@{key}' for lens in lacking)}")
         if probes is not None and not any("accuracy" in name for one in probes for name in one):
-            missing.append(f"{key}: has no accuracy on {split}; add it to probes.test_splits (and hidden.rows) in params.yaml")
+            missing.append(f"{key}: has no accuracy on {split}; add it to probes.test_splits (and hidden.rows) in "
+                           "params.yaml")
         states = [_state(*(None if found is None else found[i] for found in (hulls, probes))) for i in (0, 1)]
         cells.append(Cell(_row_name(study, item), item.task, *states))
     return cells, missing
@@ -141,8 +148,8 @@ def _state(hulls: dict[str, float] | None, probes: dict[str, float] | None) -> S
     trained = "mlp_accuracy" in other
     sizes = (other.get(f"mlp_hidden_{i}", np.nan) for i in (1, 2))
     return State(other.get("mlp_accuracy" if trained else "accuracy", np.nan), other.get("mlp_accuracy_sd", np.nan),
-                 tuple(s for s in sizes if np.isfinite(s) and s > 0), one.get("clusters", np.nan), one.get("linear", np.nan),
-                 one.get("similarity_between_splits", np.nan))
+                 tuple(s for s in sizes if np.isfinite(s) and s > 0), one.get("clusters", np.nan),
+                 one.get("linear", np.nan), one.get("similarity_between_splits", np.nan))
 
 
 def _row_name(study: Study, item: Run) -> str:
@@ -168,12 +175,14 @@ def _values(folder: Path, statistics: Sequence[str], layer: int, split: str | No
     if split is not None:
         rows = LongTable(rows.frame[rows.frame["split"].eq(split) | rows.frame["statistic"].isin(OF_FIT)])
     means = rows.select(layer=layers[layer]).averaged("step", "statistic")  # Adam heads have a row per seed
-    first, last = (means.select(step=step).frame for step in (steps[0], steps[-1]))
-    return dict(zip(first["statistic"], first["value"], strict=True)), dict(zip(last["statistic"], last["value"], strict=True))
+    ends = (means.select(step=step).frame for step in (steps[0], steps[-1]))
+    first, last = (dict(zip(end["statistic"], end["value"], strict=True)) for end in ends)
+    return first, last
 
 
 def _shown(state: State) -> str:
-    """accuracy (sd) / clusters / Y or N / similarity; `-` where unknown, or undefined as in spaces that are not linear."""
+    """accuracy (sd) / clusters / Y or N / similarity; `-` where unknown, or undefined as in spaces that are not
+    linear."""
     if not np.isfinite([state.accuracy, state.clusters]).any():
         return NONE
     spread = f" ({100 * state.sd:.2f})" if np.isfinite(state.sd) else "*" if np.isfinite(state.accuracy) else ""
@@ -188,7 +197,8 @@ def _grid(heading: str, cells: Sequence[Cell], show: Callable[[State], str]) -> 
     rows, columns = list(dict.fromkeys(c.row for c in cells)), list(dict.fromkeys(c.task for c in cells))
     texts = {(c.row, c.task): f"{show(c.original)}; {show(c.tuned)}" for c in cells}
     nothing = f"{NONE}; {NONE}"
-    body = [[row, *(NONE if (text := texts.get((row, task), nothing)) == nothing else text for task in columns)] for row in rows]
+    body = [[row, *(NONE if (text := texts.get((row, task), nothing)) == nothing else text for task in columns)]
+            for row in rows]
     return f"**{heading}**\n\n{markdown.table(('model', *columns), body)}"
 
 

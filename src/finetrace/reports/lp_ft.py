@@ -1,5 +1,5 @@
-"""The tables of Tomihari and Sato (2024), "Understanding linear probing then fine-tuning language models from NTK perspective",
-from a study's finished outputs.
+"""The tables of Tomihari and Sato (2024), "Understanding linear probing then fine-tuning language models from NTK
+perspective", from a study's finished outputs.
 
 Reads metrics of trajectories and of predictions, calibration, features and kernel; writes nothing.
 """
@@ -25,12 +25,12 @@ SHOWN = 10
 """Missing results that are named; more are counted."""
 ENDS = ("first", "kept")
 FEATURES = ("data", "method", "CS", "Diff", "FDR", "norm of the head")
-KERNEL = ("data", "method", "part", "rank", "Frobenius norm", "flattened accuracy, train / eval", "accuracy, train / eval",
-          "FT ratio")
-LEGEND = ("Numbers without ± are means over seeds. CS: mean cosine of the features of two examples; Diff: mean distance of "
-          "features to those before training; FDR: Fisher's discriminant ratio (*: with a ridge, where the scatter within "
-          "classes is singular). P: pre-train-effective part of the kernel, F: fine-tuning-effective part, NTK: their sum; "
-          "flattened: every pair of example and class is one decision of two, as published.")
+KERNEL = ("data", "method", "part", "rank", "Frobenius norm", "flattened accuracy, train / eval",
+          "accuracy, train / eval", "FT ratio")
+LEGEND = ("Numbers without ± are means over seeds. CS: mean cosine of the features of two examples; Diff: mean "
+          "distance of features to those before training; FDR: Fisher's discriminant ratio (*: with a ridge, where the "
+          "scatter within classes is singular). P: pre-train-effective part of the kernel, F: fine-tuning-effective "
+          "part, NTK: their sum; flattened: every pair of example and class is one decision of two, as published.")
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ class Row:
 def tables(layout: Layout, study: Study, *, split: str | None = None) -> str:
     """All tables as Markdown: accuracy, calibration errors, features, kernels, and what is missing.
 
-    split: which split stands beside the sets out of distribution: by default test, in tasks without one validation. Cells
-    without outputs are `-`; where only some repetitions are there, their number is said.
+    split: which split stands beside the sets out of distribution: by default test, in tasks without one validation.
+    Cells without outputs are `-`; where only some repetitions are there, their number is said.
     """
     runs, missing = _runs(layout, study)
     rows = _rows(study, runs, split)
@@ -92,12 +92,16 @@ def tables(layout: Layout, study: Study, *, split: str | None = None) -> str:
     def temperature(row: Row, method: str) -> str:
         return mean(row.values(method, "calibration", "temperature"))
 
-    parts = [_grid("Accuracy, or the metric in brackets, in %: mean ± standard deviation over seeds", rows, methods, score),
-             _grid("Expected calibration error in %, before → after temperature scaling", judged, methods, _error("ece")),
-             _grid("Maximum calibration error in %, before → after temperature scaling", judged, methods, _error("mce")),
+    parts = [_grid("Accuracy, or the metric in brackets, in %: mean ± standard deviation over seeds", rows, methods,
+                   score),
+             _grid("Expected calibration error in %, before → after temperature scaling", judged, methods,
+                   _error("ece")),
+             _grid("Maximum calibration error in %, before → after temperature scaling", judged, methods,
+                   _error("mce")),
              _grid("Temperature", [row for row in judged if row.name in SPLITS], methods, temperature),
              f"**Features, first → kept checkpoint**\n\n{markdown.table(FEATURES, _feature_lines(rows, methods))}",
-             f"**Neural tangent kernel at the start of training**\n\n{markdown.table(KERNEL, _kernel_lines(of_splits, methods))}",
+             "**Neural tangent kernel at the start of training**"
+             f"\n\n{markdown.table(KERNEL, _kernel_lines(of_splits, methods))}",
              LEGEND]
     if missing:
         more = [f"and {len(missing) - SHOWN:,} more"] if len(missing) > SHOWN else []
@@ -150,14 +154,16 @@ def _rows(study: Study, runs: dict[str, Run], split: str | None) -> list[Row]:
         label = (f"{task} in {model}" if several else task) + (f" ({metric})" if metric != "accuracy" else "")
         labels = {shown: label if shown == "test" else f"{label}, {shown}"}
         labels |= {name: f"{label} → {name}" for name in sorted(sets - set(SPLITS))}
-        rows += [Row(text, name, known, {method: len(of) for method, of in keys.items()}) for name, text in labels.items()]
+        rows += [Row(text, name, known, {method: len(of) for method, of in keys.items()})
+                 for name, text in labels.items()]
     return rows
 
 
 def _error(key: str) -> Callable[[Row, str], str]:
     """The cells of a calibration error."""
     def cell(row: Row, method: str) -> str:
-        return _pair([row.values(method, "calibration", f"{row.name}/{key}{scaled}", 100) for scaled in ("", "_scaled")], ".2f")
+        return _pair([row.values(method, "calibration", f"{row.name}/{key}{scaled}", 100)
+                      for scaled in ("", "_scaled")], ".2f")
 
     return cell
 
@@ -182,7 +188,8 @@ def _kernel_lines(rows: Sequence[Row], methods: Sequence[str]) -> list[list[str]
     lines = []
     for row, method in _with(rows, methods, "kernel"):
         for short, part in PARTS.items():
-            accuracies = [[mean(row.values(method, "kernel", f"{part}/{kind}_{of}/first", 100)) for of in ("train", "eval")]
+            accuracies = [[mean(row.values(method, "kernel", f"{part}/{kind}_{of}/first", 100))
+                           for of in ("train", "eval")]
                           for kind in ("accuracy_flat", "accuracy")]
             lines.append([row.label.removesuffix(f", {row.name}"), method, short,
                           mean(row.values(method, "kernel", f"{part}/rank/first"), ".0f"),

@@ -78,8 +78,8 @@ def _shared(cosines: LongTable, accuracies: LongTable, geometry: Path, probes: P
     lacking = np.argwhere(whole.isna().to_numpy())
     if len(lacking):
         step, layer = lacking[0]
-        raise FinetraceError(f"{geometry} and {probes}: step {whole.index[step]} layer {whole.columns[layer]} is missing "
-                             "in one of them; run both stages again")
+        raise FinetraceError(f"{geometry} and {probes}: step {whole.index[step]} layer {whole.columns[layer]} is "
+                             "missing in one of them; run both stages again")
     return whole.index.tolist(), whole.columns.tolist()
 
 

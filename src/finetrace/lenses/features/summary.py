@@ -17,14 +17,16 @@ def set_rows(step: int, name: str, before: np.ndarray, now: np.ndarray, weight: 
              label_names: Sequence[str], units: lens.Units, rcond: float, ridge: float) -> Iterator[Row]:
     """The rows of one set at one checkpoint.
 
-    before, now: (row, dim) features at the first checkpoint and at this one;  weight: (class, dim) of the head;  labels: (row,)
-    int. Statistics: cosine, cosine_with_diagonal, diff, norm, fdr, fdr_ridge, fdr_rank, fdr_singular, fdr_lost; per class
-    class_norm (of its mean feature) and head_cosine (of its head row with that mean); head_cosine_own and head_cosine_other,
-    their means over classes with the own and with the other classes' means; the same `centred`, from the mean of all features.
+    before, now: (row, dim) features at the first checkpoint and at this one;  weight: (class, dim) of the head;
+    labels: (row,) int. Statistics: cosine, cosine_with_diagonal, diff, norm, fdr, fdr_ridge, fdr_rank, fdr_singular,
+    fdr_lost; per class class_norm (of its mean feature) and head_cosine (of its head row with that mean);
+    head_cosine_own and head_cosine_other, their means over classes with the own and with the other classes' means; the
+    same `centred`, from the mean of all features.
     """
     for statistic, estimate in (("cosine", lens.cosine_similarity(now, units)),
                                 ("cosine_with_diagonal", lens.cosine_similarity(now, units, diagonal=True)),
-                                ("diff", lens.feature_change(before, now, units)), ("norm", lens.mean_norm(now, units))):
+                                ("diff", lens.feature_change(before, now, units)),
+                                ("norm", lens.mean_norm(now, units))):
         yield _row(step, name, "", statistic, estimate.value, estimate.n, estimate.low, estimate.high)
     fisher = lens.fisher_ratio(now, labels, rcond, ridge)
     for statistic, value in (("fdr", fisher.value), ("fdr_ridge", fisher.ridge), ("fdr_rank", float(fisher.rank)),

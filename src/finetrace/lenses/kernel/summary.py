@@ -1,7 +1,7 @@
 """What the lens kernel says about one trajectory: rows of a table, headline numbers, curves. Pure.
 
-Parts of a kernel: `pretrain_effective` (P: the head's gradients), `ft_effective` (F: those of all else), `full` (their sum, the
-neural tangent kernel). Rows about a group of parameters are about its share of F.
+Parts of a kernel: `pretrain_effective` (P: the head's gradients), `ft_effective` (F: those of all else), `full` (their
+sum, the neural tangent kernel). Rows about a group of parameters are about its share of F.
 """
 
 import re
@@ -31,9 +31,10 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Look:
-    """Kernels of one checkpoint. train: part -> (example, class, example, class);  eval: part -> (eval example, class, example,
-    class), may be empty;  groups: group of parameters -> (example, class, example, class), which sum to F;  flipped_train,
-    flipped_eval: as train and eval, only of asymmetric-signgd;  train_logits, eval_logits: (example, class) of the checkpoint."""
+    """Kernels of one checkpoint. train: part -> (example, class, example, class);  eval: part -> (eval example, class,
+    example, class), may be empty;  groups: group of parameters -> (example, class, example, class), which sum to F;
+    flipped_train, flipped_eval: as train and eval, only of asymmetric-signgd;  train_logits, eval_logits: (example,
+    class) of the checkpoint."""
 
     step: int
     train: dict[str, np.ndarray]
@@ -51,7 +52,8 @@ def parts(pretrain_effective: np.ndarray, ft_effective: np.ndarray) -> dict[str,
 
 
 def statistic_rows(look: Look, labels: np.ndarray, *, tolerance: float | None = None, seed: int = 0) -> list[Row]:
-    """Rank, norms, spectrum, alignment and block norms of each part, FT Ratio, and the groups' shares. labels: (example,)."""
+    """Rank, norms, spectrum, alignment and block norms of each part, FT Ratio, and the groups' shares. labels:
+    (example,)."""
     found: list[Row] = []
     count = len(labels)
     same = labels[:, None] == labels
@@ -60,8 +62,8 @@ def statistic_rows(look: Look, labels: np.ndarray, *, tolerance: float | None = 
         of = statistics.spectrum(kernel, tolerance)
         blocks = statistics.block_nuclear_norms(kernel)
         values = {"rank": of.rank, "rank_tolerance": of.tolerance, "stable_rank": of.stable_rank,
-                  "operator_norm": of.operator_norm, "frobenius_norm": of.frobenius_norm, "nuclear_norm": of.nuclear_norm,
-                  "alignment": statistics.label_alignment(kernel, labels),
+                  "operator_norm": of.operator_norm, "frobenius_norm": of.frobenius_norm,
+                  "nuclear_norm": of.nuclear_norm, "alignment": statistics.label_alignment(kernel, labels),
                   "block_norm_self": _mean(blocks[~off]), "block_norm_same_class": _mean(blocks[same & off]),
                   "block_norm_other_class": _mean(blocks[~same])}
         found += [_row(look.step, part, name, value, n=count) for name, value in values.items()]
@@ -78,11 +80,12 @@ def statistic_rows(look: Look, labels: np.ndarray, *, tolerance: float | None = 
 
 def model_rows(look: Look, labels: np.ndarray, eval_labels: np.ndarray, *, before: tuple[Look, list[Row]] | None = None,
                adjust: bool = False, f0_scaling: float = 1.0, **fit: Any) -> list[Row]:
-    """Accuracies of a kernel model on each part that is not zero, both kinds, with Wilson intervals for the share of examples.
+    """Accuracies of a kernel model on each part that is not zero, both kinds, with Wilson intervals for the share of
+    examples.
 
-    labels, eval_labels: (example,);  before: the checkpoint before and its rows, which stand for parts that have not changed
-    (linear probing);  adjust, f0_scaling: fit what the checkpoint's logits leave over;  fit: solver, normalise, regularization,
-    parity, folds, seed, gamma of `solvers.fit`.
+    labels, eval_labels: (example,);  before: the checkpoint before and its rows, which stand for parts that have not
+    changed (linear probing);  adjust, f0_scaling: fit what the checkpoint's logits leave over;  fit: solver, normalise,
+    regularization, parity, folds, seed, gamma of `solvers.fit`.
     """
     found: list[Row] = []
     start = {"train": look.train_logits, "eval": look.eval_logits} if adjust else {}
@@ -120,7 +123,8 @@ def motion_rows(first: Look, before: Look | None, now: Look) -> list[Row]:
     gap = now.step - before.step
     found += [_row(now.step, part, "velocity", statistics.kernel_velocity(before.train[part], kernel, gap), n=count)
               for part, kernel in now.train.items()]
-    return found + [_row(now.step, "ft_effective", "velocity", statistics.kernel_velocity(before.groups[group], kernel, gap),
+    return found + [_row(now.step, "ft_effective", "velocity",
+                         statistics.kernel_velocity(before.groups[group], kernel, gap),
                          n=count, group=group) for group, kernel in now.groups.items()]
 
 

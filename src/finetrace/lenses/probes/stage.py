@@ -314,7 +314,8 @@ def _check_labels(hidden: HiddenStates, rows_of: Rows) -> None:
     from finetrace.lenses.probes.linear import check_split
 
     for split, rows in rows_of.items():
-        with blame(str(hidden.folder / "index.parquet"), "take more rows of it (hidden.rows, hidden.choose: stratified), "
+        with blame(str(hidden.folder / "index.parquet"),
+                   "take more rows of it (hidden.rows, hidden.choose: stratified), "
                    "or another split (probes.train_split, probes.test_splits)"):
             if split != "subtest":
                 check_split(split, hidden.labels[rows], hidden.label_names)

@@ -36,9 +36,10 @@ class Batch:
 def logistic_rows(batch: Batch, **settings: Any) -> list[Row]:
     """Fit the logistic probe (settings: see `logistic_probe`) and score it on every split.
 
-    Statistics per split: accuracy with its 95 % Wilson interval, macro_f1, loss (nats per example of a known class), and unseen,
-    the number of examples of classes that training lacks, all counted as wrong, where there are any. Of the fit, under the
-    training split: l2, held_out_loss (nats, of the chosen strength), iterations, gradient_norm, converged (1 or 0).
+    Statistics per split: accuracy with its 95 % Wilson interval, macro_f1, loss (nats per example of a known class),
+    and unseen, the number of examples of classes that training lacks, all counted as wrong, where there are any. Of the
+    fit, under the training split: l2, held_out_loss (nats, of the chosen strength), iterations, gradient_norm,
+    converged (1 or 0).
     """
     probe = logistic_probe(batch.features[batch.train_split], batch.labels[batch.train_split], **settings)
     rows: list[Row] = []
@@ -55,9 +56,9 @@ def logistic_rows(batch: Batch, **settings: Any) -> list[Row]:
 def head_rows(batch: Batch, *, head: Head, seeds: Sequence[int], **settings: Any) -> list[Row]:
     """Train the Adam heads (settings: see `train_heads`) and score them on every split; the column seed counts from 1.
 
-    Statistics per split, of the finished heads: accuracy with its 95 % Wilson interval, macro_f1, loss. Per epoch (from 1):
-    epoch_accuracy and epoch_loss of every split in evaluation mode, and under the training split epoch_training_accuracy and
-    epoch_training_loss in training mode, dropout included, as Keras reports them.
+    Statistics per split, of the finished heads: accuracy with its 95 % Wilson interval, macro_f1, loss. Per epoch (from
+    1): epoch_accuracy and epoch_loss of every split in evaluation mode, and under the training split
+    epoch_training_accuracy and epoch_training_loss in training mode, dropout included, as Keras reports them.
     """
     pairs = {split: (values, batch.labels[split]) for split, values in batch.features.items()}
     X, y = pairs.pop(batch.train_split)
@@ -108,5 +109,5 @@ def _fit_facts(probe: LogisticProbe, p: int) -> dict[str, float]:
 def make_row(step: int, layer: int, statistic: str, value: float, n: int, split: str, head: str, seed: int = NO_SEED,
          epoch: int = FINAL) -> Row:
     """One row of the table; its interval is NaN."""
-    return {"step": step, "layer": layer, "statistic": statistic, "value": float(value), "low": np.nan, "high": np.nan, "n": n,
-            "split": split, "head": head, "seed": seed, "epoch": epoch}
+    return {"step": step, "layer": layer, "statistic": statistic, "value": float(value), "low": np.nan, "high": np.nan,
+            "n": n, "split": split, "head": head, "seed": seed, "epoch": epoch}
