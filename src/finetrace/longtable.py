@@ -79,6 +79,13 @@ class LongTable:
         """The rows by these columns, ascending; equal ones keep their order."""
         return LongTable(self.frame.sort_values(list(names), kind="stable"))
 
+    def averaged(self, *names: str) -> "LongTable":
+        """Means of value, low and high over the rows that agree in these columns, e.g. over seeds: one row each, ascending."""
+        groups = self.frame.groupby(list(names), observed=True)
+        place, sizes = groups.ngroup().to_numpy(), groups.size()
+        means = {name: np.bincount(place, self.frame[name], len(sizes)) / sizes.to_numpy() for name in INTERVAL}
+        return LongTable(sizes.index.to_frame(index=False).assign(**means))
+
     def course(self, steps: Sequence[int] | None = None, **where: Any) -> np.ndarray:
         """One number over the checkpoints: (step, 3) float64, value, low, high; NaN where there is no row.
 

@@ -3,11 +3,15 @@
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 import finetrace
+from finetrace.longtable import SHARED
+from finetrace.store.tables import write_table
 from finetrace.study import parse_study
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +65,23 @@ def test_the_larger_study_of_the_guide_is_one() -> None:
     study = parse_study(yaml.safe_load(blocks(ROOT / "docs/use.md", "yaml")[0]), "docs/use.md")
     assert len(study.trajectories) == 19
     assert set(study.looked["kernel"]) == {"roberta-base/sst2/ft/s1", "roberta-base/sst2/lora/s1"}
+
+
+def test_the_questions_to_a_table_have_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = (block for block in blocks(ROOT / "docs/use.md", "python") if "read_long_table" in block)
+    places = [(step, layer) for step in (0, 8) for layer in (0, 2)]
+    write_table(tmp_path / "outputs/micro-a/micro-sentiment/ft/s1/geometry/table.parquet", {
+        "step": [step for step, _ in places], "layer": [layer for _, layer in places],
+        "statistic": ["effective_rank"] * 4, "value": [1.0, 2.0, 3.0, 4.0], "low": [0.5] * 4, "high": [9.0] * 4})
+    monkeypatch.chdir(tmp_path)
+    *start, over_time, over_layers, one_place = code.strip().splitlines()
+    names: dict[str, Any] = {}
+    exec("\n".join(start), names)
+    np.testing.assert_array_equal(eval(over_time, names), [[2, 0.5, 9], [4, 0.5, 9]])
+    np.testing.assert_array_equal(eval(over_layers, names), [3, 4])
+    assert eval(one_place, names)["value"].tolist() == [2]
+    columns = re.findall(r"^\| ((?:`\w+`,? ?)+)\|", prose(ROOT / "docs/use.md").split("### The tables")[1], flags=re.MULTILINE)
+    assert set(re.findall(r"\w+", " ".join(columns))) == set(SHARED)
 
 
 def test_every_study_that_comes_along_is_listed() -> None:

@@ -65,6 +65,16 @@ def test_two_rows_for_one_place_are_refused_and_the_column_to_choose_by_is_named
                                   slow(rows_of(seeds=(1, 2)), [0, 2, 8], [0, 1, 2], statistic="rank", seed=2))
 
 
+def test_means_over_seeds_are_those_of_the_rows():
+    seeds, rows = (1, 2, 3), rows_of(seeds=(1, 2, 3))
+    means = LongTable.of_rows(rows, TYPES).select(statistic="rank").averaged("step", "layer")
+    assert len(means) * len(seeds) == sum(row["statistic"] == "rank" for row in rows)
+    several = [[row["value"], row["high"]] for row in rows if (row["statistic"], row["step"], row["layer"]) == ("rank", 8, 2)]
+    value, high = np.mean(several, axis=0)
+    np.testing.assert_array_equal(means.grid([8], [2])[0, 0], [value, np.nan, high])
+    assert not len(means.select(step=5).averaged("step"))
+
+
 def test_several_values_may_be_chosen(table):
     assert len(table.select(layer=[0, 2], statistic="rank")) == 6
     with pytest.raises(KeyError, match="no_such"):

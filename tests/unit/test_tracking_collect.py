@@ -19,6 +19,7 @@ from finetrace.store.manifest import complete
 from finetrace.store.tables import write_table
 from finetrace.tracking import collect as module
 from finetrace.tracking.collect import RunRecord, collect, curves_series, flat_params, history_series
+from finetrace.tracking.described import TAG, description
 
 
 def by_name(records: list[RunRecord]) -> dict[str, RunRecord]:
@@ -96,8 +97,19 @@ def test_lens_content(tmp_path: Path) -> None:
     assert content.series[0].steps.tolist() == list(range(0, 100, 2))
     assert content.finals["infodynamics/slope"] == 0.5 and content.finals["final/infodynamics/novelty"] == 0.25
     assert content.tags["lens"] == "infodynamics" and content.tags["seed"] == "1"
+    described = content.tags["mlflow.note.content"].splitlines()
+    assert described[0] == "- **novelty** (`infodynamics/novelty_mean`): mean novelty of the training logits (nats)"
+    assert described[-1].endswith("(share; higher is better)") and record.load().tags == content.tags
     assert {"figures/main.png", "table.parquet", "results.json", "metrics.json", "curves.csv",
             "manifest.json", "provenance.json"} == set(content.artifacts)
+
+
+def test_descriptions_are_those_of_the_lens_and_lenses_without_headlines_have_none() -> None:
+    assert description("edges", "edges/")[TAG].startswith(
+        "- **words, first** (mean of `edges/*/f1/full/first`): edge probes on the mix of all layers")
+    similar = description("similarity", "similarity/")[TAG]
+    assert "(`similarity/cka/cls/layer-*/last` or `similarity/cka/span/layer-*/last`)" in similar
+    assert description("cross-task", "cross-task/") == description("no such lens", "x/") == {}
 
 
 def test_trials_have_their_states_times_and_points(tmp_path: Path) -> None:

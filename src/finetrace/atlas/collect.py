@@ -10,7 +10,7 @@ import numpy as np
 
 from finetrace.layout import Layout
 from finetrace.store.manifest import Manifest, read_manifest
-from finetrace.store.tables import read_table
+from finetrace.store.tables import read_long_table
 
 
 @dataclass
@@ -75,19 +75,15 @@ def matching(metrics: Mapping[str, float], pattern: str) -> list[str]:
 
 
 def by_layer(folder: Path, lens: str, statistic: str, **where: str) -> dict[int, np.ndarray]:
-    """One statistic of a lens's table: layer -> (checkpoint, 3) value, low, high in step order.
+    """One statistic of a lens's table: layer -> (checkpoint, 3) value, low, high in step order, means over seeds.
 
     where: further columns to hold, e.g. split="validation". Empty when the lens has no such rows.
     """
     path = folder / lens / "table.parquet"
     if not path.is_file():
         return {}
-    rows = [r for r in read_table(path).to_pylist()
-            if r["statistic"] == statistic and all(r[k] == v for k, v in where.items())]
-    layers: dict[int, list[tuple[float, ...]]] = {}
-    for row in sorted(rows, key=lambda r: r["step"]):
-        layers.setdefault(row["layer"], []).append((row["value"], row["low"], row["high"]))
-    return {layer: np.array(values, dtype=np.float64) for layer, values in sorted(layers.items())}
+    table = read_long_table(path).select(statistic=statistic, **where).averaged("step", "layer")
+    return {layer: table.course(layer=layer) for layer in table.distinct("layer")}
 
 
 def long_table(entries: list[Entry]) -> dict[str, list[Any]]:

@@ -14,7 +14,7 @@ from finetrace.lenses.infodynamics.figures import panels as infodynamics
 from finetrace.lenses.infodynamics.slope import ResonanceNoveltySlope
 from finetrace.lenses.probes.figures import lattice
 from finetrace.store.manifest import read_manifest
-from finetrace.store.tables import read_table
+from finetrace.store.tables import read_long_table, read_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -101,10 +101,10 @@ def _evaluation_sets(found: Sequence[Mapping[str, float]]) -> list[str]:
 
 def _calibration_intervals(entry: Entry) -> dict[str, float]:
     """`{set}/{statistic}/{low,high}` of the kept weights, before temperature scaling."""
-    rows = read_table(entry.folder / "calibration" / "table.parquet").to_pylist()
-    kept = [row for row in rows if row["step"] == entry.manifest.facts["kept_step"] and not row["scaled"]]
-    return {f"{row['set']}/{row['statistic']}/{end}": row[end] for row in kept
-            if row["statistic"] in ("accuracy", "ece") for end in ("low", "high")}
+    kept = read_long_table(entry.folder / "calibration" / "table.parquet").select(
+        step=entry.manifest.facts["kept_step"], scaled=False, statistic=["accuracy", "ece"]).frame
+    return {f"{name}/{statistic}/{end}": value for end in ("low", "high")
+            for name, statistic, value in zip(kept["set"], kept["statistic"], kept[end].tolist(), strict=True)}
 
 
 def _layers(task: str, entries: Sequence[Entry], split: str) -> Iterator[Comparison]:

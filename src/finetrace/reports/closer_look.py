@@ -1,5 +1,5 @@
-"""The tables of Zhou and Srikumar (2022), "A closer look at how fine-tuning changes BERT",
-from a study's finished outputs.
+"""The tables of Zhou and Srikumar (2022), "A closer look at how fine-tuning changes BERT", from a study's finished
+outputs.
 
 Reads tables of the lenses hulls, probes and of cross-task; writes nothing.
 """
@@ -12,14 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from finetrace.layout import Layout
+from finetrace.longtable import LongTable
 from finetrace.reports import markdown
 from finetrace.reports.markdown import NONE
 from finetrace.store.manifest import read_manifest
-from finetrace.store.tables import read_table
+from finetrace.store.tables import read_long_table
 from finetrace.study.study import Run, Study
 
 HULLS = ("clusters", "linear", "similarity_between_splits")
-PROBES = ("mlp_accuracy", "mlp_accuracy_sd", "mlp_hidden_1", "mlp_hidden_2", "accuracy")
+OF_FIT = ("mlp_hidden_1", "mlp_hidden_2")
+PROBES = ("mlp_accuracy", "mlp_accuracy_sd", *OF_FIT, "accuracy")
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class State:
     """One layer at one checkpoint; NaN where nothing is known."""
 
     accuracy: float = np.nan
-    """Share of test examples that the perceptrons get right (mean over seeds),
-    or the logistic regression without them."""
+    """Share of test examples that the perceptrons get right (mean over seeds), or the logistic regression without
+    them."""
     sd: float = np.nan
     """Standard deviation over seeds; NaN for the logistic regression."""
     hidden: tuple[float, ...] = ()
@@ -37,8 +39,8 @@ class State:
     linear: float = np.nan
     """1: one cluster per label."""
     similarity: float = np.nan
-    """Pearson's r between the label distances of training and test examples;
-    the study gives it for linear spaces only."""
+    """Pearson's r between the label distances of training and test examples; the study gives it for linear spaces
+    only."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +62,17 @@ def tables(layout: Layout, study: Study, *, layer: int = -1, split: str | None =
     splits = study.probes.test_splits
     split = split or ("test" if "test" in splits else splits[0])
     cells, missing = _cells(layout, study, layer, split)
-    parts = [_grid("Original; tuned: accuracy (sd) / clusters / linear / similarity of training and test",
-                   cells, _shown)]
+    parts = [_grid("Original; tuned: accuracy (sd) / clusters / linear / similarity of training and test", cells,
+                   _shown)]
     if any(cell.original.hidden or cell.tuned.hidden for cell in cells):
-        parts.append(_grid("Best hidden sizes, original; tuned", cells,
-                           lambda s: ",".join(f"{h:g}" for h in s.hidden) or NONE))
+        parts.append(_grid("Best hidden sizes, original; tuned", cells, lambda s: ",".join(f"{h:g}" for h in s.hidden)
+                           or NONE))
     effects, absent = cross_tasks(layout, study, layer)
     parts += [f"**Cross-task effect on {task}**\n\n{markdown.table(EFFECT, rows)}" for task, rows in effects.items()]
     which = "the last layer" if layer == -1 else f"layer {layer} of those looked at"
     parts.append(f"{which.capitalize()}; accuracy in % on {split}, in brackets the standard deviation over seeds"
-                 + ("; *: logistic regression" if any(re.search(r"\d\*", part) for part in parts) else "") + ". "
-                 + counts(cells))
+                 + ("; *: logistic regression" if any(re.search(r"\d\*", part) for part in parts)
+                    else "") + ". " + counts(cells))
     if missing + absent:
         parts.append("Missing:\n" + "\n".join(f"- {line}" for line in missing + absent))
     return "\n\n".join(parts) + "\n"
@@ -113,8 +115,8 @@ def counts(cells: Sequence[Cell]) -> str:
     if not better and not fewer:
         return "No cell is complete."
     return (f"Tuning raised the accuracy in {sum(d > 0 for d in better)} of {len(better)} cells; the number of "
-            f"clusters fell in {sum(d < 0 for d in fewer)} of {len(fewer)}, rose in {sum(d > 0 for d in fewer)} "
-            f"and stayed in {sum(d == 0 for d in fewer)}; the similarity of training and test fell in "
+            f"clusters fell in {sum(d < 0 for d in fewer)} of {len(fewer)}, rose in {sum(d > 0 for d in fewer)} and "
+            f"stayed in {sum(d == 0 for d in fewer)}; the similarity of training and test fell in "
             f"{sum(d < 0 for d in alike)} of the {len(alike)} cells that are linear before and after.")
 
 
@@ -128,8 +130,8 @@ def _cells(layout: Layout, study: Study, layer: int, split: str) -> tuple[list[C
         if lacking:
             missing.append(f"{key}: dvc repro {' '.join(f'{lens}@{key}' for lens in lacking)}")
         if probes is not None and not any("accuracy" in name for one in probes for name in one):
-            missing.append(f"{key}: has no accuracy on {split}; add it to probes.test_splits (and "
-                           "hidden.rows) in params.yaml")
+            missing.append(f"{key}: has no accuracy on {split}; add it to probes.test_splits (and hidden.rows) in "
+                           "params.yaml")
         states = [_state(*(None if found is None else found[i] for found in (hulls, probes))) for i in (0, 1)]
         cells.append(Cell(_row_name(study, item), item.task, *states))
     return cells, missing
@@ -162,36 +164,25 @@ def _values(folder: Path, statistics: Sequence[str], layer: int, split: str | No
 
     split: rows of the probed split, and those of the training split about the fit itself (sizes of networks).
     """
-    import pyarrow.compute as pc
-
     if not (folder / "manifest.json").is_file():
         return None
     read_manifest(folder)
-    table = read_table(folder / "table.parquet")
-    kept = pc.field("statistic").isin(list(statistics))
-    if "label" in table.column_names:
-        kept &= pc.field("label") == ""
-    rows = table.filter(kept).to_pylist()
-    layers = sorted({row["layer"] for row in rows})
+    table = LongTable(read_long_table(folder / "table.parquet").shared())
+    steps, rows = table.distinct("step"), table.select(statistic=list(statistics), label="")
+    layers = rows.distinct("layer")
     if not -len(layers) <= layer < len(layers):
         return None
-    steps = sorted(set(table["step"].to_pylist()))
-    found = []
-    for step in (steps[0], steps[-1]):
-        values: dict[str, list[float]] = {}
-        for row in rows:
-            of_fit = row["statistic"].startswith("mlp_hidden")
-            if (row["step"] == step and row["layer"] == layers[layer]
-                and (of_fit or split is None or row["split"] == split)):
-                values.setdefault(row["statistic"], []).append(row["value"])
-        # Adam heads have a row per seed
-        found.append({name: float(np.mean(several)) for name, several in values.items()})
-    return found[0], found[1]
+    if split is not None:
+        rows = LongTable(rows.frame[rows.frame["split"].eq(split) | rows.frame["statistic"].isin(OF_FIT)])
+    means = rows.select(layer=layers[layer]).averaged("step", "statistic")  # Adam heads have a row per seed
+    ends = (means.select(step=step).frame for step in (steps[0], steps[-1]))
+    first, last = (dict(zip(end["statistic"], end["value"], strict=True)) for end in ends)
+    return first, last
 
 
 def _shown(state: State) -> str:
-    """accuracy (sd) / clusters / Y or N / similarity;
-    `-` where unknown, or undefined as in spaces that are not linear."""
+    """accuracy (sd) / clusters / Y or N / similarity; `-` where unknown, or undefined as in spaces that are not
+    linear."""
     if not np.isfinite([state.accuracy, state.clusters]).any():
         return NONE
     spread = f" ({100 * state.sd:.2f})" if np.isfinite(state.sd) else "*" if np.isfinite(state.accuracy) else ""

@@ -92,16 +92,16 @@ def tables(layout: Layout, study: Study, *, split: str | None = None) -> str:
     def temperature(row: Row, method: str) -> str:
         return mean(row.values(method, "calibration", "temperature"))
 
-    parts = [_grid("Accuracy, or the metric in brackets, in %: mean ± standard deviation over seeds", rows,
-                   methods, score),
+    parts = [_grid("Accuracy, or the metric in brackets, in %: mean ± standard deviation over seeds", rows, methods,
+                   score),
              _grid("Expected calibration error in %, before → after temperature scaling", judged, methods,
                    _error("ece")),
              _grid("Maximum calibration error in %, before → after temperature scaling", judged, methods,
                    _error("mce")),
              _grid("Temperature", [row for row in judged if row.name in SPLITS], methods, temperature),
              f"**Features, first → kept checkpoint**\n\n{markdown.table(FEATURES, _feature_lines(rows, methods))}",
-             "**Neural tangent kernel at the start of "
-             f"training**\n\n{markdown.table(KERNEL, _kernel_lines(of_splits, methods))}",
+             "**Neural tangent kernel at the start of training**"
+             f"\n\n{markdown.table(KERNEL, _kernel_lines(of_splits, methods))}",
              LEGEND]
     if missing:
         more = [f"and {len(missing) - SHOWN:,} more"] if len(missing) > SHOWN else []

@@ -17,6 +17,7 @@ from finetrace.store.manifest import NAME, PROVENANCE, Manifest, read_key, read_
 from finetrace.store.tables import read_table
 from finetrace.study import Study
 from finetrace.study.study import Cell, Run
+from finetrace.tracking.described import description
 from finetrace.tracking.series import Series, metric_name
 
 FORMAT = 1  # part of a run's identity: raise it when the same files shall become different runs
@@ -230,7 +231,7 @@ class _Reader:
 
     def _lens(self, folder: Path, manifest: Manifest, tags: dict[str, str], prefix: str = "") -> RunContent:
         prefix = prefix or f"{folder.name}/"
-        content = self._plain(folder, manifest, tags, prefix=prefix)
+        content = self._plain(folder, manifest, tags | description(tags["lens"], prefix), prefix=prefix)
         if (folder / "curves.csv").is_file():
             content.series = curves_series(folder / "curves.csv", prefix=prefix)
         return _apart(content)

@@ -36,13 +36,15 @@ def link_stage(root: Path, *, layers: int = 5, probed: int | None = None, **sett
     lens_folder(folder, "geometry", {
         "step": [s for s, _ in grid] * 2, "layer": [l for _, l in grid] * 2,
         "statistic": ["cosine_mean"] * len(grid) + ["effective_rank"] * len(grid),
-        "value": [0.1 + s * l / 1000 for s, l in grid] + [7.0] * len(grid)})
+        "value": [0.1 + s * l / 1000 for s, l in grid] + [7.0] * len(grid)}
+        | dict.fromkeys(("low", "high"), [np.nan] * 2 * len(grid)))
     grid = [(s, l) for s in steps for l in range(layers - probed, layers)]
     parts = [(split, seed) for split in ("validation", "train") for seed in (1, 2)]
     lens_folder(folder, "probes", {
         "step": [s for _ in parts for s, _ in grid], "layer": [l for _ in parts for _, l in grid],
         "statistic": ["accuracy"] * len(grid) * len(parts), "split": [split for split, _ in parts for _ in grid],
-        "value": [0.5 + s * l / 2000 + seed / 100 if split == "validation" else 1.0 for split, seed in parts for s, l in grid]})
+        "value": [0.5 + s * l / 2000 + seed / 100 if split == "validation" else 1.0 for split, seed in parts for s, l in grid]}
+        | dict.fromkeys(("low", "high"), [np.nan] * len(grid) * len(parts)))
     return asked(layout, **settings)
 
 

@@ -21,6 +21,7 @@ from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.lenses.kernel import solvers, statistics, summary
 from finetrace.lenses.kernel.settings import KernelSettings
+from finetrace.longtable import LongTable
 from finetrace.models.load import load_classifier
 from finetrace.models.saved import load_trained
 from finetrace.pipeline.stage import open_stage
@@ -82,8 +83,12 @@ def columns(out: Path) -> dict[str, np.ndarray]:
     return {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
 
 
+def select(table: dict[str, np.ndarray], **where: Any) -> dict[str, np.ndarray]:
+    return {name: np.asarray(values) for name, values in LongTable.of_columns(table).select(**where).columns().items()}
+
+
 def one(table: dict[str, np.ndarray], **where: Any) -> float:
-    found = summary.select(table, **{"group": "all", **where})["value"]
+    found = select(table, **{"group": "all", **where})["value"]
     assert len(found) == 1, f"{len(found)} rows of {where}"
     return float(found[0])
 
@@ -108,10 +113,10 @@ def test_the_table_is_long_and_whole(done: tuple[Layout, Path]) -> None:
         "value": "float64", "low": "float64", "high": "float64", "n": "int64"}
     keys = list(zip(*(table[name].tolist() for name in list(table)[:6]), strict=True))
     assert len(set(keys)) == len(keys) and set(table["step"]) == set(STEPS) and set(table["part"]) == set(summary.PARTS)
-    spectrum = summary.select(table, step=4, part="full", statistic="spectrum")
+    spectrum = select(table, step=4, part="full", statistic="spectrum")
     assert spectrum["index"].tolist() == list(range(1, 29)) and spectrum["value"][0] == 1
     assert (np.diff(spectrum["value"]) <= 0).all()
-    of_layers = summary.select(table, statistic="trace_share", step=0)
+    of_layers = select(table, statistic="trace_share", step=0)
     assert set(of_layers["layer"].tolist()) == {-1, 0, 1} and of_layers["value"].sum() == pytest.approx(1)
     assert {"embeddings", "layer-00/attention", "layer-01/ffn", "layer-01/norms", "layer-00/biases"} <= set(of_layers["group"])
 
@@ -161,7 +166,7 @@ def test_the_head_s_part_is_that_of_the_model_and_the_statistics_those_of_the_ke
     assert p.shape == f.shape == (23, 2, 14, 2)
     assert one(table, step=10, part="full", statistic="frobenius_norm") == pytest.approx(np.linalg.norm((p + f)[:14]), rel=1e-5)
     delta = statistics.residuals(script._logits(model, train), train.labels)
-    ratio = summary.select(table, step=10, statistic="ft_ratio")
+    ratio = select(table, step=10, statistic="ft_ratio")
     assert ratio["value"][0] == pytest.approx(statistics.ft_ratio(p[:14], f[:14], delta), rel=1e-4)
     assert ratio["low"][0] < ratio["value"][0] < ratio["high"][0] and ratio["n"][0] == 14
     assert one(table, step=10, part="ft_effective", statistic="alignment") == pytest.approx(
@@ -251,7 +256,7 @@ def test_the_start_of_linear_probing_may_be_seen_through_all_parameters(tmp_path
 
 def test_adapters_make_the_kernel_where_only_they_are_trained(tmp_path: Path) -> None:
     table = columns(run(project(tmp_path, kind="lora"), solver="none"))
-    groups = summary.select(table, statistic="trace_share", step=10)["group"].tolist()
+    groups = select(table, statistic="trace_share", step=10)["group"].tolist()
     assert groups and all(group.endswith("/attention") for group in groups)
     assert one(table, step=0, part="pretrain_effective", statistic="rank") > 0
 
@@ -327,4 +332,4 @@ def test_a_kernel_that_has_not_changed_is_not_fitted_again(tmp_path: Path, monke
     monkeypatch.setattr(solvers, "fit", lambda *given, **named: calls.append(1) or fit(*given, **named))
     table = columns(run(project(tmp_path, kind="lp"), checkpoints="all"))
     assert len(calls) == 1  # one for all checkpoints, and for the whole kernel too, of which the other part is zero
-    assert len(summary.select(table, statistic="accuracy_eval")["value"]) == 2 * len(STEPS)
+    assert len(select(table, statistic="accuracy_eval")["value"]) == 2 * len(STEPS)

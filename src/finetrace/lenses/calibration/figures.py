@@ -56,8 +56,8 @@ def _drawn(record: Mapping[str, Any]) -> tuple[list[str], list[str]]:
 @style.styled
 def reliability(sets: Mapping[str, tuple[Calibration, Calibration]], temperature: float, *, fitted_on: str,
                 title: str | None = None, note: str = "") -> "Figure":
-    """Reliability diagrams: a column per set, the accuracy of each confidence bin before and after temperature scaling with the
-    gap to the diagonal, and below how many examples each bin holds.
+    """Reliability diagrams: a column per set, the accuracy of each confidence bin before and after temperature scaling
+    with the gap to the diagonal, and below how many examples each bin holds.
 
     sets: {name: (before, after)}, at most four.  fitted_on: the set that chose the temperature.
     """
@@ -68,7 +68,8 @@ def reliability(sets: Mapping[str, tuple[Calibration, Calibration]], temperature
     figure, axes = style.new_figure(3, len(sets), size=(max(5.5, 0.8 + 2.2 * len(sets)), 6.2), title=title, sharex=True,
                                     height_ratios=[1.5, 1.5, 1])
     for column, (name, pair) in zip(axes.T, sets.items(), strict=True):
-        for panel, one, tint, when in zip(column, pair, (style.BLUE, style.VERMILION), ("before", "after"), strict=False):
+        for panel, one, tint, when in zip(column, pair, (style.BLUE, style.VERMILION), ("before", "after"),
+                                          strict=False):
             known = one.counts > 0
             left, width = one.edges[:-1][known], np.diff(one.edges)[known]
             confidence, accuracy = one.bin_confidence[known], one.bin_accuracy[known]
@@ -94,8 +95,8 @@ def reliability(sets: Mapping[str, tuple[Calibration, Calibration]], temperature
     axes[1, 0].set_ylabel("accuracy, after scaling")
     axes[2, 0].set_ylabel("examples per bin")
     bins = len(next(iter(sets.values()))[0].counts)
-    told = (f"{bins} bins; dots: mean confidence and accuracy of a bin, with 95 % intervals; dashed diagonal: calibrated; "
-            f"counts: solid before, dashed after scaling{'; ' + note if note else ''}")
+    told = (f"{bins} bins; dots: mean confidence and accuracy of a bin, with 95 % intervals; dashed diagonal: "
+            f"calibrated; counts: solid before, dashed after scaling{'; ' + note if note else ''}")
     style.footnote(figure, textwrap.fill(told, int(15.5 * figure.get_figwidth())))
     return figure
 
@@ -143,7 +144,8 @@ def course(steps: Sequence[int], kept: int, curves: Mapping[str, Mapping[str, np
     axes[0, 0].legend(loc="best", ncols=2 if len(curves) > 3 else 1)
     style.panel_letters(axes)
     where_barred = "" if len(curves) <= MOST_BARS else " at the kept checkpoint"
-    style.footnote(figure, f"bars: 95 % interval{where_barred}; grey: the kept checkpoint; dashed: after temperature scaling"
+    style.footnote(figure, f"bars: 95 % interval{where_barred}; grey: the kept checkpoint; dashed: after temperature "
+                           "scaling"
                            f"{chr(10) + note if note else ''}")
     return figure
 

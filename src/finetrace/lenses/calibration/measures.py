@@ -1,6 +1,7 @@
 """Calibration: do the probabilities of a classifier mean what they say? And temperature scaling. Pure.
 
-Guo et al. (2017), "On Calibration of Modern Neural Networks". The confidence of an example is the largest of its probabilities.
+Guo et al. (2017), "On Calibration of Modern Neural Networks". The confidence of an example is the largest of its
+probabilities.
 """
 
 from dataclasses import dataclass
@@ -19,13 +20,15 @@ class Calibration:
     """Measures of one set of predictions, and the bins behind ece and mce. All are shares, but nll."""
 
     ece: float
-    """Expected calibration error: mean over examples of |confidence - accuracy| of their bin; 0 is calibrated, at most 1."""
+    """Expected calibration error: mean over examples of |confidence - accuracy| of their bin; 0 is calibrated, at most
+    1."""
     mce: float
     """Maximum calibration error: the same of the worst bin that holds an example, however few; never below ece."""
     adaptive_ece: float
     """ece with as many bins of equally many examples each, so that no bin is nearly empty."""
     classwise_ece: float
-    """Mean over classes of the ece of that class's probability against how often the class is the true one (Kull et al. 2019)."""
+    """Mean over classes of the ece of that class's probability against how often the class is the true one (Kull et al.
+    2019)."""
     brier: float
     """Mean squared distance to the one-hot label, summed over classes: 0 is perfect, 2 certain and wrong."""
     brier_mean: float
@@ -52,16 +55,18 @@ class Temperature:
 
     value: float
     bound: Literal["", "low", "high", "flat"]
-    """low: the sharper, the better, as where every example is classified rightly;  high: the flatter, the better, as where the
-    logits tell nothing about the labels;  flat: all logits of an example are equal, and no temperature changes them."""
+    """low: the sharper, the better, as where every example is classified rightly;  high: the flatter, the better, as
+    where the logits tell nothing about the labels;  flat: all logits of an example are equal, and no temperature
+    changes them."""
 
 
 def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> Calibration:
-    """Measures of calibration with `bins` bins of equal width, open on the left and closed on the right (Naeini et al. 2015).
+    """Measures of calibration with `bins` bins of equal width, open on the left and closed on the right (Naeini et al.
+    2015).
 
-    probabilities: (example, class) float whose rows sum to 1;  labels: (example,) int, 0 .. class - 1. A perfect, certain
-    classifier gets 0 in all errors. Raises ValueError for shapes that do not fit, no examples, NaN, rows that are no
-    distributions, or labels that are no classes.
+    probabilities: (example, class) float whose rows sum to 1;  labels: (example,) int, 0 .. class - 1. A perfect,
+    certain classifier gets 0 in all errors. Raises ValueError for shapes that do not fit, no examples, NaN, rows that
+    are no distributions, or labels that are no classes.
     """
     p, y = _checked(probabilities, labels, bins)
     confidence, right = p.max(axis=1), (p.argmax(axis=1) == y).astype(np.float64)
@@ -80,12 +85,13 @@ def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -
 
 def intervals(probabilities: np.ndarray, labels: np.ndarray, units: np.ndarray | None = None, *, bins: int = 15,
               groups: int = 20, seed: int = 0) -> dict[str, tuple[float, float]]:
-    """95 % intervals of ece, mce, brier, nll, confidence and accuracy: name -> (low, high); NaN with fewer than two units.
+    """95 % intervals of ece, mce, brier, nll, confidence and accuracy: name -> (low, high); NaN with fewer than two
+    units.
 
-    units: (example,) int, what is independent, e.g. the sentence of each example; by default every example. The jackknife over
-    `groups` groups of units; for the accuracy the score interval of Wilson (1927) with the number of units. A percentile
-    bootstrap would not do: resampling adds noise to each bin, which the errors count, so that its interval for a calibrated
-    classifier lies above the truth.
+    units: (example,) int, what is independent, e.g. the sentence of each example; by default every example. The
+    jackknife over `groups` groups of units; for the accuracy the score interval of Wilson (1927) with the number of
+    units. A percentile bootstrap would not do: resampling adds noise to each bin, which the errors count, so that its
+    interval for a calibrated classifier lies above the truth.
     """
     p, y = _checked(probabilities, labels, bins)
     _, unit = np.unique(np.arange(len(y)) if units is None else np.asarray(units), return_inverse=True)
@@ -94,7 +100,8 @@ def intervals(probabilities: np.ndarray, labels: np.ndarray, units: np.ndarray |
     count = int(group.max()) + 1
     confidence, right = p.max(axis=1), (p.argmax(axis=1) == y).astype(np.float64)
     place = group * bins + _bin_of(confidence, bins)
-    totals = [np.bincount(place, weight, minlength=count * bins).reshape(count, bins) for weight in (None, confidence - right)]
+    totals = [np.bincount(place, weight, minlength=count * bins).reshape(count, bins)
+              for weight in (None, confidence - right)]
     kept, gaps = (total.sum(axis=0) - total for total in totals)  # (group, bin) without the group
     examples = kept.sum(axis=1)
     found = {"accuracy": wilson_interval(float(right.mean()) * number, number)}  # type: ignore[arg-type]
@@ -121,7 +128,8 @@ def probabilities_of(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray
 
 
 def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> float:
-    """Mean of -ln softmax(logits / temperature)[label] in nats: finite also where the probability itself rounds to 0."""
+    """Mean of -ln softmax(logits / temperature)[label] in nats: finite also where the probability itself rounds to
+    0."""
     z = _logits(logits) / temperature
     z = z - z.max(axis=1, keepdims=True)
     y = _labels(labels, *z.shape)
@@ -136,11 +144,12 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 def temperature(logits: np.ndarray, labels: np.ndarray) -> Temperature:
     """Temperature scaling (Guo et al. 2017, section 4.2) to machine precision.
 
-    logits: (example, class) float;  labels: (example,) int. Above 1: the classifier was too sure of itself. Scaling changes no
-    decision, never raises the likelihood's loss on these examples, and logits times c give T times c. The loss is convex in
-    1 / T, so its slope has one zero, found by Newton's method inside a shrinking bracket. T stays within 1/100 and 1000 times
-    the root mean square of the logits (less their mean over classes), or 1 where that is further out: without a bound,
-    examples that are all classified rightly, as in a small set, would give T = 0. Raises ValueError for shapes that do not fit.
+    logits: (example, class) float;  labels: (example,) int. Above 1: the classifier was too sure of itself. Scaling
+    changes no decision, never raises the likelihood's loss on these examples, and logits times c give T times c. The
+    loss is convex in 1 / T, so its slope has one zero, found by Newton's method inside a shrinking bracket. T stays
+    within 1/100 and 1000 times the root mean square of the logits (less their mean over classes), or 1 where that is
+    further out: without a bound, examples that are all classified rightly, as in a small set, would give T = 0. Raises
+    ValueError for shapes that do not fit.
     """
     z = _logits(logits)
     y = _labels(labels, *z.shape)
@@ -174,7 +183,8 @@ def bin_edges(bins: int) -> np.ndarray:
 
 
 def _slope(z: np.ndarray, true: np.ndarray, inverse: float) -> tuple[float, float]:
-    """First and second derivative of the mean loss by 1 / T: what the model expects of the logit less the true one's."""
+    """First and second derivative of the mean loss by 1 / T: what the model expects of the logit less the true
+    one's."""
     weights = np.exp(inverse * (z - z.max(axis=1, keepdims=True)))
     weights /= weights.sum(axis=1, keepdims=True)
     mean = (weights * z).sum(axis=1)
@@ -203,7 +213,8 @@ def _adaptive_ece(confidence: np.ndarray, right: np.ndarray, bins: int) -> float
 
 def _classwise_ece(p: np.ndarray, y: np.ndarray, bins: int) -> float:
     classes = p.shape[1]
-    return float(sum(np.abs(_bins(p[:, k], p[:, k] - (y == k), bins)[1]).sum() for k in range(classes)) / len(y) / classes)
+    return float(sum(np.abs(_bins(p[:, k], p[:, k] - (y == k), bins)[1]).sum()
+                     for k in range(classes)) / len(y) / classes)
 
 
 def _squared_errors(p: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -238,7 +249,8 @@ def _logits(logits: np.ndarray) -> np.ndarray:
 def _matrix(values: np.ndarray, what: str) -> np.ndarray:
     found = np.asarray(values, dtype=np.float64)
     if found.ndim != 2 or not found.shape[0] or found.shape[1] < 2:
-        raise ValueError(f"{what}: have shape {found.shape}; (example, class) with an example and two classes is needed")
+        raise ValueError(f"{what}: have shape {found.shape}; (example, class) with an example and two classes is "
+                         "needed")
     if not np.isfinite(found).all():
         raise ValueError(f"{what}: row {int(np.argmin(np.isfinite(found).all(axis=1)))} holds NaN or infinity")
     return found

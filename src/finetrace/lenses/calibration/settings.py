@@ -10,7 +10,8 @@ class CalibrationSettings:
     bins: int = 15
     """Bins of equal width of the confidence; the adaptive error has as many of equal size."""
     fit: str = "validation"
-    """The set on which the temperature is fitted; its own numbers after scaling are of examples that chose the temperature."""
+    """The set on which the temperature is fitted; its own numbers after scaling are of examples that chose the
+    temperature."""
     groups: int = 20
     """Groups of the jackknife intervals."""
 

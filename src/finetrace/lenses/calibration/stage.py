@@ -8,6 +8,7 @@ import numpy as np
 from finetrace import seeds
 from finetrace.errors import FinetraceError
 from finetrace.lenses.calibration.settings import CalibrationSettings
+from finetrace.longtable import LongTable
 from finetrace.pipeline.lens import Record, write_lens
 from finetrace.pipeline.stage import Stage, write_curves
 from finetrace.store.files import write_json
@@ -43,37 +44,38 @@ def _measure(stage: Stage, predictions: Predictions, settings: CalibrationSettin
     sets = [name for name in predictions.names if name != "train"] or predictions.names
     log.info("%s: %d checkpoints, temperature from %s, %s", stage.label, len(predictions.steps), settings.fit,
              ", ".join(f"{len(predictions.rows(name)):,} {name}" for name in sets))
-    found, fitted, rows = {}, {}, []
+    fitted, bins, rows, bin_rows = {}, {}, [], []
     fit_rows = predictions.rows(settings.fit)
     for step in predictions.steps:
         logits = _finite(predictions, step)
         fitted[step] = temperature(logits[fit_rows], predictions.labels[fit_rows])
         rows += summary.temperature_rows(step, settings.fit, fitted[step], len(fit_rows))
         for name in sets:
-            here = predictions.rows(name)
+            of_set = predictions.rows(name)
             for scaled in (False, True):
                 key = step, name, scaled
-                found[key], ends = summary.measure(
-                    logits[here], predictions.labels[here], predictions.sentences[here],
+                bins[key], ends = summary.measure(
+                    logits[of_set], predictions.labels[of_set], predictions.sentences[of_set],
                     fitted[step].value if scaled else 1.0, bins=settings.bins, groups=settings.groups, seed=seed)
-                rows += summary.rows(key, found[key], ends)
+                rows += summary.rows(key, bins[key], ends)
+                bin_rows += summary.bin_rows(key, bins[key])
     kept = predictions.kept_step
     if fitted[kept].bound:
         log.warning("%s: the temperature of the kept checkpoint is a bound of its range (%.3g): %s (%s)", stage.label,
                     fitted[kept].value, BOUNDS[fitted[kept].bound], settings.fit)
-    table = summary.table(rows)
-    write_table(out / "table.parquet", table)
-    write_table(out / "bins.parquet", summary.bin_table(found))
-    write_json(out / "metrics.json", summary.metrics(found, kept, fitted[kept]))
-    write_curves(out / "curves.csv", summary.curves(found, fitted, sets))
+    table = LongTable.of_rows(rows, summary.COLUMNS)
+    write_table(out / "table.parquet", table.columns())
+    write_table(out / "bins.parquet", LongTable.of_rows(bin_rows, summary.BIN_COLUMNS).columns())
+    write_json(out / "metrics.json", summary.metrics(table, sets, kept))
+    write_curves(out / "curves.csv", summary.curves(table, sets))
     manifest.facts = {"checkpoints": len(predictions.steps), "kept_step": kept, "fit": settings.fit,
                       "sets": sets, "temperature_bound": fitted[kept].bound,
                       "examples": {name: len(predictions.rows(name)) for name in sets}}
     return {"name": stage.item, "steps": predictions.steps, "kept": kept, "fit": settings.fit,
             "fit_examples": len(fit_rows), "sets": sets, "bound": fitted[kept].bound,
             "temperatures": [fitted[step].value for step in predictions.steps],
-            "bins": {name: (found[kept, name, False], found[kept, name, True]) for name in sets},
-            "courses": _courses(table, sets)}
+            "bins": {name: (bins[kept, name, False], bins[kept, name, True]) for name in sets},
+            "courses": summary.courses(table, sets)}
 
 
 def _finite(predictions: Predictions, step: int) -> np.ndarray:
@@ -83,14 +85,3 @@ def _finite(predictions: Predictions, step: int) -> np.ndarray:
         raise FinetraceError(f"{predictions.folder}: logits of checkpoint {step} hold NaN or infinity in row {row}; "
                              "delete the folder and run the stage predictions again")
     return logits
-
-
-def _courses(table: dict[str, np.ndarray], sets: list[str]) -> dict[str, dict[str, np.ndarray]]:
-    """set -> statistic, with `_scaled` where the temperature is applied -> (checkpoint, 3) value, low, high."""
-    courses: dict[str, dict[str, np.ndarray]] = {}
-    for name in sets:
-        for statistic, scaled in (("accuracy", False), ("ece", False), ("ece", True), ("nll", False), ("nll", True)):
-            keep = (table["set"] == name) & (table["statistic"] == statistic) & (table["scaled"] == scaled)
-            values = [table[key][keep] for key in ("value", "low", "high")]  # in the order of the steps
-            courses.setdefault(name, {})[f"{statistic}{'_scaled' if scaled else ''}"] = np.stack(values, axis=1)
-    return courses

@@ -1,8 +1,8 @@
 """Does a layer whose tokens converge also probe better? Correlations of within-sentence cosines with probe accuracy.
 
 The closing question of the French study, which compared two figures by eye. Layers and checkpoints are few and not
-independent, so every number says how many there are, intervals resample whole layers (or checkpoints), and p values permute
-whole layers (or checkpoints).
+independent, so every number says how many there are, intervals resample whole layers (or checkpoints), and p values
+permute whole layers (or checkpoints).
 """
 
 import math
@@ -53,18 +53,20 @@ class Link:
     found: Correlation
 
 
-def links(cosine: np.ndarray, accuracy: np.ndarray, *, draws: int = 2000, permutations: int = 2000, seed: int = 0) -> list[Link]:
+def links(cosine: np.ndarray, accuracy: np.ndarray, *, draws: int = 2000, permutations: int = 2000,
+          seed: int = 0) -> list[Link]:
     """Every correlation of mean within-sentence cosine with probe accuracy.
 
     cosine, accuracy: (checkpoint, layer) float, checkpoints ascending, the first being the state before training.
-    Over layers at each checkpoint, over checkpoints at each layer, and over all pairs with layers as clusters. Changes leave
-    checkpoint 0 out, where they are 0 by definition; over checkpoints at one layer they would repeat the levels' numbers, so
-    they are not given.
+    Over layers at each checkpoint, over checkpoints at each layer, and over all pairs with layers as clusters. Changes
+    leave checkpoint 0 out, where they are 0 by definition; over checkpoints at one layer they would repeat the levels'
+    numbers, so they are not given.
     Raises ValueError for shapes that differ, or NaN.
     """
     cosine, accuracy = np.asarray(cosine, dtype=np.float64), np.asarray(accuracy, dtype=np.float64)
     if cosine.ndim != 2 or cosine.shape != accuracy.shape or not cosine.size:
-        raise ValueError(f"cosine {cosine.shape} and accuracy {accuracy.shape} are not equal (checkpoint, layer) shapes")
+        raise ValueError(f"cosine {cosine.shape} and accuracy {accuracy.shape} are not equal (checkpoint, layer) "
+                         "shapes")
     if not (np.isfinite(cosine).all() and np.isfinite(accuracy).all()):
         raise ValueError("cosine or accuracy holds NaN or infinity")
     checkpoints, layers = cosine.shape
@@ -93,9 +95,10 @@ def correlation(x: np.ndarray, y: np.ndarray, kind: Kind = "spearman", *, draws:
     """Correlation of paired values, in which the pairs of a column belong together.
 
     x, y: (unit, cluster) float, e.g. (checkpoint, layer). Range [-1, 1]; 1 for y = x, 0 expected for unrelated values.
-    Interval: percentile bootstrap that draws whole clusters; with fewer than about ten clusters it is narrower than 95 %
-    deserves. p: share of the orders of y's clusters (all of them up to seven clusters, else random ones) whose correlation is
-    as large in absolute value; with k clusters it cannot fall below about 1/k!. NaN with fewer than four clusters.
+    Interval: percentile bootstrap that draws whole clusters; with fewer than about ten clusters it is narrower than 95
+    % deserves. p: share of the orders of y's clusters (all of them up to seven clusters, else random ones) whose
+    correlation is as large in absolute value; with k clusters it cannot fall below about 1/k!. NaN with fewer than four
+    clusters.
     """
     x, y = np.atleast_2d(np.asarray(x, dtype=np.float64)), np.atleast_2d(np.asarray(y, dtype=np.float64))
     clusters, n = x.shape[1], x.size
@@ -103,7 +106,8 @@ def correlation(x: np.ndarray, y: np.ndarray, kind: Kind = "spearman", *, draws:
     if clusters < FEWEST:
         return nothing
     ones = np.ones((1, n))
-    left, right = (_standard(ranks(v.ravel(), ones) if kind == "spearman" else v.reshape(1, -1), ones)[0] for v in (x, y))
+    left, right = (_standard(ranks(v.ravel(), ones) if kind == "spearman" else v.reshape(1, -1), ones)[0]
+                   for v in (x, y))
     value = float(left @ right)
     if math.isnan(value):
         return nothing
@@ -118,7 +122,8 @@ def correlation(x: np.ndarray, y: np.ndarray, kind: Kind = "spearman", *, draws:
 
 
 def weighted_correlation(x: np.ndarray, y: np.ndarray, weights: np.ndarray, kind: Kind) -> np.ndarray:
-    """Correlation with each pair counted `weight` times: x, y (pair,); weights (draw, pair) -> (draw,); NaN if constant."""
+    """Correlation with each pair counted `weight` times: x, y (pair,); weights (draw, pair) -> (draw,); NaN if
+    constant."""
     pair = [ranks(v, weights) if kind == "spearman" else np.broadcast_to(v, weights.shape) for v in (x, y)]
     left, right = (_standard(v, weights) for v in pair)
     return (weights * left * right).sum(axis=1)
@@ -132,7 +137,8 @@ def ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _standard(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Centred to weighted mean 0 and divided so that the weighted squares sum to 1; NaN for constant rows. (draw, item)."""
+    """Centred to weighted mean 0 and divided so that the weighted squares sum to 1; NaN for constant rows. (draw,
+    item)."""
     centred = values - (weights * values).sum(axis=1, keepdims=True) / weights.sum(axis=1, keepdims=True)
     size = np.sqrt((weights * centred**2).sum(axis=1, keepdims=True))
     constant = size <= 1e-12 * np.sqrt((weights * values**2).sum(axis=1, keepdims=True))
@@ -146,7 +152,8 @@ def _orders(clusters: int, permutations: int, seed: int) -> tuple[np.ndarray, bo
     return np.random.default_rng(seed).permuted(np.tile(np.arange(clusters), (permutations, 1)), axis=1), False
 
 
-def pick(found: Iterable[Link], kind: Kind, of: str, over: str, checkpoint: int = -1, layer: int = -1) -> Correlation | None:
+def pick(found: Iterable[Link], kind: Kind, of: str, over: str, checkpoint: int = -1,
+         layer: int = -1) -> Correlation | None:
     """The one correlation with these properties, or None."""
     for one in found:
         if (one.kind, one.of, one.over, one.checkpoint, one.layer) == (kind, of, over, checkpoint, layer):

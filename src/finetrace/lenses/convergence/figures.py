@@ -31,8 +31,8 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
 def convergence(layers: Sequence[int], cosine: np.ndarray, accuracy: np.ndarray,
                 rows: Mapping[str, Mapping[str, Correlation]], *, split: str, title: str | None = None,
                 note: str = "") -> "Figure":
-    """Left: each layer's way from the raw (hollow) to the tuned state (filled), one colour per layer. Right: correlations
-    with their 95 % intervals, numbers written out.
+    """Left: each layer's way from the raw (hollow) to the tuned state (filled), one colour per layer. Right:
+    correlations with their 95 % intervals, numbers written out.
 
     cosine, accuracy: (checkpoint, layer) mean within-sentence cosine in [-1, 1], and accuracy as a share.
     rows: {description: {kind: correlation}}, from top to bottom; the first kind is drawn filled, the second hollow.

@@ -18,4 +18,5 @@ class ConvergenceSettings:
 
     def __post_init__(self) -> None:
         for key in ("draws", "permutations"):
-            require(getattr(self, key) >= 100, f"{key}: {getattr(self, key)} are too few for a 95 % interval; take 100 or more")
+            require(getattr(self, key) >= 100, f"{key}: {getattr(self, key)} are too few for a 95 % interval; take 100 "
+                                               "or more")

@@ -1,9 +1,9 @@
-"""Features and head of a classifier over its training: how far the features move, how alike they are, how well they separate
-the classes, and how large the head grows. Pure.
+"""Features and head of a classifier over its training: how far the features move, how alike they are, how well they
+separate the classes, and how large the head grows. Pure.
 
-Features are what goes into the last linear layer: logits = head weight times feature + bias. The measures are those of Tomihari
-and Sato (2024), "Understanding Linear Probing then Fine-tuning Language Models from NTK Perspective" (CS, Diff, FDR, Norm), which
-names them without formulas; the formulas here are the usual ones of these names.
+Features are what goes into the last linear layer: logits = head weight times feature + bias. The measures are those of
+Tomihari and Sato (2024), "Understanding Linear Probing then Fine-tuning Language Models from NTK Perspective" (CS,
+Diff, FDR, Norm), which names them without formulas; the formulas here are the usual ones of these names.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,8 @@ class Estimate:
 
 @dataclass(frozen=True)
 class FisherRatio:
-    """Between-class over within-class scatter of features: 0 where class means coincide, no upper end; higher: easier to part."""
+    """Between-class over within-class scatter of features: 0 where class means coincide, no upper end; higher: easier
+    to part."""
 
     value: float
     """tr(pinv(S_W) S_B); NaN with fewer than two classes or without any scatter within classes."""
@@ -38,16 +39,18 @@ class FisherRatio:
     rank: int
     """Eigenvalues of S_W that the pseudo-inverse uses."""
     lost: float
-    """Share of the between-class scatter in the directions that the pseudo-inverse leaves out: `value` does not count it."""
+    """Share of the between-class scatter in the directions that the pseudo-inverse leaves out: `value` does not count
+    it."""
     singular: bool
-    """Whether that share is not 0, as with fewer examples than dimensions. Then `value` is of the rest only, and both depend on
-    the number of examples: compare `ridge`, between features of the same examples. (Features behind a layer norm have one
-    direction without any scatter, where class means do not differ either: this alone is not singular.)"""
+    """Whether that share is not 0, as with fewer examples than dimensions. Then `value` is of the rest only, and both
+    depend on the number of examples: compare `ridge`, between features of the same examples. (Features behind a layer
+    norm have one direction without any scatter, where class means do not differ either: this alone is not singular.)"""
 
 
 @dataclass(frozen=True)
 class Plane:
-    """The two directions of largest variance. centre: (dim,);  axes: (2, dim), orthonormal;  shares: (2,) of the variance."""
+    """The two directions of largest variance. centre: (dim,);  axes: (2, dim), orthonormal;  shares: (2,) of the
+    variance."""
 
     centre: np.ndarray
     axes: np.ndarray
@@ -55,7 +58,8 @@ class Plane:
 
 
 class Units:
-    """Which examples are independent: the groups of units (sentences) of which the jackknife leaves out one each time."""
+    """Which examples are independent: the groups of units (sentences) of which the jackknife leaves out one each
+    time."""
 
     def __init__(self, units: np.ndarray, groups: int = 20, seed: int = 0):
         _, unit = np.unique(np.asarray(units), return_inverse=True)
@@ -73,8 +77,8 @@ class Units:
 def cosine_similarity(features: np.ndarray, units: Units | None = None, *, diagonal: bool = False) -> Estimate:
     """CS: mean cosine between the features of two different examples, in [-1, 1]; 1 where all point the same way.
 
-    features: (example, dim) float; those of length 0 have no direction and are left out.  diagonal: also count each example with
-    itself.  NaN with fewer than two examples. Raises ValueError for NaN or another shape.
+    features: (example, dim) float; those of length 0 have no direction and are left out.  diagonal: also count each
+    example with itself.  NaN with fewer than two examples. Raises ValueError for NaN or another shape.
     """
     x = _features(features)
     lengths = np.linalg.norm(x, axis=1)
@@ -91,12 +95,13 @@ def cosine_similarity(features: np.ndarray, units: Units | None = None, *, diago
 def feature_change(before: np.ndarray, after: np.ndarray, units: Units | None = None) -> Estimate:
     """Diff: mean over examples of the Euclidean length of feature after - feature before; 0 where nothing moved.
 
-    before, after: (example, dim) float of the same examples, in the same order. The length of the difference, not the difference
-    of lengths, which is never larger. Raises ValueError when the shapes differ.
+    before, after: (example, dim) float of the same examples, in the same order. The length of the difference, not the
+    difference of lengths, which is never larger. Raises ValueError when the shapes differ.
     """
     a, b = _features(before), _features(after)
     if a.shape != b.shape:
-        raise ValueError(f"before and after: have shapes {a.shape} and {b.shape}; the same examples and dimensions are needed")
+        raise ValueError(f"before and after: have shapes {a.shape} and {b.shape}; the same examples and dimensions are "
+                         "needed")
     return mean_of(np.linalg.norm(b - a, axis=1), units)
 
 
@@ -120,10 +125,11 @@ def fisher_ratio(features: np.ndarray, labels: np.ndarray, rcond: float = RCOND,
     """FDR: multi-class Fisher ratio of S_W = sum over classes k and their examples i of (x_i - m_k)(x_i - m_k)' and
     S_B = sum over classes of n_k (m_k - m)(m_k - m)'.
 
-    features: (example, dim) float;  labels: (example,) int; classes without examples do not count, a class of one example has no
-    scatter within.  rcond: eigenvalues of S_W up to this share of the largest count as 0;  ridge: as share of the mean
-    eigenvalue. Without singular S_W the value is the same for every invertible linear map of the features. Works on the smaller
-    of (example, example) and (dim, dim). Raises ValueError for shapes that do not fit or a cutoff that is not above 0.
+    features: (example, dim) float;  labels: (example,) int; classes without examples do not count, a class of one
+    example has no scatter within.  rcond: eigenvalues of S_W up to this share of the largest count as 0;  ridge: as
+    share of the mean eigenvalue. Without singular S_W the value is the same for every invertible linear map of the
+    features. Works on the smaller of (example, example) and (dim, dim). Raises ValueError for shapes that do not fit or
+    a cutoff that is not above 0.
     """
     x = _features(features)
     labels = np.asarray(labels)
@@ -151,8 +157,8 @@ def fisher_ratio(features: np.ndarray, labels: np.ndarray, rcond: float = RCOND,
     kept, shrink = values[used], ridge * spread / x.shape[1]
     outside = max(0.0, total - float(scatter.sum()))
     lost = outside / total if total else 0.0
-    return FisherRatio(float((scatter / kept).sum()), float((scatter / (kept + shrink)).sum() + outside / shrink), len(kept),
-                       lost, lost > LOST)
+    return FisherRatio(float((scatter / kept).sum()), float((scatter / (kept + shrink)).sum() + outside / shrink),
+                       len(kept), lost, lost > LOST)
 
 
 def head_norm(weight: np.ndarray) -> float:
@@ -163,11 +169,13 @@ def head_norm(weight: np.ndarray) -> float:
 def class_means(features: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
     """(class, dim) mean feature of each class; NaN for a class without examples."""
     x, labels = _features(features), np.asarray(labels)
-    return np.stack([x[labels == k].mean(axis=0) if (labels == k).any() else np.full(x.shape[1], np.nan) for k in range(classes)])
+    return np.stack([x[labels == k].mean(axis=0) if (labels == k).any() else np.full(x.shape[1], np.nan)
+                     for k in range(classes)])
 
 
 def head_cosines(weight: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """Cosine between each head row and each class mean: (class, dim), (class, dim) -> (row, class), NaN where one is 0 or NaN.
+    """Cosine between each head row and each class mean: (class, dim), (class, dim) -> (row, class), NaN where one is 0
+    or NaN.
 
     On the diagonal a row and the mean of its own class: as it comes near 1, gradient descent makes the row longer.
     """
@@ -177,8 +185,8 @@ def head_cosines(weight: np.ndarray, means: np.ndarray) -> np.ndarray:
 
 
 def plane(points: np.ndarray) -> Plane:
-    """The plane of largest variance through points (point, dim), by principal components; the larger part of each axis is
-    positive. Raises ValueError with fewer than two points or dimensions."""
+    """The plane of largest variance through points (point, dim), by principal components; the larger part of each axis
+    is positive. Raises ValueError with fewer than two points or dimensions."""
     x = _features(points)
     if min(x.shape) < 2:
         raise ValueError(f"points: have shape {x.shape}; a plane needs two points of two dimensions")
@@ -192,10 +200,12 @@ def plane(points: np.ndarray) -> Plane:
 
 
 def tsne(points: np.ndarray, seed: int, perplexity: float = PERPLEXITY) -> np.ndarray:
-    """t-SNE (van der Maaten and Hinton 2008) of the directions of the points, from a principal-component start: (point, 2).
+    """t-SNE (van der Maaten and Hinton 2008) of the directions of the points, from a principal-component start: (point,
+    2).
 
-    points: (point, dim), scaled to length 1 first, so that head rows and features can stand in one picture.  perplexity: at most
-    a third of the points. Distances between groups mean little, neighbours do. Raises ValueError with fewer than five points.
+    points: (point, dim), scaled to length 1 first, so that head rows and features can stand in one picture.
+    perplexity: at most a third of the points. Distances between groups mean little, neighbours do. Raises ValueError
+    with fewer than five points.
     """
     x = _features(points)
     if len(x) < 5:
@@ -211,7 +221,8 @@ def tsne(points: np.ndarray, seed: int, perplexity: float = PERPLEXITY) -> np.nd
 
 
 def _mean_cosine(total: np.ndarray, n: float, diagonal: bool) -> float:
-    """From the sum of n unit vectors: the squared length of the sum holds every pair twice, and each vector with itself."""
+    """From the sum of n unit vectors: the squared length of the sum holds every pair twice, and each vector with
+    itself."""
     pairs = n * n if diagonal else n * (n - 1)
     if n < 2:
         return float("nan")

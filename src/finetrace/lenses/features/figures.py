@@ -1,4 +1,5 @@
-"""Figures of the lens features: how features and head change over the checkpoints, and pictures of them before and after."""
+"""Figures of the lens features: how features and head change over the checkpoints, and pictures of them before and
+after."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,8 +23,8 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     """What the stage measured, as name -> figure.
 
     record: name; steps; kept; singular, sets with too few examples; courses {set: {statistic: (checkpoint, 3)}}; head
-    (checkpoint,) and head_rows {class: (checkpoint,)}, norms; pictures, None or {set; labels (example,); names (class,);
-    by step points (example, dim) and heads (class, dim); tsne, None or by step (example + class, 2)}.
+    (checkpoint,) and head_rows {class: (checkpoint,)}, norms; pictures, None or {set; labels (example,); names
+    (class,); by step points (example, dim) and heads (class, dim); tsne, None or by step (example + class, 2)}.
     """
     name, steps, kept, pictures = record["name"], record["steps"], record["kept"], record["pictures"]
     note = "features: input of the head's last linear layer"
@@ -58,8 +59,8 @@ def course(steps: Sequence[int], kept: int, curves: Mapping[str, Mapping[str, np
            rows: Mapping[str, np.ndarray], *, title: str | None = None, note: str = "") -> "Figure":
     """Cosine, change, Fisher ratio and head norm over the checkpoints, a line per set.
 
-    curves: {set: {"cosine", "diff", "fdr", "fdr_ridge": (checkpoint, 3) value, low, high}}.  head: (checkpoint,) norm of the
-    weight.  rows: {class: (checkpoint,)} norms of its rows, drawn for up to eight classes.
+    curves: {set: {"cosine", "diff", "fdr", "fdr_ridge": (checkpoint, 3) value, low, high}}.  head: (checkpoint,) norm
+    of the weight.  rows: {class: (checkpoint,)} norms of its rows, drawn for up to eight classes.
     """
     figure, axes = style.new_figure(2, 2, size=(8.2, 5.0), title=title, sharex=True)
     where = np.arange(len(steps))
@@ -97,7 +98,8 @@ def _head_panel(panel: "Axes", where: np.ndarray, head: np.ndarray, rows: Mappin
     panel.plot(where, head, color=style.BLACK, marker="o", ms=4.5, label="whole weight")
     if len(rows) <= MOST_ROWS:
         for number, (name, values) in enumerate(rows.items()):
-            panel.plot(where, values, color=style.colour(number), lw=1.2, ls=style.DASHES[1 + number % 3], label=_short(name))
+            panel.plot(where, values, color=style.colour(number), lw=1.2, ls=style.DASHES[1 + number % 3],
+                       label=style.short(name))
         panel.legend(loc="best", fontsize=8, ncols=1 + len(rows) // 4)
     panel.set_title("Norm of the head" + (" and of its rows" if len(rows) <= MOST_ROWS else ""))
     panel.set_ylabel("Frobenius norm")
@@ -109,7 +111,8 @@ def planes(points: Mapping[str, np.ndarray], heads: Mapping[str, np.ndarray], la
            flat: Plane, *, title: str | None = None, note: str = "") -> "Figure":
     """Features in one plane of principal components, a panel per state, with the directions of the head's rows.
 
-    points: {state: (example, dim) features};  heads: {state: (class, dim) weight};  labels: (example,) int;  flat: of all.
+    points: {state: (example, dim) features};  heads: {state: (class, dim) weight};  labels: (example,) int;  flat: of
+    all.
     """
     figure, axes = style.new_figure(1, len(points), size=(9, 4.7), title=title, sharex=True, sharey=True)
     groups = _groups(labels, names)
@@ -142,8 +145,8 @@ def planes(points: Mapping[str, np.ndarray], heads: Mapping[str, np.ndarray], la
 
 
 @style.styled
-def neighbours(points: Mapping[str, np.ndarray], heads: Mapping[str, np.ndarray], labels: np.ndarray, names: Sequence[str], *,
-               title: str | None = None, note: str = "") -> "Figure":
+def neighbours(points: Mapping[str, np.ndarray], heads: Mapping[str, np.ndarray], labels: np.ndarray,
+               names: Sequence[str], *, title: str | None = None, note: str = "") -> "Figure":
     """t-SNE maps of features together with the head's rows, a panel per state.
 
     points: {state: (example, 2)};  heads: {state: (class, 2)};  labels: (example,) int.
@@ -154,8 +157,8 @@ def neighbours(points: Mapping[str, np.ndarray], heads: Mapping[str, np.ndarray]
         _scatter(panel, values, labels, groups)
         for members, colour, name, _ in groups:
             if name:
-                panel.scatter(*heads[state][members].T, color=colour, marker="*", s=190, edgecolors=style.BLACK, linewidths=1.1,
-                              zorder=4)
+                panel.scatter(*heads[state][members].T, color=colour, marker="*", s=190, edgecolors=style.BLACK,
+                              linewidths=1.1, zorder=4)
         panel.set_title(state)
         panel.set(xticks=[], yticks=[])
         panel.set_aspect("equal", adjustable="datalim")
@@ -167,8 +170,8 @@ def neighbours(points: Mapping[str, np.ndarray], heads: Mapping[str, np.ndarray]
 
 
 def _groups(labels: np.ndarray, names: Sequence[str]) -> list[tuple[list[int], str, str, str]]:
-    """Classes to tell apart: members, colour, name, marker. Of many the most frequent ones; the rest comes first, grey and
-    without a name of its own."""
+    """Classes to tell apart: members, colour, name, marker. Of many the most frequent ones; the rest comes first, grey
+    and without a name of its own."""
     counts = np.bincount(labels, minlength=len(names))
     if len(names) <= MOST_COLOURS + 1:
         chosen = list(range(len(names)))
@@ -179,16 +182,13 @@ def _groups(labels: np.ndarray, names: Sequence[str]) -> list[tuple[list[int], s
     return [(rest, style.LIGHT_GREY, "", "o"), *groups] if rest else groups
 
 
-def _scatter(panel: "Axes", values: np.ndarray, labels: np.ndarray, groups: list[tuple[list[int], str, str, str]]) -> None:
+def _scatter(panel: "Axes", values: np.ndarray, labels: np.ndarray,
+             groups: list[tuple[list[int], str, str, str]]) -> None:
     for members, colour, name, marker in groups:
         here = np.isin(labels, members)
         panel.scatter(values[here, 0], values[here, 1], color=colour, marker=marker, s=14, alpha=0.75, linewidths=0,
-                      label=_short(name) if name else f"{len(members)} other classes")
+                      label=style.short(name) if name else f"{len(members)} other classes")
 
 
 def _legend(figure: "Figure", panel: "Axes") -> None:
     figure.legend(*panel.get_legend_handles_labels(), loc="outside right upper", markerscale=1.5, fontsize=8.5)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 18 else name[:17] + "…"

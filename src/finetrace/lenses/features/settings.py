@@ -5,7 +5,8 @@ from finetrace.config.base import require, settings
 
 @settings
 class FeaturesSettings:
-    """How far the inputs of the head move in training, how alike they are, how well they separate, how the head grows."""
+    """How far the inputs of the head move in training, how alike they are, how well they separate, how the head
+    grows."""
 
     rcond: float = 1e-10
     """Eigenvalues of the within-class scatter up to this share of the largest count as 0 in the Fisher ratio."""

@@ -1,7 +1,6 @@
 """How far features move and how the head grows -> .../sSEED/features/"""
 
 import logging
-import time
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +9,16 @@ import numpy as np
 from finetrace import seeds
 from finetrace.errors import FinetraceError
 from finetrace.lenses.features.settings import FeaturesSettings
+from finetrace.longtable import LongTable
 from finetrace.pipeline.lens import Record, write_lens
 from finetrace.pipeline.stage import Stage, write_curves
+from finetrace.progress import Progress
 from finetrace.store.files import write_json
 from finetrace.store.manifest import Manifest
 from finetrace.store.predictions import Predictions, read_predictions
 from finetrace.store.tables import write_table
 
 log = logging.getLogger("finetrace")
-Columns = dict[str, np.ndarray]
 
 
 def main(stage: Stage) -> None:
@@ -40,26 +40,24 @@ def _measure(stage: Stage, predictions: Predictions, settings: FeaturesSettings,
     log.info("%s: %d checkpoints, %d dimensions, features of %s", stage.label, len(steps),
              predictions.manifest.facts["dim"], ", ".join(f"{len(rows):,} {name}" for name, rows in rows_of.items()))
     table = _table(stage, predictions, rows_of, settings, seed)
-    singular = sorted(set(table["set"][(table["statistic"] == "fdr_singular") & (table["value"] == 1)].tolist()))
+    singular = sorted(table.select(statistic="fdr_singular", value=1).distinct("set"))
     if singular:
         log.info("%s: too few examples for so many dimensions in %s: compare fdr_ridge there, not fdr", stage.label,
                  ", ".join(singular))
-    write_table(out / "table.parquet", table)
-    write_json(out / "metrics.json", summary.metrics(table, list(rows_of), steps, kept))
-    write_curves(out / "curves.csv", summary.curves(table, list(rows_of), steps))
+    write_table(out / "table.parquet", table.columns())
+    write_json(out / "metrics.json", summary.metrics(table, list(rows_of), steps[0], kept))
+    write_curves(out / "curves.csv", summary.curves(table, list(rows_of)))
     manifest.facts = {"checkpoints": len(steps), "first_step": steps[0], "kept_step": kept, "singular": singular,
                       "dim": predictions.manifest.facts["dim"], "rows": {name: len(of) for name, of in rows_of.items()}}
-    head_rows = {label: table["value"][(table["statistic"] == "head_row_norm") & (table["label"] == label)]
-                 for label in predictions.label_names}
-    courses = {one: {key: summary.course(table, key, one) for key in ("cosine", "diff", "fdr_ridge")}
-               for one in rows_of}
-    return {"name": stage.item, "steps": steps, "kept": kept, "singular": singular, "courses": courses,
-            "head": summary.course(table, "head_norm")[:, 0], "head_rows": head_rows,
+    return {"name": stage.item, "steps": steps, "kept": kept, "singular": singular,
+            "courses": summary.courses(table, list(rows_of)), "head": table.course(statistic="head_norm")[:, 0],
+            "head_rows": {label: table.course(statistic="head_row_norm", label=label)[:, 0]
+                          for label in predictions.label_names},
             "pictures": _pictures(stage.item, predictions, settings, seed)}
 
 
 def _table(stage: Stage, predictions: Predictions, rows_of: dict[str, np.ndarray], settings: FeaturesSettings, seed: int
-           ) -> Columns:
+           ) -> LongTable:
     """All statistics of all sets at all checkpoints."""
     from finetrace.lenses.features import summary
     from finetrace.lenses.features.change import Units
@@ -67,18 +65,17 @@ def _table(stage: Stage, predictions: Predictions, rows_of: dict[str, np.ndarray
     names = predictions.label_names
     units = {name: Units(predictions.sentences[rows], settings.groups, seed) for name, rows in rows_of.items()}
     before = {name: _finite(predictions, predictions.steps[0], name) for name in rows_of}
-    rows: list[Any] = []
-    told = time.monotonic()
-    for number, step in enumerate(predictions.steps):
+    rows: list[summary.Row] = []
+    progress = Progress(len(predictions.steps), stage.label, unit="checkpoint")
+    for step in predictions.steps:
         weight = np.asarray(predictions.weight(step), dtype=np.float64)
         rows += summary.head_rows(step, weight, names)
         for name, of in rows_of.items():
             rows += summary.set_rows(step, name, before[name], _finite(predictions, step, name), weight,
                                      predictions.labels[of], names, units[name], settings.rcond, settings.ridge)
-        if time.monotonic() - told > 20:
-            log.info("%s: checkpoint %d of %d", stage.label, number + 1, len(predictions.steps))
-            told = time.monotonic()
-    return summary.table(rows)
+        progress.advance()
+    progress.close()
+    return LongTable.of_rows(rows, summary.COLUMNS)
 
 
 def _finite(predictions: Predictions, step: int, name: str) -> np.ndarray:

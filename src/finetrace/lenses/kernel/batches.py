@@ -33,7 +33,8 @@ class Batch:
 
     @property
     def turns(self) -> list[torch.Tensor]:
-        """Places of the first example of every row that has one, of the second, and so on: each turn has at most one per row."""
+        """Places of the first example of every row that has one, of the second, and so on: each turn has at most one
+        per row."""
         order = self.row.argsort(stable=True)
         _, count = torch.unique_consecutive(self.row[order], return_counts=True)
         turn = torch.arange(len(order), device=order.device) - (count.cumsum(0) - count).repeat_interleave(count)
@@ -42,7 +43,8 @@ class Batch:
     def take(self, first: int, count: int) -> "Batch":
         """Consecutive rows as a batch."""
         inside = torch.nonzero((self.row >= first) & (self.row < first + count)).flatten()
-        inputs = {k: v[first:first + count] if len(v) == self.rows and k != "slots" else v for k, v in self.inputs.items()}
+        inputs = {k: v[first:first + count] if len(v) == self.rows and k != "slots" else v
+                  for k, v in self.inputs.items()}
         if "slots" in inputs:
             inputs["slots"] = self.inputs["slots"][inside] - first * self.slots
         return Batch(inputs, count, self.row[inside] - first, self.examples[inside], self.slots)
@@ -79,7 +81,8 @@ def prepared(batches: Sequence[dict[str, Any]], model: Any, first: int = 0) -> l
 
 @contextmanager
 def measuring(model: Any) -> Iterator[None]:
-    """Evaluation mode, full float32 products, no autocast; modes, required gradients and settings are put back afterwards."""
+    """Evaluation mode, full float32 products, no autocast; modes, required gradients and settings are put back
+    afterwards."""
     modes = {module: module.training for module in model.modules()}
     required = {p: p.requires_grad for p in model.parameters()}
     device = next(model.parameters()).device.type
@@ -103,5 +106,6 @@ def logits_of(model: Any, batch: Batch) -> torch.Tensor:
     logits = getattr(output, "logits", output)
     if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or len(logits) != len(batch.row):
         shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise ValueError(f"the model gives logits of shape {shape} for {len(batch.row)} examples; give one with (example, class)")
+        raise ValueError(f"the model gives logits of shape {shape} for {len(batch.row)} examples; give one with "
+                         "(example, class)")
     return logits

@@ -21,8 +21,8 @@ from finetrace.lenses.kernel.results import Cost, Kernel, Progress
 log = logging.getLogger("finetrace")
 
 CHUNK, CHUNKS = 64, 8
-"""Least number of logits of a chunk, and number of chunks to aim at: large enough for fast products, small enough that nearly
-half of the pairs can be left out."""
+"""Least number of logits of a chunk, and number of chunks to aim at: large enough for fast products, small enough that
+nearly half of the pairs can be left out."""
 SLOWER = 2.0
 """A kernel takes longer than its multiplications by themselves would, by about so much."""
 NEGATIVE, EIGENVALUES = -1e-6, 2000
@@ -52,8 +52,8 @@ class Job:
     """Length of the rows looked at."""
 
 
-def prepare(model: Any, batches: Sequence[dict], eval_batches: Sequence[dict], parameters: str | Callable[[str], bool], head: Any,
-            heads: Heads | None, dtype: Any, memory: float, share: tuple[int, int] = (0, 1)) -> Job:
+def prepare(model: Any, batches: Sequence[dict], eval_batches: Sequence[dict], parameters: str | Callable[[str], bool],
+            head: Any, heads: Heads | None, dtype: Any, memory: float, share: tuple[int, int] = (0, 1)) -> Job:
     """What is to be done, from a look at two rows."""
     if not 0 <= share[0] < share[1]:
         raise ValueError(f"share is {share}; give (number, of how many), the number counted from 0")
@@ -73,14 +73,14 @@ def prepare(model: Any, batches: Sequence[dict], eval_batches: Sequence[dict], p
     with measuring(model):
         found = part_of(survey(model, first, wanted, swap), *share)
     passes = plan(found, every, first, classes, KEPT * memory, head.weight.element_size())
-    return Job(model, head, wanted, of_head, swap, every, count, layout_of(train, every[len(train):], classes), found, passes,
-               first.tokens)
+    return Job(model, head, wanted, of_head, swap, every, count, layout_of(train, every[len(train):], classes), found,
+               passes, first.tokens)
 
 
 def compute(
-    model: Any, batches: Sequence[dict], eval_batches: Sequence[dict], parameters: str | Callable[[str], bool], formula: str,
-    head: Any, heads: Heads | None, dtype: Any, memory: float, groups: bool | Callable[[str], str], share: tuple[int, int],
-    tell: Progress,
+    model: Any, batches: Sequence[dict], eval_batches: Sequence[dict], parameters: str | Callable[[str], bool],
+    formula: str, head: Any, heads: Heads | None, dtype: Any, memory: float, groups: bool | Callable[[str], str],
+    share: tuple[int, int], tell: Progress,
 ) -> Kernel | list[Kernel]:
     """See `finetrace.lenses.kernel.ntk`."""
     if formula not in FORMULAS:
@@ -163,7 +163,8 @@ def in_precision(model: Any, head: Any, dtype: Any) -> tuple[Any, Any]:
         model = copy.deepcopy(model).to(dtype)
         head = model.get_submodule(place)
     if head.weight.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"the weights are {head.weight.dtype}, too coarse for products of gradients; give dtype=torch.float32")
+        raise ValueError(f"the weights are {head.weight.dtype}, too coarse for products of gradients; give "
+                         "dtype=torch.float32")
     return model, head
 
 
@@ -177,8 +178,9 @@ def stacked(heads: Heads, head: Any) -> tuple[torch.Tensor, torch.Tensor | None]
         bias = heads[number][1]
         if weight.dim() != 2 or weight.shape[1] != like.shape[1] or (bias is None) != (head.bias is None) or (
                 bias is not None and len(bias) != len(weight)):
-            raise ValueError(f"head {number}: weight of shape {tuple(weight.shape)} and {'no' if bias is None else 'a'} bias; "
-                             f"the model's is (class, {like.shape[1]}) with {'no' if head.bias is None else 'a'} bias")
+            raise ValueError(f"head {number}: weight of shape {tuple(weight.shape)} and "
+                             f"{'no' if bias is None else 'a'} bias; the model's is (class, {like.shape[1]}) with "
+                             f"{'no' if head.bias is None else 'a'} bias")
     biases = [torch.as_tensor(b, dtype=like.dtype, device=like.device).detach() for _, b in heads if b is not None]
     return torch.cat(weights), torch.cat(biases) if biases else None
 
@@ -198,11 +200,11 @@ def layout_of(train: Sequence[Batch], evaluated: Sequence[Batch], classes: int) 
 
 def _announce(job: Job) -> None:
     log.info("kernel: %d train examples and %d others, %d classes, %s numbers in %d parameters; %d passes", job.train,
-             job.layout.bounds[-1] - job.train, job.layout.classes, f"{sum(f.gradient for f in job.found):,}", len(job.found),
-             len(job.passes))
+             job.layout.bounds[-1] - job.train, job.layout.classes, f"{sum(f.gradient for f in job.found):,}",
+             len(job.found), len(job.passes))
     if alone := [f.name for f in job.found if not f.together]:
-        log.info("kernel: row by row for %d parameters whose operation is unknown or has no axis of rows: %s", len(alone),
-                 ", ".join(alone))
+        log.info("kernel: row by row for %d parameters whose operation is unknown or has no axis of rows: %s",
+                 len(alone), ", ".join(alone))
 
 
 def _kernel(sums: dict[tuple[str, str], Gram], job: Job, formula: str, groups: bool) -> Kernel:
@@ -215,7 +217,8 @@ def _kernel(sums: dict[tuple[str, str], Gram], job: Job, formula: str, groups: b
         rest = {key: totals[side] for (part, key), totals in finished.items() if part == "rest"}
         head = finished.get(("head", "head"))
         total = np.sum(list(rest.values()), axis=0) if len(rest) > 1 else next(iter(rest.values()), np.zeros(shape))
-        found.append(Kernel(head[side] if head else np.zeros(shape), total, splits, dict(sorted(rest.items())) if groups else {}))
+        found.append(Kernel(head[side] if head else np.zeros(shape), total, splits,
+                            dict(sorted(rest.items())) if groups else {}))
     return found[0] if len(found) == 1 else replace(found[0], flipped=found[1])
 
 
@@ -226,8 +229,8 @@ def _by_head(kernel: Kernel, classes: list[int]) -> list[Kernel]:
     for end, size in zip(ends, classes, strict=True):
         c = slice(end - size, end)
         found.append(replace(
-            kernel, pretrain_effective=kernel.pretrain_effective[:, c, :, c], ft_effective=kernel.ft_effective[:, c, :, c],
-            groups={k: v[:, c, :, c] for k, v in kernel.groups.items()},
+            kernel, pretrain_effective=kernel.pretrain_effective[:, c, :, c],
+            ft_effective=kernel.ft_effective[:, c, :, c], groups={k: v[:, c, :, c] for k, v in kernel.groups.items()},
             flipped=kernel.flipped and _by_head(kernel.flipped, classes)[len(found)]))
     return found
 
@@ -240,5 +243,5 @@ def _check(kernel: Kernel, examples: int) -> None:
     if len(square) <= EIGENVALUES:
         values = np.linalg.eigvalsh(square)
         if values[0] < NEGATIVE * values[-1]:
-            raise ValueError(f"the kernel has an eigenvalue {values[0]:.3g} beside {values[-1]:.3g}; use dtype=torch.float64, "
-                             "and check that the rows of a batch do not influence each other")
+            raise ValueError(f"the kernel has an eigenvalue {values[0]:.3g} beside {values[-1]:.3g}; use "
+                             "dtype=torch.float64, and check that the rows of a batch do not influence each other")

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LABELS = {"pretrain_effective": "pre-train-effective P (head)", "ft_effective": "FT-effective F (all else)", "full": "P + F"}
+LABELS = {"pretrain_effective": "pre-train-effective P (head)", "ft_effective": "FT-effective F (all else)",
+          "full": "P + F"}
 SHORT = {"pretrain_effective": "P: head", "ft_effective": "F: all else", "full": "P + F"}
 TINTS = {"pretrain_effective": style.BLUE, "ft_effective": style.VERMILION, "full": "#9A9A9A"}
 MARKERS = {"pretrain_effective": "o", "ft_effective": "s", "full": "D"}
@@ -31,7 +32,8 @@ _EVEN = 8.0  # ratio of the largest to the smallest value up to which a heat map
 
 @dataclass(frozen=True)
 class Panel:
-    """One number over the checkpoints. curves: part -> (step, 3) value, low, high;  scale: logarithmic, from 0, or from 0 to 1;
+    """One number over the checkpoints. curves: part -> (step, 3) value, low, high;  scale: logarithmic, from 0, or from
+    0 to 1;
     floor: a level to compare with, drawn dotted."""
 
     title: str
@@ -44,9 +46,10 @@ class Panel:
 def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     """All figures of one trajectory.
 
-    record: name, steps, formula, parameters, solver, label_names, labels: of the training examples;  courses: statistic ->
-    part -> (step, 3);  split: on which the kernel models are scored;  floor: accuracy of the largest class on it;  spectra,
-    tolerance, blocks, groups: what the functions of these names take, by step instead of the name of a checkpoint.
+    record: name, steps, formula, parameters, solver, label_names, labels: of the training examples;  courses: statistic
+    -> part -> (step, 3);  split: on which the kernel models are scored;  floor: accuracy of the largest class on it;
+    spectra, tolerance, blocks, groups: what the functions of these names take, by step instead of the name of a
+    checkpoint.
     """
     name, steps, labels, names = record["name"], record["steps"], record["labels"], record["label_names"]
     ends = {f"step {step:,}": step for step in dict.fromkeys((steps[0], steps[-1]))}
@@ -82,7 +85,8 @@ def _panels(record: Mapping[str, Any]) -> list[Panel]:
 
 @style.styled
 def course(steps: Sequence[int], panels: Sequence[Panel], *, note: str = "", title: str | None = None) -> "Figure":
-    """Numbers over the checkpoints, a panel each. A part that is NaN everywhere is left out; intervals where low is not NaN."""
+    """Numbers over the checkpoints, a panel each. A part that is NaN everywhere is left out; intervals where low is not
+    NaN."""
     columns = min(3, len(panels))
     down = -(-len(panels) // columns)
     figure, axes = style.new_figure(down, columns, size=(10.4, 0.8 + 2.4 * down), title=title)
@@ -90,7 +94,8 @@ def course(steps: Sequence[int], panels: Sequence[Panel], *, note: str = "", tit
     named: dict[str, Any] = {}
     for number, (panel, one) in enumerate(zip(axes.flat, panels, strict=False)):
         logarithmic = one.scale == "log" and any((np.asarray(found)[:, 0] > 0).any() for found in one.curves.values())
-        for part in sorted(one.curves, key=lambda part: part != "full"):  # the sum lies beneath, broad: it often hides a part
+        # the sum lies beneath, broad: it often hides a part
+        for part in sorted(one.curves, key=lambda part: part != "full"):
             value, low, high = np.asarray(one.curves[part], dtype=np.float64).T
             if logarithmic:
                 value = np.where(value > 0, value, np.nan)
@@ -111,7 +116,7 @@ def course(steps: Sequence[int], panels: Sequence[Panel], *, note: str = "", tit
             bottom, top = min(0.0, panel.get_ylim()[0]), panel.get_ylim()[1]
             panel.set_ylim(bottom, max(1.03, top) if one.scale == "share" else top + 0.05 * (top - bottom))
         panel.set_xlim(-0.4, len(steps) - 0.6)
-        panel.set_xticks(*_thinned([f"{step:,}" for step in steps], 7))
+        panel.set_xticks(*style.thinned([f"{step:,}" for step in steps], 7))
         if number >= len(panels) - columns:
             panel.set_xlabel("optimiser step of the checkpoint")
     for panel in axes.flat[len(panels):]:
@@ -128,8 +133,8 @@ def spectra(panels: Mapping[str, Mapping[str, tuple[np.ndarray, int]]], toleranc
             title: str | None = None) -> "Figure":
     """Normalised singular values by rank, a panel per part and a line per checkpoint.
 
-    panels: part -> checkpoint -> ((row,) singular values divided by the largest, descending; rank);  tolerance: below it they
-    count as zero.
+    panels: part -> checkpoint -> ((row,) singular values divided by the largest, descending; rank);  tolerance: below
+    it they count as zero.
     """
     figure, axes = style.new_figure(1, len(panels), size=(10, 4.2), title=title, sharey=True)
     bottom = tolerance / 30 if tolerance else 1e-12
@@ -160,27 +165,31 @@ def spectra(panels: Mapping[str, Mapping[str, tuple[np.ndarray, int]]], toleranc
 @style.styled
 def blocks(norms: Mapping[str, Mapping[str, np.ndarray]], labels: np.ndarray, names: Sequence[str], *, note: str = "",
            title: str | None = None) -> "Figure":
-    """Nuclear norm of the class x class block of each pair of examples, sorted by class: a row per checkpoint, a column per part,
-    one colour scale per column.
+    """Nuclear norm of the class x class block of each pair of examples, sorted by class: a row per checkpoint, a column
+    per part, one colour scale per column.
 
-    norms: checkpoint -> part -> (example, example);  labels: (example,);  names: (class,). Above `CELLS` examples a cell is the
-    mean over pairs of neighbours of one class, an example's pair with itself left out; above `MANY` classes over whole classes.
+    norms: checkpoint -> part -> (example, example);  labels: (example,);  names: (class,). Above `CELLS` examples a
+    cell is the mean over pairs of neighbours of one class, an example's pair with itself left out; above `MANY` classes
+    over whole classes.
     """
     from matplotlib.cm import ScalarMappable
 
     parts = list(next(iter(norms.values())))
-    figure, axes = style.new_figure(len(norms), len(parts), size=(0.8 + 3.7 * len(parts), 0.8 + 3.0 * len(norms)), title=title)
+    figure, axes = style.new_figure(len(norms), len(parts), size=(0.8 + 3.7 * len(parts), 0.8 + 3.0 * len(norms)),
+                                    title=title)
     figure.get_layout_engine().set(w_pad=0.12)  # type: ignore[call-arg, union-attr]  # names of classes reach the edge
     many = len(np.unique(labels)) > MANY
     bins, of_bin = sorted_bins(labels, 0 if many else CELLS)
     averaged = len(of_bin) < len(labels)
-    cells = {name: {part: averages(values, bins, len(of_bin)) for part, values in found.items()} for name, found in norms.items()}
+    cells = {name: {part: averages(values, bins, len(of_bin)) for part, values in found.items()}
+             for name, found in norms.items()}
     edges = np.empty(0) if many else np.flatnonzero(np.diff(of_bin)) + 0.5
     for column, part in enumerate(parts):
         values = np.stack([found[part] for found in cells.values()])
         shade, label = _shade(values)
         for panel, (name, found) in zip(axes[:, column], cells.items(), strict=True):
-            panel.imshow(np.clip(found[part], shade.vmin, None), cmap=style.SEQUENTIAL, norm=shade, interpolation="nearest")
+            panel.imshow(np.clip(found[part], shade.vmin, None), cmap=style.SEQUENTIAL, norm=shade,
+                         interpolation="nearest")
             panel.set_title(f"{SHORT[part]}, {name}")
             panel.grid(visible=False)
             panel.hlines(edges, -0.5, len(of_bin) - 0.5, color="white", lw=0.9)
@@ -231,9 +240,9 @@ def groups(shares: Mapping[str, Mapping[str, float]], *, note: str = "", title: 
 
 
 def sorted_bins(labels: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cells of a heat map whose examples are sorted by class: (example,) int64 cell of each, and (cell,) its class. No cell holds
-    two classes. Cells are equally large within a class, and about so between classes, so that there are at most `most` of them,
-    but one of each class at least; 0: just one."""
+    """Cells of a heat map whose examples are sorted by class: (example,) int64 cell of each, and (cell,) its class. No
+    cell holds two classes. Cells are equally large within a class, and about so between classes, so that there are at
+    most `most` of them, but one of each class at least; 0: just one."""
     labels = np.asarray(labels)
     bins = np.empty(len(labels), dtype=np.int64)
     size = -(-len(labels) // most) if most else len(labels)
@@ -247,7 +256,8 @@ def sorted_bins(labels: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def averages(values: np.ndarray, bins: np.ndarray, count: int) -> np.ndarray:
-    """Mean over the pairs of each two cells: (cell, cell). An example's pair with itself counts where a cell has no other."""
+    """Mean over the pairs of each two cells: (cell, cell). An example's pair with itself counts where a cell has no
+    other."""
     member = (bins[:, None] == np.arange(count)).astype(np.float64)
     sizes = member.sum(axis=0)
     sums, pairs = member.T @ values @ member, np.outer(sizes, sizes)
@@ -258,7 +268,8 @@ def averages(values: np.ndarray, bins: np.ndarray, count: int) -> np.ndarray:
 
 
 def _shade(values: np.ndarray) -> tuple[Any, str]:
-    """Colour scale for all panels of one part: linear from 0 where values are close, else logarithmic, three decades at most."""
+    """Colour scale for all panels of one part: linear from 0 where values are close, else logarithmic, three decades at
+    most."""
     from matplotlib.colors import LogNorm, Normalize
 
     top = float(values.max())
@@ -275,19 +286,8 @@ def _class_ticks(panel: "Axes", of_bin: np.ndarray, names: Sequence[str], left: 
     for i in np.argsort(-widths, kind="stable"):
         if all(abs(middles[i] - middles[j]) > _ROOM * len(of_bin) for j in kept):
             kept.append(int(i))
-    texts = [_short(names[classes[i]]) for i in kept]
+    texts = [style.short(names[classes[i]], _LETTERS) for i in kept]
     turned = len(texts) > 3 or sum(map(len, texts)) > 36
     panel.set_yticks(middles[kept], texts if left else [""] * len(kept), fontsize=8)
     panel.set_xticks(middles[kept], texts if bottom else [""] * len(kept), fontsize=8, rotation=90 if turned else 0)
     panel.tick_params(length=2 if turned else 0)
-
-
-def _thinned(labels: list[str], most: int) -> tuple[list[int], list[str]]:
-    """Positions and labels of at most `most` ticks, the last one always among them."""
-    stride = max(1, -(-len(labels) // most))
-    kept = [i for i in range(len(labels)) if (len(labels) - 1 - i) % stride == 0]
-    return kept, [labels[i] for i in kept]
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LETTERS else name[:_LETTERS - 1] + "…"

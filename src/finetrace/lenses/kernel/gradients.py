@@ -1,7 +1,7 @@
 """Gradients of all logits with respect to one parameter, kept in the form in which its use gives them.
 
-Each form can add its part of the kernel to a sum without ever holding all gradients as vectors. Uses of a shared parameter add
-up before the inner product: for outer products and tables, that is the same as more tokens.
+Each form can add its part of the kernel to a sum without ever holding all gradients as vectors. Uses of a shared
+parameter add up before the inner product: for outer products and tables, that is the same as more tokens.
 """
 
 import math
@@ -43,9 +43,10 @@ class Outer:
         self.pieces.append((examples, a, g))
 
     def add_to(self, gram: Gram, memory: float) -> None:
-        """Two routes, chosen for each pair of chunks by their cost. A: make the gradients of a block of output rows and multiply
-        them. B: <g aᵀ, g' a'ᵀ> = sum over pairs of tokens of (a . a') (g . g')."""
-        chunks = [[p for p in self.pieces if start <= int(p[0][0]) < end] for start, end in pairwise(gram.layout.bounds)]
+        """Two routes, chosen for each pair of chunks by their cost. A: make the gradients of a block of output rows and
+        multiply them. B: <g aᵀ, g' a'ᵀ> = sum over pairs of tokens of (a . a') (g . g')."""
+        chunks = [[p for p in self.pieces if start <= int(p[0][0]) < end]
+                  for start, end in pairwise(gram.layout.bounds)]
         self.pieces = []
         tokens = [max(a.shape[1] for _, a, _ in pieces) for pieces in chunks]
         _, a, g = chunks[0][0]
@@ -53,7 +54,8 @@ class Outer:
         by_gradients = {(i, j) for i, j in gram.pairs() if gram.formula != "sgd" or gradients_pay(
             tokens[i], tokens[j], size_in, size_out, classes, gram.layout.rows)}
         by_tokens = [pair for pair in gram.pairs() if pair not in by_gradients]
-        merged = {i: _merged(chunks[i], gram.layout.bounds[i], tokens[i]) for i in {i for pair in by_tokens for i in pair}}
+        merged = {i: _merged(chunks[i], gram.layout.bounds[i], tokens[i])
+                  for i in {i for pair in by_tokens for i in pair}}
         for i, j in by_tokens:
             gram.sums[0][gram.layout.logits(i), gram.layout.logits(j)] += _by_tokens(merged[i], merged[j], memory)
         merged.clear()
@@ -72,7 +74,8 @@ def _nonzero(g: torch.Tensor) -> torch.Tensor:
 
 
 def gradients_pay(tokens: int, others: int, size_in: int, size_out: int, classes: int, logits: int) -> bool:
-    """Whether route A takes fewer multiply-adds per pair of logits than route B. Making a gradient is shared by all pairs."""
+    """Whether route A takes fewer multiply-adds per pair of logits than route B. Making a gradient is shared by all
+    pairs."""
     by_gradients = size_in * size_out * (1 + (tokens + others) / logits)
     return by_gradients < tokens * others * (size_in / classes**2 + size_out + ELEMENTWISE)
 
@@ -101,7 +104,8 @@ def _merged(pieces: list[Piece], first: int, tokens: int) -> tuple[torch.Tensor,
     return all_a, all_g
 
 
-def _by_tokens(row: tuple[torch.Tensor, torch.Tensor], column: tuple[torch.Tensor, torch.Tensor], memory: float) -> torch.Tensor:
+def _by_tokens(row: tuple[torch.Tensor, torch.Tensor], column: tuple[torch.Tensor, torch.Tensor],
+               memory: float) -> torch.Tensor:
     """(logit, logit) inner products of two chunks of sums of outer products, by pairs of tokens."""
     (a, g), (b, h) = row, column
     classes = g.shape[2]
@@ -117,7 +121,8 @@ def _by_tokens(row: tuple[torch.Tensor, torch.Tensor], column: tuple[torch.Tenso
 
 @dataclass
 class Lookup:
-    """Table of an embedding: row `id` of the gradient is the sum of g over tokens with that id. Rows without any are not kept."""
+    """Table of an embedding: row `id` of the gradient is the sum of g over tokens with that id. Rows without any are
+    not kept."""
 
     pieces: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = field(default_factory=list)
     """Ids (entry,), examples (entry,) and sums of g (entry, class, dim), of batch after batch."""
@@ -158,7 +163,8 @@ class Lookup:
 
 @dataclass
 class Vector:
-    """Anything whose gradient is kept as it is: biases, scales of norms, and parameters that autograd is asked about."""
+    """Anything whose gradient is kept as it is: biases, scales of norms, and parameters that autograd is asked
+    about."""
 
     pieces: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
     """Examples (n,) and gradients (n, class, entry), of batch after batch."""

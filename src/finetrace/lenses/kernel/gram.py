@@ -6,13 +6,15 @@ from dataclasses import dataclass
 import torch
 
 ENTRIES = 2**14
-"""At most so many products are summed in the gradients' own precision: sums of squares of millions would lose half the digits."""
+"""At most so many products are summed in the gradients' own precision: sums of squares of millions would lose half the
+digits."""
 FORMULAS = ("sgd", "signgd", "asymmetric-signgd")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the logits (example-major, class-minor) are cut into chunks of consecutive examples, those of the columns first."""
+    """How the logits (example-major, class-minor) are cut into chunks of consecutive examples, those of the columns
+    first."""
 
     classes: int
     bounds: tuple[int, ...]
@@ -40,8 +42,8 @@ class Layout:
 
 
 class Gram:
-    """<J, J'> of all logits against those of the columns; <sign J, sign J'> for signgd. For asymmetric-signgd <sign J, J'>, and
-    <J, sign J'> as a second sum.
+    """<J, J'> of all logits against those of the columns; <sign J, sign J'> for signgd. For asymmetric-signgd <sign J,
+    J'>, and <J, sign J'> as a second sum.
 
     Symmetric sums visit each pair of chunks once: the chunk of the row never comes before that of the column.
     """

@@ -1,8 +1,9 @@
-"""Logistic regression along a path of strengths, several weightings of the rows at once: truncated Newton, preconditioned.
+"""Logistic regression along a path of strengths, several weightings of the rows at once: truncated Newton,
+preconditioned.
 
 Kernels have condition numbers far above 1e8, on which first-order solvers stop early: on the kernel of a probed head
-scikit-learn's L-BFGS reaches its limit of iterations at several times the least objective. Here each fit is exact, in a few dozen
-to a few hundred products with the features.
+scikit-learn's L-BFGS reaches its limit of iterations at several times the least objective. Here each fit is exact, in a
+few dozen to a few hundred products with the features.
 """
 
 from dataclasses import dataclass
@@ -30,17 +31,19 @@ def logistic_path(features: np.ndarray, targets: np.ndarray, weights: np.ndarray
                   tolerance: float = 1e-8, max_iterations: int = 100) -> Path:
     """argmin over (a, b) of 1/2 |a|^2 + C sum_i w_i CE(t_i, sigmoid(x_i a + b)) for each C and each column of weights.
 
-    features: (row, feature) float64, best with orthogonal columns (X = U S of a singular value decomposition), for which the
-    preconditioner is nearly exact;  targets: (row,) 0 or 1;  weights: (row, problem) >= 0, e.g. 0 where a fold leaves a row out;
-    strengths: (strength,) > 0, ascending: each fit starts from the one before;  tolerance: of the Newton decrement, which bounds
-    the distance to the least objective, as a share of the objective.
+    features: (row, feature) float64, best with orthogonal columns (X = U S of a singular value decomposition), for
+    which the preconditioner is nearly exact;  targets: (row,) 0 or 1;  weights: (row, problem) >= 0, e.g. 0 where a
+    fold leaves a row out;
+    strengths: (strength,) > 0, ascending: each fit starts from the one before;  tolerance: of the Newton decrement,
+    which bounds the distance to the least objective, as a share of the objective.
     """
     signs = np.where(np.asarray(targets) > 0, 1.0, -1.0)[:, None]
     squares = np.square(features).T
     point, bias = np.zeros((features.shape[1], weights.shape[1])), np.zeros(weights.shape[1])
     found = []
     for strength in strengths:
-        point, bias, value, done = _minimise(features, signs, strength * weights, squares, point, bias, tolerance, max_iterations)
+        point, bias, value, done = _minimise(features, signs, strength * weights, squares, point, bias, tolerance,
+                                             max_iterations)
         found.append((point, bias, value, done))
     return Path(*(np.stack(parts) for parts in zip(*found, strict=True)))
 
@@ -81,10 +84,11 @@ def _minimise(
 
 
 def _newton_direction(
-    x: np.ndarray, curvature: np.ndarray, squares: np.ndarray, slope_a: np.ndarray, slope_b: np.ndarray, live: np.ndarray,
+    x: np.ndarray, curvature: np.ndarray, squares: np.ndarray, slope_a: np.ndarray, slope_b: np.ndarray,
+    live: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Solve H d = -slope by conjugate gradients, preconditioned with the diagonal of H, which is H itself for orthogonal features
-    as long as the curvature is the same everywhere."""
+    """Solve H d = -slope by conjugate gradients, preconditioned with the diagonal of H, which is H itself for
+    orthogonal features as long as the curvature is the same everywhere."""
     scale_a, scale_b = 1 + squares @ curvature, np.maximum(curvature.sum(axis=0), np.finfo(np.float64).tiny)
     a, b = np.zeros_like(slope_a), np.zeros_like(slope_b)
     rest_a, rest_b = np.where(live, -slope_a, 0), np.where(live, -slope_b, 0)

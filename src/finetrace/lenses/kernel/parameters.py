@@ -11,8 +11,8 @@ KINDS = ("embeddings", "attention", "ffn", "norms", "biases")
 def chosen(model: Any, parameters: str | Callable[[str], bool], head: Any) -> dict[str, Any]:
     """Name -> parameter of the set asked for; a parameter that has several names comes once, under its first.
 
-    trainable: those that require a gradient;  all;  head: the last linear layer;  encoder: all but that layer;  lora: the
-    adapters' matrices alone;  or a function that is true for the names wanted. ValueError when none is
+    trainable: those that require a gradient;  all;  head: the last linear layer;  encoder: all but that layer;  lora:
+    the adapters' matrices alone;  or a function that is true for the names wanted. ValueError when none is
     meant.
     """
     if not callable(parameters) and parameters not in CHOICES:
@@ -28,14 +28,15 @@ def chosen(model: Any, parameters: str | Callable[[str], bool], head: Any) -> di
     wanted = (lambda name, p: parameters(name)) if callable(parameters) else tests[parameters]
     found = {name: p for name, p in model.named_parameters() if wanted(name, p) and p.is_floating_point()}
     if not found:
-        raise ValueError(f"no parameter of {type(model).__name__} is meant by parameters={parameters!r}; the first of its "
-                         f"parameters is {next((name for name, _ in model.named_parameters()), 'none')!r}")
+        raise ValueError(f"no parameter of {type(model).__name__} is meant by parameters={parameters!r}; the first of "
+                         f"its parameters is {next((name for name, _ in model.named_parameters()), 'none')!r}")
     return found
 
 
 def group(name: str) -> str:
-    """Where a parameter sits: "embeddings", "layer-00/attention", "layer-00/ffn", "layer-00/norms" (weights and biases of layer
-    norms), "layer-00/biases" (of linear layers); "rest" for what is in no layer, such as a pooler or the head's dense layer.
+    """Where a parameter sits: "embeddings", "layer-00/attention", "layer-00/ffn", "layer-00/norms" (weights and biases
+    of layer norms), "layer-00/biases" (of linear layers); "rest" for what is in no layer, such as a pooler or the
+    head's dense layer.
 
     ALBERT's one layer, used many times, is layer-00.
     """

@@ -50,9 +50,9 @@ class Share:
 def survey(model: Any, batch: Batch, wanted: dict[str, torch.Tensor], swap: Swap) -> list[Found]:
     """How each parameter is used, in the order of use; parameters that no logit depends on are left out.
 
-    Rows go through together where the first row's logits have no gradient in the second row's half of a use, and the other way
-    round; relative positions, which all rows share, are an example of the contrary. Nor do they where rows hold several examples
-    and a use has an axis of examples.
+    Rows go through together where the first row's logits have no gradient in the second row's half of a use, and the
+    other way round; relative positions, which all rows share, are an example of the contrary. Nor do they where rows
+    hold several examples and a use has an axis of examples.
     """
     counts = torch.bincount(batch.row, minlength=batch.rows)
     batch = batch.take(int((counts[:-1] + counts[1:]).argmax()) if batch.rows > 1 else 0, min(2, batch.rows))
@@ -95,7 +95,8 @@ def _found(name: str, parameter: torch.Tensor, uses: list[tuple[Use, bool]], bat
     size = uses[0][0].shape[-1]
     tokens = sum(use.shape.numel() // size for use, _ in uses) / batch.rows
     factors = {id(use.factor): use.input().numel() for use, _ in uses} if kind == "outer" else {}
-    return Found(name, kind, together, size, round(sum(factors.values()) / batch.rows), round(tokens * size), parameter.numel())
+    return Found(name, kind, together, size, round(sum(factors.values()) / batch.rows), round(tokens * size),
+                 parameter.numel())
 
 
 def plan(found: Sequence[Found], batches: Sequence[Batch], surveyed: Batch, classes: int, memory: float, itemsize: int,
@@ -123,9 +124,10 @@ def plan(found: Sequence[Found], batches: Sequence[Batch], surveyed: Batch, clas
     return passes
 
 
-def gradients(model: Any, batches: Sequence[Batch], shares: Sequence[Share], wanted: dict[str, torch.Tensor], swap: Swap,
-              tell: Callable[[int], None]) -> dict[str, Form]:
-    """One pass over all batches: name -> gradients of all logits with respect to that share. tell: told the batches done."""
+def gradients(model: Any, batches: Sequence[Batch], shares: Sequence[Share], wanted: dict[str, torch.Tensor],
+              swap: Swap, tell: Callable[[int], None]) -> dict[str, Form]:
+    """One pass over all batches: name -> gradients of all logits with respect to that share. tell: told the batches
+    done."""
     inside = {share.found.name: share for share in shares}
     parameters = {name: wanted[name].requires_grad_(True) for name in inside}
     forms = {name: _empty(share.found.kind) for name, share in inside.items()}
@@ -173,8 +175,8 @@ def _joined(parts: list[torch.Tensor]) -> torch.Tensor:
 def summed(use: Use, g: torch.Tensor, batch: Batch) -> torch.Tensor:
     """Sum over tokens of g, or of g times the normalised input: (example, class, dim).
 
-    Sums that cancel to rounding are zero, as those of key biases must be: softmax does not notice what all keys have in common,
-    and formulas with signs would make much of the rest.
+    Sums that cancel to rounding are zero, as those of key biases must be: softmax does not notice what all keys have in
+    common, and formulas with signs would make much of the rest.
     """
     if use.kind == "scale":
         a = use.input().expand(use.shape).reshape(batch.rows, -1, 1, use.shape[-1])
@@ -184,7 +186,8 @@ def summed(use: Use, g: torch.Tensor, batch: Batch) -> torch.Tensor:
 
 
 def _output_gradients(logits: torch.Tensor, batch: Batch, edges: dict[int, Any]) -> dict[int, torch.Tensor]:
-    """g of every edge: (example, token, class, out), by one backward pass per class (and turn, where rows hold several examples).
+    """g of every edge: (example, token, class, out), by one backward pass per class (and turn, where rows hold several
+    examples).
 
     The logits of one class are summed over the rows: rows do not interact, so each row's g is that of its own logit.
     """

@@ -1,7 +1,7 @@
 """The kernel times a vector, in time linear in the number of examples: two passes, without the kernel.
 
-K delta = J (J' delta): J' delta is one gradient, that of sum_i <delta_i, f(x_i)>; J u is one derivative of the logits in the
-direction u of the parameters, by forward-mode differentiation.
+K delta = J (J' delta): J' delta is one gradient, that of sum_i <delta_i, f(x_i)>; J u is one derivative of the logits
+in the direction u of the parameters, by forward-mode differentiation.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,8 @@ from finetrace.lenses.kernel.parameters import chosen
 
 @dataclass(frozen=True)
 class Product:
-    """What a step of gradient descent along `delta` would change, per unit of the learning rate and to first order, float64."""
+    """What a step of gradient descent along `delta` would change, per unit of the learning rate and to first order,
+    float64."""
 
     pretrain_effective: np.ndarray
     """P delta, (example, class): the change of the logits through the head."""
@@ -42,7 +43,8 @@ def product(
     weights = torch.as_tensor(np.asarray(delta), dtype=head.weight.dtype, device=head.weight.device)
     expected = (sum(len(b.row) for b in own), len(head.weight))
     if tuple(weights.shape) != expected or not bool(weights.isfinite().all()):
-        raise ValueError(f"delta has shape {tuple(weights.shape)}; give finite numbers of shape (example, class) = {expected}")
+        raise ValueError(f"delta has shape {tuple(weights.shape)}; give finite numbers of shape (example, class) = "
+                         f"{expected}")
     with measuring(model):
         direction = _gradient(model, own, weights, wanted)
         of_head = {name for name, p in wanted.items() if p is head.weight or p is head.bias}
@@ -69,10 +71,10 @@ def _gradient(model: Any, batches: Sequence[Batch], delta: torch.Tensor, wanted:
     return total
 
 
-def _derivatives(model: Any, batch: Batch, head: Any, direction: dict[str, torch.Tensor], of_head: dict[str, torch.Tensor],
-                 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Derivatives along u: of the logits through the head, through all else, and of the head's input. Attention is spelled out
-    in simple operations, as fused kernels have no forward mode."""
+def _derivatives(model: Any, batch: Batch, head: Any, direction: dict[str, torch.Tensor],
+                 of_head: dict[str, torch.Tensor], ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Derivatives along u: of the logits through the head, through all else, and of the head's input. Attention is
+    spelled out in simple operations, as fused kernels have no forward mode."""
     inputs: list[torch.Tensor] = []
     hook = head.register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
     try:
@@ -81,7 +83,8 @@ def _derivatives(model: Any, batch: Batch, head: Any, direction: dict[str, torch
             duals = {name: forward_ad.make_dual(values[name].detach(), u) for name, u in direction.items()}
             logits = logits_of(_Called(model, duals), batch)
             if len(inputs) != 1 or inputs[0].shape[:-1] != logits.shape[:-1]:
-                raise ValueError("the model's logits are not simply the output of its last linear layer; name the layer as head")
+                raise ValueError("the model's logits are not simply the output of its last linear layer; name the "
+                                 "layer as head")
             (value, change), (features, turned) = forward_ad.unpack_dual(logits), forward_ad.unpack_dual(inputs[0])
             change = torch.zeros_like(value) if change is None else change
             turned = torch.zeros_like(features) if turned is None else turned

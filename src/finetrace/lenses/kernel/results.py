@@ -31,7 +31,8 @@ class Kernel:
     """
 
     pretrain_effective: np.ndarray
-    """P: (row example, class, train example, class), over the head's weight and bias; zero where they are not chosen."""
+    """P: (row example, class, train example, class), over the head's weight and bias; zero where they are not
+    chosen."""
     ft_effective: np.ndarray
     """F: the same shape, over all other chosen parameters."""
     splits: dict[str, slice]
@@ -39,7 +40,8 @@ class Kernel:
     groups: dict[str, np.ndarray] = field(default_factory=dict)
     """Where asked for: F of each group of parameters; they sum to `ft_effective`."""
     flipped: "Kernel | None" = None
-    """Only of asymmetric-signgd, where the row's gradient is the signed one: the kernel with the column's gradient signed."""
+    """Only of asymmetric-signgd, where the row's gradient is the signed one: the kernel with the column's gradient
+    signed."""
 
     @property
     def full(self) -> np.ndarray:
@@ -55,17 +57,19 @@ class Kernel:
                        flipped=self.flipped and other.flipped and self.flipped + other.flipped)
 
     def rows(self, split: Literal["train", "eval"]) -> "Kernel":
-        """The kernel of one split's examples (rows) with the train examples (columns). ValueError for a split it has not."""
+        """The kernel of one split's examples (rows) with the train examples (columns). ValueError for a split it has
+        not."""
         if split not in self.splits:
             raise ValueError(f"the kernel has no rows {split!r}, only {', '.join(self.splits)}; give ntk their batches")
         part = self.splits[split]
         return replace(self, pretrain_effective=self.pretrain_effective[part], ft_effective=self.ft_effective[part],
-                       splits={split: slice(0, part.stop - part.start)}, groups={k: v[part] for k, v in self.groups.items()},
+                       splits={split: slice(0, part.stop - part.start)},
+                       groups={k: v[part] for k, v in self.groups.items()},
                        flipped=self.flipped and self.flipped.rows(split))
 
     def by(self, what: Literal["kind", "layer"]) -> dict[str, np.ndarray]:
-        """Sums of groups: kind (attention, ffn, norms, biases over all layers) or layer (layer-00, ...); groups that are in no
-        layer (embeddings, rest) stay as they are. ValueError without groups."""
+        """Sums of groups: kind (attention, ffn, norms, biases over all layers) or layer (layer-00, ...); groups that
+        are in no layer (embeddings, rest) stay as they are. ValueError without groups."""
         if not self.groups:
             raise ValueError("the kernel was computed without groups; ask ntk for groups=True")
         found: dict[str, np.ndarray] = {}

@@ -1,8 +1,8 @@
 """Kernel models: what a kernel alone predicts. Fitted on train x train, applied to eval x train.
 
-As in Tomihari and Sato (2024), each pair (example, class) is one row, its target 1 if the example is of the class, otherwise 0. A
-model is linear in kernel rows: f(x, c) = sum_md K(x, c, x_m, d) a_md + b. Kernels are (row example, class, column example,
-class).
+As in Tomihari and Sato (2024), each pair (example, class) is one row, its target 1 if the example is of the class,
+otherwise 0. A model is linear in kernel rows: f(x, c) = sum_md K(x, c, x_m, d) a_md + b. Kernels are (row example,
+class, column example, class).
 """
 
 from dataclasses import dataclass
@@ -25,8 +25,10 @@ _SVM_ITERATIONS = 1_000_000
 @dataclass(frozen=True)
 class KernelModel:
     """A fitted model. coefficients: (column example, class) of a;  intercept: b;  scale: what kernels are divided by;
-    threshold: a score above it says "of the class";  offset_scale: logits divided by it are added to scores, None: no logits;
-    flipped_coefficients: of the asymmetric solver, for the flipped kernel;  strength: chosen C or ridge, NaN where none is;
+    threshold: a score above it says "of the class";  offset_scale: logits divided by it are added to scores, None: no
+    logits;
+    flipped_coefficients: of the asymmetric solver, for the flipped kernel;  strength: chosen C or ridge, NaN where none
+    is;
     rank: of least squares, else -1;  converged: False where a limit of iterations ended the fit.
     """
 
@@ -43,8 +45,9 @@ class KernelModel:
 
 @dataclass(frozen=True)
 class Accuracies:
-    """argmax: share of examples whose highest score is that of their class, the accuracy;  flat: share of pairs (example, class)
-    on the right side of the threshold, the published number: (C - 1) / C for a model that always says no;  n: examples.
+    """argmax: share of examples whose highest score is that of their class, the accuracy;  flat: share of pairs
+    (example, class) on the right side of the threshold, the published number: (C - 1) / C for a model that always says
+    no;  n: examples.
     """
 
     argmax: float
@@ -58,27 +61,29 @@ def fit(kernel: np.ndarray, labels: np.ndarray, *, solver: Solver = "logistic", 
     """Fit a kernel model on a kernel between the training examples.
 
     labels: (example,) classes 0 .. C-1;  solver:
-      logistic       min 1/2 |a|^2 + C sum CE, C from `STRENGTHS` by cross-validated flat accuracy, the smallest at a tie. The
-                     penalty is on a, not on the norm of the function, so scale matters: s K is K with C times s^2
+      logistic       min 1/2 |a|^2 + C sum CE, C from `STRENGTHS` by cross-validated flat accuracy, the smallest at a
+                     tie. The penalty is on a, not on the norm of the function, so scale matters: s K is K with C times
+                     s^2
       ridge          (K + l I) a = t, l from `RIDGES` times the mean diagonal by cross-validated squared error
       least-squares  the a of least norm among those with least |t - K a|
       svc, svr       scikit-learn's on the precomputed kernel, C = 1 (svr: epsilon = 0.1)
       asymmetric     Malladi et al. (2023), for kernels <sign J, J>; gamma: its regularisation
-    normalise: divide kernels by the training kernel's Frobenius norm or mean diagonal, so that accuracies of kernels of very
-    different sizes can be compared;  regularization: rho, adds rho |K|_op I to the training kernel;  logits: (example, class) of
-    the model at its start; solvers of regression then fit t - logits / logits_scale;  parity: the published logistic fit,
-    scikit-learn's LogisticRegressionCV: its folds are of unshuffled rows, so that classes of one example stand on both sides,
-    and its L-BFGS stops early on badly conditioned kernels;  folds, seed: of the cross-validation, in which the rows of an
-    example stay together and classes are spread evenly.
+    normalise: divide kernels by the training kernel's Frobenius norm or mean diagonal, so that accuracies of kernels of
+    very different sizes can be compared;  regularization: rho, adds rho |K|_op I to the training kernel;  logits:
+    (example, class) of the model at its start; solvers of regression then fit t - logits / logits_scale;  parity: the
+    published logistic fit, scikit-learn's LogisticRegressionCV: its folds are of unshuffled rows, so that classes of
+    one example stand on both sides, and its L-BFGS stops early on badly conditioned kernels;  folds, seed: of the
+    cross-validation, in which the rows of an example stay together and classes are spread evenly.
 
-    Cost for M rows: about 20 M^3 operations and the memory of 4 kernels; seconds for M = 1,000. Raises ValueError for a kernel
-    and labels that do not fit, and for options that a solver lacks.
+    Cost for M rows: about 20 M^3 operations and the memory of 4 kernels; seconds for M = 1,000. Raises ValueError for a
+    kernel and labels that do not fit, and for options that a solver lacks.
     """
     matrix, count, classes = _training_matrix(kernel, labels)
     if solver not in SOLVERS:
         raise ValueError(f"solver: {solver!r} is not known; one of {', '.join(SOLVERS)}")
     if logits is not None and solver not in OFFSET_SOLVERS:
-        raise ValueError(f"logits: {solver} cannot start from the model's logits; solvers that can: {', '.join(OFFSET_SOLVERS)}")
+        raise ValueError(f"logits: {solver} cannot start from the model's logits; solvers that can: "
+                         f"{', '.join(OFFSET_SOLVERS)}")
     if parity and solver != "logistic":
         raise ValueError(f"parity: is about the logistic solver, not {solver}")
     if not regularization >= 0:
@@ -89,7 +94,8 @@ def fit(kernel: np.ndarray, labels: np.ndarray, *, solver: Solver = "logistic", 
         matrix = matrix + regularization * np.linalg.norm(matrix, 2) * np.eye(len(matrix))
     targets = one_hot(labels, classes).ravel()
     if solver == "logistic":
-        found = _published(matrix, targets) if parity else _logistic(matrix, targets, _folds(labels, classes, folds, seed))
+        found = _published(matrix, targets) if parity else _logistic(matrix, targets,
+                                                                     _folds(labels, classes, folds, seed))
         threshold = 0.0
     elif solver in ("svc", "asymmetric"):
         found = _svm(matrix, targets, "svc") if solver == "svc" else _asymmetric(matrix, 2 * targets - 1, gamma)
@@ -104,21 +110,23 @@ def fit(kernel: np.ndarray, labels: np.ndarray, *, solver: Solver = "logistic", 
     shape = (count, classes)
     flipped = found.pop("flipped", None)
     return KernelModel(found.pop("coefficients").reshape(shape), found.pop("intercept", 0.0), scale, threshold,
-                       None if logits is None else logits_scale, None if flipped is None else flipped.reshape(shape), **found)
+                       None if logits is None else logits_scale, None if flipped is None else flipped.reshape(shape),
+                       **found)
 
 
 def scores(model: KernelModel, kernel: np.ndarray, *, flipped: np.ndarray | None = None,
            logits: np.ndarray | None = None) -> np.ndarray:
     """What a model says about some examples: (row example, class) float64, above `model.threshold` for "of the class".
 
-    kernel: (row example, class, training example, class);  flipped: for the asymmetric solver the same with the other side's
-    gradients signed: with K = <sign J, J> of rows and training examples it is <J, sign J>;  logits: (row example, class) of the
-    model at its start, exactly if it was fitted with such.
+    kernel: (row example, class, training example, class);  flipped: for the asymmetric solver the same with the other
+    side's gradients signed: with K = <sign J, J> of rows and training examples it is <J, sign J>;  logits: (row
+    example, class) of the model at its start, exactly if it was fitted with such.
     """
     matrix = as_matrix(kernel)
     rows, classes = np.shape(kernel)[:2]
     if np.shape(kernel)[2:] != model.coefficients.shape:
-        raise ValueError(f"kernel {np.shape(kernel)}: its columns are not the training examples {model.coefficients.shape}")
+        raise ValueError(f"kernel {np.shape(kernel)}: its columns are not the training examples "
+                         f"{model.coefficients.shape}")
     if (logits is None) != (model.offset_scale is None):
         raise ValueError("logits: give them to both fit and scores, or to none")
     if (flipped is None) != (model.flipped_coefficients is None):
@@ -133,8 +141,8 @@ def scores(model: KernelModel, kernel: np.ndarray, *, flipped: np.ndarray | None
 def accuracies(model: KernelModel, found: np.ndarray, labels: np.ndarray) -> Accuracies:
     """Both accuracies of scores (example, class); labels: (example,). Of equal highest scores the first counts."""
     truth = one_hot(labels, found.shape[1])
-    return Accuracies(float((found.argmax(axis=1) == labels).mean()), float(((found > model.threshold) == (truth > 0)).mean()),
-                      len(labels))
+    return Accuracies(float((found.argmax(axis=1) == labels).mean()),
+                      float(((found > model.threshold) == (truth > 0)).mean()), len(labels))
 
 
 def example_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
@@ -150,7 +158,8 @@ def _training_matrix(kernel: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray
     matrix = as_matrix(kernel)
     count, classes = np.shape(kernel)[:2]
     if np.shape(kernel)[2:] != (count, classes) or len(labels) != count:
-        raise ValueError(f"kernel {np.shape(kernel)} with {len(labels)} labels: give train x train and its examples' labels")
+        raise ValueError(f"kernel {np.shape(kernel)} with {len(labels)} labels: give train x train and its examples' "
+                         "labels")
     if count < 2 or classes < 2:
         raise ValueError(f"kernel {np.shape(kernel)}: a kernel model needs at least two examples and two classes")
     return matrix, count, classes
@@ -161,7 +170,8 @@ def _scale(matrix: np.ndarray, normalise: Normalise) -> float:
     if normalise not in sizes:
         raise ValueError(f"normalise: {normalise!r} is not known; one of {', '.join(sizes)}")
     if not sizes[normalise] > 0:
-        raise ValueError(f"normalise: {normalise} of the training kernel is {sizes[normalise]}, by which nothing can be divided")
+        raise ValueError(f"normalise: {normalise} of the training kernel is {sizes[normalise]}, by which nothing can "
+                         "be divided")
     return sizes[normalise]
 
 
@@ -182,18 +192,20 @@ def _folds(labels: np.ndarray, classes: int, folds: int, seed: int) -> np.ndarra
 
 
 def _logistic(matrix: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> dict:
-    """The fits of all folds and of all rows run side by side, in the directions of the kernel's singular vectors: rotating the
-    features changes neither penalty nor fit."""
+    """The fits of all folds and of all rows run side by side, in the directions of the kernel's singular vectors:
+    rotating the features changes neither penalty nor fit."""
     left, sizes, right = np.linalg.svd(matrix)
     kept = sizes > sizes[0] * len(sizes) * np.finfo(np.float64).eps
     features = left[:, kept] * sizes[kept]
     held_out = folds[:, None] == np.arange(folds.max() + 1)
-    path = logistic_path(features, targets, np.column_stack([~held_out, np.ones(len(folds))]).astype(np.float64), STRENGTHS)
+    path = logistic_path(features, targets, np.column_stack([~held_out, np.ones(len(folds))]).astype(np.float64),
+                         STRENGTHS)
     right_side = np.stack([(features @ a + b > 0) == (targets > 0)[:, None]
                            for a, b in zip(path.coefficients[..., :-1], path.intercepts[:, :-1], strict=True)])
     by_fold = (right_side & held_out).sum(axis=1) / held_out.sum(axis=0)  # (strength, fold)
     best = int(by_fold.mean(axis=1).argmax())
-    return {"coefficients": right[kept].T @ path.coefficients[best, :, -1], "intercept": float(path.intercepts[best, -1]),
+    return {"coefficients": right[kept].T @ path.coefficients[best, :, -1],
+            "intercept": float(path.intercepts[best, -1]),
             "strength": float(STRENGTHS[best]), "converged": bool(path.converged.all())}
 
 
@@ -203,12 +215,13 @@ def _published(matrix: np.ndarray, targets: np.ndarray) -> dict:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegressionCV
 
-    model = LogisticRegressionCV(Cs=STRENGTHS, cv=5, max_iter=10_000, l1_ratios=(0,), scoring="accuracy", random_state=0,
-                                 use_legacy_attributes=False)
+    model = LogisticRegressionCV(Cs=STRENGTHS, cv=5, max_iter=10_000, l1_ratios=(0,), scoring="accuracy",
+                                 random_state=0, use_legacy_attributes=False)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", ConvergenceWarning)
         model.fit(matrix, targets)
-    return {"coefficients": model.coef_[0], "intercept": float(model.intercept_[0]), "strength": float(np.ravel(model.C_)[0]),
+    return {"coefficients": model.coef_[0], "intercept": float(model.intercept_[0]),
+            "strength": float(np.ravel(model.C_)[0]),
             "converged": not any(issubclass(one.category, ConvergenceWarning) for one in told)}
 
 
@@ -248,7 +261,8 @@ def _svm(matrix: np.ndarray, targets: np.ndarray, kind: Literal["svc", "svr"]) -
 
 
 def _asymmetric(matrix: np.ndarray, signs: np.ndarray, gamma: float) -> dict:
-    """[[I / gamma, H], [H', I / gamma]] [alpha; beta] = 1 with H_ij = y_i K_ij y_j; scores are the mean of both sides' sums."""
+    """[[I / gamma, H], [H', I / gamma]] [alpha; beta] = 1 with H_ij = y_i K_ij y_j; scores are the mean of both sides'
+    sums."""
     if not gamma > 0:
         raise ValueError(f"gamma: {gamma} is not above 0")
     inner = signs[:, None] * matrix * signs

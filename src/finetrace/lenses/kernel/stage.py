@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finetrace import seeds
-from finetrace.errors import FinetraceError
+from finetrace.errors import FinetraceError, blame
 from finetrace.lenses.kernel.settings import KernelSettings
+from finetrace.longtable import LongTable
 from finetrace.pipeline.lens import Record, write_lens
 from finetrace.pipeline.stage import Stage, write_curves
+from finetrace.progress import Progress
 from finetrace.store.arrays import write_array
 from finetrace.store.files import write_json
 from finetrace.store.hidden import step_name
@@ -118,8 +120,8 @@ def _measure(work: Work, manifest: Manifest, out: Path) -> Record:
         before = look
     if not_converged:
         log.warning("%s: %d kernel models ended before they converged", work.stage.label, not_converged)
-    table = summary.table(rows)
-    write_table(out / "table.parquet", table)
+    table = LongTable.of_rows(rows, summary.COLUMNS)
+    write_table(out / "table.parquet", table.columns())
     write_json(out / "metrics.json", summary.metrics(table, steps))
     write_curves(out / "curves.csv", summary.curves(table, steps))
     manifest.facts = {"steps": steps, "label_names": work.names,
@@ -128,26 +130,27 @@ def _measure(work: Work, manifest: Manifest, out: Path) -> Record:
     return _drawn(work, table, blocks)
 
 
-def _drawn(work: Work, table: Mapping[str, np.ndarray], blocks: dict[int, dict[str, np.ndarray]]) -> Record:
+def _drawn(work: Work, table: LongTable, blocks: dict[int, dict[str, np.ndarray]]) -> Record:
     """What the figures show."""
-    from finetrace.lenses.kernel.summary import PARTS, course, select
+    from finetrace.lenses.kernel.summary import PARTS, WHOLE
 
     settings, labels, truth, steps = work.settings, work.train.labels, work.other.labels, work.steps
     split, truth = ("eval", truth) if len(truth) else ("train", labels)
     shown = ["frobenius_norm", "ft_ratio", "alignment", "distance", "velocity", f"accuracy_{split}"]
-    shares = {step: select(table, step=step, statistic="trace_share") for step in work.ends}
+    whole = table.select(group=WHOLE)
+    shares = {step: table.select(step=step, statistic="trace_share").frame for step in work.ends}
     return {
         "name": work.stage.item, "steps": steps, "label_names": work.names, "labels": labels,
         "formula": settings.formula, "parameters": settings.parameters, "solver": settings.solver, "split": split,
         "floor": _majority(labels, truth),
-        "courses": {name: {part: course(table, steps, part, name) for part in PARTS} for name in shown},
-        "spectra": {part: {step: (select(table, step=step, part=part, statistic="spectrum")["value"],
-                                  int(course(table, [step], part, "rank")[0, 0])) for step in work.ends}
+        "courses": {name: {part: whole.course(steps, part=part, statistic=name) for part in PARTS} for name in shown},
+        "spectra": {part: {step: (whole.select(step=step, part=part, statistic="spectrum").frame["value"].to_numpy(),
+                                  int(whole.value(step=step, part=part, statistic="rank"))) for step in work.ends}
                     for part in PARTS},
-        "tolerance": float(course(table, steps[:1], "full", "rank_tolerance")[0, 0]),
+        "tolerance": whole.value(step=steps[0], part="full", statistic="rank_tolerance"),
         "blocks": blocks,
-        "groups": {step: dict(zip(found["group"].tolist(), found["value"].tolist(), strict=True))
-                   for step, found in shares.items()},
+        "groups": {step: dict(zip(share["group"].tolist(), share["value"].tolist(), strict=True))
+                   for step, share in shares.items()},
     }
 
 
@@ -237,16 +240,13 @@ def _look(work: Work, step: int, tell: bool) -> "Look":
     model.to("cuda" if cuda else "cpu")
     common: dict[str, Any] = {"parameters": PARAMETERS.get(settings.parameters, settings.parameters),
                               "dtype": getattr(torch, settings.dtype), "memory_bytes": settings.memory_gb * 1e9}
-    try:
+    with blame(f"{checkpoint}: its kernel could not be computed (params.yaml: kernel)"):
         if tell:
             cost = estimate(model, train.batches, other.batches, **common)
             log.info("%s: a kernel takes about %.0f s, %.1f GB and %d passes over the examples", stage.label,
                      cost.seconds, cost.bytes / 1e9, cost.passes)
         kernel = ntk(model, train.batches, other.batches, formula=settings.formula, groups=settings.groups,
                      progress=_progress(f"{stage.label} step {step:,}"), **common)
-    except ValueError as error:
-        raise FinetraceError(f"{checkpoint}: its kernel could not be computed (params.yaml: kernel): {error}"
-                             ) from error
     of_train, of_eval = kernel.rows("train"), kernel.rows("eval") if other.batches else None
     log.info("%s: step %d: kernel in %.1f s", stage.label, step, time.monotonic() - started)
     return summary.Look(
@@ -278,24 +278,24 @@ def _models(work: Work, look: "Look", before: "tuple[Look, list[Row]] | None") -
     from finetrace.lenses.kernel import summary
 
     settings = work.settings
-    try:
+    with blame(f"params.yaml: kernel, for {work.stage.item} at step {look.step}"):
         return summary.model_rows(look, work.train.labels, work.other.labels, before=before,
                                   adjust=settings.adjust_for_init, f0_scaling=settings.f0_scaling,
                                   solver=settings.solver, normalise=settings.normalise,
                                   regularization=settings.regularization, parity=settings.parity,
                                   folds=settings.folds, gamma=settings.gamma, seed=work.seed)
-    except ValueError as error:
-        raise FinetraceError(f"params.yaml: kernel, for {work.stage.item} at step {look.step}: {error}") from error
 
 
 def _progress(label: str) -> Callable[[str, int, int], None]:
-    """Logs at most one line in half a minute."""
-    last = [time.monotonic()]
+    """What is told of each phase of a kernel."""
+    running: dict[str, Progress] = {}
 
     def tell(phase: str, done: int, total: int) -> None:
-        if time.monotonic() - last[0] > 30:
-            last[0] = time.monotonic()
-            log.info("%s: %s %d of %d", label, phase, done, total)
+        if phase not in running:
+            running[phase] = Progress(total, f"{label}: {phase}", unit="part")
+        running[phase].update(done)
+        if done >= total:
+            running.pop(phase).close()
 
     return tell
 

@@ -1,7 +1,8 @@
-"""Statistics of kernels: rank, norms, spectrum, FT Ratio, alignment with labels, and how fast a kernel turns while training.
+"""Statistics of kernels: rank, norms, spectrum, FT Ratio, alignment with labels, and how fast a kernel turns while
+training.
 
-A kernel is (row example, class, column example, class) float64, as `finetrace.lenses.kernel.ntk` gives it. As a matrix its rows
-and columns are pairs (example, class), the class running fastest.
+A kernel is (row example, class, column example, class) float64, as `finetrace.lenses.kernel.ntk` gives it. As a matrix
+its rows and columns are pairs (example, class), the class running fastest.
 """
 
 from dataclasses import dataclass
@@ -39,9 +40,10 @@ class Spectrum:
 def spectrum(kernel: np.ndarray, tolerance: float | None = None) -> Spectrum:
     """Singular values, rank and norms of a kernel between the same examples.
 
-    tolerance: singular values up to this share of the largest count as zero; by default M times the rounding of float32, which
-    is what a library says of a kernel kept in float32 (Tomihari and Sato 2024 give such ranks): the smallest ones are noise of
-    the gradients, and in exact arithmetic nearly every kernel has full rank. `stable_rank` needs no tolerance.
+    tolerance: singular values up to this share of the largest count as zero; by default M times the rounding of
+    float32, which is what a library says of a kernel kept in float32 (Tomihari and Sato 2024 give such ranks): the
+    smallest ones are noise of the gradients, and in exact arithmetic nearly every kernel has full rank. `stable_rank`
+    needs no tolerance.
     """
     matrix = as_matrix(kernel)
     if matrix.shape[0] != matrix.shape[1]:
@@ -53,15 +55,18 @@ def spectrum(kernel: np.ndarray, tolerance: float | None = None) -> Spectrum:
     values = _singular_values(matrix)
     largest, norm = float(values[0]), float(np.linalg.norm(values))
     stable = (norm / largest) ** 2 if largest else float("nan")
-    return Spectrum(values, int((values > tolerance * largest).sum()), tolerance, stable, largest, norm, float(values.sum()))
+    return Spectrum(values, int((values > tolerance * largest).sum()), tolerance, stable, largest, norm,
+                    float(values.sum()))
 
 
 def block_nuclear_norms(kernel: np.ndarray) -> np.ndarray:
-    """Nuclear norm (sum of singular values, also called trace norm) of the class x class block of each pair of examples:
-    (row example, column example) float64 >= 0. Sorted by class they are the heat maps of Tomihari and Sato (2024), figure 8."""
+    """Nuclear norm (sum of singular values, also called trace norm) of the class x class block of each pair of
+    examples: (row example, column example) float64 >= 0. Sorted by class they are the heat maps of Tomihari and Sato
+    (2024), figure 8."""
     kernel = _checked(kernel)
     rows, classes, columns, _ = kernel.shape
-    if not np.einsum("ncmd->cd", np.abs(kernel))[~np.eye(classes, dtype=bool)].any():  # as of the pre-train-effective part
+    # as of the pre-train-effective part
+    if not np.einsum("ncmd->cd", np.abs(kernel))[~np.eye(classes, dtype=bool)].any():
         return np.abs(np.einsum("ncmc->nmc", kernel)).sum(axis=2)
     found = np.empty((rows, columns))
     size = max(1, _BLOCK_NUMBERS // (classes * classes * columns))
@@ -76,20 +81,22 @@ def block_nuclear_norms(kernel: np.ndarray) -> np.ndarray:
 
 
 def residuals(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """delta = one-hot label - softmax(logits), where one step of gradient descent pulls the logits: (example, class) float64 in
-    [-1, 1], rows sum to 0. logits: (example, class);  labels: (example,) classes 0 .. C-1."""
+    """delta = one-hot label - softmax(logits), where one step of gradient descent pulls the logits: (example, class)
+    float64 in [-1, 1], rows sum to 0. logits: (example, class);  labels: (example,) classes 0 .. C-1."""
     logits = np.asarray(logits, dtype=np.float64)
     shares = np.exp(logits - logits.max(axis=1, keepdims=True))
     return one_hot(labels, logits.shape[1]) - shares / shares.sum(axis=1, keepdims=True)
 
 
 def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
-    """(example,) classes -> (example, class) float64 of 0 and 1. Raises ValueError for a label outside 0 .. classes - 1."""
+    """(example,) classes -> (example, class) float64 of 0 and 1. Raises ValueError for a label outside 0 .. classes -
+    1."""
     labels = np.asarray(labels)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"labels {labels.shape} {labels.dtype}: give one whole number per example")
     if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
-        raise ValueError(f"labels: {labels.min()} .. {labels.max()} do not lie in 0 .. {classes - 1}, the classes of the kernel")
+        raise ValueError(f"labels: {labels.min()} .. {labels.max()} do not lie in 0 .. {classes - 1}, the classes of "
+                         "the kernel")
     return (labels[:, None] == np.arange(classes)).astype(np.float64)
 
 
@@ -102,16 +109,19 @@ def product(kernel: np.ndarray, delta: np.ndarray) -> np.ndarray:
 
 
 def ft_ratio(pretrain_effective: np.ndarray, ft_effective: np.ndarray, delta: np.ndarray) -> float:
-    """Share of a first training step that comes from changing the encoder rather than the head (Tomihari and Sato 2024).
+    """Share of a first training step that comes from changing the encoder rather than the head (Tomihari and Sato
+    2024).
 
-    FT Ratio = mean over x of |sum_i F(x, x_i) delta_i| / |sum_i (P + F)(x, x_i) delta_i|: in [0, inf), 0 where only the head
-    moves, 1 where only the encoder does; above 1 where the two terms cancel. delta: (column example, class) of `residuals`.
+    FT Ratio = mean over x of |sum_i F(x, x_i) delta_i| / |sum_i (P + F)(x, x_i) delta_i|: in [0, inf), 0 where only the
+    head moves, 1 where only the encoder does; above 1 where the two terms cancel. delta: (column example, class) of
+    `residuals`.
     """
     return ft_ratio_from_products(product(pretrain_effective, delta), product(ft_effective, delta))
 
 
 def ft_ratio_from_products(pretrain_product: np.ndarray, ft_product: np.ndarray) -> float:
-    """FT Ratio from P delta and F delta, each (example, class), as `ntk_vector_product` gives them without any kernel."""
+    """FT Ratio from P delta and F delta, each (example, class), as `ntk_vector_product` gives them without any
+    kernel."""
     ratios = ft_ratios_from_products(pretrain_product, ft_product)
     known = ratios[~np.isnan(ratios)]
     return float(known.mean()) if len(known) else float("nan")
@@ -129,16 +139,17 @@ def ft_ratios_from_products(pretrain_product: np.ndarray, ft_product: np.ndarray
 def label_alignment(kernel: np.ndarray, labels: np.ndarray) -> float:
     """Centred alignment of the kernel with the classes (Cortes, Mohri and Rostamizadeh 2012, definition 4).
 
-    The kernel is summed over classes, k(x, x') = sum_c K(x, c, x', c), and compared with y(x, x') = 1 if x and x' are of one
-    class, both centred: <HkH, HyH> / (|HkH| |HyH|). In [-1, 1], and [0, 1] where k has no negative eigenvalue; 1 where the kernel
-    is the classes, near 0 where it does not know them: sqrt((C - 1) / (N - 1)) for the identity, which tells each example from
-    all others and no more, and C equal classes. A kernel's scale and shift do not matter. NaN where all labels are equal, or the
-    kernel is the same for all examples.
+    The kernel is summed over classes, k(x, x') = sum_c K(x, c, x', c), and compared with y(x, x') = 1 if x and x' are
+    of one class, both centred: <HkH, HyH> / (|HkH| |HyH|). In [-1, 1], and [0, 1] where k has no negative eigenvalue; 1
+    where the kernel is the classes, near 0 where it does not know them: sqrt((C - 1) / (N - 1)) for the identity, which
+    tells each example from all others and no more, and C equal classes. A kernel's scale and shift do not matter. NaN
+    where all labels are equal, or the kernel is the same for all examples.
     """
     kernel = _checked(kernel)
     count, classes = kernel.shape[:2]
     if kernel.shape[:2] != kernel.shape[2:] or len(labels) != count:
-        raise ValueError(f"kernel {kernel.shape} with {len(labels)} labels: give a kernel between examples and their labels")
+        raise ValueError(f"kernel {kernel.shape} with {len(labels)} labels: give a kernel between examples and their "
+                         "labels")
     summed = np.einsum("ncmc->nm", kernel)
     same = one_hot(labels, classes) @ one_hot(labels, classes).T
     k, y = _centred(summed), _centred(same)
@@ -151,8 +162,8 @@ def label_alignment(kernel: np.ndarray, labels: np.ndarray) -> float:
 def kernel_distance(first: np.ndarray, second: np.ndarray) -> float:
     """How far a kernel has turned: 1 - <K, K'> / (|K| |K'|) (Fort et al. 2020, equation 3; their kernel distance).
 
-    In [0, 2], and [0, 1] for kernels without negative eigenvalues; 0 where one is a multiple of the other, NaN where one is zero.
-    Divided by the steps between two checkpoints it is the kernel velocity (`kernel_velocity`).
+    In [0, 2], and [0, 1] for kernels without negative eigenvalues; 0 where one is a multiple of the other, NaN where
+    one is zero. Divided by the steps between two checkpoints it is the kernel velocity (`kernel_velocity`).
     """
     first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if first.shape != second.shape:
@@ -160,19 +171,22 @@ def kernel_distance(first: np.ndarray, second: np.ndarray) -> float:
     norms = np.linalg.norm(first), np.linalg.norm(second)
     if not all(norms):
         return float("nan")
-    difference = first / norms[0] - second / norms[1]  # keeps digits where the kernels are nearly equal, as 1 - cosine would not
+    # keeps digits where the kernels are nearly equal, as 1 - cosine would not
+    difference = first / norms[0] - second / norms[1]
     return float(np.vdot(difference, difference) / 2)
 
 
 def kernel_velocity(first: np.ndarray, second: np.ndarray, steps: int) -> float:
-    """Kernel distance per optimiser step between two checkpoints `steps` apart: [0, 2] / steps; 0 for a kernel that rests."""
+    """Kernel distance per optimiser step between two checkpoints `steps` apart: [0, 2] / steps; 0 for a kernel that
+    rests."""
     if steps < 1:
         raise ValueError(f"steps: {steps} between the checkpoints; give at least 1")
     return kernel_distance(first, second) / steps
 
 
 def as_matrix(kernel: np.ndarray) -> np.ndarray:
-    """(row example, class, column example, class) -> (row example * class, column example * class) float64, the class fastest."""
+    """(row example, class, column example, class) -> (row example * class, column example * class) float64, the class
+    fastest."""
     kernel = _checked(kernel)
     return kernel.reshape(kernel.shape[0] * kernel.shape[1], -1)
 
@@ -182,7 +196,8 @@ def _checked(kernel: np.ndarray) -> np.ndarray:
     if kernel.ndim != 4 or kernel.shape[1] != kernel.shape[3] or 0 in kernel.shape:
         raise ValueError(f"kernel {kernel.shape}: give (row example, class, column example, class)")
     if not np.isfinite(kernel).all():
-        raise ValueError("kernel: holds values that are not finite; the training has diverged, look at an earlier checkpoint")
+        raise ValueError("kernel: holds values that are not finite; the training has diverged, look at an earlier "
+                         "checkpoint")
     return kernel
 
 

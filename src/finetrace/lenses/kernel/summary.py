@@ -1,11 +1,11 @@
 """What the lens kernel says about one trajectory: rows of a table, headline numbers, curves. Pure.
 
-Parts of a kernel: `pretrain_effective` (P: the head's gradients), `ft_effective` (F: those of all else), `full` (their sum, the
-neural tangent kernel). Rows about a group of parameters are about its share of F.
+Parts of a kernel: `pretrain_effective` (P: the head's gradients), `ft_effective` (F: those of all else), `full` (their
+sum, the neural tangent kernel). Rows about a group of parameters are about its share of F.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from finetrace.lenses.intervals import bootstrap_mean, bootstrap_weights, wilson_interval
 from finetrace.lenses.kernel import solvers, statistics
+from finetrace.longtable import LongTable, known
 
 PARTS = ("pretrain_effective", "ft_effective", "full")
 HEADLINES = ("rank", "stable_rank", "frobenius_norm", "nuclear_norm", "alignment", "accuracy_train", "accuracy_eval",
@@ -20,15 +21,20 @@ HEADLINES = ("rank", "stable_rank", "frobenius_norm", "nuclear_norm", "alignment
 IN_CURVES = ("stable_rank", "frobenius_norm", "alignment", "accuracy_eval", "velocity")
 WHOLE = "all"  # in the column group: the whole part
 DRAWS = 1000
+COLUMNS: dict[str, type] = {
+    "step": np.int64, "layer": np.int32, "part": str, "group": str, "statistic": str, "index": np.int32,
+    "value": np.float64, "low": np.float64, "high": np.float64, "n": np.int64}
+"""index is the place in the spectrum, from 1, else 0; layer is that of the group, else -1."""
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Look:
-    """Kernels of one checkpoint. train: part -> (example, class, example, class);  eval: part -> (eval example, class, example,
-    class), may be empty;  groups: group of parameters -> (example, class, example, class), which sum to F;  flipped_train,
-    flipped_eval: as train and eval, only of asymmetric-signgd;  train_logits, eval_logits: (example, class) of the checkpoint."""
+    """Kernels of one checkpoint. train: part -> (example, class, example, class);  eval: part -> (eval example, class,
+    example, class), may be empty;  groups: group of parameters -> (example, class, example, class), which sum to F;
+    flipped_train, flipped_eval: as train and eval, only of asymmetric-signgd;  train_logits, eval_logits: (example,
+    class) of the checkpoint."""
 
     step: int
     train: dict[str, np.ndarray]
@@ -46,7 +52,8 @@ def parts(pretrain_effective: np.ndarray, ft_effective: np.ndarray) -> dict[str,
 
 
 def statistic_rows(look: Look, labels: np.ndarray, *, tolerance: float | None = None, seed: int = 0) -> list[Row]:
-    """Rank, norms, spectrum, alignment and block norms of each part, FT Ratio, and the groups' shares. labels: (example,)."""
+    """Rank, norms, spectrum, alignment and block norms of each part, FT Ratio, and the groups' shares. labels:
+    (example,)."""
     found: list[Row] = []
     count = len(labels)
     same = labels[:, None] == labels
@@ -55,8 +62,8 @@ def statistic_rows(look: Look, labels: np.ndarray, *, tolerance: float | None = 
         of = statistics.spectrum(kernel, tolerance)
         blocks = statistics.block_nuclear_norms(kernel)
         values = {"rank": of.rank, "rank_tolerance": of.tolerance, "stable_rank": of.stable_rank,
-                  "operator_norm": of.operator_norm, "frobenius_norm": of.frobenius_norm, "nuclear_norm": of.nuclear_norm,
-                  "alignment": statistics.label_alignment(kernel, labels),
+                  "operator_norm": of.operator_norm, "frobenius_norm": of.frobenius_norm,
+                  "nuclear_norm": of.nuclear_norm, "alignment": statistics.label_alignment(kernel, labels),
                   "block_norm_self": _mean(blocks[~off]), "block_norm_same_class": _mean(blocks[same & off]),
                   "block_norm_other_class": _mean(blocks[~same])}
         found += [_row(look.step, part, name, value, n=count) for name, value in values.items()]
@@ -73,20 +80,21 @@ def statistic_rows(look: Look, labels: np.ndarray, *, tolerance: float | None = 
 
 def model_rows(look: Look, labels: np.ndarray, eval_labels: np.ndarray, *, before: tuple[Look, list[Row]] | None = None,
                adjust: bool = False, f0_scaling: float = 1.0, **fit: Any) -> list[Row]:
-    """Accuracies of a kernel model on each part that is not zero, both kinds, with Wilson intervals for the share of examples.
+    """Accuracies of a kernel model on each part that is not zero, both kinds, with Wilson intervals for the share of
+    examples.
 
-    labels, eval_labels: (example,);  before: the checkpoint before and its rows, which stand for parts that have not changed
-    (linear probing);  adjust, f0_scaling: fit what the checkpoint's logits leave over;  fit: solver, normalise, regularization,
-    parity, folds, seed, gamma of `solvers.fit`.
+    labels, eval_labels: (example,);  before: the checkpoint before and its rows, which stand for parts that have not
+    changed (linear probing);  adjust, f0_scaling: fit what the checkpoint's logits leave over;  fit: solver, normalise,
+    regularization, parity, folds, seed, gamma of `solvers.fit`.
     """
     found: list[Row] = []
     start = {"train": look.train_logits, "eval": look.eval_logits} if adjust else {}
     for part, kernel in look.train.items():
         if not kernel.any():
             continue
-        known = [] if adjust else _known(part, kernel, look, before, found)
-        if known:
-            found += [{**row, "step": look.step, "part": part} for row in known]
+        equal = [] if adjust else _of_equal_kernel(part, kernel, look, before, found)
+        if equal:
+            found += [{**row, "step": look.step, "part": part} for row in equal]
             continue
         model = solvers.fit(kernel, labels, logits=start.get("train"), logits_scale=f0_scaling, **fit)
         found += [_row(look.step, part, "model_strength", model.strength, n=len(labels)),
@@ -115,60 +123,42 @@ def motion_rows(first: Look, before: Look | None, now: Look) -> list[Row]:
     gap = now.step - before.step
     found += [_row(now.step, part, "velocity", statistics.kernel_velocity(before.train[part], kernel, gap), n=count)
               for part, kernel in now.train.items()]
-    return found + [_row(now.step, "ft_effective", "velocity", statistics.kernel_velocity(before.groups[group], kernel, gap),
+    return found + [_row(now.step, "ft_effective", "velocity",
+                         statistics.kernel_velocity(before.groups[group], kernel, gap),
                          n=count, group=group) for group, kernel in now.groups.items()]
 
 
-def table(rows: Iterable[Row]) -> dict[str, np.ndarray]:
-    """The columns of table.parquet; index is the place in the spectrum, from 1, else 0; layer is that of the group, else -1."""
-    rows = list(rows)
-    types = {"step": np.int64, "layer": np.int32, "part": None, "group": None, "statistic": None, "index": np.int32,
-             "value": np.float64, "low": np.float64, "high": np.float64, "n": np.int64}
-    return {name: np.array([row[name] for row in rows], dtype=kind) for name, kind in types.items()}
-
-
-def select(columns: Mapping[str, np.ndarray], **where: Any) -> dict[str, np.ndarray]:
-    """The rows of a table whose columns have these values, e.g. `select(t, part="full", statistic="alignment")`."""
-    keep = np.ones(len(columns["value"]), dtype=bool)
-    for name, value in where.items():
-        keep &= columns[name] == value
-    return {name: values[keep] for name, values in columns.items()}
-
-
-def course(columns: Mapping[str, np.ndarray], steps: Iterable[int], part: str, statistic: str, group: str = WHOLE) -> np.ndarray:
-    """One number over the checkpoints: (step, 3) value, low, high; NaN where there is none."""
-    rows = select(columns, part=part, statistic=statistic, group=group)
-    of_step = {step: triple for step, *triple in zip(*(rows[name].tolist() for name in ("step", "value", "low", "high")),
-                                                     strict=True)}
-    return np.array([of_step.get(step, [np.nan] * 3) for step in steps])
-
-
-def metrics(columns: Mapping[str, np.ndarray], steps: list[int]) -> dict[str, float]:
-    """Headline numbers of the first and last checkpoint, e.g. `ft_effective/frobenius_norm/last`; undefined ones are left out.
+def metrics(table: LongTable, steps: Sequence[int]) -> dict[str, float]:
+    """Headline numbers of the first and last checkpoint, e.g. `ft_effective/frobenius_norm/last`; undefined ones are
+    left out.
 
     `velocity/mean` is how far the whole kernel turned per step, the way added up over all checkpoints looked at.
     """
-    ends = {"first": steps[0], "last": steps[-1]}
-    found = {f"{part}/{name}/{when}": course(columns, [step], part, name)[0, 0]
-             for part in PARTS for name in HEADLINES for when, step in ends.items()}
-    found = {name: value for name, value in found.items() if not name.endswith("distance/first")}  # 0 by definition
-    found |= {f"ft_ratio/{when}": course(columns, [step], "full", "ft_ratio")[0, 0] for when, step in ends.items()}
+    whole = table.select(group=WHOLE)
+    asked = {f"{part}/{name}": {"part": part, "statistic": name} for part in PARTS for name in HEADLINES}
+    numbers = whole.headlines(asked | {"ft_ratio": {"statistic": "ft_ratio"}}, steps)
+    numbers = {name: value for name, value in numbers.items() if not name.endswith("distance/first")}  # 0 by definition
     if len(steps) > 1:
         gaps = np.diff(steps)
         for part in PARTS:
-            way = course(columns, steps[1:], part, "velocity")[:, 0]
-            found["velocity/mean" if part == "full" else f"{part}/velocity/mean"] = float(way @ gaps / gaps.sum())
-    return {name: float(value) for name, value in found.items() if np.isfinite(value)}
+            way = whole.course(steps[1:], part=part, statistic="velocity")[:, 0]
+            numbers["velocity/mean" if part == "full" else f"{part}/velocity/mean"] = float(way @ gaps / gaps.sum())
+    return known(numbers)
 
 
-def curves(columns: Mapping[str, np.ndarray], steps: list[int]) -> dict[str, np.ndarray]:
-    """Columns step, ft_ratio, and e.g. ft_effective_frobenius_norm over the checkpoints; those without any value are left out."""
-    found = {"ft_ratio": course(columns, steps, "full", "ft_ratio")[:, 0]}
-    found |= {f"{part}_{name}": course(columns, steps, part, name)[:, 0] for part in PARTS for name in IN_CURVES}
-    return {"step": np.array(steps, dtype=np.int64), **{n: values for n, values in found.items() if np.isfinite(values).any()}}
+def curves(table: LongTable, steps: Sequence[int]) -> dict[str, np.ndarray]:
+    """Columns step, ft_ratio, and e.g. ft_effective_frobenius_norm over the checkpoints; those without any value are
+    left out."""
+    whole = table.select(group=WHOLE)
+    columns = {"ft_ratio": whole.course(steps, statistic="ft_ratio")[:, 0]}
+    columns |= {f"{part}_{name}": whole.course(steps, part=part, statistic=name)[:, 0]
+                for part in PARTS for name in IN_CURVES}
+    return {"step": np.array(steps, dtype=np.int64),
+            **{name: values for name, values in columns.items() if np.isfinite(values).any()}}
 
 
-def _known(part: str, kernel: np.ndarray, look: Look, before: tuple[Look, list[Row]] | None, found: list[Row]) -> list[Row]:
+def _of_equal_kernel(part: str, kernel: np.ndarray, look: Look, before: tuple[Look, list[Row]] | None,
+                     found: list[Row]) -> list[Row]:
     """Rows of an equal kernel: the same part of the checkpoint before, or the only other part that is not zero."""
     if before and np.array_equal(kernel, before[0].train[part]) and all(
             np.array_equal(look.eval[p], before[0].eval[p]) for p in look.eval if p == part):
@@ -180,11 +170,11 @@ def _known(part: str, kernel: np.ndarray, look: Look, before: tuple[Look, list[R
 def _ft_ratio_row(look: Look, labels: np.ndarray, seed: int) -> Row:
     delta = statistics.residuals(look.train_logits, labels)
     ratios = statistics.ft_ratios_from_products(*(statistics.product(look.train[part], delta) for part in PARTS[:2]))
-    known = ratios[~np.isnan(ratios)]
-    if not np.isfinite(known).all() or not len(known):
-        return _row(look.step, "full", "ft_ratio", _mean(known), n=len(known))
-    low, high = bootstrap_mean(known, bootstrap_weights(len(known), DRAWS, seed))
-    return _row(look.step, "full", "ft_ratio", _mean(known), float(low), float(high), n=len(known))
+    ratios = ratios[~np.isnan(ratios)]
+    if not np.isfinite(ratios).all() or not len(ratios):
+        return _row(look.step, "full", "ft_ratio", _mean(ratios), n=len(ratios))
+    low, high = bootstrap_mean(ratios, bootstrap_weights(len(ratios), DRAWS, seed))
+    return _row(look.step, "full", "ft_ratio", _mean(ratios), float(low), float(high), n=len(ratios))
 
 
 def _row(step: int, part: str, statistic: str, value: float, low: float = np.nan, high: float = np.nan, *, n: int,

@@ -1,7 +1,7 @@
 """Which operations read a parameter, with what input, and where the gradient of their output is to be had.
 
-The gradient of a logit with respect to a parameter is a sum over the uses of that parameter, and for each use a simple function
-of its input a and of g, the gradient with respect to its output:
+The gradient of a logit with respect to a parameter is a sum over the uses of that parameter, and for each use a simple
+function of its input a and of g, the gradient with respect to its output:
 
     linear weight      sum over tokens of  g aᵀ           ("outer")
     embedding table    row `id` collects g of its tokens  ("lookup")
@@ -40,8 +40,8 @@ class Use:
     def input(self) -> torch.Tensor:
         """a, as it was when the operation read it."""
         if self.factor is None or self.factor._version != self.version:
-            raise ValueError(f"the input of the operation that reads {self.name} was overwritten in place; set its module's "
-                             "inplace to False")
+            raise ValueError(f"the input of the operation that reads {self.name} was overwritten in place; set its "
+                             "module's inplace to False")
         return self.factor.detach()
 
 
@@ -52,8 +52,8 @@ Role = tuple[torch.Tensor, str, torch.Tensor | None]
 class Watch(TorchFunctionMode):
     """While active, lists every use of the wanted parameters.
 
-    wanted: id of a parameter -> name;  rows: rows of the batch;  swap: id of a weight -> the (weight, bias) put in its place,
-    for several heads at once.
+    wanted: id of a parameter -> name;  rows: rows of the batch;  swap: id of a weight -> the (weight, bias) put in its
+    place, for several heads at once.
     """
 
     def __init__(self, wanted: dict[int, str], rows: int, swap: dict[int, tuple[Any, Any]] | None = None):
@@ -97,7 +97,8 @@ def _linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     return [(weight, "outer", input)] + ([(bias, "shift", None)] if bias is not None else [])
 
 
-def _addmm(bias: torch.Tensor, input: torch.Tensor, weight: torch.Tensor, *, beta: float = 1, alpha: float = 1) -> list[Role]:
+def _addmm(bias: torch.Tensor, input: torch.Tensor, weight: torch.Tensor, *, beta: float = 1,
+           alpha: float = 1) -> list[Role]:
     """GPT-2's Conv1D. Its weight is (in, out), which inner products of gradients do not notice."""
     return [(weight, "outer", input), (bias, "shift", None)] if beta == alpha == 1 and bias.dim() == 1 else []
 

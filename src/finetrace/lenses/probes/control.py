@@ -1,5 +1,6 @@
-"""Control tasks (Hewitt and Liang 2019, "Designing and interpreting probes with control tasks"): random labels that a probe can
-only learn by heart. Selectivity, accuracy minus control accuracy, tells how much of the accuracy is not the probe's own memory.
+"""Control tasks (Hewitt and Liang 2019, "Designing and interpreting probes with control tasks"): random labels that a
+probe can only learn by heart. Selectivity, accuracy minus control accuracy, tells how much of the accuracy is not the
+probe's own memory.
 """
 
 from collections.abc import Sequence
@@ -10,8 +11,8 @@ import numpy as np
 def word_types(words: Sequence[Sequence[str]], spans: Sequence[Sequence[int]]) -> list[str]:
     """What a word type is in a task of words: the words of the span as written; of a pair, those of both spans.
 
-    words: per example its sentence;  spans: per example start and end (exclusive) of its span, or of both, in a row. Returns one
-    text per example, the spans parted by a tab.
+    words: per example its sentence;  spans: per example start and end (exclusive) of its span, or of both, in a row.
+    Returns one text per example, the spans parted by a tab.
     """
     return ["\t".join(" ".join(sentence[start:end]) for start, end in zip(of[0::2], of[1::2], strict=True))
             for sentence, of in zip(words, spans, strict=True)]
@@ -20,10 +21,12 @@ def word_types(words: Sequence[Sequence[str]], spans: Sequence[Sequence[int]]) -
 def control_labels(types: Sequence[str] | np.ndarray, y: np.ndarray, train: np.ndarray, seed: int) -> np.ndarray:
     """Labels that depend on the word type alone, at random: (row,) int64.
 
-    types: (row,) equal for equal words; a number of its own for every row makes a task that can be learned by heart only;
-    y: (row,) int labels;  train: (row,) bool, rows that train. Types get their labels so that the training rows keep the shares
-    of y, to the rows of one type: the types, in random order, are laid side by side, each as long as it has rows, over the labels
-    as long as they have. A type that training lacks gets a label at random from the training rows'.
+    types: (row,) equal for equal words; a number of its own for every row makes a task that can be learned by heart
+    only;
+    y: (row,) int labels;  train: (row,) bool, rows that train. Types get their labels so that the training rows keep
+    the shares of y, to the rows of one type: the types, in random order, are laid side by side, each as long as it has
+    rows, over the labels as long as they have. A type that training lacks gets a label at random from the training
+    rows'.
     """
     y, train = np.asarray(y), np.asarray(train, dtype=bool)
     names, of_row = np.unique(np.asarray(types), return_inverse=True)

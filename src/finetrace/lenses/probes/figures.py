@@ -25,9 +25,10 @@ _DRAWN = 6  # layers whose training curves can be told apart
 def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     """All figures of one trajectory.
 
-    record: name, head, parity, seeds, vectors, split, steps, layers, floor, trained_rows, scored_rows, unseen; own: step ->
-    accuracy of the model's own classifier;  accuracies: (step, layer, 3);  and, empty where there are none: training, kinds,
-    compression: step -> what `training`, `compare`, `compression` take;  learning: split -> (step, layer, 3).
+    record: name, head, parity, seeds, vectors, split, steps, layers, floor, trained_rows, scored_rows, unseen; own:
+    step -> accuracy of the model's own classifier;  accuracies: (step, layer, 3);  and, empty where there are none:
+    training, kinds, compression: step -> what `training`, `compare`, `compression` take;  learning: split -> (step,
+    layer, 3).
     """
     name, split, floor = record["name"], record["split"], record["floor"]
     steps, layers, grid = record["steps"], record["layers"], record["accuracies"]
@@ -38,14 +39,16 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     own = {label: record["own"][step] for label, step in list(ends.items())[1:] if step in record["own"]}
     made = {
         "lattice": lattice(
-            {f"{step:,}": dict(zip(layers, map(tuple, row), strict=True)) for step, row in zip(steps, grid, strict=True)},
-            split=split, floor=floor, row_label="checkpoint (optimiser steps)", title=f"Probe accuracy: {name}", note=note),
+            {f"{step:,}": dict(zip(layers, map(tuple, row), strict=True))
+             for step, row in zip(steps, grid, strict=True)},
+            split=split, floor=floor, row_label="checkpoint (optimiser steps)", title=f"Probe accuracy: {name}",
+            note=note),
         "layers": by_layer(layers, {label: grid[steps.index(step)] for label, step in ends.items()}, split=split,
                            floor=floor, own=own, note=note, title=f"Probes by layer: {name}"),
     }
     if record["training"]:
-        made["training"] = training(layers, {label: record["training"][step] for label, step in ends.items()}, split=split,
-                                    title=f"Training of the probes: {name}",
+        made["training"] = training(layers, {label: record["training"][step] for label, step in ends.items()},
+                                    split=split, title=f"Training of the probes: {name}",
                                     note=f"{what}, mean over seeds" if record["seeds"] > 1 else what)
     if record["kinds"]:
         made["probes"] = compare(layers, {label: record["kinds"][step] for label, step in ends.items()}, split=split,
@@ -61,12 +64,13 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
 
 
 @style.styled
-def lattice(rows: Mapping[str, Mapping[int, Estimate]], *, split: str, floor: float | None = None, row_label: str | None = None,
-            title: str | None = None, note: str = "") -> "Figure":
+def lattice(rows: Mapping[str, Mapping[int, Estimate]], *, split: str, floor: float | None = None,
+            row_label: str | None = None, title: str | None = None, note: str = "") -> "Figure":
     """Heat map of probe accuracy with the number in every cell: variants from top to bottom, layers from left to right.
 
-    rows: {variant: {layer: (accuracy, low, high)}}, e.g. a variant per checkpoint, or per model and state; a layer that a
-    variant lacks stays blank.  split: on whose examples.  floor: majority floor, the pale end of the colour scale (0 without).
+    rows: {variant: {layer: (accuracy, low, high)}}, e.g. a variant per checkpoint, or per model and state; a layer that
+    a variant lacks stays blank.  split: on whose examples.  floor: majority floor, the pale end of the colour scale (0
+    without).
     row_label: what the rows are.  note: added to the footnote.
     """
     layers = sorted({layer for row in rows.values() for layer in row})
@@ -113,8 +117,8 @@ def by_layer(layers: Sequence[int], states: Mapping[str, np.ndarray], *, split: 
              own: Mapping[str, float] | None = None, title: str | None = None, note: str = "") -> "Figure":
     """Accuracy against layer with 95 % intervals, one line per state (before and after fine-tuning).
 
-    states: {name: (layer, 3) accuracy, low, high} shares.  floor: majority floor.  own: {state: accuracy of the model's own
-    classifier}, drawn as a dashed line in the state's colour.
+    states: {name: (layer, 3) accuracy, low, high} shares.  floor: majority floor.  own: {state: accuracy of the model's
+    own classifier}, drawn as a dashed line in the state's colour.
     """
     figure, axes = style.new_figure(title=title)
     panel = axes[0, 0]
@@ -124,8 +128,8 @@ def by_layer(layers: Sequence[int], states: Mapping[str, np.ndarray], *, split: 
         values = 100 * np.asarray(values, dtype=np.float64)
         x = where + shift * (number - (len(states) - 1) / 2)  # side by side, so that intervals do not hide each other
         ends = np.abs(values[:, 1:] - values[:, :1]).T
-        panel.errorbar(x, values[:, 0], yerr=ends, color=style.colour(number), marker="os^Dv"[number % 5], ms=5.5, capsize=3,
-                       elinewidth=1.2, ls=style.DASHES[0], label=name)
+        panel.errorbar(x, values[:, 0], yerr=ends, color=style.colour(number), marker="os^Dv"[number % 5], ms=5.5,
+                       capsize=3, elinewidth=1.2, ls=style.DASHES[0], label=name)
         if own and np.isfinite(own.get(name, np.nan)):
             panel.axhline(100 * own[name], color=style.colour(number), lw=1.2, ls=style.DASHES[1],
                           label=f"the model's own classifier, {name}")
@@ -143,12 +147,13 @@ def by_layer(layers: Sequence[int], states: Mapping[str, np.ndarray], *, split: 
 
 
 @style.styled
-def training(layers: Sequence[int], states: Mapping[str, Mapping[str, np.ndarray]], *, split: str, title: str | None = None,
-             note: str = "") -> "Figure":
+def training(layers: Sequence[int], states: Mapping[str, Mapping[str, np.ndarray]], *, split: str,
+             title: str | None = None, note: str = "") -> "Figure":
     """Loss and accuracy per epoch of the Adam heads: a column per state, a colour per layer, train dashed, test solid.
 
-    states: {name: {"train_loss", "test_loss", "train_accuracy", "test_accuracy": (layer, epoch), mean over seeds}}; epochs that
-    a layer did not train are NaN. Of more than six layers six are drawn, first and last among them: the table has all.
+    states: {name: {"train_loss", "test_loss", "train_accuracy", "test_accuracy": (layer, epoch), mean over seeds}};
+    epochs that a layer did not train are NaN. Of more than six layers six are drawn, first and last among them: the
+    table has all.
     """
     from matplotlib import colormaps
     from matplotlib.lines import Line2D
@@ -182,13 +187,13 @@ def training(layers: Sequence[int], states: Mapping[str, Mapping[str, np.ndarray
 
 
 @style.styled
-def compare(layers: Sequence[int], states: Mapping[str, Mapping[str, np.ndarray]], *, split: str, floor: float | None = None,
-            title: str | None = None, note: str = "") -> "Figure":
-    """Accuracy against layer of several kinds of probes, a panel per checkpoint: what a stronger probe finds, and what it could
-    learn by heart.
+def compare(layers: Sequence[int], states: Mapping[str, Mapping[str, np.ndarray]], *, split: str,
+            floor: float | None = None, title: str | None = None, note: str = "") -> "Figure":
+    """Accuracy against layer of several kinds of probes, a panel per checkpoint: what a stronger probe finds, and what
+    it could learn by heart.
 
-    states: {checkpoint: {kind: (layer, 3) accuracy with its ends, shares}}; a kind whose name begins with "control" is grey and
-    dashed: the gap above it is the selectivity.  floor: majority floor.
+    states: {checkpoint: {kind: (layer, 3) accuracy with its ends, shares}}; a kind whose name begins with "control" is
+    grey and dashed: the gap above it is the selectivity.  floor: majority floor.
     """
     figure, axes = style.new_figure(1, len(states), size=(9, 5), title=title, sharey=True)
     kinds = list(dict.fromkeys(kind for state in states.values() for kind in state))
@@ -200,9 +205,11 @@ def compare(layers: Sequence[int], states: Mapping[str, Mapping[str, np.ndarray]
             lowest = min(lowest, float(np.nanmin(values)))
             if kind in coloured:
                 number = coloured.index(kind)
-                x = where + 0.14 * (number - (len(coloured) - 1) / 2)  # side by side, so that intervals do not hide each other
-                panel.errorbar(x, values[:, 0], yerr=np.abs(values[:, 1:] - values[:, :1]).T, color=style.colour(number),
-                               marker="os^Dv"[number % 5], ms=5, capsize=2.5, elinewidth=1.2, ls=style.DASHES[0], label=kind)
+                # side by side, so that intervals do not hide each other
+                x = where + 0.14 * (number - (len(coloured) - 1) / 2)
+                panel.errorbar(x, values[:, 0], yerr=np.abs(values[:, 1:] - values[:, :1]).T,
+                               color=style.colour(number), marker="os^Dv"[number % 5], ms=5, capsize=2.5,
+                               elinewidth=1.2, ls=style.DASHES[0], label=kind)
             else:
                 panel.plot(where, values[:, 0], color=style.GREY, marker="x", ms=6, ls=style.DASHES[1], label=kind)
         if floor is not None:
@@ -221,7 +228,8 @@ def compare(layers: Sequence[int], states: Mapping[str, Mapping[str, np.ndarray]
 
 
 @style.styled
-def compression(layers: Sequence[int], states: Mapping[str, np.ndarray], *, title: str | None = None, note: str = "") -> "Figure":
+def compression(layers: Sequence[int], states: Mapping[str, np.ndarray], *, title: str | None = None,
+                note: str = "") -> "Figure":
     """Compression of the labels by the online code against layer, a line per checkpoint; 1 is the uniform code.
 
     states: {checkpoint: (layer,) compression}.
@@ -242,10 +250,10 @@ def compression(layers: Sequence[int], states: Mapping[str, np.ndarray], *, titl
 
 
 @style.styled
-def learning(steps: Sequence[int], layers: Sequence[int], splits: Mapping[str, np.ndarray], *, floor: float | None = None,
-             title: str | None = None, note: str = "") -> "Figure":
-    """Accuracy against checkpoint on rows that the probe saw (subtrain), that only the model was tuned on (subtest), and that
-    neither saw; a panel per layer, of more than four the first, the last and two between.
+def learning(steps: Sequence[int], layers: Sequence[int], splits: Mapping[str, np.ndarray], *,
+             floor: float | None = None, title: str | None = None, note: str = "") -> "Figure":
+    """Accuracy against checkpoint on rows that the probe saw (subtrain), that only the model was tuned on (subtest),
+    and that neither saw; a panel per layer, of more than four the first, the last and two between.
 
     splits: {split: (step, layer, 3) accuracy with its interval, shares}.
     """
@@ -270,5 +278,6 @@ def learning(steps: Sequence[int], layers: Sequence[int], splits: Mapping[str, n
     axes[0, -1].legend(loc="best")
     style.panel_letters(axes)
     left_out = f"{len(drawn)} of {len(layers)} layers are drawn; " if len(drawn) < len(layers) else ""
-    style.footnote(figure, f"{left_out}checkpoints are evenly spaced; bands: 95 % interval{'; ' + note if note else ''}")
+    style.footnote(figure,
+                   f"{left_out}checkpoints are evenly spaced; bands: 95 % interval{'; ' + note if note else ''}")
     return figure

@@ -1,12 +1,15 @@
-"""The heads of the French study on frozen sentence vectors, trained with Adam: all problems and seeds in one batched computation.
+"""The heads of the French study on frozen sentence vectors, trained with Adam: all problems and seeds in one batched
+computation.
 
     xlm      dropout on the inputs, one linear layer (FlauBERT's own head)
-    roberta  dropout on the inputs, dense layer of the same width with tanh, dropout, linear layer (CamemBERT's own head)
+    roberta  dropout on the inputs, dense layer of the same width with tanh, dropout, linear layer (CamemBERT's
+             own head)
 
-with a softmax over the classes. The study's own Keras heads put the dropout on the scalar logit instead; `parity` reproduces
-them: one logit z, dropout on z, sigmoid, two classes. Optimiser as there: Adam (Kingma and Ba 2015) with learning rate 1e-3,
-betas 0.9 and 0.999, epsilon 1e-7 beside the uncorrected root (Keras's form), Glorot-uniform weights, zero bias, batches of 32
-drawn in a new order each epoch, the last one smaller. Nothing here converges by itself: read the curves.
+with a softmax over the classes. The study's own Keras heads put the dropout on the scalar logit instead; `parity`
+reproduces them: one logit z, dropout on z, sigmoid, two classes. Optimiser as there: Adam (Kingma and Ba 2015) with
+learning rate 1e-3, betas 0.9 and 0.999, epsilon 1e-7 beside the uncorrected root (Keras's form), Glorot-uniform
+weights, zero bias, batches of 32 drawn in a new order each epoch, the last one smaller. Nothing here converges by
+itself: read the curves.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,9 +33,10 @@ class TrainedHeads:
     """Heads after the last epoch, and how they got there.
 
     parameters: name -> (seed, problem, in, out) float32 weights and (seed, problem, 1, out) biases;
-    loss, accuracy: name -> (seed, problem, epoch) float64, nats per example and share in [0, 1]; the names are "training" (in
-    training mode, mean over the batches as they came: dropout lowers it), "train" (the same rows in evaluation mode at the
-    epoch's end) and the evaluation splits;  classes: (class,) labels in the order of the logits;  parity: one logit inside.
+    loss, accuracy: name -> (seed, problem, epoch) float64, nats per example and share in [0, 1]; the names are
+    "training" (in training mode, mean over the batches as they came: dropout lowers it), "train" (the same rows in
+    evaluation mode at the epoch's end) and the evaluation splits;  classes: (class,) labels in the order of the logits;
+    parity: one logit inside.
     """
 
     parameters: dict[str, np.ndarray]
@@ -42,29 +46,34 @@ class TrainedHeads:
     parity: bool
 
 
-def train_heads(X: np.ndarray, y: np.ndarray, evaluation: Mapping[str, tuple[np.ndarray, np.ndarray]], *, head: Head = "xlm",
+def train_heads(X: np.ndarray, y: np.ndarray, evaluation: Mapping[str, tuple[np.ndarray, np.ndarray]], *,
+                head: Head = "xlm",
                 seeds: Sequence[int] = (0,), epochs: int = 30, learning_rate: float = 1e-3, batch_size: int = 32,
                 dropout: float = 0.1, parity: bool = False, device: str = "cpu") -> TrainedHeads:
     """Train one head per seed and problem.
 
-    X: (problem, row, dim) float;  y: (row,) labels;  evaluation: split -> (X (problem, row, dim), y (row,)), looked at after
-    every epoch and never used for training; labels that training lacks count as wrong there, and nothing towards the loss;
-    seeds: each fixes first weights, orders and dropout, the same for every problem, so that a problem's result does not depend
-    on the others.
+    X: (problem, row, dim) float;  y: (row,) labels;  evaluation: split -> (X (problem, row, dim), y (row,)), looked at
+    after every epoch and never used for training; labels that training lacks count as wrong there, and nothing towards
+    the loss;
+    seeds: each fixes first weights, orders and dropout, the same for every problem, so that a problem's result does not
+    depend on the others.
     Raises ValueError for NaN, one class, fewer rows than classes, `parity` with other than 2 classes.
     """
     import torch
 
     X, classes, codes = checked(X, y)
     if parity and len(classes) != 2:
-        raise ValueError(f"parity: the study's heads have one logit, for 2 classes; there are {len(classes)}; set parity: false")
+        raise ValueError(f"parity: the study's heads have one logit, for 2 classes; there are {len(classes)}; set "
+                         "parity: false")
     if head not in ("xlm", "roberta"):
         raise ValueError(f"head: {head!r} is none of xlm, roberta")
-    parts = {"train": (X, codes)} | {split: (np.asarray(x), known_codes(t, classes)) for split, (x, t) in evaluation.items()}
+    parts = {"train": (X, codes)} | {split: (np.asarray(x), known_codes(t, classes))
+                                     for split, (x, t) in evaluation.items()}
     for split, (features, _) in parts.items():
         if not np.isfinite(features).all():
             raise ValueError(f"X of the split {split!r} holds NaN or infinity")
-    looks = {split: (torch.as_tensor(features, dtype=torch.float32, device=device), torch.as_tensor(labels, device=device))
+    looks = {split: (torch.as_tensor(features, dtype=torch.float32, device=device),
+                     torch.as_tensor(labels, device=device))
              for split, (features, labels) in parts.items()}
     rows, gold = looks["train"]
     problems, count, dim = rows.shape
@@ -79,7 +88,8 @@ def train_heads(X: np.ndarray, y: np.ndarray, evaluation: Mapping[str, tuple[np.
             chosen = order[:, start:start + batch_size]
             batch = rows[:, chosen].transpose(0, 1)  # (seed, problem, row, dim)
             drop = _Dropout(draws, dropout, device)
-            lost, hits = _compare(_forward(parameters, batch, head, parity, drop), gold[chosen][:, None].expand(-1, problems, -1))
+            lost, hits = _compare(_forward(parameters, batch, head, parity, drop),
+                                  gold[chosen][:, None].expand(-1, problems, -1))
             adam.step(torch.autograd.grad(lost.mean(dim=2).sum(), list(parameters.values())))
             loss["training"][..., epoch] += lost.detach().sum(dim=2).cpu().numpy() / count
             accuracy["training"][..., epoch] += hits.sum(dim=2).cpu().numpy() / count
@@ -90,12 +100,14 @@ def train_heads(X: np.ndarray, y: np.ndarray, evaluation: Mapping[str, tuple[np.
 
 
 def head_logits(heads: TrainedHeads, X: np.ndarray) -> np.ndarray:
-    """Logits in evaluation mode: X (problem, row, dim) -> (seed, problem, row, class) float64; with parity they are (0, z)."""
+    """Logits in evaluation mode: X (problem, row, dim) -> (seed, problem, row, class) float64; with parity they are (0,
+    z)."""
     import torch
 
     parameters = {name: torch.from_numpy(values) for name, values in heads.parameters.items()}
     x = torch.as_tensor(np.asarray(X), dtype=torch.float32)
-    found = [torch.cat([out for out, _ in _blocks(_one_seed(parameters, k), x, _head_of(parameters), heads.parity)], dim=2)
+    found = [torch.cat([out for out, _ in _blocks(_one_seed(parameters, k), x, _head_of(parameters), heads.parity)],
+                       dim=2)
              for k in range(len(parameters["out.weight"]))]
     return torch.cat(found).to(torch.float64).numpy()
 
@@ -122,7 +134,8 @@ def _first_weights(draws: Sequence["torch.Generator"], problems: int, dim: int, 
 
 
 class _Dropout:
-    """Zeroes entries with probability `rate` and scales the others by 1/(1 - rate); one mask per seed, for every problem."""
+    """Zeroes entries with probability `rate` and scales the others by 1/(1 - rate); one mask per seed, for every
+    problem."""
 
     def __init__(self, draws: Sequence["torch.Generator"], rate: float, device: str):
         self.draws, self.rate, self.device = draws, rate, device
@@ -157,8 +170,8 @@ def _forward(parameters: Mapping[str, "torch.Tensor"], x: "torch.Tensor", head: 
 
 
 def _compare(logits: "torch.Tensor", labels: "torch.Tensor") -> tuple["torch.Tensor", "torch.Tensor"]:
-    """Cross-entropy in nats and whether the top class is right, both (seed, problem, row). A tie counts as class 0; a label of
-    -1 costs nothing and is never right."""
+    """Cross-entropy in nats and whether the top class is right, both (seed, problem, row). A tie counts as class 0; a
+    label of -1 costs nothing and is never right."""
     import torch
 
     lost = -torch.log_softmax(logits, dim=-1).gather(-1, labels[..., None].clamp(min=0))[..., 0] * (labels >= 0)

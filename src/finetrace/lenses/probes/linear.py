@@ -1,8 +1,8 @@
-"""Probes: classifiers on frozen sentence vectors, which tell what a layer holds in a linearly readable form (Alain and Bengio
-2016, "Understanding intermediate layers using linear classifier probes").
+"""Probes: classifiers on frozen sentence vectors, which tell what a layer holds in a linearly readable form (Alain and
+Bengio 2016, "Understanding intermediate layers using linear classifier probes").
 
-A problem is one layer of one checkpoint. All problems share their rows and labels, and are solved in one batched computation.
-This module holds the convex probe and the scores; `probes.heads` trains the heads of the French study.
+A problem is one layer of one checkpoint. All problems share their rows and labels, and are solved in one batched
+computation. This module holds the convex probe and the scores; `probes.heads` trains the heads of the French study.
 """
 
 from collections.abc import Sequence
@@ -28,8 +28,9 @@ class LogisticProbe:
 
     weights: (problem, dim, class) float64;  bias: (problem, class) float64;  l2: (problem,) the chosen strength;
     held_out_loss: (problem, strength) nats per held-out example, NaN when only one strength was given;
-    iterations: (problem,) int64 and gradient_norm: (problem,) of the final fit;  converged: (problem,) bool, every fit that
-    was asked for, those behind the choice included;  classes: (class,) int64 labels in the order of the class axis.
+    iterations: (problem,) int64 and gradient_norm: (problem,) of the final fit;  converged: (problem,) bool, every fit
+    that was asked for, those behind the choice included;  classes: (class,) int64 labels in the order of the class
+    axis.
     """
 
     weights: np.ndarray
@@ -46,9 +47,10 @@ class LogisticProbe:
 class Scores:
     """How well problems do on one split.
 
-    accuracy: (...,) in [0, 1], with low, high its 95 % Wilson interval over examples;  macro_f1: (...,) in [0, 1], mean F1 over
-    the classes of the split or of the predictions (0 for a class never hit);  loss: (...,) nats per example of a class that
-    training knows, NaN without any;  n: examples;  unseen: those of classes that training lacks, always counted as wrong.
+    accuracy: (...,) in [0, 1], with low, high its 95 % Wilson interval over examples;  macro_f1: (...,) in [0, 1], mean
+    F1 over the classes of the split or of the predictions (0 for a class never hit);  loss: (...,) nats per example of
+    a class that training knows, NaN without any;  n: examples;  unseen: those of classes that training lacks, always
+    counted as wrong.
     """
 
     accuracy: np.ndarray
@@ -64,20 +66,22 @@ def logistic_probe(X: np.ndarray, y: np.ndarray, *, l2: Sequence[float] = L2_GRI
                    tolerance: float = 1e-5, max_iterations: int = 1000, device: str = "cpu") -> LogisticProbe:
     """Converged multinomial logistic regression of every problem, on standardised features.
 
-    X: (problem, row, dim) float;  y: (row,) int labels;  l2: strengths > 0 (see `solver.minimise` for the objective and
-    scikit-learn's C). With several, each problem takes the one with the lowest loss on a stratified `holdout` share of the
-    rows (the stronger on a tie), and is fitted again on all rows. Features are centred and divided by their standard
-    deviation over all rows; a feature whose spread is float32 rounding (a millionth of its mean or of the features' root mean
-    square) becomes 0, so it counts nothing: the embedding of [CLS] is such a constant.
-    tolerance: largest gradient entry of a converged fit (scikit-learn's default is 1e-4); ten times that for the choice.
-    The result is deterministic; that of one problem does not depend on the others beyond rounding. Features without any
-    information give the frequencies of the classes.
+    X: (problem, row, dim) float;  y: (row,) int labels;  l2: strengths > 0 (see `solver.minimise` for the
+    objective and scikit-learn's C). With several, each problem takes the one with the lowest loss on a stratified
+    `holdout` share of the rows (the stronger on a tie), and is fitted again on all rows. Features are centred and
+    divided by their standard deviation over all rows; a feature whose spread is float32 rounding (a millionth of its
+    mean or of the features' root mean square) becomes 0, so it counts nothing: the embedding of [CLS] is such a
+    constant.
+    tolerance: largest gradient entry of a converged fit (scikit-learn's default is 1e-4); ten times that for the
+    choice. The result is deterministic; that of one problem does not depend on the others beyond rounding. Features
+    without any information give the frequencies of the classes.
     Raises ValueError for NaN, a single class, fewer rows than classes, l2 <= 0, too few rows to hold some out.
     """
     X, classes, codes = checked(X, y)
     strengths = np.sort(np.asarray(l2, dtype=np.float64))
     if strengths.ndim != 1 or not len(strengths) or not (strengths > 0).all() or not np.isfinite(strengths).all():
-        raise ValueError(f"l2: {list(l2)} must hold numbers above 0; without a penalty separable classes have no minimum")
+        raise ValueError(f"l2: {list(l2)} must hold numbers above 0; without a penalty separable classes have no "
+                         "minimum")
     out = held_out_rows(y, holdout, seed) if len(strengths) > 1 else None
     # a processor works fastest on what its cache holds, a GPU on everything at once
     size = len(X) if device != "cpu" else max(1, CACHE_BYTES // (8 * X.shape[1] * (X.shape[2] + 1)))
@@ -88,15 +92,17 @@ def logistic_probe(X: np.ndarray, y: np.ndarray, *, l2: Sequence[float] = L2_GRI
 
 
 def logits(probe: LogisticProbe, X: np.ndarray) -> np.ndarray:
-    """Scores of every class: X (problem, row, dim) -> (problem, row, class) float64, in the order of `probe.classes`."""
+    """Scores of every class: X (problem, row, dim) -> (problem, row, class) float64, in the order of
+    `probe.classes`."""
     return np.matmul(np.asarray(X, dtype=np.float64), probe.weights) + probe.bias[:, None]
 
 
 def score(logits: np.ndarray, y: np.ndarray, classes: np.ndarray) -> Scores:
-    """Accuracy, macro F1 and loss of logits (..., row, class) against labels y (row,); classes: (class,) of the class axis.
+    """Accuracy, macro F1 and loss of logits (..., row, class) against labels y (row,); classes: (class,) of the class
+    axis.
 
-    Labels that `classes` lacks count as wrong, and nothing towards the loss. Of equal logits the first class wins. Constant
-    predictions give the share of that class.
+    Labels that `classes` lacks count as wrong, and nothing towards the loss. Of equal logits the first class wins.
+    Constant predictions give the share of that class.
     """
     logits = np.asarray(logits, dtype=np.float64)
     gold = known_codes(y, classes)
@@ -114,18 +120,20 @@ def score(logits: np.ndarray, y: np.ndarray, classes: np.ndarray) -> Scores:
         either = (predicted == k).sum(axis=-1) + (gold == k).sum()
         f1[..., k], there[..., k] = 2 * hits / np.maximum(either, 1), either > 0
     missing = len(np.unique(np.asarray(y)[~known]))  # classes with an F1 of 0
-    return Scores(right / len(gold), ends[..., 0], ends[..., 1], f1.sum(-1) / (there.sum(-1) + missing), loss, len(gold),
-                  int((~known).sum()))
+    return Scores(right / len(gold), ends[..., 0], ends[..., 1], f1.sum(-1) / (there.sum(-1) + missing), loss,
+                  len(gold), int((~known).sum()))
 
 
 def majority_floor(y: np.ndarray, y_test: np.ndarray) -> float:
-    """Accuracy on y_test of always answering the most frequent class of y (the smallest label on a tie): to be beaten."""
+    """Accuracy on y_test of always answering the most frequent class of y (the smallest label on a tie): to be
+    beaten."""
     classes, counts = np.unique(y, return_counts=True)
     return float(np.mean(np.asarray(y_test) == classes[np.argmax(counts)]))
 
 
 def held_out_rows(y: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """A stratified random choice of rows: (row,) bool, true for about `share` of each class and never for a whole class."""
+    """A stratified random choice of rows: (row,) bool, true for about `share` of each class and never for a whole
+    class."""
     y = np.asarray(y)
     if not 0 < share < 1:
         raise ValueError(f"holdout: {share} is not between 0 and 1")
@@ -135,8 +143,8 @@ def held_out_rows(y: np.ndarray, share: float, seed: int) -> np.ndarray:
         rows = random.permutation(np.flatnonzero(y == label))
         out[rows[:min(round(share * len(rows)), len(rows) - 1)]] = True
     if not out.any():
-        raise ValueError(f"holdout: no row can be held out of {len(y)} (a share of {share}); give more training rows, or one "
-                         "value of l2")
+        raise ValueError(f"holdout: no row can be held out of {len(y)} (a share of {share}); give more training rows, "
+                         "or one value of l2")
     return out
 
 
@@ -149,13 +157,13 @@ def check_split(split: str, y: np.ndarray, names: Sequence[str]) -> None:
     if not len(present):
         raise ValueError(f"the split {split!r} has no rows")
     if len(present) == 1:
-        raise ValueError(f"the split {split!r} holds one class only, {_name(names, present[0])!r} ({len(y)} rows), so there is "
-                         "nothing to tell apart")
+        raise ValueError(f"the split {split!r} holds one class only, {_name(names, present[0])!r} ({len(y)} rows), so "
+                         "there is nothing to tell apart")
 
 
 def spread(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and 1/standard deviation of the features of X (row, dim): (dim,) float64 each; 0 instead of 1/sd for a feature whose
-    spread is float32 rounding, as in `logistic_probe`."""
+    """Mean and 1/standard deviation of the features of X (row, dim): (dim,) float64 each; 0 instead of 1/sd for a
+    feature whose spread is float32 rounding, as in `logistic_probe`."""
     import torch
 
     _, mean, scale = _standardised(torch.as_tensor(np.asarray(X)).to(torch.float64)[None])
@@ -189,7 +197,8 @@ def codes_of(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
     codes = known_codes(y, classes)
     if (codes < 0).any():
         unknown = np.setdiff1d(y, classes)
-        raise ValueError(f"labels {unknown.tolist()} are none of the classes {np.asarray(classes).tolist()} of the training rows")
+        raise ValueError(f"labels {unknown.tolist()} are none of the classes {np.asarray(classes).tolist()} of the "
+                         "training rows")
     return codes
 
 
@@ -200,8 +209,8 @@ def known_codes(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
     return np.where(np.asarray(classes)[codes] == y, codes, -1).astype(np.int64)
 
 
-def _fit(X: np.ndarray, codes: np.ndarray, classes: int, strengths: np.ndarray, out: np.ndarray | None, tolerance: float,
-         max_iterations: int, device: str) -> tuple[np.ndarray, ...]:
+def _fit(X: np.ndarray, codes: np.ndarray, classes: int, strengths: np.ndarray, out: np.ndarray | None,
+         tolerance: float, max_iterations: int, device: str) -> tuple[np.ndarray, ...]:
     """The fields of a LogisticProbe for some problems. out: (row,) bool, held out for the choice of the strength."""
     import torch
 
@@ -230,18 +239,21 @@ def _fit(X: np.ndarray, codes: np.ndarray, classes: int, strengths: np.ndarray, 
                    tolerance=tolerance, max_iterations=max_iterations)
     weights = torch.bmm(vectors, fit.weights[:, 0, :, :-1].transpose(1, 2)) * scale[:, :, None]
     bias = fit.weights[:, 0, :, -1] - torch.bmm(mean[:, None], weights)[:, 0]
-    found = [one.cpu().numpy() for one in (weights, bias, fit.iterations[:, 0], fit.gradient_norm[:, 0], fit.converged[:, 0])]
+    found = [one.cpu().numpy()
+             for one in (weights, bias, fit.iterations[:, 0], fit.gradient_norm[:, 0], fit.converged[:, 0])]
     return found[0], found[1], chosen, held_out_loss, found[2], found[3], settled & found[4]
 
 
 def _standardised(X: "torch.Tensor") -> tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]:
-    """Features with mean 0 and standard deviation 1 over the rows, the mean and 1/sd (problem, dim); 0 for constant ones."""
+    """Features with mean 0 and standard deviation 1 over the rows, the mean and 1/sd (problem, dim); 0 for constant
+    ones."""
     import torch
 
     mean = X.mean(dim=1)
     centred = X - mean[:, None]
     deviation = centred.square().mean(dim=1).sqrt()
-    # the rounding of a forward pass depends on the batch, so on a text's length: blown up to unit size it could tell classes
+    # the rounding of a forward pass depends on the batch, so on a text's length: blown up to unit size it could tell
+    # classes
     size = (mean.square() + deviation.square()).mean(dim=1, keepdim=True).sqrt()
     constant = deviation <= CONSTANT * torch.maximum(mean.abs(), size)
     scale = torch.where(constant, 0.0, 1 / torch.where(constant, 1.0, deviation))

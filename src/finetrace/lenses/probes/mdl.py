@@ -1,5 +1,6 @@
-"""Minimum description length probing with the online code (Voita and Titov 2020, "Information-theoretic probing with minimum
-description length", equation 3): how many bits the labels cost somebody who has the vectors and learns along the way."""
+"""Minimum description length probing with the online code (Voita and Titov 2020, "Information-theoretic probing with
+minimum description length", equation 3): how many bits the labels cost somebody who has the vectors and learns along
+the way."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +16,9 @@ FRACTIONS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5,
 
 @dataclass(frozen=True)
 class OnlineCode:
-    """bits: (problem,) code length of all labels;  compression: (problem,) uniform code length over it, 1 for vectors that say
-    nothing about even classes, higher is better;  uniform_bits: rows times log2 classes;  ends: (block,) int64 rows at the ends
-    of the blocks;  block_bits: (problem, block) of each, the first being uniform."""
+    """bits: (problem,) code length of all labels;  compression: (problem,) uniform code length over it, 1 for vectors
+    that say nothing about even classes, higher is better;  uniform_bits: rows times log2 classes;  ends: (block,) int64
+    rows at the ends of the blocks;  block_bits: (problem, block) of each, the first being uniform."""
 
     bits: np.ndarray
     compression: np.ndarray
@@ -29,14 +30,15 @@ class OnlineCode:
 def online_code(X: np.ndarray, y: np.ndarray, *, fractions: Sequence[float] = FRACTIONS, l2: Sequence[float] = L2_GRID,
                 holdout: float = 0.2, seed: int = 0, tolerance: float = 1e-4, max_iterations: int = 1000,
                 device: str = "cpu") -> OnlineCode:
-    """Code length of the labels, block by block: each block is coded with a logistic probe trained on the rows before it.
+    """Code length of the labels, block by block: each block is coded with a logistic probe trained on the rows before
+    it.
 
-    X: (problem, row, dim) float;  y: (row,) int labels, of which the classes are known to both sides;  fractions: ends of the
-    blocks, ascending to 1; blocks that round to no rows fall away, and the first has one row at least. Rows are shuffled once by
-    `seed`. The strength of each probe is chosen on held-out rows as in `logistic_probe`; where none can be held out, the
-    strongest. A class that the rows so far lack has the probability 1 / (rows + classes), Laplace's, and the probe's
-    probabilities share the rest; where the rows so far are no more than their classes, or of one class, all classes have
-    Laplace's, (count + 1) / (rows + classes).
+    X: (problem, row, dim) float;  y: (row,) int labels, of which the classes are known to both sides;  fractions: ends
+    of the blocks, ascending to 1; blocks that round to no rows fall away, and the first has one row at least. Rows are
+    shuffled once by `seed`. The strength of each probe is chosen on held-out rows as in `logistic_probe`; where none
+    can be held out, the strongest. A class that the rows so far lack has the probability 1 / (rows + classes),
+    Laplace's, and the probe's probabilities share the rest; where the rows so far are no more than their classes, or of
+    one class, all classes have Laplace's, (count + 1) / (rows + classes).
     Raises ValueError for NaN, a single class, fewer rows than classes, fractions that do not ascend to 1.
     """
     X, classes, codes = checked(X, y)
@@ -55,8 +57,8 @@ def online_code(X: np.ndarray, y: np.ndarray, *, fractions: Sequence[float] = FR
         present = np.flatnonzero(seen)
         if 1 < len(present) < start:
             strengths = _strengths(codes[:start], l2, holdout, seed)
-            probe = logistic_probe(X[:, :start], codes[:start], l2=strengths, holdout=holdout, seed=seed, tolerance=tolerance,
-                                   max_iterations=max_iterations, device=device)
+            probe = logistic_probe(X[:, :start], codes[:start], l2=strengths, holdout=holdout, seed=seed,
+                                   tolerance=tolerance, max_iterations=max_iterations, device=device)
             z = logits(probe, X[:, start:end])
             top = z.max(axis=2, keepdims=True)
             z -= np.log(np.exp(z - top).sum(axis=2, keepdims=True)) + top

@@ -1,15 +1,16 @@
-"""Classifier probes as Zhou and Srikumar (2022, "A closer look at how fine-tuning changes BERT") train them: multi-layer
-perceptrons with ReLU, sizes and L2 strength from a grid, the best point trained again from several first weights.
+"""Classifier probes as Zhou and Srikumar (2022, "A closer look at how fine-tuning changes BERT") train them:
+multi-layer perceptrons with ReLU, sizes and L2 strength from a grid, the best point trained again from several first
+weights.
 
-A model is defined as in scikit-learn's MLPClassifier, which that study used: cross-entropy plus l2/2 times the squared weights
-over the rows of the mini-batch, mini-batches of 200 in a new order each epoch, Adam (Kingma and Ba 2015) with rate 1e-3, first
-weights and biases uniform within -+ sqrt(6 / (in + out)), one logistic output for two classes; training ends when the loss of
-an epoch did not fall by 1e-4 below the best in more than 10 epochs in a row. Equal seeds draw equal numbers, so in float64 the
-weights are scikit-learn's to rounding.
+A model is defined as in scikit-learn's MLPClassifier, which that study used: cross-entropy plus l2/2 times the squared
+weights over the rows of the mini-batch, mini-batches of 200 in a new order each epoch, Adam (Kingma and Ba 2015) with
+rate 1e-3, first weights and biases uniform within -+ sqrt(6 / (in + out)), one logistic output for two classes;
+training ends when the loss of an epoch did not fall by 1e-4 below the best in more than 10 epochs in a row. Equal seeds
+draw equal numbers, so in float64 the weights are scikit-learn's to rounding.
 
-What makes it fast: all networks of one shape are trained in one batched computation, from which finished ones drop out, and
-shapes are computed side by side. On a CPU that gains little over one network after the other, for both are bound by the same
-matrix products; there a search by successive halving (see `mlp_search`) saves most of them.
+What makes it fast: all networks of one shape are trained in one batched computation, from which finished ones drop out,
+and shapes are computed side by side. On a CPU that gains little over one network after the other, for both are bound by
+the same matrix products; there a search by successive halving (see `mlp_search`) saves most of them.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,12 +37,15 @@ CACHE_BYTES = 8 * 2**20  # networks and rows that a processor holds close by
 class MlpProbe:
     """The best networks of a grid, per problem.
 
-    hidden: (shape,) sizes of the hidden layers;  l2: (strength,) ascending;  held_out_accuracy: (problem, shape, strength) in
-    [0, 1], mean over folds, of the points that were trained to their end, NaN for the others and when the grid has one point;
-    search_epochs: (problem, shape, strength) that a point was trained in the search, mean over folds, 0 without a search;
-    chosen_hidden: (problem,) position in `hidden`;  chosen_l2: (problem,);  weights: per problem, per layer (seed, in, out);
-    biases: per problem, per layer (seed, out); one output stands for two classes;  epochs: (problem, seed) int64 until the
-    training ended;  converged: (problem, seed) bool, ended before the last epoch allowed;  classes: (class,) int64;
+    hidden: (shape,) sizes of the hidden layers;  l2: (strength,) ascending;  held_out_accuracy: (problem, shape,
+    strength) in [0, 1], mean over folds, of the points that were trained to their end, NaN for the others and when the
+    grid has one point;
+    search_epochs: (problem, shape, strength) that a point was trained in the search, mean over folds, 0 without a
+    search;
+    chosen_hidden: (problem,) position in `hidden`;  chosen_l2: (problem,);  weights: per problem, per layer (seed, in,
+    out);
+    biases: per problem, per layer (seed, out); one output stands for two classes;  epochs: (problem, seed) int64 until
+    the training ended;  converged: (problem, seed) bool, ended before the last epoch allowed;  classes: (class,) int64;
     centre, scale: (problem, dim) float64, features are (x - centre) scale.
     """
 
@@ -62,21 +66,23 @@ class MlpProbe:
 
 def mlp_grid(X: np.ndarray, y: np.ndarray, *, hidden: Sequence[Sequence[int]] = HIDDEN, l2: Sequence[float] = L2_GRID,
              seeds: Sequence[int] = (0, 1, 2, 3, 4), search: Literal["full", "halving"] = "full", folds: int = 1,
-             holdout: float = 0.2, seed: int = 0, max_epochs: int = 1000, standardise: bool = False, memory_mib: int = 1024,
+             holdout: float = 0.2, seed: int = 0, max_epochs: int = 1000, standardise: bool = False,
+             memory_mib: int = 1024,
              device: str = "cpu", dtype: str = "float32", told: Callable[[int, int], None] | None = None) -> MlpProbe:
     """Search the grid for every problem and train the best point once per seed.
 
-    X: (problem, row, dim) float;  y: (row,) int labels;  hidden: shapes, () being no hidden layer, (64,) one, (64, 32) two;
+    X: (problem, row, dim) float;  y: (row,) int labels;  hidden: shapes, () being no hidden layer, (64,) one, (64, 32)
+    two;
     l2: strengths >= 0;  seeds: of the final trainings (first weights and order of the rows);  seed: of the search.
     search: full trains every point to its end, as the study did; halving gives up worse shapes early (see
-    `mlp_search.halving_rounds`), which is several times faster, finds a point as good within the noise of seeds, but not always
-    the same one, and prefers networks that learn fast.
-    folds: 1 chooses on one stratified `holdout` share of the rows (the default: a fifth of the time of 5 folds), more is
-    stratified cross-validation as GridSearchCV has it. The highest mean accuracy wins; among equals the network with the fewest
-    weights, then the stronger penalty. The final networks see all rows. A grid of one point is not searched.
-    standardise: features with mean 0 and standard deviation 1 over the training rows; the study's protocol takes them as they
-    are.  memory_mib: for what is computed at once on a GPU. The result of a problem depends on the others by rounding only,
-    which a long training in float32 can blow up to an example or two; equal calls give equal bytes.
+    `mlp_search.halving_rounds`), which is several times faster, finds a point as good within the noise of seeds, but
+    not always the same one, and prefers networks that learn fast.
+    folds: 1 chooses on one stratified `holdout` share of the rows (the default: a fifth of the time of 5 folds), more
+    is stratified cross-validation as GridSearchCV has it. The highest mean accuracy wins; among equals the network with
+    the fewest weights, then the stronger penalty. The final networks see all rows. A grid of one point is not searched.
+    standardise: features with mean 0 and standard deviation 1 over the training rows; the study's protocol takes them
+    as they are.  memory_mib: for what is computed at once on a GPU. The result of a problem depends on the others by
+    rounding only, which a long training in float32 can blow up to an example or two; equal calls give equal bytes.
     told: called with (thousandths done, 1000) of the search.
     Raises ValueError for NaN, a single class, fewer rows than classes, sizes < 1, l2 < 0.
     """
@@ -109,7 +115,9 @@ def mlp_grid(X: np.ndarray, y: np.ndarray, *, hidden: Sequence[Sequence[int]] = 
         splits = [torch.as_tensor(out) for out in fold_rows(y, folds, holdout, seed)]
         updates = -(-int((~splits[0]).sum()) // BATCH)
         rounds = halving_rounds(*grid[1:], max_epochs, updates) if search == "halving" else [(grid[1], max_epochs)]
-        size = max(1, memory_mib * 2**20 // search_bytes(X.shape[1], X.shape[2], len(classes), shapes, len(strengths), folds))
+        size = max(1,
+                   memory_mib * 2**20 // search_bytes(X.shape[1], X.shape[2], len(classes), shapes, len(strengths),
+                                                      folds))
         smaller, done = _simplicity(shapes, grid[2], X.shape[2], len(classes)), 0
         for start in range(0, len(X), size):
             some = rows[start:start + size]
@@ -120,8 +128,8 @@ def mlp_grid(X: np.ndarray, y: np.ndarray, *, hidden: Sequence[Sequence[int]] = 
                 if told:
                     told(round(1000 * (done + share * len(some)) / len(X)), 1000)
 
-            found = search_grid(several, shapes, strengths.tolist(), outputs, smaller, rounds, groups, seed, max_epochs, device,
-                                tell)
+            found = search_grid(several, shapes, strengths.tolist(), outputs, smaller, rounds, groups, seed, max_epochs,
+                                device, tell)
             held_out[start:start + size], search_epochs[start:start + size] = found
             done += len(some)
     best = [_best(table, shapes, X.shape[2], len(classes)) for table in held_out]
@@ -132,8 +140,8 @@ def mlp_grid(X: np.ndarray, y: np.ndarray, *, hidden: Sequence[Sequence[int]] = 
 
     def finish(job: tuple[tuple[int, int], list[int], slice]) -> "Trained":
         (shape, strength), part, some = job
-        return Training(rows[part].to(device), gold, outputs, shapes[shape], strengths[[strength]].tolist(), seeds[some],
-                        max_epochs).run(max_epochs)
+        return Training(rows[part].to(device), gold, outputs, shapes[shape], strengths[[strength]].tolist(),
+                        seeds[some], max_epochs).run(max_epochs)
 
     weights: list[list[np.ndarray]] = [[] for _ in X]
     biases: list[list[np.ndarray]] = [[] for _ in X]
@@ -144,12 +152,13 @@ def mlp_grid(X: np.ndarray, y: np.ndarray, *, hidden: Sequence[Sequence[int]] = 
                 new = [v[i, :, 0].cpu().numpy() for v in values]
                 target[p] = [np.concatenate(pair) for pair in zip(target[p], new, strict=True)] if target[p] else new
             epochs[p, these], converged[p, these] = found.epochs[i, :, 0], found.converged[i, :, 0]
-    return MlpProbe(shapes, strengths, held_out, search_epochs, np.array([s for s, _ in best]), strengths[[k for _, k in best]],
-                    weights, biases, epochs, converged, classes, centre, scale)
+    return MlpProbe(shapes, strengths, held_out, search_epochs, np.array([s for s, _ in best]),
+                    strengths[[k for _, k in best]], weights, biases, epochs, converged, classes, centre, scale)
 
 
 def mlp_logits(probe: MlpProbe, problem: int, X: np.ndarray) -> np.ndarray:
-    """Scores of every class: X (row, dim) of one problem -> (seed, row, class) float64; for two classes they are (0, z)."""
+    """Scores of every class: X (row, dim) of one problem -> (seed, row, class) float64; for two classes they are (0,
+    z)."""
     import torch
 
     from finetrace.lenses.probes.mlp_trainer import BLOCK, forward
@@ -165,7 +174,8 @@ def mlp_logits(probe: MlpProbe, problem: int, X: np.ndarray) -> np.ndarray:
 
 
 def fold_rows(y: np.ndarray, folds: int, holdout: float, seed: int) -> list[np.ndarray]:
-    """Which rows are held out, per fold (row,) bool: one stratified share, or `folds` stratified parts that cover all rows."""
+    """Which rows are held out, per fold (row,) bool: one stratified share, or `folds` stratified parts that cover all
+    rows."""
     if folds == 1:
         return [held_out_rows(y, holdout, seed)]
     if not 2 <= folds <= len(y):
@@ -186,7 +196,8 @@ def mlp_bytes(rows: int, dim: int, classes: int, hidden: Hidden, models: int) ->
 
 def search_bytes(rows: int, dim: int, classes: int, hidden: Sequence[Hidden], strengths: int, folds: int) -> int:
     """Memory that one problem takes while all its networks of a search are kept, in bytes."""
-    networks = 4 * strengths * sum(weight_count(dim, shape, classes) for shape in hidden)  # weights twice and two moments
+    # weights twice and two moments
+    networks = 4 * strengths * sum(weight_count(dim, shape, classes) for shape in hidden)
     return 4 * folds * (rows * dim + networks)
 
 
@@ -201,7 +212,8 @@ def _checked_grid(hidden: Sequence[Sequence[int]], l2: Sequence[float]) -> tuple
     shapes = tuple(tuple(int(size) for size in shape) for shape in hidden)
     strengths = np.sort(np.asarray(l2, dtype=np.float64))
     if not shapes or len(set(shapes)) != len(shapes) or any(size < 1 for shape in shapes for size in shape):
-        raise ValueError(f"hidden: {list(hidden)} must name different shapes of sizes above 0, e.g. [[32, 32], [64, 32]]")
+        raise ValueError(f"hidden: {list(hidden)} must name different shapes of sizes above 0, e.g. [[32, 32], [64, "
+                         "32]]")
     if strengths.ndim != 1 or not len(strengths) or not (strengths >= 0).all() or not np.isfinite(strengths).all():
         raise ValueError(f"l2: {list(l2)} must hold numbers from 0 on")
     return shapes, strengths
@@ -216,14 +228,16 @@ def _scaling(X: np.ndarray, standardise: bool) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _simplicity(shapes: tuple[Hidden, ...], strengths: int, dim: int, classes: int) -> np.ndarray:
-    """Place of each point (shape, strength) in the order of preference among equals: few weights, then a strong penalty."""
+    """Place of each point (shape, strength) in the order of preference among equals: few weights, then a strong
+    penalty."""
     size = [(weight_count(dim, shape, classes), shape) for shape in shapes]
     place = np.array([sorted(size).index(one) for one in size])
     return place[:, None] * strengths + np.arange(strengths)[::-1]
 
 
 def _best(table: np.ndarray, shapes: tuple[Hidden, ...], dim: int, classes: int) -> tuple[int, int]:
-    """The chosen (shape, strength) of one problem: table (shape, strength) of held-out accuracy, NaN for points given up."""
+    """The chosen (shape, strength) of one problem: table (shape, strength) of held-out accuracy, NaN for points given
+    up."""
     top = np.nanmax(table) if np.isfinite(table).any() else np.nan
     equal = ~(table < top - 1e-12) & (np.isfinite(table) | np.isnan(top))
     order = np.where(equal, _simplicity(shapes, table.shape[1], dim, classes), table.size)

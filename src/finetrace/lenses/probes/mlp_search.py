@@ -1,9 +1,10 @@
 """The search over the grid of `mlp`: every point to its end, or successive halving.
 
-Successive halving (Jamieson and Talwalkar 2016, "Non-stochastic best arm identification and hyperparameter optimization"): all
-points are trained for a few epochs; the better half goes on from where it stands, and so on with ever more epochs and ever
-fewer points, of which the last are trained to their end and compared as a full search compares all. Each L2 strength halves its
-own shapes: a penalty acts late, so that early losses say how well a shape learns, but would give up strong penalties wrongly.
+Successive halving (Jamieson and Talwalkar 2016, "Non-stochastic best arm identification and hyperparameter
+optimization"): all points are trained for a few epochs; the better half goes on from where it stands, and so on with
+ever more epochs and ever fewer points, of which the last are trained to their end and compared as a full search
+compares all. Each L2 strength halves its own shapes: a penalty acts late, so that early losses say how well a shape
+learns, but would give up strong penalties wrongly.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,8 +26,8 @@ FINALISTS = 4  # points at least that are trained to their end
 
 @dataclass(frozen=True)
 class Fold:
-    """Rows of one split of the training rows, tensors on the device: train (problem, row, dim), its codes (row,) int64, and the
-    same of the rows held out."""
+    """Rows of one split of the training rows, tensors on the device: train (problem, row, dim), its codes (row,) int64,
+    and the same of the rows held out."""
 
     train: "torch.Tensor"
     train_codes: "torch.Tensor"
@@ -35,8 +36,9 @@ class Fold:
 
 
 def halving_rounds(shapes: int, strengths: int, max_epochs: int, updates: int) -> list[tuple[int, int]]:
-    """(shapes that train per strength, epoch up to which they do) per round, with `updates` per epoch: 16 shapes, 8 strengths and
-    1,000 epochs of 3 updates give (16, 5), (8, 10), (4, 20), (2, 40), (1, 1000). A training may end by its loss before."""
+    """(shapes that train per strength, epoch up to which they do) per round, with `updates` per epoch: 16 shapes, 8
+    strengths and 1,000 epochs of 3 updates give (16, 5), (8, 10), (4, 20), (2, 40), (1, 1000). A training may end by
+    its loss before."""
     rounds, left, epoch, last = [], shapes, max(EPOCHS, -(-UPDATES // updates)), max(1, -(-FINALISTS // strengths))
     while left > last and epoch < max_epochs:
         rounds.append((left, epoch))
@@ -51,11 +53,12 @@ def mean_epochs(rounds: Sequence[tuple[int, int]], end: int) -> float:
 
 
 def best_points(loss: np.ndarray, accuracy: np.ndarray, smaller: np.ndarray, keep: int) -> np.ndarray:
-    """Which points go on, (point,) bool: the `keep` lowest losses on the rows held out, which early in a training tell networks
-    apart that are right about the same rows; among equals the highest accuracy, then the lowest place in `smaller`.
+    """Which points go on, (point,) bool: the `keep` lowest losses on the rows held out, which early in a training tell
+    networks apart that are right about the same rows; among equals the highest accuracy, then the lowest place in
+    `smaller`.
 
-    loss: (point,) nats, NaN for points given up before, infinity comes last;  accuracy: (point,) in [0, 1];  smaller: (point,)
-    rank of the network by simplicity.
+    loss: (point,) nats, NaN for points given up before, infinity comes last;  accuracy: (point,) in [0, 1];  smaller:
+    (point,) rank of the network by simplicity.
     """
     order = np.lexsort((smaller, -accuracy, loss))  # NaN is sorted to the end
     found = np.zeros(len(loss), dtype=bool)
@@ -64,12 +67,13 @@ def best_points(loss: np.ndarray, accuracy: np.ndarray, smaller: np.ndarray, kee
 
 
 def search_grid(folds: Sequence[Fold], hidden: Sequence[Hidden], l2: Sequence[float], outputs: int, smaller: np.ndarray,
-                rounds: Sequence[tuple[int, int]], parts: Sequence[Sequence[slice]], seed: int, max_epochs: int, device: str,
-                told: Callable[[float], None]) -> tuple[np.ndarray, np.ndarray]:
-    """Held-out accuracy of the points that were trained to their end, mean over folds, NaN for the others, and the epochs that
-    each was trained, mean over folds; both (problem, shape, strength).
+                rounds: Sequence[tuple[int, int]], parts: Sequence[Sequence[slice]], seed: int, max_epochs: int,
+                device: str, told: Callable[[float], None]) -> tuple[np.ndarray, np.ndarray]:
+    """Held-out accuracy of the points that were trained to their end, mean over folds, NaN for the others, and the
+    epochs that each was trained, mean over folds; both (problem, shape, strength).
 
-    smaller: (shape, strength) rank of a point by simplicity;  rounds: see `halving_rounds`; one round is the full search;
+    smaller: (shape, strength) rank of a point by simplicity;  rounds: see `halving_rounds`; one round is the full
+    search;
     parts: per shape the problems that train at once;  told: called with the share of the parts that are done.
     """
     from finetrace.lenses.probes.mlp_trainer import Training, scores
@@ -84,7 +88,8 @@ def search_grid(folds: Sequence[Fold], hidden: Sequence[Hidden], l2: Sequence[fl
     def train(job: tuple[int, slice, int]) -> tuple[np.ndarray, ...]:
         shape, part, until = job
         trainings = kept.pop((shape, part.start), None) or [
-            Training(fold.train[part], fold.train_codes, outputs, hidden[shape], l2, [seed], max_epochs) for fold in folds]
+            Training(fold.train[part], fold.train_codes, outputs, hidden[shape], l2, [seed], max_epochs)
+            for fold in folds]
         for training in trainings:
             training.drop(~alive[part, None, shape])
         found = []
@@ -102,7 +107,8 @@ def search_grid(folds: Sequence[Fold], hidden: Sequence[Hidden], l2: Sequence[fl
             accuracy[~alive] = np.nan
         going = [(shape, part, until) for shape, part in jobs if alive[part, shape].any()]
         if len(going) < len(jobs):
-            kept = {job: trainings for job, trainings in kept.items() if job in {(shape, part.start) for shape, part, _ in going}}
+            kept = {job: trainings for job, trainings in kept.items()
+                    if job in {(shape, part.start) for shape, part, _ in going}}
         done = number * len(jobs)
         for (shape, part, _), (right, nats, trained) in zip(going, in_parallel(train, going, device), strict=True):
             nats = np.where(np.isnan(nats), np.inf, nats)  # of a network that overflowed
@@ -115,8 +121,8 @@ def search_grid(folds: Sequence[Fold], hidden: Sequence[Hidden], l2: Sequence[fl
 
 
 def in_parallel(call: Callable[[Any], Any], jobs: Sequence[Any], device: str) -> Iterator[Any]:
-    """Results in the order of the jobs. On the CPU one thread per job: the products are too small to be shared out, and so a
-    result does not depend on the number of threads."""
+    """Results in the order of the jobs. On the CPU one thread per job: the products are too small to be shared out, and
+    so a result does not depend on the number of threads."""
     import torch
 
     if device != "cpu":

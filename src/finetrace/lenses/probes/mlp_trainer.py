@@ -1,7 +1,8 @@
-"""Batched training of the networks of `mlp`: networks of one shape, for any problems, seeds and L2 strengths, at once.
+"""Batched training of the networks of `mlp`: networks of one shape, for any problems, seeds and L2 strengths, at
+once.
 
-A network is one row of a matrix that holds its weights and then its biases, so that penalty, Adam and the removal of finished
-networks are single operations on that matrix; the layers are batched matrix products on views of it.
+A network is one row of a matrix that holds its weights and then its biases, so that penalty, Adam and the removal of
+finished networks are single operations on that matrix; the layers are batched matrix products on views of it.
 """
 
 from collections.abc import Sequence
@@ -24,7 +25,8 @@ class Trained:
     """Networks as they are; tensors on the device of the input.
 
     weights: per layer (problem, seed, strength, in, out);  biases: per layer (problem, seed, strength, out);
-    epochs: (problem, seed, strength) int64 trained so far;  converged: (problem, seed, strength) bool, ended by the loss.
+    epochs: (problem, seed, strength) int64 trained so far;  converged: (problem, seed, strength) bool, ended by the
+    loss.
     """
 
     weights: "list[torch.Tensor]"
@@ -36,17 +38,19 @@ class Trained:
 class Training:
     """A network of the sizes `hidden` for every problem, seed and strength, in training.
 
-    X: (problem, row, dim);  codes: (row,) or (problem, row) int64 in 0 .. classes-1;  outputs: classes, or 1 for two classes;
-    l2: (strength,). First weights and orders come from numpy's RandomState(seed) in scikit-learn's order of draws, the same for
-    every problem and strength. However `run` is divided, the networks are the same.
+    X: (problem, row, dim);  codes: (row,) or (problem, row) int64 in 0 .. classes-1;  outputs: classes, or 1 for two
+    classes;
+    l2: (strength,). First weights and orders come from numpy's RandomState(seed) in scikit-learn's order of draws, the
+    same for every problem and strength. However `run` is divided, the networks are the same.
     """
 
-    def __init__(self, X: "torch.Tensor", codes: "torch.Tensor", outputs: int, hidden: Sequence[int], l2: Sequence[float],
-                 seeds: Sequence[int], max_epochs: int):
+    def __init__(self, X: "torch.Tensor", codes: "torch.Tensor", outputs: int, hidden: Sequence[int],
+                 l2: Sequence[float], seeds: Sequence[int], max_epochs: int):
         import torch
 
         problems, rows, dim = X.shape
-        self.X, self.codes, self.sizes, self.max_epochs = X, codes.expand(problems, rows), (dim, *hidden, outputs), max_epochs
+        self.X, self.codes, self.sizes, self.max_epochs = X, codes.expand(problems, rows), (dim, *hidden,
+                                                                                            outputs), max_epochs
         self.draws = [np.random.RandomState(seed % 2**32) for seed in seeds]
         first = torch.as_tensor(np.stack([_first_weights(draw, self.sizes) for draw in self.draws])).to(X)
         self.shape = (problems, len(seeds), len(l2))
@@ -74,7 +78,8 @@ class Training:
                 self._keep(~stopped)
         self.whole[self.left] = self.batch.networks
         weights, biases = _layers(self.whole, self.sizes)
-        return Trained([w.view(*self.shape, *w.shape[1:]) for w in weights], [b.view(*self.shape, b.shape[2]) for b in biases],
+        return Trained([w.view(*self.shape, *w.shape[1:]) for w in weights],
+                       [b.view(*self.shape, b.shape[2]) for b in biases],
                        self.epochs.reshape(self.shape), self.converged.reshape(self.shape))
 
     def drop(self, networks: np.ndarray) -> None:
@@ -110,8 +115,8 @@ class Training:
 
 
 def scores(found: Trained, X: "torch.Tensor", codes: "torch.Tensor") -> tuple[np.ndarray, np.ndarray]:
-    """Accuracy in [0, 1] and mean cross-entropy in nats of networks of one seed: X (problem, row, dim), codes (row,) int64;
-    both (problem, strength) float64."""
+    """Accuracy in [0, 1] and mean cross-entropy in nats of networks of one seed: X (problem, row, dim), codes (row,)
+    int64; both (problem, strength) float64."""
     import torch
 
     weights, biases = ([v.flatten(0, 2) for v in values] for values in (found.weights, found.biases))
@@ -123,7 +128,8 @@ def scores(found: Trained, X: "torch.Tensor", codes: "torch.Tensor") -> tuple[np
         z, gold = forward(weights, biases, a), codes[start:start + BLOCK].expand(models, -1)
         right += ((z.argmax(dim=2) if z.shape[2] > 1 else (z[..., 0] > 0).long()) == gold).sum(dim=1)
         loss += _cross_entropy(z, gold)[0] * gold.shape[1]
-    return tuple((v.cpu().numpy() / len(codes)).reshape(len(X), -1) for v in (right, loss))  # type: ignore[return-value]
+    shares, losses = ((v.cpu().numpy() / len(codes)).reshape(len(X), -1) for v in (right, loss))
+    return shares, losses
 
 
 def forward(weights: "list[torch.Tensor]", biases: "list[torch.Tensor]", a: "torch.Tensor") -> "torch.Tensor":
@@ -138,7 +144,8 @@ def forward(weights: "list[torch.Tensor]", biases: "list[torch.Tensor]", a: "tor
 
 
 def _first_weights(draw: np.random.RandomState, sizes: Sequence[int]) -> np.ndarray:
-    """Glorot and Bengio (2010): weights and, as scikit-learn has it, biases within -+ sqrt(6 / (in + out)); one network."""
+    """Glorot and Bengio (2010): weights and, as scikit-learn has it, biases within -+ sqrt(6 / (in + out)); one
+    network."""
     weights, biases = [], []
     for inputs, width in pairwise(sizes):
         limit = np.sqrt(6.0 / (inputs + width))
@@ -162,7 +169,8 @@ class _Batch:
         import torch
 
         self.sizes, self.penalised = sizes, sum(a * b for a, b in pairwise(sizes))
-        self.moments, self.updates = [torch.zeros_like(networks), torch.zeros_like(networks)], torch.zeros((), device=l2.device)
+        self.moments = [torch.zeros_like(networks), torch.zeros_like(networks)]
+        self.updates = torch.zeros((), device=l2.device)
         self.count = 0
         self._take(networks, l2)
 
@@ -176,7 +184,8 @@ class _Batch:
         self._take(self.networks[networks], self.l2[networks])
 
     def step(self, x: "torch.Tensor", y: "torch.Tensor") -> "torch.Tensor":
-        """One update with mini-batches x (network, row, dim), y (network, row); the loss before it, (network,) in nats."""
+        """One update with mini-batches x (network, row, dim), y (network, row); the loss before it, (network,) in
+        nats."""
         import torch
         from torch.optim.adam import adam
 
@@ -189,7 +198,8 @@ class _Batch:
             weights.append(torch.bmm(inputs[k].transpose(1, 2), error).flatten(1))
             biases.append(error.sum(dim=1))
             if k:
-                error = torch.ops.aten.threshold_backward(torch.bmm(error, self.weights[k].transpose(1, 2)), inputs[k], 0)
+                error = torch.ops.aten.threshold_backward(torch.bmm(error, self.weights[k].transpose(1, 2)), inputs[k],
+                                                          0)
         gradient = torch.cat(weights[::-1] + biases[::-1], dim=1)
         share, penalised = self.l2 / x.shape[1], self.networks[:, :self.penalised]
         loss = loss.addcmul_(share, torch.linalg.vector_norm(penalised, dim=1).square_(), value=0.5)
@@ -197,14 +207,14 @@ class _Batch:
         self.count += 1
         # scikit-learn adds epsilon to the root of the uncorrected second moment, torch to that of the corrected one
         epsilon = EPSILON / (1 - BETAS[1] ** self.count) ** 0.5
-        adam([self.networks], [gradient], [self.moments[0]], [self.moments[1]], [], [self.updates], fused=True, amsgrad=False,
-             beta1=BETAS[0], beta2=BETAS[1], lr=RATE, weight_decay=0.0, eps=epsilon, maximize=False)
+        adam([self.networks], [gradient], [self.moments[0]], [self.moments[1]], [], [self.updates], fused=True,
+             amsgrad=False, beta1=BETAS[0], beta2=BETAS[1], lr=RATE, weight_decay=0.0, eps=epsilon, maximize=False)
         return loss
 
 
 def _cross_entropy(z: "torch.Tensor", y: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
-    """Mean cross-entropy over rows (network,) in nats and its gradient in z (network, row, out); one output is the second
-    class's log odds. y: (network, row) int64."""
+    """Mean cross-entropy over rows (network,) in nats and its gradient in z (network, row, out); one output is the
+    second class's log odds. y: (network, row) int64."""
     import torch
 
     rows = z.shape[1]

@@ -1,4 +1,5 @@
-"""Rows of the long table for what stands beside the head of the lens probes: networks, control tasks, description length.
+"""Rows of the long table for what stands beside the head of the lens probes: networks, control tasks, description
+length.
 
 Pure: arrays in, rows out.
 """
@@ -12,13 +13,15 @@ from finetrace.lenses.intervals import wilson_interval
 from finetrace.lenses.probes.summary import Batch, Row, logistic_rows, make_row
 
 
-def mlp_rows(batch: Batch, *, hidden: Sequence[Sequence[int]], one_layer: Sequence[int] = (), **settings: Any) -> list[Row]:
+def mlp_rows(batch: Batch, *, hidden: Sequence[Sequence[int]], one_layer: Sequence[int] = (),
+             **settings: Any) -> list[Row]:
     """Search and train networks (settings: see `mlp_grid`) and score them on every split.
 
-    Statistics per split: mlp_accuracy, mean over seeds, with its 95 % Wilson interval over examples, and mlp_accuracy_sd over
-    seeds (NaN for one seed); under the training split, of the chosen network: mlp_hidden_1, mlp_hidden_2 (0 where there is no
-    such layer), mlp_l2, mlp_held_out_accuracy (NaN without a search), mlp_epochs (mean over seeds) and mlp_converged (share of
-    seeds). one_layer: sizes of networks with one hidden layer: one_layer_accuracy, one_layer_accuracy_sd.
+    Statistics per split: mlp_accuracy, mean over seeds, with its 95 % Wilson interval over examples, and
+    mlp_accuracy_sd over seeds (NaN for one seed); under the training split, of the chosen network: mlp_hidden_1,
+    mlp_hidden_2 (0 where there is no such layer), mlp_l2, mlp_held_out_accuracy (NaN without a search), mlp_epochs
+    (mean over seeds) and mlp_converged (share of seeds). one_layer: sizes of networks with one hidden layer:
+    one_layer_accuracy, one_layer_accuracy_sd.
     """
     from finetrace.lenses.probes.mlp import mlp_grid
 
@@ -41,12 +44,12 @@ def control_rows(batch: Batch, types: Mapping[str, Sequence[str]] | None, gold: 
                  of: str, **settings: Any) -> list[Row]:
     """Selectivity (Hewitt and Liang 2019): the same probe on random labels that depend on the word type alone.
 
-    types: split -> the word type of each row; None where examples are whole texts, whose control task is a random order of the
-    training labels: it can be learned by heart only, so it is scored on the training rows.
+    types: split -> the word type of each row; None where examples are whole texts, whose control task is a random order
+    of the training labels: it can be learned by heart only, so it is scored on the training rows.
     gold: rows that hold the accuracy on the true labels;  control_seed: draws the labels;
     of: "logistic" or "mlp";  settings: of that probe.
-    Statistics per split: control_accuracy, and selectivity, accuracy minus control accuracy, in [-1, 1]; high means that the
-    accuracy is not the probe's own memory. Control labels of one class only give no rows.
+    Statistics per split: control_accuracy, and selectivity, accuracy minus control accuracy, in [-1, 1]; high means
+    that the accuracy is not the probe's own memory. Control labels of one class only give no rows.
     """
     from finetrace.lenses.probes.control import control_labels
 
@@ -57,7 +60,8 @@ def control_rows(batch: Batch, types: Mapping[str, Sequence[str]] | None, gold: 
     drawn = control_labels(names, y, train, control_seed)
     if len(np.unique(drawn[train])) < 2:
         return []
-    labels = dict(zip(splits, np.split(drawn, np.cumsum([len(batch.labels[split]) for split in splits])[:-1]), strict=True))
+    labels = dict(zip(splits, np.split(drawn, np.cumsum([len(batch.labels[split]) for split in splits])[:-1]),
+                      strict=True))
     control = Batch(batch.keys, {split: batch.features[split] for split in splits}, labels, batch.train_split)
     made, name = ((logistic_rows(control, **settings), "accuracy") if of == "logistic"
                   else (mlp_rows(control, **settings), "mlp_accuracy"))
@@ -72,8 +76,8 @@ def control_rows(batch: Batch, types: Mapping[str, Sequence[str]] | None, gold: 
 
 
 def mdl_rows(batch: Batch, **settings: Any) -> list[Row]:
-    """Online code length of the training labels (settings: see `online_code`): mdl_bits, and mdl_compression, the uniform code
-    length over it: about 1 for vectors that say nothing, higher is better."""
+    """Online code length of the training labels (settings: see `online_code`): mdl_bits, and mdl_compression, the
+    uniform code length over it: about 1 for vectors that say nothing, higher is better."""
     from finetrace.lenses.probes.mdl import online_code
 
     code = online_code(batch.features[batch.train_split], batch.labels[batch.train_split], **settings)
@@ -92,7 +96,8 @@ def _network_rows(batch: Batch, probe: Any, name: str) -> list[Row]:
             accuracy = (predicted == batch.labels[split]).mean(axis=1)
             count = len(batch.labels[split])
             low, high = wilson_interval(round(float(accuracy.mean()) * count), count)
-            rows.append(make_row(*key, f"{name}_accuracy", accuracy.mean(), count, split, "mlp") | {"low": low, "high": high})
+            rows.append(make_row(*key, f"{name}_accuracy", accuracy.mean(), count, split, "mlp") | {"low": low,
+                                                                                                    "high": high})
             spread = accuracy.std(ddof=1) if len(accuracy) > 1 else np.nan
             rows.append(make_row(*key, f"{name}_accuracy_sd", spread, count, split, "mlp"))
     return rows

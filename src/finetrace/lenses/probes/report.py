@@ -1,84 +1,84 @@
 """What the lens probes reports of its long table: metrics, curves, and what the figures draw. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from finetrace.lenses.probes.summary import Row, accuracies
+from finetrace.longtable import LongTable
 
 HEADS = {"logistic": "logistic regression", "xlm": "linear head", "roberta": "tanh head"}
 
 
-def metrics(rows: Sequence[Row], steps: Sequence[int], layers: Sequence[int], floors: Mapping[str, float],
+def accuracies(table: LongTable, split: str) -> LongTable:
+    """Accuracy of the finished probes by step and layer, with the ends of the interval: means over seeds."""
+    return table.select(statistic="accuracy", split=split).averaged("step", "layer")
+
+
+def metrics(table: LongTable, steps: Sequence[int], layers: Sequence[int], floors: Mapping[str, float],
             main: str) -> dict[str, float]:
     """What a person compares between runs: first and last checkpoint of every layer, the best layer, the floor.
 
     floors: majority floor of every scored split;  main: the one whose selectivity counts.
     """
-    found: dict[str, float] = {}
-    ends = {"first": steps[0], "last": steps[-1]}
-
-    def put(name: str, statistic: str, split: str) -> None:
-        for when, row in zip(ends, at(rows, statistic, split, list(ends.values()), layers), strict=True):
-            found.update({f"{name}/layer-{layer:02d}/{when}": float(value) for layer, value in zip(layers, row, strict=True)
-                          if np.isfinite(value)})
-
-    for split, floor in floors.items():
-        values = accuracies(rows, split, list(ends.values()), layers)[..., 0]
-        for row, when in zip(values, ends, strict=True):
-            for layer, value in zip(layers, row, strict=True):
-                found[f"accuracy/{split}/layer-{layer:02d}/{when}"] = float(value)
-            found[f"best_accuracy/{split}/{when}"] = float(row.max())
-            found[f"best_layer/{split}/{when}"] = layers[int(row.argmax())]
-        found[f"majority_floor/{split}"] = floor
-        for statistic in ("mlp_accuracy", "mlp_accuracy_sd", "one_layer_accuracy"):
-            put(f"{statistic}/{split}", statistic, split)
-    put("selectivity", "selectivity", selectivity_split(rows, main))
-    for split in sorted({r["split"] for r in rows if r["statistic"] == "mdl_bits"}):
-        put("mdl_bits", "mdl_bits", split)
-        put("mdl_compression", "mdl_compression", split)
-    return found
+    numbers: dict[str, float] = {f"majority_floor/{split}": floor for split, floor in floors.items()}
+    for split in floors:
+        of_split = accuracies(table, split)
+        numbers |= of_split.headlines({f"accuracy/{split}": {}}, steps, layers)
+        for when, row in zip(("first", "last"), of_split.grid([steps[0], steps[-1]], layers)[..., 0], strict=True):
+            numbers[f"best_accuracy/{split}/{when}"] = float(row.max())
+            numbers[f"best_layer/{split}/{when}"] = layers[int(row.argmax())]
+    asked: dict[str, dict[str, str]] = {
+        f"{statistic}/{split}": {"statistic": statistic, "split": split} for split in floors
+        for statistic in ("mlp_accuracy", "mlp_accuracy_sd", "one_layer_accuracy")}
+    asked["selectivity"] = {"statistic": "selectivity", "split": selectivity_split(table, main)}
+    asked |= {statistic: {"statistic": statistic} for statistic in ("mdl_bits", "mdl_compression")}
+    return numbers | table.headlines(asked, steps, layers)
 
 
-def selectivity_split(rows: Iterable[Row], wanted: str) -> str:
+def selectivity_split(table: LongTable, wanted: str) -> str:
     """Where selectivity is looked at: `wanted`, or the training rows where the control task is learned by heart."""
-    splits = [r["split"] for r in rows if r["statistic"] == "selectivity"]
-    return wanted if wanted in splits or not splits else splits[0]
+    splits = table.select(statistic="selectivity").distinct("split")
+    return wanted if wanted in splits or not splits else str(splits[0])
 
 
-def curves(rows: Sequence[Row], steps: Sequence[int], layers: Sequence[int], split: str) -> dict[str, Sequence[float]]:
-    """Accuracy of the head by layer over the checkpoints: column -> (step,); subtrain and subtest too where there are any."""
-    made: dict[str, Sequence[float]] = {"step": steps}
-    present = {r["split"] for r in rows}
-    for one in (split, *(extra for extra in ("subtrain", "subtest") if extra in present)):
-        values = accuracies(rows, one, steps, layers)[..., 0].T
-        name = "accuracy" if one == split else f"{one}_accuracy"
-        made |= {f"{name}_layer_{layer:02d}": row for layer, row in zip(layers, values, strict=True)}
-    return made
+def curves(table: LongTable, steps: Sequence[int], layers: Sequence[int], split: str) -> dict[str, Any]:
+    """Accuracy of the head by layer over the checkpoints: column -> (step,); subtrain and subtest too where there are
+    any."""
+    columns: dict[str, Any] = {"step": steps}
+    present = table.distinct("split")
+    for name in (split, *(extra for extra in ("subtrain", "subtest") if extra in present)):
+        values = accuracies(table, name).grid(steps, layers)[..., 0].T
+        start = "accuracy" if name == split else f"{name}_accuracy"
+        columns |= {f"{start}_layer_{layer:02d}": row for layer, row in zip(layers, values, strict=True)}
+    return columns
 
 
-def compared(rows: Sequence[Row], steps: Sequence[int], layers: Sequence[int],
-             split: str) -> dict[int, dict[str, np.ndarray]]:
-    """For `probes.figures.compare`: step -> kind of probe -> (layer, 3) accuracy with its ends.
+def training(table: LongTable, step: int, layers: Sequence[int], train_split: str, test_split: str
+             ) -> dict[str, np.ndarray]:
+    """For `figures.training`, at one checkpoint: name -> (layer, epoch), means over seeds, NaN after the last epoch of
+    a layer."""
+    table = table.select(step=step)
+    epochs = range(1, int(table.frame["epoch"].max()) + 1)
+    return {f"{side}_{what}": table.select(statistic=f"epoch_{what}", split=split).averaged("layer", "epoch").frame
+            .pivot(index="layer", columns="epoch", values="value").reindex(index=layers, columns=epochs).to_numpy()
+            for what in ("loss", "accuracy") for side, split in (("train", train_split), ("test", test_split))}
 
-    The ends are the Wilson interval of the head, and one standard deviation over seeds of the networks; control tasks have none.
+
+def compared(table: LongTable, steps: Sequence[int], layers: Sequence[int], split: str
+             ) -> dict[int, dict[str, np.ndarray]]:
+    """For `figures.compare`: step -> kind of probe -> (layer, 3) accuracy with its ends.
+
+    The ends are the Wilson interval of the head, and one standard deviation over seeds of the networks; control tasks
+    have none.
     """
-    head = next(HEADS[r["head"]] for r in rows if r["statistic"] == "accuracy")
-    where = selectivity_split(rows, split)
-    made: dict[int, dict[str, np.ndarray]] = {}
-    for one in steps:
-        made[one] = {head: accuracies(rows, split, [one], layers)[0]}
-        for name, statistic in (("one hidden layer", "one_layer_accuracy"), ("best network", "mlp_accuracy")):
-            mean, sd = (at(rows, statistic + tail, split, [one], layers)[0] for tail in ("", "_sd"))
-            made[one][name] = np.stack([mean, mean - np.nan_to_num(sd), mean + np.nan_to_num(sd)], axis=1)
-        control = at(rows, "control_accuracy", where, [one], layers)[0]
-        name = "control task" if where == split else "control task, training rows"
-        made[one][name] = np.stack([control, control, control], axis=1)
-        made[one] = {name: values for name, values in made[one].items() if np.isfinite(values[:, 0]).any()}
-    return made
-
-
-def at(rows: Iterable[Row], statistic: str, split: str, steps: Sequence[int], layers: Sequence[int]) -> np.ndarray:
-    """One statistic on one split: (step, layer) float64, NaN where absent."""
-    cells = {(r["step"], r["layer"]): r["value"] for r in rows if r["statistic"] == statistic and r["split"] == split}
-    return np.array([[cells.get((step, layer), np.nan) for layer in layers] for step in steps], dtype=np.float64)
+    head = HEADS[table.select(statistic="accuracy").distinct("head")[0]]
+    kinds = {head: accuracies(table, split).grid(steps, layers)}
+    for name, statistic in (("one hidden layer", "one_layer_accuracy"), ("best network", "mlp_accuracy")):
+        mean, sd = (table.grid(steps, layers, statistic=statistic + tail, split=split)[..., 0] for tail in ("", "_sd"))
+        kinds[name] = np.stack([mean, mean - np.nan_to_num(sd), mean + np.nan_to_num(sd)], axis=-1)
+    where = selectivity_split(table, split)
+    control = table.grid(steps, layers, statistic="control_accuracy", split=where)[..., 0]
+    kinds["control task" if where == split else "control task, training rows"] = np.stack([control] * 3, axis=-1)
+    return {step: {name: values[number] for name, values in kinds.items() if np.isfinite(values[number, :, 0]).any()}
+            for number, step in enumerate(steps)}

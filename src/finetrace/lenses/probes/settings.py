@@ -19,7 +19,8 @@ class MlpSettings:
     """Multi-layer perceptrons of Zhou and Srikumar (2022): the best of a grid, trained from several first weights."""
 
     hidden: list[list[int]] = None  # type: ignore[assignment]
-    """Sizes of two hidden layers to choose from, by default all pairs of 32, 64, 128, 256; [64] is one hidden layer, [] none."""
+    """Sizes of two hidden layers to choose from, by default all pairs of 32, 64, 128, 256; [64] is one hidden layer, []
+    none."""
     l2: list[float] = None  # type: ignore[assignment]
     """L2 strengths to choose from, as scikit-learn's alpha; by default 1e-7 to 1 in decades."""
     one_layer: list[int] = None  # type: ignore[assignment]
@@ -27,11 +28,12 @@ class MlpSettings:
     seeds: int = 5
     """Trainings of the chosen network with different first weights and orders."""
     search: Literal["full", "halving"] = "full"
-    """full: every point of the grid is trained to its end, as the study did; halving: of the shapes of each strength the
-    worse half is given up again and again, which on a CPU takes about half of the time and finds a point as good, though not
-    always the same one."""
+    """full: every point of the grid is trained to its end, as the study did; halving: of the shapes of each strength
+    the worse half is given up again and again, which on a CPU takes about half of the time and finds a point as good,
+    though not always the same one."""
     folds: int = 1
-    """1: the choice is made on one stratified share of the training rows; more: by cross-validation, as many times the work."""
+    """1: the choice is made on one stratified share of the training rows; more: by cross-validation, as many times the
+    work."""
     holdout: float = 0.2
     """That share."""
     max_epochs: int = 1000
@@ -50,7 +52,8 @@ class MlpSettings:
         require(bool(self.hidden) and all(size >= 1 for shape in self.hidden for size in shape),
                 f"hidden: {self.hidden} must name shapes of sizes above 0, e.g. [[32, 32], [64, 32]]")
         require(all(len(shape) <= 2 for shape in self.hidden), "hidden: a shape has more than two layers")
-        require(len({tuple(shape) for shape in self.hidden}) == len(self.hidden), "hidden: a shape stands twice; remove one")
+        require(len({tuple(shape) for shape in self.hidden}) == len(self.hidden),
+                "hidden: a shape stands twice; remove one")
         require(bool(self.l2) and all(x >= 0 for x in self.l2), f"l2: {self.l2} must hold numbers from 0 on")
         require(all(size >= 1 for size in self.one_layer), f"one_layer: {self.one_layer} must hold sizes above 0")
         require(len(set(self.one_layer)) == len(self.one_layer), "one_layer: a size stands twice; remove one")
@@ -74,7 +77,8 @@ class MdlSettings:
     """Online code of Voita and Titov (2020) with logistic probes."""
 
     fractions: list[float] = None  # type: ignore[assignment]
-    """Ends of the blocks as shares of the training rows, ascending to 1; by default the published ones, 0.1 % to 100 %."""
+    """Ends of the blocks as shares of the training rows, ascending to 1; by default the published ones, 0.1 % to 100
+    %."""
     checkpoints: Checkpoints = "all"
     """ends: the first and the last one only."""
 
@@ -94,8 +98,8 @@ class ProbesSettings:
     head: Literal["logistic", "xlm", "roberta"] = "logistic"
     """Converged logistic regression, or a head of the French study trained with Adam."""
     vectors: Literal["cls", "mean"] = "cls"
-    """Sentence vector: the token that the model's own classifier reads, or the mean over tokens; it must be in hidden.vectors.
-    Tasks of words take the vectors of their words."""
+    """Sentence vector: the token that the model's own classifier reads, or the mean over tokens; it must be in
+    hidden.vectors. Tasks of words take the vectors of their words."""
     train_split: str = "train"
     """Split whose rows train the probes; it must be in hidden.rows."""
     test_splits: list[str] = None  # type: ignore[assignment]
@@ -127,8 +131,8 @@ class ProbesSettings:
     by_model: dict[str, dict[str, Any]] = None  # type: ignore[assignment]
     """Changes for single models, e.g. {camembert-base: {epochs: 200}}."""
     subtest: float = 0.0
-    """Share of the training rows (whole sentences) that the model was tuned on but no probe sees; scored as the split subtest,
-    the others being subtrain. 0: all rows train."""
+    """Share of the training rows (whole sentences) that the model was tuned on but no probe sees; scored as the split
+    subtest, the others being subtrain. 0: all rows train."""
     mlp: MlpSettings | None = None
     """Multi-layer perceptrons beside the head; {} takes the study's grid. null: none."""
     control: ControlSettings | None = None
@@ -139,7 +143,8 @@ class ProbesSettings:
     """Memory for the problems computed at once, in MiB; it changes the time, not the results."""
 
     def __post_init__(self) -> None:
-        for key, value in {"test_splits": ["validation"], "l2": [1e-4, 1e-3, 1e-2, 1e-1], "by_layer": {}, "by_model": {}}.items():
+        for key, value in {"test_splits": ["validation"], "l2": [1e-4, 1e-3, 1e-2, 1e-1], "by_layer": {},
+                           "by_model": {}}.items():
             if getattr(self, key) is None:
                 object.__setattr__(self, key, value)
         for split in (self.train_split, *self.test_splits):
@@ -147,9 +152,10 @@ class ProbesSettings:
         require(bool(self.test_splits), "test_splits: names no split; write e.g. [validation]")
         require(len(set(self.test_splits)) == len(self.test_splits), "test_splits: a split stands twice; remove one")
         require(self.train_split not in self.test_splits,
-                f"test_splits: {self.train_split!r} is the split that trains the probes; leave it out (its accuracy is in the "
-                "table anyway)")
-        require(self.layers == "all" or bool(self.layers), "layers: names no layer; write all or e.g. [5, 7, 9, 11, 12]")
+                f"test_splits: {self.train_split!r} is the split that trains the probes; leave it out (its accuracy is "
+                "in the table anyway)")
+        require(self.layers == "all" or bool(self.layers),
+                "layers: names no layer; write all or e.g. [5, 7, 9, 11, 12]")
         require(bool(self.l2) and all(x > 0 for x in self.l2), f"l2: {self.l2} must hold numbers above 0")
         require(0 < self.holdout < 1, f"holdout: {self.holdout} is not between 0 and 1")
         require(self.tolerance > 0, f"tolerance: {self.tolerance} is not above 0")
@@ -162,16 +168,19 @@ class ProbesSettings:
                 "control.probe: mlp needs the networks; add mlp: {}, or set probe: logistic")
         require(self.control is None or self.mlp is None or self.control.probe != "mlp" or self.mlp.checkpoints == "all"
                 or self.control.checkpoints == "ends",
-                "control.checkpoints: all needs the networks at all checkpoints; set it to ends, or mlp.checkpoints: all")
+                "control.checkpoints: all needs the networks at all checkpoints; set it to ends, or mlp.checkpoints: "
+                "all")
         require(self.control is None or self.control.probe == "mlp" or self.head == "logistic",
-                f"control.probe: logistic is about the logistic head; set head: logistic instead of {self.head}, or probe: mlp")
+                f"control.probe: logistic is about the logistic head; set head: logistic instead of {self.head}, or "
+                "probe: mlp")
         require(not self.parity or self.head != "logistic",
                 "parity: is about the study's heads; set head: xlm or roberta, or parity: false")
         require(not self.by_layer or self.head != "logistic",
                 "by_layer: changes the training of Adam heads; set head: xlm or roberta, or remove it")
         for layer, changes in self.by_layer.items():
             for key in changes:
-                require(key in BY_LAYER, f"by_layer.{layer}: {key!r} cannot change per layer; known: {', '.join(BY_LAYER)}")
+                require(key in BY_LAYER, f"by_layer.{layer}: {key!r} cannot change per layer; known: "
+                                         f"{', '.join(BY_LAYER)}")
                 require(key not in WHOLE or changes[key] == int(changes[key]),
                         f"by_layer.{layer}.{key}: {changes[key]} is not a whole number")
             self.for_layer(layer)  # checks the values

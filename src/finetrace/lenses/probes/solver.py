@@ -2,9 +2,9 @@
 
 Per problem the objective is the mean cross-entropy in nats plus l2/2 times the squared weights; the bias is free. It is
 strictly convex in the weights, so the minimiser does not depend on the way there. The way: rotate the features to the
-eigenvectors of X'X/n, scale them by the inverse square root of Boehning's bound on the Hessian, 1/2 X'X/n + l2 (Boehning
-1992, "Multinomial logistic regression algorithm"), which makes the problem well conditioned, then L-BFGS (Nocedal and Wright,
-algorithm 7.4) with one step length per problem. What has converged drops out of the computation.
+eigenvectors of X'X/n, scale them by the inverse square root of Boehning's bound on the Hessian, 1/2 X'X/n + l2
+(Boehning 1992, "Multinomial logistic regression algorithm"), which makes the problem well conditioned, then L-BFGS
+(Nocedal and Wright, algorithm 7.4) with one step length per problem. What has converged drops out of the computation.
 """
 
 from collections import deque
@@ -39,9 +39,9 @@ class Minimum:
 def rotate(X: "torch.Tensor") -> tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]:
     """Features in the coordinates in which `minimise` works; a rotation leaves objective and penalty as they are.
 
-    X: (problem, row, dim) float64, standardised features. Returns the features along the eigenvectors of X'X/n with a last
-    column of ones for the bias, (problem, row, kept + 1), kept = min(row, dim), because further directions cannot carry weight;
-    the eigenvectors (problem, dim, kept); and the mean squares of the columns, (problem, kept + 1).
+    X: (problem, row, dim) float64, standardised features. Returns the features along the eigenvectors of X'X/n with a
+    last column of ones for the bias, (problem, row, kept + 1), kept = min(row, dim), because further directions cannot
+    carry weight; the eigenvectors (problem, dim, kept); and the mean squares of the columns, (problem, kept + 1).
     """
     import torch
 
@@ -61,9 +61,9 @@ def minimise(rotated: "torch.Tensor", spectrum: "torch.Tensor", y: "torch.Tensor
     """Fit every problem at every L2 strength.
 
     rotated, spectrum: of `rotate`, or some of its rows;  y: (row,) int64 in 0 .. classes-1, shared by all problems;
-    l2: (problem, strength) float64 > 0, per class weight and example (scikit-learn's C is 1 / (row l2), and 2 / (row l2) for
-    two classes, where it keeps one weight vector instead of two);  start: (problem, strength, class, column) first weights, by
-    default 0;  tolerance: largest gradient entry at which a fit is done.
+    l2: (problem, strength) float64 > 0, per class weight and example (scikit-learn's C is 1 / (row l2), and 2 / (row
+    l2) for two classes, where it keeps one weight vector instead of two);  start: (problem, strength, class, column)
+    first weights, by default 0;  tolerance: largest gradient entry at which a fit is done.
     The result for one problem does not depend on the others beyond rounding.
     """
     import torch
@@ -103,7 +103,8 @@ class _Batch:
                  point: "torch.Tensor", tolerance: float):
         import torch
 
-        self.X, self.gold, self.penalty, self.scale, self.point, self.tolerance = X, gold, penalty, scale, point, tolerance
+        self.X, self.gold, self.penalty, self.scale = X, gold, penalty, scale
+        self.point, self.tolerance = point, tolerance
         self.value, self.gradient, self.norm = self._evaluate(self.point)
         self.direction = -self.gradient
         self.length = torch.ones_like(self.value)
@@ -117,7 +118,8 @@ class _Batch:
 
     def restrict(self, problems: "torch.Tensor") -> None:
         """Keep these problems only: bool mask (problem,)."""
-        for name in ("X", "gold", "penalty", "scale", "point", "value", "gradient", "norm", "direction", "length", "gamma"):
+        for name in ("X", "gold", "penalty", "scale", "point", "value", "gradient", "norm", "direction", "length",
+                     "gamma"):
             setattr(self, name, getattr(self, name)[problems])
         self.pairs = deque(((a[problems], b[problems], c[problems]) for a, b, c in self.pairs), maxlen=HISTORY)
 
@@ -130,7 +132,8 @@ class _Batch:
         point = self.point + _wide(torch.where(active, self.length, 0.0)) * self.direction
         value, gradient, norm = self._evaluate(point)
         fell = value <= self.value + SUFFICIENT_DECREASE * self.length * slope
-        # near the minimum the decrease drowns in rounding; the slope along the step still tells (Hager and Zhang 2005, eq. 4.1)
+        # near the minimum the decrease drowns in rounding; the slope along the step still tells (Hager and Zhang 2005,
+        # eq. 4.1)
         level = value <= self.value + ROUNDING * self.value.abs()
         accepted = active & (fell | (level & (_dot(gradient, self.direction) <= (2 * SUFFICIENT_DECREASE - 1) * slope)))
         moved, turned = point - self.point, gradient - self.gradient
@@ -145,7 +148,8 @@ class _Batch:
         self.length = torch.where(accepted, 1.0, torch.where(active, self.length / 2, self.length))
 
     def _evaluate(self, point: "torch.Tensor") -> tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]:
-        """Objective (problem, strength), its gradient in scaled coordinates, and the unscaled gradient's largest entry."""
+        """Objective (problem, strength), its gradient in scaled coordinates, and the unscaled gradient's largest
+        entry."""
         import torch
 
         problems, strengths, classes, width = point.shape

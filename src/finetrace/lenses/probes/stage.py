@@ -1,9 +1,9 @@
 """Classifiers on the sentence vectors of every layer -> .../sSEED/probes/"""
 
 import logging
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,12 @@ import numpy as np
 
 from finetrace import seeds
 from finetrace.config.base import as_dict
-from finetrace.errors import FinetraceError
+from finetrace.errors import FinetraceError, blame
 from finetrace.lenses.probes.settings import MlpSettings, ProbesSettings
+from finetrace.longtable import LongTable
 from finetrace.pipeline.lens import Record, write_lens
 from finetrace.pipeline.stage import Stage, write_curves
+from finetrace.progress import Progress
 from finetrace.store.files import sha256_file, write_json
 from finetrace.store.hidden import HiddenStates, finite, read_hidden
 from finetrace.store.manifest import Manifest
@@ -23,7 +25,7 @@ from finetrace.store.tables import read_table, write_table
 log = logging.getLogger("finetrace")
 WORTH_A_GPU = 50_000_000  # numbers in all features together: below, starting the GPU takes longer than it saves
 WORTH_THREADS = 10_000_000
-OPERATIONS = 5e10  # floating-point operations per second and core, for the time that is told beforehand
+REACHED = 0.8  # by networks, of what large matrix products reach: for the time that is told beforehand
 EPOCHS = 150  # that the training of a network takes, for the same
 
 Row = dict[str, Any]
@@ -60,7 +62,7 @@ def main(stage: Stage) -> None:
     hidden = read_hidden(folder / "hidden")
     seed = seeds.derive(stage.seed, "probes", task)  # one model before training: one result
     rows_of = _rows(hidden, settings, seed)
-    work = Work(stage, hidden, _layers(settings.layers, hidden), rows_of, settings, seed)
+    work = Work(stage, hidden, hidden.chosen_layers(settings.layers, "probes.layers"), rows_of, settings, seed)
     _check_labels(hidden, rows_of)
     history = folder / "trajectory" / "history.parquet"
     inputs: dict[Path, Path | str] = {folder / "hidden": folder / "hidden", history: sha256_file(history)}
@@ -83,47 +85,48 @@ def _measure(work: Work, history: Path, manifest: Manifest, out: Path) -> Record
     device = _device(len(hidden.steps) * len(layers) * sum(map(len, rows_of.values())) * hidden.width)
     log.info("%s: %s on %s, %d checkpoints x %d layers, %s", stage.label, settings.head, hidden.kind(settings.vectors),
              len(hidden.steps), len(layers), " + ".join(f"{len(rows):,} {split}" for split, rows in rows_of.items()))
-    found = _probe_all(work, device)
-    failed = sum(r["statistic"] == "converged" and not r["value"] for r in found)
+    rows = _probe_all(work, device)
+    failed = sum(row["statistic"] == "converged" and not row["value"] for row in rows)
     if failed:
         log.warning("%s: %d of %d probes did not converge; raise probes.max_iterations (now %d)", stage.label, failed,
                     len(hidden.steps) * len(layers), settings.max_iterations)
     if settings.mlp or settings.control or settings.mdl:
-        found += _parts(work, device, types, found)
-    main_split, labels = settings.test_splits[0], work.labels
+        rows += _parts(work, device, types, rows)
+    main_split, labels, table = settings.test_splits[0], work.labels, summary.table(rows)
     floors = {split: majority_floor(labels[work.trained], labels[split]) for split in list(rows_of)[1:]}
-    write_table(out / "table.parquet", summary.table(found))
-    told = {"not_converged": failed} if settings.head == "logistic" else {}
-    write_json(out / "metrics.json", told | report.metrics(found, hidden.steps, layers, floors, main_split))
-    write_curves(out / "curves.csv", report.curves(found, hidden.steps, layers, main_split))
+    write_table(out / "table.parquet", table.columns())
+    fits = {"not_converged": failed} if settings.head == "logistic" else {}
+    write_json(out / "metrics.json", fits | report.metrics(table, hidden.steps, layers, floors, main_split))
+    write_curves(out / "curves.csv", report.curves(table, hidden.steps, layers, main_split))
     manifest.facts = {"checkpoints": len(hidden.steps), "layers": len(layers), "not_converged": failed,
-                      **{f"rows_{split}": len(rows) for split, rows in rows_of.items()},
+                      **{f"rows_{split}": len(chosen) for split, chosen in rows_of.items()},
                       **({"control_task": "word types" if types else "learned by heart"} if settings.control else {}),
                       "device": _device_name(device)}
-    return _drawn(work, found, floors[main_split], _own_accuracy(history, main_split))
+    return _drawn(work, table, floors[main_split], _own_accuracy(history, main_split))
 
 
-def _drawn(work: Work, found: list[Row], floor: float, own: dict[int, float]) -> Record:
+def _drawn(work: Work, table: LongTable, floor: float, own: dict[int, float]) -> Record:
     """What the figures show."""
-    from finetrace.lenses.probes.report import at, compared
-    from finetrace.lenses.probes.summary import accuracies, curves
+    from finetrace.lenses.probes.report import accuracies, compared, training
 
     hidden, layers, settings, trained = work.hidden, work.layers, work.settings, work.trained
     steps, split = hidden.steps, settings.test_splits[0]
     ends = list(dict.fromkeys((steps[0], steps[-1])))
+    unseen = table.select(statistic="unseen", split=split).frame["value"]
     adam, kinds = settings.head != "logistic", settings.mlp is not None or settings.control is not None
     return {
         "name": work.stage.item, "head": settings.head, "parity": settings.parity, "seeds": settings.seeds,
         "vectors": hidden.kind(settings.vectors), "split": split, "steps": steps, "layers": layers, "floor": floor,
         "trained_rows": len(work.rows_of[trained]), "scored_rows": len(work.rows_of[split]),
-        "unseen": max((int(r["value"]) for r in found if (r["statistic"], r["split"]) == ("unseen", split)), default=0),
+        "unseen": int(unseen.max()) if len(unseen) else 0,
         "own": {step: own[step] for step in ends if step in own},
-        "accuracies": accuracies(found, split, steps, layers),
-        "training": {step: curves(found, step, layers, trained, split) for step in ends} if adam else {},
-        "kinds": compared(found, ends, layers, split) if kinds else {},
-        "compression": {step: at(found, "mdl_compression", trained, [step], layers)[0] for step in ends}
+        "accuracies": accuracies(table, split).grid(steps, layers),
+        "training": {step: training(table, step, layers, trained, split) for step in ends} if adam else {},
+        "kinds": compared(table, ends, layers, split) if kinds else {},
+        "compression": {step: table.grid([step], layers, statistic="mdl_compression")[0, :, 0] for step in ends}
         if settings.mdl else {},
-        "learning": {one: accuracies(found, one, steps, layers) for one in work.rows_of} if settings.subtest else {},
+        "learning": {name: accuracies(table, name).grid(steps, layers) for name in work.rows_of}
+        if settings.subtest else {},
     }
 
 
@@ -150,29 +153,25 @@ def _probe_all(work: Work, device: str) -> list[Row]:
     from finetrace.lenses.probes import summary
 
     stage, hidden, rows_of, settings, seed = work.stage, work.hidden, work.rows_of, work.settings, work.seed
-    found: list[Row] = []
-    told, done, total = time.monotonic(), 0, len(hidden.steps) * len(work.layers)
+    rows: list[Row] = []
+    progress = Progress(len(hidden.steps) * len(work.layers), stage.label, unit="probe")
     for one, group in _groups(settings, work.layers):
         keys = [(step, layer) for step in hidden.steps for layer in group]
         size = max(1, settings.memory_mib * 2**20 // _problem_bytes(one, hidden, rows_of))
         for start in range(0, len(keys), size):
             part = keys[start:start + size]
             batch = summary.Batch(part, _features(hidden, part, rows_of, settings.vectors), work.labels, work.trained)
-            try:
+            with blame(f"params.yaml: probes, for {stage.item} ({hidden.folder})"):
                 if one.head == "logistic":
-                    found += summary.logistic_rows(batch, **_logistic(one, seed, device))
+                    rows += summary.logistic_rows(batch, **_logistic(one, seed, device))
                 else:
-                    found += summary.head_rows(
+                    rows += summary.head_rows(
                         batch, head=one.head, seeds=[seeds.derive(seed, "head", k) for k in range(one.seeds)],
                         epochs=one.epochs, learning_rate=one.learning_rate, batch_size=one.batch_size,
                         dropout=one.dropout, parity=one.parity, device=device)
-            except ValueError as error:
-                raise FinetraceError(f"params.yaml: probes, for {stage.item} ({hidden.folder}): {error}") from error
-            done += len(part)
-            if time.monotonic() - told > 20:
-                log.info("%s: %d of %d probes (step %d, layer %d)", stage.label, done, total, *part[-1])
-                told = time.monotonic()
-    return found
+            progress.update(progress.done + len(part), "(step {}, layer {})".format(*part[-1]))
+    progress.close()
+    return rows
 
 
 def _logistic(one: ProbesSettings, seed: int, device: str) -> dict[str, Any]:
@@ -203,53 +202,43 @@ def _parts(work: Work, device: str, types: Mapping[str, list[str]] | None, gold:
         _tell_cost(work, settings.mlp, steps_of)
     size = max(1, settings.memory_mib * 2**20 // _problem_bytes(settings.for_layer(-1), hidden, rows_of))
     groups = [layers[start:start + size] for start in range(0, len(layers), size)]
-    found: list[Row] = []
-    tell, logistic = _teller(stage), _logistic(settings, work.seed, device)
-    mlp = _networks(settings, work.seed, device)
-    if mlp:
-        mlp["told"] = lambda done, jobs: tell("%d %% of a search of networks", 100 * done // jobs)
-    for step in sorted(set().union(*steps_of.values())):
+    rows: list[Row] = []
+    logistic, mlp = _logistic(settings, work.seed, device), _networks(settings, work.seed, device)
+    steps = sorted(set().union(*steps_of.values()))
+    progress = Progress(len(steps) * len(layers), f"{stage.label}: {', '.join(asked)}", unit="layer")
+    for step in steps:
         for group in groups:
-            part = [(step, layer) for layer in group]
+            part, begun = [(step, layer) for layer in group], progress.done
             batch = Batch(part, _features(hidden, part, rows_of, settings.vectors), work.labels, work.trained)
-            try:
+            with blame(f"params.yaml: probes, for {stage.item} ({hidden.folder})"):
                 if step in steps_of.get("mlp", ()):
-                    found += parts.mlp_rows(batch, **mlp)
+                    rows += parts.mlp_rows(batch, **mlp, told=partial(_searched, progress, begun, len(group)))
                 if settings.control and step in steps_of["control"]:
                     of = settings.control.probe
                     rest = logistic if of == "logistic" else mlp | {"one_layer": ()}
-                    found += parts.control_rows(batch, types, gold + found, of=of,
-                                                control_seed=seeds.derive(work.seed, "control"), **rest)
+                    rows += parts.control_rows(batch, types, gold + rows, of=of,
+                                               control_seed=seeds.derive(work.seed, "control"), **rest)
                 if settings.mdl and step in steps_of["mdl"]:
-                    found += parts.mdl_rows(batch, **{k: v for k, v in logistic.items() if k != "tolerance"} | {
+                    rows += parts.mdl_rows(batch, **{k: v for k, v in logistic.items() if k != "tolerance"} | {
                         "fractions": settings.mdl.fractions, "seed": seeds.derive(work.seed, "mdl")})
-            except ValueError as error:
-                raise FinetraceError(f"params.yaml: probes, for {stage.item} ({hidden.folder}): {error}") from error
-            tell("%s at step %d, layer %d", ", ".join(asked), *part[-1])
-    if settings.control and not any(r["statistic"] == "selectivity" for r in found):
+            progress.update(begun + len(group), f"(step {step})")
+    progress.close()
+    if settings.control and not any(row["statistic"] == "selectivity" for row in rows):
         log.warning("%s: no selectivity: the control labels of the training rows are of one class, for want of word "
                     "types", stage.label)
-    return found
+    return rows
 
 
-class _teller:
-    """Logs at most one line in twenty seconds."""
-
-    def __init__(self, stage: Stage):
-        self.stage, self.last = stage, time.monotonic()
-
-    def __call__(self, text: str, *values: object) -> None:
-        if time.monotonic() - self.last > 20:
-            log.info("%s: " + text, self.stage.label, *values)
-            self.last = time.monotonic()
+def _searched(progress: Progress, begun: int, layers: int, done: int, jobs: int) -> None:
+    """So much of a search of networks is done, in so many layers."""
+    progress.update(begun + layers * done // jobs)
 
 
 def _tell_cost(work: Work, mlp: MlpSettings, steps_of: Mapping[str, set[int]]) -> None:
     """One line on the time that the networks take, before they take it."""
-    import torch
-
     from finetrace.lenses.probes.mlp import BATCH, grid_operations
     from finetrace.lenses.probes.mlp_search import halving_rounds, mean_epochs
+    from finetrace.models.device import operations_per_second
 
     layers, hidden, rows = work.layers, work.hidden, len(work.rows_of[work.trained])
     problems = len(steps_of["mlp"]) * len(layers)
@@ -262,7 +251,7 @@ def _tell_cost(work: Work, mlp: MlpSettings, steps_of: Mapping[str, set[int]]) -
     if mlp.search == "halving":
         batches = max(1, int(rows * (1 - mlp.holdout)) // BATCH)
         rounds = halving_rounds(len(shapes), len(mlp.l2), mlp.max_epochs, batches)
-    minutes = epoch * mean_epochs(rounds, epochs) * problems / OPERATIONS / torch.get_num_threads() / 60
+    minutes = epoch * mean_epochs(rounds, epochs) * problems / (REACHED * operations_per_second()) / 60
     log.info("%s: networks: %d shapes x %d strengths on %d layers and checkpoints; on a CPU about %.1f minutes at %d "
              "epochs each (at most %d)", work.stage.label, len(shapes), len(mlp.l2), problems, minutes, epochs,
              mlp.max_epochs)
@@ -321,28 +310,15 @@ def _features(hidden: HiddenStates, keys: list[tuple[int, int]], rows_of: Rows, 
     return {split: np.stack(values) for split, values in found.items()}
 
 
-def _layers(wanted: str | list[int], hidden: HiddenStates) -> list[int]:
-    count = hidden.manifest.facts["layers"]
-    if wanted == "all":
-        return list(range(count))
-    for layer in wanted:
-        if not -count <= layer < count:
-            raise FinetraceError(f"params.yaml: probes.layers: {layer} does not exist; {hidden.folder} has layers 0 "
-                                 f"(embeddings) to {count - 1}")
-    return sorted({layer % count for layer in wanted})
-
-
 def _check_labels(hidden: HiddenStates, rows_of: Rows) -> None:
     from finetrace.lenses.probes.linear import check_split
 
     for split, rows in rows_of.items():
-        try:
+        with blame(str(hidden.folder / "index.parquet"),
+                   "take more rows of it (hidden.rows, hidden.choose: stratified), "
+                   "or another split (probes.train_split, probes.test_splits)"):
             if split != "subtest":
                 check_split(split, hidden.labels[rows], hidden.label_names)
-        except ValueError as error:
-            raise FinetraceError(f"{hidden.folder / 'index.parquet'}: {error}; take more rows of it (hidden.rows, "
-                                 "hidden.choose: stratified), or another split (probes.train_split, probes.test_splits)"
-                                 ) from error
 
 
 def _own_accuracy(history: Path, split: str) -> dict[int, float]:

@@ -8,10 +8,11 @@ import numpy as np
 
 from finetrace.lenses.probes.heads import Head, TrainedHeads, head_logits, train_heads
 from finetrace.lenses.probes.linear import LogisticProbe, Scores, logistic_probe, logits, score
+from finetrace.longtable import LongTable
 
-COLUMNS = ("step", "layer", "statistic", "value", "low", "high", "n", "split", "head", "seed", "epoch")
-TYPES = {"step": np.int64, "layer": np.int32, "n": np.int64, "value": np.float64, "low": np.float64, "high": np.float64,
-         "seed": np.int32, "epoch": np.int32}
+COLUMNS: dict[str, type] = {
+    "step": np.int64, "layer": np.int32, "statistic": str, "value": np.float64, "low": np.float64, "high": np.float64,
+    "n": np.int64, "split": str, "head": str, "seed": np.int32, "epoch": np.int32}
 FINAL = -1  # in the column epoch: the finished probe
 NO_SEED = -1  # in the column seed: the logistic probe has no randomness of its own
 
@@ -35,9 +36,10 @@ class Batch:
 def logistic_rows(batch: Batch, **settings: Any) -> list[Row]:
     """Fit the logistic probe (settings: see `logistic_probe`) and score it on every split.
 
-    Statistics per split: accuracy with its 95 % Wilson interval, macro_f1, loss (nats per example of a known class), and unseen,
-    the number of examples of classes that training lacks, all counted as wrong, where there are any. Of the fit, under the
-    training split: l2, held_out_loss (nats, of the chosen strength), iterations, gradient_norm, converged (1 or 0).
+    Statistics per split: accuracy with its 95 % Wilson interval, macro_f1, loss (nats per example of a known class),
+    and unseen, the number of examples of classes that training lacks, all counted as wrong, where there are any. Of the
+    fit, under the training split: l2, held_out_loss (nats, of the chosen strength), iterations, gradient_norm,
+    converged (1 or 0).
     """
     probe = logistic_probe(batch.features[batch.train_split], batch.labels[batch.train_split], **settings)
     rows: list[Row] = []
@@ -54,51 +56,23 @@ def logistic_rows(batch: Batch, **settings: Any) -> list[Row]:
 def head_rows(batch: Batch, *, head: Head, seeds: Sequence[int], **settings: Any) -> list[Row]:
     """Train the Adam heads (settings: see `train_heads`) and score them on every split; the column seed counts from 1.
 
-    Statistics per split, of the finished heads: accuracy with its 95 % Wilson interval, macro_f1, loss. Per epoch (from 1):
-    epoch_accuracy and epoch_loss of every split in evaluation mode, and under the training split epoch_training_accuracy and
-    epoch_training_loss in training mode, dropout included, as Keras reports them.
+    Statistics per split, of the finished heads: accuracy with its 95 % Wilson interval, macro_f1, loss. Per epoch (from
+    1): epoch_accuracy and epoch_loss of every split in evaluation mode, and under the training split
+    epoch_training_accuracy and epoch_training_loss in training mode, dropout included, as Keras reports them.
     """
     pairs = {split: (values, batch.labels[split]) for split, values in batch.features.items()}
     X, y = pairs.pop(batch.train_split)
     heads = train_heads(X, y, pairs, head=head, seeds=seeds, **settings)
     rows: list[Row] = []
     for split, values in batch.features.items():
-        found = head_logits(heads, values)
-        for s in range(len(seeds)):
-            rows += _score_rows(batch.keys, score(found[s], batch.labels[split], heads.classes), split, head, s + 1)
+        for s, of_seed in enumerate(head_logits(heads, values)):
+            rows += _score_rows(batch.keys, score(of_seed, batch.labels[split], heads.classes), split, head, s + 1)
     return rows + _curve_rows(batch, heads, head)
 
 
-def table(rows: Iterable[Row]) -> dict[str, Any]:
-    """Rows as columns of one table, sorted by step, layer, seed, epoch, split: equal results are equal bytes."""
-    ordered = sorted(rows, key=lambda r: (r["step"], r["layer"], r["seed"], r["epoch"], r["split"]))
-    return {name: np.array([r[name] for r in ordered], dtype=TYPES[name]) if name in TYPES else [r[name] for r in ordered]
-            for name in COLUMNS}
-
-
-def accuracies(rows: Iterable[Row], split: str, steps: Sequence[int], layers: Sequence[int]) -> np.ndarray:
-    """Accuracy of the finished probes: (step, layer, 3) with the ends of the interval, means over seeds; NaN where absent."""
-    cells: dict[tuple[int, int], list[tuple[float, float, float]]] = {}
-    for r in rows:
-        if r["statistic"] == "accuracy" and r["split"] == split:
-            cells.setdefault((r["step"], r["layer"]), []).append((r["value"], r["low"], r["high"]))
-    nothing = [(np.nan,) * 3]
-    return np.array([[np.mean(cells.get((step, layer), nothing), axis=0) for layer in layers] for step in steps])
-
-
-def curves(rows: Iterable[Row], step: int, layers: Sequence[int], train_split: str, test_split: str) -> dict[str, np.ndarray]:
-    """Training curves at one checkpoint for `probes.figures.training`: name -> (layer, epoch), means over seeds, NaN after the
-    last epoch of a layer."""
-    wanted = {("epoch_loss", train_split): "train_loss", ("epoch_loss", test_split): "test_loss",
-              ("epoch_accuracy", train_split): "train_accuracy", ("epoch_accuracy", test_split): "test_accuracy"}
-    cells: dict[tuple[str, int, int], list[float]] = {}
-    for r in rows:
-        name = wanted.get((r["statistic"], r["split"]))
-        if name and r["step"] == step:
-            cells.setdefault((name, r["layer"], r["epoch"]), []).append(r["value"])
-    epochs = max((epoch for _, _, epoch in cells), default=0)
-    return {name: np.array([[np.mean(cells.get((name, layer, epoch), [np.nan])) for epoch in range(1, epochs + 1)]
-                            for layer in layers]) for name in wanted.values()}
+def table(rows: Iterable[Row]) -> LongTable:
+    """Rows as one table, sorted by step, layer, seed, epoch, split: equal results are equal bytes."""
+    return LongTable.of_rows(rows, COLUMNS).sorted("step", "layer", "seed", "epoch", "split")
 
 
 def _score_rows(keys: Sequence[tuple[int, int]], scores: Scores, split: str, head: str, seed: int) -> list[Row]:
@@ -135,5 +109,5 @@ def _fit_facts(probe: LogisticProbe, p: int) -> dict[str, float]:
 def make_row(step: int, layer: int, statistic: str, value: float, n: int, split: str, head: str, seed: int = NO_SEED,
          epoch: int = FINAL) -> Row:
     """One row of the table; its interval is NaN."""
-    return {"step": step, "layer": layer, "statistic": statistic, "value": float(value), "low": np.nan, "high": np.nan, "n": n,
-            "split": split, "head": head, "seed": seed, "epoch": epoch}
+    return {"step": step, "layer": layer, "statistic": statistic, "value": float(value), "low": np.nan, "high": np.nan,
+            "n": n, "split": split, "head": head, "seed": seed, "epoch": epoch}

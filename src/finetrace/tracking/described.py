@@ -1,0 +1,38 @@
+"""What MLflow says of a lens's run: its headline metrics, as the lens declares them."""
+
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from finetrace.lenses import headline
+from finetrace.lenses.headline import Headline
+
+TAG = "mlflow.note.content"
+"""The tag that MLflow shows as the description of a run, in Markdown."""
+LENSES = Path(headline.__file__).parent
+
+
+def description(lens: str, prefix: str) -> dict[str, str]:
+    """The tag with a line per headline metric of a lens; empty for a lens without any.
+
+    prefix: of the lens's metrics in MLflow, such as "calibration/". Depends on what the lens declares alone, so that
+    the same results are described in the same bytes.
+    """
+    lines = [f"- **{one.heading}** {_names(one, prefix)}: {one.explanation}" for one in _headlines(lens)]
+    return {TAG: "\n".join(lines)} if lines else {}
+
+
+def _headlines(lens: str) -> Sequence[Headline]:
+    """What `headlines.py` of a lens declares; it imports nothing that takes time."""
+    package = lens.replace("-", "_")
+    if not (LENSES / package / "headlines.py").is_file():
+        return ()
+    headlines: Sequence[Headline] = import_module(f"finetrace.lenses.{package}.headlines").HEADLINES
+    return headlines
+
+
+def _names(one: Headline, prefix: str) -> str:
+    """The metric's name in MLflow, or the names of which the reader makes the mean."""
+    if one.mean_of:
+        return f"(mean of `{prefix}{one.mean_of}`)"
+    return f"(`{'` or `'.join(prefix + name for name in one.metric.split('|'))}`)"
