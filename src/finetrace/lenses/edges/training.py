@@ -1,6 +1,5 @@
 """Training of edge probes: one pass over the batches serves all probes; each is judged, slowed, stopped and kept on its own."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -57,8 +56,8 @@ def train_probes(train: EdgeData, dev: EdgeData | None, probes: Sequence[Probe],
     """Train probes on the sentences of `train`, choose by `dev`; in the order of `probes`.
 
     dev: None where the last parameters are kept anyway;  seed: of first weights, order and masks;  memory_mib: probes are trained
-    together as far as they fit, which changes the time and not the result;  told: called with steps done and steps in all now
-    and then;  precise: float64.
+    together as far as they fit, which changes the time and not the result;  told: called with steps done and steps in all at
+    each look;  precise: float64.
     Raises ValueError for data that do not fit together, labels that are not one class each in softmax mode, NaN in the states.
     """
     shape = _shape(train, recipe)
@@ -140,19 +139,19 @@ class _Run:
 
     def run(self, tell: Callable[[int], None]) -> list[Trained]:
         recipe, last = self.recipe, self.recipe.steps(self.train.sentences)
-        every, told, found = recipe.look_every(self.train.sentences), time.monotonic(), {}
+        every, found = recipe.look_every(self.train.sentences), dict[Probe, Trained]()
         for step, sentences in enumerate(self._batches(last), start=1):
             losses = self._step(sentences)
-            if step % every == 0 or step == last:
-                self._check(losses)
-            if self.looked_at and (step % every == 0 or step == last):
+            if step % every and step != last:
+                continue
+            self._check(losses)
+            if step != last:
+                tell(step)
+            if self.looked_at:
                 for probe in self._look(step):
                     found[probe] = self._finished(probe, step)
                 if not self._drop(found):
                     break
-            if time.monotonic() - told > 5:
-                tell(step)
-                told = time.monotonic()
         for probe in self.network.probes:
             if probe not in found:
                 found[probe] = self._finished(probe, last)
