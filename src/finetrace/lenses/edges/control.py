@@ -1,5 +1,5 @@
-"""Control tasks (Hewitt and Liang 2019): labels that depend on the words of a span alone, at random. Selectivity, the score minus
-that on the control task, tells how much of the score is not the probe's own memory."""
+"""Control tasks (Hewitt and Liang 2019): labels that depend on the words of a span alone, at random. Selectivity, the
+score minus that on the control task, tells how much of the score is not the probe's own memory."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -13,9 +13,11 @@ Labels = Literal["empirical", "attachment"]
 ATTACHMENTS = ("itself", "first", "last")
 
 
-def span_types(words: Sequence[Sequence[str]], spans: Sequence[Sequence[int]] | np.ndarray, key: Key = "spans") -> list[str]:
-    """The type of each target: the lower-cased words of its span; of a pair, those of both spans in order, parted by a tab, or of
-    the first (in dependency tasks, the dependent) only. words: per target its sentence;  spans: starts and ends in a row."""
+def span_types(words: Sequence[Sequence[str]], spans: Sequence[Sequence[int]] | np.ndarray,
+               key: Key = "spans") -> list[str]:
+    """The type of each target: the lower-cased words of its span; of a pair, those of both spans in order, parted by a
+    tab, or of the first (in dependency tasks, the dependent) only. words: per target its sentence;  spans: starts and
+    ends in a row."""
     found = []
     for sentence, of in zip(words, spans, strict=True):
         pairs = list(zip(of[0::2], of[1::2], strict=True))[:1 if key == "first" else None]
@@ -28,9 +30,9 @@ def control_gold(types: Mapping[str, Sequence[str]], train: np.ndarray, seed: in
     """Labels of the control task: split -> (target, class) bool.
 
     types: split -> the type of each target;  train: (target, class) bool, real labels of the training targets;  labels:
-    `empirical` draws for each type the labels of a random training target; `attachment` draws evenly what a word attaches to in
-    the control task of dependencies: itself, the first or the last word, and that rule is the class. A type's labels are drawn by
-    its name, so they do not depend on what else there is.
+    `empirical` draws for each type the labels of a random training target; `attachment` draws evenly what a word
+    attaches to in the control task of dependencies: itself, the first or the last word, and that rule is the class. A
+    type's labels are drawn by its name, so they do not depend on what else there is.
     """
     drawn: dict[str, int] = {}
     count = len(ATTACHMENTS) if labels == "attachment" else len(train)

@@ -21,9 +21,10 @@ MOST_CURVES = 30
 class SplitHits:
     """What probes decided on one split.
 
-    hits: (readout, target, 3) uint8, true positives, false positives, false negatives;  sentences: (target,) int64, what is
-    resampled as a whole;  clean: hits among some classes, or None;  right: (readout, target) number, whether the highest output
-    is the right class, or None where labels are sets;  majority: (3,) hits of deciding always for what is frequent in training.
+    hits: (readout, target, 3) uint8, true positives, false positives, false negatives;  sentences: (target,) int64,
+    what is resampled as a whole;  clean: hits among some classes, or None;  right: (readout, target) number, whether
+    the highest output is the right class, or None where labels are sets;  majority: (3,) hits of deciding always for
+    what is frequent in training.
     """
 
     hits: np.ndarray
@@ -37,9 +38,10 @@ class SplitHits:
 class TaskResult:
     """One task at one checkpoint.
 
-    readouts: the first axis of hits;  splits: split -> what was decided;  weights: (layer,) of the full mix, or None;  gamma: its
-    scale;  control: split -> hits (readout of single layers, target, 3) on the control task;  ceiling: split -> share of its
-    targets whose type training has;  mdl: layer -> bits per target and compression;  targets: of the training split.
+    readouts: the first axis of hits;  splits: split -> what was decided;  weights: (layer,) of the full mix, or None;
+    gamma: its scale;  control: split -> hits (readout of single layers, target, 3) on the control task;  ceiling:
+    split -> share of its targets whose type training has;  mdl: layer -> bits per target and compression;  targets: of
+    the training split.
     """
 
     readouts: list[Readout]
@@ -55,8 +57,8 @@ class TaskResult:
 def task_rows(task: str, step: int, found: TaskResult) -> list[dict[str, Any]]:
     """Rows of the table for one task and checkpoint.
 
-    Statistics of the mixing weights, which belong to no split, stand with the split that is reported. Raises ValueError for a
-    result without splits.
+    Statistics of the mixing weights, which belong to no split, stand with the split that is reported. Raises
+    ValueError for a result without splits.
     """
     reported, rows = report_split(found.splits), []
     for split, one in found.splits.items():
@@ -133,9 +135,9 @@ def layers_of(table: LongTable, task: str) -> list[int]:
 def drawn(table: LongTable, task: str, split: str, steps: Sequence[int]) -> dict[str, Any]:
     """What figures show of a task; NaN where there is none.
 
-    layer, mix: F1 of every layer, and of the mixes of the layers 0 to k, (step, layer, 3) value, low, high;  full: F1 of
-    the mix of all, (step, 3);  weight: its weights, (step, layer);  cog, expected_layer: (step,);  majority: F1 of the
-    most frequent class.
+    layer, mix: F1 of every layer, and of the mixes of the layers 0 to k, (step, layer, 3) value, low, high;  full: F1
+    of the mix of all, (step, 3);  weight: its weights, (step, layer);  cog, expected_layer: (step,);  majority: F1 of
+    the most frequent class.
     """
     layers, part = layers_of(table, task), table.select(task=task, split=split)
     return {"layer": part.grid(steps, layers, statistic="f1", readout="layer"),
@@ -160,8 +162,9 @@ def headlines(table: LongTable, steps: Sequence[int], reported: Mapping[str, str
             if np.isfinite(scores).any():
                 best = layers[int(np.nanargmax(scores))]
                 numbers[f"{task}/best_layer/{when}"] = best
-                numbers |= known({f"{task}/{name}/best_layer/{when}": part.value(
-                    statistic=name, readout="layer", layer=best, step=step) for name in ("f1", "selectivity", "compression")})
+                of_best = part.select(readout="layer", layer=best, step=step)
+                numbers |= known({f"{task}/{name}/best_layer/{when}": of_best.value(statistic=name)
+                                  for name in ("f1", "selectivity", "compression")})
     return numbers
 
 

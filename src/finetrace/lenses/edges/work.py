@@ -91,7 +91,8 @@ class Plan:
                     if not self._asked(part, step):
                         continue
                     extra = {} if part == "probes" else given[part] or {}
-                    decides = {**shared, part: {k: v for k, v in extra.items() if k != "checkpoints"}, "seed": self.own[task]}
+                    decides = {**shared, part: {k: v for k, v in extra.items() if k != "checkpoints"},
+                               "seed": self.own[task]}
                     inputs = {"checkpoint": self.timeline.digest(step), "task": content}
                     found[step, task, part] = make_key(f"edges-{part}", decides, inputs, code)
         return found
@@ -176,7 +177,8 @@ class Work:
             if needed & set(names):  # whole groups: states do not depend on which results are missing
                 texts, pieces = tokenise({name: tables[name] for name in names}, self.tokenizer, length,
                                          forward_names(encoder))
-                layouts = {name: {split: edge_layout(one, texts) for split, one in pieces[name].items()} for name in names}
+                layouts = {name: {split: edge_layout(one, texts) for split, one in pieces[name].items()}
+                           for name in names}
                 self.groups.append(Group(names, texts, pieces, layouts))
                 self._tell_cost(encoder, self.groups[-1])
         return self.groups
@@ -192,8 +194,8 @@ class Work:
         size = layers * group.texts.tokens * dim * np.dtype(self.settings.dtype).itemsize
         self.scratch.mkdir(parents=True, exist_ok=True)
         if size > shutil.disk_usage(self.scratch).free:
-            raise FinetraceError(f"edges: the states of {names} need {size / 1e9:.1f} GB of disk per checkpoint, more than is "
-                                 "free; lower edges.max_targets, or set edges.dtype: float16")
+            raise FinetraceError(f"edges: the states of {names} need {size / 1e9:.1f} GB of disk per checkpoint, more "
+                                 "than is free; lower edges.max_targets, or set edges.dtype: float16")
         operations, probes, hidden = 0.0, len(self._probes(layers)), self.recipe.hidden or dim
         for name in group.names:
             train, steps = group.pieces[name]["train"], len({step for step, task, _ in self.missing if task == name})
@@ -204,12 +206,13 @@ class Work:
         if self.device == "cpu":
             seconds = operations / (REACHED * operations_per_second())
             cost = f"; training about {duration(seconds)} on {torch.get_num_threads()} core(s)"
-        log.info("%s: %s: %s sentences, %s tokens kept, %.0f MB per checkpoint; %d probes of %s targets%s", self.stage.label,
-                 names, f"{len(group.texts.rows):,}", f"{group.texts.tokens:,}", size / 1e6, probes,
+        log.info("%s: %s: %s sentences, %s tokens kept, %.0f MB per checkpoint; %d probes of %s targets%s",
+                 self.stage.label, names, f"{len(group.texts.rows):,}", f"{group.texts.tokens:,}", size / 1e6, probes,
                  " + ".join(f"{len(group.pieces[name]['train'].gold):,}" for name in group.names), cost)
         for name in group.names:
             if lost := [f"{one.dropped} {split}" for split, one in group.pieces[name].items() if one.dropped]:
-                log.warning("%s: %s: targets beyond edges.max_length dropped: %s", self.stage.label, name, ", ".join(lost))
+                log.warning("%s: %s: targets beyond edges.max_length dropped: %s", self.stage.label, name,
+                            ", ".join(lost))
 
     @contextlib.contextmanager
     def _states(self, encoder: Any, group: Group, step: int) -> Iterator[tuple[Any, np.ndarray]]:
@@ -241,8 +244,8 @@ class Work:
         wanted = self.settings.layers
         for layer in wanted if isinstance(wanted, list) else ():
             if not -layers <= layer < layers:
-                raise FinetraceError(f"params.yaml: edges.layers: {layer} does not exist; the model has layers 0 (embeddings) to "
-                                     f"{layers - 1}")
+                raise FinetraceError(f"params.yaml: edges.layers: {layer} does not exist; the model has layers 0 "
+                                     f"(embeddings) to {layers - 1}")
         own = list(range(layers)) if wanted == "all" else sorted({layer % layers for layer in wanted})
         mixes = {"all": list(range(layers)), "full": [layers - 1], "none": []}[self.settings.mixes]
         repeats = range(self.settings.seeds)
@@ -255,7 +258,8 @@ class Work:
 
         step, task, part = item
         pieces = group.pieces[task]
-        data = {split: with_states(layout, pieces[split], states, moments) for split, layout in group.layouts[task].items()}
+        data = {split: with_states(layout, pieces[split], states, moments)
+                for split, layout in group.layouts[task].items()}
         started, seed = time.time(), self.plan.own[task]
         manifest = Manifest(kind="result", stage="edges", name=task, key=self.plan.keys[item], settings={}, inputs={},
                             seeds={"edges": seed}, device=device_name(), code=self.stage.code["measure"])
@@ -272,7 +276,8 @@ class Work:
                             memory_mib=self.settings.memory_mib,
                             told=lambda n, total: self._tell(f"{self.part}: {n} of {total} steps"))
 
-    def _hits(self, out: Path, data: dict[str, EdgeData], trained: list[Trained], clean: np.ndarray | None = None) -> None:
+    def _hits(self, out: Path, data: dict[str, EdgeData], trained: list[Trained],
+              clean: np.ndarray | None = None) -> None:
         """Score the splits and write what was decided, the counts of all repetitions added up."""
         repeats = self.settings.seeds
         kind = np.uint8 if repeats * data["train"].gold.shape[1] < 256 else np.uint16
@@ -284,7 +289,8 @@ class Work:
                         grouped = values.reshape(-1, repeats, *values.shape[1:]).sum(axis=1, dtype=kind)
                         write_array(out / f"{split}-{name}.npy", grouped)
 
-    def _train(self, out: Path, task: str, data: dict[str, EdgeData], pieces: dict[str, PieceSplit], seed: int) -> dict[str, Any]:
+    def _train(self, out: Path, task: str, data: dict[str, EdgeData], pieces: dict[str, PieceSplit],
+               seed: int) -> dict[str, Any]:
         """The part probes."""
         facts = self.plan.tasks[task][1]
         probes = self._probes(len(data["train"].states))
@@ -305,7 +311,8 @@ class Work:
         return {"readouts": list(dict.fromkeys((probe.readout, probe.layer) for probe in probes)), "layers": last + 1,
                 "weights": np.mean(weights, axis=0).tolist() if full else None,
                 "gamma": float(np.mean([one.parameters["gamma"] for one in full])) if full else None,
-                "majority": {split: hits_of_decision(decided, data[split].gold).sum(axis=0).tolist() for split in pieces},
+                "majority": {split: hits_of_decision(decided, data[split].gold).sum(axis=0).tolist()
+                             for split in pieces},
                 "clean": clean and clean[1], "tokens": {split: len(one.tokens) for split, one in data.items()},
                 "targets": {split: len(one.gold) for split, one in pieces.items()},
                 "sentences": {split: len(one.texts) for split, one in pieces.items()},
@@ -322,12 +329,13 @@ class Work:
         self._hits(out, data, self._fit(data, self._probes(len(data["train"].states), single=True), seed))
         return {"ceiling": {split: controls.ceiling(types["train"], names) for split, names in types.items()}}
 
-    def _mdl(self, out: Path, task: str, data: dict[str, EdgeData], pieces: dict[str, PieceSplit], seed: int) -> dict[str, Any]:
+    def _mdl(self, out: Path, task: str, data: dict[str, EdgeData], pieces: dict[str, PieceSplit],
+             seed: int) -> dict[str, Any]:
         """The part mdl."""
         settings = self.settings.mdl or EdgeMdlSettings()
         probes = [probe for probe in self._probes(len(data["train"].states), single=True) if not probe.seed]
-        found = online_code(data["train"], data["validation"], probes, self.recipe, seed=seed, fractions=settings.fractions,
-                            memory_mib=self.settings.memory_mib, device=self.device)
+        found = online_code(data["train"], data["validation"], probes, self.recipe, seed=seed,
+                            fractions=settings.fractions, memory_mib=self.settings.memory_mib, device=self.device)
         targets = len(data["train"].gold)
         return {"mdl": [[probe.layer, bits / targets, compression] for probe, bits, compression in zip(
             probes, found.bits.tolist(), found.compression.tolist(), strict=True)], "targets": targets}
