@@ -1,4 +1,5 @@
-"""The tables of learning dynamics, in the spirit of Zertuche and Liu (2021), "How does BERT learn?", from a study's outputs.
+"""The tables of learning dynamics, in the spirit of Zertuche and Liu (2021), "How does BERT learn?", from a study's
+outputs.
 
 Reads the tables of the stage dynamics; writes nothing.
 """
@@ -19,15 +20,16 @@ from finetrace.study import Study
 
 WHEN = ("what", "first", "last", "90 % of the gain at step", "interpolated [95 % interval]", "area under the curve")
 KEPT = ("corpus, read-out", "step", "last layer", "any layer", "control, last layer", "control, any layer")
-CHANGES = ("what", "step", "original", "adapted", "control", "adapted - original", "p", "control - original", "adapted - control")
+CHANGES = ("what", "step", "original", "adapted", "control", "adapted - original", "p", "control - original",
+           "adapted - control")
 
 
 def tables(layout: Layout, study: Study, *, last: bool = False) -> str:
-    """All tables as Markdown: when things are learned; probes of words, facts and downstream tasks by step; adapted, original and
-    control; and what is missing.
+    """All tables as Markdown: when things are learned; probes of words, facts and downstream tasks by step; adapted,
+    original and control; and what is missing.
 
-    last: only the last step instead of all. Scores in %; cells without outputs are `-`. Raises FinetraceError for a study without
-    the section dynamics.
+    last: only the last step instead of all. Scores in %; cells without outputs are `-`. Raises FinetraceError for a
+    study without the section dynamics.
     """
     if not study.dynamics:
         raise FinetraceError("params.yaml: the section dynamics is empty; add an entry that names trajectories")
@@ -40,7 +42,8 @@ def tables(layout: Layout, study: Study, *, last: bool = False) -> str:
         facts = read_manifest(folder).facts
         table = Table.of_columns(read_table(folder / "table.parquet").to_pydict())
         heading = f"{name}: " if len(study.dynamics) > 1 else ""
-        parts += [f"**{heading}{title}**\n\n{body}" for title, body in _parts(table, last, str(facts["axes"]["original"]))]
+        parts += [f"**{heading}{title}**\n\n{body}"
+                  for title, body in _parts(table, last, str(facts["axes"]["original"]))]
         parts.append(_legend(facts))
     if missing:
         parts.append("Missing:\n" + "\n".join(f"- {line}" for line in missing))
@@ -51,10 +54,12 @@ def _parts(table: Table, last: bool, axis: str) -> list[tuple[str, str]]:
     """Titles and tables of one entry; what nothing is known of is left out."""
     found = [(f"When it is learned ({axis})", markdown.table(WHEN, _when(table)))]
     if tasks := table.items_of("edges"):
-        found += [("Words probed, F1 in %: all layers mixed / best layer (which) / last layer", _scores(table, tasks, last)),
+        found += [("Words probed, F1 in %: all layers mixed / best layer (which) / last layer",
+                   _scores(table, tasks, last)),
                   ("Words probed: centre of gravity; expected layer", _layers(table, tasks, last))]
     for corpus in table.items_of("cloze"):
-        found += [(f"Facts of {corpus}, read-out {readout}: P@1 / P@10 in % by layer", _facts(table, corpus, readout, last))
+        found += [(f"Facts of {corpus}, read-out {readout}: P@1 / P@10 in % by layer",
+                   _facts(table, corpus, readout, last))
                   for readout in readouts_of(table, corpus)]
     if tasks := table.items_of("downstream"):
         title = "Learned downstream: accuracy in % [95 % interval], original; adapted; control"
@@ -75,8 +80,8 @@ def _when(table: Table) -> list[list[str]]:
         course = table.course(key)
         recorded, between, area = (table.get(key._replace(statistic=f"{key.statistic}_{what}"))
                                    for what in ("step_90", "step_90_interpolated", "area"))
-        rows.append([f"{name.partition('/')[2]} ({key.statistic})", _percent(course.value[0]), _percent(course.value[-1]),
-                     NONE if recorded is None else f"{recorded.value[-1]:,.0f}",
+        rows.append([f"{name.partition('/')[2]} ({key.statistic})", _percent(course.value[0]),
+                     _percent(course.value[-1]), NONE if recorded is None else f"{recorded.value[-1]:,.0f}",
                      NONE if between is None else f"{between.value[-1]:,.0f}{_ends(between, 1, ',.0f')}",
                      NONE if area is None else _percent(area.value[-1])])
     return rows
@@ -113,7 +118,8 @@ def _facts(table: Table, corpus: str, readout: str, last: bool) -> str:
     columns["held-out facts"] = Key("cloze", corpus, "original", "", readout, layers[-1], held_out=True)
 
     def cell(column: str, step: int) -> str:
-        values = [_percent(_at(table.get(columns[column]._replace(statistic=name)), step)) for name in ("p_at_1", "p_at_10")]
+        values = [_percent(_at(table.get(columns[column]._replace(statistic=name)), step))
+                  for name in ("p_at_1", "p_at_10")]
         return NONE if set(values) == {NONE} else " / ".join(values)
 
     known = _steps(table, [("cloze", corpus)], last, readout)
@@ -155,17 +161,20 @@ def _changes(table: Table, last: bool) -> list[list[str]]:
 
 
 def _kept(table: Table, last: bool) -> list[list[str]]:
-    """Facts kept, lost and learned from the original to the adapted and the control model; a row per corpus, readout and step."""
+    """Facts kept, lost and learned from the original to the adapted and the control model; a row per corpus, readout
+    and step."""
     rows = []
     for corpus in table.items_of("cloze"):
         for readout in readouts_of(table, corpus):
             layers = list(layers_of(table, "cloze", corpus, "p_at_1", readout))
             keys = [Key("cloze", corpus, arm, "", readout, layer) for arm in ("difference", "control-difference")
                     for layer in (layers[-1], UNION)]
-            steps = sorted({int(step) for key in keys if (course := table.get(key._replace(statistic="kept"))) is not None
+            steps = sorted({int(step) for key in keys
+                            if (course := table.get(key._replace(statistic="kept"))) is not None
                             for step in course.steps})
             for step in steps[-1 if last else 0:]:
-                shares = [[_percent(_at(table.get(key._replace(statistic=name)), step)) for name in ("kept", "lost", "learned")]
+                shares = [[_percent(_at(table.get(key._replace(statistic=name)), step))
+                           for name in ("kept", "lost", "learned")]
                           for key in keys]
                 cells = [NONE if set(of) == {NONE} else " / ".join(of) for of in shares]
                 rows.append([f"{corpus}, {readout}", f"{step:,}", *cells])
@@ -179,8 +188,10 @@ def _by_step(table: Table, source: str, items: Sequence[str], last: bool, cell: 
 
 def _steps(table: Table, items: Sequence[tuple[str, str]], last: bool, readout: str | None = None) -> list[int]:
     """Steps of the original's scores; with `last` only the last."""
-    found = sorted({int(step) for source, item in items for key, course in table.select(source=source, item=item, arm="original")
-                    if key.statistic in ("f1", "p_at_1", "accuracy") and readout in (None, key.readout) for step in course.steps})
+    found = sorted({int(step) for source, item in items
+                    for key, course in table.select(source=source, item=item, arm="original")
+                    if key.statistic in ("f1", "p_at_1", "accuracy") and readout in (None, key.readout)
+                    for step in course.steps})
     return found[-1:] if last else found
 
 
@@ -217,13 +228,15 @@ def _legend(facts: dict) -> str:
     several = len(facts["arms"]["original"])
     one = "One trajectory per arm: intervals are about examples and say nothing of other trainings."
     text = [f"Means over {several} trajectories; intervals are about seeds and examples." if several > 1 else one,
-            "Best layer: on the same examples that are scored. P@k of a corpus: mean over its relations; any layer: known in one "
-            "of the layers but the embeddings. p: one-sided, share of resamplings in which the difference has another sign."]
+            "Best layer: on the same examples that are scored. P@k of a corpus: mean over its relations; any layer: "
+            "known in one of the layers but the embeddings. p: one-sided, share of resamplings in which the "
+            "difference has another sign."]
     if later := {axis for arm, axis in facts["axes"].items() if arm != "original"} - {facts["axes"]["original"]}:
-        text.append(f"Steps of adapted and control are {', '.join(sorted(later))}, compared with the original's last checkpoint.")
+        text.append(f"Steps of adapted and control are {', '.join(sorted(later))}, compared with the original's last "
+                    "checkpoint.")
     if facts["identical_rows"]:
-        text.append(f"Warning: {facts['identical_rows']} pairs of trajectories have the same results at a step, so they are no "
-                    f"second measurement: {'; '.join(facts['identical'][:3])}.")
+        text.append(f"Warning: {facts['identical_rows']} pairs of trajectories have the same results at a step, so "
+                    f"they are no second measurement: {'; '.join(facts['identical'][:3])}.")
     if facts["left_out"]:
         text.append(f"Left out: {'; '.join(facts['left_out'][:3])}{'; ...' if len(facts['left_out']) > 3 else ''}.")
     return " ".join(text)
