@@ -1,5 +1,5 @@
-"""The tables of learning dynamics, in the spirit of Zertuche and Liu (2021), "How does BERT learn?",
-from a study's outputs.
+"""The tables of learning dynamics, in the spirit of Zertuche and Liu (2021), "How does BERT learn?", from a study's
+outputs.
 
 Reads the tables of the stage dynamics; writes nothing.
 """
@@ -161,8 +161,8 @@ def _changes(table: Table, last: bool) -> list[list[str]]:
 
 
 def _kept(table: Table, last: bool) -> list[list[str]]:
-    """Facts kept, lost and learned from the original to the adapted and the control model;
-    a row per corpus, readout and step."""
+    """Facts kept, lost and learned from the original to the adapted and the control model; a row per corpus, readout
+    and step."""
     rows = []
     for corpus in table.items_of("cloze"):
         for readout in readouts_of(table, corpus):
@@ -229,11 +229,11 @@ def _legend(facts: dict) -> str:
     one = "One trajectory per arm: intervals are about examples and say nothing of other trainings."
     text = [f"Means over {several} trajectories; intervals are about seeds and examples." if several > 1 else one,
             "Best layer: on the same examples that are scored. P@k of a corpus: mean over its relations; any layer: "
-            "known in one of the layers but the embeddings. p: one-sided, share of resamplings in which the difference "
-            "has another sign."]
+            "known in one of the layers but the embeddings. p: one-sided, share of resamplings in which the "
+            "difference has another sign."]
     if later := {axis for arm, axis in facts["axes"].items() if arm != "original"} - {facts["axes"]["original"]}:
-        text.append(f"Steps of adapted and control are {', '.join(sorted(later))}, compared with the "
-                    "original's last checkpoint.")
+        text.append(f"Steps of adapted and control are {', '.join(sorted(later))}, compared with the original's last "
+                    "checkpoint.")
     if facts["identical_rows"]:
         text.append(f"Warning: {facts['identical_rows']} pairs of trajectories have the same results at a step, so "
                     f"they are no second measurement: {'; '.join(facts['identical'][:3])}.")

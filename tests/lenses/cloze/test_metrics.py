@@ -32,8 +32,7 @@ def facts_of(relations, corpora=None, types=None, held_out=None, candidates=None
 
 
 def value(table, **where):
-    (row,) = summary.at(table, **({"held_out": False, "readout": "own", "vocabulary": "common", "relation": ""} | where))
-    return row["value"]
+    return table.value(**({"held_out": False, "readout": "own", "vocabulary": "common", "relation": ""} | where))
 
 
 def test_worked_example():
@@ -87,7 +86,7 @@ def test_changes_partition_the_facts():
     assert value(table, step=9, statistic="lost", **where) == 0.25
     assert value(table, step=9, statistic="learned_since_first", **where) == 0.5
     assert value(table, step=9, statistic="lost_since_first", **where) == 0.5
-    assert not summary.at(table, step=0, statistic="learned")
+    assert not len(table.select(step=0, statistic="learned"))
 
 
 def test_any_layer_leaves_the_embeddings_out():
@@ -141,10 +140,10 @@ def test_intervals_cover():
 
 def test_a_single_fact_has_a_wide_interval_or_none():
     table = summary.table({0: {"own": ranks_of([[1]])}}, facts_of(["a"]), "common")
-    (row,) = summary.at(table, relation="a", statistic="p_at_1", vocabulary="common")
+    row = table.select(relation="a", statistic="p_at_1", vocabulary="common").frame.iloc[0]
     assert row["value"] == 1 and row["low"] < 0.3 and row["n"] == 1
-    (row,) = summary.at(table, relation="a", statistic="mrr", vocabulary="common")
-    assert row["low"] is None and row["high"] is None
+    row = table.select(relation="a", statistic="mrr", vocabulary="common").frame.iloc[0]
+    assert np.isnan(row["low"]) and np.isnan(row["high"])
 
 
 @pytest.fixture
@@ -202,4 +201,4 @@ def test_curves_and_views(world):
 
 def test_a_full_vocabulary_is_not_told_twice():
     table = summary.table({0: {"own": ranks_of([[1, 3]], full=[[1, 3]])}}, facts_of(["a", "a"]), "full")
-    assert len(summary.at(table, relation="a", layer=0, statistic="p_at_1")) == 1
+    assert len(table.select(relation="a", layer=0, statistic="p_at_1")) == 1

@@ -16,10 +16,9 @@ from finetrace.data.facts import Fact, write_facts
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.lenses.cloze.settings import ClozeSettings, HeadsSettings, TunedSettings
-from finetrace.lenses.cloze.summary import at
 from finetrace.pipeline.stage import Stage, open_stage
 from finetrace.store.manifest import complete, read_manifest
-from finetrace.store.tables import read_table, write_table
+from finetrace.store.tables import read_long_table, read_table, write_table
 from finetrace.training.checkpoints import save_weights
 
 SHORT = {"heads": HeadsSettings(steps=6, batch=16, texts=40), "tuned": TunedSettings(steps=6, batch=16)}
@@ -200,8 +199,8 @@ def test_a_fine_tuned_encoder_gets_the_head_back(project, script, whole):
         ranks[place] = read_table(folder / "facts" / "step-00000000.parquet")["rank"].to_pylist()
     own = [r["rank"] for r in read_table(whole / "facts" / "step-00000009.parquet").to_pylist() if r["readout"] == "own"]
     assert ranks["toy/task/ft/s1"] == ranks["toy/task/lp/s1"] == own
-    table = read_table(project.place("toy/task/ft/s1") / "cloze" / "table.parquet")
-    assert at(table, step=8, relation="", layer=2, statistic="lost", vocabulary="common", held_out=False)
+    table = read_long_table(project.place("toy/task/ft/s1") / "cloze" / "table.parquet")
+    assert len(table.select(step=8, relation="", layer=2, statistic="lost", vocabulary="common", held_out=False))
 
 
 def test_equal_checkpoints_are_done_once(project, script, tmp_path):

@@ -21,7 +21,8 @@ from finetrace.lenses.edges.statistics import (
     kl_from_uniform_bits,
     kl_of_deltas_bits,
 )
-from finetrace.lenses.edges.summary import SplitHits, TaskResult, curves, headlines, indexed, series, table, task_rows
+from finetrace.lenses.edges.summary import COLUMNS, SplitHits, TaskResult, curves, headlines, task_rows
+from finetrace.longtable import LongTable
 
 # mixing weights of layers 0 to 12, as published (rounded to three digits), with the centres of gravity published beside them
 WEIGHTS = {
@@ -233,36 +234,37 @@ def test_rows_of_the_table():
     found = result(control=control,
                    ceiling={"validation": 0.5, "test": 0.5}, mdl={0: (1.5, 1.2), 1: (0.5, 4.0)}, targets=99)
     rows = task_rows("pos", 7, found)
-    index = indexed(rows)
-    assert index["pos", "f1", "test", "layer", 1, 7][0] == found.splits["test"].hits[1, :, 0].mean()
-    assert index["pos", "f1", "test", "full", 1, 7] == index["pos", "f1", "test", "mix", 1, 7]
-    assert index["pos", "cog", "test", "full", 1, 7][0] == pytest.approx(0.75)
-    assert index["pos", "weight", "test", "full", 0, 7][0] == 0.25 and index["pos", "gamma", "test", "full", 1, 7][0] == 1.5
-    assert index["pos", "majority", "test", "", -1, 7][0] == pytest.approx(0.25)
-    f1 = [index["pos", "f1", "test", "mix", k, 7][0] for k in (0, 1)]
-    assert index["pos", "delta", "test", "mix", 1, 7][0] == pytest.approx(f1[1] - f1[0])
-    assert index["pos", "expected_layer", "test", "mix", 1, 7][0] == pytest.approx(1)
-    assert index["pos", "selectivity", "test", "layer", 1, 7][0] == index["pos", "f1", "test", "layer", 1, 7][0]
-    assert index["pos", "selectivity", "validation", "layer", 1, 7][0] == pytest.approx(
-        index["pos", "f1", "validation", "layer", 1, 7][0] - 1)
-    assert index["pos", "compression", "train", "layer", 1, 7][0] == 4
-    assert index["pos", "control_ceiling", "test", "", -1, 7][0] == 0.5
-    made = table(rows)
-    assert made.column_names == ["task", "step", "readout", "layer", "split", "statistic", "value", "low", "high", "n"]
+    table = LongTable.of_rows(rows, COLUMNS)
+
+    def value(statistic, split, readout, layer):
+        return table.value(task="pos", statistic=statistic, split=split, readout=readout, layer=layer, step=7)
+
+    assert value("f1", "test", "layer", 1) == found.splits["test"].hits[1, :, 0].mean()
+    np.testing.assert_array_equal(table.course(statistic="f1", split="test", readout="full"),
+                                  table.course(statistic="f1", split="test", readout="mix", layer=1))
+    assert value("cog", "test", "full", 1) == pytest.approx(0.75)
+    assert value("weight", "test", "full", 0) == 0.25 and value("gamma", "test", "full", 1) == 1.5
+    assert value("majority", "test", "", -1) == pytest.approx(0.25)
+    f1 = [value("f1", "test", "mix", k) for k in (0, 1)]
+    assert value("delta", "test", "mix", 1) == pytest.approx(f1[1] - f1[0])
+    assert value("expected_layer", "test", "mix", 1) == pytest.approx(1)
+    assert value("selectivity", "test", "layer", 1) == value("f1", "test", "layer", 1)
+    assert value("selectivity", "validation", "layer", 1) == pytest.approx(value("f1", "validation", "layer", 1) - 1)
+    assert value("compression", "train", "layer", 1) == 4
+    assert value("control_ceiling", "test", "", -1) == 0.5
     assert {row["n"] for row in rows if row["statistic"] == "compression"} == {99}
     for row in rows:
-        assert row["low"] is None or row["low"] <= row["value"] <= row["high"], row
-    told = headlines(index, [7], {"pos": "test"})
+        assert np.isnan(row["low"]) or row["low"] <= row["value"] <= row["high"], row
+    told = headlines(table, [7], {"pos": "test"})
     assert told["pos/best_layer/last"] == 1 and told["pos/f1/full/first"] == f1[1]
     assert told["pos/compression/best_layer/last"] == 4
-    assert curves(index, [7], {"pos": "test"}) == {"step": [7], "f1_pos": [f1[1]], "cog_pos": [0.75],
+    assert curves(table, [7], {"pos": "test"}) == {"step": [7], "f1_pos": [f1[1]], "cog_pos": [0.75],
                                                    "expected_layer_pos": [pytest.approx(1)]}
-    assert np.isnan(series(index, "pos", "f1", "test", "layer", [7, 9], [0, 5])[1]).all()
     only = result(weights=None)
     only = replace(only, readouts=only.readouts[:2], splits={"validation": replace(
         only.splits["validation"], hits=only.splits["validation"].hits[:2], right=None)})
-    rows = indexed(task_rows("pos", 7, only))
-    assert not any(key[1] in ("accuracy", "cog", "expected_layer") for key in rows)
-    assert list(curves(rows, [7], {"pos": "validation"})) == ["step", "f1_best_layer_pos"]
+    table = LongTable.of_rows(task_rows("pos", 7, only), COLUMNS)
+    assert not {"accuracy", "cog", "expected_layer"} & set(table.distinct("statistic"))
+    assert list(curves(table, [7], {"pos": "validation"})) == ["step", "f1_best_layer_pos"]
     with pytest.raises(ValueError, match="neither a test nor a validation split"):
         task_rows("pos", 7, replace(only, splits={}))

@@ -243,7 +243,7 @@ def test_steps_and_epochs():
     assert [look.step for look in one.looks] == [2, 4]
     told = []
     train_probes(data, None, BOTH, recipe, seed=1, told=lambda done, total: told.append((done, total)))
-    assert told == [(6, 12), (12, 12)]
+    assert told == [(3, 12), (6, 12), (9, 12), (12, 12)]
 
 
 def test_what_cannot_be_trained_is_refused():

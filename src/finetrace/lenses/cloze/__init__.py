@@ -1,4 +1,5 @@
-"""Cloze probing: which facts a model's masked-word predictions know, at every layer and checkpoint (Petroni et al. 2019).
+"""Cloze probing: which facts a model's masked-word predictions know, at every layer and checkpoint (Petroni et al.
+2019).
 
 ranking   where the right word stands among all words, by counting
 readouts  own head, trained head per layer, tuned affine map per layer

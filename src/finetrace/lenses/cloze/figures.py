@@ -1,4 +1,5 @@
-"""Figures of the lens cloze: what is known when and in which layer, read-out against read-out, and what is learned and lost."""
+"""Figures of the lens cloze: what is known when and in which layer, read-out against read-out, and what is learned and
+lost."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,8 @@ _NAMED = 8  # checkpoints with a label
 def draw(record: Mapping[str, Any]) -> "dict[str, Figure]":
     """Name -> figure; with several corpora of facts, the name ends in the corpus.
 
-    record: place, steps, axis (what they count), words (among which objects are ranked), head (whose it is), readout (that
-    is shown by itself) and corpora: corpus -> what `finetrace.lenses.cloze.views.View.drawn` gives.
+    record: place, steps, axis (what they count), words (among which objects are ranked), head (whose it is), readout
+    (that is shown by itself) and corpora: corpus -> what `finetrace.lenses.cloze.views.View.drawn` gives.
     """
     steps, place, corpora = record["steps"], record["place"], record["corpora"]
     among = f"{record['words']:,} words; masked-word head: {record['head']}"
@@ -42,22 +43,24 @@ def draw(record: Mapping[str, Any]) -> "dict[str, Figure]":
 @style.styled
 def by_step(steps: Sequence[int], layers: Mapping[str, Mapping[int, np.ndarray]], control: Mapping[str, Any] | None, *,
             readout: str, axis: str, title: str | None = None, note: str = "") -> "Figure":
-    """P@1 and P@10 against checkpoint, a line per layer; and, with a control, held-out facts beside those that can be known.
+    """P@1 and P@10 against checkpoint, a line per layer; and, with a control, held-out facts beside those that can be
+    known.
 
-    layers: {"p_at_1": {layer: (step, 3) value, low, high}, "p_at_10": ...}, layer -1 is "any layer";  control: {"known",
-    "held_out": (step, 3), "chance"} of P@1: among words of the right type, or among all, where chance is NaN.
+    layers: {"p_at_1": {layer: (step, 3) value, low, high}, "p_at_10": ...}, layer -1 is "any layer";  control:
+    {"known", "held_out": (step, 3), "chance"} of P@1: among words of the right type, or among all, where chance is NaN.
     """
     from matplotlib import colormaps
 
-    figure, axes = style.new_figure(1, 2 if control is None else 3, title=title, size=(9.0 if control is None else 11.5, 5.2))
+    figure, axes = style.new_figure(1, 2 if control is None else 3, title=title,
+                                    size=(9.0 if control is None else 11.5, 5.2))
     where = np.arange(len(steps))
     for panel, (statistic, found) in zip(axes[0], layers.items(), strict=False):
         numbers = sorted(layer for layer in found if layer >= 0)
         tints = colormaps[style.SEQUENTIAL](np.linspace(0.0, 0.92, len(numbers)))
         for layer, tint in zip(numbers, tints, strict=True):
             last = layer == numbers[-1]
-            panel.plot(where, 100 * found[layer][:, 0], color=tint, lw=2.4 if last else 1.4, marker="o" if last else None, ms=4,
-                       label=str(layer))
+            panel.plot(where, 100 * found[layer][:, 0], color=tint, lw=2.4 if last else 1.4,
+                       marker="o" if last else None, ms=4, label=str(layer))
             if last:
                 panel.fill_between(where, *(100 * found[layer][:, 1:]).T, color=tint, alpha=0.2, lw=0)
         if -1 in found and np.isfinite(found[-1][:, 0]).any():
@@ -84,13 +87,15 @@ def by_step(steps: Sequence[int], layers: Mapping[str, Mapping[int, np.ndarray]]
         panel.legend(fontsize=8, loc="upper left")
         _checkpoints(panel, steps, axis)
     style.panel_letters(axes)
-    style.footnote(figure, f"checkpoints are evenly spaced; bands: 95 % interval of the last layer{'; ' + note if note else ''}")
+    style.footnote(figure, "checkpoints are evenly spaced; bands: 95 % interval of the last "
+                           f"layer{'; ' + note if note else ''}")
     return figure
 
 
 @style.styled
 def by_readout(found: Mapping[str, Mapping[str, np.ndarray]], *, title: str | None = None, note: str = "") -> "Figure":
-    """P@1 and P@10 against layer, a line per read-out, with 95 % intervals. found: {statistic: {readout: (layer, 3)}}."""
+    """P@1 and P@10 against layer, a line per read-out, with 95 % intervals. found: {statistic: {readout: (layer,
+    3)}}."""
     figure, axes = style.new_figure(1, 2, title=title, size=(9.0, 4.8))
     for panel, (statistic, readouts) in zip(axes[0], found.items(), strict=False):
         for number, (name, values) in enumerate(readouts.items()):
@@ -111,22 +116,23 @@ def by_readout(found: Mapping[str, Mapping[str, np.ndarray]], *, title: str | No
 
 
 @style.styled
-def relations(steps: Sequence[int], found: Mapping[str, np.ndarray], *, readout: str, axis: str, title: str | None = None,
-              note: str = "") -> "Figure":
+def relations(steps: Sequence[int], found: Mapping[str, np.ndarray], *, readout: str, axis: str,
+              title: str | None = None, note: str = "") -> "Figure":
     """P@1 by layer (up) and checkpoint (right), a heat map per relation, all on the scale 0 to 100 %.
 
     found: {relation: (layer, step)}, at most twelve.
     """
     columns = min(len(found), 4 if len(found) > 4 else 3)
     rows = -(-len(found) // columns)
-    figure, axes = style.new_figure(rows, columns, title=title, size=(max(6.0, 2.6 * columns), 1.6 + 2.1 * rows), sharex=True,
-                                    sharey=True)
+    figure, axes = style.new_figure(rows, columns, title=title, size=(max(6.0, 2.6 * columns), 1.6 + 2.1 * rows),
+                                    sharex=True, sharey=True)
     image: Any = None
     for panel in axes.flat[len(found):]:
         panel.set_visible(False)
     for number, (name, values) in enumerate(found.items()):
         panel = axes.flat[number]
-        image = panel.imshow(100 * np.asarray(values), origin="lower", aspect="auto", cmap=style.SEQUENTIAL, vmin=0, vmax=100)
+        image = panel.imshow(100 * np.asarray(values), origin="lower", aspect="auto", cmap=style.SEQUENTIAL, vmin=0,
+                             vmax=100)
         panel.set_title(name, fontsize=9.5)
         panel.grid(False)
         panel.yaxis.set_major_locator(_whole())
@@ -144,9 +150,11 @@ def relations(steps: Sequence[int], found: Mapping[str, np.ndarray], *, readout:
 @style.styled
 def changes(steps: Sequence[int], found: Mapping[str, np.ndarray], *, readout: str, axis: str, title: str | None = None,
             note: str = "") -> "Figure":
-    """Facts learned (up) on those kept, and lost (down), from each checkpoint to the next and from the first to the last.
+    """Facts learned (up) on those kept, and lost (down), from each checkpoint to the next and from the first to the
+    last.
 
-    found: {"learned", "kept", "lost": (step,)} shares of all facts: per checkpoint from the second on, then first to last.
+    found: {"learned", "kept", "lost": (step,)} shares of all facts: per checkpoint from the second on, then first to
+    last.
     """
     figure, axes = style.new_figure(title=title, size=(9.0, 5.0))
     panel = axes[0, 0]
@@ -158,8 +166,9 @@ def changes(steps: Sequence[int], found: Mapping[str, np.ndarray], *, readout: s
     panel.bar(where, -lost, color=style.VERMILION, label="lost")
     panel.axhline(0, color=style.BLACK, lw=0.8)
     panel.axvline(count - 0.2, color=style.GREY, lw=1, ls=style.DASHES[2])
-    few = np.unique(np.linspace(0, count - 1, min(count, 7)).round().astype(int)) if count > 1 else np.zeros(1, dtype=int)
-    panel.set_xticks([*few, where[-1]], [*(f"{steps[i]:,}\nto {steps[i + 1]:,}" for i in few), "first\nto last"], fontsize=8)
+    few = np.unique(np.linspace(0, max(0, count - 1), max(1, min(count, 7))).round().astype(int))
+    panel.set_xticks([*few, where[-1]], [*(f"{steps[i]:,}\nto {steps[i + 1]:,}" for i in few), "first\nto last"],
+                     fontsize=8)
     panel.set_xlabel(axis)
     panel.set_ylabel("facts (%)")
     panel.set_title(f"Facts known by rank 1, last layer, {NAMES[readout]}")

@@ -1,7 +1,8 @@
-"""Fits one small map per layer to cached states, all layers in one pass over the data, as if each had been trained alone.
+"""Fits one small map per layer to cached states, all layers in one pass over the data, as if each had been trained
+alone.
 
-Losses of different layers share no parameters and AdamW works number by number, so the gradient of the sum is each layer's own
-gradient. A layer stops by its own held-out loss and is then left out of the work.
+Losses of different layers share no parameters and AdamW works number by number, so the gradient of the sum is each
+layer's own gradient. A layer stops by its own held-out loss and is then left out of the work.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,11 +22,12 @@ HELD_OUT_POSITIONS = 4096  # at most, on which the held-out loss is measured
 
 @dataclass(frozen=True)
 class Recipe:
-    """How maps are trained: AdamW, the rate rising linearly over the first `warmup` of the steps and falling linearly to 0.
+    """How maps are trained: AdamW, the rate rising linearly over the first `warmup` of the steps and falling linearly
+    to 0.
 
-    steps: at most;  batch: positions per step;  warmup: share of the steps;  evaluations: how often the held-out loss is
-    measured;  min_delta (nats), patience: a layer stops after `patience` measurements in a row that were not lower than its best
-    by more than min_delta.
+    steps: at most;  batch: positions per step;  warmup: share of the steps;  evaluations: how often the held-out loss
+    is measured;  min_delta (nats), patience: a layer stops after `patience` measurements in a row that were not lower
+    than its best by more than min_delta.
     """
 
     steps: int
@@ -77,7 +79,8 @@ Loss = Callable[[dict[str, "torch.Tensor"], list[int], Cached, np.ndarray], "tor
 class Fitted:
     """The best maps by held-out loss.
 
-    tensors: name -> (layer, ...);  loss, first_loss: (layer,) float64, held-out loss in nats of the kept map and before training;
+    tensors: name -> (layer, ...);  loss, first_loss: (layer,) float64, held-out loss in nats of the kept map and
+    before training;
     steps: (layer,) int64, updates after which the kept map stood;  stopped: (layer,) int64, updates in all.
     """
 
@@ -88,12 +91,13 @@ class Fitted:
     stopped: np.ndarray
 
 
-def fit(tensors: dict[str, "torch.Tensor"], layers: list[int], loss_of: Loss, train: Cached, held_out: Cached, recipe: Recipe, *,
+def fit(tensors: dict[str, "torch.Tensor"], layers: list[int], loss_of: Loss, train: Cached, held_out: Cached,
+        recipe: Recipe, *,
         seed: int, together: int | None = None, on_step: Callable[[int], None] | None = None) -> Fitted:
     """Train the maps of `layers`.
 
-    tensors: name -> (map, ...), first values, one per entry of layers;  together: layers whose losses are in memory at once, by
-    default all (the result is the same but for rounding);  on_step: told the number of updates done.
+    tensors: name -> (map, ...), first values, one per entry of layers;  together: layers whose losses are in memory at
+    once, by default all (the result is the same but for rounding);  on_step: told the number of updates done.
     Raises ValueError when a loss is not finite, or there are no positions.
     """
     import torch
@@ -112,8 +116,8 @@ def fit(tensors: dict[str, "torch.Tensor"], layers: list[int], loss_of: Loss, tr
         if recipe.measured(step):
             losses = _held_out_loss(tensors, active, layers, loss_of, held_out, measured, recipe.batch, together)
             if not np.isfinite(losses).all():
-                raise ValueError(f"the loss of layer {layers[active[int(np.argmin(np.isfinite(losses)))]]} is not finite after "
-                                 f"{step} steps; lower the learning rate ({recipe.learning_rate})")
+                raise ValueError(f"the loss of layer {layers[active[int(np.argmin(np.isfinite(losses)))]]} is not "
+                                 f"finite after {step} steps; lower the learning rate ({recipe.learning_rate})")
             for number, loss in zip(active, losses, strict=True):
                 first[number] = loss if step == 0 else first[number]
                 waited[number] = 0 if loss < reference[number] - recipe.min_delta else waited[number] + 1
@@ -135,7 +139,8 @@ def fit(tensors: dict[str, "torch.Tensor"], layers: list[int], loss_of: Loss, tr
     return Fitted(best, lowest, first, kept, stopped)
 
 
-def _update(tensors: dict[str, "torch.Tensor"], moments: dict[str, tuple["torch.Tensor", "torch.Tensor"]], part: list[int],
+def _update(tensors: dict[str, "torch.Tensor"], moments: dict[str, tuple["torch.Tensor", "torch.Tensor"]],
+            part: list[int],
             layers: list[int], loss_of: Loss, train: Cached, positions: np.ndarray, recipe: Recipe, step: int) -> None:
     """One step of AdamW (Loshchilov and Hutter 2019) for the maps in `part`."""
     import torch
@@ -160,8 +165,8 @@ def _update(tensors: dict[str, "torch.Tensor"], moments: dict[str, tuple["torch.
                 moments[name][0][part], moments[name][1][part] = first, second
 
 
-def _held_out_loss(tensors: dict[str, "torch.Tensor"], active: list[int], layers: list[int], loss_of: Loss, data: Cached,
-                   measured: np.ndarray, batch: int, together: int | None) -> np.ndarray:
+def _held_out_loss(tensors: dict[str, "torch.Tensor"], active: list[int], layers: list[int], loss_of: Loss,
+                   data: Cached, measured: np.ndarray, batch: int, together: int | None) -> np.ndarray:
     """(active map,) float64 mean loss over the positions `measured`."""
     import torch
 

@@ -1,4 +1,5 @@
-"""Precision at k, reciprocal rank, and what was learned, kept or lost: per relation, type and corpus, with intervals."""
+"""Precision at k, reciprocal rank, and what was learned, kept or lost: per relation, type and corpus, with
+intervals."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ BY_FACT = ("Squad", "ConceptNet")
 def precision_at(ranks: np.ndarray, k: int, parity: bool = False) -> np.ndarray:
     """Whether the object is among the k best words: (...) float64 of ranks (...) that count from 1.
 
-    The mean is P@k of Petroni et al. (2019), in [0, 1], higher is better, 1 when every rank is at most k. parity: as the program
-    of Wallat et al. (2020) computes it, whose ranks count from 0 but are compared with k: its P@10 is P@11.
+    The mean is P@k of Petroni et al. (2019), in [0, 1], higher is better, 1 when every rank is at most k. parity: as
+    the program of Wallat et al. (2020) computes it, whose ranks count from 0 but are compared with k: its P@10 is P@11.
     """
     return (np.asarray(ranks) <= (k + 1 if parity else k)).astype(np.float64)
 
@@ -24,8 +25,8 @@ def precision_at(ranks: np.ndarray, k: int, parity: bool = False) -> np.ndarray:
 def reciprocal_rank(ranks: np.ndarray, parity: bool = False) -> np.ndarray:
     """1 / rank: (...) float64 of ranks (...) that count from 1.
 
-    The mean is the mean reciprocal rank, in [1 / words, 1], higher is better, 1 when every object is first. parity: as the
-    program of Wallat et al. (2020): 1 / (rank counted from 0), and 0 for the first place.
+    The mean is the mean reciprocal rank, in [1 / words, 1], higher is better, 1 when every object is first. parity: as
+    the program of Wallat et al. (2020): 1 / (rank counted from 0), and 0 for the first place.
     """
     ranks = np.asarray(ranks, dtype=np.float64)
     if not parity:
@@ -36,16 +37,19 @@ def reciprocal_rank(ranks: np.ndarray, parity: bool = False) -> np.ndarray:
 def known_changes(before: np.ndarray, after: np.ndarray) -> dict[str, np.ndarray]:
     """Of facts known (bool) before and after: learned, kept, lost, each (...) float64 0 or 1.
 
-    Their means are shares of all facts in [0, 1]: learned + kept is what is known after, kept + lost what was known before.
+    Their means are shares of all facts in [0, 1]: learned + kept is what is known after, kept + lost what was known
+    before.
     """
     return {"learned": (~before & after).astype(np.float64), "kept": (before & after).astype(np.float64),
             "lost": (before & ~after).astype(np.float64)}
 
 
 def intermediate_contribution(known: np.ndarray) -> float:
-    """Share of the facts known in any layer that the last one does not know (Wallat et al. 2020): (union - last) / union.
+    """Share of the facts known in any layer that the last one does not know (Wallat et al. 2020): (union - last) /
+    union.
 
-    known: (layer, fact) bool. In [0, 1]; the higher, the more is to be seen only below the last layer. NaN when nothing is known.
+    known: (layer, fact) bool. In [0, 1]; the higher, the more is to be seen only below the last layer. NaN when
+    nothing is known.
     """
     union = int(known.any(axis=0).sum()) if len(known) else 0
     return (union - int(known[-1].sum())) / union if union else float("nan")
@@ -53,8 +57,9 @@ def intermediate_contribution(known: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Group:
-    """Facts with one score. corpus, relation: as in the table ("" for the corpus, "type:N-1" for a type);  held_out: whether
-    these are facts that cannot be known;  parts: numbers of facts, one array per relation whose mean counts equally."""
+    """Facts with one score. corpus, relation: as in the table ("" for the corpus, "type:N-1" for a type);  held_out:
+    whether these are facts that cannot be known;  parts: numbers of facts, one array per relation whose mean counts
+    equally."""
 
     corpus: str
     relation: str
@@ -69,7 +74,8 @@ class Group:
 def groups(corpora: Sequence[str], relations: Sequence[str], types: Sequence[str], held_out: np.ndarray) -> list[Group]:
     """All groups with a score of their own: per corpus, the corpus, its types, its relations; held-out facts apart.
 
-    corpora, relations, types, held_out: one entry per fact. In Squad and ConceptNet facts count equally, else relations do.
+    corpora, relations, types, held_out: one entry per fact. In Squad and ConceptNet facts count equally, else
+    relations do.
     """
     corpus_of, relation_of, type_of = (np.array(list(values), dtype=object) for values in (corpora, relations, types))
     found = []
@@ -103,11 +109,12 @@ def estimates(wanted: Sequence[Group], blocks: Callable[[np.ndarray], Iterable[n
               shares: np.ndarray) -> list[Estimate]:
     """Scores of groups of facts.
 
-    blocks: numbers of facts -> blocks (fact, column of the block) float64, all columns in order; NaN where a fact has no value;
-    shares: (column,) bool, whether a column holds only 0 and 1. A score is the unweighted mean of the means of the group's parts.
-    Intervals take facts as drawn within their relation: for a share of one set of facts that of Wilson (1927), which has a width
-    also at 0 and 1; else the jackknife, which for means is Student's t times the standard error, sqrt(sum of variance / facts of
-    the parts) / parts. NaN where a part has fewer than two facts.
+    blocks: numbers of facts -> blocks (fact, column of the block) float64, all columns in order; NaN where a fact has
+    no value;
+    shares: (column,) bool, whether a column holds only 0 and 1. A score is the unweighted mean of the means of the
+    group's parts. Intervals take facts as drawn within their relation: for a share of one set of facts that of Wilson
+    (1927), which has a width also at 0 and 1; else the jackknife, which for means is Student's t times the standard
+    error, sqrt(sum of variance / facts of the parts) / parts. NaN where a part has fewer than two facts.
     """
     moments: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
     found = []

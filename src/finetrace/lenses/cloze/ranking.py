@@ -16,10 +16,11 @@ _CPU_ROWS = 128  # larger blocks leave the cache, and their memory goes back to 
 class Ranks:
     """What a read-out says about facts, layer by layer.
 
-    rank, rank_full: (layer, fact) int32, 1 + the number of words with a higher score than the object, among the restricted
-    vocabulary and among all words (1 is right; the object comes first among equals);  log_prob: (layer, fact) float32, of the
-    object among all words, in nats, at most 0 (higher is better);  top: (layer, fact, k) int32, ids of the k highest words of the
-    restricted vocabulary, best first;  rank_candidates: (layer, fact) int32, among the words of the right type, 0 without such.
+    rank, rank_full: (layer, fact) int32, 1 + the number of words with a higher score than the object, among the
+    restricted vocabulary and among all words (1 is right; the object comes first among equals);  log_prob: (layer,
+    fact) float32, of the object among all words, in nats, at most 0 (higher is better);  top: (layer, fact, k) int32,
+    ids of the k highest words of the restricted vocabulary, best first;  rank_candidates: (layer, fact) int32, among
+    the words of the right type, 0 without such.
     """
 
     rank: np.ndarray
@@ -34,8 +35,8 @@ class Ranker:
 
     def __init__(self, decoder: "torch.Tensor", bias: "torch.Tensor", vocabulary: np.ndarray, *, top: int = 5,
                  memory_bytes: float = 256 * 2**20):
-        """decoder: (word, inner);  bias: (word,);  vocabulary: ids (word',) of the restricted vocabulary;  top: how many ids are
-        kept, at most the vocabulary's size.
+        """decoder: (word, inner);  bias: (word,);  vocabulary: ids (word',) of the restricted vocabulary;  top: how
+        many ids are kept, at most the vocabulary's size.
         """
         import torch
 
@@ -55,7 +56,8 @@ class Ranker:
         self.rows = max(1, min(rows, _CPU_ROWS) if device.type == "cpu" else rows)
 
     def __call__(self, inner: "torch.Tensor", gold: np.ndarray, candidates: "Candidates | None" = None) -> Ranks:
-        """inner: (layer, fact, inner) states as the decoder reads them;  gold: (fact,) ids, all in the restricted vocabulary."""
+        """inner: (layer, fact, inner) states as the decoder reads them;  gold: (fact,) ids, all in the restricted
+        vocabulary."""
         import torch
 
         layers, facts = inner.shape[:2]
@@ -89,13 +91,14 @@ class Ranker:
                 columns = self.place[torch.from_numpy(candidates.sets[number]).to(rows.device)]
                 inside = higher[torch.from_numpy(at).to(rows.device)][:, columns]
                 of_type[at] = 1 + inside.sum(dim=1).cpu().numpy()
-        return (rank.int().cpu().numpy(), full.int().cpu().numpy(), log_prob.float().cpu().numpy(), top.int().cpu().numpy(),
-                of_type)
+        return (rank.int().cpu().numpy(), full.int().cpu().numpy(), log_prob.float().cpu().numpy(),
+                top.int().cpu().numpy(), of_type)
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Words of the right type. sets: distinct arrays of ids;  of: (fact,) int64, which of them is a fact's, -1 for none."""
+    """Words of the right type. sets: distinct arrays of ids;  of: (fact,) int64, which of them is a fact's, -1 for
+    none."""
 
     sets: list[np.ndarray]
     of: np.ndarray

@@ -1,6 +1,8 @@
-"""What turns the state of any layer into scores of words: the model's own head, heads of single layers, maps into the own head.
+"""What turns the state of any layer into scores of words: the model's own head, heads of single layers, maps into the
+own head.
 
-own      the masked-word head as it is, on every layer (logit lens): how far a layer already speaks the last layer's language
+own      the masked-word head as it is, on every layer (logit lens): how far a layer already speaks the last layer's
+         language
 trained  a head per layer with the transform trained on masked words, decoder tied and frozen (Wallat et al. 2020)
 tuned    an affine map per layer into the own head, trained towards the last layer's predictions (Belrose et al. 2023)
 """
@@ -22,9 +24,9 @@ def train_heads(head: Any, layers: list[int], train: Cached, held_out: Cached, r
                 on_step: Callable[[int], None] | None = None) -> Fitted:
     """Heads that predict the masked words from each of `layers`: cross-entropy, nats per position.
 
-    head: the MaskedHead that lends decoder and bias, which stay as they are;  init: the transform's first values, the head's own
-    or random. A family without a transform gets a linear layer that begins as the identity. Tensors of the result are named as
-    the fields of Transform.
+    head: the MaskedHead that lends decoder and bias, which stay as they are;  init: the transform's first values, the
+    head's own or random. A family without a transform gets a linear layer that begins as the identity. Tensors of the
+    result are named as the fields of Transform.
     """
     import torch
 
@@ -40,7 +42,8 @@ def train_heads(head: Any, layers: list[int], train: Cached, held_out: Cached, r
                together=_together(head, recipe.batch, memory_bytes), on_step=on_step)
 
 
-def first_heads(head: Any, count: int, init: Literal["pretrained", "fresh"], seed: int, dim: int) -> dict[str, "torch.Tensor"]:
+def first_heads(head: Any, count: int, init: Literal["pretrained", "fresh"], seed: int,
+                dim: int) -> dict[str, "torch.Tensor"]:
     """First values of `count` equal heads: name -> (head, ...)."""
     import torch
 
@@ -51,14 +54,15 @@ def first_heads(head: Any, count: int, init: Literal["pretrained", "fresh"], see
         own = head.transform.tensors()
     if init == "fresh":
         drawn = seeds.generator(seed, "fresh head").normal(scale=INITIAL, size=tuple(own["dense_weight"].shape))
-        values = {"dense_weight": torch.from_numpy(drawn), **{name: torch.full_like(tensor, float(name == "norm_weight"))
-                                                              for name, tensor in own.items() if name != "dense_weight"}}
+        values = {name: torch.full_like(tensor, float(name == "norm_weight")) for name, tensor in own.items()}
+        values["dense_weight"] = torch.from_numpy(drawn)
         own = {name: values[name].to(tensor) for name, tensor in own.items()}
     return {name: tensor.expand(count, *tensor.shape).clone() for name, tensor in own.items()}
 
 
 def trained_inner(head: Any, tensors: dict[str, "torch.Tensor"], states: "torch.Tensor") -> "torch.Tensor":
-    """What the decoder reads of states (layer, position, dim) through the layers' own heads: (layer, position, inner)."""
+    """What the decoder reads of states (layer, position, dim) through the layers' own heads: (layer, position,
+    inner)."""
     if head.transform is None:
         return states @ tensors["dense_weight"].transpose(-1, -2) + tensors["dense_bias"].unsqueeze(-2)
     return head.transform.with_tensors(tensors)(states)
@@ -66,10 +70,11 @@ def trained_inner(head: Any, tensors: dict[str, "torch.Tensor"], states: "torch.
 
 def train_maps(head: Any, layers: list[int], last: int, train: Cached, held_out: Cached, recipe: Recipe, *, seed: int,
                memory_bytes: float = 2**30, on_step: Callable[[int], None] | None = None) -> Fitted:
-    """Affine maps into the own head: Kullback-Leibler divergence of the last layer's distribution from the mapped one, nats.
+    """Affine maps into the own head: Kullback-Leibler divergence of the last layer's distribution from the mapped one,
+    nats.
 
-    layers: those with a map; `last` has none: the identity is exact there. Maps begin at the identity. Tensors of the result:
-    weight (layer, dim, dim), bias (layer, dim).
+    layers: those with a map; `last` has none: the identity is exact there. Maps begin at the identity. Tensors of the
+    result: weight (layer, dim, dim), bias (layer, dim).
     """
     import torch
 
@@ -93,7 +98,8 @@ def mapped(tensors: dict[str, "torch.Tensor"], states: "torch.Tensor") -> "torch
 
 
 def inner_states(readout: str, head: Any, fitted: Fitted | None, states: "torch.Tensor") -> "torch.Tensor":
-    """What the decoder reads of states of all layers (layer, position, dim) through a read-out: (layer, position, inner).
+    """What the decoder reads of states of all layers (layer, position, dim) through a read-out: (layer, position,
+    inner).
 
     fitted: of `train_heads` for all layers, or of `train_maps` for all but the last.
     """

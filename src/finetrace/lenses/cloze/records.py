@@ -11,13 +11,13 @@ _NUMBERS = {"rank": pa.int32(), "rank_full": pa.int32(), "rank_candidates": pa.i
 
 
 def to_table(of_step: Mapping[str, Ranks]) -> pa.Table:
-    """Columns fact int32, layer int8, readout string, rank, rank_full, rank_candidates int32 (0 without candidates), log_prob
-    float32 (nats), top list<int32>; read-out after read-out, layer after layer, fact after fact."""
+    """Columns fact int32, layer int8, readout string, rank, rank_full, rank_candidates int32 (0 without candidates),
+    log_prob float32 (nats), top list<int32>; read-out after read-out, layer after layer, fact after fact."""
     parts = []
     for readout, ranks in of_step.items():
         layers, facts = ranks.rank.shape
         top = ranks.top.reshape(layers * facts, -1)
-        offsets = np.arange(0, top.size + 1, top.shape[1], dtype=np.int32) if top.size else np.zeros(layers * facts + 1, np.int32)
+        offsets = np.arange(layers * facts + 1, dtype=np.int32) * np.int32(top.shape[1])
         parts.append(pa.table({
             "fact": pa.array(np.tile(np.arange(facts, dtype=np.int32), layers)),
             "layer": pa.array(np.repeat(np.arange(layers, dtype=np.int8), facts)),
@@ -28,8 +28,8 @@ def to_table(of_step: Mapping[str, Ranks]) -> pa.Table:
 
 
 def from_table(found: pa.Table) -> dict[str, Ranks]:
-    """The inverse of `to_table`; the column `top` may be missing, then top has no entries. Raises ValueError for a table that is
-    not whole."""
+    """The inverse of `to_table`; the column `top` may be missing, then top has no entries. Raises ValueError for a
+    table that is not whole."""
     readouts = found["readout"].to_numpy(zero_copy_only=False)
     result = {}
     for readout in dict.fromkeys(readouts.tolist()):

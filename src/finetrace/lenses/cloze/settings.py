@@ -22,7 +22,8 @@ def _check_training(one: "HeadsSettings | TunedSettings") -> None:
 class HeadsSettings:
     """Masked-word heads of single layers (Wallat et al. 2020), decoder tied to the word embeddings and frozen.
 
-    The defaults suit small worlds; published for BERT-base: steps 60000, batch 614 (8 blocks of 512 tokens), learning_rate 5e-5.
+    The defaults suit small worlds; published for BERT-base: steps 60000, batch 614 (8 blocks of 512 tokens),
+    learning_rate 5e-5.
     """
 
     steps: int = 300
@@ -50,7 +51,8 @@ class HeadsSettings:
 
     def __post_init__(self) -> None:
         _check_training(self)
-        require(self.texts == 0 or self.texts >= 2, f"texts: {self.texts} cannot be parted into training and choice; 0 takes all")
+        require(self.texts == 0 or self.texts >= 2,
+                f"texts: {self.texts} cannot be parted into training and choice; 0 takes all")
         require(0 < self.held_out < 1, f"held_out: {self.held_out} is not between 0 and 1")
 
 
@@ -84,7 +86,8 @@ class ClozeSettings:
     """Cloze probing (Petroni et al. 2019) of every checkpoint and layer."""
 
     readouts: tuple[Readout, ...] = ("own", "trained", "tuned")
-    """What reads a layer: the model's own masked-word head; a head trained for the layer; an affine map into the own head."""
+    """What reads a layer: the model's own masked-word head; a head trained for the layer; an affine map into the own
+    head."""
     checkpoints: Checkpoints = "all"
     """Which recorded checkpoints: all, the first and last, or these steps; first and last are always in."""
     facts: str = ""
@@ -92,7 +95,8 @@ class ClozeSettings:
     corpus: str = "world"
     """Texts on which heads of single layers are trained: world, an entry of `corpora`, or a task."""
     vocabulary: str = "common"
-    """Among which words objects are ranked: common (whole words but function words), full, or a file with one word per line."""
+    """Among which words objects are ranked: common (whole words but function words), full, or a file with one word per
+    line."""
     heads: HeadsSettings = field(default_factory=HeadsSettings)
     tuned: TunedSettings = field(default_factory=TunedSettings)
     heads_checkpoints: Checkpoints = "all"
@@ -106,7 +110,8 @@ class ClozeSettings:
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
     """Arithmetic of the forward pass; `auto` is bf16 on a GPU that has it. Scores of words are always fp32."""
     lama_compat: bool = False
-    """Read what is attached to the mask as the original LAMA did, and leave out objects whose spelling the tokenizer changes."""
+    """Read what is attached to the mask as the original LAMA did, and leave out objects whose spelling the tokenizer
+    changes."""
     top: int = 5
     """Best words that are kept per fact and layer."""
 

@@ -26,19 +26,7 @@ from finetrace.store.tables import read_table, write_table
 
 log = logging.getLogger("finetrace")
 NOT_TOKENIZER = ("config.json", *OF_MANIFEST, "model.safetensors.index.json", "series.json")
-RATE = {"cpu": 4e10, "cuda": 2e13}  # floating-point operations per second (and core), for the time told beforehand
-
-
-@dataclass
-class Units:
-    """Counts what is done of all checkpoints: facts and training steps."""
-
-    progress: Any
-    done: int = 0
-
-    def add(self, units: int, note: str) -> None:
-        self.done += units
-        self.progress.update(self.done, note)
+REACHED = 0.5  # of what large matrix products reach, for the time that is told beforehand
 
 
 @dataclass
@@ -59,8 +47,8 @@ class Work:
     texts: Any = None
     """Masked texts to train on and held-out ones."""
     keys: dict[int, str] = field(default_factory=dict)
-    units: Any = None
-    """Units, once it is known how many there are."""
+    progress: Any = None
+    """Facts and training steps of all checkpoints, once it is known how many there are."""
 
     @property
     def facts(self) -> Path:
@@ -142,8 +130,8 @@ def _compute(work: Work) -> None:
     for number, step in enumerate(todo):
         with timeline.checkpoint(step) as folder:
             _checkpoint(work, step, folder, todo[number:])
-    if work.units:
-        work.units.progress.close()
+    if work.progress:
+        work.progress.close()
 
 
 def _checkpoint(work: Work, step: int, folder: Path, left: list[int]) -> None:
@@ -163,7 +151,7 @@ def _checkpoint(work: Work, step: int, folder: Path, left: list[int]) -> None:
                              f"{timeline.head or folder} reads {_dim(work.head)}; they are of different models")
     if work.prompts is None:
         _read(work, encoder)
-        work.units = _announce(work, encoder, left)
+        work.progress = _announce(work, encoder, left)
     try:
         ranks, told = _ranks(work, encoder, step)
     except (ValueError, FinetraceError) as error:
@@ -184,15 +172,15 @@ def _ranks(work: Work, encoder: Any, step: int) -> tuple[dict[str, Any], dict[st
     from finetrace.models.rows import Collator
 
     collator = Collator(work.tokenizer, 8 if work.device == "cuda" else None, side="right")
-    readouts, fitted, units = work.readouts(step), {}, work.units
+    readouts, fitted, progress = work.readouts(step), {}, work.progress
     if step in work.with_heads:
-        before = units.done
+        before = progress.done
         fitted = fit_readouts(encoder, work.head, work.texts, readouts, work.settings, collator, seed=work.seed,
                               scratch=work.stage.layout.scratch("cloze", work.keys[step]),
-                              tell=lambda what: units.add(1, f"step {step:,}: {what}"))
-        units.done = before + _steps(work.settings, readouts)  # also where all layers stopped early
+                              tell=lambda what: progress.advance(f"step {step:,}: {what}"))
+        progress.done = before + _steps(work.settings, readouts)  # also where all layers stopped early
     ranks = rank_facts(encoder, work.head, work.prompts, work.vocabulary, fitted, readouts, work.settings, collator,
-                       tell=lambda count: units.add(count, f"step {step:,}: facts"))
+                       tell=lambda count: progress.update(progress.done + count, f"step {step:,}: facts"))
     return ranks, {name: {"loss_before_nats": one.first_loss.round(4).tolist(), "loss_nats": one.loss.round(4).tolist(),
                           "steps": one.steps.tolist(), "stopped": one.stopped.tolist()} for name, one in fitted.items()}
 
@@ -231,11 +219,10 @@ def _read(work: Work, encoder: Any) -> None:
                   for name, part in chosen.items()}
 
 
-def _announce(work: Work, encoder: Any, left: list[int]) -> Units:
-    """What is about to be done and what it takes, before it is."""
-    import torch
-
+def _announce(work: Work, encoder: Any, left: list[int]) -> Any:
+    """What is about to be done and what it takes, before it is; returns the Progress of it."""
     from finetrace.inference.prompts import left_out
+    from finetrace.models.device import operations_per_second
     from finetrace.models.families import layer_count
     from finetrace.progress import Progress, duration
 
@@ -254,7 +241,7 @@ def _announce(work: Work, encoder: Any, left: list[int]) -> Units:
             operations += 2.0 * weights * sum(int(t.rows.lengths.sum()) for t in work.texts.values())
             disk = sum(len(t.places) for t in work.texts.values()) * layers * encoder.config.hidden_size
             disk *= np.dtype(settings.dtype).itemsize
-    seconds = operations / RATE[work.device] / (torch.get_num_threads() if work.device == "cpu" else 1)
+    seconds = operations / (REACHED * operations_per_second())
     log.info("%s: %s of %s facts can be asked (%s), %d layers; %d checkpoints to do, about %s and %.0f MB on disk at a "
              "time", work.stage.label, f"{len(prompts):,}", f"{sum(c['facts'] for c in prompts.counts.values()):,}",
              left_out(prompts.counts), layers, len(left), duration(seconds), disk / 1e6)
@@ -263,7 +250,7 @@ def _announce(work: Work, encoder: Any, left: list[int]) -> Units:
     if disk > shutil.disk_usage(scratch).free:
         raise FinetraceError(f"cloze: cached states need {disk / 1e9:.1f} GB in {scratch}, more than is free; lower "
                              "cloze.heads.texts or set cloze.dtype: float16")
-    return Units(Progress(units, work.stage.label))
+    return Progress(units, work.stage.label)
 
 
 def _index(work: Work) -> Any:
@@ -296,7 +283,7 @@ def _measure(work: Work, manifest: Manifest, out: Path) -> Record:
     layers = next(iter(found[steps[-1]].values())).rank.shape[0]
     vocabulary = "full" if work.settings.vocabulary == "full" else "common"
     table = summary.table(found, facts, vocabulary)
-    write_table(out / "table.parquet", table)
+    write_table(out / "table.parquet", table.columns())
     write_json(out / "metrics.json", summary.metrics(table, facts, steps, layers, vocabulary))
     write_curves(out / "curves.csv", summary.curves(table, facts, steps, layers, vocabulary))
     (out / "facts").mkdir()

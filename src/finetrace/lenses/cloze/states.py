@@ -1,4 +1,5 @@
-"""One checkpoint through the lens cloze: maps of its layers from cached states, then ranks of all facts from one forward pass."""
+"""One checkpoint through the lens cloze: maps of its layers from cached states, then ranks of all facts from one
+forward pass."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -27,8 +28,8 @@ def fit_readouts(encoder: Any, head: "MaskedHead", texts: dict[str, MaskedTexts]
                  tell: Callable[[str], None] = lambda what: None) -> "dict[str, Fitted]":
     """The read-outs among trained and tuned, for all layers of a checkpoint.
 
-    encoder: in evaluation mode, it is not changed;  texts: train and held_out;  scratch: folder for the cached states (layer,
-    position, dim), removed afterwards;  tell: called after each training step with the read-out.
+    encoder: in evaluation mode, it is not changed;  texts: train and held_out;  scratch: folder for the cached states
+    (layer, position, dim), removed afterwards;  tell: called after each training step with the read-out.
     """
     from finetrace.lenses.cloze.fitting import Cached, Recipe
     from finetrace.lenses.cloze.readouts import train_heads, train_maps
@@ -40,8 +41,8 @@ def fit_readouts(encoder: Any, head: "MaskedHead", texts: dict[str, MaskedTexts]
     try:
         for name, part in texts.items():
             path = scratch / f"{name}.npy"
-            order = cache_states(encoder, part, path, collator, batch_tokens=settings.batch_tokens, dtype=settings.dtype,
-                                 bf16=use_bf16(settings.precision))
+            order = cache_states(encoder, part, path, collator, batch_tokens=settings.batch_tokens,
+                                 dtype=settings.dtype, bf16=use_bf16(settings.precision))
             data[name] = Cached(_in_memory(read_array(path), device, settings.memory_mib), part.targets[order])
         last = len(data["train"].states) - 1
         common: dict[str, Any] = {"seed": seeds.derive(seed, "heads"), "memory_bytes": settings.memory_mib * 2**20}
@@ -53,7 +54,8 @@ def fit_readouts(encoder: Any, head: "MaskedHead", texts: dict[str, MaskedTexts]
                 found[readout] = train_heads(head, list(range(last + 1)), data["train"], data["held_out"], recipe,
                                              init=settings.heads.init, **common)
             else:
-                found[readout] = train_maps(head, list(range(last)), last, data["train"], data["held_out"], recipe, **common)
+                found[readout] = train_maps(head, list(range(last)), last, data["train"], data["held_out"], recipe,
+                                            **common)
     finally:
         data.clear()
         shutil.rmtree(scratch, ignore_errors=True)
@@ -67,12 +69,13 @@ def _in_memory(states: np.ndarray, device: Any, memory_mib: int) -> Any:
     return states if states.nbytes > memory_mib * 2**20 else torch.from_numpy(np.array(states)).to(device)
 
 
-def rank_facts(encoder: Any, head: "MaskedHead", prompts: "Prompts", vocabulary: np.ndarray, fitted: "dict[str, Fitted]",
-               readouts: Sequence[str], settings: "ClozeSettings", collator: Collator, *,
+def rank_facts(encoder: Any, head: "MaskedHead", prompts: "Prompts", vocabulary: np.ndarray,
+               fitted: "dict[str, Fitted]", readouts: Sequence[str], settings: "ClozeSettings", collator: Collator, *,
                tell: Callable[[int], None] = lambda count: None) -> "dict[str, Ranks]":
     """Read-out -> ranks (layer, fact), facts in the order of the prompts.
 
-    vocabulary: (word,) ids among which objects are ranked;  fitted: of `fit_readouts`;  tell: called with numbers of facts done.
+    vocabulary: (word,) ids among which objects are ranked;  fitted: of `fit_readouts`;  tell: called with numbers of
+    facts done.
     """
     import torch
 

@@ -1,31 +1,39 @@
-"""Ranks of all checkpoints as tables and numbers: one row per group of facts, checkpoint, read-out, layer and statistic."""
+"""Ranks of all checkpoints as tables and numbers: one row per group of facts, checkpoint, read-out, layer and
+statistic."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
+import pandas as pd
 
-from finetrace.lenses.cloze.metrics import Group, estimates, groups, intermediate_contribution, known_changes, precision_at
+from finetrace.lenses.cloze.metrics import (
+    Group,
+    estimates,
+    groups,
+    intermediate_contribution,
+    known_changes,
+    precision_at,
+)
 from finetrace.lenses.cloze.metrics import reciprocal_rank as reciprocal
 from finetrace.lenses.cloze.ranking import Ranks
+from finetrace.longtable import LongTable
 
 UNION = -1
 """Stands for "any layer from 1 on" where a layer is named."""
 CURVES = 30
 Records = Mapping[int, Mapping[str, Ranks]]
 """step -> read-out -> ranks, steps ascending."""
-_SCHEMA = pa.schema([
-    ("corpus", pa.string()), ("relation", pa.string()), ("step", pa.int64()), ("readout", pa.string()), ("layer", pa.int32()),
-    ("statistic", pa.string()), ("vocabulary", pa.string()), ("value", pa.float64()), ("low", pa.float64()),
-    ("high", pa.float64()), ("n", pa.int64()), ("held_out", pa.bool_())])
+COLUMNS: dict[str, type] = {"corpus": str, "relation": str, "step": np.int64, "readout": str, "layer": np.int32,
+                            "statistic": str, "vocabulary": str, "value": np.float64, "low": np.float64,
+                            "high": np.float64, "n": np.int64, "held_out": np.bool_}
 
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts that were asked, one entry per fact: corpus, relation, its type ("" without), held out or not; candidates: number
-    of words of the right type, 0 without."""
+    """The facts that were asked, one entry per fact: corpus, relation, its type ("" without), held out or not;
+    candidates: number of words of the right type, 0 without."""
 
     corpora: Sequence[str]
     relations: Sequence[str]
@@ -47,13 +55,13 @@ class Column(NamedTuple):
     vocabulary: str
 
 
-def table(records: Records, facts: Facts, vocabulary: str) -> pa.Table:
+def table(records: Records, facts: Facts, vocabulary: str) -> LongTable:
     """The lens' table. vocabulary: what the restricted vocabulary is called, `full` where it is all words.
 
     Statistics: p_at_1, p_at_10, mrr (per vocabulary; candidates: the words of the right type, where facts name them),
-    mean_log_prob_nats; learned, kept, lost: shares of facts, known by rank 1, compared with the checkpoint before, and with
-    _since_first with the first one; layer -1: known by any layer from 1 on; intermediate: the share of those that the last layer
-    does not know.
+    mean_log_prob_nats; learned, kept, lost: shares of facts, known by rank 1, compared with the checkpoint before, and
+    with _since_first with the first one; layer -1: known by any layer from 1 on; intermediate: the share of those that
+    the last layer does not know.
     """
     columns = [column for keys, _ in _blocks(records, vocabulary, np.arange(1)) for column in keys]
     shares = np.array([c.statistic not in ("mrr", "mean_log_prob_nats") for c in columns])
@@ -61,26 +69,19 @@ def table(records: Records, facts: Facts, vocabulary: str) -> pa.Table:
     def blocks(part: np.ndarray) -> Iterator[np.ndarray]:
         return (values for _, values in _blocks(records, vocabulary, part))
 
-    wanted = facts.groups()
-    names = {name: np.array([getattr(c, name) for c in columns], dtype=object) for name in Column._fields}
-    parts: list[dict[str, np.ndarray]] = []
-
-    def keep(group: Group, keys: dict[str, np.ndarray], values: dict[str, np.ndarray]) -> None:
-        there = np.isfinite(values["value"])
-        count = int(there.sum())
-        whole = {"corpus": group.corpus, "relation": group.relation, "n": group.facts, "held_out": group.held_out}
-        parts.append({name: v[there] for name, v in {**keys, **values}.items()}
-                     | {name: np.full(count, one, dtype=object) for name, one in whole.items()})
-
-    for group, found in zip(wanted, estimates(wanted, blocks, shares), strict=True):
-        keep(group, names, {"value": found.value, "low": found.low, "high": found.high})
-        of = [(Column(step, readout, UNION, "intermediate", vocabulary), ranks.rank[1:, np.concatenate(group.parts)] == 1)
-              for step, of_step in records.items() for readout, ranks in of_step.items()]
-        nothing = np.full(len(of), np.nan)
-        keep(group, {name: np.array([getattr(c, name) for c, _ in of], dtype=object) for name in Column._fields},
-             {"value": np.array([intermediate_contribution(known) for _, known in of]), "low": nothing, "high": nothing})
-    return pa.table({field.name: pa.array(np.concatenate([part[field.name] for part in parts]), field.type,
-                                          from_pandas=field.name in ("low", "high")) for field in _SCHEMA}, schema=_SCHEMA)
+    keys = pd.DataFrame(columns, columns=Column._fields)
+    any_layer = [(Column(step, readout, UNION, "intermediate", vocabulary), ranks.rank[1:] == 1)
+                 for step, of_step in records.items() for readout, ranks in of_step.items()]
+    other_keys = pd.DataFrame([key for key, _ in any_layer], columns=Column._fields)
+    groups_of_facts, frames = facts.groups(), []
+    for group, estimate in zip(groups_of_facts, estimates(groups_of_facts, blocks, shares), strict=True):
+        of_group = {"corpus": group.corpus, "relation": group.relation, "n": group.facts, "held_out": group.held_out}
+        rows = np.concatenate(group.parts)
+        below = [intermediate_contribution(known[:, rows]) for _, known in any_layer]
+        frames += [keys.assign(value=estimate.value, low=estimate.low, high=estimate.high, **of_group),
+                   other_keys.assign(value=below, low=np.nan, high=np.nan, **of_group)]
+    frame = pd.concat(frames)
+    return LongTable.of_columns(frame[np.isfinite(frame["value"])], COLUMNS)
 
 
 def _blocks(records: Records, vocabulary: str, part: np.ndarray) -> Iterator[tuple[list[Column], np.ndarray]]:
@@ -123,28 +124,11 @@ def _blocks(records: Records, vocabulary: str, part: np.ndarray) -> Iterator[tup
             yield keys, np.concatenate(values).T
 
 
-def at(found: pa.Table, **where: Any) -> list[dict[str, Any]]:
-    """Rows of the table with these values, e.g. at(found, step=0, statistic="p_at_1")."""
-    import pyarrow.compute as pc
-
-    mask: Any = None
-    for name, value in where.items():
-        one = pc.equal(found[name], pa.scalar(value, found[name].type))
-        mask = one if mask is None else pc.and_(mask, one)
-    return found.filter(mask).to_pylist()
-
-
-def course(found: pa.Table, steps: Sequence[int], **where: Any) -> np.ndarray:
-    """(step, 3) value, low, high of one series; NaN where a step lacks it. where: all other columns that tell it apart."""
-    rows = {row["step"]: row for row in at(found, **where)}
-    nothing = dict.fromkeys(("value", "low", "high"))
-    return np.array([[np.nan if value is None else value for value in (rows.get(step, nothing)[k] for k in nothing)]
-                     for step in steps])
-
-
 def chance(facts: Facts, corpus: str, held_out: bool) -> float:
-    """P@1 among the candidates of a guess without knowledge: mean over relations of 1 / candidates; NaN without candidates."""
-    of = [group for group in facts.groups() if group.corpus == corpus and group.held_out == held_out and not group.relation]
+    """P@1 among the candidates of a guess without knowledge: mean over relations of 1 / candidates; NaN without
+    candidates."""
+    of = [group for group in facts.groups() if group.corpus == corpus and group.held_out == held_out
+          and not group.relation]
     counts = [facts.candidates[part] for group in of for part in group.parts]
     if not counts or any((c == 0).any() for c in counts):
         return float("nan")
@@ -156,40 +140,39 @@ def has_control(facts: Facts, corpus: str) -> bool:
     return any(out and name == corpus for out, name in zip(facts.held_out, facts.corpora, strict=True))
 
 
-def metrics(found: pa.Table, facts: Facts, steps: Sequence[int], layers: int, vocabulary: str) -> dict[str, float]:
+def metrics(table: LongTable, facts: Facts, steps: Sequence[int], layers: int, vocabulary: str) -> dict[str, float]:
     """Headline numbers of the last checkpoint, per corpus."""
-    told: dict[str, float] = {"checkpoints": len(steps), "facts": len(facts.corpora)}
+    numbers: dict[str, float] = {"checkpoints": len(steps), "facts": len(facts.corpora)}
     for corpus in dict.fromkeys(facts.corpora):
-        where = {"corpus": corpus, "relation": "", "held_out": False}
-
-        def value(readout: str, layer: int, statistic: str, name: str = vocabulary, where: dict[str, Any] = where) -> float:
-            rows = at(found, step=steps[-1], readout=readout, layer=layer, statistic=statistic, vocabulary=name, **where)
-            return rows[0]["value"] if rows else float("nan")
-
+        part = table.select(corpus=corpus, relation="", step=steps[-1])
+        shown, control = (part.select(held_out=held_out, vocabulary=vocabulary) for held_out in (False, True))
+        last: dict[str, Any] = {"readout": "own", "layer": layers - 1}
         for statistic in ("p_at_1", "p_at_10", "mrr", "learned_since_first", "lost_since_first"):
-            told[f"{corpus}/{statistic}"] = value("own", layers - 1, statistic)
-        told[f"{corpus}/p_at_1_any_layer"] = value("own", UNION, "p_at_1")
+            numbers[f"{corpus}/{statistic}"] = shown.value(statistic=statistic, **last)
+        numbers[f"{corpus}/p_at_1_any_layer"] = shown.value(statistic="p_at_1", readout="own", layer=UNION)
         for readout in ("trained", "tuned"):
-            of_layers = [value(readout, layer, "p_at_1") for layer in range(layers)]
+            of_layers = shown.grid(steps[-1:], range(layers), readout=readout, statistic="p_at_1")[0, :, 0]
             if np.isfinite(of_layers).all():
-                told[f"{corpus}/{readout}_p_at_1"] = of_layers[-1]
-                told[f"{corpus}/{readout}_p_at_1_best"] = max(of_layers)
-                told[f"{corpus}/{readout}_best_layer"] = int(np.argmax(of_layers))
-        control = where | {"held_out": True}
+                numbers[f"{corpus}/{readout}_p_at_1"] = float(of_layers[-1])
+                numbers[f"{corpus}/{readout}_p_at_1_best"] = float(of_layers.max())
+                numbers[f"{corpus}/{readout}_best_layer"] = int(np.argmax(of_layers))
         for statistic in ("p_at_1", "p_at_10"):
-            told[f"{corpus}/held_out_{statistic}"] = value("own", layers - 1, statistic, vocabulary, control)
+            numbers[f"{corpus}/held_out_{statistic}"] = control.value(statistic=statistic, **last)
         if np.isfinite(guess := chance(facts, corpus, True)):
-            told[f"{corpus}/held_out_p_at_1_candidates"] = value("own", layers - 1, "p_at_1", "candidates", control)
-            told[f"{corpus}/held_out_chance"] = guess
-    return {name: number for name, number in told.items() if np.isfinite(number)}
+            numbers[f"{corpus}/held_out_p_at_1_candidates"] = part.value(statistic="p_at_1", held_out=True,
+                                                                         vocabulary="candidates", **last)
+            numbers[f"{corpus}/held_out_chance"] = guess
+    return {name: number for name, number in numbers.items() if np.isfinite(number)}
 
 
-def curves(found: pa.Table, facts: Facts, steps: Sequence[int], layers: int, vocabulary: str) -> dict[str, Sequence[Any]]:
-    """What MLflow draws over steps: P@1 of each corpus at every layer (own head), any layer, held out; at most `CURVES`."""
+def curves(table: LongTable, facts: Facts, steps: Sequence[int], layers: int, vocabulary: str) -> dict[str,
+                                                                                                       Sequence[Any]]:
+    """What MLflow draws over steps: P@1 of each corpus at every layer (own head), any layer, held out; at most
+    `CURVES`."""
     corpora = list(dict.fromkeys(facts.corpora))
     series: list[tuple[str, np.ndarray]] = []
     for corpus in corpora:
-        where = {"corpus": corpus, "relation": "", "statistic": "p_at_1"}
+        part = table.select(corpus=corpus, relation="", statistic="p_at_1")
         asked = [(f"{corpus}/own_layer{layers - 1}", "own", layers - 1, vocabulary, False),
                  (f"{corpus}/own_any_layer", "own", UNION, vocabulary, False),
                  (f"{corpus}/held_out_candidates", "own", layers - 1, "candidates", True),
@@ -198,7 +181,8 @@ def curves(found: pa.Table, facts: Facts, steps: Sequence[int], layers: int, voc
         asked += [(f"{corpus}/own_layer{layer}", "own", layer, vocabulary, False) for layer in range(layers - 1)
                   if len(corpora) == 1]
         for name, readout, layer, words, held_out in asked:
-            values = course(found, steps, readout=readout, layer=layer, vocabulary=words, held_out=held_out, **where)[:, 0]
+            values = part.course(steps, readout=readout, layer=layer, vocabulary=words, held_out=held_out)[:, 0]
             if np.isfinite(values).any():
                 series.append((name, values))
-    return {"step": list(steps)} | {name: ["" if np.isnan(v) else float(v) for v in values] for name, values in series[:CURVES]}
+    return {"step": list(steps)} | {name: ["" if np.isnan(v) else float(v) for v in values]
+                                    for name, values in series[:CURVES]}

@@ -1,4 +1,5 @@
-"""Scores of the arms original, adapted and control: their courses, differences and summaries as rows of the table. Pure."""
+"""Scores of the arms original, adapted and control: their courses, differences and summaries as rows of the table.
+Pure."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,9 +56,11 @@ def collect(arm: Arm, resampling: Resampling, score: Callable[[Any], Resampled])
 
 
 def differences(arms: Mapping[str, Scores]) -> dict[str, Scores]:
-    """adapted - original, control - original and adapted - control, as far as both arms are there and have steps in common.
+    """adapted - original, control - original and adapted - control, as far as both arms are there and have steps in
+    common.
 
-    On one time axis step by step; where adaptation has an axis of its own, against the last step before it (`compared_steps`).
+    On one time axis step by step; where adaptation has an axis of its own, against the last step before it
+    (`compared_steps`).
     """
     found = {}
     for name, first, second, at, of in compared(arms):
@@ -67,17 +70,18 @@ def differences(arms: Mapping[str, Scores]) -> dict[str, Scores]:
 
 
 def compared(arms: "Mapping[str, Arm] | Mapping[str, Scores]") -> Iterator[tuple[str, str, str, list[int], list[int]]]:
-    """The differences of which both arms are there with steps in common: name, first and second arm, and the numbers of the
-    compared steps in each (see `differences`)."""
+    """The differences of which both arms are there with steps in common: name, first and second arm, and the numbers
+    of the compared steps in each (see `differences`)."""
     for name, (first, second) in DIFFERENCES.items():
         if first in arms and second in arms:
             a, b = arms[first], arms[second]
             if pairs := compared_steps(a.steps, a.axis, b.steps, b.axis):
-                yield name, first, second, [a.steps.index(step) for step, _ in pairs], [b.steps.index(step) for _, step in pairs]
+                yield (name, first, second, [a.steps.index(step) for step, _ in pairs],
+                       [b.steps.index(step) for _, step in pairs])
 
 
-def add_arms(table: Table, source: str, item: str, statistic: str, arms: Mapping[str, Scores], curves: Sequence[Curve], *,
-             n: int | Sequence[int], seeds: int, held_out: bool = False, gains: bool = True) -> None:
+def add_arms(table: Table, source: str, item: str, statistic: str, arms: Mapping[str, Scores], curves: Sequence[Curve],
+             *, n: int | Sequence[int], seeds: int, held_out: bool = False, gains: bool = True) -> None:
     """Rows of one statistic: every arm's course, the differences with p-values, and with `gains` what was gained when.
 
     curves: names of the second axis of `Scores.found`;  n: examples, of all or of each curve.
@@ -89,10 +93,11 @@ def add_arms(table: Table, source: str, item: str, statistic: str, arms: Mapping
         p = scores.found.p() if arm in parts else np.full(low.shape, np.nan)
         for c, (readout, layer, relation) in enumerate(curves):
             key = Key(source, item, arm, statistic, readout, layer, relation, held_out)
-            table.add(key, scores.steps, scores.found.value[:, c], low[:, c], high[:, c], p[:, c], n=counts[c], seeds=seeds)
+            table.add(key, scores.steps, scores.found.value[:, c], low[:, c], high[:, c], p[:, c], n=counts[c],
+                      seeds=seeds)
             if scores.spread is not None:
-                table.add(key._replace(statistic=f"{statistic}_seed_sd"), scores.steps, scores.spread[:, c], n=counts[c],
-                          seeds=seeds)
+                table.add(key._replace(statistic=f"{statistic}_seed_sd"), scores.steps, scores.spread[:, c],
+                          n=counts[c], seeds=seeds)
             if gains and arm in arms:
                 table.add(key._replace(statistic=f"{statistic}_increase"), scores.steps,
                           relative_increase(scores.found.value[:, c]), n=counts[c], seeds=seeds)
@@ -102,7 +107,8 @@ def add_arms(table: Table, source: str, item: str, statistic: str, arms: Mapping
         _add_relative(table, Key(source, item, "", statistic, held_out=held_out), arms, parts, curves, counts, seeds)
 
 
-def _add_gains(table: Table, key: Key, scores: Scores, curves: Sequence[Curve], counts: Sequence[int], seeds: int) -> None:
+def _add_gains(table: Table, key: Key, scores: Scores, curves: Sequence[Curve], counts: Sequence[int],
+               seeds: int) -> None:
     """Gain from the first to the last step, when 90 % of it was there, area under the curve."""
     if len(scores.steps) < 2:
         return
@@ -113,16 +119,18 @@ def _add_gains(table: Table, key: Key, scores: Scores, curves: Sequence[Curve], 
     drawn = over_time.map(lambda curves: step_of_gain(steps, curves, unit=unit).interpolated)
     area = over_time.map(lambda curves: area_under_curve(steps, curves, unit))
     ends = {"gain": gain.interval(), "step_90_interpolated": drawn.interval(), "area": area.interval()}
-    values = {"gain": gain.value, "step_90": recorded.recorded, "step_90_interpolated": recorded.interpolated, "area": area.value}
+    values = {"gain": gain.value, "step_90": recorded.recorded, "step_90_interpolated": recorded.interpolated,
+              "area": area.value}
     for name, value in values.items():
-        low, high = (np.where(np.isfinite(value), end, np.nan) for end in ends.get(name, (np.full(len(curves), np.nan),) * 2))
+        low, high = (np.where(np.isfinite(value), end, np.nan)
+                     for end in ends.get(name, (np.full(len(curves), np.nan),) * 2))
         for c, (readout, layer, relation) in enumerate(curves):
             here = key._replace(statistic=f"{key.statistic}_{name}", readout=readout, layer=layer, relation=relation)
             table.add(here, steps[-1], value[c], low[c], high[c], n=counts[c], seeds=seeds)
 
 
-def _add_relative(table: Table, key: Key, arms: Mapping[str, Scores], parts: Mapping[str, Scores], curves: Sequence[Curve],
-                  counts: Sequence[int], seeds: int) -> None:
+def _add_relative(table: Table, key: Key, arms: Mapping[str, Scores], parts: Mapping[str, Scores],
+                  curves: Sequence[Curve], counts: Sequence[int], seeds: int) -> None:
     """Differences from the original as shares of what the original had learned by then."""
     for name, part in parts.items():
         if DIFFERENCES[name][1] != "original":
@@ -136,13 +144,14 @@ def _add_relative(table: Table, key: Key, arms: Mapping[str, Scores], parts: Map
         draws = relative_difference(part.found.draws, gain.draws)
         low, high = (np.where(np.isfinite(shares), end, np.nan) for end in Resampled(shares, draws).interval())
         for c, (readout, layer, relation) in enumerate(curves):
-            here = key._replace(arm=name, statistic=f"{key.statistic}_relative", readout=readout, layer=layer, relation=relation)
+            here = key._replace(arm=name, statistic=f"{key.statistic}_relative", readout=readout, layer=layer,
+                                relation=relation)
             table.add(here, part.steps, shares[:, c], low[:, c], high[:, c], n=counts[c], seeds=seeds)
 
 
 def gain_and_error(found: Resampled, first: int, last: int | list[int]) -> tuple[Resampled, np.ndarray]:
-    """Score at `last` minus score at `first`, along the first axis, and the distance to the lower end of its interval (0 if that
-    is unknown)."""
+    """Score at `last` minus score at `first`, along the first axis, and the distance to the lower end of its interval
+    (0 if that is unknown)."""
     gain = found[last] - found[[first] * len(last) if isinstance(last, list) else first]
     low, _ = gain.interval()
     return gain, np.where(np.isfinite(low), gain.value - low, 0.0)

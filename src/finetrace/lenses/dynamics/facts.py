@@ -1,5 +1,5 @@
-"""Rows of the table from what the lens cloze found: knowledge by corpus, relation and layer, onsets, facts learned and lost.
-Pure."""
+"""Rows of the table from what the lens cloze found: knowledge by corpus, relation and layer, onsets, facts learned and
+lost. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,11 +48,11 @@ class Answers:
 
 def add_facts(table: Table, corpus: str, held_out: bool, readout: str, arms: Mapping[str, Arm], layers: Sequence[int],
               facts: Facts, *, seeds: int, draws: int, seed: int) -> Resampling:
-    """One corpus by one readout: P@1, P@10, mean reciprocal rank and log probability of every layer, of relations and types in
-    the last layer and in any; what was learned, kept and lost; onsets.
+    """One corpus by one readout: P@1, P@10, mean reciprocal rank and log probability of every layer, of relations and
+    types in the last layer and in any; what was learned, kept and lost; onsets.
 
-    arms: `load` gives Answers;  layers: their rows, ascending. A corpus' score is the mean over relations of the mean over their
-    facts; facts are resampled within relations.
+    arms: `load` gives Answers;  layers: their rows, ascending. A corpus' score is the mean over relations of the mean
+    over their facts; facts are resampled within relations.
     """
     rows = facts.rows(corpus, held_out)
     resampling = Resampling(seeds, np.arange(len(rows)), draws, seed, facts.relations[rows])
@@ -63,8 +63,8 @@ def add_facts(table: Table, corpus: str, held_out: bool, readout: str, arms: Map
         curves = _curves(readout, layers, statistic in HITS, resampling.strata.tolist(), list(types))
         found[statistic] = {name: collect(arm, resampling, _scorer(statistic, layers, rows, resampling, types))
                             for name, arm in arms.items()}
-        add_arms(table, "cloze", corpus, statistic, found[statistic], curves, n=_counts(curves, facts, rows), seeds=seeds,
-                 held_out=held_out, gains=statistic in HITS)
+        add_arms(table, "cloze", corpus, statistic, found[statistic], curves, n=_counts(curves, facts, rows),
+                 seeds=seeds, held_out=held_out, gains=statistic in HITS)
     if not held_out:
         _add_forgotten(table, corpus, found["p_at_1"], _curves(readout, layers, True, [], []), len(rows), seeds)
         _add_onsets(table, corpus, readout, layers, found["p_at_10"], len(rows), seeds)
@@ -73,7 +73,8 @@ def add_facts(table: Table, corpus: str, held_out: bool, readout: str, arms: Map
 
 
 def values_of(answers: Answers, statistic: str, layers: Sequence[int], rows: np.ndarray) -> np.ndarray:
-    """What is averaged: (layer, fact), for P@k with a last row for what any layer knows, the embeddings (layer 0) left out."""
+    """What is averaged: (layer, fact), for P@k with a last row for what any layer knows, the embeddings (layer 0) left
+    out."""
     ranks = answers.ranks[:, rows]
     if statistic in HITS:
         hits = ranks <= HITS[statistic]
@@ -81,8 +82,8 @@ def values_of(answers: Answers, statistic: str, layers: Sequence[int], rows: np.
     return 1 / ranks if statistic == "mrr" else answers.log_probs[:, rows].astype(np.float64)
 
 
-def _scorer(statistic: str, layers: Sequence[int], rows: np.ndarray, resampling: Resampling, types: Mapping[str, np.ndarray]
-            ) -> Callable[[Answers], Resampled]:
+def _scorer(statistic: str, layers: Sequence[int], rows: np.ndarray, resampling: Resampling,
+            types: Mapping[str, np.ndarray]) -> Callable[[Answers], Resampled]:
     """Answers of one checkpoint -> (curve,), in the order of `_curves`."""
     def score(answers: Answers) -> Resampled:
         by = resampling.by_stratum(values_of(answers, statistic, layers, rows))  # (layer, relation)
@@ -90,14 +91,16 @@ def _scorer(statistic: str, layers: Sequence[int], rows: np.ndarray, resampling:
         if statistic in HITS:
             for which in (-2, -1):  # last layer, any layer
                 parts += [by[which]] if len(resampling.strata) > 1 else []
-                parts += [Resampled(*(v[..., of_type].mean(axis=-1, keepdims=True) for v in (by[which].value, by[which].draws)))
+                parts += [Resampled(*(v[..., of_type].mean(axis=-1, keepdims=True)
+                                      for v in (by[which].value, by[which].draws)))
                           for of_type in types.values()]
         return Resampled.concatenate(parts)
 
     return score
 
 
-def _curves(readout: str, layers: Sequence[int], hits: bool, relations: Sequence[str], types: Sequence[str]) -> list[Curve]:
+def _curves(readout: str, layers: Sequence[int], hits: bool, relations: Sequence[str],
+            types: Sequence[str]) -> list[Curve]:
     curves = [(readout, layer, "") for layer in (*layers, *([UNION] if hits else []))]
     if hits:
         for layer in (layers[-1], UNION):
@@ -119,7 +122,8 @@ def _types(facts: Facts, rows: np.ndarray, resampling: Resampling) -> list[str]:
     return [of[relation] for relation in resampling.strata.tolist()]
 
 
-def _add_forgotten(table: Table, corpus: str, arms: Mapping[str, Scores], curves: Sequence[Curve], n: int, seeds: int) -> None:
+def _add_forgotten(table: Table, corpus: str, arms: Mapping[str, Scores], curves: Sequence[Curve], n: int,
+                   seeds: int) -> None:
     """(before - after) / before of P@1: adapted and control against the original, in the last layer and in any."""
     for name in differences(arms):
         after, before = (arms[arm] for arm in DIFFERENCES[name])
@@ -135,7 +139,8 @@ def _add_forgotten(table: Table, corpus: str, arms: Mapping[str, Scores], curves
 
 def _add_onsets(table: Table, corpus: str, readout: str, layers: Sequence[int], arms: Mapping[str, Scores], n: int,
                 seeds: int) -> None:
-    """Of P@10: when each layer has half of what the last layer has at the end; the first layer with half of the last's."""
+    """Of P@10: when each layer has half of what the last layer has at the end; the first layer with half of the
+    last's."""
     for name, arm in arms.items():
         scores = arm.found.value[:, :len(layers)].T  # (layer, step)
         for layer, step in zip(layers, onset_step(np.array(arm.steps), scores), strict=True):
@@ -145,16 +150,18 @@ def _add_onsets(table: Table, corpus: str, readout: str, layers: Sequence[int], 
         table.add(Key("cloze", corpus, name, "onset_layer", readout), arm.steps, numbers, n=n, seeds=seeds)
 
 
-def _add_transitions(table: Table, corpus: str, readout: str, layers: Sequence[int], arms: Mapping[str, Arm], rows: np.ndarray,
-                     seeds: int) -> None:
+def _add_transitions(table: Table, corpus: str, readout: str, layers: Sequence[int], arms: Mapping[str, Arm],
+                     rows: np.ndarray, seeds: int) -> None:
     """Shares of facts learned, kept and lost since the step before, and by adaptation; means over seeds."""
     known = {name: np.array([[values_of(arm.load(seed, step), "p_at_1", layers, rows)[-2:] for step in arm.steps]
-                             for seed in range(seeds)]) for name, arm in arms.items()}  # (seed, step, last or any layer, fact)
+                             for seed in range(seeds)])
+             for name, arm in arms.items()}  # (seed, step, last or any layer, fact)
     for which, layer in enumerate((layers[-1], UNION)):
         for name, arm in arms.items():
             if len(arm.steps) > 1:
                 found = transitions(known[name][:, :-1, which], known[name][:, 1:, which])
-                _add_shares(table, Key("cloze", corpus, name, "", readout, layer), arm.steps[1:], found, len(rows), seeds)
+                _add_shares(table, Key("cloze", corpus, name, "", readout, layer), arm.steps[1:], found, len(rows),
+                            seeds)
         for name, first, second, at, of in compared(arms):
             found = transitions(known[second][:, of, which], known[first][:, at, which])
             steps = [arms[first].steps[i] for i in at]

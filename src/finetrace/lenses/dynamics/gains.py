@@ -1,7 +1,8 @@
-"""When a score is gained: steps, areas and onsets of learning curves. Pure; all functions take leading axes (draw, curve, ...).
+"""When a score is gained: steps, areas and onsets of learning curves. Pure; all functions take leading axes (draw,
+curve, ...).
 
-The time axis is log10(1 + step / unit): nearly logarithmic, and step 0 has a place on it. `unit` 0 stands for the first step
-after 0, so that the way to the first checkpoint takes 0.3 of a decade, whatever a trajectory counts.
+The time axis is log10(1 + step / unit): nearly logarithmic, and step 0 has a place on it. `unit` 0 stands for the
+first step after 0, so that the way to the first checkpoint takes 0.3 of a decade, whatever a trajectory counts.
 """
 
 from typing import NamedTuple
@@ -17,7 +18,8 @@ class Gain(NamedTuple):
     recorded: np.ndarray
     """(...) float64: the first recorded step at which it was, NaN where nothing was gained."""
     interpolated: np.ndarray
-    """(...) float64: where the curve crosses it between that step and the one before, straight on the logarithmic axis."""
+    """(...) float64: where the curve crosses it between that step and the one before, straight on the logarithmic
+    axis."""
 
 
 class Rise(NamedTuple):
@@ -34,7 +36,8 @@ class Rise(NamedTuple):
 
 
 def step_axis(steps: np.ndarray, unit: float = 0) -> np.ndarray:
-    """(step,) optimiser steps -> (step,) float64 log10(1 + step / unit); unit 0: the first step after 0 (1 if there is none)."""
+    """(step,) optimiser steps -> (step,) float64 log10(1 + step / unit); unit 0: the first step after 0 (1 if there is
+    none)."""
     steps = _ascending(steps)
     return np.log10(1 + steps / unit_of(steps, unit))
 
@@ -52,9 +55,9 @@ def step_of_gain(steps: np.ndarray, scores: np.ndarray, share: float = SHARE, *,
                  unit: float = 0) -> Gain:
     """When `share` of the gain from the first to the last score is reached for the first time.
 
-    steps: (step,) ascending;  scores: (..., step), higher = better;  error: (...) half width of the gain's interval: a gain that
-    is not above it counts as none;  unit: of the logarithmic axis. In steps; lower = learned earlier; a score that jumps at one
-    step gives that step. Adding a constant to the scores or scaling them changes nothing.
+    steps: (step,) ascending;  scores: (..., step), higher = better;  error: (...) half width of the gain's interval: a
+    gain that is not above it counts as none;  unit: of the logarithmic axis. In steps; lower = learned earlier; a
+    score that jumps at one step gives that step. Adding a constant to the scores or scaling them changes nothing.
     """
     steps, scores = _curves(steps, scores)
     if not 0 < share <= 1:
@@ -76,8 +79,8 @@ def step_of_gain(steps: np.ndarray, scores: np.ndarray, share: float = SHARE, *,
 
 
 def area_under_curve(steps: np.ndarray, scores: np.ndarray, unit: float = 0) -> np.ndarray:
-    """Mean score over the logarithmic time axis (trapezoids): (..., step) -> (...), in the score's unit; higher = earlier
-    or better.
+    """Mean score over the logarithmic time axis (trapezoids): (..., step) -> (...), in the score's unit; higher =
+    earlier or better.
 
     A constant curve gives its value; with less than two checkpoints it is NaN.
     """
@@ -92,7 +95,8 @@ def area_under_curve(steps: np.ndarray, scores: np.ndarray, unit: float = 0) -> 
 
 
 def relative_increase(scores: np.ndarray) -> np.ndarray:
-    """score(t) / score(t - 1): (..., step) -> (..., step), 1 = no change; NaN at the first step and after scores up to 0."""
+    """score(t) / score(t - 1): (..., step) -> (..., step), 1 = no change; NaN at the first step and after scores up to
+    0."""
     scores = np.asarray(scores, dtype=np.float64)
     found = np.full(scores.shape, np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -101,7 +105,8 @@ def relative_increase(scores: np.ndarray) -> np.ndarray:
 
 
 def steepest_rise(steps: np.ndarray, scores: np.ndarray, unit: float = 0) -> Rise:
-    """The two neighbouring checkpoints between which the score rises fastest on the logarithmic axis; of equals the first."""
+    """The two neighbouring checkpoints between which the score rises fastest on the logarithmic axis; of equals the
+    first."""
     steps, scores = _curves(steps, scores)
     if len(steps) < 2:
         return Rise(*(np.full(scores.shape[:-1], np.nan) for _ in range(4)))
@@ -117,7 +122,8 @@ def steepest_rise(steps: np.ndarray, scores: np.ndarray, unit: float = 0) -> Ris
 def onset_step(steps: np.ndarray, scores: np.ndarray, share: float = 0.5) -> np.ndarray:
     """The first step at which each layer reaches `share` of what the last layer has at the end.
 
-    scores: (..., layer, step) -> (..., layer) steps; NaN for layers that never do, and everywhere if the last layer ends at 0.
+    scores: (..., layer, step) -> (..., layer) steps; NaN for layers that never do, and everywhere if the last layer
+    ends at 0.
     """
     steps, scores = _curves(steps, scores, layers=True)
     wanted = share * scores[..., -1, -1]
@@ -127,7 +133,8 @@ def onset_step(steps: np.ndarray, scores: np.ndarray, share: float = 0.5) -> np.
 
 
 def onset_layer(scores: np.ndarray, share: float = 0.5) -> np.ndarray:
-    """The first layer with more than `share` of the last layer's score at the same step: (..., layer, step) -> (..., step).
+    """The first layer with more than `share` of the last layer's score at the same step: (..., layer, step) -> (...,
+    step).
 
     Counts positions in the list of layers, from 0; NaN at steps at which the last layer scores 0.
     """

@@ -1,7 +1,7 @@
 """What learning dynamics reads: finished folders of the lenses edges and cloze and of the stage downstream.
 
     edges/table.parquet                task, step, readout, layer, split, statistic, value, low, high, n
-    edges/hits/TASK.npy                (step, readout, target, 3) uint8: true positives, false positives, false negatives
+    edges/hits/TASK.npy                (step, readout, target, 3) uint8: true and false positives, false negatives
     edges/hits/TASK.parquet            one row per target: example_id, sentence
     cloze/facts/index.parquet          one row per fact: fact, fact_id, corpus, relation, relation_type, held_out
     cloze/facts/step-00000128.parquet  fact, layer, readout, rank, log_prob, ...
@@ -98,11 +98,13 @@ class ClozeOutput:
         return {name: np.array(table[name].to_pylist(), dtype=None if name in plain else np.str_) for name in names}
 
     def layers(self, step: int) -> dict[str, list[int]]:
-        """Readout -> the layers that it read at a checkpoint, ascending; trained ones may be missing at some checkpoints."""
+        """Readout -> the layers that it read at a checkpoint, ascending; trained ones may be missing at some
+        checkpoints."""
         if step not in self._layers:
             table = _table(self._path(step), ("readout", "layer"))
             readouts, layers = table["readout"].to_numpy(), table["layer"].to_numpy()
-            self._layers[step] = {name: np.unique(layers[readouts == name]).tolist() for name in dict.fromkeys(readouts.tolist())}
+            self._layers[step] = {name: np.unique(layers[readouts == name]).tolist()
+                                  for name in dict.fromkeys(readouts.tolist())}
         return self._layers[step]
 
     def steps_of(self, readout: str) -> list[int]:
@@ -110,8 +112,8 @@ class ClozeOutput:
         return [step for step in self.steps if readout in self.layers(step)]
 
     def answers(self, step: int, readout: str) -> tuple[np.ndarray, np.ndarray]:
-        """Ranks and log probabilities (nats) of the right objects: (layer, fact) int32 and float32, memory-mapped, facts as in
-        the index."""
+        """Ranks and log probabilities (nats) of the right objects: (layer, fact) int32 and float32, memory-mapped,
+        facts as in the index."""
         if (step, readout) not in self._arrays:
             folder = self.scratch / f"step-{step:08d}"
             if not (folder / "done").is_file():
@@ -133,8 +135,9 @@ class ClozeOutput:
             order = here[np.lexsort((columns["fact"][here], columns["layer"][here]))]
             expected = {"layer": np.repeat(layers, len(facts)), "fact": np.tile(np.sort(facts), len(layers))}
             if any(not np.array_equal(columns[name][order], wanted) for name, wanted in expected.items()):
-                raise FinetraceError(f"{path}: readout {readout!r} does not have one row for each of {len(facts):,} facts and "
-                                     f"{len(layers)} layers; delete {self.folder} and run the stage cloze again")
+                raise FinetraceError(f"{path}: readout {readout!r} does not have one row for each of {len(facts):,} "
+                                     f"facts and {len(layers)} layers; delete {self.folder} and run the stage cloze "
+                                     "again")
             place = np.argsort(np.argsort(facts))  # rows of the index, which need not be sorted
             for name, dtype in (("rank", np.int32), ("log_prob", np.float32)):
                 values = columns[name][order].reshape(len(layers), len(facts))[:, place]
@@ -208,19 +211,22 @@ def _numbers(rows: Sequence[dict[str, Any]]) -> Numbers:
 
 def _fact(folder: Path, manifest: Manifest, name: str) -> Any:
     if name not in manifest.facts:
-        raise FinetraceError(f"{folder}/manifest.json: has no fact {name!r}; run its stage again with this version of finetrace")
+        raise FinetraceError(f"{folder}/manifest.json: has no fact {name!r}; run its stage again with this version of "
+                             "finetrace")
     return manifest.facts[name]
 
 
 def _table(path: Path, columns: Sequence[str]) -> Any:
     table = read_table(path)
     if missing := [name for name in columns if name not in table.column_names]:
-        raise FinetraceError(f"{path}: has no column {', '.join(missing)}; run its stage again with this version of finetrace")
+        raise FinetraceError(f"{path}: has no column {', '.join(missing)}; run its stage again with this version of "
+                             "finetrace")
     return table.select(list(columns))
 
 
 def _shaped(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     values = read_array(path)
     if values.ndim != len(shape) or any(size not in (-1, have) for have, size in zip(values.shape, shape, strict=True)):
-        raise FinetraceError(f"{path}: has shape {values.shape} instead of {shape}; delete its folder and run its stage again")
+        raise FinetraceError(f"{path}: has shape {values.shape} instead of {shape}; delete its folder and run its "
+                             "stage again")
     return values

@@ -19,9 +19,12 @@ def full_mix(table: Table, task: str, arm: str = "original", statistic: str = "f
     return next((course for _, course in found), None)
 
 
-def layers_of(table: Table, source: str, item: str, statistic: str, readout: str, arm: str = "original") -> dict[int, Course]:
-    """The courses of single layers (of `layer`, or of a readout of cloze), by layer; relations and `any layer` are left out."""
-    found = table.select(source=source, item=item, arm=arm, statistic=statistic, readout=readout, relation="", held_out=False)
+def layers_of(table: Table, source: str, item: str, statistic: str, readout: str,
+              arm: str = "original") -> dict[int, Course]:
+    """The courses of single layers (of `layer`, or of a readout of cloze), by layer; relations and `any layer` are
+    left out."""
+    found = table.select(source=source, item=item, arm=arm, statistic=statistic, readout=readout, relation="",
+                         held_out=False)
     return {key.layer: course for key, course in found if key.layer != UNION}
 
 
@@ -31,8 +34,8 @@ def readouts_of(table: Table, corpus: str) -> list[str]:
     return sorted(found, key=lambda name: (name != "own", name))
 
 
-def last_layer(table: Table, corpus: str, readout: str, statistic: str = "p_at_1", arm: str = "original", held_out: bool = False
-               ) -> Key | None:
+def last_layer(table: Table, corpus: str, readout: str, statistic: str = "p_at_1", arm: str = "original",
+               held_out: bool = False) -> Key | None:
     """The key of the last layer's course; None if there is none."""
     found = table.select(source="cloze", item=corpus, arm=arm, statistic=statistic, readout=readout, relation="",
                          held_out=held_out)
@@ -55,8 +58,8 @@ def headlines(table: Table) -> Iterator[tuple[str, Key]]:
 
 
 def metrics(table: Table, unit: float) -> dict[str, float]:
-    """What a person compares between runs: of each headline first, last, step at 90 % of the gain and area; centres of gravity;
-    the transition of facts; adapted minus original at the last step. What is unknown is left out."""
+    """What a person compares between runs: of each headline first, last, step at 90 % of the gain and area; centres of
+    gravity; the transition of facts; adapted minus original at the last step. What is unknown is left out."""
     found: dict[str, float] = {}
     for name, key in headlines(table):
         course = table.get(key)
@@ -114,10 +117,11 @@ def drawn(table: Table) -> Table:
 
 
 def curves(table: Table, axis_of: dict[str, str]) -> tuple[dict[str, Any], int]:
-    """Columns of curves.csv, `step` first: headline scores of the arms on the original's time axis, then centres of gravity.
+    """Columns of curves.csv, `step` first: headline scores of the arms on the original's time axis, then centres of
+    gravity.
 
-    axis_of: arm -> what its steps count. Returns the columns (None where a step is missing) and how many curves were left out
-    because there is room for 30.
+    axis_of: arm -> what its steps count. Returns the columns (None where a step is missing) and how many curves were
+    left out because there is room for 30.
     """
     named: dict[str, Course] = {}
     arms = [arm for arm, axis in axis_of.items() if axis == axis_of["original"]]

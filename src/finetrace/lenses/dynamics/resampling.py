@@ -1,11 +1,11 @@
 """The multi-bootstrap (Sellam et al. 2022): training seeds and test examples are resampled together. Pure.
 
-A draw takes as many seeds as there are, with replacement, and as many examples, with replacement; the metric is computed for each
-drawn seed on the drawn examples, and its mean over seeds is the draw's value. Examples of one sentence are drawn as a whole. One
-`Resampling` serves all arms, steps and layers, so that their differences are paired: the same seeds and examples in both. With
-one seed only examples are resampled, and the interval says nothing about other trainings. Intervals are cautious: what belongs
-to neither a seed nor an example alone is counted more than once (Owen 2007); with two or three seeds they are too narrow in what
-belongs to seeds.
+A draw takes as many seeds as there are, with replacement, and as many examples, with replacement; the metric is
+computed for each drawn seed on the drawn examples, and its mean over seeds is the draw's value. Examples of one
+sentence are drawn as a whole. One `Resampling` serves all arms, steps and layers, so that their differences are
+paired: the same seeds and examples in both. With one seed only examples are resampled, and the interval says nothing
+about other trainings. Intervals are cautious: what belongs to neither a seed nor an example alone is counted more than
+once (Owen 2007); with two or three seeds they are too narrow in what belongs to seeds.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,17 +44,21 @@ class Resampled:
         return cls(np.concatenate([one.value for one in found]), np.concatenate([one.draws for one in found], axis=1))
 
     def map(self, function: Callable[[np.ndarray], np.ndarray]) -> "Resampled":
-        """A function of the statistic, e.g. the step of a gain of a curve: it takes (...) with or without leading axes."""
-        return Resampled(np.asarray(function(self.value), dtype=np.float64), np.asarray(function(self.draws), dtype=np.float64))
+        """A function of the statistic, e.g. the step of a gain of a curve: it takes (...) with or without leading
+        axes."""
+        return Resampled(np.asarray(function(self.value), dtype=np.float64),
+                         np.asarray(function(self.draws), dtype=np.float64))
 
     def interval(self, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
         """Percentile interval: low (...), high (...); NaN where no draw is finite."""
         return percentile_interval(self.draws, level)
 
     def p(self) -> np.ndarray:
-        """One-sided p-value of a difference, in the direction seen: (...) share of draws that do not have the value's sign.
+        """One-sided p-value of a difference, in the direction seen: (...) share of draws that do not have the value's
+        sign.
 
-        In (0, 1], with one added to both counts: small = the sign is certain, 1 for a value of 0 (Sellam et al. 2022, section 3).
+        In (0, 1], with one added to both counts: small = the sign is certain, 1 for a value of 0 (Sellam et al. 2022,
+        section 3).
         """
         with np.errstate(invalid="ignore"):
             against = (np.sign(self.draws) != np.sign(self.value)) | (self.value == 0)
@@ -79,9 +83,9 @@ class Resampling:
     """The draws for one set of seeds and examples."""
 
     def __init__(self, seeds: int, units: np.ndarray, draws: int, seed: int, strata: np.ndarray | None = None):
-        """seeds: how many trainings;  units: (item,) int or str, what is drawn as a whole (the sentence of each target);
-        draws: how many;  seed: of the random choices;  strata: (item,) groups with a mean of their own, e.g. the relation of each
-        fact: units are drawn within them, and a score is the mean over groups.
+        """seeds: how many trainings;  units: (item,) int or str, what is drawn as a whole (the sentence of each
+        target); draws: how many;  seed: of the random choices;  strata: (item,) groups with a mean of their own, e.g.
+        the relation of each fact: units are drawn within them, and a score is the mean over groups.
 
         Raises ValueError for no seeds or items, and for a unit in two strata.
         """
@@ -128,13 +132,14 @@ class Resampling:
         return Resampled(found.value.mean(axis=-1), found.draws.mean(axis=-1))
 
     def f1(self, counts: np.ndarray) -> Resampled:
-        """Micro F1 of one training: (..., item, 3) true positives, false positives, false negatives -> (...) in [0, 1]; over all
-        strata together; 0 where nothing is there to find and nothing was found."""
+        """Micro F1 of one training: (..., item, 3) true positives, false positives, false negatives -> (...) in [0,
+        1]; over all strata together; 0 where nothing is there to find and nothing was found."""
         found = self._totals(np.moveaxis(np.asarray(counts), -1, 0))
         return Resampled(_f1(*found.value.sum(axis=-1)), _f1(*np.moveaxis(found.draws.sum(axis=-1), 1, 0)))
 
     def over_seeds(self, of_seeds: Sequence[Resampled]) -> Resampled:
-        """The mean over trainings; in each draw, over the drawn ones. of_seeds: one result of the methods above per training."""
+        """The mean over trainings; in each draw, over the drawn ones. of_seeds: one result of the methods above per
+        training."""
         self._same_seeds(len(of_seeds))
         draws = np.zeros(of_seeds[0].draws.shape)
         for weight, one in zip(self._seed_weights.T, of_seeds, strict=True):
@@ -170,27 +175,29 @@ class Resampling:
         return Resampled(whole.reshape(shape), drawn.reshape(self.draws, *shape))
 
 
-def multi_bootstrap(hits: np.ndarray, other: np.ndarray | None = None, *, metric: str = "mean", units: np.ndarray | None = None,
-                    strata: np.ndarray | None = None, draws: int = 1000, seed: int = 0, level: float = LEVEL) -> Interval:
+def multi_bootstrap(hits: np.ndarray, other: np.ndarray | None = None, *, metric: str = "mean",
+                    units: np.ndarray | None = None, strata: np.ndarray | None = None, draws: int = 1000,
+                    seed: int = 0, level: float = LEVEL) -> Interval:
     """Value and interval of a score of several trainings, or of the difference of two arms (paired form).
 
     hits: (seed, ..., item) of `mean`, or (seed, ..., item, 3) true positives, false positives, false negatives of `f1`;
-    other: the same of a second arm (same seeds and items, in the same order), which is subtracted;  units, strata: (item,), see
-    `Resampling`. Raises ValueError for shapes that do not fit and unknown metrics.
+    other: the same of a second arm (same seeds and items, in the same order), which is subtracted;  units, strata:
+    (item,), see `Resampling`. Raises ValueError for shapes that do not fit and unknown metrics.
     """
     if metric not in ("mean", "f1"):
         raise ValueError(f"metric: {metric!r} is none of mean, f1")
     hits = np.asarray(hits)
     arms = [hits] if other is None else [hits, np.asarray(other)]
     if arms[-1].shape != hits.shape or hits.ndim < 2 + (metric == "f1"):
-        raise ValueError(f"hits: have shape {hits.shape}" + ("" if other is None else f", the other arm {arms[-1].shape}"))
+        raise ValueError(f"hits: have shape {hits.shape}"
+                         + ("" if other is None else f", the other arm {arms[-1].shape}"))
     items = hits.shape[-2 if metric == "f1" else -1]
     resampling = Resampling(len(hits), np.arange(items) if units is None else units, draws, seed, strata)
     found = [resampling.over_seeds([getattr(resampling, metric)(one) for one in arm]) for arm in arms]
     result = found[0] if other is None else found[0] - found[1]
     low, high = result.interval(level)
-    return Interval(result.value, low, high, result.p() if other is not None else np.full(np.shape(result.value), np.nan),
-                    resampling.resampled)
+    return Interval(result.value, low, high,
+                    result.p() if other is not None else np.full(np.shape(result.value), np.nan), resampling.resampled)
 
 
 def _f1(right: np.ndarray, wrong: np.ndarray, missed: np.ndarray) -> np.ndarray:

@@ -11,7 +11,8 @@ from finetrace.layout import is_slug
 class DynamicsSettings:
     """What is learned when: trajectories on one time axis, and what adaptation does to them.
 
-    Each list has one trajectory per pre-training seed, in the same order; the seeds are resampled together with the examples.
+    Each list has one trajectory per pre-training seed, in the same order; the seeds are resampled together with the
+    examples.
     """
 
     original: tuple[str, ...]
@@ -36,11 +37,14 @@ class DynamicsSettings:
                 require_place(key, place)
         for key in ("adapted", "control"):
             require(len(getattr(self, key)) in (0, len(self.original)),
-                    f"{key}: names {len(getattr(self, key))} trajectories; give one per entry of original ({len(self.original)})")
+                    f"{key}: names {len(getattr(self, key))} trajectories; give one per entry of original "
+                    f"({len(self.original)})")
         require(all(is_slug(name) for name in self.downstream), "downstream: names entries of the section downstream")
         require(bool(self.sources or self.downstream), "sources: is empty and downstream too; name edges or cloze")
-        require(self.step_unit >= 0, f"step_unit: {self.step_unit} is negative; give steps, or 0 for the first step after 0")
+        require(self.step_unit >= 0, f"step_unit: {self.step_unit} is negative; give steps, or 0 for the first step "
+                                     "after 0")
         everything = [*self.original, *self.adapted, *self.control]
         twice = sorted({place for place in everything if everything.count(place) > 1})
-        require(not twice, f"original, adapted, control: {', '.join(twice)} stands there twice; name each trajectory once")
+        require(not twice, f"original, adapted, control: {', '.join(twice)} stands there twice; name each trajectory "
+                           "once")
         require(self.draws >= 100, f"draws: {self.draws} are too few for an interval; take 100 or more")

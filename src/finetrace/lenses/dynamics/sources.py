@@ -12,11 +12,13 @@ Numbers = Mapping[tuple[str, int, str], Mapping[int, tuple[float, float, float, 
 """What a lens's own table says of one trajectory: (readout, layer, statistic) -> step -> value, low, high, n."""
 
 
-def add_edges(table: Table, task: str, arms: Mapping[str, Arm], readouts: Sequence[tuple[str, int]], sentences: np.ndarray,
+def add_edges(table: Table, task: str, arms: Mapping[str, Arm], readouts: Sequence[tuple[str, int]],
+              sentences: np.ndarray,
               numbers: Mapping[str, Sequence[Numbers]], *, seeds: int, draws: int, seed: int) -> Resampling:
     """One task of edge probing: F1 of every readout with multi-bootstrap intervals, and the lens's other statistics.
 
-    arms: `load` gives (readout, target, 3) true positives, false positives, false negatives, in the order of `readouts`;
+    arms: `load` gives (readout, target, 3) true positives, false positives, false negatives, in the order of
+    `readouts`;
     sentences: (target,) what is resampled as a whole;  numbers: of each arm's seeds.
     """
     resampling = Resampling(seeds, sentences, draws, seed)
@@ -26,8 +28,8 @@ def add_edges(table: Table, task: str, arms: Mapping[str, Arm], readouts: Sequen
     return resampling
 
 
-def add_downstream(table: Table, task: str, arms: Mapping[str, Arm], examples: int, numbers: Mapping[str, Sequence[Numbers]], *,
-                   seeds: int, draws: int, seed: int) -> Resampling:
+def add_downstream(table: Table, task: str, arms: Mapping[str, Arm], examples: int,
+                   numbers: Mapping[str, Sequence[Numbers]], *, seeds: int, draws: int, seed: int) -> Resampling:
     """One task learned from the checkpoints: accuracy with multi-bootstrap intervals, and the stage's other statistics.
 
     arms: `load` gives (example,) hits in [0, 1];  numbers: of each arm's seeds.
@@ -41,17 +43,19 @@ def add_downstream(table: Table, task: str, arms: Mapping[str, Arm], examples: i
 
 def add_numbers(table: Table, source: str, item: str, arms: Mapping[str, Arm], numbers: Mapping[str, Sequence[Numbers]],
                 resampling: Resampling, known: Sequence[str]) -> None:
-    """Statistics that are known only as numbers, such as centres of gravity: means over seeds, intervals from resampled seeds.
+    """Statistics that are known only as numbers, such as centres of gravity: means over seeds, intervals from
+    resampled seeds.
 
-    With one seed the interval is the one that the lens gave, and differences have none.  known: statistics that are left out,
-    because the table has them already.
+    With one seed the interval is the one that the lens gave, and differences have none.  known: statistics that are
+    left out, because the table has them already.
     """
     curves = dict.fromkeys(key for of_arm in numbers.values() for one in of_arm for key in one if key[2] not in known)
     for statistic in dict.fromkeys(name for _, _, name in curves):
         here = [key for key in curves if key[2] == statistic]
         counts = [_count(numbers, key) for key in here]
         found = {name: _of_seeds(arm, numbers[name], here) for name, arm in arms.items()}
-        scores = {name: Scores(arms[name].steps, arms[name].axis, arms[name].unit, resampling.of_numbers(values[..., 0]))
+        scores = {name: Scores(arms[name].steps, arms[name].axis, arms[name].unit,
+                               resampling.of_numbers(values[..., 0]))
                   for name, values in found.items()}
         side = Table()
         add_arms(side, source, item, statistic, scores, [(readout, layer, "") for readout, layer, _ in here], n=counts,
@@ -59,16 +63,19 @@ def add_numbers(table: Table, source: str, item: str, arms: Mapping[str, Arm], n
         for key, course in side.select():
             low, high = course.low, course.high
             if resampling.seeds == 1 and key.arm in arms:
-                low, high = np.moveaxis(found[key.arm][0, :, here.index((key.readout, key.layer, statistic)), 1:], -1, 0)
+                curve = here.index((key.readout, key.layer, statistic))
+                low, high = found[key.arm][0, :, curve, 1:].T
             table.add(key, course.steps, course.value, low, high, course.p, n=course.n, seeds=course.seeds)
 
 
 def _of_seeds(arm: Arm, numbers: Sequence[Numbers], curves: Sequence[tuple[str, int, str]]) -> np.ndarray:
     """(seed, step, curve, 3) value, low, high; NaN where a seed has none."""
     nothing = (np.nan,) * 3
-    return np.array([[[one.get(key, {}).get(step, nothing)[:3] for key in curves] for step in arm.steps] for one in numbers],
+    return np.array([[[one.get(key, {}).get(step, nothing)[:3] for key in curves] for step in arm.steps]
+                     for one in numbers],
                     dtype=np.float64)
 
 
 def _count(numbers: Mapping[str, Sequence[Numbers]], key: tuple[str, int, str]) -> int:
-    return max((row[3] for of_arm in numbers.values() for one in of_arm for row in one.get(key, {}).values()), default=0)
+    return max((row[3] for of_arm in numbers.values() for one in of_arm for row in one.get(key, {}).values()),
+               default=0)

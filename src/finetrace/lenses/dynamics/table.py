@@ -6,16 +6,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from finetrace.longtable import LongTable
+
 ARMS = ("original", "adapted", "control")
 DIFFERENCES = {"difference": ("adapted", "original"), "control-difference": ("control", "original"),
                "net-difference": ("adapted", "control")}
 """Arms that are one arm minus another; `net-difference` is the difference of the two differences."""
 UNION = -1
 """The layer of what is known in any layer but the embeddings."""
-TYPES = {"layer": np.int32, "held_out": np.bool_, "step": np.int64, "value": np.float64, "low": np.float64, "high": np.float64,
-         "p": np.float64, "n": np.int64, "seeds": np.int64}
-COLUMNS = ("source", "task_or_corpus", "relation", "arm", "readout", "layer", "held_out", "step", "statistic", "value", "low",
-           "high", "p", "n", "seeds")
+COLUMNS: dict[str, type] = {"source": str, "task_or_corpus": str, "relation": str, "arm": str, "readout": str,
+                            "layer": np.int32, "held_out": np.bool_, "step": np.int64, "statistic": str,
+                            "value": np.float64, "low": np.float64, "high": np.float64, "p": np.float64, "n": np.int64,
+                            "seeds": np.int64}
 
 
 class Key(NamedTuple):
@@ -39,7 +41,8 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Course:
-    """A statistic over the steps; arrays are (step,) float64 except `steps`, int64. A summary of all steps stands at the last."""
+    """A statistic over the steps; arrays are (step,) float64 except `steps`, int64. A summary of all steps stands at
+    the last."""
 
     steps: np.ndarray
     value: np.ndarray
@@ -96,18 +99,13 @@ class Table:
 
     def columns(self) -> dict[str, Any]:
         """Columns of table.parquet, one row per course and step; NaN stands for what is unknown."""
-        found: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+        rows = []
         for key, course in self._courses.items():
-            count = len(course.steps)
-            fixed = {"source": key.source, "task_or_corpus": key.item, "relation": key.relation, "arm": key.arm,
-                     "readout": key.readout, "layer": key.layer, "held_out": key.held_out, "statistic": key.statistic,
-                     "n": course.n, "seeds": course.seeds}
-            for name in COLUMNS:
-                if name in fixed:
-                    found[name] += [fixed[name]] * count
-                else:
-                    found[name] += getattr(course, "steps" if name == "step" else name).tolist()
-        return {name: np.array(values, dtype=TYPES[name]) if name in TYPES else values for name, values in found.items()}
+            whole = key._asdict() | {"task_or_corpus": key.item, "n": course.n, "seeds": course.seeds}
+            rows += [whole | {"step": step, "value": value, "low": low, "high": high, "p": p}
+                     for step, value, low, high, p
+                     in zip(course.steps, course.value, course.low, course.high, course.p, strict=True)]
+        return LongTable.of_rows(rows, COLUMNS).columns()
 
     @classmethod
     def of_columns(cls, columns: Mapping[str, Any]) -> "Table":

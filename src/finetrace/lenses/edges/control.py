@@ -1,5 +1,5 @@
-"""Control tasks (Hewitt and Liang 2019): labels that depend on the words of a span alone, at random. Selectivity, the score minus
-that on the control task, tells how much of the score is not the probe's own memory."""
+"""Control tasks (Hewitt and Liang 2019): labels that depend on the words of a span alone, at random. Selectivity, the
+score minus that on the control task, tells how much of the score is not the probe's own memory."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -17,9 +17,9 @@ def control_gold(types: Mapping[str, Sequence[str]], train: np.ndarray, seed: in
     """Labels of the control task: split -> (target, class) bool.
 
     types: split -> the type of each target;  train: (target, class) bool, real labels of the training targets;  labels:
-    `empirical` draws for each type the labels of a random training target; `attachment` draws evenly what a word attaches to in
-    the control task of dependencies: itself, the first or the last word, and that rule is the class. A type's labels are drawn by
-    its name, so they do not depend on what else there is.
+    `empirical` draws for each type the labels of a random training target; `attachment` draws evenly what a word
+    attaches to in the control task of dependencies: itself, the first or the last word, and that rule is the class. A
+    type's labels are drawn by its name, so they do not depend on what else there is.
     """
     drawn: dict[str, int] = {}
     count = len(ATTACHMENTS) if labels == "attachment" else len(train)

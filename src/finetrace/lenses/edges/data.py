@@ -14,13 +14,16 @@ if TYPE_CHECKING:
 class EdgeData:
     """One split of a task and the hidden states of one checkpoint.
 
-    states: (layer, token, dim) float16 or float32, memory-mapped or a tensor on the device; tokens of several tasks and splits;
+    states: (layer, token, dim) float16 or float32, memory-mapped or a tensor on the device; tokens of several tasks
+    and splits;
     tokens: (kept,) int64, which of them spans of this split cover, sentence after sentence;
     offsets: (sentence + 1,) int64, the kept tokens of sentence i are offsets[i] up to offsets[i + 1];
     starts: (sentence + 1,) int64, its targets are starts[i] up to starts[i + 1];
-    spans: (target, side, 2) int64, first piece and the one after the last, counted in `tokens`; side: 1, or 2 for pairs;
+    spans: (target, side, 2) int64, first piece and the one after the last, counted in `tokens`; side: 1, or 2 for
+    pairs;
     gold: (target, class) bool, the right classes: one each, or any number where labels are sets;
-    moments: (layer, sentence, 2) float64, sum and sum of squares of all numbers of all tokens of a sentence, [CLS] and such too;
+    moments: (layer, sentence, 2) float64, sum and sum of squares of all numbers of all tokens of a sentence, [CLS] and
+    such too;
     lengths: (sentence,) int64, those tokens.
     """
 
@@ -44,8 +47,8 @@ class EdgeData:
 
     @cached_property
     def distinct(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Per side its different spans, for what many targets share is pooled once: spans (span, 2), the span of each target
-        (target,), and where each sentence's spans begin (sentence + 1,)."""
+        """Per side its different spans, for what many targets share is pooled once: spans (span, 2), the span of each
+        target (target,), and where each sentence's spans begin (sentence + 1,)."""
         found = []
         for side in range(self.spans.shape[1]):
             spans, inverse = np.unique(self.spans[:, side], axis=0, return_inverse=True)
@@ -57,8 +60,9 @@ class EdgeData:
 class Side:
     """The different spans of one side of a batch, as tensors.
 
-    pieces: (piece,) int64, their tokens in the batch;  of: (piece,) int64, the span of each;  begins: (span,) int64, where each
-    span's pieces begin;  targets: (target,) int64, the span of each target, or None where target i has span i.
+    pieces: (piece,) int64, their tokens in the batch;  of: (piece,) int64, the span of each;  begins: (span,) int64,
+    where each span's pieces begin;  targets: (target,) int64, the span of each target, or None where target i has span
+    i.
     """
 
     pieces: "torch.Tensor"
@@ -74,7 +78,8 @@ class Side:
 
 @dataclass(frozen=True)
 class Batch:
-    """states: (layer, token, dim) of the wanted layers, normalised;  sides;  gold: (target, class) of the type of the states."""
+    """states: (layer, token, dim) of the wanted layers, normalised;  sides;  gold: (target, class) of the type of the
+    states."""
 
     states: "torch.Tensor"
     sides: list[Side]
@@ -87,14 +92,16 @@ def check(data: EdgeData, name: str) -> None:
         raise ValueError(f"the split {name!r} has no targets")
     layers, total, _ = data.states.shape
     if data.moments.shape != (layers, data.sentences, 2) or len(data.offsets) != data.sentences + 1 \
-            or len(data.starts) != data.sentences + 1 or data.starts[-1] != len(data.gold) or len(data.spans) != len(data.gold):
-        raise ValueError(f"the arrays of the split {name!r} do not fit together: {layers} layers, {data.sentences} sentences, "
-                         f"{len(data.gold)} labels, {len(data.spans)} spans")
+            or len(data.starts) != data.sentences + 1 or data.starts[-1] != len(data.gold) \
+            or len(data.spans) != len(data.gold):
+        raise ValueError(f"the arrays of the split {name!r} do not fit together: {layers} layers, {data.sentences} "
+                         f"sentences, {len(data.gold)} labels, {len(data.spans)} spans")
     of = data.sentence_of[:, None]
     if ((data.spans[..., 0] >= data.spans[..., 1]) | (data.spans[..., 0] < data.offsets[of])
             | (data.spans[..., 1] > data.offsets[of + 1])).any():
         raise ValueError(f"the split {name!r} has a span that is empty or leaves its sentence")
-    if len(data.tokens) != data.offsets[-1] or (len(data.tokens) and not 0 <= data.tokens.min() <= data.tokens.max() < total):
+    outside = len(data.tokens) and not 0 <= data.tokens.min() <= data.tokens.max() < total
+    if len(data.tokens) != data.offsets[-1] or outside:
         raise ValueError(f"the split {name!r} names tokens that its states do not have")
 
 
@@ -109,8 +116,8 @@ def take_sentences(data: EdgeData, chosen: np.ndarray) -> EdgeData:
 
 
 def norms(data: EdgeData, sentences: np.ndarray | None = None) -> np.ndarray:
-    """Mean and standard deviation of each layer over all tokens and dimensions of some sentences, all by default: (layer, 2)
-    float64. 1e-13 is added to the variance, as AllenNLP does."""
+    """Mean and standard deviation of each layer over all tokens and dimensions of some sentences, all by default:
+    (layer, 2) float64. 1e-13 is added to the variance, as AllenNLP does."""
     moments = data.moments if sentences is None else data.moments[:, sentences]
     lengths = data.lengths if sentences is None else data.lengths[sentences]
     count = float(lengths.sum()) * data.states.shape[2]
@@ -121,8 +128,8 @@ def norms(data: EdgeData, sentences: np.ndarray | None = None) -> np.ndarray:
 
 def make_batch(data: EdgeData, sentences: np.ndarray, layers: np.ndarray, norm: np.ndarray | None, twin: bool,
                like: "torch.Tensor") -> Batch:
-    """The targets of some sentences, in the given order. layers: wanted ones;  norm: (layer, 2) of all layers, or None;  twin:
-    give a single span twice;  like: a tensor of the wanted type on the wanted device."""
+    """The targets of some sentences, in the given order. layers: wanted ones;  norm: (layer, 2) of all layers, or
+    None;  twin: give a single span twice;  like: a tensor of the wanted type on the wanted device."""
     import torch
 
     token = _ranges(data.offsets, sentences)
@@ -138,7 +145,8 @@ def make_batch(data: EdgeData, sentences: np.ndarray, layers: np.ndarray, norm: 
         chosen = _ranges(begins, sentences)
         counts = begins[sentences + 1] - begins[sentences]
         local = spans[chosen] + np.repeat(shift, counts)[:, None]
-        places = np.repeat(np.cumsum(counts) - counts - begins[sentences], data.starts[sentences + 1] - data.starts[sentences])
+        places = np.repeat(np.cumsum(counts) - counts - begins[sentences],
+                           data.starts[sentences + 1] - data.starts[sentences])
         sides.append(_side(local, of_target[target] + places, like.device))
     if twin and len(sides) == 1:
         sides = sides * 2

@@ -1,8 +1,8 @@
-"""Figures of the lens edges: what probes of single layers and mixes of layers score over the steps of a training, and where in
-the layers tasks lie.
+"""Figures of the lens edges: what probes of single layers and mixes of layers score over the steps of a training, and
+where in the layers tasks lie.
 
-The time axis is log10(1 + step / first step after 0), so that step 0 has a place on it; ticks are recorded checkpoints. Scores
-are in percent. Tasks are panels, at most eight; more are left out and counted in the footnote.
+The time axis is log10(1 + step / first step after 0), so that step 0 has a place on it; ticks are recorded
+checkpoints. Scores are in percent. Tasks are panels, at most eight; more are left out and counted in the footnote.
 """
 
 from collections.abc import Mapping, Sequence
@@ -68,10 +68,12 @@ def _splits(tasks: Mapping[str, Mapping[str, Any]]) -> str:
 def scores(steps: Sequence[int], single: Mapping[str, np.ndarray], *, full: Mapping[str, np.ndarray] | None = None,
            majority: Mapping[str, float] | None = None, axis: str = "steps", title: str | None = None,
            note: str = "") -> "Figure":
-    """Micro F1 against step, a line per layer coloured by depth, with the 95 % band of the last layer; a panel per task.
+    """Micro F1 against step, a line per layer coloured by depth, with the 95 % band of the last layer; a panel per
+    task.
 
-    single: task -> (step, layer, 3) value, low, high in [0, 1], NaN for layers without a probe;  full: task -> (step, 3) of the
-    mix of all layers, a black line with its band;  majority: task -> F1 of the most frequent class;  axis: what steps count.
+    single: task -> (step, layer, 3) value, low, high in [0, 1], NaN for layers without a probe;  full: task -> (step,
+    3) of the mix of all layers, a black line with its band;  majority: task -> F1 of the most frequent class;  axis:
+    what steps count.
     """
     from matplotlib import colormaps
 
@@ -138,8 +140,8 @@ def strips(steps: Sequence[int], weights: Mapping[str, np.ndarray], *, axis: str
            note: str = "") -> "Figure":
     """Mixing weights as strips of bars, one per layer: a row per step (earliest above), a column per task.
 
-    weights: task -> (step, layer) shares that sum to 1. The dashed line is the even weight; a triangle marks the centre of
-    gravity. All strips have one scale.
+    weights: task -> (step, layer) shares that sum to 1. The dashed line is the even weight; a triangle marks the
+    centre of gravity. All strips have one scale.
     """
     tasks, note = list(weights)[:MOST_TASKS], _left_out(weights, note)
     few = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MOST_STRIPS)).round().astype(int))
@@ -165,14 +167,16 @@ def strips(steps: Sequence[int], weights: Mapping[str, np.ndarray], *, axis: str
         axes[-1, column].set_xticks(shown, [str(layer) for layer in shown])
     figure.supylabel(axis, fontsize=10)
     axes[-1, len(tasks) // 2].set_xlabel("layer (0: embeddings)")
-    style.footnote(figure, f"bars: weights of the mix of all layers; dashed: even ones; triangle: centre of gravity; {note}")
+    style.footnote(figure, "bars: weights of the mix of all layers; dashed: even ones; triangle: centre of gravity; "
+                           f"{note}")
     return figure
 
 
 @style.styled
 def centre(steps: Sequence[int], gravity: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], *, layers: int,
            axis: str = "steps", title: str | None = None, note: str = "") -> "Figure":
-    """Centre of gravity of the mixing weights and expected layer of the cumulative scores, against step, a line per task.
+    """Centre of gravity of the mixing weights and expected layer of the cumulative scores, against step, a line per
+    task.
 
     gravity, expected: task -> (step,) in layers, NaN allowed;  layers: hidden states, the embedding output among them.
     """
@@ -197,10 +201,10 @@ def centre(steps: Sequence[int], gravity: Mapping[str, np.ndarray], expected: Ma
 
 
 @style.styled
-def cumulative(steps: Sequence[int], mixes: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray] | None = None, *,
-               axis: str = "steps", title: str | None = None, note: str = "") -> "Figure":
-    """Micro F1 of the mixes of layers 0 to k against k, a line per step coloured by time, with 95 % bands of the first and the
-    last; a panel per task.
+def cumulative(steps: Sequence[int], mixes: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray] | None = None,
+               *, axis: str = "steps", title: str | None = None, note: str = "") -> "Figure":
+    """Micro F1 of the mixes of layers 0 to k against k, a line per step coloured by time, with 95 % bands of the first
+    and the last; a panel per task.
 
     mixes: task -> (step, layer, 3);  expected: task -> (step,) in layers, a vertical line for the last step.
     """
@@ -213,7 +217,8 @@ def cumulative(steps: Sequence[int], mixes: Mapping[str, np.ndarray], expected: 
         k = np.arange(values.shape[1])
         for place, step in enumerate(few):
             tint, own = colours(0.85 * place / max(1, len(few) - 1)), 100 * values[step]
-            panel.plot(k, own[:, 0], color=tint, lw=1.5, marker=MARKS[place % len(MARKS)], ms=3.5, label=_short(steps[step]))
+            panel.plot(k, own[:, 0], color=tint, lw=1.5, marker=MARKS[place % len(MARKS)], ms=3.5,
+                       label=_short(steps[step]))
             if place in (0, len(few) - 1):
                 panel.fill_between(k, own[:, 1], own[:, 2], color=tint, alpha=0.2, lw=0)
         mark = (expected or {}).get(task, np.array([np.nan]))[-1]
@@ -224,8 +229,10 @@ def cumulative(steps: Sequence[int], mixes: Mapping[str, np.ndarray], expected: 
         panel.set_title(task)
     _labels(panels, "micro F1 (%)", "layers 0 to k in the mix")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, title=axis, loc="outside upper right", ncols=len(labels), fontsize=8.5, title_fontsize=8.5)
-    style.footnote(figure, f"bands: 95 % intervals over sentences; dotted line: expected layer at the last step; {note}")
+    figure.legend(handles, labels, title=axis, loc="outside upper right", ncols=len(labels), fontsize=8.5,
+                  title_fontsize=8.5)
+    style.footnote(figure, "bands: 95 % intervals over sentences; dotted line: expected layer at the last step; "
+                           f"{note}")
     return figure
 
 
@@ -290,7 +297,8 @@ def _legend(figure: "Figure", full: bool, majority: bool) -> None:
     from matplotlib.lines import Line2D
 
     lines = [Line2D([], [], color=style.BLACK, lw=1.6, ls=style.DASHES[1], label="mix of all layers")] if full else []
-    lines += [Line2D([], [], color=style.GREY, lw=1.2, ls=style.DASHES[2], label="most frequent class")] if majority else []
+    if majority:
+        lines.append(Line2D([], [], color=style.GREY, lw=1.2, ls=style.DASHES[2], label="most frequent class"))
     if lines:
         figure.legend(handles=lines, loc="outside upper right", ncols=2, fontsize=8.5)
 
@@ -301,9 +309,11 @@ def _layer_bar(figure: "Figure", panels: "list[Axes]", layers: int) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
 
-    colours = ListedColormap([colormaps[style.SEQUENTIAL](0.93 * layer / max(1, layers - 1)) for layer in range(layers)])
+    colours = ListedColormap([colormaps[style.SEQUENTIAL](0.93 * layer / max(1, layers - 1))
+                              for layer in range(layers)])
     shown = range(layers) if layers <= 13 else range(0, layers, 4)
-    bar = figure.colorbar(ScalarMappable(Normalize(-0.5, layers - 0.5), colours), ax=panels, pad=0.01, fraction=0.03, aspect=35)
+    bar = figure.colorbar(ScalarMappable(Normalize(-0.5, layers - 0.5), colours), ax=panels, pad=0.01, fraction=0.03,
+                          aspect=35)
     bar.set_ticks(list(shown), labels=[str(layer) for layer in shown])
     bar.set_label("layer (0: embeddings)")
     bar.ax.spines[:].set_visible(False)

@@ -15,8 +15,8 @@ Estimate = tuple[np.ndarray, np.ndarray, np.ndarray]
 def clean_classes(names: Sequence[str]) -> tuple[np.ndarray, str] | None:
     """The classes that Tenney et al. score: (class,) bool and what they are; None where they score all.
 
-    It is told by the names: of 0 and 1 (coreference) class 1; of roles (ARG0, C-ARG0, R-ARGM-TMP) those without C- and R-; of
-    relations all but Other and no_relation.
+    It is told by the names: of 0 and 1 (coreference) class 1; of roles (ARG0, C-ARG0, R-ARGM-TMP) those without C- and
+    R-; of relations all but Other and no_relation.
     """
     if sorted(names) == ["0", "1"]:
         return np.array([name == "1" for name in names]), "class 1 only"
@@ -28,7 +28,8 @@ def clean_classes(names: Sequence[str]) -> tuple[np.ndarray, str] | None:
 
 
 def sentence_counts(hits: np.ndarray, sentences: np.ndarray) -> np.ndarray:
-    """Hits (..., target, 3) added up per sentence: (sentence, ..., 3) float64. sentences: (target,) int, any numbers."""
+    """Hits (..., target, 3) added up per sentence: (sentence, ..., 3) float64. sentences: (target,) int, any
+    numbers."""
     codes = np.unique(sentences, return_inverse=True)[1].ravel()
     order = np.argsort(codes, kind="stable")
     begins = np.flatnonzero(np.diff(codes[order], prepend=-1))
@@ -38,9 +39,9 @@ def sentence_counts(hits: np.ndarray, sentences: np.ndarray) -> np.ndarray:
 def micro(counts: np.ndarray) -> dict[str, np.ndarray]:
     """Micro scores over all decisions from counts (..., 3) of true positives, false positives and false negatives.
 
-    precision = TP / (TP + FP), recall = TP / (TP + FN), f1 = 2 TP / (2 TP + FP + FN), each (...) in [0, 1], higher is better, 0
-    where nothing was decided for or nothing is right, as scikit-learn has it. For one class per target in softmax mode all
-    three are the accuracy.
+    precision = TP / (TP + FP), recall = TP / (TP + FN), f1 = 2 TP / (2 TP + FP + FN), each (...) in [0, 1], higher is
+    better, 0 where nothing was decided for or nothing is right, as scikit-learn has it. For one class per target in
+    softmax mode all three are the accuracy.
     """
     right, wrong, missed = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
     return {"f1": _ratio(2 * right, 2 * right + wrong + missed), "precision": _ratio(right, right + wrong),
@@ -48,15 +49,16 @@ def micro(counts: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def micro_intervals(counts: np.ndarray) -> dict[str, Estimate]:
-    """Micro scores with 95 % intervals, by leaving out each sentence in turn. counts: (sentence, ..., 3) of `sentence_counts`;
-    returns value, low, high, each (...)."""
+    """Micro scores with 95 % intervals, by leaving out each sentence in turn. counts: (sentence, ..., 3) of
+    `sentence_counts`; returns value, low, high, each (...)."""
     whole = counts.sum(axis=0)
     values, left_out = micro(whole), micro(whole - counts)
     return {name: _interval(values[name], left_out[name]) for name in values}
 
 
 def share_interval(right: np.ndarray, sentences: np.ndarray) -> Estimate:
-    """Share of targets that are right with its interval: right (..., target) bool or number -> value, low, high (...)."""
+    """Share of targets that are right with its interval: right (..., target) bool or number -> value, low, high
+    (...)."""
     pairs = np.stack([right.astype(np.float64), np.ones(right.shape)], axis=-1)
     counts = sentence_counts(pairs, sentences)
     whole = counts.sum(axis=0)
@@ -65,16 +67,18 @@ def share_interval(right: np.ndarray, sentences: np.ndarray) -> Estimate:
 
 
 def f1_difference(first: np.ndarray, second: np.ndarray) -> Estimate:
-    """F1 of one set of hits minus that of another on the same sentences, with the paired interval; counts (sentence, ..., 3)."""
+    """F1 of one set of hits minus that of another on the same sentences, with the paired interval; counts (sentence,
+    ..., 3)."""
     wholes = [counts.sum(axis=0) for counts in (first, second)]
     value, other = (micro(whole)["f1"] for whole in wholes)
-    left_out, other_left_out = (micro(whole - counts)["f1"] for whole, counts in zip(wholes, (first, second), strict=True))
+    left_out, other_left_out = (micro(whole - counts)["f1"]
+                                for whole, counts in zip(wholes, (first, second), strict=True))
     return _interval(value - other, left_out - other_left_out, floor=-1.0)
 
 
 def majority_decision(train: np.ndarray, sets: bool) -> np.ndarray:
-    """What a probe without information decides for: (class,) bool. train: (target, class) bool; the most frequent class, or,
-    where labels are sets, the classes of at least half of the targets."""
+    """What a probe without information decides for: (class,) bool. train: (target, class) bool; the most frequent
+    class, or, where labels are sets, the classes of at least half of the targets."""
     rates = train.mean(axis=0)
     return rates >= 0.5 if sets else np.arange(len(rates)) == int(rates.argmax())
 

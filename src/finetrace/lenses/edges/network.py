@@ -1,7 +1,7 @@
 """Edge probes (Tenney et al. 2019) side by side: one network whose every tensor has a leading probe axis.
 
-Probes do not see each other: the loss is their sum, gradients are clipped per probe, and first weights and dropout masks are
-drawn by the names of the probes, so a probe learns the same whatever stands beside it.
+Probes do not see each other: the loss is their sum, gradients are clipped per probe, and first weights and dropout
+masks are drawn by the names of the probes, so a probe learns the same whatever stands beside it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,8 @@ HIDDEN_LAYERS = {"linear": 0, "mlp": 1, "fancy_mlp": 2}
 class Probe:
     """A read-out: `layer` k alone, or the `mix` of layers 0 to k; seed: number of the repetition.
 
-    The probes of layer k and of the mix 0 to k draw the same first weights and masks: what differs between them is the mix.
+    The probes of layer k and of the mix 0 to k draw the same first weights and masks: what differs between them is the
+    mix.
     """
 
     readout: Literal["layer", "mix"]
@@ -76,10 +77,11 @@ def parameter_shapes(shape: Shape, recipe: Recipe, mix: bool) -> dict[str, tuple
 
 
 def first_weights(probe: Probe, shape: Shape, recipe: Recipe, seed: int) -> dict[str, np.ndarray]:
-    """First values of one probe, float64: linear layers uniform within -+ 1 / sqrt(inputs), as PyTorch has it, the scalars of the
-    mix 0, gamma 1, layer norms 1 and 0."""
+    """First values of one probe, float64: linear layers uniform within -+ 1 / sqrt(inputs), as PyTorch has it, the
+    scalars of the mix 0, gamma 1, layer norms 1 and 0."""
     shapes, found = parameter_shapes(shape, recipe, probe.readout == "mix"), {}
-    inputs = {"first": shape.sides * shapes["first0"][0], "project": shape.dim, "attend": recipe.projection or shape.dim}
+    inputs = {"first": shape.sides * shapes["first0"][0], "project": shape.dim,
+              "attend": recipe.projection or shape.dim}
     for name, size in shapes.items():
         kind, bias = name.removesuffix("_bias").rstrip("0123456789"), name.endswith("_bias")
         if kind in ("mix", "gamma", "norm"):
@@ -97,21 +99,23 @@ class Network:
     parameters: name -> (probe, ...) tensors, leaves that require gradients.
     """
 
-    def __init__(self, probes: Sequence[Probe], values: Sequence[Mapping[str, np.ndarray]], shape: Shape, recipe: Recipe,
-                 like: "torch.Tensor"):
+    def __init__(self, probes: Sequence[Probe], values: Sequence[Mapping[str, np.ndarray]], shape: Shape,
+                 recipe: Recipe, like: "torch.Tensor"):
         import torch
 
         if len({probe.readout for probe in probes}) != 1:
             raise ValueError("probes of single layers and of mixes cannot share a network")
         self.probes, self.shape, self.recipe, self.mixed = list(probes), shape, recipe, probes[0].readout == "mix"
-        self.parameters = {name: torch.as_tensor(np.stack([one[name] for one in values]), dtype=like.dtype, device=like.device)
+        self.parameters = {name: torch.as_tensor(np.stack([one[name] for one in values]), dtype=like.dtype,
+                                                 device=like.device)
                            .requires_grad_() for name in values[0]}
         self._select()
 
     def _select(self) -> None:
         """Which layers are needed, and where each probe finds its own among them."""
         own = np.array([probe.layer for probe in self.probes])
-        self.layers = np.arange(self.shape.layers) if self.mixed else np.unique(own)  # a sum over all, to the last bit the same
+        # a mix is a sum over all layers, to the last bit the same whichever probes are trained together
+        self.layers = np.arange(self.shape.layers) if self.mixed else np.unique(own)
         self.own = np.searchsorted(self.layers, own)
 
     def restrict(self, going: np.ndarray) -> None:
@@ -129,19 +133,21 @@ class Network:
         import torch
 
         scalars = self.parameters["mix"]
-        beyond = torch.arange(len(self.layers), device=scalars.device) > torch.as_tensor(self.own, device=scalars.device)[:, None]
+        own = torch.as_tensor(self.own, device=scalars.device)
+        beyond = torch.arange(len(self.layers), device=scalars.device) > own[:, None]
         return scalars.masked_fill(beyond, float("-inf")).softmax(dim=1)
 
     def logits(self, batch: Batch, masks: "Sequence[torch.Tensor] | None" = None) -> "torch.Tensor":
-        """(probe, target, class). batch: states of `layers`;  masks: dropout of each hidden layer, (probe, target, unit) factors
-        that multiply it; None while scoring."""
+        """(probe, target, class). batch: states of `layers`;  masks: dropout of each hidden layer, (probe, target,
+        unit) factors that multiply it; None while scoring."""
         import torch
 
         values, x = self.parameters, self._states(batch.states)
         found = []
         for number, side in enumerate(batch.sides):
             pooled, weights = self._pooled(x, side, number), values[f"first{number}"]  # per span, not target
-            part = torch.bmm(pooled, weights) if number else torch.baddbmm(values["first_bias"][:, None], pooled, weights)
+            part = torch.bmm(pooled, weights) if number \
+                else torch.baddbmm(values["first_bias"][:, None], pooled, weights)
             found.append(part if side.targets is None else _rows(part, side.targets))
         z = found[0] if len(found) == 1 else found[0] + found[1]
         for number in range(HIDDEN_LAYERS[self.recipe.head]):
@@ -183,7 +189,8 @@ class Network:
             found = _rows(x, side.pieces)
         elif pooling in ("first", "last", "endpoint"):
             ends = torch.cat([side.begins[1:], side.begins.new_tensor([len(side.pieces)])]) - 1
-            where = {"first": side.begins, "last": ends, "endpoint": torch.stack([side.begins, ends], dim=1).flatten()}[pooling]
+            where = {"first": side.begins, "last": ends,
+                     "endpoint": torch.stack([side.begins, ends], dim=1).flatten()}[pooling]
             found = _rows(x, side.pieces[where])  # endpoint: (probe, span x end, dim)
         else:
             found = _weighted(x, side, self._attention(x, side, number, project))
@@ -204,21 +211,24 @@ class Network:
         scores = _dot(x, query).gather(1, side.pieces.expand(len(x), -1))
         of = side.of.expand(len(x), -1)
         with torch.no_grad():
-            top = scores.new_full((len(x), side.spans), float("-inf")).scatter_reduce(1, of, scores, "amax").gather(1, of)
+            lowest = scores.new_full((len(x), side.spans), float("-inf"))
+            top = lowest.scatter_reduce(1, of, scores, "amax").gather(1, of)
         weights = (scores - top).exp()
         return weights / weights.new_zeros(len(x), side.spans).scatter_add(1, of, weights).gather(1, of)
 
 
 class Dropout:
-    """Masks of probes, each from a stream of its own. A unit is kept when a random byte is not below 256 times the rate, which is
-    eight times cheaper than a random number per unit; kept units are scaled up so that the mean stays."""
+    """Masks of probes, each from a stream of its own. A unit is kept when a random byte is not below 256 times the
+    rate, which is eight times cheaper than a random number per unit; kept units are scaled up so that the mean
+    stays."""
 
     def __init__(self, probes: Sequence[Probe], recipe: Recipe, seed: int, device: Any):
         import torch
 
         self.level = round(256 * recipe.dropout)
         self.layers = HIDDEN_LAYERS[recipe.head] if self.level else 0
-        self.streams = [torch.Generator(device).manual_seed(seeds.derive(seed, "dropout", *probe.stream)) for probe in probes]
+        self.streams = [torch.Generator(device).manual_seed(seeds.derive(seed, "dropout", *probe.stream))
+                        for probe in probes]
 
     def restrict(self, going: np.ndarray) -> None:
         self.streams = [self.streams[i] for i in going]
@@ -242,8 +252,8 @@ class Dropout:
 def _dot(x: "torch.Tensor", query: "torch.Tensor") -> "torch.Tensor":
     """x (probe, row, dim) times query (probe, dim): (probe, row).
 
-    With a second column of zeros, because of one column and one probe BLAS sums in another order than of several probes, and Adam
-    can make a difference of 1e-5 of what is rounding at first.
+    With a second column of zeros, because of one column and one probe BLAS sums in another order than of several
+    probes, and Adam can make a difference of 1e-5 of what is rounding at first.
     """
     import torch
 

@@ -11,7 +11,8 @@ class Recipe:
     """How a probe is built, trained and chosen."""
 
     head: Literal["linear", "mlp", "fancy_mlp"] = "mlp"
-    """What reads the span vectors: one linear layer; one or two hidden layers, each linear, tanh, layer norm, dropout."""
+    """What reads the span vectors: one linear layer; one or two hidden layers, each linear, tanh, layer norm,
+    dropout."""
     projection: int = 0
     """Width to which tokens are projected before pooling, per span; 0: none."""
     pooling: Literal["attention", "mean", "max", "first", "last", "endpoint"] = "attention"
@@ -21,14 +22,16 @@ class Recipe:
     dropout: float = 0.0
     """Probability of zeroing a hidden unit while training (rounded to a multiple of 1/256); never while scoring."""
     normalisation: Literal["none", "fixed", "batch"] = "fixed"
-    """Of each layer's states, by one mean and one standard deviation per layer: those of all tokens of the training sentences, or
-    of the sentences of each batch, as AllenNLP's scalar mix has it; then predictions depend on what shares the batch."""
+    """Of each layer's states, by one mean and one standard deviation per layer: those of all tokens of the training
+    sentences, or of the sentences of each batch, as AllenNLP's scalar mix has it; then predictions depend on what
+    shares the batch."""
     loss: Literal["sigmoid", "softmax"] = "sigmoid"
     """A yes or no per class, any number of which may be yes; or exactly one class."""
     learning_rate: float = 1e-3
     """Adam's, of the weights."""
     scalar_learning_rate: float = 1e-2
-    """Adam's, of the mix's scalars. Adam moves a scalar by about this much per step, which bounds how far weights can part."""
+    """Adam's, of the mix's scalars. Adam moves a scalar by about this much per step, which bounds how far weights can
+    part."""
     amsgrad: bool = False
     """Adam with the largest second moment so far (Reddi et al. 2018)."""
     weight_decay: float = 0.0
@@ -56,8 +59,8 @@ class Recipe:
     dev_sentences: int = 5000
     """Sentences of the dev split that are looked at while training, chosen by the seed; 0: all."""
     dev_drop_last: bool = False
-    """Parity with scripts that shuffle the dev split and lose its incomplete last batch, while training; what is reported of the
-    kept probe has every sentence."""
+    """Parity with scripts that shuffle the dev split and lose its incomplete last batch, while training; what is
+    reported of the kept probe has every sentence."""
     select: Literal["best", "last"] = "best"
     """Which parameters are kept: those of the best look, or the last."""
     criterion: Literal["f1", "loss"] = "f1"
@@ -68,7 +71,8 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, known in _CHOICES.items():
             _require(getattr(self, name) in known, f"{name}: {getattr(self, name)!r} is none of {', '.join(known)}")
-        for name in ("projection", "hidden", "max_steps", "validate_every", "halve_patience", "stop_patience", "dev_sentences"):
+        for name in ("projection", "hidden", "max_steps", "validate_every", "halve_patience", "stop_patience",
+                     "dev_sentences"):
             _require(getattr(self, name) >= 0, f"{name}: {getattr(self, name)} is negative")
         for name in ("weight_decay", "clip", "min_gain", "floor", "epochs"):
             _require(getattr(self, name) >= 0, f"{name}: {getattr(self, name)} is negative")
@@ -76,8 +80,9 @@ class Recipe:
             _require(getattr(self, name) > 0, f"{name}: {getattr(self, name)} is not above 0")
         _require(0 <= self.dropout < 0.99, f"dropout: {self.dropout} is not in [0, 0.99)")
         _require(self.batch_sentences >= 1, f"batch_sentences: {self.batch_sentences} is less than 1")
-        _require((self.max_steps > 0) != (self.epochs > 0), f"max_steps: {self.max_steps} and epochs: {self.epochs} contradict "
-                                                            "each other; set one of them and the other to 0")
+        _require((self.max_steps > 0) != (self.epochs > 0),
+                 f"max_steps: {self.max_steps} and epochs: {self.epochs} contradict each other; set one of them and "
+                 "the other to 0")
 
     def steps(self, sentences: int) -> int:
         """Optimiser steps of a training on so many sentences."""
@@ -100,20 +105,23 @@ def _require(condition: bool, message: str) -> None:
 
 _CHOICES = {f.name: get_args(f.type) for f in fields(Recipe) if get_args(f.type)}
 RECIPES = {
-    # the study as it was run, with dropout off while scoring: frozen encoder, mix with batch statistics, 20 epochs, the last kept
+    # the study as it was run, with dropout off while scoring: frozen encoder, mix with batch statistics, 20 epochs, the
+    # last kept
     "seed-compat": Recipe(hidden=0, dropout=0.2, normalisation="batch", learning_rate=5e-5, scalar_learning_rate=5e-5,
                           drop_last=True, max_steps=0, epochs=20, validate_every=0, halve_patience=0, select="last",
                           dev_sentences=0, twin_spans=True),
     # Tenney et al. 2019; validations and length are those of their large tasks
-    "tenney": Recipe(projection=256, hidden=256, dropout=0.3, normalisation="none", learning_rate=1e-4, scalar_learning_rate=1e-4,
-                     amsgrad=True, clip=5.0, max_steps=250_000, validate_every=1000, halve_patience=5, stop_patience=20),
+    "tenney": Recipe(projection=256, hidden=256, dropout=0.3, normalisation="none", learning_rate=1e-4,
+                     scalar_learning_rate=1e-4, amsgrad=True, clip=5.0, max_steps=250_000, validate_every=1000,
+                     halve_patience=5, stop_patience=20),
     # the same budget for every task, scalars that can move within it, the best of ten looks
     "fast": Recipe(dev_sentences=1000),
 }
 
 
 def recipe_of(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
-    """A named recipe with some fields changed. Raises ValueError naming an unknown recipe, field or value and the fix."""
+    """A named recipe with some fields changed. Raises ValueError naming an unknown recipe, field or value and the
+    fix."""
     if name not in RECIPES:
         raise ValueError(f"recipe: {name!r} is none of {', '.join(RECIPES)}")
     base, changes = RECIPES[name], dict(changes or {})

@@ -1,4 +1,5 @@
-"""Decisions of trained probes: true and false positives and false negatives of each target, and what its labels cost."""
+"""Decisions of trained probes: true and false positives and false negatives of each target, and what its labels
+cost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ HITS = ("true positives", "false positives", "false negatives")
 class Scores:
     """hits: (probe, target, 3) uint8, true positives, false positives, false negatives among the classes of a target;
     clean: the same among some classes, or None;  right: (probe, target) bool, the highest output is a right class;
-    nats: (probe, target) float32, loss per target: cross-entropy, or its mean over the yes-or-no decisions of the classes."""
+    nats: (probe, target) float32, loss per target: cross-entropy, or its mean over the yes-or-no decisions of the
+    classes."""
 
     hits: np.ndarray
     clean: np.ndarray | None
@@ -31,7 +33,8 @@ class Scores:
 
 def score_probes(trained: "Sequence[Trained]", data: EdgeData, recipe: "Recipe", *, clean: np.ndarray | None = None,
                  device: str = "cpu", probes_at_once: int = 16) -> Scores:
-    """What probes decide on the targets of a split; in the order of `trained`. clean: (class,) bool, classes that count.
+    """What probes decide on the targets of a split; in the order of `trained`. clean: (class,) bool, classes that
+    count.
 
     Dropout is off, every target is scored once. Raises ValueError for data that do not fit together.
     """
@@ -40,7 +43,8 @@ def score_probes(trained: "Sequence[Trained]", data: EdgeData, recipe: "Recipe",
     from finetrace.lenses.edges.network import Network, Shape
 
     check(data, "scored")
-    shape = Shape(len(data.states), data.states.shape[2], 2 if recipe.twin_spans else data.spans.shape[1], data.gold.shape[1])
+    shape = Shape(len(data.states), data.states.shape[2], 2 if recipe.twin_spans else data.spans.shape[1],
+                  data.gold.shape[1])
     targets, count = len(data.gold), len(trained)
     hits = np.zeros((count, targets, 3), dtype=np.uint8)
     sieved = None if clean is None else np.zeros_like(hits)
@@ -74,8 +78,9 @@ def hits_of(logits: "torch.Tensor", gold: "torch.Tensor", loss: Literal["sigmoid
             classes: "torch.Tensor | None" = None) -> "torch.Tensor":
     """True positives, false positives, false negatives of each target: (probe, target, 3) uint8.
 
-    logits: (probe, target, class);  gold: (target, class) 0 or 1;  classes: (class,) bool, those that count. Sigmoid: a class is
-    decided for at a probability of 0.5 and above, none or several per target; softmax: the one of the highest output.
+    logits: (probe, target, class);  gold: (target, class) 0 or 1;  classes: (class,) bool, those that count. Sigmoid:
+    a class is decided for at a probability of 0.5 and above, none or several per target; softmax: the one of the
+    highest output.
     """
     import torch
 
@@ -96,4 +101,5 @@ def losses_of(logits: "torch.Tensor", gold: "torch.Tensor", loss: Literal["sigmo
 
     if loss == "softmax":
         return -(torch.log_softmax(logits, dim=2) * gold).sum(dim=2)
-    return torch.nn.functional.binary_cross_entropy_with_logits(logits, gold.expand_as(logits), reduction="none").mean(dim=2)
+    return torch.nn.functional.binary_cross_entropy_with_logits(logits, gold.expand_as(logits),
+                                                                reduction="none").mean(dim=2)

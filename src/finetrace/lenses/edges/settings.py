@@ -18,8 +18,8 @@ class EdgeControlSettings:
     key: Literal["spans", "first"] = "spans"
     """A target's type: the words of its spans in order, or of the first alone (in dependency tasks, the dependent)."""
     labels: Literal["empirical", "attachment"] = "empirical"
-    """empirical: drawn as often as in the training targets; attachment: evenly itself, first or last word, what a word attaches
-    to in the control task of dependencies; the rule is the class."""
+    """empirical: drawn as often as in the training targets; attachment: evenly itself, first or last word, what a word
+    attaches to in the control task of dependencies; the rule is the class."""
 
     def __post_init__(self) -> None:
         require(self.labels != "attachment" or self.key == "first",
@@ -50,12 +50,13 @@ class EdgesSettings:
     recipe: Literal["fast", "tenney", "seed-compat"] = "fast"
     """Named settings of probe and training; `changes` overrides single ones."""
     changes: dict[str, Any] | None = None
-    """Changes of the recipe, e.g. {head: linear, max_steps: 500, dropout: 0.2}; fields of finetrace/lenses/edges/recipe.py."""
+    """Changes of the recipe, e.g. {head: linear, max_steps: 500, dropout: 0.2}; fields of
+    finetrace/lenses/edges/recipe.py."""
     checkpoints: Literal["all", "ends"] | list[int] = "all"
     """Which recorded checkpoints: all, the first and last, or these steps; first and last are always in."""
     max_targets: dict[str, int] | None = None
-    """Most targets per split, e.g. {train: 20000}; whole sentences are drawn, the same for all checkpoints and trajectories of a
-    study. 0 or absent: all."""
+    """Most targets per split, e.g. {train: 20000}; whole sentences are drawn, the same for all checkpoints and
+    trajectories of a study. 0 or absent: all."""
     layers: Literal["all"] | list[int] = "all"
     """Layers with a probe of their own, 0 being the embeddings; negative ones count from the last."""
     mixes: Literal["all", "full", "none"] = "all"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finetrace import seeds
-from finetrace.errors import FinetraceError
+from finetrace.errors import FinetraceError, blame
 from finetrace.lenses.edges.settings import EdgesSettings
 from finetrace.pipeline.lens import Record, write_lens
 from finetrace.pipeline.stage import Stage, write_curves
@@ -22,8 +22,9 @@ from finetrace.store.tables import read_table, write_table
 
 if TYPE_CHECKING:
     from finetrace.lenses.edges.recipe import Recipe
-    from finetrace.lenses.edges.summary import Index, Readout, TaskResult
+    from finetrace.lenses.edges.summary import Readout, TaskResult
     from finetrace.lenses.edges.work import Plan, Tasks
+    from finetrace.longtable import LongTable
 
 log = logging.getLogger("finetrace")
 KINDS = ("token", "span", "span-pair")
@@ -36,10 +37,8 @@ def main(stage: Stage) -> None:
     from finetrace.models.timeline import open_timeline
 
     settings, folder = stage.settings("edges", EdgesSettings), stage.folder / "edges"
-    try:
+    with blame("params.yaml: edges"):
         recipe = recipes.recipe_of(settings.recipe, settings.changes)
-    except ValueError as error:
-        raise FinetraceError(f"params.yaml: edges: {error}") from error
     tasks = _tasks(stage, settings, recipe)
     timeline = open_timeline(stage.folder / "trajectory", stage.layout.root / "models", settings.checkpoints)
     read = [timeline.trajectory, *(task for task, _ in tasks.values())]
@@ -77,6 +76,7 @@ def _measure(plan: "Plan", manifest: Manifest, out: Path) -> Record:
     """Compute the results that are missing; write table, metrics, curves and hits of all."""
     from finetrace.lenses.edges import summary
     from finetrace.lenses.edges.work import Work
+    from finetrace.longtable import LongTable
 
     stage, steps, missing = plan.stage, plan.timeline.steps, plan.missing()
     log.info("%s: %d checkpoints x %s; %d of %d results are there", stage.label, len(steps), ", ".join(plan.tasks),
@@ -94,24 +94,24 @@ def _measure(plan: "Plan", manifest: Manifest, out: Path) -> Record:
         facts_of[task] = {"reported": reported[task], "classes": len(plan.tasks[task][1]["label_names"])}
         facts_of[task] |= {name: facts[name] for name in
                            ("targets", "sentences", "dropped", "tokens", "clean", "layers")}
-    index, control = summary.indexed(rows), plan.settings.control
-    write_table(out / "table.parquet", summary.table(rows))
-    write_json(out / "metrics.json", summary.headlines(index, steps, reported))
-    write_curves(out / "curves.csv", summary.curves(index, steps, reported))
+    table, control = LongTable.of_rows(rows, summary.COLUMNS), plan.settings.control
+    write_table(out / "table.parquet", table.columns())
+    write_json(out / "metrics.json", summary.headlines(table, steps, reported))
+    write_curves(out / "curves.csv", summary.curves(table, steps, reported))
     manifest.facts = {"steps": steps, "axis": plan.timeline.axis, "readouts": [list(one) for one in readouts],
                       "tasks": facts_of, "control": control and f"labels {control.labels} by {control.key}",
                       "device": read_manifest(plan.result(steps[-1], next(iter(plan.tasks)), "probes")).device}
-    return _drawn(plan, index, reported)
+    return _drawn(plan, table, reported)
 
 
-def _drawn(plan: "Plan", index: "Index", reported: dict[str, str]) -> Record:
-    """What the figures show, see `edges.figures.draw`."""
+def _drawn(plan: "Plan", table: "LongTable", reported: dict[str, str]) -> Record:
+    """What the figures show, see `finetrace.lenses.edges.figures.draw`."""
     from finetrace.lenses.edges.summary import drawn
 
     settings, steps = plan.settings, plan.timeline.steps
     return {"place": plan.stage.place, "steps": steps, "axis": plan.timeline.axis, "recipe": settings.recipe,
             "changed": bool(settings.changes), "mixes": settings.mixes,
-            "tasks": {task: {"split": split, **drawn(index, task, split, steps)} for task, split in reported.items()}}
+            "tasks": {task: {"split": split, **drawn(table, task, split, steps)} for task, split in reported.items()}}
 
 
 def _readouts(plan: "Plan", facts: dict[str, Any]) -> "list[Readout]":
@@ -133,13 +133,10 @@ def _task(plan: "Plan", task: str, readouts: "list[Readout]", reported: str, out
     rows: list[dict[str, Any]] = []
     steps, hits = plan.timeline.steps, None
     for number, step in enumerate(steps):
-        found = _result(plan, step, task, readouts)
-        try:
-            rows += summary.task_rows(task, step, found)
-        except ValueError as error:
-            kept = plan.result(step, task, "probes")
-            raise FinetraceError(f"{kept}: {error}; delete it and run the stage again") from error
-        own = found.splits[reported].hits
+        result = _result(plan, step, task, readouts)
+        with blame(str(plan.result(step, task, "probes")), "delete it and run the stage again"):
+            rows += summary.task_rows(task, step, result)
+        own = result.splits[reported].hits
         if hits is None:
             hits = np.lib.format.open_memmap(out / f"{task}.npy", mode="w+", dtype=own.dtype,
                                              shape=(len(steps), *own.shape))

@@ -1,5 +1,5 @@
-"""Hidden states for edge probes: the sentences of several tasks tokenised once, encoded once per checkpoint, and of their tokens
-only those kept that some span covers."""
+"""Hidden states for edge probes: the sentences of several tasks tokenised once, encoded once per checkpoint, and of
+their tokens only those kept that some span covers."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -26,9 +26,10 @@ SHARED = 0.5  # of the smaller task's sentences: from there on two tasks are enc
 class WordSplit:
     """One split of a task of words, as its table has it.
 
-    words: per sentence its words;  starts: (sentence + 1,) int64, the targets of sentence i are starts[i] up to starts[i + 1];
-    spans: (target, side, 2) int64, first word and the one after the last;  gold: (target, class) bool;  example_ids, sentences:
-    (target,) int64, its number and that of its sentence in the table.
+    words: per sentence its words;  starts: (sentence + 1,) int64, the targets of sentence i are starts[i] up to
+    starts[i + 1];
+    spans: (target, side, 2) int64, first word and the one after the last;  gold: (target, class) bool;  example_ids,
+    sentences: (target,) int64, its number and that of its sentence in the table.
     """
 
     path: Path
@@ -44,9 +45,9 @@ class WordSplit:
 class PieceSplit:
     """The same in pieces, without the targets that a cut sentence lost and the sentences that have none left.
 
-    texts: (sentence,) int64, which text of the group each sentence is;  starts, gold, example_ids, sentences as before;  spans:
-    (target, side, 2) int64 in the pieces of the text;  names: per target the words of its spans, in order;  dropped: targets
-    lost.
+    texts: (sentence,) int64, which text of the group each sentence is;  starts, gold, example_ids, sentences as
+    before;  spans: (target, side, 2) int64 in the pieces of the text;  names: per target the words of its spans, in
+    order;  dropped: targets lost.
     """
 
     texts: np.ndarray
@@ -63,8 +64,9 @@ class PieceSplit:
 class Texts:
     """The different sentences of a group of tasks.
 
-    rows: their tokens;  order: (text,) int64, in which they are encoded: longest first;  kept: per text the pieces that spans
-    cover, ascending;  first: (text,) int64, where its kept pieces begin in the token axis, which follows `order`.
+    rows: their tokens;  order: (text,) int64, in which they are encoded: longest first;  kept: per text the pieces
+    that spans cover, ascending;  first: (text,) int64, where its kept pieces begin in the token axis, which follows
+    `order`.
     """
 
     rows: Encoded
@@ -86,8 +88,9 @@ def read_split(path: Path, label_names: list[str], most: int = 0, seed: int = 0)
     table = read_table(path)
     for column in ("example_id", "label", "sentence", "words", "spans"):
         if column not in table.column_names:
-            raise FinetraceError(f"{path}: has no column {column!r}; the lens edges looks at tasks of words (kind token, span or "
-                                 "span-pair) only; remove the task from edges.tasks, or run its data stage again")
+            raise FinetraceError(f"{path}: has no column {column!r}; the lens edges looks at tasks of words (kind "
+                                 "token, span or span-pair) only; remove the task from edges.tasks, or run its data "
+                                 "stage again")
     if not table.num_rows:
         raise FinetraceError(f"{path}: has no rows")
     numbers = table["sentence"].to_numpy()
@@ -106,9 +109,10 @@ def read_split(path: Path, label_names: list[str], most: int = 0, seed: int = 0)
     length = np.repeat([len(sentence) for sentence in words], np.diff(starts))[:, None]
     if (bad := (spans[..., 0] < 0) | (spans[..., 1] > length) | (spans[..., 0] >= spans[..., 1])).any():
         row = int(np.argmax(bad.any(axis=1)))
-        raise FinetraceError(f"{path}: a span of sentence {numbers[row]} is empty or outside its {length[row, 0]} words; run its "
-                             "data stage again")
-    return WordSplit(path, words, starts, spans, _gold(table, len(label_names), path), table["example_id"].to_numpy(), numbers)
+        raise FinetraceError(f"{path}: a span of sentence {numbers[row]} is empty or outside its {length[row, 0]} "
+                             "words; run its data stage again")
+    return WordSplit(path, words, starts, spans, _gold(table, len(label_names), path), table["example_id"].to_numpy(),
+                     numbers)
 
 
 def _gold(table: Any, classes: int, path: Path) -> np.ndarray:
@@ -121,8 +125,8 @@ def _gold(table: Any, classes: int, path: Path) -> np.ndarray:
     else:
         owner, numbers = np.arange(rows), table["label"].to_numpy()
     if len(numbers) and not 0 <= numbers.min() <= numbers.max() < classes:
-        raise FinetraceError(f"{path}: holds a label outside 0 to {classes - 1}, the task's label_names; run its data stage "
-                             "again")
+        raise FinetraceError(f"{path}: holds a label outside 0 to {classes - 1}, the task's label_names; run its data "
+                             "stage again")
     gold = np.zeros((rows, classes), dtype=bool)
     gold[owner, numbers] = True
     return gold
@@ -156,9 +160,10 @@ def tokenise(tasks: Mapping[str, Mapping[str, WordSplit]], tokenizer: Any, max_l
     where = ", ".join(str(split.path) for splits in tasks.values() for split in splits.values())
     encoded, bounds = encode_words(tokenizer, list(number), max_length, where, truncate=True)
     lengths = np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64)
-    rows = Encoded({k: v for k, v in encoded.items() if k in inputs | {"attention_mask"}}, np.zeros(len(number), dtype=np.int64),
-                   np.arange(len(number)), lengths)
-    found = {name: {key: _in_pieces(split, number, bounds) for key, split in splits.items()} for name, splits in tasks.items()}
+    rows = Encoded({k: v for k, v in encoded.items() if k in inputs | {"attention_mask"}},
+                   np.zeros(len(number), dtype=np.int64), np.arange(len(number)), lengths)
+    found = {name: {key: _in_pieces(split, number, bounds) for key, split in splits.items()}
+             for name, splits in tasks.items()}
     covered = [np.zeros(n, dtype=bool) for n in lengths]
     for splits_of in found.values():
         for split_of in splits_of.values():
@@ -191,13 +196,13 @@ def _in_pieces(split: WordSplit, number: Mapping[tuple[str, ...], int], bounds: 
                       split.gold[~lost], split.example_ids[~lost], split.sentences[~lost], names, int(lost.sum()))
 
 
-def encode_texts(model: Any, texts: Texts, collator: Collator, path: Path, *, dtype: str, batch_tokens: int, bf16: bool = False,
-                 on_batch: Callable[[int], None] | None = None) -> np.ndarray:
+def encode_texts(model: Any, texts: Texts, collator: Collator, path: Path, *, dtype: str, batch_tokens: int,
+                 bf16: bool = False, on_batch: Callable[[int], None] | None = None) -> np.ndarray:
     """Write the states of the kept pieces to `path`, a .npy (layer, token, dim), in one pass over the texts.
 
-    Returns moments (layer, text, 2) float64: sum and sum of squares of all numbers of all tokens of each text. on_batch: told the
-    number of texts done. Memory does not grow with the number of texts; the model is not changed. Raises FinetraceError when a
-    state is not finite in `dtype`.
+    Returns moments (layer, text, 2) float64: sum and sum of squares of all numbers of all tokens of each text.
+    on_batch: told the number of texts done. Memory does not grow with the number of texts; the model is not changed.
+    Raises FinetraceError when a state is not finite in `dtype`.
     """
     import torch
 
@@ -217,7 +222,8 @@ def encode_texts(model: Any, texts: Texts, collator: Collator, path: Path, *, dt
             for layer, state in enumerate(layer_states(model, batch)):  # (text, token, dim)
                 state = state.float()
                 block[layer] = state[rows, pieces].cpu().numpy()
-                sums = [values.sum(dim=2).masked_fill(padding, 0.0).double().sum(dim=1) for values in (state, state.square())]
+                sums = [values.sum(dim=2).masked_fill(padding, 0.0).double().sum(dim=1)
+                        for values in (state, state.square())]
                 moments[layer, index] = torch.stack(sums, dim=1).cpu().numpy()
             file.put(item, _stored(block, dtype))
             done, item = done + len(index), item + block.shape[1]
@@ -234,8 +240,8 @@ def _stored(block: np.ndarray, dtype: str) -> np.ndarray:
     if not np.isfinite(found).all():
         layer = int(np.argwhere(~np.isfinite(found).all(axis=(1, 2)))[0, 0])
         if np.isfinite(block).all():
-            raise FinetraceError(f"edges.dtype: layer {layer} holds numbers up to {np.abs(block).max():.3g}, too large for "
-                                 f"{dtype}; set float32")
+            raise FinetraceError(f"edges.dtype: layer {layer} holds numbers up to {np.abs(block).max():.3g}, too "
+                                 f"large for {dtype}; set float32")
         raise FinetraceError(f"layer {layer} is not finite; the training diverged: lower its learning_rate")
     return found
 

@@ -1,6 +1,6 @@
-"""Training of edge probes: one pass over the batches serves all probes; each is judged, slowed, stopped and kept on its own."""
+"""Training of edge probes: one pass over the batches serves all probes; each is judged, slowed, stopped and kept on
+its own."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -31,8 +31,9 @@ class Look:
 
 @dataclass(frozen=True)
 class Trained:
-    """A probe as it is kept. parameters: name -> array, float32 (or float64 where asked);  norm: (layer, 2) mean and standard
-    deviation of the fixed normalisation, or None;  step: at which these parameters stood;  steps: trained in all."""
+    """A probe as it is kept. parameters: name -> array, float32 (or float64 where asked);  norm: (layer, 2) mean and
+    standard deviation of the fixed normalisation, or None;  step: at which these parameters stood;  steps: trained in
+    all."""
 
     probe: Probe
     parameters: dict[str, np.ndarray]
@@ -56,19 +57,22 @@ def train_probes(train: EdgeData, dev: EdgeData | None, probes: Sequence[Probe],
                  precise: bool = False) -> list[Trained]:
     """Train probes on the sentences of `train`, choose by `dev`; in the order of `probes`.
 
-    dev: None where the last parameters are kept anyway;  seed: of first weights, order and masks;  memory_mib: probes are trained
-    together as far as they fit, which changes the time and not the result;  told: called with steps done and steps in all now
-    and then;  precise: float64.
-    Raises ValueError for data that do not fit together, labels that are not one class each in softmax mode, NaN in the states.
+    dev: None where the last parameters are kept anyway;  seed: of first weights, order and masks;  memory_mib: probes
+    are trained together as far as they fit, which changes the time and not the result;  told: called with steps done
+    and steps in all at each look;  precise: float64.
+    Raises ValueError for data that do not fit together, labels that are not one class each in softmax mode, NaN in the
+    states.
     """
     shape = _shape(train, recipe)
     check(train, "train")
     if recipe.loss == "softmax" and not (train.gold.sum(axis=1) == 1).all():
-        raise ValueError("loss: softmax needs exactly one class per target; set loss: sigmoid for tasks whose labels are sets")
+        raise ValueError("loss: softmax needs exactly one class per target; set loss: sigmoid for tasks whose labels "
+                         "are sets")
     if dev is not None:
         check(dev, "dev")
     elif recipe.select == "best" or recipe.halve_patience or recipe.stop_patience:
-        raise ValueError("select: best and patience need a dev split; set select: last, halve_patience: 0, stop_patience: 0")
+        raise ValueError("select: best and patience need a dev split; set select: last, halve_patience: 0, "
+                         "stop_patience: 0")
     for probe in probes:
         if not 0 <= probe.layer < shape.layers:
             raise ValueError(f"probe {probe.name}: the states have layers 0 to {shape.layers - 1}")
@@ -86,10 +90,12 @@ def train_probes(train: EdgeData, dev: EdgeData | None, probes: Sequence[Probe],
 
 
 def probe_bytes(tokens: int, targets: int, shape: Shape, recipe: Recipe) -> int:
-    """Memory of one probe in training, in bytes: tokens, targets of a batch;  parameters and their moments, activations."""
+    """Memory of one probe in training, in bytes: tokens, targets of a batch;  parameters and their moments,
+    activations."""
     parameters = sum(int(np.prod(size)) for size in parameter_shapes(shape, recipe, True).values())
     units = recipe.hidden or shape.dim
-    return 4 * (6 * parameters + 8 * tokens * shape.dim + 10 * targets * units * shape.sides + 6 * targets * shape.classes)
+    return 4 * (6 * parameters + 8 * tokens * shape.dim + 10 * targets * units * shape.sides
+                + 6 * targets * shape.classes)
 
 
 def _shape(data: EdgeData, recipe: Recipe) -> Shape:
@@ -97,7 +103,8 @@ def _shape(data: EdgeData, recipe: Recipe) -> Shape:
     return Shape(len(data.states), data.states.shape[2], sides, data.gold.shape[1])
 
 
-def _chunks(probes: Sequence[Probe], train: EdgeData, shape: Shape, recipe: Recipe, memory_mib: int) -> list[list[Probe]]:
+def _chunks(probes: Sequence[Probe], train: EdgeData, shape: Shape, recipe: Recipe,
+            memory_mib: int) -> list[list[Probe]]:
     """Probes that are trained together: of one kind, and as many as fit."""
     size = min(recipe.batch_sentences, train.sentences) / train.sentences
     one = probe_bytes(int(1.5 * size * len(train.tokens)) + 1, int(1.5 * size * len(train.gold)) + 1, shape, recipe)
@@ -106,7 +113,8 @@ def _chunks(probes: Sequence[Probe], train: EdgeData, shape: Shape, recipe: Reci
     for kind in ("layer", "mix"):
         of_kind = [probe for probe in dict.fromkeys(probes) if probe.readout == kind]
         count = -(-len(of_kind) // most)
-        parts += [part for k in range(count) if (part := of_kind[k * len(of_kind) // count:(k + 1) * len(of_kind) // count])]
+        parts += [part for k in range(count)
+                  if (part := of_kind[k * len(of_kind) // count:(k + 1) * len(of_kind) // count])]
     return parts
 
 
@@ -125,13 +133,14 @@ class _State:
 class _Run:
     """The training of one chunk of probes."""
 
-    def __init__(self, train: EdgeData, dev: EdgeData | None, probes: list[Probe], shape: Shape, recipe: Recipe, seed: int,
-                 device: str, precise: bool):
+    def __init__(self, train: EdgeData, dev: EdgeData | None, probes: list[Probe], shape: Shape, recipe: Recipe,
+                 seed: int, device: str, precise: bool):
         import torch
 
         self.train, self.dev, self.recipe, self.seed, self.probes = train, dev, recipe, seed, probes
         self.like = torch.empty(0, dtype=torch.float64 if precise else torch.float32, device=device)
-        self.network = Network(probes, [first_weights(probe, shape, recipe, seed) for probe in probes], shape, recipe, self.like)
+        self.network = Network(probes, [first_weights(probe, shape, recipe, seed) for probe in probes], shape, recipe,
+                               self.like)
         self.adam = _Adam(self.network, recipe)
         self.dropout = Dropout(probes, recipe, seed, self.like.device)
         self.norm = norms(train) if recipe.normalisation == "fixed" else None
@@ -140,19 +149,19 @@ class _Run:
 
     def run(self, tell: Callable[[int], None]) -> list[Trained]:
         recipe, last = self.recipe, self.recipe.steps(self.train.sentences)
-        every, told, found = recipe.look_every(self.train.sentences), time.monotonic(), {}
+        every, found = recipe.look_every(self.train.sentences), dict[Probe, Trained]()
         for step, sentences in enumerate(self._batches(last), start=1):
             losses = self._step(sentences)
-            if step % every == 0 or step == last:
-                self._check(losses)
-            if self.looked_at and (step % every == 0 or step == last):
+            if step % every and step != last:
+                continue
+            self._check(losses)
+            if step != last:
+                tell(step)
+            if self.looked_at:
                 for probe in self._look(step):
                     found[probe] = self._finished(probe, step)
                 if not self._drop(found):
                     break
-            if time.monotonic() - told > 5:
-                tell(step)
-                told = time.monotonic()
         for probe in self.network.probes:
             if probe not in found:
                 found[probe] = self._finished(probe, last)
@@ -184,8 +193,8 @@ class _Run:
         """Of a loss that was infinite once, weights and all later losses are NaN: looking at the last one is enough."""
         bad = ~losses.isfinite().cpu().numpy()
         if bad.any():
-            raise ValueError(f"probe {self.network.probes[int(np.argmax(bad))].name}: the loss is not finite; the states hold "
-                             "NaN or infinity, or the learning rate is too high")
+            raise ValueError(f"probe {self.network.probes[int(np.argmax(bad))].name}: the loss is not finite; the "
+                             "states hold NaN or infinity, or the learning rate is too high")
 
     def _batch(self, data: EdgeData, sentences: np.ndarray) -> Batch:
         norm = norms(data, sentences) if self.recipe.normalisation == "batch" else self.norm
@@ -261,7 +270,8 @@ class _Adam:
         import torch
 
         self.network, self.recipe, self.count = network, recipe, 0
-        self.first, self.second, self.largest = ({name: torch.zeros_like(values) for name, values in network.parameters.items()}
+        self.first, self.second, self.largest = ({name: torch.zeros_like(values)
+                                                  for name, values in network.parameters.items()}
                                                  if needed else {} for needed in (True, True, recipe.amsgrad))
 
     def restrict(self, going: np.ndarray) -> None:
@@ -295,7 +305,8 @@ class _Adam:
                 if recipe.amsgrad:
                     second = torch.maximum(self.largest[name], second, out=self.largest[name])
                 below = second.sqrt().div_(root).add_(EPSILON)
-                size = (recipe.scalar_learning_rate if name in SCALARS else recipe.learning_rate) / (1 - beta1**self.count)
+                size = (recipe.scalar_learning_rate if name in SCALARS
+                        else recipe.learning_rate) / (1 - beta1**self.count)
                 if len(set(rates)) == 1:
                     values.addcdiv_(first, below, value=-size * rates[0])
                 else:
@@ -306,5 +317,6 @@ class _Adam:
         """(probe,) factors that bring each probe's gradient to the largest norm allowed."""
         import torch
 
-        squares = torch.stack([values.reshape(len(values), -1).square().sum(dim=1) for values in gradients.values()]).sum(dim=0)
+        squares = torch.stack([values.reshape(len(values), -1).square().sum(dim=1)
+                               for values in gradients.values()]).sum(dim=0)
         return torch.clamp(self.recipe.clip / (squares.sqrt() + 1e-6), max=1.0)

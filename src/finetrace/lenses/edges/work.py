@@ -13,7 +13,7 @@ import numpy as np
 
 from finetrace import seeds
 from finetrace.config.base import as_dict
-from finetrace.errors import FinetraceError
+from finetrace.errors import FinetraceError, blame
 from finetrace.lenses.edges import control as controls
 from finetrace.lenses.edges import recipe as recipes
 from finetrace.lenses.edges.data import EdgeData
@@ -36,6 +36,7 @@ from finetrace.lenses.edges.states import (
 from finetrace.lenses.edges.training import Trained, train_probes
 from finetrace.models.timeline import Timeline
 from finetrace.pipeline.stage import Stage
+from finetrace.progress import Progress, duration
 from finetrace.store.arrays import read_array, write_array
 from finetrace.store.files import atomic_folder, sha256_file, sha256_value
 from finetrace.store.manifest import OF_MANIFEST, Manifest, complete, make_key, read_key
@@ -45,7 +46,7 @@ log = logging.getLogger("finetrace")
 NOT_TOKENIZER = (*OF_MANIFEST, "config.json")  # what else lies in a model folder beside weights
 PARTS = ("probes", "control", "mdl")
 SCORED = ("validation", "test")
-OPERATIONS = 2e10  # floating-point operations per second and core, for the time that is told beforehand
+REACHED = 0.5  # of what large matrix products reach, for the time that is told beforehand
 SHARE = 0.5  # of a GPU's free memory that the states of one group of tasks may take
 Item = tuple[int, str, str]
 """Step, task and part: probes, control or mdl."""
@@ -90,7 +91,8 @@ class Plan:
                     if not self._asked(part, step):
                         continue
                     extra = {} if part == "probes" else given[part] or {}
-                    decides = {**shared, part: {k: v for k, v in extra.items() if k != "checkpoints"}, "seed": self.own[task]}
+                    decides = {**shared, part: {k: v for k, v in extra.items() if k != "checkpoints"},
+                               "seed": self.own[task]}
                     inputs = {"checkpoint": self.timeline.digest(step), "task": content}
                     found[step, task, part] = make_key(f"edges-{part}", decides, inputs, code)
         return found
@@ -124,8 +126,9 @@ class Work:
         import torch
 
         self.plan, self.missing, self.scratch = plan, missing, scratch
-        self.stage, self.settings, self.recipe, self.told = plan.stage, plan.settings, plan.recipe, time.monotonic()
-        self.done, self.groups, self.part = 0, list[Group](), ""
+        self.stage, self.settings, self.recipe = plan.stage, plan.settings, plan.recipe
+        self.groups, self.part = list[Group](), ""
+        self.progress = Progress(len(missing), self.stage.label, unit="result")
         self.tokenizer: Any = None
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -153,6 +156,7 @@ class Work:
                         except FinetraceError as error:
                             where = self.stage.layout.relative(timeline.trajectory)
                             raise FinetraceError(f"step {step} of {where}: {error}") from error
+        self.progress.close()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
     def _tokenise(self, encoder: Any) -> list[Group]:
@@ -173,7 +177,8 @@ class Work:
             if needed & set(names):  # whole groups: states do not depend on which results are missing
                 texts, pieces = tokenise({name: tables[name] for name in names}, self.tokenizer, length,
                                          forward_names(encoder))
-                layouts = {name: {split: edge_layout(one, texts) for split, one in pieces[name].items()} for name in names}
+                layouts = {name: {split: edge_layout(one, texts) for split, one in pieces[name].items()}
+                           for name in names}
                 self.groups.append(Group(names, texts, pieces, layouts))
                 self._tell_cost(encoder, self.groups[-1])
         return self.groups
@@ -182,28 +187,32 @@ class Work:
         """One line on what is about to be done, before it is; an error where the disk is too small."""
         import torch
 
+        from finetrace.models.device import operations_per_second
         from finetrace.models.families import layer_count
 
         layers, dim, names = layer_count(encoder.config), encoder.config.hidden_size, ", ".join(group.names)
         size = layers * group.texts.tokens * dim * np.dtype(self.settings.dtype).itemsize
         self.scratch.mkdir(parents=True, exist_ok=True)
         if size > shutil.disk_usage(self.scratch).free:
-            raise FinetraceError(f"edges: the states of {names} need {size / 1e9:.1f} GB of disk per checkpoint, more than is "
-                                 "free; lower edges.max_targets, or set edges.dtype: float16")
-        seconds, probes, hidden = 0.0, len(self._probes(layers)), self.recipe.hidden or dim
+            raise FinetraceError(f"edges: the states of {names} need {size / 1e9:.1f} GB of disk per checkpoint, more "
+                                 "than is free; lower edges.max_targets, or set edges.dtype: float16")
+        operations, probes, hidden = 0.0, len(self._probes(layers)), self.recipe.hidden or dim
         for name in group.names:
             train, steps = group.pieces[name]["train"], len({step for step, task, _ in self.missing if task == name})
             targets = len(train.gold) * min(1.0, self.recipe.batch_sentences / len(train.texts))
             flops = (6 * targets + 8) * train.spans.shape[1] * dim * hidden
-            seconds += steps * probes * self.recipe.steps(len(train.texts)) * flops / OPERATIONS
-        threads = torch.get_num_threads()
-        time_told = f"; training about {seconds / 60 / threads:.1f} minutes on {threads} core(s)" if self.device == "cpu" else ""
-        log.info("%s: %s: %s sentences, %s tokens kept, %.0f MB per checkpoint; %d probes of %s targets%s", self.stage.label,
-                 names, f"{len(group.texts.rows):,}", f"{group.texts.tokens:,}", size / 1e6, probes,
-                 " + ".join(f"{len(group.pieces[name]['train'].gold):,}" for name in group.names), time_told)
+            operations += steps * probes * self.recipe.steps(len(train.texts)) * flops
+        cost = ""
+        if self.device == "cpu":
+            seconds = operations / (REACHED * operations_per_second())
+            cost = f"; training about {duration(seconds)} on {torch.get_num_threads()} core(s)"
+        log.info("%s: %s: %s sentences, %s tokens kept, %.0f MB per checkpoint; %d probes of %s targets%s",
+                 self.stage.label, names, f"{len(group.texts.rows):,}", f"{group.texts.tokens:,}", size / 1e6, probes,
+                 " + ".join(f"{len(group.pieces[name]['train'].gold):,}" for name in group.names), cost)
         for name in group.names:
             if lost := [f"{one.dropped} {split}" for split, one in group.pieces[name].items() if one.dropped]:
-                log.warning("%s: %s: targets beyond edges.max_length dropped: %s", self.stage.label, name, ", ".join(lost))
+                log.warning("%s: %s: targets beyond edges.max_length dropped: %s", self.stage.label, name,
+                            ", ".join(lost))
 
     @contextlib.contextmanager
     def _states(self, encoder: Any, group: Group, step: int) -> Iterator[tuple[Any, np.ndarray]]:
@@ -219,7 +228,7 @@ class Work:
         try:
             moments = encode_texts(encoder, group.texts, collator, path, dtype=self.settings.dtype,
                                    batch_tokens=self.settings.batch_tokens, bf16=use_bf16(self.settings.precision),
-                                   on_batch=lambda n: self._tell("step %d: %d of %d sentences encoded", step, n, count))
+                                   on_batch=lambda n: self._tell(f"step {step}: {n} of {count} sentences encoded"))
             states: Any = read_array(path)
             if self.device == "cuda" and states.nbytes < SHARE * torch.cuda.mem_get_info()[0]:
                 states = torch.from_numpy(np.array(states)).cuda()
@@ -227,18 +236,16 @@ class Work:
         finally:
             path.unlink(missing_ok=True)
 
-    def _tell(self, text: str, *values: Any) -> None:
-        if time.monotonic() - self.told > 20:
-            log.info("%s: " + text, self.stage.label, *values)
-            self.told = time.monotonic()
+    def _tell(self, note: str) -> None:
+        self.progress.update(self.progress.done, note)
 
     def _probes(self, layers: int, single: bool = False) -> list[Probe]:
         """The probes that are asked for; single: of single layers only."""
         wanted = self.settings.layers
         for layer in wanted if isinstance(wanted, list) else ():
             if not -layers <= layer < layers:
-                raise FinetraceError(f"params.yaml: edges.layers: {layer} does not exist; the model has layers 0 (embeddings) to "
-                                     f"{layers - 1}")
+                raise FinetraceError(f"params.yaml: edges.layers: {layer} does not exist; the model has layers 0 "
+                                     f"(embeddings) to {layers - 1}")
         own = list(range(layers)) if wanted == "all" else sorted({layer % layers for layer in wanted})
         mixes = {"all": list(range(layers)), "full": [layers - 1], "none": []}[self.settings.mixes]
         repeats = range(self.settings.seeds)
@@ -251,28 +258,26 @@ class Work:
 
         step, task, part = item
         pieces = group.pieces[task]
-        data = {split: with_states(layout, pieces[split], states, moments) for split, layout in group.layouts[task].items()}
+        data = {split: with_states(layout, pieces[split], states, moments)
+                for split, layout in group.layouts[task].items()}
         started, seed = time.time(), self.plan.own[task]
         manifest = Manifest(kind="result", stage="edges", name=task, key=self.plan.keys[item], settings={}, inputs={},
                             seeds={"edges": seed}, device=device_name(), code=self.stage.code["measure"])
         self.part = f"step {step}: {task}" + ("" if part == "probes" else f", {part}")
         with atomic_folder(self.plan.result(*item)) as out:
-            try:
+            with blame(f"edges, {task}"):
                 manifest.facts = {"probes": self._train, "control": self._control, "mdl": self._mdl}[part](
                     out, task, data, pieces, seed)
-            except ValueError as error:
-                raise FinetraceError(f"edges, {task}: {error}") from error
             complete(out, manifest, started=started)
-        self.done += 1
-        log.info("%s: %s done in %.0f s (%d of %d)", self.stage.label, self.part, time.time() - started, self.done,
-                 len(self.missing))
+        self.progress.advance(self.part)
 
     def _fit(self, data: dict[str, EdgeData], probes: list[Probe], seed: int) -> list[Trained]:
         return train_probes(data["train"], data["validation"], probes, self.recipe, seed=seed, device=self.device,
                             memory_mib=self.settings.memory_mib,
-                            told=lambda n, total: self._tell("%s: %d of %d steps", self.part, n, total))
+                            told=lambda n, total: self._tell(f"{self.part}: {n} of {total} steps"))
 
-    def _hits(self, out: Path, data: dict[str, EdgeData], trained: list[Trained], clean: np.ndarray | None = None) -> None:
+    def _hits(self, out: Path, data: dict[str, EdgeData], trained: list[Trained],
+              clean: np.ndarray | None = None) -> None:
         """Score the splits and write what was decided, the counts of all repetitions added up."""
         repeats = self.settings.seeds
         kind = np.uint8 if repeats * data["train"].gold.shape[1] < 256 else np.uint16
@@ -284,7 +289,8 @@ class Work:
                         grouped = values.reshape(-1, repeats, *values.shape[1:]).sum(axis=1, dtype=kind)
                         write_array(out / f"{split}-{name}.npy", grouped)
 
-    def _train(self, out: Path, task: str, data: dict[str, EdgeData], pieces: dict[str, PieceSplit], seed: int) -> dict[str, Any]:
+    def _train(self, out: Path, task: str, data: dict[str, EdgeData], pieces: dict[str, PieceSplit],
+               seed: int) -> dict[str, Any]:
         """The part probes."""
         facts = self.plan.tasks[task][1]
         probes = self._probes(len(data["train"].states))
@@ -305,7 +311,8 @@ class Work:
         return {"readouts": list(dict.fromkeys((probe.readout, probe.layer) for probe in probes)), "layers": last + 1,
                 "weights": np.mean(weights, axis=0).tolist() if full else None,
                 "gamma": float(np.mean([one.parameters["gamma"] for one in full])) if full else None,
-                "majority": {split: hits_of_decision(decided, data[split].gold).sum(axis=0).tolist() for split in pieces},
+                "majority": {split: hits_of_decision(decided, data[split].gold).sum(axis=0).tolist()
+                             for split in pieces},
                 "clean": clean and clean[1], "tokens": {split: len(one.tokens) for split, one in data.items()},
                 "targets": {split: len(one.gold) for split, one in pieces.items()},
                 "sentences": {split: len(one.texts) for split, one in pieces.items()},
@@ -322,12 +329,13 @@ class Work:
         self._hits(out, data, self._fit(data, self._probes(len(data["train"].states), single=True), seed))
         return {"ceiling": {split: controls.ceiling(types["train"], names) for split, names in types.items()}}
 
-    def _mdl(self, out: Path, task: str, data: dict[str, EdgeData], pieces: dict[str, PieceSplit], seed: int) -> dict[str, Any]:
+    def _mdl(self, out: Path, task: str, data: dict[str, EdgeData], pieces: dict[str, PieceSplit],
+             seed: int) -> dict[str, Any]:
         """The part mdl."""
         settings = self.settings.mdl or EdgeMdlSettings()
         probes = [probe for probe in self._probes(len(data["train"].states), single=True) if not probe.seed]
-        found = online_code(data["train"], data["validation"], probes, self.recipe, seed=seed, fractions=settings.fractions,
-                            memory_mib=self.settings.memory_mib, device=self.device)
+        found = online_code(data["train"], data["validation"], probes, self.recipe, seed=seed,
+                            fractions=settings.fractions, memory_mib=self.settings.memory_mib, device=self.device)
         targets = len(data["train"].gold)
         return {"mdl": [[probe.layer, bits / targets, compression] for probe, bits, compression in zip(
             probes, found.bits.tolist(), found.compression.tolist(), strict=True)], "targets": targets}

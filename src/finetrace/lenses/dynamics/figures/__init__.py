@@ -20,24 +20,26 @@ MOST_LINES = 8
 
 
 def draw(record: Mapping[str, Any]) -> "dict[str, Figure]":
-    """Name -> figure. record: name, table (columns of what `report.drawn` keeps), axes, units, note as in `figures_of`."""
+    """Name -> figure. record: name, table (columns of what `report.drawn` keeps), axes, units, note as in
+    `figures_of`."""
     table = Table.of_columns(record["table"])
     return figures_of(record["name"], table, record["axes"], record["units"], record["note"])
 
 
-def figures_of(name: str, table: Table, axes: Mapping[str, str], units: Mapping[str, float], note: str) -> dict[str, "Figure"]:
+def figures_of(name: str, table: Table, axes: Mapping[str, str], units: Mapping[str, float],
+               note: str) -> dict[str, "Figure"]:
     """Name of the file -> Figure; those about adaptation, or about downstream tasks, only where there are any.
 
     axes, units: arm -> what its steps count, and the unit of its logarithmic axis.
     """
     heads = list(headlines(table))
     axis, unit = axes["original"], units["original"]
-    found = {"overview": figures.courses([_overview(table, key) for _, key in heads], axis=axis, unit=unit, mark=MARK, note=note,
-                                         title=f"What is learned when: {name}")}
+    found = {"overview": figures.courses([_overview(table, key) for _, key in heads], axis=axis, unit=unit, mark=MARK,
+                                         note=note, title=f"What is learned when: {name}")}
     steps = sorted({int(step) for _, key in heads for step in table.course(key).steps})
     if len(steps) > 1:
-        found["step_90"] = figures.gains({_label(key): _dots(table, key) for _, key in heads}, steps=steps, axis=axis, unit=unit,
-                                         note=note, title=f"When the gain was made: {name}")
+        found["step_90"] = figures.gains({_label(key): _dots(table, key) for _, key in heads}, steps=steps, axis=axis,
+                                         unit=unit, note=note, title=f"When the gain was made: {name}")
     later = [arm for arm in axes if arm != "original"]
     shown = [arm for arm in later if axes[arm] == axes[later[0]]]
     over, over_unit = (axes[later[0]], units[later[0]]) if later else (axis, unit)
@@ -51,13 +53,15 @@ def figures_of(name: str, table: Table, axes: Mapping[str, str], units: Mapping[
     if later:
         panels = [figures.Panel(_label(key), _arms(table, key, axes, shown), ylabel=NAMES[key.statistic])
                   for _, key in heads]
-        found["arms"] = figures.courses(panels, axis=over, unit=over_unit, note=told, title=f"Adapted and original: {name}")
+        found["arms"] = figures.courses(panels, axis=over, unit=over_unit, note=told,
+                                        title=f"Adapted and original: {name}")
     moved = {_label(key): _differences(table, key) for _, key in heads}
     if any(moved.values()):
         found["differences"] = figures.differences({label: of for label, of in moved.items() if of}, note=note,
                                                    title=f"What adaptation changed, at the last checkpoint: {name}")
     if table.items_of("downstream"):
-        found["downstream"] = _beside(table, heads, axis, unit, note, f"Downstream scores beside probes and facts: {name}")
+        found["downstream"] = _beside(table, heads, axis, unit, note,
+                                      f"Downstream scores beside probes and facts: {name}")
     return found
 
 
@@ -77,13 +81,16 @@ def _overview(table: Table, key: Key) -> Panel:
     if key.source == "edges":
         single = layers_of(table, "edges", key.item, "f1", "layer")
         ends = ("last layer", max(single, default=None)), ("embeddings", 0)
-        lines += [_line(name, single[layer]) for name, layer in ends if layer in single and single[layer] is not table.get(key)]
-        floors = [course for _, course in table.select(source="edges", item=key.item, arm="original", statistic="majority")]
+        lines += [_line(name, single[layer]) for name, layer in ends if layer in single
+                  and single[layer] is not table.get(key)]
+        floors = [course for _, course in table.select(source="edges", item=key.item, arm="original",
+                                                       statistic="majority")]
         floor = ("majority class", 100 * floors[-1].value[-1]) if floors else None
     elif key.source == "cloze":
         others = {"P@1, any layer": key._replace(layer=UNION), "P@10, last layer": key._replace(statistic="p_at_10"),
                   "P@1, held-out facts": last_layer(table, key.item, key.readout, held_out=True)}
-        lines += [_line(name, course) for name, other in others.items() if other and (course := table.get(other)) is not None]
+        lines += [_line(name, course) for name, other in others.items() if other
+                  and (course := table.get(other)) is not None]
     else:
         majority = table.get(key._replace(statistic="majority"))
         floor = ("majority class", 100 * majority.value[-1]) if majority is not None else None
@@ -93,7 +100,8 @@ def _overview(table: Table, key: Key) -> Panel:
 
 
 def _arms(table: Table, key: Key, axes: Mapping[str, str], shown: Sequence[str], factor: float = 100.0) -> list[Line]:
-    """Lines of the original and the arms that are shown; where these have a time axis of their own, the original is level."""
+    """Lines of the original and the arms that are shown; where these have a time axis of their own, the original is
+    level."""
     lines = []
     for arm in shown:
         if (course := table.get(key._replace(arm=arm))) is not None:

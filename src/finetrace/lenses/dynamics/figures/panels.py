@@ -71,12 +71,12 @@ class _Look:
 
 
 @style.styled
-def courses(panels: Sequence[Panel], *, axis: str, unit: float, title: str | None = None, note: str = "", columns: int = 3,
-            mark: str = "") -> "Figure":
+def courses(panels: Sequence[Panel], *, axis: str, unit: float, title: str | None = None, note: str = "",
+            columns: int = 3, mark: str = "") -> "Figure":
     """Small multiples of scores over steps with bands of their 95 % intervals.
 
-    axis: what the steps count;  unit: of the logarithmic axis, in steps;  mark: what the vertical lines are.  Of more than twelve
-    panels twelve are drawn, and the note says so.
+    axis: what the steps count;  unit: of the logarithmic axis, in steps;  mark: what the vertical lines are.  Of more
+    than twelve panels twelve are drawn, and the note says so.
     """
     from matplotlib.lines import Line2D
 
@@ -110,7 +110,8 @@ def courses(panels: Sequence[Panel], *, axis: str, unit: float, title: str | Non
 @style.styled
 def differences(rows: Mapping[str, Mapping[str, tuple[float, float, float]]], *, title: str | None = None,
                 note: str = "") -> "Figure":
-    """What adaptation did, in points: a row per task or corpus, a dot with its 95 % interval per difference, zero as a line.
+    """What adaptation did, in points: a row per task or corpus, a dot with its 95 % interval per difference, zero as a
+    line.
 
     rows: label -> difference (`difference`, `control-difference`, `net-difference`) -> value, low, high as shares.
     """
@@ -128,7 +129,8 @@ def differences(rows: Mapping[str, Mapping[str, tuple[float, float, float]]], *,
                 value, low, high = 100 * np.array(of[name], dtype=np.float64)
                 if np.isfinite([low, high]).all():
                     panel.plot([low, high], [place + shift] * 2, color=style.colour(number), lw=1.6)
-                panel.plot(value, place + shift, marker=MARKS[number], ls="", ms=6.5, color=style.colour(number), label=label)
+                panel.plot(value, place + shift, marker=MARKS[number], ls="", ms=6.5, color=style.colour(number),
+                           label=label)
                 label = ""
     panel.set_yticks(range(len(rows)), list(rows))
     panel.set_ylim(len(rows) - 0.5, -0.5)
@@ -158,7 +160,8 @@ def gains(rows: Mapping[str, Sequence[Dot]], *, steps: Sequence[int], axis: str,
     for place, of in enumerate(rows.values()):
         known = [dot for dot in of if np.isfinite(dot.step)]
         if not known:
-            panel.text(_at(steps[0], unit), place, "no gain beyond its error", va="center", fontsize=8.5, color=style.GREY)
+            panel.text(_at(steps[0], unit), place, "no gain beyond its error", va="center", fontsize=8.5,
+                       color=style.GREY)
         for dot in known:
             if dot.layer is not None:
                 spread = 0.5 * (layers.index(dot.layer) / max(1, len(layers) - 1) - 0.5)
@@ -174,7 +177,8 @@ def gains(rows: Mapping[str, Sequence[Dot]], *, steps: Sequence[int], axis: str,
     panel.set_xlabel(f"{axis} at which 90 % of the gain was made")
     handles = [Line2D([], [], ls="", marker="D", ms=7, color=style.BLACK, label="all layers, or the last")]
     shown = np.unique(np.linspace(0, len(layers) - 1, min(len(layers), 6)).round().astype(int))
-    handles += [Line2D([], [], ls="", marker="o", ms=5, color=tints[layers[i]], label=f"layer {layers[i]}") for i in shown]
+    handles += [Line2D([], [], ls="", marker="o", ms=5, color=tints[layers[i]], label=f"layer {layers[i]}")
+                for i in shown]
     figure.legend(handles=handles, loc="outside right upper")
     style.footnote(figure, f"bar: 95 % interval; higher dots are lower layers{'; ' + note if note else ''}")
     return figure
