@@ -144,7 +144,8 @@ def test_messages_name_the_section(tmp_path: Path):
     settings = parse(FilesTaskSettings, {"path": "x"}, "x")
     with pytest.raises(FinetraceError, match=r"params.yaml: task_files\.cola: key 'text' is missing"):
         resolve("cola", settings)
-    whole = parse(TaskSettings, {"source": "files", "path": "x", "text": ["a"], "label": "b", "ood": {"other": {"like": "nope"}}}, "x")
+    values = {"source": "files", "path": "x", "text": ["a"], "label": "b", "ood": {"other": {"like": "nope"}}}
+    whole = parse(TaskSettings, values, "x")
     with pytest.raises(FinetraceError, match=r"task_files\.cola\.ood\.other: 'nope' is not a built-in task"):
         resolve_ood("cola", whole, "task_files")
 

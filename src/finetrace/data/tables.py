@@ -139,7 +139,8 @@ def _one_way(splits: dict[str, Annotated]) -> None:
         if others and all(map(is_number, others)) and named and not any(map(is_number, named)):
             label, place = next(iter(others.items()))
             raise FinetraceError(f"{place}: label {label} is a number, but train names its classes "
-                                 f"({', '.join(sorted(named)[:5])}); mend {split}, or say with label_names which class is 0, which is 1, and so on")
+                                 f"({', '.join(sorted(named)[:5])}); mend {split}, or say with label_names which class "
+                                 "is 0, which is 1, and so on")
 
 
 def _numbers(example: Example, number_of: dict[str, int | None]) -> list[int]:
