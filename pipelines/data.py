@@ -22,6 +22,7 @@ def main(stage: Stage) -> None:
     for name, one in sets.items():
         if one.source == "files" and task.source != "files":
             log.info("%s: changes of %s are not noticed; after one, run dvc repro -f %s", name, one.path, stage.label)
+    section = "task_files" if stage.label.startswith("data-files@") else "tasks"
 
     # The sets out of distribution have a manifest of their own: trainings depend on the task's,
     # and another set re-runs none.
@@ -36,10 +37,10 @@ def main(stage: Stage) -> None:
 
         world = build_world(stage.settings("world", WorldSettings), seeds.derive(stage.seed, "world"))
     with stage.output(folder, manifest) as out:
-        manifest.facts = build_task(stage.item, task, out, root=root, seed=seed, world=world)
+        manifest.facts = build_task(stage.item, task, out, root=root, seed=seed, world=world, section=section)
         with stage.output(out / "ood", of_sets) as beside:
-            of_sets.facts = build_ood(stage.item, sets, beside, kind=manifest.facts["kind"], root=root, seed=seed,
-                                      world=world, label_names=tuple(manifest.facts["label_names"]))
+            of_sets.facts = build_ood(stage.item, sets, beside, kind=manifest.facts["kind"], root=root, seed=seed, world=world,
+                                      label_names=tuple(manifest.facts["label_names"]), section=section)
 
 
 def _inputs(root: Path, rows: RowsSettings) -> dict[Path, Path | str]:

@@ -202,8 +202,11 @@ def _plan(options: argparse.Namespace) -> int:
 
 def _accept(options: argparse.Namespace) -> int:
     from finetrace.pipeline.accept import accept
+    from finetrace.study import load_study
 
-    for line in accept(Layout.here(), options.stage, options.because):
+    layout = Layout.here()
+    load_study(layout.params)  # what is wrong with it is said first, whatever is accepted
+    for line in accept(layout, options.stage, options.because):
         print(line)
     return 0
 

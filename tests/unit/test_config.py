@@ -226,8 +226,8 @@ def test_sources_that_the_result_would_replace_are_refused(changes, fix):
     [
         ("train", {"batch_size": 10, "accumulate": 3}, "accumulate: 3 does not divide batch_size 10"),
         ("train", {"learning_rate": 0}, "learning_rate: 0.0 is not positive"),
-        ("train", {"learning_rate": float("nan")}, "learning_rate: nan is not positive"),
-        ("train", {"epochs": float("inf")}, "epochs: inf"),
+        ("train", {"learning_rate": float("nan")}, "train.learning_rate: Input should be a finite number"),
+        ("train", {"epochs": float("inf")}, "train.epochs: Input should be a finite number"),
         ("train", {"epochs": -1}, "epochs: -1.0"),
         ("train", {"batch_size": 2.5}, "batch_size: Input should be a valid integer"),
         ("train", {"warmup": 100}, "warmup: 100.0 is a share"),
@@ -284,14 +284,16 @@ def test_numbers_that_yaml_reads_as_text():
     content = yaml.safe_load("""
         study: {name: x}
         train: {learning_rate: 5e-5}
-        tune: {space: {learning_rate: {low: 1e-5, high: 1e-3, log: true}, weight_decay: {choices: [0, 1e-2, none]}}}
+        tune: {space: {learning_rate: {low: 1e-5, high: 1e-3, log: true}, weight_decay: {choices: [0, 1e-2]},
+                       keep: {choices: [last]}}}
         pretrain: {m: {learning_rate: 2e-3}}
     """)
     assert content["train"]["learning_rate"] == "5e-5", "the trap that this is about: YAML 1.1 wants 5.0e-5"
     loaded = parse_study(content, "p.yaml")
     assert loaded.train.learning_rate == 5e-5 and loaded.pretrain["m"].learning_rate == 2e-3
     assert loaded.tune.space["learning_rate"].low == 1e-5
-    assert loaded.tune.space["weight_decay"].choices == [0, 0.01, "none"]
+    assert loaded.tune.space["weight_decay"].choices == [0, 0.01]
+    assert loaded.tune.space["keep"].choices == ["last"]
 
 
 # --- changes by model, task and method
@@ -344,11 +346,11 @@ def test_missing_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["study: {name: x", "a: b: c", "study:\n\tname: x", b"\xff\xfe\x00", "study: {name: x}\n---\nstudy: {name: y}"],
+    ("text", "line"),
+    [("study: {name: x", 1), ("a: b: c", 1), ("study:\n\tname: x", 2), ("study: {name: x}\n---\nstudy: {name: y}", 2)],
 )
-def test_broken_yaml(tmp_path, text):
-    with pytest.raises(FinetraceError, match=r"params\.yaml: not valid YAML"):
+def test_broken_yaml(tmp_path, text, line):
+    with pytest.raises(FinetraceError, match=rf"params\.yaml line {line}: not valid YAML"):
         load(tmp_path, text)
 
 
@@ -369,7 +371,7 @@ def test_python_tags_are_refused(tmp_path, tag, monkeypatch):
 
 
 def test_a_key_written_twice_is_an_error(tmp_path):
-    with pytest.raises(FinetraceError, match=r"(?s)params\.yaml: .*'epochs' stands twice.*line 5"):
+    with pytest.raises(FinetraceError, match=r"params\.yaml line 5: .*'epochs' stands twice; remove one"):
         load(tmp_path, "study: {name: x}\ntrain:\n  epochs: 1\n  batch_size: 4\n  epochs: 3\n")
 
 

@@ -26,11 +26,11 @@ def labels(root: Path, values: list[object], **settings) -> tuple[list[str], lis
     [
         ([1, 0, 2], {}, ["0", "1", "2"], [1, 0, 2]),
         ([10, 9, 10], {}, ["9", "10"], [1, 0, 1]),
-        ([-1, 1], {}, ["-1", "1"], [0, 1]),
+        ([-1, 1], {"label_names": ["-1", "1"]}, ["-1", "1"], [0, 1]),
         (["1.0", "0.0"], {}, ["0", "1"], [1, 0]),
         ([1.0, 0], {}, ["0", "1"], [1, 0]),
         ([" 1 ", "0"], {}, ["0", "1"], [1, 0]),
-        ([True, False], {}, ["False", "True"], [1, 0]),
+        ([True, False], {"label_names": ["False", "True"]}, ["False", "True"], [1, 0]),
         (["pos", "neg"], {}, ["neg", "pos"], [1, 0]),
         ([1, 0], {"label_names": ["neg", "pos"]}, ["neg", "pos"], [1, 0]),
         (["1.0", "0.0"], {"label_names": ["neg", "pos"]}, ["neg", "pos"], [1, 0]),
@@ -149,7 +149,7 @@ def test_one_file_is_the_training_split(tmp_path):
             "dev.csv, val.csv could all be validation; set `splits`",
         ),
         ({"train_csv": GOOD}, {"splits": {"train": "trian.csv"}}, "trian.csv does not exist; the folder has train.csv"),
-        ({"train_csv": GOOD}, {"splits": {"train": ""}}, "does not exist"),
+        ({"train_csv": GOOD}, {"splits": {"train": ""}}, "is a folder, not a file; name a file of the folder"),
         (
             {"train_xyz": GOOD},
             {"splits": {"train": "train.xyz"}},

@@ -80,12 +80,12 @@ def test_splits_come_from_the_file(tmp_path):
     assert facts["left_out"]["test"] == {"pairs whose candidate is not in the text": 1} and facts["kind"] == "span-pair"
     assert facts["origin"]["train"]["file"] == "dpr_data.txt"
     path = "dpr/inference_is_everything/dpr_data.txt"
-    assert set(read_dpr_task("dpr", task(path=path, splits={"train": "test"}), tmp_path)) == {"train"}
-    assert set(read_dpr_task("dpr", task(), tmp_path, "validation")) == {"validation"}
+    assert set(read_dpr_task("tasks.dpr", task(path=path, splits={"train": "test"}), tmp_path)) == {"train"}
+    assert set(read_dpr_task("tasks.dpr", task(), tmp_path, "validation")) == {"validation"}
     with pytest.raises(FinetraceError, match=r"tasks\.dpr: splits\.test: the source has no split 'tests'; it has train, dev"):
-        read_dpr_task("dpr", task(splits={"test": "tests"}), tmp_path)
+        read_dpr_task("tasks.dpr", task(splits={"test": "tests"}), tmp_path)
     with pytest.raises(FinetraceError, match=r"tasks\.dpr: there is no split test; name it in `splits`.*there are: train"):
-        read_dpr_task("dpr", task(splits={"train": "train"}), tmp_path, "test")
+        read_dpr_task("tasks.dpr", task(splits={"train": "train"}), tmp_path, "test")
 
 
 @pytest.mark.parametrize(("text", "words"), [

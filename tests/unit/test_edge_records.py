@@ -174,7 +174,7 @@ def test_no_classifier_is_trained_on_several_labels_and_no_set_out_of_distributi
 
     task = parse(FilesTaskSettings, {"path": "edges", "format": "edges"}, "x")
     with pytest.raises(FinetraceError, match=r"tasks\.own: its examples can have several labels.*remove it from ood"):
-        read_tables("own", task, tmp_path, 0, only="validation")
+        read_tables("tasks.own", task, tmp_path, 0, only="validation")
 
 
 @pytest.mark.parametrize("rows", [(DEP, SRL), (SPR, {**SPR, "text": "a b c d"})])

@@ -143,15 +143,15 @@ RELEASE = {f"{BELOW}/train/data/english/annotations/nw/b.gold_conll": document(I
 
 def test_splits_are_folders_whose_files_are_read_by_path(tmp_path):
     root = folder(tmp_path, RELEASE)
-    found = read_ontonotes_task("onto", task(), root)
+    found = read_ontonotes_task("tasks.onto", task(), root)
     assert {split: len(part.examples) for split, part in found.items()} == {"train": 3, "validation": 3, "test": 2}
     assert [e.sentence for e in found["train"].examples] == [0, 0, 1] and found["train"].examples[2].words[0] == "Ian"
     assert found["train"].origin["files"] == 2 and found["train"].origin["file"].endswith("bc/a.v4_gold_conll and 1 more")
-    other = read_ontonotes_task("onto", task(splits={"train": "development", "test": f"{BELOW}/conll-2012-test"}), root)
+    other = read_ontonotes_task("tasks.onto", task(splits={"train": "development", "test": f"{BELOW}/conll-2012-test"}), root)
     assert {split: len(part.examples) for split, part in other.items()} == {"train": 3, "test": 1}
-    assert set(read_ontonotes_task("onto", task(), root, "validation")) == {"validation"}
+    assert set(read_ontonotes_task("tasks.onto", task(), root, "validation")) == {"validation"}
     with pytest.raises(FinetraceError, match=r"tasks\.onto: splits\.test: the source has no split 'tests'"):
-        read_ontonotes_task("onto", task(splits={"test": "tests"}), root)
+        read_ontonotes_task("tasks.onto", task(splits={"test": "tests"}), root)
 
 
 @pytest.mark.parametrize(("like", "kind", "labels"), [
@@ -166,18 +166,18 @@ def test_every_label_becomes_a_task(tmp_path, like, kind, labels):
 def test_paths_without_files_or_folders_are_named(tmp_path):
     (tmp_path / "onto").mkdir()
     with pytest.raises(FinetraceError, match=r"tasks\.onto: .*onto has no file \*gold_conll.*licensed copy of OntoNotes"):
-        read_ontonotes_task("onto", task(), tmp_path)
+        read_ontonotes_task("tasks.onto", task(), tmp_path)
     folder(tmp_path, {"x/a.gold_conll": document(IAN)})
     with pytest.raises(FinetraceError, match=r"none of the splits train, development, test, but none; set `splits`"):
-        read_ontonotes_task("onto", task(), tmp_path)
+        read_ontonotes_task("tasks.onto", task(), tmp_path)
     path = "onto/x/a.gold_conll"
-    assert set(read_ontonotes_task("onto", task(path=path), tmp_path)) == {"train"}
+    assert set(read_ontonotes_task("tasks.onto", task(path=path), tmp_path)) == {"train"}
 
 
 def test_two_versions_of_a_document_are_not_read_together(tmp_path):
     root = folder(tmp_path, {**RELEASE, f"{BELOW}/test/data/d.v4_gold_conll": document(SHE)})
     with pytest.raises(FinetraceError, match=r"tasks\.onto: .*data: d\.gold_conll and d\.v4_gold_conll are two versions"):
-        read_ontonotes_task("onto", task(), root)
+        read_ontonotes_task("tasks.onto", task(), root)
 
 
 @pytest.mark.parametrize(("rows", "label", "words"), [

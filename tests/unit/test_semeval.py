@@ -115,21 +115,21 @@ def test_other_files_and_a_holdout_take_the_place_of_the_split(tmp_path):
     assert facts["rows"] == {"train": 40, "validation": 6}
     facts = build_task("rel", task(holdout=0.25), root / "b", root=root, seed=0)
     assert facts["rows"] == {"validation": 10, "train": 30, "test": 10}
-    assert len(read_semeval_task("rel", named, root, "train")["train"].examples) == 40
-    whole = read_semeval_task("rel", task(splits={"train": TRAIN}), root)
+    assert len(read_semeval_task("tasks.rel", named, root, "train")["train"].examples) == 40
+    whole = read_semeval_task("tasks.rel", task(splits={"train": TRAIN}), root)
     assert sum(len(part.examples) for part in whole.values()) == 40 and set(whole) == {"train", "validation"}
 
 
 def test_one_split_alone(tmp_path):
     root = folder(tmp_path)
-    whole = read_semeval_task("rel", task(), root)
+    whole = read_semeval_task("tasks.rel", task(), root)
     for split, part in whole.items():
-        alone = read_semeval_task("rel", task(), root, split)
+        alone = read_semeval_task("tasks.rel", task(), root, split)
         assert set(alone) == {split} and alone[split].examples == part.examples
     path = f"semeval/{TEST}"
     of_file = OodSettings(source="files", format="semeval", path=path)
-    assert len(read_semeval_task("rel", of_file, root, "test")["test"].examples) == 10
-    assert set(read_semeval_task("rel", task(path=f"semeval/{TRAIN}"), root)) == {"train", "validation"}
+    assert len(read_semeval_task("tasks.rel", of_file, root, "test")["test"].examples) == 10
+    assert set(read_semeval_task("tasks.rel", task(path=f"semeval/{TRAIN}"), root)) == {"train", "validation"}
 
 
 def test_files_that_are_missing_or_there_twice_are_named(tmp_path):
@@ -137,9 +137,9 @@ def test_files_that_are_missing_or_there_twice_are_named(tmp_path):
     (root / "semeval" / "copy").mkdir()
     (root / "semeval" / "copy" / TRAIN.lower()).write_text(many(3))
     with pytest.raises(FinetraceError, match=r"tasks\.rel: .*semeval: TRAIN_FILE\.TXT, copy/train_file\.txt could all be"):
-        read_semeval_task("rel", task(), root)
+        read_semeval_task("tasks.rel", task(), root)
     (root / "empty").mkdir()
     with pytest.raises(FinetraceError, match=r"tasks\.rel: .*empty: has no file TRAIN_FILE\.TXT; let `path` name"):
-        read_semeval_task("rel", task(path="empty"), root)
+        read_semeval_task("tasks.rel", task(path="empty"), root)
     with pytest.raises(FinetraceError, match=r"tasks\.rel: nowhere: no such file or folder"):
-        read_semeval_task("rel", task(path="nowhere"), root)
+        read_semeval_task("tasks.rel", task(path="nowhere"), root)

@@ -43,7 +43,7 @@ def files(root: Path, **contents: str) -> Path:
 
 
 def read(root: Path, **values):
-    return read_spr_task("spr", task(**values), root)
+    return read_spr_task("tasks.spr", task(**values), root)
 
 
 def shown(part):

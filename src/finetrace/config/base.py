@@ -2,6 +2,9 @@
 
 import dataclasses
 import difflib
+import types
+import typing
+from functools import lru_cache
 from typing import Any, TypeVar, dataclass_transform
 
 from finetrace.errors import FinetraceError
@@ -11,8 +14,9 @@ T = TypeVar("T")
 
 @dataclass_transform(frozen_default=True)
 def settings(cls: type[T]) -> type[T]:
-    """A frozen dataclass whose unknown keys are errors."""
-    cls.__pydantic_config__ = {"extra": "forbid"}  # type: ignore[attr-defined]
+    """A frozen dataclass whose unknown keys and infinite numbers are errors; a number that stands for a name is a text."""
+    cls.__pydantic_config__ = {  # type: ignore[attr-defined]
+        "extra": "forbid", "allow_inf_nan": False, "coerce_numbers_to_str": True}
     return dataclasses.dataclass(frozen=True)(cls)
 
 
@@ -28,17 +32,42 @@ def parse(cls: type[T], value: Any, where: str) -> T:
     where: file and key prefix for messages, e.g. "params.yaml: train".
     Raises FinetraceError naming every wrong key, what is wrong and the nearest known key.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
+    if wrong := _truths(cls, value):
+        raise FinetraceError("\n".join(f"{where}: {key}: a number is needed, not {value}" for key, value in wrong))
     try:
-        return TypeAdapter(cls).validate_python(value)
+        return _adapter(cls).validate_python(value)  # type: ignore[no-any-return]
     except ValidationError as error:
-        problems = [_explain(cls, problem, where) for problem in error.errors(include_url=False)]
-        raise FinetraceError("\n".join(problems)) from None
+        problems = [_explain(cls, problem, where) for problem in _one_by_key(error.errors(include_url=False))]
+        raise FinetraceError("\n".join(dict.fromkeys(problems))) from None
+
+
+@lru_cache
+def _adapter(cls: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(cls)
+
+
+def _one_by_key(problems: list[Any]) -> list[Any]:
+    """One problem per key: pydantic has one for each kind of value that the key can have, at KEY.str, KEY.list[int], ..."""
+    merged: dict[tuple[Any, ...], Any] = {}
+    for problem in problems:
+        place = tuple(part for part in problem["loc"] if part == "[key]" or not (isinstance(part, str) and "[" in part))
+        if place[-1:] and place[-1] in ("str", "int", "float", "bool") and len(problems) > 1:
+            place = place[:-1]
+        if (first := merged.get(place)) is None:
+            merged[place] = {**problem, "loc": place}
+        elif problem["msg"] not in first["msg"]:
+            first["msg"] += " or " + problem["msg"].removeprefix("Input should be ")
+    return list(merged.values())
 
 
 def _explain(cls: Any, problem: Any, where: str) -> str:
     place = [str(part) for part in problem["loc"]]
+    of_name = place[-1:] == ["[key]"]
+    place = place[:-1] if of_name else place
     key = ".".join(place)
     if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         known = _fields_at(cls, place[:-1])
@@ -50,12 +79,33 @@ def _explain(cls: Any, problem: Any, where: str) -> str:
     shown = "" if isinstance(got, dict | list) or problem["type"] == "value_error" else f" (got {got!r})"
     if problem["type"] in ("missing", "missing_argument"):
         return f"{where}: key {key!r} is missing; add it"
+    if problem["type"] == "string_type" and isinstance(got, bool):
+        return f"{where}: {key}: {str(got).lower()} is a truth value, and a text is needed; put it in quotes"
+    if of_name or problem["type"] == "invalid_key":
+        return f"{where}: {key}: is no name; write a text, in quotes where it could be something else"
     return f"{where}: {key + ': ' if key else ''}{message}{shown}"
 
 
-def _fields_at(cls: Any, place: list[str]) -> list[str]:
-    import typing
+def _truths(kind: Any, value: Any, place: str = "") -> list[tuple[str, bool]]:
+    """Key and value of each truth value that stands for a number, which would silently be 0 or 1."""
+    kinds = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
+    if isinstance(value, bool):
+        return [(place, value)] if {int, float} & set(kinds) and not {bool, Any} & set(kinds) else []
+    inner: list[tuple[Any, Any, Any]] = []  # key, kind and value of what lies within
+    for one in kinds:
+        origin, parts = typing.get_origin(one), typing.get_args(one)
+        if isinstance(value, dict) and dataclasses.is_dataclass(one):
+            hints = typing.get_type_hints(one)
+            inner += [(key, hints[key], part) for key, part in value.items() if key in hints]
+        elif isinstance(value, dict) and origin is dict:
+            inner += [(key, parts[1], part) for key, part in value.items()]
+        elif isinstance(value, list) and origin in (list, tuple):
+            of = [*parts] if origin is tuple and parts[-1] is not ... else [parts[0]] * len(value)
+            inner += [(number, of[number], part) for number, part in enumerate(value[: len(of)])]
+    return [found for key, one, part in inner for found in _truths(one, part, f"{place}.{key}" if place else str(key))]
 
+
+def _fields_at(cls: Any, place: list[str]) -> list[str]:
     for part in place:  # a field, a name in dict[str, Settings], or a number in tuple[Settings, ...]
         found = typing.get_type_hints(cls).get(part) if dataclasses.is_dataclass(cls) else next(
             (kind for kind in reversed(typing.get_args(cls)) if kind is not ...), None)
@@ -64,23 +114,6 @@ def _fields_at(cls: Any, place: list[str]) -> list[str]:
         if cls is None:
             return []
     return [f.name for f in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
-
-
-def load_yaml(text: str) -> Any:
-    """Plain YAML values; a key that stands twice is an error, where plain YAML would silently take the last."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        def compose_mapping_node(self, anchor: Any) -> Any:
-            node = super().compose_mapping_node(anchor)
-            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-            for i, (key, _) in enumerate(node.value):
-                if key.value in keys[:i]:
-                    problem = f"the key {key.value!r} stands twice; remove one"
-                    raise yaml.composer.ComposerError(None, None, problem, key.start_mark)
-            return node
-
-    return yaml.load(text, Loader)
 
 
 def as_dict(value: Any) -> dict[str, Any]:

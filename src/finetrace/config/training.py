@@ -1,8 +1,9 @@
 """Settings of training: hyper-parameters, what is recorded, methods, and the search for better hyper-parameters."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from finetrace.config.base import require, settings
+from finetrace.config.base import parse, require, settings
+from finetrace.errors import FinetraceError
 
 Schedule = str | dict[str, int | list[int]]
 """When something happens: log2 (0, 1, 2, 4, ...), epochs, {every: n}, {log: n} (n steps from 1 to the last, evenly on a
@@ -173,6 +174,16 @@ class MethodSettings:
         return self.kind.endswith("lora")
 
 
+def require_value(key: str, value: Any) -> None:
+    """For `__post_init__`: reject what one key of `train` cannot be, whatever the others are. Raises ValueError."""
+    whole = isinstance(value, int | float) and value >= 1
+    fitting = {"accumulate": {"batch_size": value if whole else 1}, "batch_size": {"accumulate": 1}}.get(key, {})
+    try:
+        parse(TrainSettings, {**fitting, key: value}, "")
+    except FinetraceError as error:
+        raise ValueError(str(error).splitlines()[0].removeprefix(": ")) from None
+
+
 @settings
 class Dimension:
     """One searched hyper-parameter: a range or a list of choices."""
@@ -185,13 +196,16 @@ class Dimension:
     """Draw on a logarithmic scale."""
     type: Literal["float", "int"] = "float"
     """Whether values are whole numbers."""
-    choices: list[float | int | str] | None = None
-    """The values to choose from, instead of a range."""
+    choices: list[Any] | None = None
+    """The values to choose from, instead of a range: numbers, names or truth values, but no lists."""
 
     def __post_init__(self) -> None:
         if self.choices is not None:
             require(self.low is None and self.high is None, "choices and low/high exclude each other; remove one")
             require(len(self.choices) > 0, "choices: is empty")
+            for choice in self.choices:
+                require(isinstance(choice, bool | int | float | str), f"choices: {choice!r} is none of what a search can "
+                        "try, which are numbers, names and truth values; set it in `train`, or compare methods that differ in it")
             # YAML 1.1 reads 5e-5 as a text; a search must see the number
             object.__setattr__(self, "choices", [_number(c) for c in self.choices])
         else:
@@ -199,13 +213,24 @@ class Dimension:
             assert self.low is not None and self.high is not None
             require(self.low <= self.high, f"low {self.low} is above high {self.high}")
             require(not self.log or self.low > 0, f"low: {self.low} is not positive, as log: true needs")
+            for name, end in (("low", self.low), ("high", self.high)):
+                require(self.type == "float" or end.is_integer(), f"{name}: {end} is no whole number, as type: int needs")
+
+    @property
+    def ends(self) -> list[bool | float | int | str]:
+        """The values between which all others lie: smallest and largest, or all choices."""
+        if self.choices is not None:
+            return self.choices
+        return [int(end) if self.type == "int" else end for end in (self.low, self.high) if end is not None]
 
 
-def _number(value: float | int | str) -> float | int | str:
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
+def _number(value: bool | float | int | str) -> bool | float | int | str:
+    if isinstance(value, bool):
         return value
+    try:
+        return int(value) if isinstance(value, int) else float(value)
+    except ValueError:
+        return str(value)
 
 
 @settings
@@ -236,3 +261,21 @@ class TuneSettings:
         known = set(TrainSettings.__dataclass_fields__)
         for key in self.space or {}:
             require(key in known, f"space.{key}: is not a key of train; known: {', '.join(sorted(known))}")
+        for key, dimension in (self.space or {}).items():
+            _require_dimension(key, dimension)
+
+
+def _require_dimension(key: str, dimension: Dimension) -> None:
+    """For `__post_init__`: whatever is drawn must be a value that the key can have."""
+    kind = get_type_hints(TrainSettings)[key]
+    kinds = {kind, *get_args(kind)}
+    if dimension.choices is None:
+        require(bool(kinds & {int, float}), f"space.{key}: has no range; give `choices`" if bool in kinds or Literal is
+                get_origin(kind) else f"space.{key}: is a list, and a search tries numbers and names; set it in train")
+        require(float in kinds or dimension.type == "int", f"space.{key}: is a whole number; add type: int")
+    for value in dimension.ends:
+        try:
+            require_value(key, value)
+        except ValueError as error:
+            raise ValueError(f"space.{key}: {error}; every value that can be drawn must be one that train.{key} can "
+                             "have") from None

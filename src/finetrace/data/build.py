@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,11 @@ log = logging.getLogger("finetrace")
 METRICS = {"matthews": 2, "f1": 2}  # metric -> number of classes that it needs
 
 
-def build_task(name: str, task: TaskSettings, out: Path, *, root: Path, seed: int, world: Any = None) -> dict[str, Any]:
+def build_task(name: str, task: TaskSettings, out: Path, *, root: Path, seed: int, world: Any = None,
+               section: str = "tasks") -> dict[str, Any]:
     """Write the splits of a resolved task into the folder `out`; returns the facts for its manifest.
+
+    section: where params.yaml defines it, tasks or task_files, for messages.
 
     Columns: example_id int64 (number of the example in the source split), source_id string or null, text_a string,
     text_b string or null, label int32. Tasks of words (kinds token, span and span-pair) have also sentence int64
@@ -32,6 +36,9 @@ def build_task(name: str, task: TaskSettings, out: Path, *, root: Path, seed: in
     sentence is split; where `prepare` makes several examples of a row, they count the source's rows. Raises
     FinetraceError naming data set, file, row or key.
     """
+    if task.source == "micro" and not task.config:
+        task = replace(task, config=name)
+    name = f"{section}.{name}"
     read = read_tables(name, task, root, seed, world)
     tables, label_names = read.splits, read.label_names
     if task.holdout and "validation" not in tables and "train" in tables:
@@ -40,10 +47,10 @@ def build_task(name: str, task: TaskSettings, out: Path, *, root: Path, seed: in
         if split in tables:
             tables[split] = limit_rows(tables[split], limit, seed, split, task.choose)
     if "train" in tables and "validation" not in tables:
-        raise FinetraceError(f"tasks.{name}: has no validation split; name one in `splits` or set `holdout`, e.g. 0.1")
+        raise FinetraceError(f"{name}: has no validation split; name one in `splits` or set `holdout`, e.g. 0.1")
     metric = task.metric or "accuracy"
     if METRICS.get(metric, len(label_names)) != len(label_names):
-        raise FinetraceError(f"tasks.{name}: metric {metric!r} needs {METRICS[metric]} classes, but there are "
+        raise FinetraceError(f"{name}: metric {metric!r} needs {METRICS[metric]} classes, but there are "
                              f"{len(label_names)}; use accuracy or macro_f1")
     write_splits(tables, out)
     return {
@@ -86,6 +93,5 @@ def _absent(name: str, tables: dict[str, pa.Table], label_names: tuple[str, ...]
     known = set(_labels(tables["train"]).unique().to_pylist())
     absent = [text for i, text in enumerate(label_names) if i not in known]
     if absent:
-        log.info(f"tasks.{name}: {len(absent)} of {len(label_names)} classes have no training example: "
-                 f"{', '.join(absent)}")
+        log.info(f"{name}: {len(absent)} of {len(label_names)} classes have no training example: {', '.join(absent)}")
     return {"absent_from_train": absent} if absent else {}

@@ -2,7 +2,6 @@
 and the texts of any folder in data."""
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 from finetrace import seeds
 from finetrace.config.corpora import CorpusSettings
 from finetrace.data.lama import evidences_of, is_held_out, read_rows, restored, texts_of
-from finetrace.data.readers import decode
+from finetrace.data.readers import decode, existing, parse_json
+from finetrace.data.texts import require_whole
 from finetrace.errors import FinetraceError
 
 CHUNK = 10_000  # texts held at a time
@@ -140,14 +140,12 @@ def build_corpus(name: str, settings: CorpusSettings, out: Path, *, root: Path, 
 
 def corpus_files(name: str, settings: CorpusSettings, root: Path) -> list[Path]:
     """The files of a corpus, each once: pattern after pattern, in the order of their names."""
-    base = (root / settings.path).resolve()
+    base = existing(f"corpora.{name}", root, settings.path)
     if base.is_file():
         if settings.files is not None:
             raise FinetraceError(f"corpora.{name}: path is one file, so `files` cannot choose; remove it, "
                                  "or give the folder")
         return [base]
-    if not base.is_dir():
-        raise FinetraceError(f"corpora.{name}: {settings.path}: no such file or folder")
     patterns = settings.files or PATTERNS[settings.format]
     unwanted = {path for pattern in patterns if pattern.startswith("!") for path in base.glob(pattern[1:])}
     found: dict[Path, None] = {}
@@ -207,17 +205,15 @@ def _fields(path: Path, settings: CorpusSettings) -> Iterator[str]:
         if not line.strip():
             continue
         place = f"{path} line {number}"
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise FinetraceError(f"{place}: not valid JSON ({error}); one object per line is needed") from error
+        row = parse_json(line, place)
         if not isinstance(row, dict) or settings.field not in row:
             keys = f"its keys are {', '.join(row)}" if isinstance(row, dict) else "it is not an object"
             raise FinetraceError(f"{place}: key {settings.field!r} is missing; {keys}; set `field` to the "
                                  "one with the text")
         if not isinstance(row[settings.field], str):
-            raise FinetraceError(f"{place}: key {settings.field!r} holds {str(row[settings.field])[:60]!r}, not "
-                                 "a text; set `field`")
+            raise FinetraceError(f"{place}: key {settings.field!r} holds {str(row[settings.field])[:60]!r}, not a text; set "
+                                 "`field`")
+        require_whole(row[settings.field], place, f"key {settings.field!r}")
         yield row[settings.field]
 
 
@@ -259,9 +255,12 @@ def _statements(path: Path) -> Iterator[tuple[str, str, str]]:
 def _lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
     """Numbered lines without their ends; an error that names the line of the first wrong byte."""
     try:
-        with open(path, encoding="utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding) as stream:
+        with open(path, encoding=encoding) as stream:
             for number, line in enumerate(stream, 1):
-                yield number, line.rstrip("\n")
-    except (UnicodeDecodeError, LookupError):
+                line = line.rstrip("\n").removeprefix("\ufeff" if number == 1 else "")
+                if "\0" in line and number == 1:  # of two bytes per character, in all likelihood
+                    decode(path, encoding)
+                yield number, line
+    except (UnicodeError, LookupError, ValueError, OSError):
         decode(path, encoding)  # reads the file whole and names the place
         raise

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from finetrace.config.data import RowsSettings
 from finetrace.data.examples import Annotated, Example, Span
-from finetrace.data.readers import decode
-from finetrace.data.sources import base_of, one_file, our_splits, with_origin
+from finetrace.data.readers import base_of, decode
+from finetrace.data.sources import one_file, our_splits, with_origin
 from finetrace.errors import FinetraceError
 
 FILE = "dpr_data.txt"

@@ -18,6 +18,8 @@ from typing import Any
 import pyarrow as pa
 
 from finetrace.data.examples import Annotated, Example, Span
+from finetrace.data.readers import parse_json
+from finetrace.data.texts import require_whole
 from finetrace.errors import FinetraceError
 
 KEYS = ("text", "targets", "info")
@@ -57,13 +59,11 @@ def read_edge_records(text: str, where: str) -> Annotated:
 
 
 def _object(line: str, place: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise FinetraceError(f"{place}: not valid JSON ({error}); one record per line is needed") from error
+    row = parse_json(line, place, "record")
     _known(row, "", KEYS, KEYS[:2], place)
     if not isinstance(row["text"], str) or not row["text"].split():
         raise FinetraceError(f"{place}: key 'text' holds {row['text']!r}; give a text with words between blanks")
+    require_whole(row["text"], place, "text")
     if not isinstance(row["targets"], list):
         raise FinetraceError(f"{place}: key 'targets' holds {row['targets']!r}; give a list, as in {_SHAPE}")
     return row

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -83,7 +84,7 @@ def file_facts(settings: FactFilesSettings, root: Path, seed: int,
     what the settings ask for. What depends on a tokenizer (objects of one piece,
     in the vocabulary) is left to those who ask.
     """
-    folder = (root / settings.path).resolve()
+    folder = Path(os.path.abspath(root / settings.path))  # resolve() would fail on links that go in a circle
     found = read_lama(folder, settings)
     facts: list[Fact] = []
     ids: list[str | None] = []

@@ -1,12 +1,19 @@
 """From labels as a source writes them to numbers of classes."""
 
+import math
 import re
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from finetrace.config.data import RowsSettings
+from finetrace.data.texts import look_alike, require_whole, spelled
 from finetrace.errors import FinetraceError
+
+SCORE = r"[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?"
+"""A number that is no whole one, as far as its text shows."""
 
 
 @dataclass(frozen=True)
@@ -30,26 +37,68 @@ def classes(name: str, task: RowsSettings, found: Iterable[tuple[Any, str]], dec
     """
     values = task.label_values or {}
     if task.label_names and declared and set(task.label_names) == set(declared) and task.label_names != declared:
-        raise FinetraceError(f"tasks.{name}: label_names are {', '.join(task.label_names)}, but the data set numbers "
+        raise FinetraceError(f"{name}: label_names are {', '.join(task.label_names)}, but the data set numbers "
                              f"them {', '.join(declared)}; take its order, or remove label_names")
     names = task.label_names or declared or tuple(task.label_ranges or ())
     if not names and any(value is not None for value in values.values()):
         names = tuple(value for value in values.values() if value is not None)
     if not names:
-        names = sorted_names({as_text(label, place) for label, place in found})
+        names = sorted_names(found_names(found, values))
     kept = [text if text in values.values() else values.get(text, text) for text in map(str, names)]
     names = tuple(dict.fromkeys(text for text in kept if text is not None))
     if len(names) < (1 if few else 2):
-        raise FinetraceError(f"tasks.{name}: there is {'one' if names else 'no'} class {'only ' if names else ''}"
+        raise FinetraceError(f"{name}: there is {'one' if names else 'no'} class {'only ' if names else ''}"
                              f"({', '.join(names)}); classification needs two or more")
     renamed = task.label_names and (declared is None or len(declared) == len(task.label_names))
-    source = (task.label_names if renamed else declared) or (() if values else names)
+    source = (task.label_names if renamed else declared) or ()
     if strange := set(task.label_ranges or ()) - set(names):
-        raise FinetraceError(f"tasks.{name}: label_ranges: {', '.join(sorted(strange))}: no such class; there are: "
+        raise FinetraceError(f"{name}: label_ranges: {', '.join(sorted(strange))}: no such class; there are: "
                              f"{', '.join(names)}")
     # where names are numerals, 0 is not short for the first of them
     numbered = not any(map(is_number, (*names, *values)))
     return Classes(names, tuple(map(str, source)) if numbered and not task.label_ranges else ())
+
+
+def found_names(found: Iterable[tuple[Any, str]], told: Mapping[str, Any]) -> set[str]:
+    """The classes of rows that nothing else names: each label is one, if it can be.
+
+    found: label and place of each row;  told: labels that the settings know. Raises FinetraceError naming the row for what looks
+    like anything but a class: scores, truth values, -1, numbers among names, two spellings of one name.
+    """
+    first: dict[str, str] = {}
+    numbers: str | None = None  # where a number stands that is written as one
+    for value, place in found:
+        text = as_text(value, place)
+        if text in told:
+            first.setdefault(text, place)
+            continue
+        if isinstance(value, bool):
+            raise FinetraceError(f"{place}: label {value} is a truth value, not a class; name the two, e.g. "
+                                 'label_values: {"False": no, "True": yes}')
+        if text == "-1":
+            raise FinetraceError(f"{place}: label -1 often says that a row has none; leave such rows out with label_values: "
+                                 '{"-1": null}, or name the class, e.g. label_values: {"-1": negative, "1": positive}')
+        if re.fullmatch(SCORE, text):
+            raise FinetraceError(f"{place}: label {text} is a score, not a class; make classes of ranges, e.g. label_ranges: "
+                                 "{low: [null, 0.5], high: [0.5, null]}, or list all classes in label_names")
+        numbers = numbers or (None if isinstance(value, str) else place)
+        first.setdefault(text, place)
+    named = [text for text in first if not is_number(text)]
+    if numbers and named:
+        raise FinetraceError(f"{numbers}: the label is a number, but {named[0]!r} at {first[named[0]]} is a name; mend the rows, "
+                             "or say with label_names which class is 0, which is 1, and so on")
+    _no_twins(first)
+    return set(first)
+
+
+def _no_twins(first: dict[str, str]) -> None:
+    """Raises FinetraceError for names that look the same; first: name -> its first place."""
+    seen: dict[str, str] = {}
+    for text, place in first.items():
+        other = seen.setdefault(unicodedata.normalize("NFC", text), text)
+        if other != text:
+            raise FinetraceError(f"{place}: label {spelled(text)} looks like {spelled(other)} at {first[other]}; write both in "
+                                 "one way, or map one with label_values")
 
 
 def sorted_names(found: Iterable[str]) -> tuple[str, ...]:
@@ -70,6 +119,10 @@ def label_number(value: Any, task: RowsSettings, known: Classes, place: str) -> 
     if name in known.names:
         return known.names.index(name)
     hint = "mend the row, or set label_names or label_values"
+    if is_number(text) and not any(map(is_number, known.names)):
+        hint = "mend the row, or say with label_names which class is 0, which is 1, and so on"
+    if twin := look_alike(text, known.names):
+        hint = f"it looks like {twin}; {hint}"
     if text == "-1":
         hint = "-1 says that the row carries no label; if the whole split is so, leave it out of `splits`"
     text = repr(text) if name == text else f"{text!r} (by label_values {name!r})"
@@ -96,6 +149,8 @@ def _in_range(text: str, ranges: dict[str, tuple[float | None, float | None]], k
         score = float(text)
     except ValueError:
         raise FinetraceError(f"{place}: label {text!r} is not a number, as label_ranges need; mend the row") from None
+    if not math.isfinite(score):
+        raise FinetraceError(f"{place}: label {text!r} is no number that a range can hold; mend or remove the row")
     for name, (low, high) in ranges.items():
         if (low is None or score >= low) and (high is None or score < high):
             return known.names.index(name)
@@ -104,8 +159,16 @@ def _in_range(text: str, ranges: dict[str, tuple[float | None, float | None]], k
 
 def as_text(value: Any, place: str, what: str = "label") -> str:
     """A label or id as text; 1, 1.0, "1" and "1.0" (which pandas writes for 1) are the same."""
+    if value is not None and not isinstance(value, str | int | float | Decimal):
+        kind = {list: "a list", dict: "an object"}.get(type(value), f"of type {type(value).__name__}")
+        raise FinetraceError(f"{place}: the {what} {str(value)[:60]} is {kind}; give each row one {what}, a text or a "
+                             "whole number")
     if value is None or value != value or not str(value).strip():
         raise FinetraceError(f"{place}: has no {what} ({value!r}); mend or remove the row")
+    if isinstance(value, float) and abs(value) == math.inf:
+        raise FinetraceError(f"{place}: the {what} is infinite, or too large a number; mend or remove the row")
+    if isinstance(value, str):
+        require_whole(value, place, what)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     text = str(value).strip()

@@ -16,6 +16,8 @@ from typing import Any
 
 from finetrace import seeds
 from finetrace.config.facts import FactFilesSettings
+from finetrace.data.readers import parse_json
+from finetrace.data.texts import require_whole
 from finetrace.errors import FinetraceError
 
 MASK = "[MASK]"
@@ -106,12 +108,11 @@ def read_rows(path: Path) -> Iterator[Row]:
                 if not line.strip():
                     continue
                 place = f"{path} line {number}"
-                try:
-                    values = json.loads(line)
-                except ValueError as error:
-                    raise FinetraceError(f"{place}: not valid JSON ({error}); one object per line is needed") from error
+                values = parse_json(line, place)
                 if not isinstance(values, dict):
                     raise FinetraceError(f'{place}: is not an object like {{"sub_label": ..., "obj_label": ...}}')
+                if not line.isascii() or "\\u" in line:
+                    require_whole(json.dumps(values, ensure_ascii=False), place, "row")
                 yield Row(values, place)
     except FileNotFoundError as error:
         raise FinetraceError(f"{path}: no such file") from error

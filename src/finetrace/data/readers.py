@@ -1,5 +1,6 @@
 """Reading rows from a hub data set or local files. Every row knows its place, so that errors can name it."""
 
+import codecs
 import csv
 import io
 import json
@@ -25,7 +26,8 @@ class Rows:
 
     columns: names in the source;  values: one mapping per row;  places: "file line n" or "data set row n" per row;
     label_names: classes as the source declares them, if it does;  origin: what was read, with revision or hash;
-    units: per row, the number of the source's row that it was made of, where one was made into several.
+    units: per row, the number of the source's row that it was made of, where one was made into several;  headed: whether the
+    column names are a file's first line.
     """
 
     columns: list[str]
@@ -34,6 +36,7 @@ class Rows:
     origin: dict[str, Any]
     label_names: tuple[str, ...] | None = None
     units: list[int] | None = None
+    headed: bool = False
 
 
 def read_hub(name: str, task: RowsSettings, only: str | None = None) -> dict[str, Rows]:
@@ -52,14 +55,14 @@ def read_hub(name: str, task: RowsSettings, only: str | None = None) -> dict[str
         commit = HfApi().dataset_info(str(task.id), revision=task.revision).sha
         loaded = datasets.load_dataset(task.id, revision=commit, **where)
     except Exception as error:  # the hub client raises many kinds; each is named and passed on
-        raise FinetraceError(f"tasks.{name}: {place} at revision {task.revision or 'main'} could not be read: "
+        raise FinetraceError(f"{name}: {place} at revision {task.revision or 'main'} could not be read: "
                              f"{type(error).__name__}: {error}") from error
     result = {}
     for split, theirs in wanted.items():
         if theirs not in loaded:
             if task.splits is None and split != (only or "train"):
                 continue
-            raise FinetraceError(f"tasks.{name}: {place} has no split {theirs!r}; it has {', '.join(loaded)}; set "
+            raise FinetraceError(f"{name}: {place} has no split {theirs!r}; it has {', '.join(loaded)}; set "
                                  "`splits`")
         data = loaded[theirs]
         feature = data.features.get(task.label)
@@ -88,12 +91,10 @@ def read_files(name: str, task: RowsSettings, root: Path, only: str | None = Non
 
 def split_files(name: str, task: RowsSettings, root: Path, only: str | None = None) -> dict[str, Path]:
     """Split -> file: as `splits` says, or by the names of the files in the folder `path`, or that one file."""
-    base = (root / (task.path or "")).resolve()
-    if not base.exists():
-        raise FinetraceError(f"tasks.{name}: {task.path}: no such file or folder")
+    base = base_of(name, task, root)
     if base.is_file():
         if task.splits:
-            raise FinetraceError(f"tasks.{name}: path is one file, so `splits` cannot name others; give the folder "
+            raise FinetraceError(f"{name}: path is one file, so `splits` cannot name others; give the folder "
                                  "as path")
         return {only or "train": base}
     if task.splits:
@@ -101,33 +102,68 @@ def split_files(name: str, task: RowsSettings, root: Path, only: str | None = No
         files = {split: base / file for split, file in wanted.items()}
         for split, path in files.items():
             if not path.resolve().is_relative_to(base):
-                raise FinetraceError(f"tasks.{name}: splits.{split}: {task.splits[split]!r} leaves the folder "
+                raise FinetraceError(f"{name}: splits.{split}: {task.splits[split]!r} leaves the folder "
                                      f"{task.path}")
-            if not path.is_file():
-                raise FinetraceError(f"tasks.{name}: splits.{split}: {path} does not exist; the folder has "
-                                     f"{', '.join(sorted(p.name for p in base.iterdir())) or 'no files'}")
+            if path.exists() and not path.is_file():
+                raise FinetraceError(f"{name}: splits.{split}: {path} {_no_file(path)}; name a file of the folder")
+            if not path.exists():
+                raise FinetraceError(f"{name}: splits.{split}: {path} does not exist; the folder has {_inside(base)}")
         return files
     files = {}
     for split, names in ALIASES.items():
         found = [p for p in sorted(base.iterdir()) if _is_split(p, names, task)]
+        if odd := [p for p in found if not p.is_file()]:
+            raise FinetraceError(f"{name}: {odd[0]} {_no_file(odd[0])}; put a file there, or name the files with `splits`")
         if len(found) > 1:
-            raise FinetraceError(f"tasks.{name}: {', '.join(p.name for p in found)} could all be {split}; set `splits`")
+            raise FinetraceError(f"{name}: {', '.join(p.name for p in found)} could all be {split}; set `splits`")
         if found:
             files[split] = found[0]
     if only:
         return {only: _named(name, files, only)}
     if "train" not in files and "test" not in files:
         kinds = "|".join(e[1:] for e in ANNOTATED_FORMATS.get(str(task.format), (".csv", ".tsv", ".jsonl", ".parquet")))
-        raise FinetraceError(f"tasks.{name}: {base} has no train.{kinds}; name the files with `splits`")
+        raise FinetraceError(f"{name}: {base} has no train.{kinds}; name the files with `splits` (the folder has "
+                             f"{_inside(base)}; classes that have a file each have to be one file, with a column for the label)")
     return files
 
 
 def _named(name: str, splits: Mapping[str, T], split: str) -> T:
     """What a split is called at its source."""
     if split not in splits:
-        raise FinetraceError(f"tasks.{name}: there is no split {split}; name it in `splits`, or choose another "
-                             f"with `split`; there are: {', '.join(splits) or 'none'}")
+        raise FinetraceError(f"{name}: there is no split {split}; name it in `splits`, or choose another with `split`; "
+                             f"there are: {', '.join(splits) or 'none'}")
     return splits[split]
+
+
+def base_of(name: str, task: RowsSettings, root: Path) -> Path:
+    """The file or folder that the task's `path` names. Raises FinetraceError when there is none."""
+    return existing(name, root, task.path or "")
+
+
+def existing(name: str, root: Path, path: str) -> Path:
+    """A file or folder that can be read. Raises FinetraceError for others, also pipes, which never end, and loops of links."""
+    try:
+        base = (root / path).resolve()
+        there = base.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links that go in a circle
+        raise FinetraceError(f"{name}: {path}: cannot be followed ({error}); name the file or folder itself") from error
+    if not there:
+        raise FinetraceError(f"{name}: {path}: no such file or folder")
+    if not base.is_file() and not base.is_dir():
+        raise FinetraceError(f"{name}: {path} {_no_file(base)}; name a file or a folder")
+    return base
+
+
+def _no_file(path: Path) -> str:
+    """What stands in the place of a file."""
+    if path.is_symlink() and not path.exists():
+        return "is a link that leads nowhere"
+    return "is a folder, not a file" if path.is_dir() else "is a pipe or a device, not a file"
+
+
+def _inside(base: Path) -> str:
+    names = sorted(path.name for path in base.iterdir())
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") or "no files"
 
 
 def _is_split(path: Path, names: tuple[str, ...], task: RowsSettings) -> bool:
@@ -148,7 +184,12 @@ def _read_file(path: Path, task: RowsSettings) -> Rows:
         from finetrace.store.tables import read_table
 
         table = read_table(path)
-        values = table.to_pylist()
+        if twice := [c for i, c in enumerate(table.column_names) if c in table.column_names[:i]]:
+            raise FinetraceError(f"{path}: has two columns {twice[0]!r}; rename one")
+        try:
+            values = table.to_pylist()
+        except (ValueError, OverflowError) as error:  # texts that are no UTF-8, dates beyond the year 9999
+            raise FinetraceError(f"{path}: holds a value that cannot be read ({error}); write the file again") from error
         return Rows(table.column_names, values, [f"{path} row {i}" for i in range(len(values))], {})
     text = decode(path, task.encoding or "utf-8")
     if kind == "trec":
@@ -158,20 +199,48 @@ def _read_file(path: Path, task: RowsSettings) -> Rows:
     if kind == "jsonl":
         return _parse_jsonl(path, text)
     quoting = task.quoting or ("none" if kind == "tsv" else "standard")
-    return _parse_csv(path, text, "\t" if kind == "tsv" else ",", quoting)
+    return _parse_csv(path, text, "\t" if kind == "tsv" else ",", quoting, task.columns)
 
 
 def decode(path: Path, encoding: str) -> str:
     """The text of a file, without a byte-order mark; an error that names the line of the first wrong byte."""
-    content = path.read_bytes()
     try:
-        return content.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
+        content = path.read_bytes()
+    except OSError as error:
+        raise FinetraceError(f"{path}: cannot be read ({error.strerror}); look at its permissions") from error
+    try:
+        text = content.decode(encoding).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise FinetraceError(f"{path} line {line}: byte {error.start} is not {encoding}; convert the file to UTF-8 "
-                             "or set `encoding`, e.g. latin-1") from error
-    except LookupError as error:
+        fix = _seems(content) or "convert the file to UTF-8 or set `encoding`, e.g. latin-1"
+        raise FinetraceError(f"{path} line {line}: byte {error.start} is not {encoding}; {fix}") from error
+    except (LookupError, UnicodeError, ValueError) as error:
         raise FinetraceError(f"{path}: encoding {encoding!r} is not known; use e.g. utf-8 or latin-1") from error
+    if (fix := _seems(content)) and not encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32", "utf16", "utf32")):
+        raise FinetraceError(f"{path}: is not {encoding}; {fix}")
+    return text
+
+
+def _seems(content: bytes) -> str:
+    """The fix for a file of two or four bytes per character; empty for others."""
+    if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "it seems UTF-32; set `encoding: utf-32`"
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "it seems UTF-16; set `encoding: utf-16`"
+    head = content[:4096]
+    if 4 * head.count(0) > len(head):
+        return f"it seems UTF-16; set `encoding: utf-16-{'le' if head[1::2].count(0) >= head[::2].count(0) else 'be'}`"
+    return ""
+
+
+def parse_json(line: str, place: str, what: str = "object") -> Any:
+    """The value of a line of JSON. Raises FinetraceError naming the place."""
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise FinetraceError(f"{place}: not valid JSON ({error}); one {what} per line is needed") from error
+    except RecursionError:
+        raise FinetraceError(f"{place}: not valid JSON (brackets are nested too deeply); one {what} per line is needed") from None
 
 
 def _parse_jsonl(path: Path, text: str) -> Rows:
@@ -180,11 +249,7 @@ def _parse_jsonl(path: Path, text: str) -> Rows:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise FinetraceError(f"{path} line {number}: not valid JSON ({error}); one object per line is "
-                                 "needed") from error
+        row = parse_json(line, f"{path} line {number}")
         if not isinstance(row, dict):
             raise FinetraceError(f"{path} line {number}: is not an object like {{\"text\": ..., \"label\": ...}}")
         values.append(row)
@@ -233,8 +298,9 @@ def _parse_pubmed(path: Path, text: str) -> Rows:
     return Rows(["text", "label", "abstract", "line_number"], values, places, {})
 
 
-def _parse_csv(path: Path, text: str, delimiter: str, quoting: str) -> Rows:
+def _parse_csv(path: Path, text: str, delimiter: str, quoting: str, named: tuple[str, ...] | None) -> Rows:
     csv.field_size_limit(1 << 30)
+    whose = "`columns`'" if named else "header's"
     if quoting == "none":
         lines: Iterator[list[str]] = (line.removesuffix("\r").split(delimiter) for line in text.split("\n"))
         numbered = ((number, row) for number, row in enumerate(lines, 1) if row != [""])
@@ -243,13 +309,13 @@ def _parse_csv(path: Path, text: str, delimiter: str, quoting: str) -> Rows:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         numbered = ((reader.line_num, row) for row in reader if row)
     try:
-        _, columns = next(numbered)
+        columns = list(named) if named else next(numbered)[1]
         if twice := [c for i, c in enumerate(columns) if c in columns[:i]]:
             raise FinetraceError(f"{path} line 1: column {twice[0]!r} stands twice in the header; rename one")
         values, places = [], []
         for number, row in numbered:
             if len(row) != len(columns):
-                raise FinetraceError(f"{path} line {number}: {len(row)} fields instead of the header's {len(columns)}; "
+                raise FinetraceError(f"{path} line {number}: {len(row)} fields instead of the {whose} {len(columns)}; "
                                      "mend the line, or set `quoting` (standard or none)")
             values.append(dict(zip(columns, row, strict=True)))
             places.append(f"{path} line {number}")
@@ -258,4 +324,4 @@ def _parse_csv(path: Path, text: str, delimiter: str, quoting: str) -> Rows:
     except csv.Error as error:
         raise FinetraceError(f"{path} line {reader.line_num}: {error}; set `quoting: none` if quotes are plain "
                              "text") from error
-    return Rows(columns, values, places, {})
+    return Rows(columns, values, places, {}, headed=named is None)

@@ -8,13 +8,15 @@ from typing import Any
 import yaml
 
 from finetrace.config.base import as_dict, parse
-from finetrace.config.data import ANNOTATED, LABELS, OodSettings, RowsSettings, TaskSettings, ood_keys
+from finetrace.config.data import ANNOTATED, LABELS, FilesTaskSettings, OodSettings, RowsSettings, TaskSettings, ood_keys
 from finetrace.errors import FinetraceError
 
 PACKAGE_DATA = ("tasks",)  # the files beside this module that decide results: part of a script's fingerprint
 FOLDER = Path(__file__).parent / "tasks"
 OF_SOURCE = ("source", "like", "id", "config", "path", "splits", "split")
 """Keys of a set out of distribution of which one must be given: else it would be the task itself."""
+OF_PLACE = ("id", "config", "revision", "path", "format", "splits")
+"""Keys that say where a source's rows lie."""
 OF_TASK = ("ood", "metric", "holdout", "holdout_rows", "max_rows")
 """Keys of a task that say nothing about the rows of another set."""
 
@@ -36,7 +38,7 @@ def resolve(name: str, settings: TaskSettings) -> TaskSettings:
 
     Raises FinetraceError when the name is unknown or the definition lacks a part.
     """
-    where = f"params.yaml: tasks.{name}"
+    where = f"params.yaml: {section_of(settings)}.{name}"
     if settings.source == "registry" or settings.like:
         given = {k: v for k, v in as_dict(settings).items() if v != TaskSettings.__dataclass_fields__[k].default}
         settings = parse(TaskSettings, _over(_entry(settings.like or name, where), given), where)
@@ -44,8 +46,13 @@ def resolve(name: str, settings: TaskSettings) -> TaskSettings:
     return settings
 
 
-def resolve_ood(name: str, task: TaskSettings) -> dict[str, OodSettings]:
-    """Name -> complete definition of each set out of distribution of a resolved task.
+def section_of(settings: TaskSettings) -> str:
+    """The section of params.yaml that defines a task, for messages."""
+    return "task_files" if isinstance(settings, FilesTaskSettings) else "tasks"
+
+
+def resolve_ood(name: str, task: TaskSettings, section: str = "tasks") -> dict[str, OodSettings]:
+    """Name -> complete definition of each set out of distribution of a resolved task; section: of params.yaml, for messages.
 
     A set with `like` starts from that built-in or micro task, one with `source` from nothing, any other from the task's
     own definition (without its label names, where it is another data set of the hub). Keys that are given win, also
@@ -58,7 +65,7 @@ def resolve_ood(name: str, task: TaskSettings) -> dict[str, OodSettings]:
     micro = (*MICRO_TASKS, *MICRO_WORD_TASKS)
     found = {}
     for key, entry in task.ood.items():
-        where, given = f"params.yaml: tasks.{name}.ood.{key}", dict(ood_keys(entry) or {})
+        where, given = f"params.yaml: {section}.{name}.ood.{key}", dict(ood_keys(entry) or {})
         if not any(part in given for part in OF_SOURCE):
             raise FinetraceError(f"{where}: is the task itself; say what it is with splits, path, config, "
                                  "id, like or source")
@@ -93,6 +100,8 @@ def _entry(name: str, where: str, more: tuple[str, ...] = ()) -> dict[str, Any]:
 def _over(base: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """A definition with changes; `text` and `template` replace each other, as do `label_values` and `label_ranges`."""
     changes = {k: v for k, v in given.items() if k != "like" and (k, v) != ("source", "registry")}
+    if changes.get("source", base.get("source")) != base.get("source"):  # what lies elsewhere has files and splits of its own
+        base = {k: v for k, v in base.items() if k not in OF_PLACE}
     merged = {**base, **changes}
     for one, other in (("text", "template"), ("label_values", "label_ranges")):
         for key, rival in ((one, other), (other, one)):

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from finetrace.config.data import RowsSettings
 from finetrace.data.examples import Annotated, Example, Span
-from finetrace.data.readers import decode, split_files
-from finetrace.data.sources import base_of, one_file
+from finetrace.data.readers import base_of, decode, split_files
+from finetrace.data.sources import one_file
 from finetrace.errors import FinetraceError
 
 TRAIN, TEST = "TRAIN_FILE.TXT", "TEST_FILE_FULL.TXT"

@@ -13,14 +13,6 @@ THEIRS = {"train": "train", "validation": "dev", "test": "test"}
 """Our split -> its usual name in files that name the split of each example."""
 
 
-def base_of(name: str, task: RowsSettings, root: Path) -> Path:
-    """The file or folder that the task's `path` names. Raises FinetraceError when there is none."""
-    base = (root / (task.path or "")).resolve()
-    if not base.exists():
-        raise FinetraceError(f"tasks.{name}: {task.path}: no such file or folder")
-    return base
-
-
 def files_below(base: Path, *names: str) -> list[Path]:
     """Files in a folder and those below it whose name fits one of the patterns, whatever its case; sorted.
     A file is itself."""
@@ -38,7 +30,7 @@ def one_file(name: str, base: Path, *names: str) -> Path:
     if len(found) != 1:
         shown = ", ".join(str(p.relative_to(base)) for p in found[:5])
         problem = f"{shown} could all be the one that is read" if found else f"has no file {' or '.join(names)}"
-        raise FinetraceError(f"tasks.{name}: {base}: {problem}; let `path` name the file, or a folder with one only")
+        raise FinetraceError(f"{name}: {base}: {problem}; let `path` name the file, or a folder with one only")
     return found[0]
 
 
@@ -53,15 +45,15 @@ def our_splits(name: str, task: RowsSettings, found: Mapping[str, T], only: str 
     wanted = task.splits or {ours: theirs for ours, theirs in usual.items() if theirs in found}
     if only:
         if only not in wanted and (task.splits or only not in usual):
-            raise FinetraceError(f"tasks.{name}: there is no split {only}; name it in `splits`, or choose another "
-                                 f"with `split`; there are: {', '.join(wanted) or 'none'}")
+            raise FinetraceError(f"{name}: there is no split {only}; name it in `splits`, or choose another with `split`; "
+                                 f"there are: {', '.join(wanted) or 'none'}")
         wanted = {only: wanted.get(only, usual.get(only, only))}
     for ours, theirs in wanted.items():
         if theirs not in found:
-            raise FinetraceError(f"tasks.{name}: splits.{ours}: the source has no split {theirs!r}; it has "
+            raise FinetraceError(f"{name}: splits.{ours}: the source has no split {theirs!r}; it has "
                                  f"{', '.join(found) or 'none'}; set `splits`")
     if not wanted:
-        raise FinetraceError(f"tasks.{name}: the source has none of the splits {', '.join(usual.values())}, but "
+        raise FinetraceError(f"{name}: the source has none of the splits {', '.join(usual.values())}, but "
                              f"{', '.join(found) or 'none'}; set `splits`")
     return {ours: found[theirs] for ours, theirs in wanted.items()}
 

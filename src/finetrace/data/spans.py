@@ -7,10 +7,11 @@ A text is a string, whose words stand between white space, or a list of words. A
 last, from 0; an example has one span, or two. Lines with the same text in a row are one sentence.
 """
 
-import json
 from typing import Any
 
 from finetrace.data.examples import Annotated, Example, Span
+from finetrace.data.readers import parse_json
+from finetrace.data.texts import require_whole
 from finetrace.errors import FinetraceError
 
 KEYS = ("text", "spans", "label", "id")
@@ -45,10 +46,7 @@ def read_spans(text: str, where: str) -> Annotated:
 
 
 def _object(line: str, place: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise FinetraceError(f"{place}: not valid JSON ({error}); one object per line is needed") from error
+    row = parse_json(line, place)
     if not isinstance(row, dict):
         raise FinetraceError(f'{place}: is not an object like {{"text": ..., "spans": [[0, 1]], "label": ...}}')
     for key in KEYS[:3]:
@@ -64,6 +62,7 @@ def _words(value: Any, place: str) -> tuple[str, ...]:
     if not words or not all(isinstance(word, str) and word.strip() for word in words):
         raise FinetraceError(f"{place}: key 'text' holds {value!r}; give a text with words, or a list of words none of "
                              "which is empty")
+    require_whole(" ".join(words), place, "text")
     return words
 
 

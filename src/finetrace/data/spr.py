@@ -12,7 +12,6 @@ Arg.Phrase, Arg.Tokens.Begin, Arg.Tokens.End, Property, Response, Applicable, an
 `en-ud-{train,dev,test}.conllu` must lie below `path`.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -24,8 +23,8 @@ from finetrace.config.data import RowsSettings
 from finetrace.data.brackets import Tree, at_height, head_word, read_trees
 from finetrace.data.conllu import ConlluSentence, conllu_sentences
 from finetrace.data.examples import Annotated, Example, Span
-from finetrace.data.readers import decode
-from finetrace.data.sources import base_of, files_below, our_splits
+from finetrace.data.readers import base_of, decode, parse_json
+from finetrace.data.sources import files_below, our_splits
 from finetrace.errors import FinetraceError
 
 OF_SPR1 = ("Split", "Sentence.ID", "Pred.Token", "Arg.Pos", "Property", "Response", "Applicable")
@@ -75,8 +74,8 @@ def read_spr_task(name: str, task: RowsSettings, root: Path, only: str | None = 
     tables = files_below(base, "*.json", "*.jsonl") if task.format == "spr1" else []
     tables = tables or files_below(base, "*.tsv")
     if not tables:
-        raise FinetraceError(f"tasks.{name}: {base} has no .tsv{' or .json' if task.format == 'spr1' else ''} "
-                             "with responses; put it there, or let `path` be its folder")
+        raise FinetraceError(f"{name}: {base} has no .tsv{' or .json' if task.format == 'spr1' else ''} with responses; "
+                             "put it there, or let `path` be its folder")
     left_out: dict[str, Counter[str]] = {}
     pairs: Pairs = {}
     for path in tables:
@@ -121,10 +120,7 @@ def read_spr1_json(text: str, where: str, pairs: Pairs) -> None:
         if not line.strip():
             continue
         place = f"{where} line {number}"
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise FinetraceError(f"{place}: not valid JSON ({error}); one sentence per line is needed") from error
+        row = parse_json(line, place, "sentence")
         words = tuple(_key(row, "tokens", list, place))
         if not words or not all(isinstance(word, str) and word.strip() for word in words):
             raise FinetraceError(f"{place}: key 'tokens' holds {words!r}; give the sentence's words, "
@@ -256,9 +252,8 @@ def _treebank(base: Path, name: str) -> dict[str, list[ConlluSentence]]:
     """File name -> sentences of Universal Dependencies English 1.2."""
     files = {p.name: p for p in files_below(base, "en-ud-*.conllu")} if base.is_dir() else {}
     if not files:
-        raise FinetraceError(f"tasks.{name}: {base} has no en-ud-train.conllu, en-ud-dev.conllu or "
-                             "en-ud-test.conllu with the sentences of the table; put Universal Dependencies "
-                             "English 1.2 there")
+        raise FinetraceError(f"{name}: {base} has no en-ud-train.conllu, en-ud-dev.conllu or en-ud-test.conllu with the "
+                             "sentences of the table; put Universal Dependencies English 1.2 there")
     return {file: list(conllu_sentences(decode(path, "utf-8"), str(path))) for file, path in files.items()}
 
 
@@ -266,6 +261,6 @@ def _trees(base: Path, name: str) -> dict[str, list[Tree]]:
     """Number of a file of the Penn Treebank -> its trees."""
     files = files_below(base, "wsj_*.mrg") if base.is_dir() else []
     if not files:
-        raise FinetraceError(f"tasks.{name}: {base} has no wsj_NNNN.mrg with the sentences of the table; put the "
-                             "Penn Treebank's merged files there, or take the processed release of SPR1 (.json)")
+        raise FinetraceError(f"{name}: {base} has no wsj_NNNN.mrg with the sentences of the table; put the Penn Treebank's "
+                             "merged files there, or take the processed release of SPR1 (.json)")
     return {path.stem.removeprefix("wsj_"): read_trees(decode(path, "latin-1"), str(path)) for path in files}

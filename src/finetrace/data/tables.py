@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 from finetrace.config.data import RowsSettings
 from finetrace.data.annotated import FORMATS, kind_of, micro_kind, read_annotated, several_labels, word_table
 from finetrace.data.examples import HEAD_FIRST, Annotated, Example
-from finetrace.data.labels import Classes, as_text, classes, label_number, left_out, sorted_names
+from finetrace.data.labels import Classes, as_text, classes, found_names, is_number, label_number, left_out, sorted_names
 from finetrace.data.prepare import PREPARE
 from finetrace.data.readers import Rows, read_files, read_hub
-from finetrace.data.texts import row_texts, text_columns
+from finetrace.data.texts import look_alike, row_texts, text_columns
 from finetrace.errors import FinetraceError
 
 
@@ -37,7 +37,8 @@ def read_tables(name: str, task: RowsSettings, root: Path, seed: int, world: Any
                 only: str | None = None) -> Tables:
     """All splits of a resolved definition.
 
-    only: the one split that is wanted; one class will do then. Raises FinetraceError naming data set, file, row or key.
+    name: its key in params.yaml, as tasks.cola, for messages;  only: the one split that is wanted; one class will do then. Raises
+    FinetraceError naming data set, file, row or key.
     """
     dropped: dict[str, dict[str, int]] = {}
     if task.format in FORMATS or (task.source == "micro" and micro_kind(task.config or name)):
@@ -85,8 +86,8 @@ def _annotated(name: str, task: RowsSettings, root: Path, seed: int, world: Any,
         splits = read_annotated(name, task, root, only)
     for split, part in splits.items():
         if not part.examples:
-            raise FinetraceError(f"tasks.{name}: {part.origin.get('file', split)}: the split has no examples "
-                                 "with a label; leave it out of `splits`, or choose another `label`")
+            raise FinetraceError(f"{name}: {part.origin.get('file', split)}: the split has no examples with a label; "
+                                 "leave it out of `splits`, or choose another `label`")
     return splits
 
 
@@ -95,14 +96,18 @@ def _word_tables(name: str, task: RowsSettings, splits: dict[str, Annotated], dr
     """Tables and class names (those of all splits, sorted, unless given); fills `dropped`: split -> reason -> count."""
     several = several_labels(name, splits)
     if several and few:
-        raise FinetraceError(f"tasks.{name}: its examples can have several labels, and no classifier is evaluated on "
-                             "such a set; remove it from ood")
+        raise FinetraceError(f"{name}: its examples can have several labels, and no classifier is evaluated on such a set; "
+                             "remove it from ood")
     places: dict[str, str] = {}
     for example in (e for part in splits.values() for e in part.examples):
         for label in (example.label,) if example.labels is None else example.labels:
             places.setdefault(label, example.place)
     values = task.label_values or {}
     found = {values.get(text, text) for text in (as_text(label, place) for label, place in places.items())}
+    if not task.label_names:
+        found_names(places.items(), values)
+        if not values:
+            _one_way(splits)
     names = task.label_names or sorted_names(text for text in found if text is not None)
     known = classes(name, task, (), names, few=few)
     number_of = {label: label_number(label, task, known, place) for label, place in places.items()}
@@ -112,8 +117,7 @@ def _word_tables(name: str, task: RowsSettings, splits: dict[str, Annotated], dr
         lists = [_numbers(example, number_of) for example in part.examples] if several else None
         table, long = word_table(part.examples, [-1 if n is None else n for n in numbers], task.max_words, lists)
         if not table.num_rows:
-            raise FinetraceError(f"tasks.{name}: every sentence of {split} has more than {task.max_words} "
-                                 "words; raise max_words")
+            raise FinetraceError(f"{name}: every sentence of {split} has more than {task.max_words} words; raise max_words")
         tables[split] = table.filter(pc.greater_equal(table["label"], 0)) if None in numbers else table
         counts = {**part.left_out, **({"sentences over max_words": long} if long else {})}
         for example in part.examples:
@@ -128,6 +132,19 @@ def _word_tables(name: str, task: RowsSettings, splits: dict[str, Annotated], dr
     return tables, known.names
 
 
+def _one_way(splits: dict[str, Annotated]) -> None:
+    """Raises FinetraceError where train names its classes and another split numbers them."""
+    labels = {split: {label: e.place for e in part.examples for label in ((e.label,) if e.labels is None else e.labels)}
+              for split, part in splits.items()}
+    named = labels.get("train", {})
+    for split, others in labels.items():
+        if others and all(map(is_number, others)) and named and not any(map(is_number, named)):
+            label, place = next(iter(others.items()))
+            raise FinetraceError(f"{place}: label {label} is a number, but train names its classes "
+                                 f"({', '.join(sorted(named)[:5])}); mend {split}, or say with label_names which class "
+                                 "is 0, which is 1, and so on")
+
+
 def _numbers(example: Example, number_of: dict[str, int | None]) -> list[int]:
     """Class numbers of an example with several labels, ascending; those that the settings leave out are no labels."""
     return sorted({number for label in example.labels or () if (number := number_of[label]) is not None})
@@ -135,7 +152,7 @@ def _numbers(example: Example, number_of: dict[str, int | None]) -> list[int]:
 
 def _some_left(name: str, split: str, table: pa.Table) -> None:
     if not table.num_rows:
-        raise FinetraceError(f"tasks.{name}: label_values or label_ranges leave out every row of {split}; mend them")
+        raise FinetraceError(f"{name}: label_values or label_ranges leave out every row of {split}; mend them")
 
 
 def _have_pairs(tables: dict[str, pa.Table]) -> bool:
@@ -148,12 +165,11 @@ def _micro_rows(name: str, task: RowsSettings, world: Any, seed: int, only: str 
 
     which = task.config or name
     if which not in MICRO_TASKS:
-        raise FinetraceError(f"tasks.{name}: {which!r} is not a micro task; known: "
+        raise FinetraceError(f"{name}: {which!r} is not a micro task; known: "
                              f"{', '.join([*MICRO_TASKS, *MICRO_WORD_TASKS])}")
     info = MICRO_TASKS[which]
     if only and only not in info.splits:
-        raise FinetraceError(f"tasks.{name}: {which} has no split {only}; choose another with `split`: "
-                             f"{', '.join(info.splits)}")
+        raise FinetraceError(f"{name}: {which} has no split {only}; choose another with `split`: {', '.join(info.splits)}")
     return {split: Rows(["text_a", "text_b", "label"], rows, [f"{which} {split} row {i}" for i in range(len(rows))],
                         {"world": which}, tuple(info.label_names))
             for split, rows in task_rows(world, which, seed).items() if only in (None, split)}
@@ -165,12 +181,15 @@ def _label_column(task: RowsSettings) -> str:
 
 def _check_columns(name: str, task: RowsSettings, rows: Rows) -> None:
     if not rows.values:
-        raise FinetraceError(f"tasks.{name}: {rows.origin.get('file') or rows.origin}: the split has no rows; leave "
+        raise FinetraceError(f"{name}: {rows.origin.get('file') or rows.origin}: the split has no rows; leave "
                              "it out of `splits` or give it rows")
     for column in [*text_columns(task), _label_column(task), *([task.id_column] if task.id_column else [])]:
         if column not in rows.columns:
-            raise FinetraceError(f"{rows.places[0].rsplit(' ', 2)[0]}: has no column {column!r} (tasks.{name}); its "
-                                 f"columns are {', '.join(rows.columns)}")
+            hint = f"; is it {twin}?" if (twin := look_alike(column, rows.columns)) else ""
+            if not hint and task.columns is None and rows.headed:
+                hint = "; if the file has no header line, name its columns with `columns`"
+            raise FinetraceError(f"{rows.places[0].rsplit(' ', 2)[0]}: has no column {column!r} ({name}); its "
+                                 f"columns are {', '.join(rows.columns)}{hint}")
 
 
 def _table(name: str, task: RowsSettings, rows: Rows, known: Classes, dropped: dict[str, int]) -> pa.Table:
@@ -199,7 +218,7 @@ def _table(name: str, task: RowsSettings, rows: Rows, known: Classes, dropped: d
             seen[key] = place
             ids.append(key)
     if texts and not any(text.strip() for both in texts for text in both if text):
-        raise FinetraceError(f"{rows.places[0].rsplit(' ', 2)[0]}: every text is empty (tasks.{name}); is "
+        raise FinetraceError(f"{rows.places[0].rsplit(' ', 2)[0]}: every text is empty ({name}); is "
                              f"{' or '.join(text_columns(task))} the right column?")
     dropped |= counts
     table = pa.table({

@@ -1,5 +1,7 @@
 """The one or two texts of a row: source columns, or templates over them."""
 
+import unicodedata
+from collections.abc import Iterable
 from string import Formatter
 from typing import Any
 
@@ -21,12 +23,45 @@ def row_texts(row: dict[str, Any], task: RowsSettings, place: str) -> tuple[str,
     """First text and second text (None in tasks of one text). Raises FinetraceError where a column holds no text."""
     for column in text_columns(task):
         if not isinstance(row.get(column), str) and not (task.source == "micro" and column == "text_b"):
-            raise FinetraceError(f"{place}: column {column!r} holds {row.get(column)!r}, not a text")
-    texts = ([_filled(t, row) for t in task.template] if task.template
-             else [row[column] for column in text_columns(task)])
+            raise FinetraceError(f"{place}: column {column!r} holds {_shown(row.get(column))}, not a text")
+        require_whole(row.get(column) or "", place, f"column {column!r}")
+    texts = [_filled(t, row) for t in task.template] if task.template else [row[column] for column in text_columns(task)]
     if task.lowercase:
         texts = [None if text is None else text.lower() for text in texts]
     return texts[0], texts[1] if len(texts) > 1 else None
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else text[:200] + " ..."
+
+
+def require_whole(text: str, place: str, what: str) -> None:
+    """Raises FinetraceError for half a character, as "\\ud83d" of JSON: no file can hold it."""
+    if text.isascii():
+        return
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise FinetraceError(f"{place}: the {what} has half a character (U+{ord(text[error.start]):04X}) at {error.start}; "
+                             "mend the row (was the text cut?)") from None
+
+
+def spelled(text: str) -> str:
+    """A text with its characters' numbers, where two texts look the same."""
+    return f"{text!r} ({' '.join(f'U+{ord(c):04X}' for c in text[:20])}{' ...' if len(text) > 20 else ''})"
+
+
+def look_alike(text: str, others: Iterable[str]) -> str | None:
+    """One of the others that a person would take for the text, spelled out; blanks around and marks without width count not."""
+    for other in others:
+        if other != text and _seen(other) == _seen(text):
+            return f"{spelled(other)}, not {spelled(text)}"
+    return None
+
+
+def _seen(text: str) -> str:
+    return "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf").strip()
 
 
 def _filled(template: str, row: dict[str, Any]) -> str:

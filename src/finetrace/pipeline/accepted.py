@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from finetrace.config.base import load_yaml
+from finetrace.config.yamlfile import load_yaml
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 

@@ -12,6 +12,9 @@ from finetrace.study.patterns import nearest
 if TYPE_CHECKING:
     from finetrace.study.study import Study
 
+MADE = ("data", "models", "outputs", "settings", "inputs", "comparisons", "cross-tasks", "dynamics",
+        "directprobe", "atlas", "mlruns")
+"""Folders whose content a study makes."""
 FOLDERS = "use lower-case letters, digits, dots and hyphens"
 
 
@@ -77,13 +80,29 @@ def _check_names(study: "Study", tasks: list[str]) -> None:
         not any("downstream" in getattr(study, section) for section in models),
         "models: 'downstream' names a folder of finetrace itself; choose another name",
     )
-    paths = [("model_folders", "models", name, entry.path) for name, entry in study.model_folders.items()]
-    paths += [
-        ("tasks", "data", name, entry.path)
-        for name, entry in {**study.tasks, **study.task_files}.items()
+    _check_paths(study)
+
+
+def _check_paths(study: "Study") -> None:
+    """Local files: on this machine, and neither in a result nor around it."""
+    folders = {"model_folders": "models", "tasks": "data", "task_files": "data", "corpora": "data", "fact_files": "data"}
+    paths = [
+        (section, folder, name, entry.path)
+        for section, folder in folders.items()
+        for name, entry in getattr(study, section).items()
         if entry.path
     ]
     for section, folder, name, path in paths:
+        require(
+            "://" not in path and not any(c in path for c in "\0\n\r"),
+            f"{section}: {name}: path {path!r} is no path of this machine; fetch the files, and name where they lie, e.g. "
+            f"sources/{name}",
+        )
+        require(
+            normpath(path) not in (*MADE, ".", ".."),
+            f"{section}: {name}: path {path} holds results, which would change with every run; put the files into a folder of "
+            f"their own, e.g. sources/{name}",
+        )
         require(
             not PurePath(normpath(path)).is_relative_to(f"{folder}/{name}"),
             f"{section}: {name}: path {path} lies in {folder}/{name}, which the result replaces; move it, e.g. "

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from finetrace.config.base import as_dict, merge
-from finetrace.data.registry import resolve, resolve_ood
+from finetrace.data.registry import resolve, resolve_ood, section_of
 from finetrace.study.look import LENSES
 from finetrace.study.study import Run, Study, place_key
 
@@ -102,7 +102,7 @@ def _made(study: Study) -> Rows:
         yield "model-folder", name, {"path": local.path}, {"model": as_dict(local)}
     for name, task in {**study.tasks, **study.task_files}.items():
         whole = resolve(name, task)
-        sets = resolve_ood(name, whole)
+        sets = resolve_ood(name, whole, section_of(task))
         of_world = (
             {"world": as_dict(study.world)}
             if "micro" in (whole.source, *(one.source for one in sets.values()))

@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from finetrace.config.base import as_dict, load_yaml, parse, require, settings
+from finetrace.config.base import as_dict, parse, require, settings
 from finetrace.config.corpora import CorpusSettings
 from finetrace.config.data import FilesTaskSettings, TaskSettings
 from finetrace.config.downstream import DownstreamSettings
@@ -22,8 +22,15 @@ from finetrace.config.models import (
 )
 from finetrace.config.predictions import PredictionsSettings
 from finetrace.config.tracking import TrackingSettings
-from finetrace.config.training import MethodSettings, RecordSettings, TrainSettings, TuneSettings
+from finetrace.config.training import (
+    MethodSettings,
+    RecordSettings,
+    TrainSettings,
+    TuneSettings,
+    require_value,
+)
 from finetrace.config.world import WorldSettings
+from finetrace.config.yamlfile import read_yaml
 from finetrace.errors import FinetraceError
 from finetrace.lenses.cloze.settings import ClozeSettings
 from finetrace.lenses.comparison.settings import ComparisonSettings
@@ -296,16 +303,8 @@ class Study(LensSections):
 
 
 def load_study(path: Path) -> Study:
-    """Read params.yaml. Raises FinetraceError naming file, key and fix."""
-    import yaml
-
-    try:
-        content = load_yaml(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise FinetraceError(f"{path.name}: not found; run this in the project folder") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise FinetraceError(f"{path.name}: not valid YAML: {error}") from error
-    return parse_study(content, path.name)
+    """Read params.yaml. Raises FinetraceError naming file, line or key, and fix."""
+    return parse_study(read_yaml(path), path.name)
 
 
 def parse_study(content: Any, where: str) -> Study:
@@ -319,6 +318,11 @@ def parse_study(content: Any, where: str) -> Study:
     for place, changes in _changes(study):
         if unknown := {k: v for k, v in changes.items() if k not in known}:  # also where no cell uses them
             parse(TrainSettings, unknown, f"{where}: {place}")
+        for key, value in changes.items():
+            try:
+                require_value(key, value)
+            except ValueError as error:
+                raise FinetraceError(f"{where}: {place}: {error}") from None
     for key, cell in study.cells.items():
         try:
             study.train_settings(cell, where)
