@@ -117,8 +117,8 @@ def tokens_cut(tokenizer: Any, first: Sequence[str], second: Sequence[str] | Non
     lengths: (row,) tokens of the rows as they were cut.
     """
     cut = np.zeros(len(lengths), dtype=np.int64)
-    full = np.flatnonzero(lengths >= max_length)  # the others are whole
-    if len(full):
+    full = np.flatnonzero(lengths >= max_length).tolist()  # the others are whole
+    if full:
         whole = tokenizer([first[i] for i in full], None if second is None else [second[i] for i in full], verbose=False)
         cut[full] = np.array([len(ids) for ids in whole["input_ids"]]) - lengths[full]
     return cut
