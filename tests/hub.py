@@ -18,7 +18,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 class Hub:
     """A running server. `requests` lists what was asked.
 
-    drop: paths that lose their connection before the answer;  cut: in the middle of the answer's body.
+    drop: paths that lose their connection before the answer;  cut: in the middle of the answer's body;  busy: paths that are
+    answered with HTTP 503.
     """
 
     def __init__(
@@ -26,8 +27,9 @@ class Hub:
         root: Path,
         drop: Callable[[str], bool] = lambda path: False,
         cut: Callable[[str], bool] = lambda path: False,
+        busy: Callable[[str], bool] = lambda path: False,
     ):
-        self.root, self.drop, self.cut = root, drop, cut
+        self.root, self.drop, self.cut, self.busy = root, drop, cut, busy
         self.requests: list[str] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self._server.daemon_threads = True
@@ -85,6 +87,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.hub.drop(path):
             self.close_connection = True
             self.connection.close()
+            return
+        if self.hub.busy(path):
+            self._reply(503, b"{}", {"Content-Type": "application/json"})
             return
         if found := re.fullmatch(r"api/(models|datasets)/([\w.-]+/[\w.-]+)(?:/(revision|tree|paths-info)/(.+))?", path):
             self._api(*found.groups(), body)

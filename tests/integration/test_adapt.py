@@ -80,7 +80,8 @@ def test_step_0_is_the_start_with_its_head(root, calm):
     facts = go(root, root / "facts", dataclasses.replace(SETTINGS, steps=1))
     assert (facts["axis"], facts["start"], facts["starts"], facts["head"]) == (
         "adaptation steps", "toy/pretrain", [9], "carried along")
-    assert facts["texts"] == {"corpus": 71, "clean": 70, "train": 67, "validation": 3, "tokens": facts["texts"]["tokens"]}
+    assert facts["texts"] == {"corpus": 71, "clean": 70, "train": 67, "validation": 3, "tokens": facts["texts"]["tokens"],
+                              "rows_cut": facts["texts"]["rows_cut"], "tokens_cut": facts["texts"]["tokens_cut"], "unknown": 0}
     model = load_masked(start)
     texts = prepare_texts([t.removeprefix("<< ").removesuffix(" >>") for t in TEXTS[:70]], tokenizer(), model,
                           facts["seeds"]["held out"], max_tokens=64)

@@ -13,6 +13,7 @@ from finetrace.study.plan import Item, plan_of
 ROOT = Path(__file__).parents[2]
 FROZEN = json.loads((ROOT / "tests/data/studies-f8e897a.json").read_text("utf-8"))
 NOT_ITEMS = ("study", "world", "tracking")
+LATER = ("on_nonfinite",)  # keys of `record` that came after; their defaults are what was
 
 
 def as_before(item: Item) -> tuple[str, str, Any]:
@@ -32,7 +33,8 @@ def as_before(item: Item) -> tuple[str, str, Any]:
             {"kind": asked["method"]["kind"], "train": asked["train"], "tune": asked["tune"]},
         )
     if stage == "train":
-        return stage, asked["place"], {**asked["kind"], "record": asked["record"], "train": asked["train"]}
+        record = {key: value for key, value in asked["record"].items() if key not in LATER}
+        return stage, asked["place"], {**asked["kind"], "record": record, "train": asked["train"]}
     if stage == "downstream":
         return stage, item.key, {**asked["downstream"], "train": asked["train"]}
     if stage == "comparison":

@@ -136,6 +136,9 @@ class RecordSettings:
     """When weights are kept; step 0 and the last always."""
     resume_seconds: float = 30.0
     """A killed run loses at most about this much work; 0 saves at every step (for tests)."""
+    on_nonfinite: Literal["stop", "record"] = "stop"
+    """What the first loss or gradient that is NaN or infinite does: `stop` ends the training with an error that names step, rows
+    and remedy; `record` goes on, as a study of divergence needs it."""
 
     def __post_init__(self) -> None:
         for key in ("probe", "evaluate", "checkpoints"):

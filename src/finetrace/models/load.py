@@ -1,10 +1,16 @@
 """Load a model folder as a classifier, with its tokenizer. Weights are never changed before they are measured."""
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 from finetrace.errors import FinetraceError
 from finetrace.models.device import quiet
+
+INVENTED = 16  # transformers makes a tokenizer of special tokens alone where a folder has no vocabulary
+PACKAGES = ("sentencepiece", "tiktoken", "fugashi", "ipadic", "unidic_lite", "unidic", "sudachipy", "rhoknp", "sacremoses")
+STATELESS = ("inv_freq", "position_ids", "masked_bias")  # buffers that old versions saved and none needs
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -13,12 +19,26 @@ def load_tokenizer(folder: Path) -> Any:
 
     quiet()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise FinetraceError(f"{folder}: its tokenizer could not be loaded: {error}") from error
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # damaged files and missing packages raise many kinds
+        raise FinetraceError(f"{folder}: its tokenizer could not be loaded: {_tokenizer_trouble(folder, error)}") from error
+    if len(tokenizer) < INVENTED and not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens) - {"\u2581"}:
+        raise FinetraceError(f"{folder}: has no tokenizer files (tokenizer.json, vocab.txt ...), so every word would be unknown; "
+                             "put those of the model's tokenizer beside its weights (tokenizer.save_pretrained)")
     if tokenizer.pad_token is None:
         raise FinetraceError(f"{folder}: its tokenizer has no padding token; finetrace trains encoders such as BERT")
     return tokenizer
+
+
+def _tokenizer_trouble(folder: Path, error: Exception) -> str:
+    """What transformers raised, in one line; a package that is missing is named."""
+    text = " ".join(str(error).split())
+    package = re.search(rf"\b({'|'.join(PACKAGES)})\b", text)
+    if package and (isinstance(error, ImportError) or not (folder / "tokenizer.json").is_file()):
+        name = "sentencepiece" if any(folder.glob("*.model")) else package[1]
+        return (f"it needs the package {name}, which finetrace does not bring along; pip install {name}, or name a model with a "
+                "tokenizer.json")
+    return text
 
 
 def load_classifier(folder: Path, label_names: list[str], seed: int, dropout: float | None = None, spans: int = 0,
@@ -45,7 +65,17 @@ def load_family_classifier(folder: Path, label_names: list[str] | None = None, d
     from transformers import AutoModelForSequenceClassification
 
     if label_names is None:
-        return AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        quiet()
+        try:
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, output_loading_info=True)
+        except Exception as error:  # as in `_load`
+            raise FinetraceError(f"{folder}: could not be loaded as a sequence classifier: {one_line(error)}") from error
+        if lost := sorted(report["missing_keys"]):
+            raise FinetraceError(f"{folder}: its weights lack {', '.join(lost[:3])}, which would be random numbers; delete the "
+                                 "folder that holds it and run its stage again")
+        require_all_used(model, report["unexpected_keys"], folder)
+        return model
     names = {i: name for i, name in enumerate(label_names)}
     return _load(AutoModelForSequenceClassification, "a sequence classifier", folder, dropout, num_labels=len(names),
                  id2label=names, label2id={n: i for i, n in names.items()})
@@ -61,25 +91,47 @@ def load_encoder(folder: Path) -> Any:
 def _load(kind: Any, what: str, folder: Path, dropout: float | None = None, **changes: Any) -> Any:
     """A model of the Auto class `kind` whose encoder is wholly in the folder; `changes` are of its config."""
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoConfig
 
     quiet()
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, **changes)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **changes)
         if dropout is not None:
             set_dropout(config, dropout)
         model, report = kind.from_pretrained(folder, config=config, local_files_only=True, ignore_mismatched_sizes=True,
-                                             dtype=torch.float32, use_safetensors=True, output_loading_info=True)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise FinetraceError(f"{folder}: could not be loaded as {what}: {error}") from error
+                                             dtype=torch.float32, use_safetensors=True, output_loading_info=True,
+                                             trust_remote_code=False)
+    except Exception as error:  # damaged files and wrong configs raise many kinds
+        raise FinetraceError(f"{folder}: could not be loaded as {what}: {one_line(error)}") from error
     drawn = {key if isinstance(key, str) else key[0] for key in (*report["missing_keys"], *report["mismatched_keys"])}
     encoder = "" if model.base_model is model else model.base_model_prefix + "."
     lost = sorted(k for k in drawn if k.startswith(encoder) and "pooler" not in k)
     if lost:
-        raise FinetraceError(f"{folder}: its weights do not fit its config.json: {len(lost)} tensors of the encoder "
-                             f"are missing or have another shape ({', '.join(lost[:3])} ...); fetch the model again")
+        raise FinetraceError(f"{folder}: its weights do not fit its config.json: {len(lost)} tensors of the encoder are missing "
+                             f"or have another shape ({', '.join(lost[:3])} ...); fetch the model again")
+    require_all_used(model, report["unexpected_keys"], folder)
     return model
+
+
+def require_all_used(model: Any, unused: Iterable[str], folder: Path) -> None:
+    """Raises FinetraceError when tensors of the encoder's layers were left over: then config.json describes another model.
+
+    unused: names of tensors that were in the files and not in the model; those of heads and poolers do not matter.
+    """
+    own, prefix = list(model.base_model.state_dict()), model.base_model_prefix + "."
+    lists = {match[1] for name in own if (match := re.match(r"(.*?)\.\d+\.", name))}  # encoder.layer, attentions, ...
+    around = {name.rpartition(".")[0] for name in lists} - {""}  # encoder, in which all belongs to the layers
+    left = sorted(name for key in unused if (name := key.removeprefix(prefix)).rpartition(".")[2] not in STATELESS
+                  and any(name.startswith(f"{part}.") for part in (*lists, *around)))
+    if left:
+        raise FinetraceError(f"{folder}: its config.json fits only part of its weights: {len(left)} tensors of the encoder would "
+                             f"not be used ({', '.join(left[:3])} ...); mend config.json (the number of layers, say), or fetch "
+                             "the model again")
+
+
+def one_line(error: Exception) -> str:
+    """The message of an exception without its line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def set_dropout(config: Any, dropout: float) -> None:

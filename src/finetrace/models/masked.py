@@ -7,7 +7,7 @@ from typing import Any
 from finetrace.errors import FinetraceError
 from finetrace.models.adapters import has_adapters, merge
 from finetrace.models.device import quiet
-from finetrace.models.load import set_dropout
+from finetrace.models.load import one_line, require_all_used, set_dropout
 from finetrace.models.saved import load_trained_encoder
 
 
@@ -35,23 +35,22 @@ def load_masked(folder: Path, head: Path | None = None, base: Path | None = None
 
 def _load(folder: Path, dropout: float | None) -> Any:
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForMaskedLM
 
     quiet()
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         if dropout is not None:
             set_dropout(config, dropout)
-        model, report = AutoModelForMaskedLM.from_pretrained(folder, config=config, local_files_only=True,
-                                                             dtype=torch.float32, use_safetensors=True,
-                                                             output_loading_info=True, ignore_mismatched_sizes=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise FinetraceError(f"{folder}: could not be loaded with a masked-word head: {error}") from error
+        model, report = AutoModelForMaskedLM.from_pretrained(folder, config=config, local_files_only=True, dtype=torch.float32,
+                                                             use_safetensors=True, output_loading_info=True,
+                                                             ignore_mismatched_sizes=True, trust_remote_code=False)
+    except Exception as error:  # damaged files and wrong configs raise many kinds
+        raise FinetraceError(f"{folder}: could not be loaded with a masked-word head: {one_line(error)}") from error
     drawn = {key if isinstance(key, str) else key[0] for key in (*report["missing_keys"], *report["mismatched_keys"])}
     if lost := sorted(key for key in drawn if "pooler" not in key):
         raise FinetraceError(f"{folder}: has no masked-word head: its weights lack {', '.join(lost[:3])}"
-                             f"{' ...' if len(lost) > 3 else ''}, which would be random numbers; start from a "
-                             "model that was trained with masked words and saved with that head (not a sentence "
-                             "encoder or a classifier)")
+                             f"{' ...' if len(lost) > 3 else ''}, which would be random numbers; start from a model that was "
+                             "trained with masked words and saved with that head (not a sentence encoder or a classifier)")
+    require_all_used(model, report["unexpected_keys"], folder)
     return model

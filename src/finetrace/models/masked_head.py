@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetrace.errors import FinetraceError
 from finetrace.models.device import quiet
+from finetrace.models.load import one_line
 
 if TYPE_CHECKING:
     import torch
@@ -82,16 +83,15 @@ def load_masked_head(folder: Path) -> MaskedHead:
     Raises FinetraceError where the folder has no such head: its weights would be freshly drawn, and measure nothing.
     """
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForMaskedLM
 
     quiet()
     try:
         model, report = AutoModelForMaskedLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32,
                                                              use_safetensors=True, output_loading_info=True,
-                                                             ignore_mismatched_sizes=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise FinetraceError(f"{folder}: could not be loaded with a masked-word head: {error}") from error
+                                                             ignore_mismatched_sizes=True, trust_remote_code=False)
+    except Exception as error:  # damaged files and wrong configs raise many kinds
+        raise FinetraceError(f"{folder}: could not be loaded with a masked-word head: {one_line(error)}") from error
     drawn = {key if isinstance(key, str) else key[0] for key in (*report["missing_keys"], *report["mismatched_keys"])}
     # of the encoder only the word embeddings matter here, which are the decoder; a pooler is often missing
     lost = sorted(k for k in drawn if not k.startswith(model.base_model_prefix + ".")

@@ -1,7 +1,9 @@
 """Tokenised rows and batches: tokenise once, pad each batch to its own longest row."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +13,9 @@ from finetrace.errors import FinetraceError
 from finetrace.models.words import Targets, encode_words
 from finetrace.store.tables import read_table
 
+log = logging.getLogger(__name__)
+MANY_UNKNOWN, MOST_UNKNOWN = 0.05, 0.5  # shares of unknown tokens from which on it is said, and refused
+
 
 @dataclass
 class Encoded:
@@ -18,9 +23,9 @@ class Encoded:
     sentence. It is one example, but for tasks of words, where the examples are words of it.
 
     features: input name -> one list of integers per row;  labels: (example,) int64;  example_ids: (example,) int64;
-    lengths: (row,) int64, tokens per row, special tokens included;  special: where asked for, one list per row that is
-    1 where the tokenizer added the token ([CLS], </s>, ...);  targets: for tasks of words, which examples are a row's,
-    and where.
+    lengths: (row,) int64, tokens per row, special tokens included;  special: where asked for, one list per row that is 1
+    where the tokenizer added the token ([CLS], </s>, ...);  targets: for tasks of words, which examples are a row's, and where;
+    cut: (row,) int64 tokens that did not fit and were left out, None where none were.
     """
 
     features: dict[str, list[list[int]]]
@@ -29,6 +34,7 @@ class Encoded:
     lengths: np.ndarray
     special: list[list[int]] | None = None
     targets: Targets | None = None
+    cut: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -48,9 +54,15 @@ class Encoded:
         index = [int(r) for r in rows]
         examples = self.examples(index)
         return Encoded({k: [v[i] for i in index] for k, v in self.features.items()}, self.labels[examples],
-                       self.example_ids[examples], self.lengths[index],
-                       self.special and [self.special[i] for i in index],
-                       self.targets and self.targets.take(np.asarray(index, dtype=np.int64)))
+                       self.example_ids[examples], self.lengths[index], self.special and [self.special[i] for i in index],
+                       self.targets and self.targets.take(np.asarray(index, dtype=np.int64)),
+                       None if self.cut is None else self.cut[index])
+
+    def told(self, tokenizer: Any) -> dict[str, int]:
+        """Rows, tokens with special ones, how many of both were cut, and the tokens of the texts that are unknown."""
+        cut = np.zeros(len(self), dtype=np.int64) if self.cut is None else self.cut
+        return {"rows": len(self), "tokens": int(self.lengths.sum()), "rows_cut": int((cut > 0).sum()),
+                "tokens_cut": int(cut.sum()), "unknown": unknown_tokens(self, tokenizer)[0]}
 
 
 def joined(parts: Sequence[Encoded]) -> Encoded:
@@ -64,8 +76,8 @@ def joined(parts: Sequence[Encoded]) -> Encoded:
                           np.concatenate([p.targets.numbers for p in parts if p.targets]))
     return Encoded({name: [ids for p in parts for ids in p.features[name]] for name in first.features},
                    np.concatenate([p.labels for p in parts]), np.concatenate([p.example_ids for p in parts]),
-                   np.concatenate([p.lengths for p in parts]), [mask for p in parts for mask in p.special or []]
-                   or None, targets)
+                   np.concatenate([p.lengths for p in parts]), [mask for p in parts for mask in p.special or []] or None, targets,
+                   np.concatenate([np.zeros(len(p), dtype=np.int64) if p.cut is None else p.cut for p in parts]))
 
 
 def encode(path: Path, tokenizer: Any, max_length: int, inputs: set[str], *, rows: np.ndarray | None = None,
@@ -89,12 +101,56 @@ def encode(path: Path, tokenizer: Any, max_length: int, inputs: set[str], *, row
                              "at the task with the lens edges only, and take it out of `runs`")
     if "spans" in table.column_names:
         return _encode_spans(path, table, tokenizer, max_length, inputs, special)
-    encoded = tokenizer(table["text_a"].to_pylist(), table["text_b"].to_pylist() if pairs else None,
-                        truncation=True, max_length=max_length, return_special_tokens_mask=special)
+    first, second = table["text_a"].to_pylist(), table["text_b"].to_pylist() if pairs else None
+    encoded = tokenizer(first, second, truncation=True, max_length=max_length, return_special_tokens_mask=special)
     features = {k: encoded[k] for k in encoded.keys() if k in inputs}
-    return Encoded(features, table["label"].to_numpy().astype(np.int64), table["example_id"].to_numpy(),
-                   np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64),
-                   encoded["special_tokens_mask"] if special else None)
+    lengths = np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64)
+    return Encoded(features, table["label"].to_numpy().astype(np.int64), table["example_id"].to_numpy(), lengths,
+                   encoded["special_tokens_mask"] if special else None,
+                   cut=tokens_cut(tokenizer, first, second, lengths, max_length))
+
+
+def tokens_cut(tokenizer: Any, first: Sequence[str], second: Sequence[str] | None, lengths: np.ndarray,
+               max_length: int) -> np.ndarray:
+    """Tokens that each text, or pair of texts, loses because its row holds `max_length` at most: (row,) int64.
+
+    lengths: (row,) tokens of the rows as they were cut.
+    """
+    cut = np.zeros(len(lengths), dtype=np.int64)
+    full = np.flatnonzero(lengths >= max_length).tolist()  # the others are whole
+    if full:
+        whole = tokenizer([first[i] for i in full], None if second is None else [second[i] for i in full], verbose=False)
+        cut[full] = np.array([len(ids) for ids in whole["input_ids"]]) - lengths[full]
+    return cut
+
+
+def unknown_tokens(rows: Encoded, tokenizer: Any) -> tuple[int, int]:
+    """How many of the texts' own tokens are the unknown one, and how many there are; special tokens do not count."""
+    unknown = tokenizer.unk_token_id
+    if unknown in (tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.mask_token_id):
+        unknown = None  # no token says "unknown"
+    special = set(tokenizer.all_special_ids) - {unknown}
+    lists = rows.features["input_ids"]
+    ids = np.fromiter(chain.from_iterable(lists), dtype=np.int64, count=int(rows.lengths.sum()))
+    counts = np.bincount(ids, minlength=max(special, default=0) + 1)
+    own = int(len(ids) - counts[sorted(special)].sum())
+    return (int((ids == unknown).sum()) if unknown is not None else 0), own
+
+
+def require_known(rows: Encoded, tokenizer: Any, where: str) -> None:
+    """Warn when many tokens of the texts are unknown to the tokenizer. Raises FinetraceError when most are.
+
+    where: the file, for messages.
+    """
+    unknown, own = unknown_tokens(rows, tokenizer)
+    share = unknown / max(1, own)
+    text = (f"{where}: {100 * share:.0f} % of its tokens ({unknown:,} of {own:,}) are unknown to the tokenizer "
+            f"({tokenizer.unk_token})")
+    if share > MOST_UNKNOWN:
+        raise FinetraceError(f"{text}; the model would learn from little else: name a model whose tokenizer knows these texts, "
+                             "or see whether its tokenizer files are whole")
+    if share > MANY_UNKNOWN:
+        log.warning("%s; is it made for such texts?", text)
 
 
 def _encode_spans(path: Path, table: Any, tokenizer: Any, max_length: int, inputs: set[str], special: bool) -> Encoded:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from finetrace.errors import FinetraceError
+from finetrace.models.hub import look_up, trouble
 from finetrace.store.checkpoints import list_weights
 from finetrace.store.files import sha256_file, sha256_value
 from finetrace.store.manifest import OF_MANIFEST, read_key, read_manifest
@@ -158,9 +159,8 @@ def fetch_published(one: Published) -> Path:
                                                                                       "model.safetensors.index.json"],
                                         ignore_patterns=["*/*"]))
     except Exception as error:  # the hub client raises many kinds; each is named and passed on
-        raise FinetraceError(f"{one.id} at {one.revision} could not be fetched: {type(error).__name__}: {error}; "
-                             "run the stage again when the hub can be reached: finished "
-                             "checkpoints are kept") from error
+        raise FinetraceError(f"{one.id} at {one.revision} could not be fetched: {trouble(error)}; run the stage "
+                             "again when the hub can be reached: finished checkpoints are kept") from error
     for file, expected in one.sha256.items():
         path = folder / file
         if not path.is_file() or sha256_file(path.resolve()) != expected:
@@ -193,27 +193,21 @@ def _digest(folder: Path, manifest: Any, trajectory: Path, base: Path | None) ->
 
 
 def _look_up(name: str, model_id: str, revision: str) -> Published:
-    """Commit and digests of the weights of one hub model;
-    fetches weights only where the hub does not tell their SHA-256."""
-    from huggingface_hub import HfApi, hf_hub_download
+    """Commit and digests of the weights of one hub model; fetches weights only where the hub does not tell their SHA-256."""
+    from huggingface_hub import hf_hub_download
 
     try:
-        info = HfApi().model_info(model_id, revision=revision, files_metadata=True)
-        files = [s for s in info.siblings or [] if "/" not in s.rfilename and s.rfilename.endswith(".safetensors")]
+        found = look_up(model_id, revision, digests=True)
+        files = [file for file in found.files if "/" not in file and file.endswith(".safetensors")]
+        digests = {file: found.sha256.get(file) or sha256_file(
+            Path(hf_hub_download(model_id, file, revision=found.commit)).resolve()) for file in files}
     except Exception as error:  # the hub client raises many kinds; each is named and passed on
-        raise FinetraceError(f"series.{name}: {model_id} at revision {revision} could not be looked up: "
-                             f"{type(error).__name__}: {error}; mend id, revision or steps") from error
+        raise FinetraceError(f"series.{name}: {model_id} at revision {revision} could not be looked up: {trouble(error)}; mend "
+                             "id, revision or steps") from error
     if not files:
-        raise FinetraceError(f"series.{name}: {model_id} at {revision} has no *.safetensors; pickled weights are "
-                             "not loaded; name a revision with safetensors (often refs/pr/N)")
-    digests = {}
-    for file in files:
-        if file.lfs is not None and file.lfs.sha256:
-            digests[file.rfilename] = file.lfs.sha256
-        else:
-            digests[file.rfilename] = sha256_file(Path(hf_hub_download(model_id, file.rfilename,
-                                                                       revision=info.sha)).resolve())
-    return Published(model_id, str(info.sha), digests)
+        raise FinetraceError(f"series.{name}: {model_id} at {revision} has no *.safetensors; pickled weights are not loaded; "
+                             "name a revision with safetensors (often refs/pr/N)")
+    return Published(model_id, found.commit, digests)
 
 
 def _fetch_tokenizer(name: str, model_id: str, revision: str, out: Path) -> None:
@@ -224,10 +218,11 @@ def _fetch_tokenizer(name: str, model_id: str, revision: str, out: Path) -> None
 
     wanted = [p for p in FILES if "safetensors" not in p]
     try:
-        folder = Path(snapshot_download(model_id, revision=revision, allow_patterns=wanted, ignore_patterns=["*/*"]))
+        commit = look_up(model_id, revision).commit
+        folder = Path(snapshot_download(model_id, revision=commit, allow_patterns=wanted, ignore_patterns=["*/*"]))
     except Exception as error:  # as above
-        raise FinetraceError(f"series.{name}: the tokenizer of {model_id} could not be fetched: "
-                             f"{type(error).__name__}: {error}; name another in `tokenizer`") from error
+        raise FinetraceError(f"series.{name}: the tokenizer of {model_id} could not be fetched: {trouble(error)}; name another "
+                             "in `tokenizer`") from error
     out.mkdir()
     for pattern in wanted:
         for file in sorted(folder.glob(pattern)):

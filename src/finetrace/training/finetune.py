@@ -3,7 +3,7 @@
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,13 @@ from finetrace.errors import FinetraceError
 from finetrace.inference.evaluate import classification_metrics, cross_entropy, predict
 from finetrace.models.device import device_name, set_up, use_bf16
 from finetrace.models.load import forward_names, load_tokenizer, longest_input
-from finetrace.models.rows import Collator, Encoded, encode
+from finetrace.models.rows import Collator, Encoded, encode, require_known
 from finetrace.models.saved import load_trained
 from finetrace.progress import Progress
 from finetrace.store.checkpoints import checkpoint_name, list_weights
 from finetrace.store.files import write_json
 from finetrace.store.manifest import read_manifest
+from finetrace.store.tables import read_table
 from finetrace.training.checkpoints import save_weights
 from finetrace.training.linear_probe import LinearProbe
 from finetrace.training.methods import probe_head, scale_head, start_classifier, trained_parameters
@@ -34,14 +35,18 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Prepared:
-    """A tokenised task: rows per split, names of the classes, the metric by which runs are compared,
-    marked words per example."""
+    """A tokenised task: rows per split, names of the classes, the metric by which runs are compared, marked words per example.
+
+    longest: tokens of the longest input;  texts: split -> rows, tokens, and what was cut or is unknown (`Encoded.told`).
+    """
 
     splits: dict[str, Encoded]
     label_names: list[str]
     metric: str
     collator: Collator
     spans: int
+    longest: int = 0
+    texts: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,13 +80,24 @@ def prepare(model_folder: Path, task_folder: Path, settings: TrainSettings, mode
         too_big = max(max(ids) for ids in splits[split].features["input_ids"])
         if too_big >= model.get_input_embeddings().num_embeddings:
             raise FinetraceError(f"{model_folder}: its tokenizer gives token id {too_big}, but the model has only "
-                                 f"{model.get_input_embeddings().num_embeddings} embeddings; they do "
-                                 "not belong together")
+                                 f"{model.get_input_embeddings().num_embeddings} embeddings; they do not belong together")
+        require_known(splits[split], tokenizer, str(task_folder / f"{split}.parquet"))
     if "train" not in splits:
         raise FinetraceError(f"{task_folder}: has no train split; it can be a test set only")
     return Prepared(splits, facts["label_names"], facts["metric"],
-                    Collator(tokenizer, 8 if torch.cuda.is_available() else None, pieces=settings.pieces),
-                    facts.get("spans", 0))
+                    Collator(tokenizer, 8 if torch.cuda.is_available() else None, pieces=settings.pieces), facts.get("spans", 0),
+                    length, {split: rows.told(tokenizer) for split, rows in splits.items()})
+
+
+def _tell_cuts(prepared: Prepared, wanted: int, name: str) -> None:
+    """Say how long inputs can be, where that is less than asked for, and what of the texts was cut."""
+    if prepared.longest < wanted:
+        log.warning("%s: inputs have %d tokens at most, not the %d of train.max_length: the model or its tokenizer takes no more",
+                    name, prepared.longest, wanted)
+    for split, told in prepared.texts.items():
+        if told["rows_cut"]:
+            log.warning("%s: %s of %s rows of %s are longer than %d tokens and were cut; %s of their tokens are not read", name,
+                        f"{told['rows_cut']:,}", f"{told['rows']:,}", split, prepared.longest, f"{told['tokens_cut']:,}")
 
 
 def make_plan(train: Encoded, settings: TrainSettings, seed: int) -> Plan:
@@ -149,6 +165,7 @@ class FinetuneHooks(Hooks):
             metrics = classification_metrics(predict(trainer.model, rows, prepared.collator, bf16=self.bf16),
                                              rows.labels)
             recorder.evaluation(step, "validation", trainer.examples, step / plan.steps_per_epoch, metrics)
+            trainer.require_finite(metrics["loss"], step, "loss on validation")
             note = f"validation {prepared.metric} {metrics[prepared.metric]:.4f}"
             stop = self._judge(trainer, step)
         self.progress.update(step, note)
@@ -189,6 +206,7 @@ def finetune(model_folder: Path, task_folder: Path, settings: TrainSettings, rec
     model = start_classifier(model_folder, facts, settings, method, run_seeds.head, run_seeds.adapter)
     set_up(model.num_parameters())
     prepared = prepare(model_folder, task_folder, settings, model)
+    _tell_cuts(prepared, settings.max_length, name)
     train = prepared.splits["train"]
     recorder = Recorder(scratch / "segments", len(prepared.label_names), record.signals, watch)
     weights, found = scratch / "checkpoints", None
@@ -229,10 +247,11 @@ def finetune(model_folder: Path, task_folder: Path, settings: TrainSettings, rec
     (out / "checkpoints").mkdir(exist_ok=True)
     write_json(out / "metrics.json", metrics)
     return {"device": device_name(), "steps": last, "steps_per_epoch": plan.steps_per_epoch, "kept_step": kept,
-            "metric": prepared.metric, "label_names": prepared.label_names, "rows": rows_written,
-            "method_kind": method.kind, "parameters": model.num_parameters(), "train_rows": len(train.labels),
-            "tokens": tokens, "trained_parameters": trained_parameters(model),
-            **({"linear_probe": _describe(found)} if found else {})}
+            "metric": prepared.metric, "label_names": prepared.label_names, "rows": rows_written, "method_kind": method.kind,
+            "parameters": model.num_parameters(), "train_rows": len(train.labels), "tokens": tokens,
+            "trained_parameters": trained_parameters(model), "max_length": prepared.longest, "texts": prepared.texts,
+            **({"linear_probe": _describe(found)} if found else {}),
+            **_diverged(out / "history.parquet", record.on_nonfinite)}
 
 
 def _train(model: Any, prepared: Prepared, plan: Plan, settings: TrainSettings, record: RecordSettings,
@@ -245,7 +264,7 @@ def _train(model: Any, prepared: Prepared, plan: Plan, settings: TrainSettings, 
     hooks = FinetuneHooks(prepared, plan, settings, record, run_seeds.probe, scratch / "checkpoints", progress)
     trainer = RecordingTrainer(model, plan, make_batch(train, prepared.collator), settings, scratch=scratch,
                                seed=run_seeds.dropout, recorder=recorder, hooks=hooks, loss_of=cross_entropy_of,
-                               resume_seconds=record.resume_seconds)
+                               resume_seconds=record.resume_seconds, on_nonfinite=record.on_nonfinite)
     trainer.run()
     progress.close()
     return trainer
@@ -262,6 +281,19 @@ def _final(model: Any, prepared: Prepared, bf16: bool,
             on_answers(split, logits, rows.labels)
         found |= {f"{split}/{k}": v for k, v in classification_metrics(logits, rows.labels).items()}
     return found
+
+
+def _diverged(history: Path, on_nonfinite: str) -> dict[str, int]:
+    """The first step whose loss or gradient was not finite, where a training was to go on all the same."""
+    if on_nonfinite == "stop":
+        return {}
+    table = read_table(history, ["step", "kind", "loss", "gradient_norm"])
+    rows = [r for r in table.to_pylist() if r["kind"] == "train" and not (
+        np.isfinite(r["loss"]) and np.isfinite(r["gradient_norm"] or 0.0))]
+    if rows:
+        log.warning("the training diverged at step %d of %d; it went on because of record.on_nonfinite: record", rows[0]["step"],
+                    len(table))
+    return {"diverged_at_step": rows[0]["step"]} if rows else {}
 
 
 def _describe(probe: LinearProbe) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 from finetrace.config.training import MethodSettings, TrainSettings
 from finetrace.errors import FinetraceError
 from finetrace.inference.evaluate import predict_with_features
+from finetrace.models.device import use_bf16
 from finetrace.models.head import last_linear
 from finetrace.models.load import load_classifier
 from finetrace.models.rows import Collator, Encoded
@@ -24,10 +25,14 @@ def start_classifier(model_folder: Path, task: dict[str, Any], settings: TrainSe
                      head_seed: int, adapter_seed: int) -> Any:
     """The classifier before the first step, its head freshly drawn, with the method's own parameters set to be trained.
 
-    task: facts of the task's manifest.
+    task: facts of the task's manifest. Raises FinetraceError when weights of the model are NaN or infinite.
     """
-    model = load_classifier(model_folder, task["label_names"], head_seed, settings.dropout, task.get("spans", 0),
-                            settings.head)
+    import torch
+
+    model = load_classifier(model_folder, task["label_names"], head_seed, settings.dropout, task.get("spans", 0), settings.head)
+    require_finite(model, model_folder)
+    if model.config.model_type == "deberta" and use_bf16(settings.precision) and not torch.cuda.is_available():
+        raise FinetraceError("precision: bf16: on a CPU the attention of DeBERTa (v1) cannot be computed in bf16; set fp32")
     if method.adapts:
         from finetrace.models.adapters import add_lora
 
@@ -37,6 +42,16 @@ def start_classifier(model_folder: Path, task: dict[str, Any], settings: TrainSe
         freeze_encoder(model)
     remember_base(model, model_folder)
     return model
+
+
+def require_finite(model: Any, folder: Path) -> None:
+    """Raises FinetraceError when a weight is NaN or infinite: nothing can be learned from there."""
+    import torch
+
+    for name, values in model.named_parameters():
+        if not bool(torch.isfinite(values).all()):
+            raise FinetraceError(f"{folder}: its weights {name} hold NaN or infinity; fetch the model again, or train it again "
+                                 "with a lower learning_rate")
 
 
 def probe_head(model: Any, train: Encoded, collator: Collator, settings: TrainSettings, seed: int,

@@ -15,7 +15,7 @@ from finetrace.config.training import Schedule, TrainSettings
 from finetrace.errors import FinetraceError
 from finetrace.models.load import forward_names
 from finetrace.models.masking import IGNORED, mask_words
-from finetrace.models.rows import Collator, Encoded
+from finetrace.models.rows import Collator, Encoded, require_known
 from finetrace.progress import Progress
 from finetrace.store.checkpoints import list_weights
 from finetrace.training.checkpoints import save_weights
@@ -66,8 +66,10 @@ class MaskedTexts:
     tokenizer: Any
 
     def facts(self) -> dict[str, int]:
-        """Rows to learn from and held out, and tokens of the former, special ones included."""
-        return {"train": len(self.train), "validation": len(self.held_out), "tokens": int(self.train.lengths.sum())}
+        """Rows to learn from and held out; of the former the tokens, special ones included, the rows and tokens that were cut,
+        and the unknown tokens."""
+        told = self.train.told(self.tokenizer)
+        return {"train": told.pop("rows"), "validation": len(self.held_out), **told}
 
 
 def prepare_texts(texts: Sequence[str], tokenizer: Any, model: Any, seed: int, *, max_tokens: int,
@@ -95,9 +97,13 @@ def prepare_texts(texts: Sequence[str], tokenizer: Any, model: Any, seed: int, *
     largest = max(int(np.max(row)) for part in (found.train, found.held_out)
                   for row in part.features["input_ids"] if len(row))
     if largest >= model.get_input_embeddings().num_embeddings:
-        raise FinetraceError(f"{tokenizer.name_or_path}: its tokenizer gives token id {largest}, but the "
-                             f"model has only {model.get_input_embeddings().num_embeddings} embeddings; they do "
-                             "not belong together")
+        raise FinetraceError(f"{tokenizer.name_or_path}: its tokenizer gives token id {largest}, but the model has only "
+                             f"{model.get_input_embeddings().num_embeddings} embeddings; they do not belong together")
+    told = found.facts()
+    if told["rows_cut"]:
+        log.warning("%s of %s texts are longer than %d tokens and were cut; %s tokens are not read", f"{told['rows_cut']:,}",
+                    f"{told['train']:,}", max_tokens, f"{told['tokens_cut']:,}")
+    require_known(found.train, tokenizer, "the corpus")
     return found
 
 
@@ -263,6 +269,7 @@ class MaskedHooks(Hooks):
         if step in self.evaluations:
             metrics = self.measure(trainer.model)
             trainer.recorder.evaluation(step, "validation", trainer.examples, step / self.per_epoch, metrics)
+            trainer.require_finite(metrics["loss"], step, "loss of held-out words")
             note = f"masked-word accuracy {metrics['accuracy']:.3f}"
         self.progress.update(step, note)
         return False

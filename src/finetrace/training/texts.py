@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from finetrace.errors import FinetraceError
-from finetrace.models.rows import Encoded
+from finetrace.models.rows import Encoded, tokens_cut
 
 CHUNK = 8192  # texts handed to the tokenizer at once
 WORDS = "words"
@@ -25,7 +25,9 @@ def encode_texts(texts: Sequence[str], tokenizer: Any, max_tokens: int, inputs: 
         for name, lists in encoded.items():
             if name in inputs | {WORDS}:
                 parts.setdefault(name, []).extend(_views(lists))
-    return _rows(parts)
+    rows = _rows(parts)
+    rows.cut = tokens_cut(tokenizer, texts, None, rows.lengths, max_tokens)
+    return rows
 
 
 def pack_texts(texts: Sequence[str], tokenizer: Any, block_tokens: int, inputs: set[str],

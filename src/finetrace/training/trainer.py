@@ -1,12 +1,13 @@
 """The Hugging Face Trainer with a tap on every step, a fixed plan of batches, and resume points that are whole."""
 
+import math
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,7 +25,13 @@ from finetrace.training.recorder import Recorder
 from finetrace.training.schedule import learning_rate_factor
 
 Batch = tuple[int, np.ndarray, int]  # micro_step, row numbers (may be none), examples of the whole optimiser step
+CHECKED_STEPS = 16  # on a GPU the losses of so many steps are looked at together: each look waits for it
+SHOWN = 8  # examples that an error names
 STATES = 2  # resumable states kept: the newest, and the one before in case the newest is damaged
+
+
+class NonFiniteError(FinetraceError):
+    """A training that diverged: a loss, a gradient or a metric is NaN or infinite."""
 
 
 @dataclass
@@ -90,6 +97,17 @@ def _first(items: list[dict[str, Any]]) -> dict[str, Any]:
     return items[0]
 
 
+def first_not_finite(model: Any) -> str:
+    """The name of the first parameter with NaN or infinity, or ""."""
+    return next((name for name, values in model.named_parameters() if not bool(torch.isfinite(values).all())), "")
+
+
+def _not_finite(ids: Any, losses: Any) -> list[Any]:
+    """The ids of the losses that are NaN or infinite; all of them where losses and ids do not go together (masked words)."""
+    bad = ~np.isfinite(losses.float().cpu().numpy())
+    return list(np.asarray(ids)[bad]) if len(bad) == len(ids) else list(np.asarray(ids)) if bad.any() else []
+
+
 class Hooks:
     """What happens besides the steps; the callers of `RecordingTrainer` override what they need.
 
@@ -103,21 +121,25 @@ class Hooks:
 class RecordingTrainer(Trainer):
     """Trains a model by a plan, records every step, and leaves whole resume points.
 
-    loss_of(model outputs, labels) -> (per-example losses (example,), logits (example, class) or None);  epsilon:
-    AdamW's
+    loss_of(model outputs, labels) -> (per-example losses (example,), logits (example, class) or None);  epsilon: AdamW's;
+    on_nonfinite: whether a loss or gradient that is not finite is an error (`stop`) or recorded like any other.
     """
 
     def __init__(self, model: Any, plan: Plan, make: Callable[[Batch], dict[str, Any]], settings: TrainSettings, *,
                  scratch: Path, seed: int, recorder: Recorder, hooks: Hooks, loss_of: Callable[..., Any],
-                 resume_seconds: float = 30.0, progress: TrainerCallback | None = None, epsilon: float = 1e-8):
+                 resume_seconds: float = 30.0, progress: TrainerCallback | None = None, epsilon: float = 1e-8,
+                 on_nonfinite: Literal["stop", "record"] = "stop"):
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise FinetraceError("a training is one process; run several trainings side by side instead of torchrun or "
                                  "accelerate launch (docs/use.md)")
         self.plan, self.recorder, self.hooks, self.loss_of = plan, recorder, hooks, loss_of
         self.settings, self.scratch, self.resume_seconds = settings, scratch, resume_seconds
         self._make, self._head = make, head_parameters(model)
+        self.on_nonfinite = on_nonfinite
         self._grad_norm: Any = None
         self._step_losses: list[Any] = []
+        self._step_seen: list[tuple[Any, Any]] = []  # example ids and losses of each micro-batch of the step
+        self._unchecked: list[tuple[int, Any, Any, list[tuple[Any, Any]]]] = []
         self._step_rows = self._step_tokens = self.examples = self.tokens = 0
         args = TrainingArguments(
             output_dir=str(scratch), max_steps=plan.total_steps, gradient_accumulation_steps=plan.accumulate,
@@ -142,6 +164,39 @@ class RecordingTrainer(Trainer):
         state = newest_state(self.scratch)
         self.recorder.truncate(step_of(state) if state else -1)
         self.train(resume_from_checkpoint=str(state) if state else None)
+        self.check_finite()
+        if self.on_nonfinite == "stop" and (name := first_not_finite(self.model)):
+            raise NonFiniteError(f"after the last update: weights of {name} are NaN or infinite; {self.remedy()}")
+
+    def see_step(self, step: int, loss: Any, gradient_norm: Any) -> None:
+        """Remember the numbers of a step that must be finite, and look at them at once where looking costs nothing."""
+        seen, self._step_seen = self._step_seen, []
+        if self.on_nonfinite == "stop":
+            self._unchecked.append((step, loss, gradient_norm, seen))
+            if not torch.cuda.is_available() or len(self._unchecked) >= CHECKED_STEPS:
+                self.check_finite()
+
+    def check_finite(self) -> None:
+        """Raises NonFiniteError that names the first step whose loss or gradient is NaN or infinite, its rows and what to do."""
+        unchecked, self._unchecked = self._unchecked, []
+        for step, loss, norm, seen in unchecked:
+            for name, value in (("loss", float(loss)), ("gradient's norm", 0.0 if norm is None else float(norm))):
+                if not math.isfinite(value):
+                    wrong = [ids for all_ids, losses in seen for ids in _not_finite(all_ids, losses)]
+                    ids = wrong if name == "loss" else [i for all_ids, _ in seen for i in np.asarray(all_ids)]
+                    shown = ", ".join(str(i) for i in ids[:SHOWN]) + (" ..." if len(ids) > SHOWN else "")
+                    raise NonFiniteError(f"step {step}: the {name} is {value} (example_id {shown or 'unknown'}); {self.remedy()}")
+
+    def require_finite(self, value: float, step: int, what: str) -> None:
+        """Raises NonFiniteError for a metric that is not finite, unless that is to be recorded."""
+        if self.on_nonfinite == "stop" and not math.isfinite(value):
+            raise NonFiniteError(f"after {step} updates: the {what} is {value}; {self.remedy()}")
+
+    def remedy(self) -> str:
+        """What to change in a training that diverged."""
+        clip = "" if self.settings.max_grad_norm else ", clip gradients (max_grad_norm: 1.0)"
+        return (f"the training diverged: lower learning_rate (it is {self.settings.learning_rate:g}){clip} or raise warmup; a "
+                "fine-tuning goes on all the same with record.on_nonfinite: record")
 
     # What follows overrides the Trainer's own methods.
 
@@ -170,6 +225,8 @@ class RecordingTrainer(Trainer):
         if logits is not None and counts:
             self.recorder.micro_batch(self.state.global_step, micro_step, ids, labels, logits, losses)
         self._step_losses.append(loss.detach())
+        if counts and self.on_nonfinite == "stop":
+            self._step_seen.append((ids, losses.detach()))
         self._step_rows, self._step_tokens = rows, self._step_tokens + tokens
         return (loss, outputs) if return_outputs else loss
 
@@ -181,6 +238,7 @@ class RecordingTrainer(Trainer):
         return self._grad_norm
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self.check_finite()
         self.recorder.flush()  # first: a resume point must never know more than the recorded signals
         super()._save_checkpoint(model, trial)
         step, folder = self.state.global_step, self.scratch
@@ -226,6 +284,7 @@ class _Tap(TrainerCallback):
             "head_norm": torch.stack(list(norms)).norm() if norms else None, "tokens": trainer.tokens,
             "seconds": self.offset + now - self.started, "step_seconds": now - self.last,
             "step_tokens": trainer._step_tokens})
+        trainer.see_step(state.global_step, sum(trainer._step_losses), trainer._grad_norm)
         trainer.examples += trainer._step_rows
         trainer._step_losses, trainer._step_tokens = [], 0
         self.last = now

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pyarrow as pa
+import torch
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
@@ -29,6 +30,8 @@ from finetrace.errors import FinetraceError
 from finetrace.inference.evaluate import classification_metrics, predict
 from finetrace.models.device import set_up, use_bf16
 from finetrace.store.manifest import read_manifest
+from finetrace.store.tables import read_table
+from finetrace.training.downstream import majority
 from finetrace.training.finetune import Prepared, RunSeeds, cross_entropy_of, make_batch, make_plan, prepare
 from finetrace.training.methods import probe_head, scale_head, start_classifier
 from finetrace.training.recorder import Recorder
@@ -38,6 +41,8 @@ from finetrace.training.watch import LiveLog
 log = logging.getLogger(__name__)
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 DIVERGED = "diverged"  # a failed trial with this attribute failed by its settings, not because it was killed
+TRIALS, UNDECIDED = "trials", "undecided"  # of the search: how many of its trials count, and why none of them is the best
+NOISE = 1.96 * np.sqrt(2)  # two measurements on the same number of rows differ by more standard errors in 1 of 20 cases
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,9 @@ class Search:
 def search(what: Search) -> tuple[TrainSettings, optuna.Study]:
     """Run the search, or continue it, until `tune.trials` trials have ended; returns the best settings and the study.
 
-    Raises FinetraceError when no trial completes.
+    Of a search that had more trials before, the first `tune.trials` that ended count, so equal settings give equal results.
+    Where the trials do not differ by more than noise, or none is better than the most frequent class, the log and `undecided`
+    say so: the settings are then the earliest of the highest value. Raises FinetraceError when no trial completes.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     what.scratch.mkdir(parents=True, exist_ok=True)
@@ -82,16 +89,56 @@ def search(what: Search) -> tuple[TrainSettings, optuna.Study]:
             raise FinetraceError(f"{what.name}: a tuning worker failed; its error stands above; run the "
                                  "same command to continue")
     study = _open(what)
-    if not _count(study, (TrialState.COMPLETE,)):
-        raise FinetraceError(f"{what.name}: none of {len(study.trials)} trials completed; widen or lower tune.space")
-    best = best_trial(study)
-    log.info("%s: best %s %.4f with %s", what.name, read_manifest(what.task).facts["metric"], best.value, best.params)
+    study.set_user_attr(TRIALS, what.tune.trials)
+    trials = counted(study)
+    if not any(t.state == TrialState.COMPLETE for t in trials):
+        raise FinetraceError(f"{what.name}: none of {len(trials)} trials completed; widen or lower tune.space"
+                             f"{_last_failure(trials)}")
+    best, metric = best_trial(study), read_manifest(what.task).facts["metric"]
+    study.set_user_attr(UNDECIDED, why := _undecided(what, trials, metric))
+    if why:
+        log.warning("%s: no trial is called the best: %s; settings of trial %d (%s %.4f) are taken: %s", what.name, why,
+                    best.number, metric, best.value, best.params)
+    else:
+        log.info("%s: best %s %.4f with %s", what.name, metric, best.value, best.params)
     return apply(what.train, best.params), study
+
+
+def undecided(study: optuna.Study) -> str:
+    """Why no trial of a finished search can be called the best, in one sentence; "" where one can."""
+    return str(study.user_attrs.get(UNDECIDED, ""))
+
+
+def _undecided(what: Search, trials: list[optuna.trial.FrozenTrial], metric: str) -> str:
+    values = [t.value for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
+    rows = len(read_table(what.task / "validation.parquet", ["label"]))
+    highest, lowest = max(values), min(values)
+    constant = majority(what.task)["validation"][metric]
+    if highest <= constant:
+        return (f"none is better on validation than always naming the most frequent class ({metric} {constant:.4f}); the highest "
+                f"has {highest:.4f}")
+    error = value_error(highest, rows, metric)
+    if highest - lowest <= NOISE * error and len(values) > 1:
+        return (f"all {len(values)} lie between {lowest:.4f} and {highest:.4f}, which is within noise on {rows} validation rows "
+                f"(standard error {error:.4f})")
+    return ""
+
+
+def value_error(value: float, rows: int, metric: str) -> float:
+    """About the standard error of a metric on `rows` examples: sqrt(p (1 - p) / rows) of a share p, which F1 is treated as, and
+    sqrt((1 - r^2) / rows) of a correlation r."""
+    spread = 1 - value**2 if metric == "matthews" else value * (1 - value)
+    return float(np.sqrt(max(spread, 1 / (4 * rows)) / rows))  # of a perfect score the error is not zero
+
+
+def _last_failure(trials: list[optuna.trial.FrozenTrial]) -> str:
+    said = [str(t.user_attrs[DIVERGED]) for t in trials if DIVERGED in t.user_attrs]
+    return f"; the last of them: {said[-1]}" if said else ""
 
 
 def best_trial(study: optuna.Study) -> optuna.trial.FrozenTrial:
     """The completed trial with the highest value, the earliest of equals."""
-    done = [t for t in study.trials if t.state == TrialState.COMPLETE]
+    done = [t for t in counted(study) if t.state == TrialState.COMPLETE]
     return max(done, key=lambda t: (t.value if t.value is not None else -np.inf, -t.number))
 
 
@@ -108,15 +155,28 @@ def work(what: Search) -> None:
     study = _open(what)
     while True:
         with _alone(what.scratch):
+            tried = study.get_trials(deepcopy=False)
             if _count(study, (*ENDED, TrialState.RUNNING)) >= what.tune.trials or (
-                    _count(study, (TrialState.FAIL,)) > 3 * what.tune.trials):
+                    sum(DIVERGED in t.user_attrs for t in tried) > 3 * what.tune.trials):
                 return
             study.sampler = _sampler(what, study)
             trial = study.ask()
-            settings = apply(what.train, {k: _suggest(trial, k, d) for k, d in (what.tune.space or {}).items()})
-        if settings.max_length not in prepared:
-            prepared[settings.max_length] = _prepare(what, settings)
+            params = {k: _suggest(trial, k, d) for k, d in (what.tune.space or {}).items()}
+        try:
+            settings = apply(what.train, params)
+            if settings.max_length not in prepared:
+                prepared[settings.max_length] = _prepare(what, settings)
+        except FinetraceError as error:  # these values do not go together, or not with this task
+            _fail(what, study, trial, error)
+            continue
         _one(what, study, trial, settings, prepared[settings.max_length], live)
+
+
+def _fail(what: Search, study: optuna.Study, trial: optuna.Trial, error: Exception) -> None:
+    """End a trial that failed by its settings: it counts as failed and is not tried again."""
+    trial.set_user_attr(DIVERGED, str(error).partition("\n")[0])
+    study.tell(trial, state=TrialState.FAIL)
+    log.warning("%s: trial %d failed: %s with %s", what.name, trial.number, error, trial.params)
 
 
 def _prepare(what: Search, settings: TrainSettings) -> Prepared:
@@ -153,11 +213,9 @@ def _one(what: Search, study: optuna.Study, trial: optuna.Trial, settings: Train
         live.end(key, "KILLED")
         log.info("%s: trial %d pruned: %s", what.name, trial.number, trial.params)
         return
-    except FloatingPointError as error:
-        trial.set_user_attr(DIVERGED, str(error))
-        study.tell(trial, state=TrialState.FAIL)
+    except (FloatingPointError, FinetraceError, torch.OutOfMemoryError) as error:
+        _fail(what, study, trial, error)
         live.end(key, "FAILED")
-        log.warning("%s: trial %d failed: %s with %s", what.name, trial.number, error, trial.params)
         return
     study.tell(trial, value)
     live.end(key, "FINISHED")
@@ -237,8 +295,12 @@ def _suggest(trial: optuna.Trial, name: str, dimension: Dimension) -> Any:
 
 
 def counted(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """Its trials in order, without those that were killed: their settings were tried again."""
-    return [t for t in study.get_trials(deepcopy=False) if t.state != TrialState.FAIL or DIVERGED in t.user_attrs]
+    """Its trials in order, without those that were killed (their settings were tried again) and those after the last that a
+    finished search asked for."""
+    trials = [t for t in study.get_trials(deepcopy=False) if t.state != TrialState.FAIL or DIVERGED in t.user_attrs]
+    ended = [place for place, t in enumerate(trials) if t.state in ENDED]
+    wanted = int(study.user_attrs.get(TRIALS, len(ended)))
+    return trials[:ended[wanted - 1] + 1] if len(ended) > wanted else trials
 
 
 def _count(study: optuna.Study, states: tuple[TrialState, ...]) -> int:
@@ -272,15 +334,22 @@ def timing_table(study: optuna.Study) -> pa.Table:
 
 
 def importances(study: optuna.Study) -> dict[str, float]:
-    """Share of the variation of the metric that each hyper-parameter explains (PED-ANOVA),
-    empty below 4 completed trials."""
-    completed = [t for t in study.trials if t.state == TrialState.COMPLETE]
-    if len(completed) < 4 or len({t.value for t in completed}) < 2:
+    """Share of the variation of the metric that each hyper-parameter explains (PED-ANOVA), empty below 4 completed trials and
+    where the search is `undecided`: there is nothing to explain then."""
+    completed = [t for t in counted(study) if t.state == TrialState.COMPLETE]
+    if len(completed) < 4 or len({t.value for t in completed}) < 2 or undecided(study):
         return {}
-    return {k: float(v) for k, v in optuna.importance.get_param_importances(study).items()}
+    chosen = optuna.create_study(direction="maximize")
+    chosen.add_trials(completed)
+    return {k: float(v) for k, v in optuna.importance.get_param_importances(chosen).items()}
 
 
-def settings_yaml(kind: str, train: TrainSettings, best: optuna.trial.FrozenTrial | None = None) -> dict[str, Any]:
-    """Content of best.yaml: the settings a training takes, and what the search changed. Equal for equal searches."""
+def settings_yaml(kind: str, train: TrainSettings, best: optuna.trial.FrozenTrial | None = None,
+                  undecided: str = "") -> dict[str, Any]:
+    """Content of best.yaml: the settings a training takes, and what the search changed. Equal for equal searches.
+
+    undecided: why the trial that they come from cannot be called the best, where that is so.
+    """
     source = {"value": best.value, "params": dict(best.params)} if best else {}
+    source |= {"undecided": undecided} if undecided else {}
     return {"settings": kind, **source, "train": as_dict(train)}

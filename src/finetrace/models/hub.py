@@ -1,0 +1,102 @@
+"""The hub, asked patiently: what fails for a moment is asked again, and without a network the cache answers."""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetrace.store.files import sha256_file, write_text
+
+log = logging.getLogger(__name__)
+PAUSES = (2.0, 6.0)  # seconds before the second and the third try; downloads are repeated by the hub's client itself
+COMMIT = 40  # hex digits
+
+
+@dataclass(frozen=True)
+class Repository:
+    """One revision of a hub model: its commit, the names of its files, and the SHA-256 of those whose digest is known."""
+
+    commit: str
+    files: list[str]
+    sha256: dict[str, str]
+
+
+def look_up(model_id: str, revision: str, digests: bool = False) -> Repository:
+    """Commit and files of a hub model, from the hub, or with HF_HUB_OFFLINE=1 from its cache.
+
+    digests: also the SHA-256 of the large files. Raises what the hub's client raises; see `trouble`.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return _cached(model_id, revision, digests)
+    info = _ask(model_id, revision, digests)
+    found = info.siblings or []
+    if revision != info.sha:  # as the hub's client keeps it, for later work without a network
+        write_text(_place(model_id) / "refs" / revision, str(info.sha))
+    return Repository(str(info.sha), [s.rfilename for s in found],
+                      {s.rfilename: s.lfs.sha256 for s in found if s.lfs is not None and s.lfs.sha256})
+
+
+def trouble(error: Exception) -> str:
+    """What the hub's client raised, in one line; where the hub was not there or not well, with its address and what to do."""
+    from huggingface_hub import constants
+
+    lines = str(error).strip().splitlines() or [""]
+    text = f"{type(error).__name__}: {lines[0]}"
+    if _passing(error):
+        text += (f" (asked {constants.ENDPOINT}, {len(PAUSES) + 1} times at most); run it again later, name another address in "
+                 "HF_ENDPOINT, or set HF_HUB_OFFLINE=1 to take what the hub's cache has")
+    return text
+
+
+def _ask(model_id: str, revision: str, digests: bool) -> Any:
+    from huggingface_hub import HfApi, constants
+
+    for pause in PAUSES:
+        try:
+            return HfApi().model_info(model_id, revision=revision, files_metadata=digests)
+        except Exception as error:  # the hub client raises many kinds
+            if not _passing(error):
+                raise
+            log.warning("%s: %s is asked again in %g s: %s", model_id, constants.ENDPOINT, pause, type(error).__name__)
+            time.sleep(pause)
+    return HfApi().model_info(model_id, revision=revision, files_metadata=digests)
+
+
+def _passing(error: BaseException | None) -> bool:
+    """Whether another try may help: no connection, a time-out, too many requests, or an error of the server (HTTP 5xx)."""
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError
+
+    if isinstance(error, HfHubHTTPError):
+        status = getattr(getattr(error, "response", None), "status_code", 0)
+        return status in (408, 429) or status >= 500
+    return isinstance(error, HTTPError | TimeoutError) or (error is not None and _passing(error.__cause__))
+
+
+def _cached(model_id: str, revision: str, digests: bool) -> Repository:
+    """The same from the hub's cache: the commit that the revision named when it was last asked for, else the only one there."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    place = _place(model_id)
+    known = sorted(p.name for p in (place / "snapshots").glob("*") if p.is_dir())
+    if (place / "refs" / revision).is_file():
+        revision = (place / "refs" / revision).read_text("utf-8").strip()
+    elif len(revision) != COMMIT and len(known) == 1:
+        revision = known[0]
+    folder = place / "snapshots" / revision
+    if revision not in known:
+        there = f"there are the commits {', '.join(known)}: name one as revision" if known else "nothing of this model is there"
+        raise LocalEntryNotFoundError(f"HF_HUB_OFFLINE is set, and the hub's cache {place} does not know {revision}; {there}, or "
+                                      "run once with HF_HUB_OFFLINE=0")
+    files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    return Repository(revision, files, {name: sha256_file((folder / name).resolve()) for name in files
+                                        if name.endswith(".safetensors")} if digests else {})
+
+
+def _place(model_id: str) -> Path:
+    """The model's folder in the hub's cache."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE) / f"models--{model_id.replace('/', '--')}"
