@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from finetrace.store.tables import SegmentedTable, fixed_lists, merge_tables
+from finetrace.store.tables import SegmentedTable, fixed_lists, merge_tables, read_table
 
 BUFFER_STEPS = 512  # optimiser steps kept in memory before a flush
 WATCH_SECONDS = 5.0  # a watcher (progress, live run) sees new rows about this often
@@ -23,6 +23,7 @@ HISTORY = pa.schema([
     ("tokens", pa.int64()), ("accuracy", pa.float64()), ("macro_f1", pa.float64()), ("f1", pa.float64()),
     ("matthews", pa.float64()),
 ])
+# seconds: of work since the training began, a running sum over resumptions; tokens_per_second: of the step alone
 TIMING = pa.schema([("step", pa.int64()), ("seconds", pa.float64()), ("tokens_per_second", pa.float64())])
 
 
@@ -61,7 +62,8 @@ class Recorder:
             self._micro.append((step, micro_step, example_ids, labels, logits.detach(), losses.detach()))
 
     def train_step(self, row: dict[str, Any]) -> None:
-        """One optimiser step: a history row plus its `seconds`; values may be device scalars."""
+        """One optimiser step: a history row plus `seconds` of work since the training began, and `step_seconds`, `step_tokens` of
+        its own; values may be device scalars."""
         self._steps.append(row)
         self._unwritten += 1
         if self._unwritten >= BUFFER_STEPS:
@@ -104,9 +106,7 @@ class Recorder:
             table.truncate(step)
         self._micro, self._steps, self._unwritten, self.evaluations = [], [], 0, []
         for path in self.tables["history"].segments():
-            import pyarrow.parquet as pq
-
-            self.evaluations += [r for r in pq.read_table(path).to_pylist() if r["kind"] == "eval"]
+            self.evaluations += [r for r in read_table(path).to_pylist() if r["kind"] == "eval"]
 
     def finish(self, out: Path) -> dict[str, int]:
         """Merge all segments into the final tables in `out`; returns rows per table."""

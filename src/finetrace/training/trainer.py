@@ -19,6 +19,7 @@ from finetrace.errors import FinetraceError
 from finetrace.models.device import use_bf16
 from finetrace.models.load import head_parameters
 from finetrace.store.checkpoints import mark, step_of
+from finetrace.store.tables import read_table
 from finetrace.training.checkpoints import newest_state
 from finetrace.training.recorder import Recorder
 from finetrace.training.schedule import learning_rate_factor
@@ -205,10 +206,8 @@ class _Tap(TrainerCallback):
             control.should_training_stop = True
 
     def _recorded(self, table: str, column: str) -> Any:
-        import pyarrow.parquet as pq
-
         for path in reversed(self.trainer.recorder.tables[table].segments()):
-            values = [v for v in pq.read_table(path, columns=[column])[column].to_pylist() if v is not None]
+            values = [v for v in read_table(path, [column])[column].to_pylist() if v is not None]
             if values:
                 return values[-1]
         return 0
