@@ -20,7 +20,7 @@ from finetrace.models.device import use_bf16
 from finetrace.models.load import head_parameters
 from finetrace.store.checkpoints import mark, step_of
 from finetrace.store.tables import read_table
-from finetrace.training.checkpoints import newest_state
+from finetrace.training.checkpoints import built_on, newest_state
 from finetrace.training.recorder import Recorder
 from finetrace.training.schedule import learning_rate_factor
 
@@ -96,6 +96,9 @@ class Hooks:
     Called after `step` updates (0 = before the first): look, evaluate, save weights. Returns True to stop early.
     """
 
+    checkpoints: set[int] = set()  # noqa: RUF012 - replaced, never changed
+    """Steps whose weights are kept to the end."""
+
     def after_step(self, trainer: "RecordingTrainer", step: int) -> bool:
         return False
 
@@ -138,9 +141,11 @@ class RecordingTrainer(Trainer):
 
     def run(self) -> None:
         """Train from the newest whole resume point, or from the start."""
-        state = newest_state(self.scratch)
+        state = newest_state(self.scratch, self.hooks.checkpoints)
         self.recorder.truncate(step_of(state) if state else -1)
         self.train(resume_from_checkpoint=str(state) if state else None)
+        steps = self.state.global_step
+        self.recorder.expect(steps, self.plan.examples(steps))
 
     # What follows overrides the Trainer's own methods.
 
@@ -183,7 +188,7 @@ class RecordingTrainer(Trainer):
         self.recorder.flush()  # first: a resume point must never know more than the recorded signals
         super()._save_checkpoint(model, trial)
         step, folder = self.state.global_step, self.scratch
-        mark(folder / f"checkpoint-{step}", step)
+        mark(folder / f"checkpoint-{step}", step, built_on(folder))
         for path in sorted(folder.glob("checkpoint-*"), key=step_of)[:-STATES]:  # only now: two whole ones always exist
             shutil.rmtree(path)
 
