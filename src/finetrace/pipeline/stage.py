@@ -22,7 +22,8 @@ from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.pipeline.accepted import accepted
 from finetrace.store.files import atomic_folder, file_lock, write_json
-from finetrace.store.manifest import Manifest, complete, make_key, read_key, read_manifest
+from finetrace.store.manifest import NAME, Manifest, complete, make_key, read_key, read_manifest
+from finetrace.store.verified import remember_in
 
 PACKAGE_DATA = ()
 DRAWN = ("lens", "settings")
@@ -87,6 +88,9 @@ class Stage:
         them are whole and carry the key of this manifest: a driver that was killed after the item had ended asks
         again.
         """
+        model = self.asked.get("model")
+        if isinstance(model, str) and (self.layout.model(model) / NAME).is_file():
+            read_manifest(self.layout.model(model))  # of some stages no input, but its tokenizer is read
         hashes = {self.layout.relative(p): read_key(v) if isinstance(v, Path) else v for p, v in inputs.items()}
         name = f"{self.stage}@{self.item}" if self.item else self.stage
         manifest = Manifest(
@@ -182,6 +186,7 @@ def run(stage: str, main: Callable[[Stage], None]) -> None:
     layout.logs.mkdir(parents=True, exist_ok=True)
     file = layout.logs / f"{label.replace('/', '-')}.log"
     _logging(file)
+    remember_in(layout.verified)
     shown = layout.relative(file) if file.is_relative_to(layout.root) else file
     name = label.replace("/", "-")
     try:

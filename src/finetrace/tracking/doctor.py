@@ -16,6 +16,7 @@ from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.pipeline.compile import plan_text
 from finetrace.study import load_study
+from finetrace.tracking.integrity import damaged
 from finetrace.tracking.moved import HOME_TAG, experiments, has_moved
 from finetrace.tracking.store import client_of, database_path, prepare_environment, tracking_uri
 
@@ -29,10 +30,13 @@ class Finding:
     problem: bool = True
 
 
-def doctor(layout: Layout, say: Callable[[str], None] = print) -> int:
-    """Check everything, tell what was found and how to fix it; returns the number of problems."""
+def doctor(layout: Layout, say: Callable[[str], None] = print, *, verify: bool = False) -> int:
+    """Check everything, tell what was found and how to fix it; returns the number of problems.
+
+    verify: also hash every file of results, unfinished work and DVC's cache, which takes about a second per gigabyte.
+    """
     problems = 0
-    for name, check in CHECKS.items():
+    for name, check in (CHECKS | (VERIFY if verify else {})).items():
         findings = list(check(layout))
         problems += sum(f.problem for f in findings)
         if not findings:
@@ -195,6 +199,12 @@ def _scratch(layout: Layout) -> Iterator[Finding]:
                           "dvc repro goes on with it if its settings still hold; else delete the folder", problem=False)
 
 
+def _integrity(layout: Layout) -> Iterator[Finding]:
+    for one in damaged(layout):
+        yield Finding(one.text, one.fix, problem=one.serious)
+
+
 CHECKS: dict[str, Callable[[Layout], Iterator[Finding]]] = {
     "project folder": _project, "params.yaml": _params, "dependencies": _dependencies, "dvc": _dvc, "git": _git,
     "no old file store": _file_store, "tracking store": _store, "no unfinished work": _scratch}
+VERIFY: dict[str, Callable[[Layout], Iterator[Finding]]] = {"every byte as it was written": _integrity}
