@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from finetrace import __version__
-from finetrace.errors import FinetraceError
+from finetrace.errors import FinetraceError, refusal
 from finetrace.layout import Layout
 from finetrace.store.verified import remember_in
 
@@ -27,6 +27,11 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("finetrace: interrupted; run the same command to continue", file=sys.stderr)
         return 130
+    except Exception as error:
+        if refused := refusal(error, Path.cwd()):
+            print(f"finetrace: {refused}", file=sys.stderr)
+            return 1
+        raise
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from finetrace.config.base import parse
-from finetrace.errors import FinetraceError
+from finetrace.errors import FinetraceError, refusal
 from finetrace.layout import Layout
 from finetrace.pipeline.accepted import accepted
 from finetrace.store.files import atomic_folder, file_lock, write_json
@@ -183,9 +183,13 @@ def run(stage: str, main: Callable[[Stage], None]) -> None:
     item = sys.argv[1] if len(sys.argv) > 1 else ""
     layout = Layout.here()
     label = os.environ.get("DVC_STAGE") or (f"{stage}@{item}" if item else stage)
-    layout.logs.mkdir(parents=True, exist_ok=True)
     file = layout.logs / f"{label.replace('/', '-')}.log"
-    _logging(file)
+    try:
+        layout.logs.mkdir(parents=True, exist_ok=True)
+        _logging(file)
+    except OSError as error:
+        print(f"finetrace: stage {label} failed: {refusal(error, layout.home) or error}", file=sys.stderr)
+        sys.exit(1)
     remember_in(layout.verified)
     shown = layout.relative(file) if file.is_relative_to(layout.root) else file
     name = label.replace("/", "-")
@@ -204,9 +208,20 @@ def run(stage: str, main: Callable[[Stage], None]) -> None:
         sys.exit(1)
     except Exception as error:
         log.debug("%s", traceback.format_exc())
+        if refused := refusal(error, layout.home):
+            print(f"finetrace: stage {label} failed: {refused}\n  log: {shown}", file=sys.stderr)
+            sys.exit(1)
         traceback.print_exc()
         print(f"finetrace: stage {label} failed: {type(error).__name__}: {error}\n  log: {shown}", file=sys.stderr)
         sys.exit(1)
+
+
+class _LogFile(logging.FileHandler):
+    """A log file; when its disk is full, what is told on the screen is enough."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 def _logging(file: Path) -> None:
@@ -216,7 +231,7 @@ def _logging(file: Path) -> None:
     for earlier in list(root.handlers):
         root.removeHandler(earlier)
         earlier.close()
-    to_file = logging.FileHandler(file, mode="a", encoding="utf-8")
+    to_file = _LogFile(file, mode="a", encoding="utf-8")
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     to_screen = logging.StreamHandler()
     to_screen.setLevel(logging.INFO)

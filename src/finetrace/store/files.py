@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from finetrace.errors import FinetraceError
+
 TEMPORARY = ".tmp-"
 
 
@@ -97,6 +99,9 @@ def file_lock(path: Path, waiting: str = "") -> Iterator[None]:
     lock = FileLock(path)
     try:
         lock.acquire(blocking=False)
+    except NotImplementedError as error:
+        raise FinetraceError(f"{path}: its file system knows no locks, which keep two runs apart; put the project on a local "
+                             "disk") from error
     except Timeout:
         if waiting:
             logging.getLogger("finetrace").warning("%s", waiting)

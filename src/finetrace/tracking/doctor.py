@@ -20,6 +20,9 @@ from finetrace.tracking.integrity import damaged
 from finetrace.tracking.moved import HOME_TAG, experiments, has_moved
 from finetrace.tracking.store import client_of, database_path, prepare_environment, tracking_uri
 
+OUTPUTS = ("atlas", "comparisons", "cross-tasks", "data", "directprobe", "dynamics", "inputs", "models", "outputs", "settings")
+"""Folders that stages write."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -56,6 +59,10 @@ def _project(layout: Layout) -> Iterator[Finding]:
     elif absent:
         yield Finding(f"{layout.root / absent[0]} is missing", f"git checkout {absent[0]}" if absent[0] == "dvc.yaml"
                       else "finetrace use NAME, with NAME one of studies/")
+    for path in sorted(layout.root / name for name in OUTPUTS):
+        if path.is_symlink():
+            yield Finding(f"{path} is a link to {path.resolve()}, and DVC records nothing through links",
+                          "make it a folder: move the whole project to the other disk, or mount that here (mount --bind)")
 
 
 def _params(layout: Layout) -> Iterator[Finding]:

@@ -211,10 +211,20 @@ def _create_database(path: Path, home: Path) -> None:
         if path.exists():  # an empty file, e.g. of a program that was killed while it opened the store
             os.replace(temporary, path)
         else:
-            with contextlib.suppress(FileExistsError):  # then `mlflow ui` has made the store meanwhile
-                os.link(temporary, path)
+            _appear(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _appear(temporary: Path, path: Path) -> None:
+    """Give a whole store its name, unless `mlflow ui` has made one of this name meanwhile."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links: some network drives, exFAT
+        if not path.exists():
+            os.rename(temporary, path)
 
 
 def _experiment(client: "MlflowClient", uri: str, home: Path, name: str) -> "Experiment":
