@@ -17,8 +17,25 @@ _READ_ONLY = re.compile(r"Read-only file system|os error 30\b|attempt to write a
 _DENIED = re.compile(r"\[Errno (1|13)\]|os error (1|13)\b")
 
 
+_SECRETS = (
+    re.compile(r"""(\bhttps?://[^\s/:@'"]*):[^\s/'"]*(?=@)"""),
+    re.compile(r"""(\b(?!https?:)[a-z][a-z0-9+.-]*://[^\s/:@'"]*):[^\s'"]*(?=@)"""),  # of databases: it may hold a slash
+    re.compile(r"""([?&](?:\w*password|passwd|pwd|token)=)[^\s&'"]+"""),
+)
+
+
 class FinetraceError(Exception):
-    """Bad input. The message says what is wrong, where (file, row or key) and what to do."""
+    """Bad input. The message says what is wrong, where (file, row or key) and what to do; passwords in addresses are left out."""
+
+    def __init__(self, message: object = ""):
+        super().__init__(hide_passwords(str(message)))
+
+
+def hide_passwords(text: str) -> str:
+    """A text in which the passwords of addresses (scheme://user:password@host) are stars."""
+    for number, pattern in enumerate(_SECRETS):
+        text = pattern.sub(r"\1***" if number == 2 else r"\1:***", text)
+    return text
 
 
 @contextmanager

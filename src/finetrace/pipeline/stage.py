@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from finetrace.config.base import parse
-from finetrace.errors import FinetraceError, refusal
+from finetrace.errors import FinetraceError, hide_passwords, refusal
 from finetrace.layout import Layout
 from finetrace.pipeline.accepted import accepted
 from finetrace.store.files import atomic_folder, file_lock, write_json
@@ -211,9 +211,17 @@ def run(stage: str, main: Callable[[Stage], None]) -> None:
         if refused := refusal(error, layout.home):
             print(f"finetrace: stage {label} failed: {refused}\n  log: {shown}", file=sys.stderr)
             sys.exit(1)
-        traceback.print_exc()
-        print(f"finetrace: stage {label} failed: {type(error).__name__}: {error}\n  log: {shown}", file=sys.stderr)
+        print(hide_passwords(traceback.format_exc()), end="", file=sys.stderr)
+        text = hide_passwords(f"{type(error).__name__}: {error}")
+        print(f"finetrace: stage {label} failed: {text}\n  log: {shown}", file=sys.stderr)
         sys.exit(1)
+
+
+class _Format(logging.Formatter):
+    """Lines, and the traces of libraries, without passwords."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return hide_passwords(super().format(record))
 
 
 class _LogFile(logging.FileHandler):
@@ -232,9 +240,9 @@ def _logging(file: Path) -> None:
         root.removeHandler(earlier)
         earlier.close()
     to_file = _LogFile(file, mode="a", encoding="utf-8")
-    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    to_file.setFormatter(_Format("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     to_screen = logging.StreamHandler()
     to_screen.setLevel(logging.INFO)
-    to_screen.setFormatter(logging.Formatter("%(message)s"))
+    to_screen.setFormatter(_Format("%(message)s"))
     root.addHandler(to_file)
     root.addHandler(to_screen)

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from finetrace.errors import FinetraceError
+from finetrace.errors import FinetraceError, hide_passwords
 from finetrace.layout import Layout
 from finetrace.pipeline.compile import plan_text
 from finetrace.study import load_study
 from finetrace.tracking.integrity import damaged
 from finetrace.tracking.moved import HOME_TAG, experiments, has_moved
-from finetrace.tracking.store import client_of, database_path, prepare_environment, tracking_uri
+from finetrace.tracking.store import client_of, database_path, prepare_environment, tracking_uri, why_silent
 
 OUTPUTS = ("atlas", "comparisons", "cross-tasks", "data", "directprobe", "dynamics", "inputs", "models", "outputs", "settings")
 """Folders that stages write."""
@@ -157,10 +157,15 @@ def _store(layout: Layout) -> Iterator[Finding]:
     except FinetraceError:
         return  # told by another check
     try:
-        path = database_path(tracking_uri(settings, layout.home))
+        uri = tracking_uri(settings, layout.home)
     except FinetraceError as error:
         yield Finding(*_split(str(error)))
         return
+    if (silent := why_silent(uri)) is not None:
+        yield Finding(f"{hide_passwords(uri)} does not answer as a tracking store: {silent}",
+                      "start the server, or correct tracking.uri in params.yaml or MLFLOW_TRACKING_URI (names and passwords: "
+                      "MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)")
+    path = database_path(uri)
     if path is not None and path.is_file() and path.stat().st_size:
         yield from _database(path, layout.home)
 

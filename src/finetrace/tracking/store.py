@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -14,9 +15,10 @@ from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from finetrace.config.tracking import TrackingSettings
-from finetrace.errors import FinetraceError
+from finetrace.errors import FinetraceError, hide_passwords
 from finetrace.layout import slug
 from finetrace.store.files import file_lock
 from finetrace.tracking.moved import HOME_TAG, SUPERSEDED_TAG, has_moved, made_here_before, retire
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 LOG = logging.getLogger("finetrace.tracking")
+ANSWER_SECONDS = 5
+PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _SQLITE_START = b"SQLite format 3\0"  # of every sqlite file
 _CREATE = "import sys; from mlflow.tracking import MlflowClient; MlflowClient(sys.argv[1])"
 
@@ -134,6 +138,46 @@ def opened(uri: str, home: Path) -> Iterator["MlflowClient"]:
             raise FinetraceError(f"tracking store {uri}: {str(error).splitlines()[0]}; check that the server runs "
                                  "(or that the file is writable), then run `finetrace publish` again; "
                                  "`finetrace doctor` explains more") from error
+
+
+def why_silent(uri: str) -> str | None:
+    """Why a server does not answer within some seconds; None when it does, and for files and services elsewhere.
+
+    Nothing is changed: of a database only the connection is tried, as MLflow may bring the tables of what it opens up to date.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme in ("http", "https"):
+        prepare_environment()
+        from mlflow.exceptions import MlflowException
+        from mlflow.tracking import MlflowClient
+
+        with _environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT=str(ANSWER_SECONDS)):
+            try:
+                MlflowClient(uri).search_experiments(max_results=1)
+            except MlflowException as error:
+                return hide_passwords(str(error).splitlines()[0])
+        return None
+    port = PORTS.get(parts.scheme.partition("+")[0])
+    if port is not None and parts.hostname:
+        try:
+            socket.create_connection((parts.hostname, parts.port or port), ANSWER_SECONDS).close()
+        except (OSError, ValueError) as error:
+            return str(error)
+    return None
+
+
+@contextlib.contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def prepare_environment() -> None:
