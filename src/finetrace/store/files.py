@@ -91,7 +91,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 def file_lock(path: Path, waiting: str = "") -> Iterator[None]:
     """Hold an exclusive lock on a file; it ends with the process, so a crash leaves nothing to clean up.
 
-    waiting: said (as a warning) when another process holds it.
+    waiting: said (as a warning), with the number of that process, when another one holds it.
     """
     from filelock import FileLock, Timeout
 
@@ -104,11 +104,26 @@ def file_lock(path: Path, waiting: str = "") -> Iterator[None]:
                              "disk") from error
     except Timeout:
         if waiting:
-            logging.getLogger("finetrace").warning("%s", waiting)
+            logging.getLogger("finetrace").warning("%s%s", waiting, _holder(path))
         lock.acquire()
     with lock:
         lock.release()  # it was taken twice
+        if waiting:  # beside the lock, which whoever waits empties
+            _noted(path).write_text(str(os.getpid()))
         yield
+
+
+def _noted(lock: Path) -> Path:
+    return lock.with_name(f"{lock.name}.pid")
+
+
+def _holder(lock: Path) -> str:
+    """Which process holds a lock, where it has said so."""
+    try:
+        number = int(_noted(lock).read_text())
+    except (OSError, ValueError):
+        return ""
+    return f" (process {number})" if _alive(number) else ""
 
 
 def _temporary(path: Path) -> Path:
