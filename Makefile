@@ -57,6 +57,8 @@ publish: setup  ## turn the outputs into MLflow runs; publishing twice changes n
 	@$(BIN)/finetrace publish
 
 ui: publish  ## publish, then compare runs at http://127.0.0.1:5000 (PORT=…)
+	@$(BIN)/python -c 'import socket; socket.create_server(("$(HOST)", $(PORT))).close()' 2> /dev/null || { \
+	  echo "Port $(PORT) of $(HOST) cannot be had: another program uses it. Take another one: make ui PORT=5001" >&2; exit 1; }
 	@$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host $(HOST) --port $(PORT)
 
 test: setup  ## the default tests: no network, no GPU, nothing slow

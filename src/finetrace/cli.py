@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 from finetrace import __version__
-from finetrace.errors import FinetraceError
+from finetrace.errors import FinetraceError, refusal
 from finetrace.layout import Layout
+from finetrace.store.verified import remember_in
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,6 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
+        remember_in(Layout.here().verified)
         return int(options.run(options))
     except FinetraceError as error:
         print(f"finetrace: {error}", file=sys.stderr)
@@ -25,6 +27,11 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("finetrace: interrupted; run the same command to continue", file=sys.stderr)
         return 130
+    except Exception as error:
+        if refused := refusal(error, Path.cwd()):
+            print(f"finetrace: {refused}", file=sys.stderr)
+            return 1
+        raise
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -81,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
                         "default models/MODEL")
     export.set_defaults(run=_export)
     doctor = commands.add_parser("doctor", help="find what is wrong with this project and say how to fix it")
+    doctor.add_argument("--verify", action="store_true", help="also hash every file of results, unfinished work and DVC's cache")
     doctor.set_defaults(run=_doctor)
     return parser
 
@@ -174,7 +182,7 @@ def _export(options: argparse.Namespace) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     from finetrace.tracking.doctor import doctor
 
-    return 1 if doctor(Layout.here()) else 0
+    return 1 if doctor(Layout.here(), verify=options.verify) else 0
 
 
 def _use(options: argparse.Namespace) -> int:

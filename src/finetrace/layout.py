@@ -80,6 +80,11 @@ class Layout:
     def logs(self) -> Path:
         return self.home / ".finetrace" / "logs"
 
+    @property
+    def verified(self) -> Path:
+        """What is known of large files that were found whole; safe to delete."""
+        return self.home / ".finetrace" / "verified"
+
     def scratch(self, stage: str, key: str) -> Path:
         """Unfinished work of one stage and one set of settings; survives a crash, not an `out` of DVC."""
         return self.home / ".finetrace" / "scratch" / stage / key[:24]

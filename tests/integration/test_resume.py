@@ -150,6 +150,27 @@ def test_a_damaged_newest_state_is_skipped_for_the_older_one(root, calm, where, 
     assert_equal(where, calm)
 
 
+def flipped(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(("file", "how"), [
+    ("checkpoint-7/model.safetensors", flipped), ("checkpoint-7/optimizer.pt", flipped),
+    ("segments/signals-*7.parquet", flipped), ("segments/signals-*2.parquet", Path.unlink),
+    ("segments/history-*6.parquet", lambda path: path.write_bytes(path.read_bytes()[:99])),
+    ("segments/probe-*4.parquet", Path.unlink), ("checkpoints/step-00000004/model.safetensors", flipped),
+], ids=["weights", "optimizer", "last signals", "early signals gone", "history cut", "looks gone", "kept weights"])
+def test_damaged_work_is_not_built_on(root, calm, where, file, how):
+    record = recording(**RECORD, resume_seconds=0)
+    assert run(finetune_job, where, TRAIN, record, ("step", 8)) == -signal.SIGKILL
+    (path,) = (where / "scratch").glob(file)
+    how(path)
+    assert run(finetune_job, where, TRAIN, record) == 0
+    assert_equal(where, calm)
+
+
 def test_a_resumed_training_does_not_start_over(root, calm, where):
     record = recording(**RECORD, resume_seconds=0)
     assert run(finetune_job, where, TRAIN, record, ("step", 14)) == -signal.SIGKILL

@@ -12,7 +12,7 @@ from finetrace.cli import main
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.store.files import write_yaml
-from finetrace.study.use import follow
+from finetrace.study.use import chosen_file, follow
 
 
 @pytest.fixture
@@ -110,11 +110,27 @@ def test_an_edited_study_is_taken_over(chosen: Layout, capsys: pytest.CaptureFix
     assert "name: third" in chosen.params.read_text()
 
 
-def test_params_that_were_edited_are_not_overwritten(chosen: Layout) -> None:
+def test_params_that_were_edited_are_not_overwritten(chosen: Layout, capsys: pytest.CaptureFixture[str]) -> None:
     edit(chosen.root, "params.yaml", "one", "mine")
+    follow(chosen)
+    assert capsys.readouterr().out == ""
     edit(chosen.root, "studies/one.yaml", "one", "one-more")
     follow(chosen)
     assert "name: mine" in chosen.params.read_text()
+    assert "and so has params.yaml, which is what runs; finetrace use studies/one.yaml --force" in capsys.readouterr().out
+    (chosen.root / "studies" / "one.yaml").write_text(chosen.params.read_text())  # saved as the message of `use` says
+    follow(chosen)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_chosen_study_elsewhere_is_known(project: Path, tmp_path: Path) -> None:
+    """`finetrace repro` looks at it, too, before it says that nothing was touched."""
+    other = tmp_path / "mine.yaml"
+    other.write_text((project / "studies" / "two.yaml").read_text())
+    assert main(["use", str(other), "--force"]) == 0
+    assert chosen_file(Layout(project, project)) in (other, project / other.name)
+    other.unlink()
+    assert chosen_file(Layout(project, project)) is None
 
 
 def test_a_study_that_became_wrong_is_told_and_not_taken_over(chosen: Layout) -> None:

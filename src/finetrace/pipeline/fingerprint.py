@@ -37,6 +37,7 @@ NOT_DECIDING = {
     "finetrace.pipeline.fingerprint": "decides when a stage runs, not what it gives",
     "finetrace.pipeline.repro": "decides when a stage runs, not what it gives",
     "finetrace.pipeline.accepted": "vouches for results that are there and changes none",
+    "finetrace.store.verified": "finds damage, and changes nothing that is read",
     "finetrace.progress": "what a person sees, beside the results",
     "finetrace.training.watch": "live events, beside the results",
 }

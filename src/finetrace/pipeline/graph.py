@@ -19,13 +19,21 @@ class Graph:
     """The stages of dvc.yaml by name, e.g. geometry@micro-a_micro-sentiment_ft_s1."""
 
     def __init__(self, root: Path):
-        from dvc.exceptions import DvcException
+        from dvc.exceptions import DvcException, NotDvcRepoError
         from dvc.repo import Repo
+        from dvc.scm import SCMError
 
         logging.getLogger("dvc").setLevel(logging.ERROR)
         try:
             self.repo = Repo(str(root))
             graph = self.repo.index.graph
+        except NotDvcRepoError as error:
+            raise FinetraceError(f"{root}: has no .dvc folder; git checkout .dvc, or dvc init") from error
+        except SCMError as error:
+            raise FinetraceError(
+                f"{root}: is not a git repository, which DVC asks for; git init && git add . && git commit -m Start, or "
+                f"let DVC do without: printf '[core]\\n    no_scm = true\\n' > .dvc/config.local"
+            ) from error
         except DvcException as error:
             raise FinetraceError(f"dvc.yaml: {_story(error)}") from error
         self.stages: dict[str, Any] = {_name(stage, root): stage for stage in self.repo.index.stages}
@@ -33,6 +41,16 @@ class Graph:
             _name(stage, root): {_name(other, root) for other in graph.successors(stage)} for stage in graph
         }
         """Stage -> the stages whose outputs it reads."""
+        if link := first_link(root, self.written()):
+            self.close()
+            raise FinetraceError(
+                f"{link}: is a link to {link.resolve()}, and DVC records nothing through links; make it a folder: move the "
+                "whole project to the other disk, or mount that here (mount --bind)"
+            )
+
+    def written(self) -> set[str]:
+        """Everything that stages write."""
+        return {out.def_path for stage in self.stages.values() for out in stage.outs}
 
     def close(self) -> None:
         self.repo.close()
@@ -131,6 +149,12 @@ class Graph:
 
     def _in_order(self) -> Iterator[str]:
         return iter(self.stages)
+
+
+def first_link(root: Path, outs: Iterable[str]) -> Path | None:
+    """The first link to a folder on the way to something that a stage writes."""
+    ways = {root / way for out in outs for way in (Path(out), *Path(out).parents) if way.parts}
+    return next((way for way in sorted(ways) if way.is_symlink() and way.is_dir()), None)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from finetrace.pipeline.times import Times
 from finetrace.pipeline.unchanged import is_unchanged, remember, signature
 from finetrace.store.files import file_lock
 from finetrace.study import Study
-from finetrace.study.use import follow
+from finetrace.study.use import chosen_file, follow
 
 UP_TO_DATE = "Data and pipelines are up to date."
 GRACE = 60.0
@@ -125,6 +125,8 @@ class _Driver:
         """Look at everything once more, as it lies now, and remember it if it is up to date: the next run is over at
         once then."""
         paths = self.graph.paths()
+        if study := chosen_file(self.layout):
+            paths.add(str(study))  # it may lie outside studies/
         seen = signature(self.layout, paths)
         compile_study(self.layout)
         if not any(self.graph.changes(name) for name in self.graph.stages):

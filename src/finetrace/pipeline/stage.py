@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from finetrace.config.base import parse
-from finetrace.errors import FinetraceError
+from finetrace.errors import FinetraceError, hide_passwords, refusal
 from finetrace.layout import Layout
 from finetrace.pipeline.accepted import accepted
 from finetrace.store.files import atomic_folder, file_lock, write_json
-from finetrace.store.manifest import Manifest, complete, make_key, read_key, read_manifest
+from finetrace.store.manifest import NAME, Manifest, complete, make_key, read_key, read_manifest
+from finetrace.store.verified import remember_in
 
 PACKAGE_DATA = ()
 DRAWN = ("lens", "settings")
@@ -87,6 +88,9 @@ class Stage:
         them are whole and carry the key of this manifest: a driver that was killed after the item had ended asks
         again.
         """
+        model = self.asked.get("model")
+        if isinstance(model, str) and (self.layout.model(model) / NAME).is_file():
+            read_manifest(self.layout.model(model))  # of some stages no input, but its tokenizer is read
         hashes = {self.layout.relative(p): read_key(v) if isinstance(v, Path) else v for p, v in inputs.items()}
         name = f"{self.stage}@{self.item}" if self.item else self.stage
         manifest = Manifest(
@@ -179,9 +183,14 @@ def run(stage: str, main: Callable[[Stage], None]) -> None:
     item = sys.argv[1] if len(sys.argv) > 1 else ""
     layout = Layout.here()
     label = os.environ.get("DVC_STAGE") or (f"{stage}@{item}" if item else stage)
-    layout.logs.mkdir(parents=True, exist_ok=True)
     file = layout.logs / f"{label.replace('/', '-')}.log"
-    _logging(file)
+    try:
+        layout.logs.mkdir(parents=True, exist_ok=True)
+        _logging(file)
+    except OSError as error:
+        print(f"finetrace: stage {label} failed: {refusal(error, layout.home) or error}", file=sys.stderr)
+        sys.exit(1)
+    remember_in(layout.verified)
     shown = layout.relative(file) if file.is_relative_to(layout.root) else file
     name = label.replace("/", "-")
     try:
@@ -201,9 +210,28 @@ def run(stage: str, main: Callable[[Stage], None]) -> None:
         sys.exit(1)
     except Exception as error:
         log.debug("%s", traceback.format_exc())
-        traceback.print_exc()
-        print(f"finetrace: stage {label} failed: {type(error).__name__}: {error}\n  log: {shown}", file=sys.stderr)
+        if refused := refusal(error, layout.home):
+            print(f"finetrace: stage {label} failed: {refused}\n  log: {shown}", file=sys.stderr)
+            sys.exit(1)
+        print(hide_passwords(traceback.format_exc()), end="", file=sys.stderr)
+        text = hide_passwords(f"{type(error).__name__}: {error}")
+        print(f"finetrace: stage {label} failed: {text}\n  log: {shown}", file=sys.stderr)
         sys.exit(1)
+
+
+class _Format(logging.Formatter):
+    """Lines, and the traces of libraries, without passwords."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return hide_passwords(super().format(record))
+
+
+class _LogFile(logging.FileHandler):
+    """A log file; when its disk is full, what is told on the screen is enough."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 def _logging(file: Path) -> None:
@@ -213,10 +241,10 @@ def _logging(file: Path) -> None:
     for earlier in list(root.handlers):
         root.removeHandler(earlier)
         earlier.close()
-    to_file = logging.FileHandler(file, mode="a", encoding="utf-8")
-    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    to_file = _LogFile(file, mode="a", encoding="utf-8")
+    to_file.setFormatter(_Format("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     to_screen = logging.StreamHandler()
     to_screen.setLevel(logging.INFO)
-    to_screen.setFormatter(logging.Formatter("%(message)s"))
+    to_screen.setFormatter(_Format("%(message)s"))
     root.addHandler(to_file)
     root.addHandler(to_screen)

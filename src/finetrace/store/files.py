@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from finetrace.errors import FinetraceError
+
 TEMPORARY = ".tmp-"
 
 
@@ -89,7 +91,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 def file_lock(path: Path, waiting: str = "") -> Iterator[None]:
     """Hold an exclusive lock on a file; it ends with the process, so a crash leaves nothing to clean up.
 
-    waiting: said (as a warning) when another process holds it.
+    waiting: said (as a warning), with the number of that process, when another one holds it.
     """
     from filelock import FileLock, Timeout
 
@@ -97,13 +99,31 @@ def file_lock(path: Path, waiting: str = "") -> Iterator[None]:
     lock = FileLock(path)
     try:
         lock.acquire(blocking=False)
+    except NotImplementedError as error:
+        raise FinetraceError(f"{path}: its file system knows no locks, which keep two runs apart; put the project on a local "
+                             "disk") from error
     except Timeout:
         if waiting:
-            logging.getLogger("finetrace").warning("%s", waiting)
+            logging.getLogger("finetrace").warning("%s%s", waiting, _holder(path))
         lock.acquire()
     with lock:
         lock.release()  # it was taken twice
+        if waiting:  # beside the lock, which whoever waits empties
+            _noted(path).write_text(str(os.getpid()))
         yield
+
+
+def _noted(lock: Path) -> Path:
+    return lock.with_name(f"{lock.name}.pid")
+
+
+def _holder(lock: Path) -> str:
+    """Which process holds a lock, where it has said so."""
+    try:
+        number = int(_noted(lock).read_text())
+    except (OSError, ValueError):
+        return ""
+    return f" (process {number})" if _alive(number) else ""
 
 
 def _temporary(path: Path) -> Path:

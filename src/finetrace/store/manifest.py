@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 from finetrace.errors import FinetraceError
 from finetrace.store.files import json_text, sha256_file, sha256_value, write_json
+from finetrace.store.verified import first_damaged
 
 PACKAGE_DATA = ()
 SCHEMA_VERSION = 2
@@ -115,11 +116,12 @@ def complete(folder: Path, manifest: Manifest, *, started: float | None = None) 
 
 
 def read_manifest(folder: Path, *, verify: Literal["content"] | bool = True) -> Manifest:
-    """Read a folder's manifest and check that the files it lists are there in full size; verify="content": with
-    their hashes.
+    """Read a folder's manifest and check that the files it lists are there, with their sizes and hashes.
 
+    Every reader of a finished folder opens it by this function. A large file that was found right before and was not
+    touched since is not hashed again (`store.verified`); verify="content": all are hashed; False: nothing is checked.
     Raises FinetraceError when the folder is absent, has no manifest (its writer did not finish), was written by a
-    newer finetrace, or lacks a file or bytes.
+    newer finetrace, lacks a file or bytes, or a file is damaged.
     """
     if not folder.is_dir():
         raise FinetraceError(f"{folder}: no such folder; run the stage that writes it (finetrace repro)")
@@ -137,8 +139,7 @@ def read_manifest(folder: Path, *, verify: Literal["content"] | bool = True) -> 
         )
     manifest = Manifest(**{k: v for k, v in (content | _cost(folder, content["key"])).items() if k in known})
     if verify:
-        for name, facts in manifest.files.items():
-            _check(folder, name, facts, by_content=verify == "content")
+        _check(folder, manifest.files, every=verify == "content")
     return manifest
 
 
@@ -194,17 +195,25 @@ def _cost(folder: Path, key: str) -> dict[str, Any]:
     )
 
 
-def _check(folder: Path, name: str, facts: Mapping[str, Any], *, by_content: bool) -> None:
-    file = folder / name
-    if not file.is_file() or file.stat().st_size != facts["bytes"]:
+def _check(folder: Path, files: Mapping[str, Mapping[str, Any]], *, every: bool) -> None:
+    """Raises FinetraceError for the first file that is not as listed; every: hash also what was found right before."""
+    for name, facts in files.items():
+        file = folder / name
         size = file.stat().st_size if file.is_file() else "absent"
+        if size != facts["bytes"]:
+            raise FinetraceError(
+                f"{file}: {size} instead of {facts['bytes']} bytes; delete the folder {folder} and run its stage again"
+            )
+    hashes = {name: str(facts["sha256"]) for name, facts in files.items()}
+    damaged = (
+        next((name for name, digest in hashes.items() if sha256_file(folder / name) != digest), None)
+        if every
+        else first_damaged(folder, hashes)
+    )
+    if damaged is not None:
         raise FinetraceError(
-            f"{file}: {size} instead of {facts['bytes']} bytes; delete the folder {folder} and run its stage again"
-        )
-    if by_content and sha256_file(file) != facts["sha256"]:
-        raise FinetraceError(
-            f"{file}: its content is not what its stage wrote (damaged or edited); delete the folder {folder} "
-            "and run its stage again"
+            f"{folder / damaged}: its content is not what its stage wrote (damaged or edited); delete the folder "
+            f"{folder} and run its stage again (finetrace repro)"
         )
 
 

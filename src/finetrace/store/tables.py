@@ -1,4 +1,7 @@
-"""Parquet tables: atomic writes, streaming segments that survive a crash, equal content in equal bytes."""
+"""Parquet tables: atomic writes, streaming segments that survive a crash, equal content in equal bytes.
+
+Every page carries a checksum, so that a damaged one is an error to whoever reads it, here or with other programs.
+"""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,13 +23,13 @@ def write_table(path: Path, columns: Mapping[str, Any] | pa.Table) -> None:
     """Write one Parquet file atomically. `columns`: name -> sequence of equal length, or an Arrow table."""
     table = columns if isinstance(columns, pa.Table) else pa.table(dict(columns))
     with atomic_file(path) as temporary:
-        pq.write_table(table, temporary, row_group_size=ROW_GROUP)
+        pq.write_table(table, temporary, row_group_size=ROW_GROUP, write_page_checksum=True)
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     """Read a Parquet file; a damaged or missing file is an error that names it."""
     try:
-        return pq.read_table(path, columns=columns)
+        return pq.read_table(path, columns=columns, page_checksum_verification=True)
     except FileNotFoundError as error:
         raise FinetraceError(f"{path}: no such table; run the stage that writes it (dvc repro)") from error
     except (pa.ArrowInvalid, OSError) as error:
@@ -100,7 +103,7 @@ class SegmentedTable:
     def merge(self, path: Path) -> int:
         """Write all segments into one Parquet file, streaming; returns the number of rows."""
         self.flush()
-        return merge_tables(path, (pq.read_table(p) for p in self.segments()))
+        return merge_tables(path, (read_table(p) for p in self.segments()))
 
 
 def merge_tables(path: Path, tables: Iterable[pa.Table]) -> int:
@@ -109,7 +112,7 @@ def merge_tables(path: Path, tables: Iterable[pa.Table]) -> int:
     with atomic_file(path) as temporary:
         try:
             for table in tables:
-                writer = writer or pq.ParquetWriter(temporary, table.schema)
+                writer = writer or pq.ParquetWriter(temporary, table.schema, write_page_checksum=True)
                 pending = table if pending is None else pa.concat_tables([pending, table])
                 while pending.num_rows >= ROW_GROUP:
                     writer.write_table(pending.slice(0, ROW_GROUP).combine_chunks(), ROW_GROUP)

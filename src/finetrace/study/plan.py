@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from finetrace.config.base import as_dict, merge
 from finetrace.data.registry import resolve, resolve_ood, section_of
+from finetrace.errors import hide_passwords
 from finetrace.study.look import LENSES
 from finetrace.study.study import Run, Study, place_key
 
@@ -296,7 +297,7 @@ def _without_password(uri: str | None) -> str | None:
     if uri is None:
         return None
     parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return hide_passwords(parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl())
 
 
 def _kind(study: Study, method: str) -> dict[str, str]:

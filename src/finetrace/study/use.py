@@ -34,15 +34,25 @@ def use(layout: Layout, name: str, *, force: bool = False) -> str:
 
 
 def follow(layout: Layout) -> None:
-    """Take over a chosen study that has been edited since, as long as params.yaml itself was not; says so."""
+    """Take over a chosen study that has been edited since, as long as params.yaml itself was not; says what it does."""
     chosen = _chosen(layout)
-    if chosen is None or not layout.params.is_file() or sha256_file(layout.params) != chosen["sha256"]:
+    path = chosen_file(layout)
+    if chosen is None or path is None or not layout.params.is_file() or sha256_file(path) == chosen["sha256"]:
         return
-    path = layout.root / chosen["study"]
-    if path.is_file() and sha256_file(path) != chosen["sha256"]:
+    if sha256_file(layout.params) == chosen["sha256"]:
         load_study(path)
         _copy(layout, path, path.read_bytes())
         print(f"{chosen['study']} has changed since it was chosen: params.yaml is that again")
+    elif layout.params.read_bytes() != path.read_bytes():
+        print(f"{chosen['study']} has changed since it was chosen, and so has params.yaml, which is what runs; "
+              f"finetrace use {chosen['study']} --force takes the study instead")
+
+
+def chosen_file(layout: Layout) -> Path | None:
+    """The file of the study that was chosen last, where it is there."""
+    chosen = _chosen(layout)
+    path = None if chosen is None else layout.root / chosen["study"]
+    return path if path is not None and path.is_file() else None
 
 
 def _find(layout: Layout, name: str) -> Path:

@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from finetrace.errors import FinetraceError
+from finetrace.errors import FinetraceError, hide_passwords
 from finetrace.layout import Layout
 from finetrace.pipeline.compile import plan_text
 from finetrace.study import load_study
+from finetrace.tracking.integrity import damaged
 from finetrace.tracking.moved import HOME_TAG, experiments, has_moved
-from finetrace.tracking.store import client_of, database_path, prepare_environment, tracking_uri
+from finetrace.tracking.store import client_of, database_path, prepare_environment, tracking_uri, why_silent
+
+OUTPUTS = ("atlas", "comparisons", "cross-tasks", "data", "directprobe", "dynamics", "inputs", "models", "outputs", "settings")
+"""Folders that stages write."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +33,13 @@ class Finding:
     problem: bool = True
 
 
-def doctor(layout: Layout, say: Callable[[str], None] = print) -> int:
-    """Check everything, tell what was found and how to fix it; returns the number of problems."""
+def doctor(layout: Layout, say: Callable[[str], None] = print, *, verify: bool = False) -> int:
+    """Check everything, tell what was found and how to fix it; returns the number of problems.
+
+    verify: also hash every file of results, unfinished work and DVC's cache, which takes about a second per gigabyte.
+    """
     problems = 0
-    for name, check in CHECKS.items():
+    for name, check in (CHECKS | (VERIFY if verify else {})).items():
         findings = list(check(layout))
         problems += sum(f.problem for f in findings)
         if not findings:
@@ -52,6 +59,10 @@ def _project(layout: Layout) -> Iterator[Finding]:
     elif absent:
         yield Finding(f"{layout.root / absent[0]} is missing", f"git checkout {absent[0]}" if absent[0] == "dvc.yaml"
                       else "finetrace use NAME, with NAME one of studies/")
+    for path in sorted(layout.root / name for name in OUTPUTS):
+        if path.is_symlink():
+            yield Finding(f"{path} is a link to {path.resolve()}, and DVC records nothing through links",
+                          "make it a folder: move the whole project to the other disk, or mount that here (mount --bind)")
 
 
 def _params(layout: Layout) -> Iterator[Finding]:
@@ -147,10 +158,15 @@ def _store(layout: Layout) -> Iterator[Finding]:
     except FinetraceError:
         return  # told by another check
     try:
-        path = database_path(tracking_uri(settings, layout.home))
+        uri = tracking_uri(settings, layout.home)
     except FinetraceError as error:
         yield Finding(*_split(str(error)))
         return
+    if (silent := why_silent(uri)) is not None:
+        yield Finding(f"{hide_passwords(uri)} does not answer as a tracking store: {silent}",
+                      "start the server, or correct tracking.uri in params.yaml or MLFLOW_TRACKING_URI (names and passwords: "
+                      "MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)")
+    path = database_path(uri)
     if path is not None and path.is_file() and path.stat().st_size:
         yield from _database(path, layout.home)
 
@@ -196,6 +212,12 @@ def _scratch(layout: Layout) -> Iterator[Finding]:
                           "dvc repro goes on with it if its settings still hold; else delete the folder", problem=False)
 
 
+def _integrity(layout: Layout) -> Iterator[Finding]:
+    for one in damaged(layout):
+        yield Finding(one.text, one.fix, problem=one.serious)
+
+
 CHECKS: dict[str, Callable[[Layout], Iterator[Finding]]] = {
     "project folder": _project, "params.yaml": _params, "dependencies": _dependencies, "dvc": _dvc, "git": _git,
     "no old file store": _file_store, "tracking store": _store, "no unfinished work": _scratch}
+VERIFY: dict[str, Callable[[Layout], Iterator[Finding]]] = {"every byte as it was written": _integrity}

@@ -19,11 +19,12 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from finetrace.errors import FinetraceError
+from finetrace.errors import FinetraceError, hide_passwords
 from finetrace.layout import Layout
 from finetrace.study import Study, load_study
 from finetrace.tracking.points import Point
@@ -80,15 +81,14 @@ class _FollowerProcess:
             command = [sys.executable, "-m", "finetrace.tracking.live", str(self.path.resolve()),
                        "--study", self.study.study.name, "--home", str(self.layout.home.resolve()),
                        "--points", str(self.study.tracking.points)]
-            if self.study.tracking.uri:
-                command += ["--uri", self.study.tracking.uri]
+            uri = {"MLFLOW_TRACKING_URI": self.study.tracking.uri} if self.study.tracking.uri else {}  # others see arguments
             source = str(Path(__file__).resolve().parents[2])
             paths = [source, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
             try:
                 self.log.parent.mkdir(parents=True, exist_ok=True)
                 with open(self.log, "ab") as log:
                     self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                                    env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)})
+                                                    env=os.environ | uri | {"PYTHONPATH": os.pathsep.join(paths)})
             except OSError as error:
                 LOG.warning("no live curves: the follower could not be started (%s); `finetrace publish` shows the run "
                             "when it is done", error)
@@ -281,7 +281,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("file", type=Path)
     parser.add_argument("--study", required=True)
     parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--uri")
     parser.add_argument("--points", type=int, default=400)
     options = parser.parse_args(arguments)
     parent = os.getppid()
@@ -290,11 +289,11 @@ def main(arguments: list[str] | None = None) -> int:
     from finetrace.config.tracking import TrackingSettings
 
     try:
-        uri = tracking_uri(TrackingSettings(uri=options.uri), options.home)
+        uri = tracking_uri(TrackingSettings(), options.home)
         follow(options.file, options.study, uri, options.home, options.points, parent)
     except Exception as error:  # the last line of the log becomes the training's warning
-        LOG.exception("live curves failed")
-        print(f"{type(error).__name__}: {error}".replace("\n", " "), file=sys.stderr, flush=True)
+        print(hide_passwords(traceback.format_exc()), file=sys.stderr)
+        print(hide_passwords(f"{type(error).__name__}: {error}".replace("\n", " ")), file=sys.stderr, flush=True)
         return 1
     return 0
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from finetrace.errors import FinetraceError
+from finetrace.errors import FinetraceError, hide_passwords
 from finetrace.layout import Layout
 from finetrace.store.files import file_lock, write_json
 from finetrace.study import Study
@@ -43,9 +43,10 @@ class Published:
                             (self.absent, "of the study not there yet (dvc repro makes them)")):
             if names:
                 parts.append(f"{len(names)} {text}")
-        server = self.uri if self.uri.startswith("http") else "http://127.0.0.1:5000"
-        start = "" if self.uri.startswith("http") else "mlflow ui, then "
-        return (f"published: {', '.join(parts)}; store: {self.uri}\n"
+        uri = hide_passwords(self.uri)
+        server = uri if uri.startswith("http") else "http://127.0.0.1:5000"
+        start = "" if uri.startswith("http") else "mlflow ui, then "
+        return (f"published: {', '.join(parts)}; store: {uri}\n"
                 f"look: {start}{server}/#/experiments/{self.experiment_id}/runs?workflowType=machine_learning")
 
 

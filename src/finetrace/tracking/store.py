@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -14,9 +15,10 @@ from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from finetrace.config.tracking import TrackingSettings
-from finetrace.errors import FinetraceError
+from finetrace.errors import FinetraceError, hide_passwords
 from finetrace.layout import slug
 from finetrace.store.files import file_lock
 from finetrace.tracking.moved import HOME_TAG, SUPERSEDED_TAG, has_moved, made_here_before, retire
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 LOG = logging.getLogger("finetrace.tracking")
+ANSWER_SECONDS = 5
+PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _SQLITE_START = b"SQLite format 3\0"  # of every sqlite file
 _CREATE = "import sys; from mlflow.tracking import MlflowClient; MlflowClient(sys.argv[1])"
 
@@ -136,6 +140,46 @@ def opened(uri: str, home: Path) -> Iterator["MlflowClient"]:
                                  "`finetrace doctor` explains more") from error
 
 
+def why_silent(uri: str) -> str | None:
+    """Why a server does not answer within some seconds; None when it does, and for files and services elsewhere.
+
+    Nothing is changed: of a database only the connection is tried, as MLflow may bring the tables of what it opens up to date.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme in ("http", "https"):
+        prepare_environment()
+        from mlflow.exceptions import MlflowException
+        from mlflow.tracking import MlflowClient
+
+        with _environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT=str(ANSWER_SECONDS)):
+            try:
+                MlflowClient(uri).search_experiments(max_results=1)
+            except MlflowException as error:
+                return hide_passwords(str(error).splitlines()[0])
+        return None
+    port = PORTS.get(parts.scheme.partition("+")[0])
+    if port is not None and parts.hostname:
+        try:
+            socket.create_connection((parts.hostname, parts.port or port), ANSWER_SECONDS).close()
+        except (OSError, ValueError) as error:
+            return str(error)
+    return None
+
+
+@contextlib.contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 def prepare_environment() -> None:
     """Before mlflow is imported: no telemetry, no chatter, and a dead server is reported in seconds, not minutes."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -211,10 +255,20 @@ def _create_database(path: Path, home: Path) -> None:
         if path.exists():  # an empty file, e.g. of a program that was killed while it opened the store
             os.replace(temporary, path)
         else:
-            with contextlib.suppress(FileExistsError):  # then `mlflow ui` has made the store meanwhile
-                os.link(temporary, path)
+            _appear(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _appear(temporary: Path, path: Path) -> None:
+    """Give a whole store its name, unless `mlflow ui` has made one of this name meanwhile."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links: some network drives, exFAT
+        if not path.exists():
+            os.rename(temporary, path)
 
 
 def _experiment(client: "MlflowClient", uri: str, home: Path, name: str) -> "Experiment":

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from finetrace.store.tables import SegmentedTable, fixed_lists, merge_tables
+from finetrace.errors import FinetraceError
+from finetrace.store.tables import SegmentedTable, fixed_lists, merge_tables, read_table
 
 BUFFER_STEPS = 512  # optimiser steps kept in memory before a flush
 WATCH_SECONDS = 5.0  # a watcher (progress, live run) sees new rows about this often
@@ -23,6 +24,7 @@ HISTORY = pa.schema([
     ("head_norm", pa.float64()), ("tokens", pa.int64()), ("accuracy", pa.float64()), ("macro_f1", pa.float64()),
     ("f1", pa.float64()), ("matthews", pa.float64()),
 ])
+# seconds: of work since the training began, a running sum over resumptions; tokens_per_second: of the step alone
 TIMING = pa.schema([("step", pa.int64()), ("seconds", pa.float64()), ("tokens_per_second", pa.float64())])
 
 
@@ -54,6 +56,7 @@ class Recorder:
         self._steps: list[dict[str, Any]] = []
         self._unwritten = 0  # optimiser steps since the last flush
         self.evaluations: list[dict[str, Any]] = []
+        self.folder, self._expected = folder, dict[str, int]()
 
     def micro_batch(self, step: int, micro_step: int, example_ids: Any, labels: Any, logits: Any, losses: Any) -> None:
         """Logits (example, class) and losses (example,) of one micro-batch, as computed in training mode."""
@@ -61,7 +64,8 @@ class Recorder:
             self._micro.append((step, micro_step, example_ids, labels, logits.detach(), losses.detach()))
 
     def train_step(self, row: dict[str, Any]) -> None:
-        """One optimiser step: a history row plus its `seconds`; values may be device scalars."""
+        """One optimiser step: a history row plus `seconds` of work since the training began, and `step_seconds`, `step_tokens` of
+        its own; values may be device scalars."""
         self._steps.append(row)
         self._unwritten += 1
         if self._unwritten >= BUFFER_STEPS:
@@ -104,12 +108,18 @@ class Recorder:
             table.truncate(step)
         self._micro, self._steps, self._unwritten, self.evaluations = [], [], 0, []
         for path in self.tables["history"].segments():
-            import pyarrow.parquet as pq
+            self.evaluations += [r for r in read_table(path).to_pylist() if r["kind"] == "eval"]
 
-            self.evaluations += [r for r in pq.read_table(path).to_pylist() if r["kind"] == "eval"]
+    def expect(self, steps: int, examples: int) -> None:
+        """What the plan says that was recorded: optimiser steps and training examples."""
+        self._expected = {"history": steps + len(self.evaluations), "timing": steps,
+                          "signals": examples if self.record_signals else 0}
 
     def finish(self, out: Path) -> dict[str, int]:
-        """Merge all segments into the final tables in `out`; returns rows per table."""
+        """Merge all segments into the final tables in `out`; returns rows per table.
+
+        Raises FinetraceError when they hold fewer or more rows than `expect` was told.
+        """
         self.flush()
         schemas = {"signals": signals_schema(self.classes), "history": HISTORY, "timing": TIMING,
                    "probe": probe_schema(self.classes)}
@@ -119,6 +129,10 @@ class Recorder:
                 rows[name] = table.merge(out / f"{name}.parquet")
             else:
                 rows[name] = merge_tables(out / f"{name}.parquet", [schemas[name].empty_table()])
+        for name, count in self._expected.items():
+            if rows[name] != count:
+                raise FinetraceError(f"{self.folder}: {name} has {rows[name]} rows instead of {count}, so files were lost or "
+                                     "added while the training ran; delete the folder and run the stage again")
         return rows
 
     def _drain(self) -> None:

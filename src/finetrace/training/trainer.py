@@ -20,7 +20,8 @@ from finetrace.errors import FinetraceError
 from finetrace.models.device import use_bf16
 from finetrace.models.load import head_parameters
 from finetrace.store.checkpoints import mark, step_of
-from finetrace.training.checkpoints import newest_state
+from finetrace.store.tables import read_table
+from finetrace.training.checkpoints import built_on, newest_state
 from finetrace.training.recorder import Recorder
 from finetrace.training.schedule import learning_rate_factor
 
@@ -114,6 +115,9 @@ class Hooks:
     Called after `step` updates (0 = before the first): look, evaluate, save weights. Returns True to stop early.
     """
 
+    checkpoints: set[int] = set()  # noqa: RUF012 - replaced, never changed
+    """Steps whose weights are kept to the end."""
+
     def after_step(self, trainer: "RecordingTrainer", step: int) -> bool:
         return False
 
@@ -161,9 +165,11 @@ class RecordingTrainer(Trainer):
 
     def run(self) -> None:
         """Train from the newest whole resume point, or from the start."""
-        state = newest_state(self.scratch)
+        state = newest_state(self.scratch, self.hooks.checkpoints)
         self.recorder.truncate(step_of(state) if state else -1)
         self.train(resume_from_checkpoint=str(state) if state else None)
+        steps = self.state.global_step
+        self.recorder.expect(steps, self.plan.examples(steps))
         self.check_finite()
         if self.on_nonfinite == "stop" and (name := first_not_finite(self.model)):
             raise NonFiniteError(f"after the last update: weights of {name} are NaN or infinite; {self.remedy()}")
@@ -242,7 +248,7 @@ class RecordingTrainer(Trainer):
         self.recorder.flush()  # first: a resume point must never know more than the recorded signals
         super()._save_checkpoint(model, trial)
         step, folder = self.state.global_step, self.scratch
-        mark(folder / f"checkpoint-{step}", step)
+        mark(folder / f"checkpoint-{step}", step, built_on(folder))
         for path in sorted(folder.glob("checkpoint-*"), key=step_of)[:-STATES]:  # only now: two whole ones always exist
             shutil.rmtree(path)
 
@@ -265,10 +271,8 @@ class _Tap(TrainerCallback):
             control.should_training_stop = True
 
     def _recorded(self, table: str, column: str) -> Any:
-        import pyarrow.parquet as pq
-
         for path in reversed(self.trainer.recorder.tables[table].segments()):
-            values = [v for v in pq.read_table(path, columns=[column])[column].to_pylist() if v is not None]
+            values = [v for v in read_table(path, [column])[column].to_pylist() if v is not None]
             if values:
                 return values[-1]
         return 0
