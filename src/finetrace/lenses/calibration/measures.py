@@ -9,7 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from finetrace.lenses.intervals import groups_of, jackknife_interval, wilson_interval
+from finetrace.lenses.calibration.error_intervals import error_interval, filled_bins
+from finetrace.lenses.intervals import groups_of, jackknife_interval, share_interval
 
 MOST_ROUNDS = 200  # of the search for the temperature; bisection alone needs about 60
 SHARPEST, FLATTEST = 1e-2, 1e3  # bounds of the temperature, in units of the logits' root mean square
@@ -89,9 +90,7 @@ def intervals(probabilities: np.ndarray, labels: np.ndarray, units: np.ndarray |
     units.
 
     units: (example,) int, what is independent, e.g. the sentence of each example; by default every example. The
-    jackknife over `groups` groups of units; for the accuracy the score interval of Wilson (1927) with the number of
-    units. A percentile bootstrap would not do: resampling adds noise to each bin, which the errors count, so that its
-    interval for a calibrated classifier lies above the truth.
+    jackknife over `groups` groups of units; for the accuracy `share_interval`, for ece and mce `error_interval`.
     """
     p, y = _checked(probabilities, labels, bins)
     _, unit = np.unique(np.arange(len(y)) if units is None else np.asarray(units), return_inverse=True)
@@ -99,25 +98,21 @@ def intervals(probabilities: np.ndarray, labels: np.ndarray, units: np.ndarray |
     group = groups_of(number, groups, seed)[unit]
     count = int(group.max()) + 1
     confidence, right = p.max(axis=1), (p.argmax(axis=1) == y).astype(np.float64)
-    place = group * bins + _bin_of(confidence, bins)
-    totals = [np.bincount(place, weight, minlength=count * bins).reshape(count, bins)
-              for weight in (None, confidence - right)]
-    kept, gaps = (total.sum(axis=0) - total for total in totals)  # (group, bin) without the group
-    examples = kept.sum(axis=1)
-    found = {"accuracy": wilson_interval(float(right.mean()) * number, number)}  # type: ignore[arg-type]
+    low, high = share_interval(right, unit)
+    ends = {"accuracy": (float(low), float(high))}
     if count < 2:
-        return found | dict.fromkeys(("ece", "mce", "brier", "nll", "confidence"), (float("nan"), float("nan")))
-    whole = calibration(p, y, bins)
-    left_out = {"ece": np.abs(gaps).sum(axis=1) / examples,
-                "mce": np.where(kept > 0, np.abs(gaps) / np.maximum(kept, 1), 0.0).max(axis=1)}
+        return ends | dict.fromkeys(("ece", "mce", "brier", "nll", "confidence"), (float("nan"), float("nan")))
+    whole, filled = calibration(p, y, bins), filled_bins(_bin_of(confidence, bins), confidence, right, unit)
+    ends |= {name: error_interval(filled, name, seed=seed) for name in ("ece", "mce")}
+    examples, left_out = len(y) - np.bincount(group, minlength=count), {}
     for name, values in (("brier", _squared_errors(p, y)), ("nll", _surprise(p, y)), ("confidence", confidence)):
         with np.errstate(invalid="ignore"):  # an infinite nll has no interval
             left_out[name] = (values.sum() - np.bincount(group, values, minlength=count)) / examples
     most = {"brier": 2.0, "nll": np.inf}
     for name, values in left_out.items():
         low, high = jackknife_interval(getattr(whole, name), values)
-        found[name] = float(np.maximum(low, 0)), float(np.minimum(high, most.get(name, 1.0)))
-    return found
+        ends[name] = float(np.maximum(low, 0)), float(np.minimum(high, most.get(name, 1.0)))
+    return ends
 
 
 def probabilities_of(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:

@@ -192,6 +192,7 @@ def _accuracies(work: Work) -> list[lens.Row]:
     errors."""
     stage, entry, hidden, layers, ends = work.stage, work.entry, work.hidden, work.layers, work.ends
     train, test, prefix = work.train, work.test, PREFIX[entry.probe]
+    units = hidden.sentence_codes(test)
     rows: list[lens.Row] = []
     device = _device(2 * len(layers) * (len(train) + len(test)) * hidden.width)
     for layer in layers:
@@ -201,9 +202,9 @@ def _accuracies(work: Work) -> list[lens.Row]:
             with blame(f"params.yaml: cross_tasks.{stage.item}: {entry.task}, step {step}, layer {layer}"):
                 right.append(_right(work, values[train], hidden.labels[train], values[test], hidden.labels[test],
                                     device))
-            rows += lens.accuracy_rows(step, layer, right[-1], entry.test_split, prefix)
-        rows.append(lens.accuracy_change(ends[1], layer, right[0], right[-1], entry.test_split, prefix,
-                                         seed=work.seed))
+            rows += lens.accuracy_rows(step, layer, right[-1], units, entry.test_split, prefix)
+        rows.append(lens.accuracy_change(ends[1], layer, right[0], right[-1], units, entry.test_split,
+                                         prefix, seed=work.seed))
     return rows
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from finetrace.lenses.hulls.clusters import Clusters
 from finetrace.lenses.hulls.distances import LabelDistances
 from finetrace.lenses.hulls.summary import mean_interval
-from finetrace.lenses.intervals import bootstrap_mean, bootstrap_weights, wilson_interval
+from finetrace.lenses.intervals import bootstrap_weights, percentile_interval, share_interval
 from finetrace.longtable import LongTable
 
 DRAWS = 2000
@@ -95,27 +95,32 @@ def change_rows(step: int, layer: int, change: Effect, classes: np.ndarray, name
                    for label, value in zip(classes, change.changes, strict=True)]
 
 
-def accuracy_rows(step: int, layer: int, right: np.ndarray, split: str, prefix: str = "") -> list[Row]:
-    """Accuracy of classifiers as rows, with the 95 % Wilson interval over examples.
+def accuracy_rows(step: int, layer: int, right: np.ndarray, units: np.ndarray, split: str, prefix: str = ""
+                  ) -> list[Row]:
+    """Accuracy of classifiers as rows, with its 95 % interval (`share_interval`).
 
-    right: (seed, row) bool, whether an example of `split` was classified rightly. With several seeds the value is
+    right: (seed, row) bool, whether an example of `split` was classified rightly;  units: (row,) int, the sentence of
+    each, whose words depend on each other. With several seeds the value is
     their mean, n and the interval those of one classifier, and `<prefix>accuracy_sd` their standard deviation (with
     n - 1).
     """
     share, rows = right.mean(axis=1), right.shape[1]
-    low, high = wilson_interval(round(float(share.mean()) * rows), rows)
+    low, high = map(float, share_interval(right.mean(axis=0), units))
     found = [_row(step, layer, f"{prefix}accuracy", share.mean(), low, high, n=rows, split=split)]
     if len(right) > 1:
         found.append(_row(step, layer, f"{prefix}accuracy_sd", share.std(ddof=1), n=len(right), split=split))
     return found
 
 
-def accuracy_change(step: int, layer: int, before: np.ndarray, after: np.ndarray, split: str, prefix: str = "", *,
-                    seed: int = 0) -> Row:
-    """The change of accuracy with a paired bootstrap interval over examples; before, after: (seed, row) bool as
-    above."""
+def accuracy_change(step: int, layer: int, before: np.ndarray, after: np.ndarray, units: np.ndarray, split: str,
+                    prefix: str = "", *, seed: int = 0) -> Row:
+    """The change of accuracy with a paired bootstrap interval over sentences; before, after: (seed, row) bool, and
+    units as above."""
     difference = after.mean(axis=0) - before.mean(axis=0)
-    low, high = (float(end) for end in bootstrap_mean(difference, bootstrap_weights(len(difference), DRAWS, seed)))
+    _, unit, sizes = np.unique(units, return_inverse=True, return_counts=True)
+    weights = bootstrap_weights(len(sizes), DRAWS, seed)
+    draws = (weights @ np.bincount(unit, difference)) / (weights @ sizes)
+    low, high = map(float, percentile_interval(draws)) if len(sizes) > 1 else (np.nan, np.nan)
     return _row(step, layer, f"{prefix}accuracy_change", difference.mean(), low, high, n=len(difference), split=split)
 
 

@@ -2,8 +2,8 @@
 
 Vectors are (row, dim), one per sentence; labels (row,) are integers, any number of classes. Computed in float64.
 Unless told otherwise a class mean is the direction of the mean of its UNIT vectors, so that long vectors do not rule
-it; `mean_of="vectors"` takes the plain mean. A row is part of its own class's mean; the pairwise measures leave each
-row's cosine with itself out.
+it; `mean_of="vectors"` takes the plain mean. In the view of single rows (`cone`) a row is part of its own class's
+mean, as published; every mean over rows leaves a row's cosine with itself out.
 """
 
 from dataclasses import dataclass
@@ -55,16 +55,33 @@ def cone(vectors: np.ndarray, labels: np.ndarray, reference: Literal["class_mean
     return found
 
 
-def own_and_other(cosines: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each row's cosine with its own class mean, and the mean of those with the others: (row, class) -> (row,), (row,).
+def own_and_other(vectors: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
+    """Mean cosine of rows with the mean direction of their own class, from which the row itself is left out, and with
+    those of the other classes: (1 + group, 2) float64 in [-1, 1], of all rows, then with each group of rows left out.
 
-    cosines: `cone` with class means. With one class there are no others: NaN.
+    vectors: (row, dim);  labels: (row,);  groups: (row,) 0 .. G-1, none without. A row that is alone in its class has no
+    own mean and does not count there; NaN where there is none left. With one class there are no others: NaN.
     """
-    classes, column = np.unique(labels, return_inverse=True)
-    own = cosines[np.arange(len(cosines)), column]
-    if len(classes) < 2:
-        return own, np.full(len(own), np.nan)
-    return own, (cosines.sum(axis=1) - own) / (len(classes) - 1)
+    vectors, labels, classes = _checked(vectors, labels)
+    units, column = unit_vectors(vectors), np.searchsorted(classes, labels)
+    there = units.any(axis=1).astype(np.float64)
+    whole = np.stack([units[column == c].sum(axis=0) for c in range(len(classes))])
+    parts = [np.ones(len(labels), dtype=bool)]
+    parts += [] if groups is None else [groups != g for g in range(int(np.max(groups)) + 1)]
+    means = np.full((len(parts), 2), np.nan)
+    for number, kept in enumerate(parts):
+        sums = whole - np.stack([units[~kept & (column == c)].sum(axis=0) for c in range(len(classes))])
+        products, norms = units[kept] @ sums.T, np.linalg.norm(sums, axis=1)
+        rows, of = np.arange(int(kept.sum())), column[kept]
+        own = products[rows, of]
+        rest = np.sqrt(np.maximum(norms[of] ** 2 - 2 * own + there[kept], 0))  # of the own sum less the row
+        known = (rest > 1e-9 * np.maximum(norms[of], 1)) & (there[kept] > 0)
+        cosines = np.divide(products, norms, out=np.full(products.shape, np.nan), where=norms > 0)
+        cosines[rows, of] = np.nan
+        others = cosines[np.isfinite(cosines)]
+        means[number, 0] = np.mean((own - there[kept])[known] / rest[known]) if known.any() else np.nan
+        means[number, 1] = others.mean() if len(others) else np.nan
+    return np.clip(means, -1.0, 1.0)
 
 
 def cone_statistics(vectors: np.ndarray, labels: np.ndarray, mean_of: MeanOf = "units") -> ConeStatistics:

@@ -48,6 +48,13 @@ def gram(tokens: np.ndarray) -> Gram:
     return Gram(np.array(len(tokens)), total, products)
 
 
+def around_mean(tokens: np.ndarray) -> np.ndarray:
+    """The tokens less their mean, (token, dim) float64: centred measures of their sums then keep their digits however
+    far from the origin the cloud lies; sums of the tokens themselves lose twice the digits of mean over spread."""
+    tokens = np.asarray(tokens, dtype=np.float64)
+    return tokens - tokens.mean(axis=0)
+
+
 def leave_out(tokens: np.ndarray, groups: np.ndarray) -> tuple[Gram, Gram]:
     """The sums of all tokens, and those with each group left out, first axis group. groups: (token,) 0 .. G-1."""
     parts = [gram(tokens[groups == g]) for g in range(int(groups.max()) + 1)]

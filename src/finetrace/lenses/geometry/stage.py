@@ -32,13 +32,12 @@ LAST_LAYER = ("cosine_pooled_median", "covariance_trace", "scaled_trace", "effec
 
 @dataclass
 class ConeRows:
-    """The examples of the class cones: rows of the hidden states, labels, class names by number; bootstrap weights
-    (draw, row) and jackknife groups (row,), in which the words of a sentence are together."""
+    """The examples of the class cones: rows of the hidden states, labels, class names by number; jackknife groups
+    (row,), in which the words of a sentence are together."""
 
     rows: np.ndarray
     labels: np.ndarray
     names: list[str]
-    weights: np.ndarray
     groups: np.ndarray
 
 
@@ -91,8 +90,7 @@ def _table(stage: Stage, hidden: HiddenStates, settings: GeometrySettings, every
             estimates.append(summary.spectral_estimates(values, stacked, settings.dimension_tokens))
             if cone and vectors is not None:
                 whole = finite(np.asarray(vectors[layer]), hidden, step, settings.cones_vectors, layer)
-                estimates += summary.cone_estimates(whole[cone.rows], cone.labels, cone.names, cone.weights,
-                                                    cone.groups)
+                estimates.append(summary.cone_estimates(whole[cone.rows], cone.labels, cone.names, cone.groups))
             parts.append(summary.table_rows(step, layer, estimates, first.get(layer)))
             first.setdefault(layer, estimates)
             progress.advance(f"(step {step}, layer {layer})")
@@ -119,7 +117,7 @@ def _samples(hidden: HiddenStates, settings: GeometrySettings, seed: int) -> tup
 
 def _cone_rows(hidden: HiddenStates, settings: GeometrySettings, seed: int) -> ConeRows | None:
     """The examples of the class cones, or None where none are asked for."""
-    from finetrace.lenses.intervals import bootstrap_weights, groups_of
+    from finetrace.lenses.intervals import groups_of
 
     if not settings.cones_splits:
         return None
@@ -131,9 +129,8 @@ def _cone_rows(hidden: HiddenStates, settings: GeometrySettings, seed: int) -> C
                              f"({hidden.label_names[labels[0]]}), and class cones compare classes; take more rows "
                              "(hidden.rows), another split (geometry.cones_splits), or none: geometry.cones_splits: []")
     sentence = hidden.sentence_codes(rows)  # words of one sentence are drawn together
-    count = int(sentence.max()) + 1
-    return ConeRows(rows, labels, hidden.label_names, bootstrap_weights(count, settings.draws, seed)[:, sentence],
-                    groups_of(count, settings.groups, seed)[sentence])
+    groups = groups_of(int(sentence.max()) + 1, settings.groups, seed)[sentence]
+    return ConeRows(rows, labels, hidden.label_names, groups)
 
 
 def _metrics(table: "LongTable", steps: list[int], layers: int) -> dict[str, float]:

@@ -9,7 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from finetrace.lenses.geometry.gram import Weights, gram, participation_ratio_of_gram, rank_of_singular_values
+from finetrace.lenses.geometry.gram import (
+    Weights,
+    around_mean,
+    gram,
+    participation_ratio_of_gram,
+    rank_of_singular_values,
+)
 
 BINS = 4000
 """Bins of a cosine histogram on [-1, 1]: 0.0005 wide, so quantiles are known to 0.0005."""
@@ -173,7 +179,7 @@ def participation_ratio(tokens: np.ndarray) -> float:
 
     A second count of directions in use, ruled by the large ones. NaN for a cloud without spread.
     """
-    return float(participation_ratio_of_gram(gram(_checked(tokens))))
+    return float(participation_ratio_of_gram(gram(around_mean(_checked(tokens)))))
 
 
 def neighbour_ratios(points: np.ndarray, limit: int = 2000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from finetrace.lenses.geometry import anisotropy, cones
 from finetrace.lenses.geometry import statistics as geometry
-from finetrace.lenses.geometry.gram import leave_out, participation_ratio_of_gram, singular_values
+from finetrace.lenses.geometry.gram import around_mean, leave_out, participation_ratio_of_gram, singular_values
 from finetrace.lenses.intervals import bootstrap_weights, groups_of, jackknife_interval, percentile_interval
 from finetrace.longtable import LongTable
 
@@ -131,10 +131,10 @@ def spectral_estimates(layer: np.ndarray, sample: Sample, dimension_tokens: int 
     """
     tokens = layer[sample.select]
     groups = sample.groups[sample.sentences]
-    whole, without = leave_out(tokens, groups)
     dim = tokens.shape[1]
     columns: dict[str, np.ndarray] = {}
     for name, centre in (("", False), ("_centred", True)):
+        whole, without = leave_out(around_mean(tokens) if centre else tokens, groups)
         spectrum = np.concatenate([singular_values(whole, centre)[None], singular_values(without, centre)])
         columns[f"effective_rank{name}"] = geometry.rank_of_singular_values(spectrum)
         if not centre:
@@ -154,24 +154,22 @@ def spectral_estimates(layer: np.ndarray, sample: Sample, dimension_tokens: int 
     return Estimates(list(columns), found[0], n, found[1:], False)
 
 
-def cone_estimates(vectors: np.ndarray, labels: np.ndarray, names: list[str], weights: np.ndarray, groups: np.ndarray
-                   ) -> list[Estimates]:
-    """Class cones of one layer's sentence vectors (row, dim): mean cosines to class means (bootstrap), pairwise ones
-    (jackknife).
+def cone_estimates(vectors: np.ndarray, labels: np.ndarray, names: list[str], groups: np.ndarray) -> Estimates:
+    """Class cones of one layer's sentence vectors (row, dim): mean cosines to class means and pairwise ones. Leaving
+    groups of rows out moves the class means too, which a bootstrap of each row's cosine would hold fixed.
 
-    labels: (row,);  names: of all classes by number;  weights: (draw, row);  groups: (row,).
+    labels: (row,);  names: of all classes by number;  groups: (row,).
     """
-    own = np.column_stack(cones.own_and_other(cones.cone(vectors, labels), labels))
-    values, draws, known = _weighted_means(own, weights)
-    boot = Estimates(["own_class_cosine", "other_class_cosine"], values, known, draws, True)
     sums = cones.class_sums(vectors, labels, groups)
     classes = np.unique(labels)
     a, b = np.triu_indices(len(classes))
     found = np.array([[s.within, s.between, s.angle, s.scatter_ratio, *s.similarity[a, b]]
                       for s in (cones.statistics_of_sums(sums), *cones.left_out_statistics(sums))])
     pair_names = [f"class_cosine/{names[classes[i]]}/{names[classes[j]]}" for i, j in zip(a, b, strict=True)]
-    statistics = ["within_class_cosine", "between_class_cosine", "class_angle_degrees", "scatter_ratio", *pair_names]
-    return [boot, Estimates(statistics, found[0], np.full(found.shape[1], len(labels)), found[1:], False)]
+    statistics = ["own_class_cosine", "other_class_cosine", "within_class_cosine", "between_class_cosine",
+                  "class_angle_degrees", "scatter_ratio", *pair_names]
+    found = np.column_stack([cones.own_and_other(vectors, labels, groups), found])
+    return Estimates(statistics, found[0], np.full(found.shape[1], len(labels)), found[1:], False)
 
 
 def table_rows(step: int, layer: int, estimates: list[Estimates], first: list[Estimates] | None) -> dict[str, Any]:

@@ -218,12 +218,13 @@ def _space(values: np.ndarray, rows: np.ndarray, hidden: HiddenStates, settings:
     every = hulls.cluster_distances(clusters, progress=tell) if settings.files else None
     distances = hulls.label_distances(clusters, min_size=settings.min_size, reduce=settings.reduce,
                                       missing=settings.missing, distances=every, progress=tell)
-    ranked, right = None, 0
+    ranked, right = None, np.zeros(0, dtype=bool)
     if asked is not None:
         new = values[asked].astype(np.float64)
         ranked = hulls.predict(clusters, new, nearest=None if wanted else 1, progress=tell)
-        right = int((ranked.labels == hidden.labels[asked]).sum())
+        right = ranked.labels == hidden.labels[asked]
     space = Space(distances, np.bincount(labels, minlength=len(names)), clusters.count,
                   sum(map(len, clusters.conflicts)), clusters.decisions.get("undecided", 0),
-                  centroids(points, labels, len(names)), right, 0 if asked is None else len(asked))
+                  centroids(points, labels, len(names)), right,
+                  hidden.sentence_codes(asked) if asked is not None and len(asked) else np.zeros(0, dtype=np.int64))
     return space, clusters, every, ranked

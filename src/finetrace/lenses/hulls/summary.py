@@ -4,14 +4,14 @@ A `Space` is one layer of one checkpoint, probed; a `Track` holds the spaces of 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from finetrace.lenses.hulls.centroids import displacements, plane
 from finetrace.lenses.hulls.distances import LabelDistances, similarity
-from finetrace.lenses.intervals import wilson_interval
+from finetrace.lenses.intervals import share_interval
 from finetrace.longtable import LongTable, known
 
 COLUMNS: dict[str, type] = {
@@ -38,10 +38,10 @@ class Space:
     """Pairs of clusters without a proof either way; they counted as overlap."""
     centroids: np.ndarray
     """(label, dim) float64; NaN for labels without points."""
-    right: int = 0
-    """New points whose nearest cluster has their label."""
-    predicted: int = 0
-    """New points that were looked up; 0: none were."""
+    right: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    """(new point,) whether its nearest cluster has its label; empty: none were looked up."""
+    units: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """(new point,) int: the sentence of each; words of one depend on each other."""
 
 
 Track = Mapping[Key, Space]
@@ -149,9 +149,9 @@ def _of_space(place: Row, space: Space, names: Sequence[str], every_pair: bool) 
         for a, b, value in zip(first.tolist(), second.tolist(), between.vector.tolist(), strict=True):
             if np.isfinite(value):
                 yield _row(place, "distance", value, int(space.sizes[a] + space.sizes[b]), names[a], names[b])
-    if space.predicted:
-        low, high = wilson_interval(space.right, space.predicted)
-        yield _row(place, "intra_accuracy", space.right / space.predicted, space.predicted, low=low, high=high)
+    if count := len(space.right):
+        low, high = map(float, share_interval(space.right, space.units))
+        yield _row(place, "intra_accuracy", int(space.right.sum()) / count, count, low=low, high=high)
 
 
 def _growth(place: Row, first: Space, space: Space) -> Iterator[Row]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from finetrace.lenses.intervals import wilson_interval
+from finetrace.lenses.intervals import share_interval
 
 if TYPE_CHECKING:
     import torch
@@ -97,9 +97,9 @@ def logits(probe: LogisticProbe, X: np.ndarray) -> np.ndarray:
     return np.matmul(np.asarray(X, dtype=np.float64), probe.weights) + probe.bias[:, None]
 
 
-def score(logits: np.ndarray, y: np.ndarray, classes: np.ndarray) -> Scores:
+def score(logits: np.ndarray, y: np.ndarray, classes: np.ndarray, units: np.ndarray | None = None) -> Scores:
     """Accuracy, macro F1 and loss of logits (..., row, class) against labels y (row,); classes: (class,) of the class
-    axis.
+    axis;  units: (row,) int, rows of one unit (words of one sentence) depend on each other; by default none do.
 
     Labels that `classes` lacks count as wrong, and nothing towards the loss. Of equal logits the first class wins.
     Constant predictions give the share of that class.
@@ -113,14 +113,14 @@ def score(logits: np.ndarray, y: np.ndarray, classes: np.ndarray) -> Scores:
     loss = (log_total - own)[..., known].mean(-1) if known.any() else np.full(logits.shape[:-2], np.nan)
     predicted = logits.argmax(axis=-1)
     right = (predicted == gold).sum(axis=-1)
-    ends = np.array([wilson_interval(int(r), len(gold)) for r in right.ravel()]).reshape(*right.shape, 2)
+    low, high = share_interval(predicted == gold, np.arange(len(gold)) if units is None else units)
     f1, there = np.zeros((*right.shape, len(classes))), np.zeros((*right.shape, len(classes)))
     for k in range(len(classes)):
         hits = ((predicted == k) & (gold == k)).sum(axis=-1)
         either = (predicted == k).sum(axis=-1) + (gold == k).sum()
         f1[..., k], there[..., k] = 2 * hits / np.maximum(either, 1), either > 0
     missing = len(np.unique(np.asarray(y)[~known]))  # classes with an F1 of 0
-    return Scores(right / len(gold), ends[..., 0], ends[..., 1], f1.sum(-1) / (there.sum(-1) + missing), loss,
+    return Scores(right / len(gold), low, high, f1.sum(-1) / (there.sum(-1) + missing), loss,
                   len(gold), int((~known).sum()))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from finetrace.lenses.intervals import wilson_interval
+from finetrace.lenses.intervals import share_interval
 from finetrace.lenses.probes.summary import Batch, Row, logistic_rows, make_row
 
 
@@ -62,7 +62,8 @@ def control_rows(batch: Batch, types: Mapping[str, Sequence[str]] | None, gold: 
         return []
     labels = dict(zip(splits, np.split(drawn, np.cumsum([len(batch.labels[split]) for split in splits])[:-1]),
                       strict=True))
-    control = Batch(batch.keys, {split: batch.features[split] for split in splits}, labels, batch.train_split)
+    control = Batch(batch.keys, {split: batch.features[split] for split in splits}, labels, batch.train_split,
+                    batch.units)
     made, name = ((logistic_rows(control, **settings), "accuracy") if of == "logistic"
                   else (mlp_rows(control, **settings), "mlp_accuracy"))
     true = {(r["step"], r["layer"], r["split"]): r["value"] for r in gold if r["statistic"] == name}
@@ -93,9 +94,9 @@ def _network_rows(batch: Batch, probe: Any, name: str) -> list[Row]:
     for split, values in batch.features.items():
         for p, key in enumerate(batch.keys):
             predicted = probe.classes[mlp_logits(probe, p, values[p]).argmax(axis=2)]  # (seed, row)
-            accuracy = (predicted == batch.labels[split]).mean(axis=1)
-            count = len(batch.labels[split])
-            low, high = wilson_interval(round(float(accuracy.mean()) * count), count)
+            right, count = predicted == batch.labels[split], len(batch.labels[split])
+            accuracy = right.mean(axis=1)
+            low, high = share_interval(right.mean(axis=0), batch.units.get(split, np.arange(count)))
             rows.append(make_row(*key, f"{name}_accuracy", accuracy.mean(), count, split, "mlp") | {"low": low,
                                                                                                     "high": high})
             spread = accuracy.std(ddof=1) if len(accuracy) > 1 else np.nan

@@ -54,6 +54,12 @@ class Work:
         """Split -> (row,) class."""
         return {split: self.hidden.labels[rows] for split, rows in self.rows_of.items()}
 
+    @property
+    def units(self) -> dict[str, np.ndarray]:
+        """Split -> (row,) sentence of each word; empty for tasks of whole texts."""
+        return {split: self.hidden.sentence_codes(rows) for split, rows in self.rows_of.items()
+                } if self.hidden.spans else {}
+
 
 def main(stage: Stage) -> None:
     from finetrace.lenses.probes.figures import draw
@@ -160,7 +166,8 @@ def _probe_all(work: Work, device: str) -> list[Row]:
         size = max(1, settings.memory_mib * 2**20 // _problem_bytes(one, hidden, rows_of))
         for start in range(0, len(keys), size):
             part = keys[start:start + size]
-            batch = summary.Batch(part, _features(hidden, part, rows_of, settings.vectors), work.labels, work.trained)
+            features = _features(hidden, part, rows_of, settings.vectors)
+            batch = summary.Batch(part, features, work.labels, work.trained, work.units)
             with blame(f"params.yaml: probes, for {stage.item} ({hidden.folder})"):
                 if one.head == "logistic":
                     rows += summary.logistic_rows(batch, **_logistic(one, seed, device))
@@ -209,7 +216,8 @@ def _parts(work: Work, device: str, types: Mapping[str, list[str]] | None, gold:
     for step in steps:
         for group in groups:
             part, begun = [(step, layer) for layer in group], progress.done
-            batch = Batch(part, _features(hidden, part, rows_of, settings.vectors), work.labels, work.trained)
+            features = _features(hidden, part, rows_of, settings.vectors)
+            batch = Batch(part, features, work.labels, work.trained, work.units)
             with blame(f"params.yaml: probes, for {stage.item} ({hidden.folder})"):
                 if step in steps_of.get("mlp", ()):
                     rows += parts.mlp_rows(batch, **mlp, told=partial(_searched, progress, begun, len(group)))

@@ -1,7 +1,7 @@
 """What the lens probes says about a batch of problems: fits, scores and curves as rows of one long table. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,13 +24,14 @@ class Batch:
     """The problems of one computation.
 
     keys: (problem,) step and layer of each;  features: split -> (problem, row, dim);  labels: split -> (row,);
-    train_split: the split that trains.
+    train_split: the split that trains;  units: split -> (row,) int sentence of each row, empty where every row is one.
     """
 
     keys: Sequence[tuple[int, int]]
     features: Mapping[str, np.ndarray]
     labels: Mapping[str, np.ndarray]
     train_split: str
+    units: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def logistic_rows(batch: Batch, **settings: Any) -> list[Row]:
@@ -44,7 +45,7 @@ def logistic_rows(batch: Batch, **settings: Any) -> list[Row]:
     probe = logistic_probe(batch.features[batch.train_split], batch.labels[batch.train_split], **settings)
     rows: list[Row] = []
     for split, values in batch.features.items():
-        scores = score(logits(probe, values), batch.labels[split], probe.classes)
+        scores = score(logits(probe, values), batch.labels[split], probe.classes, batch.units.get(split))
         rows += _score_rows(batch.keys, scores, split, "logistic", NO_SEED)
     count = len(batch.labels[batch.train_split])
     for p, (step, layer) in enumerate(batch.keys):
@@ -66,7 +67,8 @@ def head_rows(batch: Batch, *, head: Head, seeds: Sequence[int], **settings: Any
     rows: list[Row] = []
     for split, values in batch.features.items():
         for s, of_seed in enumerate(head_logits(heads, values)):
-            rows += _score_rows(batch.keys, score(of_seed, batch.labels[split], heads.classes), split, head, s + 1)
+            scores = score(of_seed, batch.labels[split], heads.classes, batch.units.get(split))
+            rows += _score_rows(batch.keys, scores, split, head, s + 1)
     return rows + _curve_rows(batch, heads, head)
 
 
