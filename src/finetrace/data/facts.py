@@ -80,7 +80,7 @@ def file_facts(settings: FactFilesSettings, root: Path, seed: int,
     held_out_seed: chooses the control where the settings ask for one; `build_corpus` takes the same.
 
     Filtered here, in this order: rows without labels; sentences that are too long (where no template replaces them);
-    rows whose judges said no more often than yes; repeated (subject, object) pairs of a template, the first kept; then
+    rows whose judges said something else (no, skip) more often than yes, as LAMA does; repeated (subject, object) pairs of a template, the first kept; then
     what the settings ask for. What depends on a tokenizer (objects of one piece,
     in the vocabulary) is left to those who ask.
     """
@@ -225,7 +225,7 @@ def _reason(row: Row, labels: tuple[str, str], sentences: list[str], templated: 
     if not templated and sum(len(text.split()) for text in sentences) > settings.max_words:
         return "over max_words"
     votes = _votes(row)
-    if votes and votes["no"] > votes["yes"]:
+    if votes and votes.total() > 2 * votes["yes"]:
         return "judged wrong"
     if templated and labels in seen and not (settings.lama_parity and votes):
         return "repeated pair"

@@ -107,9 +107,16 @@ def counted_interval(right: np.ndarray, total: np.ndarray, level: float = LEVEL)
         single = (total == 1).all(axis=-1)
         known = (between > 0) & ~single
         count = np.where(known, share * (1 - share) / np.where(known, between, 1), whole)
-        q = np.where(single, ndtri((1 + level) / 2), stdtrit(max(1, units - 1), (1 + level) / 2) if units > 1 else np.nan)
-        centre = (share + q * q / (2 * count)) / (1 + q * q / count)
-        half = q / (1 + q * q / count) * np.sqrt(share * (1 - share) / count + q * q / (4 * count * count))
+        of_units = stdtrit(units - 1, (1 + level) / 2) if units > 1 else np.nan
+        return score_interval(share, count, np.where(single, ndtri((1 + level) / 2), of_units))
+
+
+def score_interval(share: Any, count: Any, quantile: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's (1927) interval of shares of `count` examples at a quantile of the normal or of Student's distribution;
+    all (...), ends in [0, 1]."""
+    square = quantile * quantile
+    centre = (share + square / (2 * count)) / (1 + square / count)
+    half = quantile / (1 + square / count) * np.sqrt(share * (1 - share) / count + square / (4 * count * count))
     return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
 
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
-from finetrace.lenses.intervals import LEVEL, wilson_interval
+from finetrace.lenses.intervals import LEVEL, mean_of_shares, score_interval
 
 BY_FACT = ("Squad", "ConceptNet")
 """Corpora whose score is the mean over facts, as published; elsewhere it is the unweighted mean over relations."""
@@ -19,7 +19,7 @@ def precision_at(ranks: np.ndarray, k: int, parity: bool = False) -> np.ndarray:
     The mean is P@k of Petroni et al. (2019), in [0, 1], higher is better, 1 when every rank is at most k. parity: as
     the program of Wallat et al. (2020) computes it, whose ranks count from 0 but are compared with k: its P@10 is P@11.
     """
-    return (np.asarray(ranks) <= (k + 1 if parity else k)).astype(np.float64)
+    return (np.asarray(ranks) <= (k + 1 if parity and k > 1 else k)).astype(np.float64)
 
 
 def reciprocal_rank(ranks: np.ndarray, parity: bool = False) -> np.ndarray:
@@ -112,9 +112,9 @@ def estimates(wanted: Sequence[Group], blocks: Callable[[np.ndarray], Iterable[n
     blocks: numbers of facts -> blocks (fact, column of the block) float64, all columns in order; NaN where a fact has
     no value;
     shares: (column,) bool, whether a column holds only 0 and 1. A score is the unweighted mean of the means of the
-    group's parts. Intervals take facts as drawn within their relation: for a share of one set of facts that of Wilson
-    (1927), which has a width also at 0 and 1; else the jackknife, which for means is Student's t times the standard
-    error, sqrt(sum of variance / facts of the parts) / parts. NaN where a part has fewer than two facts.
+    group's parts. Intervals take facts as drawn within their relation: for shares those of Wilson (1927), put together
+    by `mean_of_shares`, which have a width also at 0 and 1; else the jackknife, which for means is Student's t times
+    the standard error, sqrt(sum of variance / facts of the parts) / parts, NaN where a part has fewer than two facts.
     """
     moments: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
     found = []
@@ -127,10 +127,10 @@ def estimates(wanted: Sequence[Group], blocks: Callable[[np.ndarray], Iterable[n
         error = np.sqrt(np.sum([variance for _, variance in own], axis=0)) / len(own)
         half = stdtrit(max(1, group.facts - len(own)), (1 + LEVEL) / 2) * error
         low, high = mean - half, mean + half
-        low[shares], high[shares] = np.maximum(low[shares], 0.0), np.minimum(high[shares], 1.0)
-        if len(own) == 1:
-            for column in np.flatnonzero(shares & np.isfinite(mean)):
-                low[column], high[column] = wilson_interval(round(float(mean[column]) * group.facts), group.facts)
+        if shares.any():
+            means = np.stack([mean[shares] for mean, _ in own])
+            facts = np.array([len(part) for part in group.parts], dtype=np.float64)[:, None]
+            low[shares], high[shares] = mean_of_shares(means, *score_interval(means, facts, ndtri((1 + LEVEL) / 2)))
         found.append(Estimate(mean, low, high))
     return found
 

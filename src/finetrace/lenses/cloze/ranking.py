@@ -17,7 +17,7 @@ class Ranks:
     """What a read-out says about facts, layer by layer.
 
     rank, rank_full: (layer, fact) int32, 1 + the number of words with a higher score than the object, among the
-    restricted vocabulary and among all words (1 is right; the object comes first among equals);  log_prob: (layer,
+    restricted vocabulary and among all words (1 is right; of n with equal scores, the object stands behind half);  log_prob: (layer,
     fact) float32, of the object among all words, in nats, at most 0 (higher is better);  top: (layer, fact, k) int32,
     ids of the k highest words of the restricted vocabulary, best first;  rank_candidates: (layer, fact) int32, among
     the words of the right type, 0 without such.
@@ -77,10 +77,10 @@ class Ranker:
 
         scores = torch.addmm(self.bias, rows, self.decoder)
         own = scores.gather(1, wanted[:, None])
-        higher = scores > own
-        ones = higher.view(torch.int8)  # which are summed in half the time of truth values
-        rank = 1 + ones[:, :self.size].sum(dim=1, dtype=torch.int32)
-        full = rank + ones[:, self.size:].sum(dim=1, dtype=torch.int32)
+        higher, equal = scores > own, scores == own
+        if not equal.any(dim=1).all():
+            raise ValueError("scores of words are NaN: the weights are, or the states that are read")
+        before, full = (_behind(higher[:, :size], equal[:, :size]) for size in (self.size, scores.shape[1]))
         log_prob = own[:, 0] - scores.logsumexp(dim=1)
         top = self.order[scores[:, :self.size].topk(self.top, dim=1).indices]
         of_type = np.zeros(len(rows), dtype=np.int32)
@@ -89,10 +89,18 @@ class Ranker:
             for number in np.unique(sets[sets >= 0]):
                 at = np.flatnonzero(sets == number)
                 columns = self.place[torch.from_numpy(candidates.sets[number]).to(rows.device)]
-                inside = higher[torch.from_numpy(at).to(rows.device)][:, columns]
-                of_type[at] = 1 + inside.sum(dim=1).cpu().numpy()
-        return (rank.int().cpu().numpy(), full.int().cpu().numpy(), log_prob.float().cpu().numpy(),
+                inside = torch.from_numpy(at).to(rows.device)[:, None], columns
+                of_type[at] = _behind(higher[inside], equal[inside]).cpu().numpy()
+        return (before.int().cpu().numpy(), full.int().cpu().numpy(), log_prob.float().cpu().numpy(),
                 top.int().cpu().numpy(), of_type)
+
+
+def _behind(higher: "torch.Tensor", equal: "torch.Tensor") -> "torch.Tensor":
+    """Ranks from 1 on, (row,): what is higher stands before, and half of what is equal, the object itself included."""
+    import torch
+
+    ahead, tied = (part.view(torch.int8).sum(dim=1, dtype=torch.int32) for part in (higher, equal))  # half the time
+    return 1 + ahead + tied // 2
 
 
 @dataclass(frozen=True)

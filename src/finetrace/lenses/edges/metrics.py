@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from finetrace.lenses.intervals import jackknife_interval
+from finetrace.lenses.intervals import counted_interval, jackknife_interval
 
 _CORE = re.compile(r"ARG[0-5A]|ARGM.*")
 Estimate = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -49,21 +49,13 @@ def micro(counts: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def micro_intervals(counts: np.ndarray) -> dict[str, Estimate]:
-    """Micro scores with 95 % intervals, by leaving out each sentence in turn. counts: (sentence, ..., 3) of
-    `sentence_counts`; returns value, low, high, each (...)."""
-    whole = counts.sum(axis=0)
-    values, left_out = micro(whole), micro(whole - counts)
-    return {name: _interval(values[name], left_out[name]) for name in values}
-
-
-def share_interval(right: np.ndarray, sentences: np.ndarray) -> Estimate:
-    """Share of targets that are right with its interval: right (..., target) bool or number -> value, low, high
-    (...)."""
-    pairs = np.stack([right.astype(np.float64), np.ones(right.shape)], axis=-1)
-    counts = sentence_counts(pairs, sentences)
-    whole = counts.sum(axis=0)
-    rest = whole - counts
-    return _interval(_ratio(whole[..., 0], whole[..., 1]), _ratio(rest[..., 0], rest[..., 1]))
+    """Micro scores with 95 % intervals (`counted_interval` over sentences). counts: (sentence, ..., 3) of
+    `sentence_counts`; returns value, low, high, each (...). F1 is a share, too: true positives of themselves and half
+    of all errors."""
+    right, wrong, missed = np.moveaxis(counts, (-1, 0), (0, -1))  # each (..., sentence)
+    asked = {"f1": right + (wrong + missed) / 2, "precision": right + wrong, "recall": right + missed}
+    values = micro(counts.sum(axis=0))
+    return {name: (values[name], *counted_interval(right, total)) for name, total in asked.items()}
 
 
 def f1_difference(first: np.ndarray, second: np.ndarray) -> Estimate:

@@ -20,8 +20,8 @@ HITS = ("true positives", "false positives", "false negatives")
 
 @dataclass(frozen=True)
 class Scores:
-    """hits: (probe, target, 3) uint8, true positives, false positives, false negatives among the classes of a target;
-    clean: the same among some classes, or None;  right: (probe, target) bool, the highest output is a right class;
+    """hits: (probe, target, 3) of `counting_type`, true positives, false positives, false negatives among the classes
+    of a target;  clean: the same among some classes, or None;  right: (probe, target) bool, the highest output is a right class;
     nats: (probe, target) float32, loss per target: cross-entropy, or its mean over the yes-or-no decisions of the
     classes."""
 
@@ -46,7 +46,7 @@ def score_probes(trained: "Sequence[Trained]", data: EdgeData, recipe: "Recipe",
     shape = Shape(len(data.states), data.states.shape[2], 2 if recipe.twin_spans else data.spans.shape[1],
                   data.gold.shape[1])
     targets, count = len(data.gold), len(trained)
-    hits = np.zeros((count, targets, 3), dtype=np.uint8)
+    hits = np.zeros((count, targets, 3), dtype=counting_type(data.gold.shape[1]))
     sieved = None if clean is None else np.zeros_like(hits)
     right, nats = np.zeros((count, targets), dtype=bool), np.zeros((count, targets), dtype=np.float32)
     size = recipe.batch_sentences * (1 if recipe.normalisation == "batch" else 4)
@@ -76,7 +76,7 @@ def score_probes(trained: "Sequence[Trained]", data: EdgeData, recipe: "Recipe",
 
 def hits_of(logits: "torch.Tensor", gold: "torch.Tensor", loss: Literal["sigmoid", "softmax"],
             classes: "torch.Tensor | None" = None) -> "torch.Tensor":
-    """True positives, false positives, false negatives of each target: (probe, target, 3) uint8.
+    """True positives, false positives, false negatives of each target: (probe, target, 3) int32.
 
     logits: (probe, target, class);  gold: (target, class) 0 or 1;  classes: (class,) bool, those that count. Sigmoid:
     a class is decided for at a probability of 0.5 and above, none or several per target; softmax: the one of the
@@ -92,7 +92,12 @@ def hits_of(logits: "torch.Tensor", gold: "torch.Tensor", loss: Literal["sigmoid
     if classes is not None:
         decided, truth = decided & classes, truth & classes
     both = (decided & truth).sum(dim=2)
-    return torch.stack([both, decided.sum(dim=2) - both, truth.sum(dim=1) - both], dim=2).to(torch.uint8)
+    return torch.stack([both, decided.sum(dim=2) - both, truth.sum(dim=1) - both], dim=2).int()
+
+
+def counting_type(classes: int) -> type[np.unsignedinteger]:
+    """The smallest type that counts the classes of a target."""
+    return np.uint8 if classes < 256 else np.uint16
 
 
 def losses_of(logits: "torch.Tensor", gold: "torch.Tensor", loss: Literal["sigmoid", "softmax"]) -> "torch.Tensor":

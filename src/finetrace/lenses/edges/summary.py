@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from finetrace.lenses.edges import statistics
-from finetrace.lenses.edges.metrics import f1_difference, micro, micro_intervals, sentence_counts, share_interval
+from finetrace.lenses.edges.metrics import f1_difference, micro, micro_intervals, sentence_counts
+from finetrace.lenses.intervals import share_interval
 from finetrace.longtable import LongTable, known
 
 COLUMNS: dict[str, type] = {"task": str, "step": np.int64, "readout": str, "layer": np.int32, "split": str,
@@ -91,7 +92,7 @@ def _split_rows(found: TaskResult, split: str, one: SplitHits) -> list[dict[str,
     if one.clean is not None:
         estimates["f1_clean"] = micro_intervals(sentence_counts(one.clean, one.sentences))["f1"]
     if one.right is not None:
-        estimates["accuracy"] = share_interval(one.right, one.sentences)
+        estimates["accuracy"] = one.right.mean(axis=-1), *share_interval(one.right, one.sentences)
     for number, (readout, layer) in enumerate(found.readouts):
         rows += [_row(readout, layer, split, name, *(float(part[number]) for part in estimate), n=n)
                  for name, estimate in estimates.items()]

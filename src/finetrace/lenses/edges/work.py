@@ -21,7 +21,7 @@ from finetrace.lenses.edges.mdl import online_code
 from finetrace.lenses.edges.metrics import clean_classes, hits_of_decision, majority_decision
 from finetrace.lenses.edges.network import Probe
 from finetrace.lenses.edges.recipe import Recipe
-from finetrace.lenses.edges.scoring import score_probes
+from finetrace.lenses.edges.scoring import counting_type, score_probes
 from finetrace.lenses.edges.settings import EdgeControlSettings, EdgeMdlSettings, EdgesSettings
 from finetrace.lenses.edges.states import (
     PieceSplit,
@@ -280,7 +280,7 @@ class Work:
               clean: np.ndarray | None = None) -> None:
         """Score the splits and write what was decided, the counts of all repetitions added up."""
         repeats = self.settings.seeds
-        kind = np.uint8 if repeats * data["train"].gold.shape[1] < 256 else np.uint16
+        kind = counting_type(repeats * data["train"].gold.shape[1])
         for split in SCORED:
             if split in data:
                 found = score_probes(trained, data[split], self.recipe, clean=clean, device=self.device)
