@@ -39,8 +39,8 @@ def main(stage: Stage) -> None:
     with stage.output(folder, manifest) as out:
         manifest.facts = build_task(stage.item, task, out, root=root, seed=seed, world=world, section=section)
         with stage.output(out / "ood", of_sets) as beside:
-            of_sets.facts = build_ood(stage.item, sets, beside, kind=manifest.facts["kind"], root=root, seed=seed, world=world,
-                                      label_names=tuple(manifest.facts["label_names"]), section=section)
+            of_sets.facts = build_ood(stage.item, sets, beside, kind=manifest.facts["kind"], root=root, seed=seed,
+                                      world=world, label_names=tuple(manifest.facts["label_names"]), section=section)
 
 
 def _inputs(root: Path, rows: RowsSettings) -> dict[Path, Path | str]:

@@ -88,7 +88,8 @@ def _parser() -> argparse.ArgumentParser:
                         "default models/MODEL")
     export.set_defaults(run=_export)
     doctor = commands.add_parser("doctor", help="find what is wrong with this project and say how to fix it")
-    doctor.add_argument("--verify", action="store_true", help="also hash every file of results, unfinished work and DVC's cache")
+    doctor.add_argument("--verify", action="store_true",
+                        help="also hash every file of results, unfinished work and DVC's cache")
     doctor.set_defaults(run=_doctor)
     return parser
 

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-SHARED: dict[str, Any] = {"step": -1, "layer": -1, "split": "", "label": "", "statistic": "", "value": np.nan, "low": np.nan,
-                          "high": np.nan, "n": -1}
+SHARED: dict[str, Any] = {"step": -1, "layer": -1, "split": "", "label": "", "statistic": "", "value": np.nan,
+                          "low": np.nan, "high": np.nan, "n": -1}
 """Columns that all lenses share, and what stands for one that a lens lacks."""
 INTERVAL = ["value", "low", "high"]
 Types = Mapping[str, type]
@@ -35,7 +35,8 @@ class LongTable:
 
     @classmethod
     def of_rows(cls, rows: Iterable[Mapping[str, Any]], types: Types) -> "LongTable":
-        """The table of rows that name every column of `types`; a value None is NaN. KeyError names a column that is absent."""
+        """The table of rows that name every column of `types`; a value None is NaN. KeyError names a column that is
+        absent."""
         listed = list(rows)
         return cls.of_columns({name: [row[name] for row in listed] for name in types}, types)
 
@@ -54,7 +55,8 @@ class LongTable:
                 for name, values in self.frame.items()}
 
     def shared(self) -> pd.DataFrame:
-        """The rows with every shared column, those that this lens lacks filled as `SHARED` says; its own keys follow."""
+        """The rows with every shared column, those that this lens lacks filled as `SHARED` says; its own keys
+        follow."""
         lacking = {name: value for name, value in SHARED.items() if name not in self.frame}
         own = [name for name in self.frame if name not in SHARED]
         return self.frame.assign(**lacking)[[*SHARED, *own]]
@@ -80,7 +82,8 @@ class LongTable:
         return LongTable(self.frame.sort_values(list(names), kind="stable"))
 
     def averaged(self, *names: str) -> "LongTable":
-        """Means of value, low and high over the rows that agree in these columns, e.g. over seeds: one row each, ascending."""
+        """Means of value, low and high over the rows that agree in these columns, e.g. over seeds: one row each,
+        ascending."""
         groups = self.frame.groupby(list(names), observed=True)
         place, sizes = groups.ngroup().to_numpy(), groups.size()
         means = {name: np.bincount(place, self.frame[name], len(sizes)) / sizes.to_numpy() for name in INTERVAL}
@@ -96,9 +99,11 @@ class LongTable:
         return part._cells(["step"]).reindex(wanted).to_numpy(np.float64)
 
     def grid(self, steps: Sequence[int] | None = None, layers: Sequence[int] | None = None, **where: Any) -> np.ndarray:
-        """One number over checkpoints and layers: (step, layer, 3) float64, value, low, high; NaN where there is no row.
+        """One number over checkpoints and layers: (step, layer, 3) float64, value, low, high; NaN where there is no
+        row.
 
-        steps, layers: those of the chosen rows, ascending, if left out. ValueError where several rows stand for one place.
+        steps, layers: those of the chosen rows, ascending, if left out. ValueError where several rows stand for one
+        place.
         """
         part = self.select(**where)
         down = part.distinct("step") if steps is None else list(steps)
@@ -113,9 +118,11 @@ class LongTable:
             raise ValueError(f"{where}: {len(found)} rows, where one is meant")
         return float(found.iloc[0]) if len(found) else float("nan")
 
-    def headlines(self, asked: Mapping[str, Mapping[str, Any]], steps: Sequence[int], layers: Sequence[int] | None = None
+    def headlines(self, asked: Mapping[str, Mapping[str, Any]], steps: Sequence[int],
+                  layers: Sequence[int] | None = None
                   ) -> dict[str, float]:
-        """Flat numbers of the first and the last checkpoint: `NAME/first`, `NAME/last`, or `NAME/layer-04/last` with layers.
+        """Flat numbers of the first and the last checkpoint: `NAME/first`, `NAME/last`, or `NAME/layer-04/last` with
+        layers.
 
         asked: name -> which rows (see `select`);  steps: ascending. Numbers that are not finite are left out.
         """
@@ -123,8 +130,8 @@ class LongTable:
         ends = {"first": steps[0], "last": steps[-1]}
         for name, where in asked.items():
             if layers is None:
-                found |= dict(zip((f"{name}/{when}" for when in ends), self.course(list(ends.values()), **where)[:, 0].tolist(),
-                                  strict=True))
+                found |= dict(zip((f"{name}/{when}" for when in ends),
+                                  self.course(list(ends.values()), **where)[:, 0].tolist(), strict=True))
                 continue
             for when, row in zip(ends, self.grid(list(ends.values()), layers, **where)[..., 0].tolist(), strict=True):
                 found |= {f"{name}/layer-{layer:02d}/{when}": value for layer, value in zip(layers, row, strict=True)}
@@ -136,7 +143,8 @@ class LongTable:
         if not cells.index.is_unique:
             twice = self.frame[self.frame.duplicated(place, keep=False)]
             differ = [name for name in twice if name not in (*place, *INTERVAL, "n") and twice[name].nunique() > 1]
-            raise ValueError(f"several rows stand for one {' and '.join(place)}; choose by {', '.join(differ) or 'fewer rows'}")
+            raise ValueError(f"several rows stand for one {' and '.join(place)}; choose by "
+                             f"{', '.join(differ) or 'fewer rows'}")
         return cells
 
 

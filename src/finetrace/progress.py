@@ -12,7 +12,8 @@ LINE_SECONDS = 15.0
 class Progress:
     """A bar on a terminal, a line every 15 s in a log; states the expected cost once it can be judged.
 
-    total: how many units there are;  what: whose progress it is;  started: units that were done before;  unit: one of them.
+    total: how many units there are;  what: whose progress it is;  started: units that were done before;  unit: one of
+    them.
     """
 
     def __init__(self, total: int, what: str, started: int = 0, unit: str = "step"):

@@ -14,7 +14,8 @@ T = TypeVar("T")
 
 @dataclass_transform(frozen_default=True)
 def settings(cls: type[T]) -> type[T]:
-    """A frozen dataclass whose unknown keys and infinite numbers are errors; a number that stands for a name is a text."""
+    """A frozen dataclass whose unknown keys and infinite numbers are errors; a number that stands for a name is a
+    text."""
     cls.__pydantic_config__ = {  # type: ignore[attr-defined]
         "extra": "forbid", "allow_inf_nan": False, "coerce_numbers_to_str": True}
     return dataclasses.dataclass(frozen=True)(cls)
@@ -51,7 +52,8 @@ def _adapter(cls: Any) -> Any:
 
 
 def _one_by_key(problems: list[Any]) -> list[Any]:
-    """One problem per key: pydantic has one for each kind of value that the key can have, at KEY.str, KEY.list[int], ..."""
+    """One problem per key: pydantic has one for each kind of value that the key can have, at KEY.str, KEY.list[int],
+    ..."""
     merged: dict[tuple[Any, ...], Any] = {}
     for problem in problems:
         place = tuple(part for part in problem["loc"] if part == "[key]" or not (isinstance(part, str) and "[" in part))

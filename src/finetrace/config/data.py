@@ -60,7 +60,8 @@ class RowsSettings:
     quoting: Literal["standard", "none"] | None = None
     """CSV quoting; by default `standard` for csv and `none` for tsv (as GLUE's files are)."""
     columns: tuple[str, ...] | None = None
-    """Names of the columns of csv and tsv files whose first line is a row already, e.g. [source, label, mark, sentence]."""
+    """Names of the columns of csv and tsv files whose first line is a row already, e.g. [source, label, mark,
+    sentence]."""
     encoding: str | None = None
     """Text encoding of files other than Parquet, by default utf-8; a byte-order mark is accepted."""
     splits: dict[str, str] | None = None
@@ -135,7 +136,8 @@ class RowsSettings:
                 f"columns: is for csv and tsv files, not for format: {self.format}; remove columns")
         require(self.columns is None or (bool(self.columns) and len(set(self.columns)) == len(self.columns)),
                 "columns: names none, or one twice; name every column of the file once, in their order")
-        require(self.label_values is None or self.label_ranges is None, "label_ranges: cannot stand beside label_values")
+        require(self.label_values is None or self.label_ranges is None,
+                "label_ranges: cannot stand beside label_values")
         for name, (low, high) in (self.label_ranges or {}).items():
             require(low is None or high is None or low < high, f"label_ranges.{name}: {low} is not below {high}")
         require(self.label_names is None or len(set(self.label_names)) == len(self.label_names),

@@ -137,8 +137,8 @@ class RecordSettings:
     resume_seconds: float = 30.0
     """A killed run loses at most about this much work; 0 saves at every step (for tests)."""
     on_nonfinite: Literal["stop", "record"] = "stop"
-    """What the first loss or gradient that is NaN or infinite does: `stop` ends the training with an error that names step, rows
-    and remedy; `record` goes on, as a study of divergence needs it."""
+    """What the first loss or gradient that is NaN or infinite does: `stop` ends the training with an error that names
+    step, rows and remedy; `record` goes on, as a study of divergence needs it."""
 
     def __post_init__(self) -> None:
         for key in ("probe", "evaluate", "checkpoints"):
@@ -207,8 +207,10 @@ class Dimension:
             require(self.low is None and self.high is None, "choices and low/high exclude each other; remove one")
             require(len(self.choices) > 0, "choices: is empty")
             for choice in self.choices:
-                require(isinstance(choice, bool | int | float | str), f"choices: {choice!r} is none of what a search can "
-                        "try, which are numbers, names and truth values; set it in `train`, or compare methods that differ in it")
+                require(isinstance(choice, bool | int | float | str),
+                        f"choices: {choice!r} is none of what a search can "
+                        "try, which are numbers, names and truth values; set it in `train`, or compare methods that "
+                        "differ in it")
             # YAML 1.1 reads 5e-5 as a text; a search must see the number
             object.__setattr__(self, "choices", [_number(c) for c in self.choices])
         else:
@@ -217,7 +219,8 @@ class Dimension:
             require(self.low <= self.high, f"low {self.low} is above high {self.high}")
             require(not self.log or self.low > 0, f"low: {self.low} is not positive, as log: true needs")
             for name, end in (("low", self.low), ("high", self.high)):
-                require(self.type == "float" or end.is_integer(), f"{name}: {end} is no whole number, as type: int needs")
+                require(self.type == "float" or end.is_integer(),
+                        f"{name}: {end} is no whole number, as type: int needs")
 
     @property
     def ends(self) -> list[bool | float | int | str]:

@@ -41,14 +41,15 @@ def read_yaml(path: Path) -> Any:
         mark = error.problem_mark or error.context_mark
         problem = " ".join(str(error.problem or error.context).split())
         hint = "; indent with blanks, not with tabs" if "'\\t'" in problem else ""
-        raise FinetraceError(f"{path.name}{f' line {mark.line + 1}' if mark else ''}: not valid YAML: {problem}{hint}") from error
+        raise FinetraceError(f"{path.name}{f' line {mark.line + 1}' if mark else ''}: not valid YAML: "
+                             f"{problem}{hint}") from error
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
-        raise FinetraceError(f"{path.name} line {line}: not valid YAML: the character U+{ord(text[error.position]):04X} cannot "
-                             "stand there; remove it") from error
+        raise FinetraceError(f"{path.name} line {line}: not valid YAML: the character "
+                             f"U+{ord(text[error.position]):04X} cannot stand there; remove it") from error
     except RecursionError:
-        raise FinetraceError(f"{path.name}: not valid YAML: brackets or indents are nested too deeply; is this the right "
-                             "file?") from None
+        raise FinetraceError(f"{path.name}: not valid YAML: brackets or indents are nested too deeply; is this the "
+                             "right file?") from None
     except (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError) as error:  # of !!bool maybe, !!int x
         raise FinetraceError(f"{path.name}: not valid YAML: {' '.join(str(error).split())}") from error
 
@@ -56,7 +57,8 @@ def read_yaml(path: Path) -> Any:
 def load_yaml(text: str) -> Any:
     """Plain YAML values; a key that stands twice is an error, where plain YAML would silently take the last.
 
-    yes, no, on and off are texts, as are dates; 010 and 1:30, which YAML 1.1 reads as 8 and 90, are errors. Raises YAMLError.
+    yes, no, on and off are texts, as are dates; 010 and 1:30, which YAML 1.1 reads as 8 and 90, are errors. Raises
+    YAMLError.
     """
     import yaml
 
@@ -66,7 +68,8 @@ def load_yaml(text: str) -> Any:
         value = waiting.pop()
         count += 1
         if count > LARGEST:
-            raise yaml.YAMLError(f"aliases (*name) repeat themselves, or make more than {LARGEST:,} values; write them out")
+            raise yaml.YAMLError(f"aliases (*name) repeat themselves, or make more than {LARGEST:,} values; write "
+                                 "them out")
         waiting += [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
     return values
 
@@ -90,13 +93,15 @@ def _loader() -> Any:
             digits = node.value.lstrip("+-")
             value = super().construct_yaml_int(node)
             if ":" in digits or (len(digits) > 1 and digits.startswith("0") and digits[1] in "01234567_"):
-                _refuse(node, f"{node.value} is read as {value} by YAML 1.1; write that number, or put a text in quotes")
+                _refuse(node, f"{node.value} is read as {value} by YAML 1.1; write that number, or put a text in "
+                              "quotes")
             return value if str(value) == node.value else _as_written(_Int(value), node.value)
 
         def construct_yaml_float(self, node: Any) -> float:
             value = super().construct_yaml_float(node)
             if ":" in node.value:
-                _refuse(node, f"{node.value} is read as {value} by YAML 1.1; write that number, or put a text in quotes")
+                _refuse(node, f"{node.value} is read as {value} by YAML 1.1; write that number, or put a text in "
+                              "quotes")
             return value if str(value) == node.value else _as_written(_Float(value), node.value)
 
     def _refuse(node: Any, problem: str) -> None:
@@ -105,7 +110,8 @@ def _loader() -> Any:
     texts = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")
     Loader.yaml_implicit_resolvers = {first: [pair for pair in pairs if pair[0] not in texts]
                                       for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-    Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+    Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"),
+                                 list("tTfF"))
     Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_yaml_int)
     Loader.add_constructor("tag:yaml.org,2002:float", Loader.construct_yaml_float)
     return Loader
@@ -121,7 +127,8 @@ def _text(path: Path) -> str:
     if not path.exists():
         raise FinetraceError(f"{path.name}: not found; run this in the project folder")
     if not path.is_file():  # a pipe would never end
-        raise FinetraceError(f"{path.name}: is no file; put the study there, or take one of studies/ (finetrace use NAME)")
+        raise FinetraceError(f"{path.name}: is no file; put the study there, or take one of studies/ (finetrace use "
+                             "NAME)")
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -132,4 +139,5 @@ def _text(path: Path) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise FinetraceError(f"{path.name} line {line}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
+        raise FinetraceError(f"{path.name} line {line}: byte {error.start} is not UTF-8; save the file as "
+                             "UTF-8") from error

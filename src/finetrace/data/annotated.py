@@ -70,8 +70,8 @@ def kind_of(name: str, task: RowsSettings, splits: dict[str, Annotated]) -> str:
         for example in part.examples:
             kind = kind or ("span-pair" if len(example.spans) == 2 else "span")
             if len(example.spans) != SPANS[kind]:
-                raise FinetraceError(f"{example.place}: has {len(example.spans)} span(s), but {name} of kind {kind} needs "
-                                     f"{SPANS[kind]} in every split; mend the file, or change `kind`")
+                raise FinetraceError(f"{example.place}: has {len(example.spans)} span(s), but {name} of kind {kind} "
+                                     f"needs {SPANS[kind]} in every split; mend the file, or change `kind`")
             if kind == "token" and example.spans[0][1] - example.spans[0][0] != 1:
                 raise FinetraceError(f"{example.place}: marks {example.spans[0][1] - example.spans[0][0]} words, but "
                                      f"{name} is of kind token; use kind: span")
@@ -92,8 +92,8 @@ def several_labels(name: str, splits: dict[str, Annotated]) -> bool:
     for example in (e for part in splits.values() for e in part.examples):
         first.setdefault(example.labels is not None, example.place)
     if len(first) == 2:
-        raise FinetraceError(f"{name}: the label at {first[True]} is a list of names, that at {first[False]} is one name; "
-                             "give all splits lists, or all names")
+        raise FinetraceError(f"{name}: the label at {first[True]} is a list of names, that at {first[False]} is one "
+                             "name; give all splits lists, or all names")
     return True in first
 
 

@@ -211,8 +211,8 @@ def _fields(path: Path, settings: CorpusSettings) -> Iterator[str]:
             raise FinetraceError(f"{place}: key {settings.field!r} is missing; {keys}; set `field` to the "
                                  "one with the text")
         if not isinstance(row[settings.field], str):
-            raise FinetraceError(f"{place}: key {settings.field!r} holds {str(row[settings.field])[:60]!r}, not a text; set "
-                                 "`field`")
+            raise FinetraceError(f"{place}: key {settings.field!r} holds {str(row[settings.field])[:60]!r}, not a "
+                                 "text; set `field`")
         require_whole(row[settings.field], place, f"key {settings.field!r}")
         yield row[settings.field]
 

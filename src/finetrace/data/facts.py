@@ -80,9 +80,9 @@ def file_facts(settings: FactFilesSettings, root: Path, seed: int,
     held_out_seed: chooses the control where the settings ask for one; `build_corpus` takes the same.
 
     Filtered here, in this order: rows without labels; sentences that are too long (where no template replaces them);
-    rows whose judges said something else (no, skip) more often than yes, as LAMA does; repeated (subject, object) pairs of a template, the first kept; then
-    what the settings ask for. What depends on a tokenizer (objects of one piece,
-    in the vocabulary) is left to those who ask.
+    rows whose judges said something else (no, skip) more often than yes, as LAMA does; repeated (subject, object)
+    pairs of a template, the first kept; then what the settings ask for. What depends on a tokenizer (objects of one
+    piece, in the vocabulary) is left to those who ask.
     """
     folder = Path(os.path.abspath(root / settings.path))  # resolve() would fail on links that go in a circle
     found = read_lama(folder, settings)

@@ -62,8 +62,8 @@ def classes(name: str, task: RowsSettings, found: Iterable[tuple[Any, str]], dec
 def found_names(found: Iterable[tuple[Any, str]], told: Mapping[str, Any]) -> set[str]:
     """The classes of rows that nothing else names: each label is one, if it can be.
 
-    found: label and place of each row;  told: labels that the settings know. Raises FinetraceError naming the row for what looks
-    like anything but a class: scores, truth values, -1, numbers among names, two spellings of one name.
+    found: label and place of each row;  told: labels that the settings know. Raises FinetraceError naming the row for
+    what looks like anything but a class: scores, truth values, -1, numbers among names, two spellings of one name.
     """
     first: dict[str, str] = {}
     numbers: str | None = None  # where a number stands that is written as one
@@ -76,17 +76,19 @@ def found_names(found: Iterable[tuple[Any, str]], told: Mapping[str, Any]) -> se
             raise FinetraceError(f"{place}: label {value} is a truth value, not a class; name the two, e.g. "
                                  'label_values: {"False": no, "True": yes}')
         if text == "-1":
-            raise FinetraceError(f"{place}: label -1 often says that a row has none; leave such rows out with label_values: "
+            raise FinetraceError(f"{place}: label -1 often says that a row has none; leave such rows out with "
+                                 "label_values: "
                                  '{"-1": null}, or name the class, e.g. label_values: {"-1": negative, "1": positive}')
         if re.fullmatch(SCORE, text):
-            raise FinetraceError(f"{place}: label {text} is a score, not a class; make classes of ranges, e.g. label_ranges: "
-                                 "{low: [null, 0.5], high: [0.5, null]}, or list all classes in label_names")
+            raise FinetraceError(f"{place}: label {text} is a score, not a class; make classes of ranges, e.g. "
+                                 "label_ranges: {low: [null, 0.5], high: [0.5, null]}, or list all classes in "
+                                 "label_names")
         numbers = numbers or (None if isinstance(value, str) else place)
         first.setdefault(text, place)
     named = [text for text in first if not is_number(text)]
     if numbers and named:
-        raise FinetraceError(f"{numbers}: the label is a number, but {named[0]!r} at {first[named[0]]} is a name; mend the rows, "
-                             "or say with label_names which class is 0, which is 1, and so on")
+        raise FinetraceError(f"{numbers}: the label is a number, but {named[0]!r} at {first[named[0]]} is a name; "
+                             "mend the rows, or say with label_names which class is 0, which is 1, and so on")
     _no_twins(first)
     return set(first)
 
@@ -97,8 +99,8 @@ def _no_twins(first: dict[str, str]) -> None:
     for text, place in first.items():
         other = seen.setdefault(unicodedata.normalize("NFC", text), text)
         if other != text:
-            raise FinetraceError(f"{place}: label {spelled(text)} looks like {spelled(other)} at {first[other]}; write both in "
-                                 "one way, or map one with label_values")
+            raise FinetraceError(f"{place}: label {spelled(text)} looks like {spelled(other)} at {first[other]}; "
+                                 "write both in one way, or map one with label_values")
 
 
 def sorted_names(found: Iterable[str]) -> tuple[str, ...]:

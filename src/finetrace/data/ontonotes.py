@@ -49,14 +49,14 @@ def read_ontonotes_task(name: str, task: RowsSettings, root: Path, only: str | N
         return {only or "train": _read([base], base, task)}
     files = files_below(base, PATTERN)
     if not files:
-        raise FinetraceError(f"{name}: {base} has no file {PATTERN}, also not further down; make them with the scripts of "
-                             "CoNLL-2012 from a licensed copy of OntoNotes 5.0")
+        raise FinetraceError(f"{name}: {base} has no file {PATTERN}, also not further down; make them with the "
+                             "scripts of CoNLL-2012 from a licensed copy of OntoNotes 5.0")
     documents: dict[Path, Path] = {}
     for path in files:
         twin = documents.setdefault(path.parent / path.name.split(".")[0], path)
         if twin != path:
-            raise FinetraceError(f"{name}: {path.parent}: {twin.name} and {path.name} are two versions of one document; "
-                                 "keep one of them")
+            raise FinetraceError(f"{name}: {path.parent}: {twin.name} and {path.name} are two versions of one "
+                                 "document; keep one of them")
     folders = {path: path.relative_to(base).parts[:-1] for path in files}
     usual = {split: next((n for n in names if any(n in parts for parts in folders.values())), names[0])
              for split, names in FOLDERS.items()}

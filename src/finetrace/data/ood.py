@@ -13,8 +13,8 @@ from finetrace.data.tables import Tables, read_tables
 from finetrace.errors import FinetraceError
 
 
-def build_ood(name: str, sets: dict[str, OodSettings], out: Path, *, kind: str, label_names: tuple[str, ...], root: Path,
-              seed: int, world: Any = None, section: str = "tasks") -> dict[str, Any]:
+def build_ood(name: str, sets: dict[str, OodSettings], out: Path, *, kind: str, label_names: tuple[str, ...],
+              root: Path, seed: int, world: Any = None, section: str = "tasks") -> dict[str, Any]:
     """Write the resolved sets of a task into the folder `out`; returns the facts for its manifest.
 
     kind, label_names: of the task. Columns are those of the task (see `build_task`); labels are matched by name.
@@ -26,7 +26,8 @@ def build_ood(name: str, sets: dict[str, OodSettings], out: Path, *, kind: str, 
         where = f"{section}.{name}.ood.{key}"
         read = read_tables(where, settings, root, seed, world, only=settings.split)
         if read.kind != kind:
-            raise FinetraceError(f"{where}: is of kind {read.kind}, but the task is of kind {kind}; both must be of one")
+            raise FinetraceError(f"{where}: is of kind {read.kind}, but the task is of kind {kind}; both must be of "
+                                 "one")
         table = _renumbered(where, read, settings.split, label_names)
         if limit := (settings.max_rows or {}).get(settings.split):
             table = limit_rows(table, limit, seed, key, settings.choose)
@@ -44,8 +45,8 @@ def _renumbered(where: str, read: Tables, split: str, label_names: tuple[str, ..
     if strange:
         example = ", ".join(f"{name}: null" for name in strange)
         raise FinetraceError(f"{where}: {', '.join(strange)}: no such class in the task, which has "
-                             f"{', '.join(label_names)}; map them to its classes with label_values, or leave their rows out with "
-                             f"label_values: {{{example}}}")
+                             f"{', '.join(label_names)}; map them to its classes with label_values, or leave their "
+                             f"rows out with label_values: {{{example}}}")
     table = read.splits[split]
     numbers = np.array([label_names.index(name) for name in read.label_names], np.int32)
     column = pa.array(numbers[table["label"].to_numpy()], pa.int32())

@@ -26,8 +26,8 @@ class Rows:
 
     columns: names in the source;  values: one mapping per row;  places: "file line n" or "data set row n" per row;
     label_names: classes as the source declares them, if it does;  origin: what was read, with revision or hash;
-    units: per row, the number of the source's row that it was made of, where one was made into several;  headed: whether the
-    column names are a file's first line.
+    units: per row, the number of the source's row that it was made of, where one was made into several;  headed:
+    whether the column names are a file's first line.
     """
 
     columns: list[str]
@@ -113,7 +113,8 @@ def split_files(name: str, task: RowsSettings, root: Path, only: str | None = No
     for split, names in ALIASES.items():
         found = [p for p in sorted(base.iterdir()) if _is_split(p, names, task)]
         if odd := [p for p in found if not p.is_file()]:
-            raise FinetraceError(f"{name}: {odd[0]} {_no_file(odd[0])}; put a file there, or name the files with `splits`")
+            raise FinetraceError(f"{name}: {odd[0]} {_no_file(odd[0])}; put a file there, or name the files with "
+                                 "`splits`")
         if len(found) > 1:
             raise FinetraceError(f"{name}: {', '.join(p.name for p in found)} could all be {split}; set `splits`")
         if found:
@@ -123,7 +124,8 @@ def split_files(name: str, task: RowsSettings, root: Path, only: str | None = No
     if "train" not in files and "test" not in files:
         kinds = "|".join(e[1:] for e in ANNOTATED_FORMATS.get(str(task.format), (".csv", ".tsv", ".jsonl", ".parquet")))
         raise FinetraceError(f"{name}: {base} has no train.{kinds}; name the files with `splits` (the folder has "
-                             f"{_inside(base)}; classes that have a file each have to be one file, with a column for the label)")
+                             f"{_inside(base)}; classes that have a file each have to be one file, with a column for "
+                             "the label)")
     return files
 
 
@@ -141,7 +143,8 @@ def base_of(name: str, task: RowsSettings, root: Path) -> Path:
 
 
 def existing(name: str, root: Path, path: str) -> Path:
-    """A file or folder that can be read. Raises FinetraceError for others, also pipes, which never end, and loops of links."""
+    """A file or folder that can be read. Raises FinetraceError for others, also pipes, which never end, and loops of
+    links."""
     try:
         base = (root / path).resolve()
         there = base.exists()
@@ -189,7 +192,8 @@ def _read_file(path: Path, task: RowsSettings) -> Rows:
         try:
             values = table.to_pylist()
         except (ValueError, OverflowError) as error:  # texts that are no UTF-8, dates beyond the year 9999
-            raise FinetraceError(f"{path}: holds a value that cannot be read ({error}); write the file again") from error
+            raise FinetraceError(f"{path}: holds a value that cannot be read ({error}); write the file "
+                                 "again") from error
         return Rows(table.column_names, values, [f"{path} row {i}" for i in range(len(values))], {})
     text = decode(path, task.encoding or "utf-8")
     if kind == "trec":
@@ -216,7 +220,8 @@ def decode(path: Path, encoding: str) -> str:
         raise FinetraceError(f"{path} line {line}: byte {error.start} is not {encoding}; {fix}") from error
     except (LookupError, UnicodeError, ValueError) as error:
         raise FinetraceError(f"{path}: encoding {encoding!r} is not known; use e.g. utf-8 or latin-1") from error
-    if (fix := _seems(content)) and not encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32", "utf16", "utf32")):
+    if (fix := _seems(content)) and not encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32", "utf16",
+                                                                                       "utf32")):
         raise FinetraceError(f"{path}: is not {encoding}; {fix}")
     return text
 
@@ -240,7 +245,8 @@ def parse_json(line: str, place: str, what: str = "object") -> Any:
     except ValueError as error:
         raise FinetraceError(f"{place}: not valid JSON ({error}); one {what} per line is needed") from error
     except RecursionError:
-        raise FinetraceError(f"{place}: not valid JSON (brackets are nested too deeply); one {what} per line is needed") from None
+        raise FinetraceError(f"{place}: not valid JSON (brackets are nested too deeply); one {what} per line is "
+                             "needed") from None
 
 
 def _parse_jsonl(path: Path, text: str) -> Rows:

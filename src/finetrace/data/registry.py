@@ -8,7 +8,15 @@ from typing import Any
 import yaml
 
 from finetrace.config.base import as_dict, parse
-from finetrace.config.data import ANNOTATED, LABELS, FilesTaskSettings, OodSettings, RowsSettings, TaskSettings, ood_keys
+from finetrace.config.data import (
+    ANNOTATED,
+    LABELS,
+    FilesTaskSettings,
+    OodSettings,
+    RowsSettings,
+    TaskSettings,
+    ood_keys,
+)
 from finetrace.errors import FinetraceError
 
 PACKAGE_DATA = ("tasks",)  # the files beside this module that decide results: part of a script's fingerprint
@@ -52,7 +60,8 @@ def section_of(settings: TaskSettings) -> str:
 
 
 def resolve_ood(name: str, task: TaskSettings, section: str = "tasks") -> dict[str, OodSettings]:
-    """Name -> complete definition of each set out of distribution of a resolved task; section: of params.yaml, for messages.
+    """Name -> complete definition of each set out of distribution of a resolved task; section: of params.yaml, for
+    messages.
 
     A set with `like` starts from that built-in or micro task, one with `source` from nothing, any other from the task's
     own definition (without its label names, where it is another data set of the hub). Keys that are given win, also
@@ -100,7 +109,8 @@ def _entry(name: str, where: str, more: tuple[str, ...] = ()) -> dict[str, Any]:
 def _over(base: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """A definition with changes; `text` and `template` replace each other, as do `label_values` and `label_ranges`."""
     changes = {k: v for k, v in given.items() if k != "like" and (k, v) != ("source", "registry")}
-    if changes.get("source", base.get("source")) != base.get("source"):  # what lies elsewhere has files and splits of its own
+    # what lies elsewhere has files and splits of its own
+    if changes.get("source", base.get("source")) != base.get("source"):
         base = {k: v for k, v in base.items() if k not in OF_PLACE}
     merged = {**base, **changes}
     for one, other in (("text", "template"), ("label_values", "label_ranges")):

@@ -45,8 +45,8 @@ def our_splits(name: str, task: RowsSettings, found: Mapping[str, T], only: str 
     wanted = task.splits or {ours: theirs for ours, theirs in usual.items() if theirs in found}
     if only:
         if only not in wanted and (task.splits or only not in usual):
-            raise FinetraceError(f"{name}: there is no split {only}; name it in `splits`, or choose another with `split`; "
-                                 f"there are: {', '.join(wanted) or 'none'}")
+            raise FinetraceError(f"{name}: there is no split {only}; name it in `splits`, or choose another with "
+                                 f"`split`; there are: {', '.join(wanted) or 'none'}")
         wanted = {only: wanted.get(only, usual.get(only, only))}
     for ours, theirs in wanted.items():
         if theirs not in found:

@@ -74,8 +74,8 @@ def read_spr_task(name: str, task: RowsSettings, root: Path, only: str | None = 
     tables = files_below(base, "*.json", "*.jsonl") if task.format == "spr1" else []
     tables = tables or files_below(base, "*.tsv")
     if not tables:
-        raise FinetraceError(f"{name}: {base} has no .tsv{' or .json' if task.format == 'spr1' else ''} with responses; "
-                             "put it there, or let `path` be its folder")
+        raise FinetraceError(f"{name}: {base} has no .tsv{' or .json' if task.format == 'spr1' else ''} with "
+                             "responses; put it there, or let `path` be its folder")
     left_out: dict[str, Counter[str]] = {}
     pairs: Pairs = {}
     for path in tables:
@@ -252,8 +252,8 @@ def _treebank(base: Path, name: str) -> dict[str, list[ConlluSentence]]:
     """File name -> sentences of Universal Dependencies English 1.2."""
     files = {p.name: p for p in files_below(base, "en-ud-*.conllu")} if base.is_dir() else {}
     if not files:
-        raise FinetraceError(f"{name}: {base} has no en-ud-train.conllu, en-ud-dev.conllu or en-ud-test.conllu with the "
-                             "sentences of the table; put Universal Dependencies English 1.2 there")
+        raise FinetraceError(f"{name}: {base} has no en-ud-train.conllu, en-ud-dev.conllu or en-ud-test.conllu with "
+                             "the sentences of the table; put Universal Dependencies English 1.2 there")
     return {file: list(conllu_sentences(decode(path, "utf-8"), str(path))) for file, path in files.items()}
 
 
@@ -261,6 +261,6 @@ def _trees(base: Path, name: str) -> dict[str, list[Tree]]:
     """Number of a file of the Penn Treebank -> its trees."""
     files = files_below(base, "wsj_*.mrg") if base.is_dir() else []
     if not files:
-        raise FinetraceError(f"{name}: {base} has no wsj_NNNN.mrg with the sentences of the table; put the Penn Treebank's "
-                             "merged files there, or take the processed release of SPR1 (.json)")
+        raise FinetraceError(f"{name}: {base} has no wsj_NNNN.mrg with the sentences of the table; put the Penn "
+                             "Treebank's merged files there, or take the processed release of SPR1 (.json)")
     return {path.stem.removeprefix("wsj_"): read_trees(decode(path, "latin-1"), str(path)) for path in files}

@@ -97,7 +97,8 @@ def _json(text: str, where: str) -> _Sentences:
     except ValueError as error:
         raise FinetraceError(f"{where}: not valid JSON ({error}); is the file cut off?") from error
     except RecursionError:
-        raise FinetraceError(f"{where}: not valid JSON (brackets are nested too deeply); is this the right file?") from None
+        raise FinetraceError(f"{where}: not valid JSON (brackets are nested too deeply); is this the right "
+                             "file?") from None
     if not isinstance(content, list):
         raise FinetraceError(f"{where}: is not a list of sentences; STREUSLE's conllulex2json makes one")
     for number, sentence in enumerate(content, 1):

@@ -12,7 +12,16 @@ import pyarrow.compute as pc
 from finetrace.config.data import RowsSettings
 from finetrace.data.annotated import FORMATS, kind_of, micro_kind, read_annotated, several_labels, word_table
 from finetrace.data.examples import HEAD_FIRST, Annotated, Example
-from finetrace.data.labels import Classes, as_text, classes, found_names, is_number, label_number, left_out, sorted_names
+from finetrace.data.labels import (
+    Classes,
+    as_text,
+    classes,
+    found_names,
+    is_number,
+    label_number,
+    left_out,
+    sorted_names,
+)
 from finetrace.data.prepare import PREPARE
 from finetrace.data.readers import Rows, read_files, read_hub
 from finetrace.data.texts import look_alike, row_texts, text_columns
@@ -37,8 +46,8 @@ def read_tables(name: str, task: RowsSettings, root: Path, seed: int, world: Any
                 only: str | None = None) -> Tables:
     """All splits of a resolved definition.
 
-    name: its key in params.yaml, as tasks.cola, for messages;  only: the one split that is wanted; one class will do then. Raises
-    FinetraceError naming data set, file, row or key.
+    name: its key in params.yaml, as tasks.cola, for messages;  only: the one split that is wanted; one class will do
+    then. Raises FinetraceError naming data set, file, row or key.
     """
     dropped: dict[str, dict[str, int]] = {}
     if task.format in FORMATS or (task.source == "micro" and micro_kind(task.config or name)):
@@ -96,8 +105,8 @@ def _word_tables(name: str, task: RowsSettings, splits: dict[str, Annotated], dr
     """Tables and class names (those of all splits, sorted, unless given); fills `dropped`: split -> reason -> count."""
     several = several_labels(name, splits)
     if several and few:
-        raise FinetraceError(f"{name}: its examples can have several labels, and no classifier is evaluated on such a set; "
-                             "remove it from ood")
+        raise FinetraceError(f"{name}: its examples can have several labels, and no classifier is evaluated on such a "
+                             "set; remove it from ood")
     places: dict[str, str] = {}
     for example in (e for part in splits.values() for e in part.examples):
         for label in (example.label,) if example.labels is None else example.labels:
@@ -117,7 +126,8 @@ def _word_tables(name: str, task: RowsSettings, splits: dict[str, Annotated], dr
         lists = [_numbers(example, number_of) for example in part.examples] if several else None
         table, long = word_table(part.examples, [-1 if n is None else n for n in numbers], task.max_words, lists)
         if not table.num_rows:
-            raise FinetraceError(f"{name}: every sentence of {split} has more than {task.max_words} words; raise max_words")
+            raise FinetraceError(f"{name}: every sentence of {split} has more than {task.max_words} words; raise "
+                                 "max_words")
         tables[split] = table.filter(pc.greater_equal(table["label"], 0)) if None in numbers else table
         counts = {**part.left_out, **({"sentences over max_words": long} if long else {})}
         for example in part.examples:
@@ -169,7 +179,8 @@ def _micro_rows(name: str, task: RowsSettings, world: Any, seed: int, only: str 
                              f"{', '.join([*MICRO_TASKS, *MICRO_WORD_TASKS])}")
     info = MICRO_TASKS[which]
     if only and only not in info.splits:
-        raise FinetraceError(f"{name}: {which} has no split {only}; choose another with `split`: {', '.join(info.splits)}")
+        raise FinetraceError(f"{name}: {which} has no split {only}; choose another with `split`: "
+                             f"{', '.join(info.splits)}")
     return {split: Rows(["text_a", "text_b", "label"], rows, [f"{which} {split} row {i}" for i in range(len(rows))],
                         {"world": which}, tuple(info.label_names))
             for split, rows in task_rows(world, which, seed).items() if only in (None, split)}

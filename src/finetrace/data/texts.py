@@ -25,7 +25,8 @@ def row_texts(row: dict[str, Any], task: RowsSettings, place: str) -> tuple[str,
         if not isinstance(row.get(column), str) and not (task.source == "micro" and column == "text_b"):
             raise FinetraceError(f"{place}: column {column!r} holds {_shown(row.get(column))}, not a text")
         require_whole(row.get(column) or "", place, f"column {column!r}")
-    texts = [_filled(t, row) for t in task.template] if task.template else [row[column] for column in text_columns(task)]
+    texts = [_filled(t, row) for t in task.template] if task.template else [row[column]
+                                                                            for column in text_columns(task)]
     if task.lowercase:
         texts = [None if text is None else text.lower() for text in texts]
     return texts[0], texts[1] if len(texts) > 1 else None
@@ -43,8 +44,8 @@ def require_whole(text: str, place: str, what: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise FinetraceError(f"{place}: the {what} has half a character (U+{ord(text[error.start]):04X}) at {error.start}; "
-                             "mend the row (was the text cut?)") from None
+        raise FinetraceError(f"{place}: the {what} has half a character (U+{ord(text[error.start]):04X}) at "
+                             f"{error.start}; mend the row (was the text cut?)") from None
 
 
 def spelled(text: str) -> str:
@@ -53,7 +54,8 @@ def spelled(text: str) -> str:
 
 
 def look_alike(text: str, others: Iterable[str]) -> str | None:
-    """One of the others that a person would take for the text, spelled out; blanks around and marks without width count not."""
+    """One of the others that a person would take for the text, spelled out; blanks around and marks without width
+    count not."""
     for other in others:
         if other != text and _seen(other) == _seen(text):
             return f"{spelled(other)}, not {spelled(text)}"

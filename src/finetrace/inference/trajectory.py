@@ -90,7 +90,8 @@ def extract_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
     write_table(out / "tokens.parquet", _token_table(rows, np.flatnonzero(kept)))
     return {"device": device_name(), "layers": layers, "dim": dim, "spans": spans, "steps": list(checkpoints),
             "label_names": read_manifest(task_folder).facts["label_names"],
-            "task": task_folder.name, "model_type": model.config.model_type, "sentence": sentence_position(model.config),
+            "task": task_folder.name, "model_type": model.config.model_type,
+            "sentence": sentence_position(model.config),
             "sentence_token": family_of(model.config).token, "final_norm": family_of(model.config).final_norm,
             "max_length": length, "truncated": rows.told(tokenizer)["rows_cut"], "tokens": int(rows.lengths.sum()),
             "rows": {s: splits.count(s) for s in dict.fromkeys(splits)}}

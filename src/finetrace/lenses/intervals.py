@@ -44,8 +44,8 @@ def jackknife_interval(value: Any, left_out: np.ndarray, level: float = LEVEL) -
     """Interval of statistics from their values with one group of items left out each time (delete-a-group jackknife).
 
     value: (...) with all items;  left_out: (group, ...) with each of the groups of equal size left out.
-    Returns value -+ t(level, groups - 1) standard errors (Kott 2001), each (...): the bootstrap would repeat points, which
-    lowers ranks and raises similarities. NaN with fewer than two groups.
+    Returns value -+ t(level, groups - 1) standard errors (Kott 2001), each (...): the bootstrap would repeat points,
+    which lowers ranks and raises similarities. NaN with fewer than two groups.
     """
     from scipy.special import stdtrit  # Student's t; scipy.stats takes longer to import than most lenses to compute
 
@@ -76,11 +76,13 @@ def wilson_interval(right: int, total: int, level: float = LEVEL) -> tuple[float
 
 
 def share_interval(right: np.ndarray, units: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
-    """Interval of the share of items that are right, where items of one unit (words of one sentence) depend on each other.
+    """Interval of the share of items that are right, where items of one unit (words of one sentence) depend on each
+    other.
 
-    right: (..., item) bool or 0 and 1;  units: (item,) int, the unit of each item. Returns low and high, each (...), in [0, 1].
-    With a unit per item the interval of Wilson (1927); else that of the `counted_interval` of units, which at 0 and 1, where
-    nothing says how much items depend on each other, takes them as independent: it has a width there too.
+    right: (..., item) bool or 0 and 1;  units: (item,) int, the unit of each item. Returns low and high, each (...),
+    in [0, 1]. With a unit per item the interval of Wilson (1927); else that of the `counted_interval` of units, which
+    at 0 and 1, where nothing says how much items depend on each other, takes them as independent: it has a width there
+    too.
     """
     right = np.asarray(right, dtype=np.float64)
     _, unit = np.unique(units, return_inverse=True)
@@ -93,9 +95,10 @@ def share_interval(right: np.ndarray, units: np.ndarray, level: float = LEVEL) -
 def counted_interval(right: np.ndarray, total: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
     """Score interval of a share sum(right) / sum(total) over independent units (Wilson 1927; Rao and Scott 1992).
 
-    right, total: (..., unit) float64, what is right of each unit and what there is. The number of examples in Wilson's formula is
-    the one that independent examples would need for the variance found between units (the ratio estimator's), and the quantile
-    is Student's t with a degree of freedom less than units, or the normal one where each unit is one example. Low and high (...).
+    right, total: (..., unit) float64, what is right of each unit and what there is. The number of examples in Wilson's
+    formula is the one that independent examples would need for the variance found between units (the ratio
+    estimator's), and the quantile is Student's t with a degree of freedom less than units, or the normal one where
+    each unit is one example. Low and high (...).
     """
     from scipy.special import ndtri, stdtrit
 
@@ -103,7 +106,8 @@ def counted_interval(right: np.ndarray, total: np.ndarray, level: float = LEVEL)
     units, whole = right.shape[-1], total.sum(axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
         share = right.sum(axis=-1) / whole
-        between = np.square(right - share[..., None] * total).sum(axis=-1) * (units / max(1, units - 1)) / np.square(whole)
+        between = np.square(right - share[..., None] * total).sum(axis=-1) * (units / max(1,
+                                                                                          units - 1)) / np.square(whole)
         single = (total == 1).all(axis=-1)
         known = (between > 0) & ~single
         count = np.where(known, share * (1 - share) / np.where(known, between, 1), whole)
@@ -121,9 +125,11 @@ def score_interval(share: Any, count: Any, quantile: Any) -> tuple[np.ndarray, n
 
 
 def mean_of_shares(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Interval of the unweighted mean of independent shares from their own intervals: each (part, ...) -> low, high (...).
+    """Interval of the unweighted mean of independent shares from their own intervals: each (part, ...) -> low, high
+    (...).
 
-    The distances to the ends are squared and added (Zou and Donner 2008), so that it has a width also where all are 0 or 1.
+    The distances to the ends are squared and added (Zou and Donner 2008), so that it has a width also where all are 0
+    or 1.
     """
     mean, parts = values.mean(axis=0), len(values)
     return (mean - np.sqrt(np.square(values - low).sum(axis=0)) / parts,

@@ -1,4 +1,5 @@
-"""Whether a model folder is whole and can be trained from: config, weights and tokenizer, and that they belong together."""
+"""Whether a model folder is whole and can be trained from: config, weights and tokenizer, and that they belong
+together."""
 
 import json
 import logging
@@ -16,8 +17,8 @@ INDEX = "model.safetensors.index.json"
 def check_model(folder: Path, where: str) -> None:
     """Read everything in a model folder once, so that what is wrong is known before a training.
 
-    where: of params.yaml, for messages. Raises FinetraceError for a config that names no known architecture, weights that are
-    damaged or do not fit it, a missing tokenizer, and one with more tokens than the model has embeddings.
+    where: of params.yaml, for messages. Raises FinetraceError for a config that names no known architecture, weights
+    that are damaged or do not fit it, a missing tokenizer, and one with more tokens than the model has embeddings.
     """
     try:
         config = read_config(folder)
@@ -33,12 +34,13 @@ def check_model(folder: Path, where: str) -> None:
     if last + 1 < embeddings:
         log.info("%s: %d of its %d embeddings belong to no token", where, embeddings - last - 1, embeddings)
     if config.get("auto_map"):
-        log.warning("%s: config.json names code of its own (auto_map), which is never run; the model is read as %s", where,
-                    config["model_type"])
+        log.warning("%s: config.json names code of its own (auto_map), which is never run; the model is read as %s",
+                    where, config["model_type"])
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a folder. Raises FinetraceError when it cannot be read or names no architecture that transformers has."""
+    """config.json of a folder. Raises FinetraceError when it cannot be read or names no architecture that transformers
+    has."""
     import transformers
     from transformers import CONFIG_MAPPING, AutoConfig
 
@@ -46,7 +48,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
-        raise FinetraceError(f"{folder}: has no config.json; name a folder or repository written by save_pretrained") from error
+        raise FinetraceError(f"{folder}: has no config.json; name a folder or repository written by "
+                             "save_pretrained") from error
     except (OSError, ValueError) as error:
         raise FinetraceError(f"{path}: is no JSON file in UTF-8 ({error}); fetch or save the model again") from error
     kind = config.get("model_type") if isinstance(config, dict) else None
@@ -59,10 +62,10 @@ def read_config(folder: Path) -> dict[str, Any]:
                                  "again") from error
         return config
     if isinstance(config, dict) and config.get("auto_map"):
-        raise FinetraceError(f"{path}: the model needs code of its own (auto_map), which finetrace never runs; name a model of "
-                             "an architecture that is part of transformers")
-    raise FinetraceError(f"{path}: model_type {kind!r} is no architecture of transformers {transformers.__version__}; name a "
-                         "model of another one")
+        raise FinetraceError(f"{path}: the model needs code of its own (auto_map), which finetrace never runs; name a "
+                             "model of an architecture that is part of transformers")
+    raise FinetraceError(f"{path}: model_type {kind!r} is no architecture of transformers {transformers.__version__}; "
+                         "name a model of another one")
 
 
 def check_weights(folder: Path) -> None:

@@ -46,7 +46,8 @@ def fit_threads(parameters: int) -> None:
 
 @cache
 def operations_per_second() -> float:
-    """What this machine reaches in float32 matrix products with its threads of now; measured once, in a tenth of a second.
+    """What this machine reaches in float32 matrix products with its threads of now; measured once, in a tenth of a
+    second.
 
     For the time that is told before long work: what a lens's loops reach is a share of it.
     """

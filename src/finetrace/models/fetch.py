@@ -32,14 +32,15 @@ def fetch_hub(name: str, model_id: str, revision: str, out: Path) -> dict[str, A
                                  f"{', '.join(others) or 'no weights'}; "
                                  "pickled weights are not loaded; name a revision with safetensors (often refs/pr/N)")
         if "config.json" not in top:
-            raise FinetraceError(f"{where}: {model_id} at {revision} has no config.json; name a repository that save_pretrained "
-                                 "wrote")
+            raise FinetraceError(f"{where}: {model_id} at {revision} has no config.json; name a repository that "
+                                 "save_pretrained wrote")
         folder = Path(snapshot_download(model_id, revision=found.commit, allow_patterns=[*FILES, SENTENCES],
                                         ignore_patterns=["*/*"]))
     except FinetraceError:
         raise
     except Exception as error:  # the hub client raises many kinds; each is named and passed on
-        raise FinetraceError(f"{where}: {model_id} at revision {revision} could not be fetched: {trouble(error)}") from error
+        raise FinetraceError(f"{where}: {model_id} at revision {revision} could not be fetched: "
+                             f"{trouble(error)}") from error
     _copy(folder, out)
     _check(folder, out, where)
     return {"id": model_id, "revision": found.commit}
@@ -68,8 +69,9 @@ def _check(source: Path, out: Path, where: str) -> None:
         return  # no sentence encoder
     config = json.loads((out / "config.json").read_text("utf-8"))
     if isinstance(longest, int) and longest < config.get("max_position_embeddings", 0):
-        log.warning("%s: as a sentence encoder it was made for %d tokens (%s), though it has %d positions; keep train.max_length "
-                    "at %d or less to stay there", where, longest, SENTENCES, config["max_position_embeddings"], longest)
+        log.warning("%s: as a sentence encoder it was made for %d tokens (%s), though it has %d positions; keep "
+                    "train.max_length at %d or less to stay there", where, longest, SENTENCES,
+                    config["max_position_embeddings"], longest)
 
 
 def _copy(folder: Path, out: Path) -> None:

@@ -15,7 +15,8 @@ COMMIT = 40  # hex digits
 
 @dataclass(frozen=True)
 class Repository:
-    """One revision of a hub model: its commit, the names of its files, and the SHA-256 of those whose digest is known."""
+    """One revision of a hub model: its commit, the names of its files, and the SHA-256 of those whose digest is
+    known."""
 
     commit: str
     files: list[str]
@@ -40,14 +41,15 @@ def look_up(model_id: str, revision: str, digests: bool = False) -> Repository:
 
 
 def trouble(error: Exception) -> str:
-    """What the hub's client raised, in one line; where the hub was not there or not well, with its address and what to do."""
+    """What the hub's client raised, in one line; where the hub was not there or not well, with its address and what to
+    do."""
     from huggingface_hub import constants
 
     lines = str(error).strip().splitlines() or [""]
     text = f"{type(error).__name__}: {lines[0]}"
     if _passing(error):
-        text += (f" (asked {constants.ENDPOINT}, {len(PAUSES) + 1} times at most); run it again later, name another address in "
-                 "HF_ENDPOINT, or set HF_HUB_OFFLINE=1 to take what the hub's cache has")
+        text += (f" (asked {constants.ENDPOINT}, {len(PAUSES) + 1} times at most); run it again later, name another "
+                 "address in HF_ENDPOINT, or set HF_HUB_OFFLINE=1 to take what the hub's cache has")
     return text
 
 
@@ -66,7 +68,8 @@ def _ask(model_id: str, revision: str, digests: bool) -> Any:
 
 
 def _passing(error: BaseException | None) -> bool:
-    """Whether another try may help: no connection, a time-out, too many requests, or an error of the server (HTTP 5xx)."""
+    """Whether another try may help: no connection, a time-out, too many requests, or an error of the server (HTTP
+    5xx)."""
     from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
     if isinstance(error, HfHubHTTPError):
@@ -76,7 +79,8 @@ def _passing(error: BaseException | None) -> bool:
 
 
 def _cached(model_id: str, revision: str, digests: bool) -> Repository:
-    """The same from the hub's cache: the commit that the revision named when it was last asked for, else the only one there."""
+    """The same from the hub's cache: the commit that the revision named when it was last asked for, else the only one
+    there."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     place = _place(model_id)
@@ -87,9 +91,10 @@ def _cached(model_id: str, revision: str, digests: bool) -> Repository:
         revision = known[0]
     folder = place / "snapshots" / revision
     if revision not in known:
-        there = f"there are the commits {', '.join(known)}: name one as revision" if known else "nothing of this model is there"
-        raise LocalEntryNotFoundError(f"HF_HUB_OFFLINE is set, and the hub's cache {place} does not know {revision}; {there}, or "
-                                      "run once with HF_HUB_OFFLINE=0")
+        there = (f"there are the commits {', '.join(known)}: name one as revision" if known
+                 else "nothing of this model is there")
+        raise LocalEntryNotFoundError(f"HF_HUB_OFFLINE is set, and the hub's cache {place} does not know {revision}; "
+                                      f"{there}, or run once with HF_HUB_OFFLINE=0")
     files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     return Repository(revision, files, {name: sha256_file((folder / name).resolve()) for name in files
                                         if name.endswith(".safetensors")} if digests else {})

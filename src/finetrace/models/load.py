@@ -9,7 +9,8 @@ from finetrace.errors import FinetraceError
 from finetrace.models.device import quiet
 
 INVENTED = 16  # transformers makes a tokenizer of special tokens alone where a folder has no vocabulary
-PACKAGES = ("sentencepiece", "tiktoken", "fugashi", "ipadic", "unidic_lite", "unidic", "sudachipy", "rhoknp", "sacremoses")
+PACKAGES = ("sentencepiece", "tiktoken", "fugashi", "ipadic", "unidic_lite", "unidic", "sudachipy", "rhoknp",
+            "sacremoses")
 STATELESS = ("inv_freq", "position_ids", "masked_bias")  # buffers that old versions saved and none needs
 
 
@@ -21,10 +22,12 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # damaged files and missing packages raise many kinds
-        raise FinetraceError(f"{folder}: its tokenizer could not be loaded: {_tokenizer_trouble(folder, error)}") from error
+        raise FinetraceError(f"{folder}: its tokenizer could not be loaded: "
+                             f"{_tokenizer_trouble(folder, error)}") from error
     if len(tokenizer) < INVENTED and not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens) - {"\u2581"}:
-        raise FinetraceError(f"{folder}: has no tokenizer files (tokenizer.json, vocab.txt ...), so every word would be unknown; "
-                             "put those of the model's tokenizer beside its weights (tokenizer.save_pretrained)")
+        raise FinetraceError(f"{folder}: has no tokenizer files (tokenizer.json, vocab.txt ...), so every word would "
+                             "be unknown; put those of the model's tokenizer beside its weights "
+                             "(tokenizer.save_pretrained)")
     if tokenizer.pad_token is None:
         raise FinetraceError(f"{folder}: its tokenizer has no padding token; finetrace trains encoders such as BERT")
     return tokenizer
@@ -36,8 +39,8 @@ def _tokenizer_trouble(folder: Path, error: Exception) -> str:
     package = re.search(rf"\b({'|'.join(PACKAGES)})\b", text)
     if package and (isinstance(error, ImportError) or not (folder / "tokenizer.json").is_file()):
         name = "sentencepiece" if any(folder.glob("*.model")) else package[1]
-        return (f"it needs the package {name}, which finetrace does not bring along; pip install {name}, or name a model with a "
-                "tokenizer.json")
+        return (f"it needs the package {name}, which finetrace does not bring along; pip install {name}, or name a "
+                "model with a tokenizer.json")
     return text
 
 
@@ -70,10 +73,11 @@ def load_family_classifier(folder: Path, label_names: list[str] | None = None, d
             model, report = AutoModelForSequenceClassification.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, output_loading_info=True)
         except Exception as error:  # as in `_load`
-            raise FinetraceError(f"{folder}: could not be loaded as a sequence classifier: {one_line(error)}") from error
+            raise FinetraceError(f"{folder}: could not be loaded as a sequence classifier: "
+                                 f"{one_line(error)}") from error
         if lost := sorted(report["missing_keys"]):
-            raise FinetraceError(f"{folder}: its weights lack {', '.join(lost[:3])}, which would be random numbers; delete the "
-                                 "folder that holds it and run its stage again")
+            raise FinetraceError(f"{folder}: its weights lack {', '.join(lost[:3])}, which would be random numbers; "
+                                 "delete the folder that holds it and run its stage again")
         require_all_used(model, report["unexpected_keys"], folder)
         return model
     names = {i: name for i, name in enumerate(label_names)}
@@ -107,14 +111,15 @@ def _load(kind: Any, what: str, folder: Path, dropout: float | None = None, **ch
     encoder = "" if model.base_model is model else model.base_model_prefix + "."
     lost = sorted(k for k in drawn if k.startswith(encoder) and "pooler" not in k)
     if lost:
-        raise FinetraceError(f"{folder}: its weights do not fit its config.json: {len(lost)} tensors of the encoder are missing "
-                             f"or have another shape ({', '.join(lost[:3])} ...); fetch the model again")
+        raise FinetraceError(f"{folder}: its weights do not fit its config.json: {len(lost)} tensors of the encoder "
+                             f"are missing or have another shape ({', '.join(lost[:3])} ...); fetch the model again")
     require_all_used(model, report["unexpected_keys"], folder)
     return model
 
 
 def require_all_used(model: Any, unused: Iterable[str], folder: Path) -> None:
-    """Raises FinetraceError when tensors of the encoder's layers were left over: then config.json describes another model.
+    """Raises FinetraceError when tensors of the encoder's layers were left over: then config.json describes another
+    model.
 
     unused: names of tensors that were in the files and not in the model; those of heads and poolers do not matter.
     """
@@ -124,9 +129,9 @@ def require_all_used(model: Any, unused: Iterable[str], folder: Path) -> None:
     left = sorted(name for key in unused if (name := key.removeprefix(prefix)).rpartition(".")[2] not in STATELESS
                   and any(name.startswith(f"{part}.") for part in (*lists, *around)))
     if left:
-        raise FinetraceError(f"{folder}: its config.json fits only part of its weights: {len(left)} tensors of the encoder would "
-                             f"not be used ({', '.join(left[:3])} ...); mend config.json (the number of layers, say), or fetch "
-                             "the model again")
+        raise FinetraceError(f"{folder}: its config.json fits only part of its weights: {len(left)} tensors of the "
+                             f"encoder would not be used ({', '.join(left[:3])} ...); mend config.json (the number of "
+                             "layers, say), or fetch the model again")
 
 
 def one_line(error: Exception) -> str:

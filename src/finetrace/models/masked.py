@@ -42,7 +42,8 @@ def _load(folder: Path, dropout: float | None) -> Any:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         if dropout is not None:
             set_dropout(config, dropout)
-        model, report = AutoModelForMaskedLM.from_pretrained(folder, config=config, local_files_only=True, dtype=torch.float32,
+        model, report = AutoModelForMaskedLM.from_pretrained(folder, config=config, local_files_only=True,
+                                                             dtype=torch.float32,
                                                              use_safetensors=True, output_loading_info=True,
                                                              ignore_mismatched_sizes=True, trust_remote_code=False)
     except Exception as error:  # damaged files and wrong configs raise many kinds
@@ -50,7 +51,8 @@ def _load(folder: Path, dropout: float | None) -> Any:
     drawn = {key if isinstance(key, str) else key[0] for key in (*report["missing_keys"], *report["mismatched_keys"])}
     if lost := sorted(key for key in drawn if "pooler" not in key):
         raise FinetraceError(f"{folder}: has no masked-word head: its weights lack {', '.join(lost[:3])}"
-                             f"{' ...' if len(lost) > 3 else ''}, which would be random numbers; start from a model that was "
-                             "trained with masked words and saved with that head (not a sentence encoder or a classifier)")
+                             f"{' ...' if len(lost) > 3 else ''}, which would be random numbers; start from a model "
+                             "that was trained with masked words and saved with that head (not a sentence encoder or "
+                             "a classifier)")
     require_all_used(model, report["unexpected_keys"], folder)
     return model

@@ -23,9 +23,9 @@ class Encoded:
     sentence. It is one example, but for tasks of words, where the examples are words of it.
 
     features: input name -> one list of integers per row;  labels: (example,) int64;  example_ids: (example,) int64;
-    lengths: (row,) int64, tokens per row, special tokens included;  special: where asked for, one list per row that is 1
-    where the tokenizer added the token ([CLS], </s>, ...);  targets: for tasks of words, which examples are a row's, and where;
-    cut: (row,) int64 tokens that did not fit and were left out, None where none were.
+    lengths: (row,) int64, tokens per row, special tokens included;  special: where asked for, one list per row that is
+    1 where the tokenizer added the token ([CLS], </s>, ...);  targets: for tasks of words, which examples are a row's,
+    and where; cut: (row,) int64 tokens that did not fit and were left out, None where none were.
     """
 
     features: dict[str, list[list[int]]]
@@ -54,7 +54,8 @@ class Encoded:
         index = [int(r) for r in rows]
         examples = self.examples(index)
         return Encoded({k: [v[i] for i in index] for k, v in self.features.items()}, self.labels[examples],
-                       self.example_ids[examples], self.lengths[index], self.special and [self.special[i] for i in index],
+                       self.example_ids[examples], self.lengths[index],
+                       self.special and [self.special[i] for i in index],
                        self.targets and self.targets.take(np.asarray(index, dtype=np.int64)),
                        None if self.cut is None else self.cut[index])
 
@@ -76,7 +77,8 @@ def joined(parts: Sequence[Encoded]) -> Encoded:
                           np.concatenate([p.targets.numbers for p in parts if p.targets]))
     return Encoded({name: [ids for p in parts for ids in p.features[name]] for name in first.features},
                    np.concatenate([p.labels for p in parts]), np.concatenate([p.example_ids for p in parts]),
-                   np.concatenate([p.lengths for p in parts]), [mask for p in parts for mask in p.special or []] or None, targets,
+                   np.concatenate([p.lengths for p in parts]),
+                   [mask for p in parts for mask in p.special or []] or None, targets,
                    np.concatenate([np.zeros(len(p), dtype=np.int64) if p.cut is None else p.cut for p in parts]))
 
 
@@ -119,7 +121,8 @@ def tokens_cut(tokenizer: Any, first: Sequence[str], second: Sequence[str] | Non
     cut = np.zeros(len(lengths), dtype=np.int64)
     full = np.flatnonzero(lengths >= max_length).tolist()  # the others are whole
     if full:
-        whole = tokenizer([first[i] for i in full], None if second is None else [second[i] for i in full], verbose=False)
+        whole = tokenizer([first[i] for i in full], None if second is None else [second[i] for i in full],
+                          verbose=False)
         cut[full] = np.array([len(ids) for ids in whole["input_ids"]]) - lengths[full]
     return cut
 
@@ -147,8 +150,8 @@ def require_known(rows: Encoded, tokenizer: Any, where: str) -> None:
     text = (f"{where}: {100 * share:.0f} % of its tokens ({unknown:,} of {own:,}) are unknown to the tokenizer "
             f"({tokenizer.unk_token})")
     if share > MOST_UNKNOWN:
-        raise FinetraceError(f"{text}; the model would learn from little else: name a model whose tokenizer knows these texts, "
-                             "or see whether its tokenizer files are whole")
+        raise FinetraceError(f"{text}; the model would learn from little else: name a model whose tokenizer knows "
+                             "these texts, or see whether its tokenizer files are whole")
     if share > MANY_UNKNOWN:
         log.warning("%s; is it made for such texts?", text)
 

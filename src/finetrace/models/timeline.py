@@ -193,7 +193,8 @@ def _digest(folder: Path, manifest: Any, trajectory: Path, base: Path | None) ->
 
 
 def _look_up(name: str, model_id: str, revision: str) -> Published:
-    """Commit and digests of the weights of one hub model; fetches weights only where the hub does not tell their SHA-256."""
+    """Commit and digests of the weights of one hub model; fetches weights only where the hub does not tell their
+    SHA-256."""
     from huggingface_hub import hf_hub_download
 
     try:
@@ -202,11 +203,11 @@ def _look_up(name: str, model_id: str, revision: str) -> Published:
         digests = {file: found.sha256.get(file) or sha256_file(
             Path(hf_hub_download(model_id, file, revision=found.commit)).resolve()) for file in files}
     except Exception as error:  # the hub client raises many kinds; each is named and passed on
-        raise FinetraceError(f"series.{name}: {model_id} at revision {revision} could not be looked up: {trouble(error)}; mend "
-                             "id, revision or steps") from error
+        raise FinetraceError(f"series.{name}: {model_id} at revision {revision} could not be looked up: "
+                             f"{trouble(error)}; mend id, revision or steps") from error
     if not files:
-        raise FinetraceError(f"series.{name}: {model_id} at {revision} has no *.safetensors; pickled weights are not loaded; "
-                             "name a revision with safetensors (often refs/pr/N)")
+        raise FinetraceError(f"series.{name}: {model_id} at {revision} has no *.safetensors; pickled weights are not "
+                             "loaded; name a revision with safetensors (often refs/pr/N)")
     return Published(model_id, found.commit, digests)
 
 
@@ -221,8 +222,8 @@ def _fetch_tokenizer(name: str, model_id: str, revision: str, out: Path) -> None
         commit = look_up(model_id, revision).commit
         folder = Path(snapshot_download(model_id, revision=commit, allow_patterns=wanted, ignore_patterns=["*/*"]))
     except Exception as error:  # as above
-        raise FinetraceError(f"series.{name}: the tokenizer of {model_id} could not be fetched: {trouble(error)}; name another "
-                             "in `tokenizer`") from error
+        raise FinetraceError(f"series.{name}: the tokenizer of {model_id} could not be fetched: {trouble(error)}; "
+                             "name another in `tokenizer`") from error
     out.mkdir()
     for pattern in wanted:
         for file in sorted(folder.glob(pattern)):

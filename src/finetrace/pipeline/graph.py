@@ -31,8 +31,8 @@ class Graph:
             raise FinetraceError(f"{root}: has no .dvc folder; git checkout .dvc, or dvc init") from error
         except SCMError as error:
             raise FinetraceError(
-                f"{root}: is not a git repository, which DVC asks for; git init && git add . && git commit -m Start, or "
-                f"let DVC do without: printf '[core]\\n    no_scm = true\\n' > .dvc/config.local"
+                f"{root}: is not a git repository, which DVC asks for; git init && git add . && git commit -m Start, "
+                f"or let DVC do without: printf '[core]\\n    no_scm = true\\n' > .dvc/config.local"
             ) from error
         except DvcException as error:
             raise FinetraceError(f"dvc.yaml: {_story(error)}") from error
@@ -44,8 +44,8 @@ class Graph:
         if link := first_link(root, self.written()):
             self.close()
             raise FinetraceError(
-                f"{link}: is a link to {link.resolve()}, and DVC records nothing through links; make it a folder: move the "
-                "whole project to the other disk, or mount that here (mount --bind)"
+                f"{link}: is a link to {link.resolve()}, and DVC records nothing through links; make it a folder: "
+                "move the whole project to the other disk, or mount that here (mount --bind)"
             )
 
     def written(self) -> set[str]:

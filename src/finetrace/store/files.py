@@ -100,8 +100,8 @@ def file_lock(path: Path, waiting: str = "") -> Iterator[None]:
     try:
         lock.acquire(blocking=False)
     except NotImplementedError as error:
-        raise FinetraceError(f"{path}: its file system knows no locks, which keep two runs apart; put the project on a local "
-                             "disk") from error
+        raise FinetraceError(f"{path}: its file system knows no locks, which keep two runs apart; put the project on "
+                             "a local disk") from error
     except Timeout:
         if waiting:
             logging.getLogger("finetrace").warning("%s%s", waiting, _holder(path))

@@ -80,7 +80,8 @@ class HiddenStates:
         return list(self.manifest.facts["label_names"])
 
     def chosen_layers(self, wanted: str | list[int], key: str) -> list[int]:
-        """Numbers of the layers that a setting asks for, ascending: "all", or numbers, counted from the end where negative.
+        """Numbers of the layers that a setting asks for, ascending: "all", or numbers, counted from the end where
+        negative.
 
         key: the setting's, such as "hulls.layers", for the error that names a layer which is not there.
         """
@@ -89,8 +90,8 @@ class HiddenStates:
             return list(range(count))
         for layer in wanted:
             if not -count <= int(layer) < count:
-                raise FinetraceError(f"params.yaml: {key}: {layer} does not exist; {self.folder} has layers 0 (embeddings) to "
-                                     f"{count - 1}")
+                raise FinetraceError(f"params.yaml: {key}: {layer} does not exist; {self.folder} has layers 0 "
+                                     f"(embeddings) to {count - 1}")
         return sorted({int(layer) % count for layer in wanted})
 
     def rows(self, split: str) -> np.ndarray:

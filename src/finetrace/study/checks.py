@@ -85,7 +85,8 @@ def _check_names(study: "Study", tasks: list[str]) -> None:
 
 def _check_paths(study: "Study") -> None:
     """Local files: on this machine, and neither in a result nor around it."""
-    folders = {"model_folders": "models", "tasks": "data", "task_files": "data", "corpora": "data", "fact_files": "data"}
+    folders = {"model_folders": "models", "tasks": "data", "task_files": "data", "corpora": "data",
+               "fact_files": "data"}
     paths = [
         (section, folder, name, entry.path)
         for section, folder in folders.items()
@@ -95,13 +96,13 @@ def _check_paths(study: "Study") -> None:
     for section, folder, name, path in paths:
         require(
             "://" not in path and not any(c in path for c in "\0\n\r"),
-            f"{section}: {name}: path {path!r} is no path of this machine; fetch the files, and name where they lie, e.g. "
-            f"sources/{name}",
+            f"{section}: {name}: path {path!r} is no path of this machine; fetch the files, and name where they lie, "
+            f"e.g. sources/{name}",
         )
         require(
             normpath(path) not in (*MADE, ".", ".."),
-            f"{section}: {name}: path {path} holds results, which would change with every run; put the files into a folder of "
-            f"their own, e.g. sources/{name}",
+            f"{section}: {name}: path {path} holds results, which would change with every run; put the files into a "
+            f"folder of their own, e.g. sources/{name}",
         )
         require(
             not PurePath(normpath(path)).is_relative_to(f"{folder}/{name}"),

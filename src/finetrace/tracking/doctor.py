@@ -20,7 +20,8 @@ from finetrace.tracking.integrity import damaged
 from finetrace.tracking.moved import HOME_TAG, experiments, has_moved
 from finetrace.tracking.store import client_of, database_path, prepare_environment, tracking_uri, why_silent
 
-OUTPUTS = ("atlas", "comparisons", "cross-tasks", "data", "directprobe", "dynamics", "inputs", "models", "outputs", "settings")
+OUTPUTS = ("atlas", "comparisons", "cross-tasks", "data", "directprobe", "dynamics", "inputs", "models", "outputs",
+           "settings")
 """Folders that stages write."""
 
 
@@ -62,7 +63,8 @@ def _project(layout: Layout) -> Iterator[Finding]:
     for path in sorted(layout.root / name for name in OUTPUTS):
         if path.is_symlink():
             yield Finding(f"{path} is a link to {path.resolve()}, and DVC records nothing through links",
-                          "make it a folder: move the whole project to the other disk, or mount that here (mount --bind)")
+                          "make it a folder: move the whole project to the other disk, or mount that here (mount "
+                          "--bind)")
 
 
 def _params(layout: Layout) -> Iterator[Finding]:
@@ -164,8 +166,8 @@ def _store(layout: Layout) -> Iterator[Finding]:
         return
     if (silent := why_silent(uri)) is not None:
         yield Finding(f"{hide_passwords(uri)} does not answer as a tracking store: {silent}",
-                      "start the server, or correct tracking.uri in params.yaml or MLFLOW_TRACKING_URI (names and passwords: "
-                      "MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)")
+                      "start the server, or correct tracking.uri in params.yaml or MLFLOW_TRACKING_URI (names and "
+                      "passwords: MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)")
     path = database_path(uri)
     if path is not None and path.is_file() and path.stat().st_size:
         yield from _database(path, layout.home)

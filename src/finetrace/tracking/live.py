@@ -81,7 +81,8 @@ class _FollowerProcess:
             command = [sys.executable, "-m", "finetrace.tracking.live", str(self.path.resolve()),
                        "--study", self.study.study.name, "--home", str(self.layout.home.resolve()),
                        "--points", str(self.study.tracking.points)]
-            uri = {"MLFLOW_TRACKING_URI": self.study.tracking.uri} if self.study.tracking.uri else {}  # others see arguments
+            # not as an argument, which others see
+            uri = {"MLFLOW_TRACKING_URI": self.study.tracking.uri} if self.study.tracking.uri else {}
             source = str(Path(__file__).resolve().parents[2])
             paths = [source, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
             try:

@@ -143,7 +143,8 @@ def opened(uri: str, home: Path) -> Iterator["MlflowClient"]:
 def why_silent(uri: str) -> str | None:
     """Why a server does not answer within some seconds; None when it does, and for files and services elsewhere.
 
-    Nothing is changed: of a database only the connection is tried, as MLflow may bring the tables of what it opens up to date.
+    Nothing is changed: of a database only the connection is tried, as MLflow may bring the tables of what it opens up
+    to date.
     """
     parts = urlsplit(uri)
     if parts.scheme in ("http", "https"):

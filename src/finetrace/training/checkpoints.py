@@ -26,13 +26,14 @@ def save_weights(model: Any, folder: Path, step: int) -> None:
 
 
 def built_on(folder: Path) -> list[Path]:
-    """Files below `folder` on which a continuation builds, besides the states: recorded segments, markers of weights."""
+    """Files below `folder` on which a continuation builds, besides the states: recorded segments, markers of
+    weights."""
     return sorted([*folder.glob(f"{SEGMENTS}/*.parquet"), *folder.glob(f"{WEIGHTS}/step-*/complete.json")])
 
 
 def newest_state(folder: Path, scheduled: Collection[int] = ()) -> Path | None:
-    """The newest full state below `folder` from which a training can go on; newer ones, which are unfinished or of which
-    something is damaged or lost, are removed, the latter with a warning.
+    """The newest full state below `folder` from which a training can go on; newer ones, which are unfinished or of
+    which something is damaged or lost, are removed, the latter with a warning.
 
     scheduled: steps whose weights are kept to the end; others, the best so far, are removed when better ones are there.
     """
@@ -51,7 +52,8 @@ def newest_state(folder: Path, scheduled: Collection[int] = ()) -> Path | None:
 
 
 def _replaced(wrong: Path, weights: Path, step: int, scheduled: Collection[int]) -> bool:
-    """Whether weights are gone because better ones were found after the state of `step`, which the training will find again."""
+    """Whether weights are gone because better ones were found after the state of `step`, which the training will find
+    again."""
     if wrong.parent != weights or wrong.exists() or step_of(wrong) in scheduled:
         return False
     return any(step_of(p) > step for p in weights.glob("step-*") if is_complete(p))

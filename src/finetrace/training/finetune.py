@@ -35,9 +35,11 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Prepared:
-    """A tokenised task: rows per split, names of the classes, the metric by which runs are compared, marked words per example.
+    """A tokenised task: rows per split, names of the classes, the metric by which runs are compared, marked words per
+    example.
 
-    longest: tokens of the longest input;  texts: split -> rows, tokens, and what was cut or is unknown (`Encoded.told`).
+    longest: tokens of the longest input;  texts: split -> rows, tokens, and what was cut or is unknown
+    (`Encoded.told`).
     """
 
     splits: dict[str, Encoded]
@@ -80,24 +82,28 @@ def prepare(model_folder: Path, task_folder: Path, settings: TrainSettings, mode
         too_big = max(max(ids) for ids in splits[split].features["input_ids"])
         if too_big >= model.get_input_embeddings().num_embeddings:
             raise FinetraceError(f"{model_folder}: its tokenizer gives token id {too_big}, but the model has only "
-                                 f"{model.get_input_embeddings().num_embeddings} embeddings; they do not belong together")
+                                 f"{model.get_input_embeddings().num_embeddings} embeddings; they do not belong "
+                                 "together")
         require_known(splits[split], tokenizer, str(task_folder / f"{split}.parquet"))
     if "train" not in splits:
         raise FinetraceError(f"{task_folder}: has no train split; it can be a test set only")
     return Prepared(splits, facts["label_names"], facts["metric"],
-                    Collator(tokenizer, 8 if torch.cuda.is_available() else None, pieces=settings.pieces), facts.get("spans", 0),
-                    length, {split: rows.told(tokenizer) for split, rows in splits.items()})
+                    Collator(tokenizer, 8 if torch.cuda.is_available() else None, pieces=settings.pieces),
+                    facts.get("spans", 0), length, {split: rows.told(tokenizer) for split, rows in splits.items()})
 
 
 def _tell_cuts(prepared: Prepared, wanted: int, name: str) -> None:
     """Say how long inputs can be, where that is less than asked for, and what of the texts was cut."""
     if prepared.longest < wanted:
-        log.warning("%s: inputs have %d tokens at most, not the %d of train.max_length: the model or its tokenizer takes no more",
+        log.warning("%s: inputs have %d tokens at most, not the %d of train.max_length: the model or its tokenizer "
+                    "takes no more",
                     name, prepared.longest, wanted)
     for split, told in prepared.texts.items():
         if told["rows_cut"]:
-            log.warning("%s: %s of %s rows of %s are longer than %d tokens and were cut; %s of their tokens are not read", name,
-                        f"{told['rows_cut']:,}", f"{told['rows']:,}", split, prepared.longest, f"{told['tokens_cut']:,}")
+            log.warning("%s: %s of %s rows of %s are longer than %d tokens and were cut; %s of their tokens are not "
+                        "read", name,
+                        f"{told['rows_cut']:,}", f"{told['rows']:,}", split, prepared.longest,
+                        f"{told['tokens_cut']:,}")
 
 
 def make_plan(train: Encoded, settings: TrainSettings, seed: int) -> Plan:
@@ -247,7 +253,8 @@ def finetune(model_folder: Path, task_folder: Path, settings: TrainSettings, rec
     (out / "checkpoints").mkdir(exist_ok=True)
     write_json(out / "metrics.json", metrics)
     return {"device": device_name(), "steps": last, "steps_per_epoch": plan.steps_per_epoch, "kept_step": kept,
-            "metric": prepared.metric, "label_names": prepared.label_names, "rows": rows_written, "method_kind": method.kind,
+            "metric": prepared.metric, "label_names": prepared.label_names, "rows": rows_written,
+            "method_kind": method.kind,
             "parameters": model.num_parameters(), "train_rows": len(train.labels), "tokens": tokens,
             "trained_parameters": trained_parameters(model), "max_length": prepared.longest, "texts": prepared.texts,
             **({"linear_probe": _describe(found)} if found else {}),
@@ -291,8 +298,8 @@ def _diverged(history: Path, on_nonfinite: str) -> dict[str, int]:
     rows = [r for r in table.to_pylist() if r["kind"] == "train" and not (
         np.isfinite(r["loss"]) and np.isfinite(r["gradient_norm"] or 0.0))]
     if rows:
-        log.warning("the training diverged at step %d of %d; it went on because of record.on_nonfinite: record", rows[0]["step"],
-                    len(table))
+        log.warning("the training diverged at step %d of %d; it went on because of record.on_nonfinite: record",
+                    rows[0]["step"], len(table))
     return {"diverged_at_step": rows[0]["step"]} if rows else {}
 
 

@@ -29,10 +29,12 @@ def start_classifier(model_folder: Path, task: dict[str, Any], settings: TrainSe
     """
     import torch
 
-    model = load_classifier(model_folder, task["label_names"], head_seed, settings.dropout, task.get("spans", 0), settings.head)
+    model = load_classifier(model_folder, task["label_names"], head_seed, settings.dropout, task.get("spans", 0),
+                            settings.head)
     require_finite(model, model_folder)
     if model.config.model_type == "deberta" and use_bf16(settings.precision) and not torch.cuda.is_available():
-        raise FinetraceError("precision: bf16: on a CPU the attention of DeBERTa (v1) cannot be computed in bf16; set fp32")
+        raise FinetraceError("precision: bf16: on a CPU the attention of DeBERTa (v1) cannot be computed in bf16; set "
+                             "fp32")
     if method.adapts:
         from finetrace.models.adapters import add_lora
 
@@ -50,8 +52,8 @@ def require_finite(model: Any, folder: Path) -> None:
 
     for name, values in model.named_parameters():
         if not bool(torch.isfinite(values).all()):
-            raise FinetraceError(f"{folder}: its weights {name} hold NaN or infinity; fetch the model again, or train it again "
-                                 "with a lower learning_rate")
+            raise FinetraceError(f"{folder}: its weights {name} hold NaN or infinity; fetch the model again, or train "
+                                 "it again with a lower learning_rate")
 
 
 def probe_head(model: Any, train: Encoded, collator: Collator, settings: TrainSettings, seed: int,

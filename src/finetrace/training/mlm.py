@@ -66,8 +66,8 @@ class MaskedTexts:
     tokenizer: Any
 
     def facts(self) -> dict[str, int]:
-        """Rows to learn from and held out; of the former the tokens, special ones included, the rows and tokens that were cut,
-        and the unknown tokens."""
+        """Rows to learn from and held out; of the former the tokens, special ones included, the rows and tokens that
+        were cut, and the unknown tokens."""
         told = self.train.told(self.tokenizer)
         return {"train": told.pop("rows"), "validation": len(self.held_out), **told}
 
@@ -97,12 +97,13 @@ def prepare_texts(texts: Sequence[str], tokenizer: Any, model: Any, seed: int, *
     largest = max(int(np.max(row)) for part in (found.train, found.held_out)
                   for row in part.features["input_ids"] if len(row))
     if largest >= model.get_input_embeddings().num_embeddings:
-        raise FinetraceError(f"{tokenizer.name_or_path}: its tokenizer gives token id {largest}, but the model has only "
-                             f"{model.get_input_embeddings().num_embeddings} embeddings; they do not belong together")
+        raise FinetraceError(f"{tokenizer.name_or_path}: its tokenizer gives token id {largest}, but the model has "
+                             f"only {model.get_input_embeddings().num_embeddings} embeddings; they do not belong "
+                             "together")
     told = found.facts()
     if told["rows_cut"]:
-        log.warning("%s of %s texts are longer than %d tokens and were cut; %s tokens are not read", f"{told['rows_cut']:,}",
-                    f"{told['train']:,}", max_tokens, f"{told['tokens_cut']:,}")
+        log.warning("%s of %s texts are longer than %d tokens and were cut; %s tokens are not read",
+                    f"{told['rows_cut']:,}", f"{told['train']:,}", max_tokens, f"{told['tokens_cut']:,}")
     require_known(found.train, tokenizer, "the corpus")
     return found
 

@@ -64,8 +64,8 @@ class Recorder:
             self._micro.append((step, micro_step, example_ids, labels, logits.detach(), losses.detach()))
 
     def train_step(self, row: dict[str, Any]) -> None:
-        """One optimiser step: a history row plus `seconds` of work since the training began, and `step_seconds`, `step_tokens` of
-        its own; values may be device scalars."""
+        """One optimiser step: a history row plus `seconds` of work since the training began, and `step_seconds`,
+        `step_tokens` of its own; values may be device scalars."""
         self._steps.append(row)
         self._unwritten += 1
         if self._unwritten >= BUFFER_STEPS:
@@ -131,8 +131,8 @@ class Recorder:
                 rows[name] = merge_tables(out / f"{name}.parquet", [schemas[name].empty_table()])
         for name, count in self._expected.items():
             if rows[name] != count:
-                raise FinetraceError(f"{self.folder}: {name} has {rows[name]} rows instead of {count}, so files were lost or "
-                                     "added while the training ran; delete the folder and run the stage again")
+                raise FinetraceError(f"{self.folder}: {name} has {rows[name]} rows instead of {count}, so files were "
+                                     "lost or added while the training ran; delete the folder and run the stage again")
         return rows
 
     def _drain(self) -> None:

@@ -104,7 +104,8 @@ def first_not_finite(model: Any) -> str:
 
 
 def _not_finite(ids: Any, losses: Any) -> list[Any]:
-    """The ids of the losses that are NaN or infinite; all of them where losses and ids do not go together (masked words)."""
+    """The ids of the losses that are NaN or infinite; all of them where losses and ids do not go together (masked
+    words)."""
     bad = ~np.isfinite(losses.float().cpu().numpy())
     return list(np.asarray(ids)[bad]) if len(bad) == len(ids) else list(np.asarray(ids)) if bad.any() else []
 
@@ -125,8 +126,9 @@ class Hooks:
 class RecordingTrainer(Trainer):
     """Trains a model by a plan, records every step, and leaves whole resume points.
 
-    loss_of(model outputs, labels) -> (per-example losses (example,), logits (example, class) or None);  epsilon: AdamW's;
-    on_nonfinite: whether a loss or gradient that is not finite is an error (`stop`) or recorded like any other.
+    loss_of(model outputs, labels) -> (per-example losses (example,), logits (example, class) or None);  epsilon:
+    AdamW's; on_nonfinite: whether a loss or gradient that is not finite is an error (`stop`) or recorded like any
+    other.
     """
 
     def __init__(self, model: Any, plan: Plan, make: Callable[[Batch], dict[str, Any]], settings: TrainSettings, *,
@@ -183,7 +185,8 @@ class RecordingTrainer(Trainer):
                 self.check_finite()
 
     def check_finite(self) -> None:
-        """Raises NonFiniteError that names the first step whose loss or gradient is NaN or infinite, its rows and what to do."""
+        """Raises NonFiniteError that names the first step whose loss or gradient is NaN or infinite, its rows and what
+        to do."""
         unchecked, self._unchecked = self._unchecked, []
         for step, loss, norm, seen in unchecked:
             for name, value in (("loss", float(loss)), ("gradient's norm", 0.0 if norm is None else float(norm))):
@@ -191,7 +194,8 @@ class RecordingTrainer(Trainer):
                     wrong = [ids for all_ids, losses in seen for ids in _not_finite(all_ids, losses)]
                     ids = wrong if name == "loss" else [i for all_ids, _ in seen for i in np.asarray(all_ids)]
                     shown = ", ".join(str(i) for i in ids[:SHOWN]) + (" ..." if len(ids) > SHOWN else "")
-                    raise NonFiniteError(f"step {step}: the {name} is {value} (example_id {shown or 'unknown'}); {self.remedy()}")
+                    raise NonFiniteError(f"step {step}: the {name} is {value} (example_id {shown or 'unknown'}); "
+                                         f"{self.remedy()}")
 
     def require_finite(self, value: float, step: int, what: str) -> None:
         """Raises NonFiniteError for a metric that is not finite, unless that is to be recorded."""
@@ -201,8 +205,8 @@ class RecordingTrainer(Trainer):
     def remedy(self) -> str:
         """What to change in a training that diverged."""
         clip = "" if self.settings.max_grad_norm else ", clip gradients (max_grad_norm: 1.0)"
-        return (f"the training diverged: lower learning_rate (it is {self.settings.learning_rate:g}){clip} or raise warmup; a "
-                "fine-tuning goes on all the same with record.on_nonfinite: record")
+        return (f"the training diverged: lower learning_rate (it is {self.settings.learning_rate:g}){clip} or raise "
+                "warmup; a fine-tuning goes on all the same with record.on_nonfinite: record")
 
     # What follows overrides the Trainer's own methods.
 

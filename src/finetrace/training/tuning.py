@@ -41,7 +41,7 @@ from finetrace.training.watch import LiveLog
 log = logging.getLogger(__name__)
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 DIVERGED = "diverged"  # a failed trial with this attribute failed by its settings, not because it was killed
-TRIALS, UNDECIDED = "trials", "undecided"  # of the search: how many of its trials count, and why none of them is the best
+TRIALS, UNDECIDED = "trials", "undecided"  # of the search: how many of its trials count, and why none is the best
 NOISE = 1.96 * np.sqrt(2)  # two measurements on the same number of rows differ by more standard errors in 1 of 20 cases
 
 
@@ -67,9 +67,10 @@ class Search:
 def search(what: Search) -> tuple[TrainSettings, optuna.Study]:
     """Run the search, or continue it, until `tune.trials` trials have ended; returns the best settings and the study.
 
-    Of a search that had more trials before, the first `tune.trials` that ended count, so equal settings give equal results.
-    Where the trials do not differ by more than noise, or none is better than the most frequent class, the log and `undecided`
-    say so: the settings are then the earliest of the highest value. Raises FinetraceError when no trial completes.
+    Of a search that had more trials before, the first `tune.trials` that ended count, so equal settings give equal
+    results. Where the trials do not differ by more than noise, or none is better than the most frequent class, the log
+    and `undecided` say so: the settings are then the earliest of the highest value. Raises FinetraceError when no
+    trial completes.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     what.scratch.mkdir(parents=True, exist_ok=True)
@@ -115,18 +116,18 @@ def _undecided(what: Search, trials: list[optuna.trial.FrozenTrial], metric: str
     highest, lowest = max(values), min(values)
     constant = majority(what.task)["validation"][metric]
     if highest <= constant:
-        return (f"none is better on validation than always naming the most frequent class ({metric} {constant:.4f}); the highest "
-                f"has {highest:.4f}")
+        return (f"none is better on validation than always naming the most frequent class ({metric} {constant:.4f}); "
+                f"the highest has {highest:.4f}")
     error = value_error(highest, rows, metric)
     if highest - lowest <= NOISE * error and len(values) > 1:
-        return (f"all {len(values)} lie between {lowest:.4f} and {highest:.4f}, which is within noise on {rows} validation rows "
-                f"(standard error {error:.4f})")
+        return (f"all {len(values)} lie between {lowest:.4f} and {highest:.4f}, which is within noise on {rows} "
+                f"validation rows (standard error {error:.4f})")
     return ""
 
 
 def value_error(value: float, rows: int, metric: str) -> float:
-    """About the standard error of a metric on `rows` examples: sqrt(p (1 - p) / rows) of a share p, which F1 is treated as, and
-    sqrt((1 - r^2) / rows) of a correlation r."""
+    """About the standard error of a metric on `rows` examples: sqrt(p (1 - p) / rows) of a share p, which F1 is
+    treated as, and sqrt((1 - r^2) / rows) of a correlation r."""
     spread = 1 - value**2 if metric == "matthews" else value * (1 - value)
     return float(np.sqrt(max(spread, 1 / (4 * rows)) / rows))  # of a perfect score the error is not zero
 
@@ -295,8 +296,8 @@ def _suggest(trial: optuna.Trial, name: str, dimension: Dimension) -> Any:
 
 
 def counted(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """Its trials in order, without those that were killed (their settings were tried again) and those after the last that a
-    finished search asked for."""
+    """Its trials in order, without those that were killed (their settings were tried again) and those after the last
+    that a finished search asked for."""
     trials = [t for t in study.get_trials(deepcopy=False) if t.state != TrialState.FAIL or DIVERGED in t.user_attrs]
     ended = [place for place, t in enumerate(trials) if t.state in ENDED]
     wanted = int(study.user_attrs.get(TRIALS, len(ended)))
@@ -334,8 +335,8 @@ def timing_table(study: optuna.Study) -> pa.Table:
 
 
 def importances(study: optuna.Study) -> dict[str, float]:
-    """Share of the variation of the metric that each hyper-parameter explains (PED-ANOVA), empty below 4 completed trials and
-    where the search is `undecided`: there is nothing to explain then."""
+    """Share of the variation of the metric that each hyper-parameter explains (PED-ANOVA), empty below 4 completed
+    trials and where the search is `undecided`: there is nothing to explain then."""
     completed = [t for t in counted(study) if t.state == TrialState.COMPLETE]
     if len(completed) < 4 or len({t.value for t in completed}) < 2 or undecided(study):
         return {}

@@ -1,8 +1,8 @@
 """Intervals of the binned calibration errors ECE and MCE, which are sums of absolute values. Pure.
 
-Noise in a bin adds to an absolute value, whatever its sign, so that near perfect calibration the measured error lies above the
-true one, and intervals around it (jackknife, bootstrap) leave the truth out. Instead, a test is turned around: the interval
-holds the errors under which a value like the measured one would not be extreme.
+Noise in a bin adds to an absolute value, whatever its sign, so that near perfect calibration the measured error lies
+above the true one, and intervals around it (jackknife, bootstrap) leave the truth out. Instead, a test is turned
+around: the interval holds the errors under which a value like the measured one would not be extreme.
 """
 
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ ROUNDS = 30  # of halving: the ends are known to a billionth
 
 @dataclass(frozen=True)
 class Bins:
-    """The filled bins. share: (bin,) of the examples;  gaps: (bin,) mean confidence minus accuracy;  sd: (bin,) the standard
-    error of a gap."""
+    """The filled bins. share: (bin,) of the examples;  gaps: (bin,) mean confidence minus accuracy;  sd: (bin,) the
+    standard error of a gap."""
 
     share: np.ndarray
     gaps: np.ndarray
@@ -24,11 +24,11 @@ class Bins:
 
 
 def filled_bins(place: np.ndarray, confidence: np.ndarray, right: np.ndarray, units: np.ndarray) -> Bins:
-    """`Bins` from examples: place (example,) int, the bin of each;  confidence, right: (example,) float64;  units: (example,)
-    int, examples of one unit depend on each other.
+    """`Bins` from examples: place (example,) int, the bin of each;  confidence, right: (example,) float64;  units:
+    (example,) int, examples of one unit depend on each other.
 
-    The standard error is that of a share, drawn towards the mean confidence by two examples, because a bin may hold a single
-    one; it is raised by the design effect of the units over all bins (Kish 1965), never lowered.
+    The standard error is that of a share, drawn towards the mean confidence by two examples, because a bin may hold a
+    single one; it is raised by the design effect of the units over all bins (Kish 1965), never lowered.
     """
     _, place = np.unique(place, return_inverse=True)
     count = np.bincount(place).astype(np.float64)
@@ -45,8 +45,9 @@ def filled_bins(place: np.ndarray, confidence: np.ndarray, right: np.ndarray, un
 def error_interval(bins: Bins, statistic: str, *, draws: int = 400, seed: int = 0) -> tuple[float, float]:
     """Interval of `ece` (mean of the absolute gaps) or `mce` (the largest), both in [0, 1].
 
-    True gaps are taken as a multiple of the measured ones; a multiple is in the interval when the measured error lies within the
-    middle 95 % of errors with normal noise in each bin. The low end is 0 where the measured error is no more than noise gives.
+    True gaps are taken as a multiple of the measured ones; a multiple is in the interval when the measured error lies
+    within the middle 95 % of errors with normal noise in each bin. The low end is 0 where the measured error is no
+    more than noise gives.
     """
     noise = np.random.default_rng(seed).standard_normal((draws, len(bins.gaps))) * bins.sd
 

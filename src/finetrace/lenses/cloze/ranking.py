@@ -17,10 +17,10 @@ class Ranks:
     """What a read-out says about facts, layer by layer.
 
     rank, rank_full: (layer, fact) int32, 1 + the number of words with a higher score than the object, among the
-    restricted vocabulary and among all words (1 is right; of n with equal scores, the object stands behind half);  log_prob: (layer,
-    fact) float32, of the object among all words, in nats, at most 0 (higher is better);  top: (layer, fact, k) int32,
-    ids of the k highest words of the restricted vocabulary, best first;  rank_candidates: (layer, fact) int32, among
-    the words of the right type, 0 without such.
+    restricted vocabulary and among all words (1 is right; of n with equal scores, the object stands behind half);
+    log_prob: (layer, fact) float32, of the object among all words, in nats, at most 0 (higher is better);  top:
+    (layer, fact, k) int32, ids of the k highest words of the restricted vocabulary, best first;  rank_candidates:
+    (layer, fact) int32, among the words of the right type, 0 without such.
     """
 
     rank: np.ndarray

@@ -21,9 +21,9 @@ HITS = ("true positives", "false positives", "false negatives")
 @dataclass(frozen=True)
 class Scores:
     """hits: (probe, target, 3) of `counting_type`, true positives, false positives, false negatives among the classes
-    of a target;  clean: the same among some classes, or None;  right: (probe, target) bool, the highest output is a right class;
-    nats: (probe, target) float32, loss per target: cross-entropy, or its mean over the yes-or-no decisions of the
-    classes."""
+    of a target;  clean: the same among some classes, or None;  right: (probe, target) bool, the highest output is a
+    right class; nats: (probe, target) float32, loss per target: cross-entropy, or its mean over the yes-or-no
+    decisions of the classes."""
 
     hits: np.ndarray
     clean: np.ndarray | None

@@ -59,8 +59,8 @@ def own_and_other(vectors: np.ndarray, labels: np.ndarray, groups: np.ndarray | 
     """Mean cosine of rows with the mean direction of their own class, from which the row itself is left out, and with
     those of the other classes: (1 + group, 2) float64 in [-1, 1], of all rows, then with each group of rows left out.
 
-    vectors: (row, dim);  labels: (row,);  groups: (row,) 0 .. G-1, none without. A row that is alone in its class has no
-    own mean and does not count there; NaN where there is none left. With one class there are no others: NaN.
+    vectors: (row, dim);  labels: (row,);  groups: (row,) 0 .. G-1, none without. A row that is alone in its class has
+    no own mean and does not count there; NaN where there is none left. With one class there are no others: NaN.
     """
     vectors, labels, classes = _checked(vectors, labels)
     units, column = unit_vectors(vectors), np.searchsorted(classes, labels)
