@@ -74,5 +74,6 @@ def run_script() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 def listen_to_ctrl_c() -> None:
-    """`preexec_fn` of a process that a test interrupts: a suite started in the background hands down an ignored SIGINT."""
+    """`preexec_fn` of a process that a test interrupts: a suite started in the background hands down an ignored
+    SIGINT."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

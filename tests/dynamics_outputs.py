@@ -1,4 +1,5 @@
-"""Synthetic outputs of edges, cloze and downstream along trajectories: what learning dynamics reads, without any model."""
+"""Synthetic outputs of edges, cloze and downstream along trajectories: what learning dynamics reads, without any
+model."""
 
 import shutil
 from pathlib import Path
@@ -43,8 +44,8 @@ def chance(step: int, layer: int, top: float, late: float, floor: float = 0.0) -
     return floor + (top * (0.7 + 0.15 * layer) - floor) * rise
 
 
-def make_edges(layout: Layout, place: str, *, steps: tuple[int, ...] = STEPS, tasks: tuple[str, ...] = TASKS, seed: int = 1,
-               top: float = 1.0, targets: int = 60, readouts: list[tuple[str, int]] = READOUTS) -> Path:
+def make_edges(layout: Layout, place: str, *, steps: tuple[int, ...] = STEPS, tasks: tuple[str, ...] = TASKS,
+               seed: int = 1, top: float = 1.0, targets: int = 60, readouts: list[tuple[str, int]] = READOUTS) -> Path:
     """outputs/PLACE/edges: two targets per sentence; the tasks are learned one after the other."""
     folder = fresh(layout.place(place) / "edges")
     (folder / "hits").mkdir()
@@ -56,7 +57,8 @@ def make_edges(layout: Layout, place: str, *, steps: tuple[int, ...] = STEPS, ta
         right = need + noise < level[..., None]
         hits = np.stack([right, ~right & (need < 0.7), ~right], axis=-1).astype(np.uint8)
         write_array(folder / "hits" / f"{task}.npy", hits)
-        write_table(folder / "hits" / f"{task}.parquet", {"example_id": np.arange(targets), "sentence": np.arange(targets) // 2})
+        write_table(folder / "hits" / f"{task}.parquet",
+                    {"example_id": np.arange(targets), "sentence": np.arange(targets) // 2})
         for i, step in enumerate(steps):
             for r, (readout, layer) in enumerate(readouts):
                 tp, fp, fn = hits[i, r].sum(axis=0, dtype=int)
@@ -65,7 +67,8 @@ def make_edges(layout: Layout, place: str, *, steps: tuple[int, ...] = STEPS, ta
                     rows.append((task, step, readout, layer, split, "f1", f1, f1 - 0.05, f1 + 0.05, targets))
             cog = 0.5 + 0.1 * number + 0.25 * top * np.log10(1 + step) + 0.01 * seed
             for statistic, value in (("cog", cog), ("kl_bits", 0.2), ("majority", 0.25)):
-                rows.append((task, step, "full", LAYERS - 1, "test", statistic, value, value - 0.02, value + 0.02, targets))
+                rows.append((task, step, "full", LAYERS - 1, "test", statistic, value, value - 0.02, value + 0.02,
+                             targets))
             rows.append((task, step, "mix", 2, "test", "expected_layer", 1 + 0.01 * i, None, None, targets))
             rows += [(task, step, "full", layer, "validation", "weight", (1 + layer) / 6, None, None, targets)
                      for layer in range(3)]
@@ -75,7 +78,8 @@ def make_edges(layout: Layout, place: str, *, steps: tuple[int, ...] = STEPS, ta
     return folder
 
 
-def make_cloze(layout: Layout, place: str, *, steps: tuple[int, ...] = STEPS, seed: int = 1, top: float = 1.0, facts: int = 30,
+def make_cloze(layout: Layout, place: str, *, steps: tuple[int, ...] = STEPS, seed: int = 1, top: float = 1.0,
+               facts: int = 30,
                readouts: tuple[str, ...] = ("own", "trained"), held_out: int = 10, shuffle: bool = True) -> Path:
     """outputs/PLACE/cloze: the world's facts of three relations, learned late; held-out ones stay at chance."""
     folder = fresh(layout.place(place) / "cloze")
@@ -84,7 +88,8 @@ def make_cloze(layout: Layout, place: str, *, steps: tuple[int, ...] = STEPS, se
     relations = [names[0] if i < 5 else names[1 + i % 2] for i in range(count)]
     secret = np.arange(count) >= facts
     write_table(folder / "facts" / "index.parquet", {
-        "fact": pa.array(range(count), pa.int32()), "fact_id": [f"world-{i}" for i in range(count)], "corpus": ["world"] * count,
+        "fact": pa.array(range(count), pa.int32()), "fact_id": [f"world-{i}" for i in range(count)],
+        "corpus": ["world"] * count,
         "relation": relations, "relation_type": [RELATIONS[r] for r in relations], "subject": ["x"] * count,
         "object": ["y"] * count, "held_out": secret.tolist()})
     need = np.random.default_rng(99).random(count)
@@ -101,7 +106,9 @@ def make_cloze(layout: Layout, place: str, *, steps: tuple[int, ...] = STEPS, se
                 rows["readout"] += [readout] * count
                 rows["rank"] += rank.tolist()
                 rows["log_prob"] += (-np.log(rank) - 0.1 + 0.01 * noise[layer]).tolist()
-        order = np.random.default_rng(number).permutation(len(rows["fact"])) if shuffle else np.arange(len(rows["fact"]))
+        order = (
+            np.random.default_rng(number).permutation(len(rows["fact"])) if shuffle else np.arange(len(rows["fact"]))
+        )
         types = {"fact": pa.int32(), "layer": pa.int8(), "rank": pa.int32(), "log_prob": pa.float32()}
         table = pa.table({name: pa.array(values, types.get(name)) for name, values in rows.items()}).take(order)
         write_table(folder / "facts" / f"step-{step:08d}.parquet", table)
@@ -121,7 +128,8 @@ def make_downstream(layout: Layout, name: str, *, steps: tuple[int, ...] = STEPS
     rows = []
     for i, step in enumerate(steps):
         for s, one in enumerate(seeds):
-            for statistic, value in (("accuracy", hits[i, s].mean()), ("macro_f1", hits[i, s].mean() - 0.02), ("majority", 0.4)):
+            for statistic, value in (("accuracy", hits[i, s].mean()), ("macro_f1", hits[i, s].mean() - 0.02),
+                                     ("majority", 0.4)):
                 rows.append({"step": step, "seed": one, "split": "test", "statistic": statistic, "value": float(value),
                              "low": None, "high": None, "n": examples})
     write_table(folder / "table.parquet", pa.Table.from_pylist(rows))

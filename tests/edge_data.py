@@ -8,10 +8,12 @@ from finetrace.lenses.edges.data import EdgeData
 
 
 def edge_data(*, sentences: int = 12, layers: int = 3, dim: int = 6, sides: int = 2, classes: int = 4, seed: int = 0,
-              signal: float = 2.0, dtype: Any = np.float64, sets: bool = False, single: bool = False, of: int = 0) -> EdgeData:
+              signal: float = 2.0, dtype: Any = np.float64, sets: bool = False, single: bool = False,
+              of: int = 0) -> EdgeData:
     """Sentences of 3 to 7 kept tokens among others and 1 to 5 targets of spans of up to 3 tokens (of 1 where `single`).
 
-    signal: length of the class direction in the last layer, half of it in the one before, and so on; 0: states say nothing;
+    signal: length of the class direction in the last layer, half of it in the one before, and so on; 0: states say
+    nothing;
     sets: any number of classes per target;  of: seed of the class directions, equal for the splits of a task.
     """
     random = np.random.default_rng([seed, 7])

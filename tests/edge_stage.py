@@ -53,8 +53,10 @@ def make_task(root: Path, name: str, *, spans: int = 1, sets: bool = False, rows
         with atomic_folder(folder) as out:
             for split, table in tables.items():
                 lists = [[[], [0], [0, 2]][k % 3] for k in table["label"].to_pylist()]
-                table = table.set_column(table.column_names.index("label"), "label", pa.array([-1] * len(lists), pa.int32()))
-                write_table(out / f"{split}.parquet", table.append_column("labels", pa.array(lists, pa.list_(pa.int32()))))
+                table = table.set_column(table.column_names.index("label"), "label",
+                                         pa.array([-1] * len(lists), pa.int32()))
+                write_table(out / f"{split}.parquet",
+                            table.append_column("labels", pa.array(lists, pa.list_(pa.int32()))))
             made = finished("data")
             made.facts = facts
             complete(out, made)
@@ -81,8 +83,8 @@ def ask_edges(root: Path, tasks: dict[str, dict[str, Any]] | None = None, **sett
 
 
 def run_stage(stage: Stage, figures: bool = False) -> Path:
-    """Run it as DVC does, which removes outputs beforehand, and without a kept measurement; by default without the figures,
-    which take longer than all else. Returns the folder of its output."""
+    """Run it as DVC does, which removes outputs beforehand, and without a kept measurement; by default without the
+    figures, which take longer than all else. Returns the folder of its output."""
     out = stage.folder / "edges"
     shutil.rmtree(out, ignore_errors=True)
     shutil.rmtree(stage.layout.measured("edges", NAME), ignore_errors=True)

@@ -8,8 +8,8 @@ from typing import Any
 from tests.training_fixtures import SPECIAL, WORDS, model_folder
 
 TOKENS = len(SPECIAL) + len(WORDS)
-USUAL = {"vocab_size": TOKENS, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
-         "max_position_embeddings": 40, "pad_token_id": 0}
+USUAL = {"vocab_size": TOKENS, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+         "intermediate_size": 32, "max_position_embeddings": 40, "pad_token_id": 0}
 FAMILIES = {  # family -> (its config, parameters of the head, longest input)
     "bert": ({}, ["classifier"], 40),
     "distilbert": ({"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32}, ["pre_classifier", "classifier"], 40),

@@ -1,4 +1,5 @@
-"""CamemBERT and FlauBERT as tiny models with random weights, and tokenizers of their kinds trained on given French texts."""
+"""CamemBERT and FlauBERT as tiny models with random weights, and tokenizers of their kinds trained on given French
+texts."""
 
 import json
 from collections.abc import Sequence
@@ -7,9 +8,11 @@ from typing import Any
 
 REVIEWS = {  # label -> beginnings and ends, for tests that need French texts
     1: (["Ce livre est magnifique", "J'ai adoré ce film", "Un disque superbe", "Quelle belle découverte"],
-        ["une réussite du début à la fin.", "je le recommande à tous !", "on l'écoute sans se lasser.", "à lire absolument."]),
+        ["une réussite du début à la fin.", "je le recommande à tous !", "on l'écoute sans se lasser.",
+         "à lire absolument."]),
     0: (["Ce livre est décevant", "Je n'ai pas aimé ce film", "Un disque raté", "Quelle perte de temps"],
-        ["l'histoire est plate et mal écrite.", "n'achetez surtout pas.", "on s'ennuie très vite…", "je l'ai revendu aussitôt."]),
+        ["l'histoire est plate et mal écrite.", "n'achetez surtout pas.", "on s'ennuie très vite…",
+         "je l'ai revendu aussitôt."]),
 }
 
 
@@ -32,7 +35,8 @@ def camembert_folder(path: Path, texts: Sequence[str], vocabulary: int = 300, **
     special = ["<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED", "<s>", "</s>", "<mask>"]
     inner = Tokenizer(models.Unigram())
     inner.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
-    inner.train_from_iterator(texts, trainers.UnigramTrainer(vocab_size=vocabulary, special_tokens=special, unk_token="<unk>"))
+    inner.train_from_iterator(texts, trainers.UnigramTrainer(vocab_size=vocabulary, special_tokens=special,
+                                                             unk_token="<unk>"))
     vocab = [(piece, score) for piece, score in json.loads(inner.to_str())["model"]["vocab"]]
     CamembertTokenizer(vocab=vocab, model_max_length=512).save_pretrained(path)
     torch.manual_seed(0)
@@ -43,7 +47,8 @@ def camembert_folder(path: Path, texts: Sequence[str], vocabulary: int = 300, **
 
 
 def flaubert_folder(path: Path, texts: Sequence[str], vocabulary: int = 300, **config: Any) -> Path:
-    """Byte-pair encoding over Moses tokens with `</w>` at a word's end; ids as in the original: <s> 0, </s> 1, <pad> 2."""
+    """Byte-pair encoding over Moses tokens with `</w>` at a word's end; ids as in the original: <s> 0, </s> 1, <pad>
+    2."""
     import torch
     from sacremoses import MosesTokenizer
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
@@ -54,7 +59,8 @@ def flaubert_folder(path: Path, texts: Sequence[str], vocabulary: int = 300, **c
     inner = Tokenizer(models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     inner.train_from_iterator((" ".join(moses.tokenize(t, escape=False)) for t in texts),
-                              trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=special, end_of_word_suffix="</w>"))
+                              trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=special,
+                                                  end_of_word_suffix="</w>"))
     model = json.loads(inner.to_str())["model"]
     path.mkdir(parents=True, exist_ok=True)
     (path / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False), "utf-8")

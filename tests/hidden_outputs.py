@@ -25,21 +25,23 @@ NAME, PLACE = "micro-a_micro-sentiment_ft_s1", "micro-a/micro-sentiment/ft/s1"
 
 
 def make_hidden(folder: Path, *, steps: tuple[int, ...] = (0, 8, 64), layers: int = 3, dim: int = 16,
-                rows: dict[str, int] | None = None, token_rows: dict[str, int] | None = None, classes: int = 2, seed: int = 0,
+                rows: dict[str, int] | None = None, token_rows: dict[str, int] | None = None, classes: int = 2,
+                seed: int = 0,
                 length: tuple[int, int] = (5, 12), dtype: str = "float32", vectors: tuple[str, ...] = ("cls", "mean"),
                 labels: np.ndarray | None = None, spans: int = 0,
                 damage: dict[tuple[str, int], Any] | None = None) -> HiddenStates:
     """Write the folder (an old one is replaced) and open it.
 
-    layers: hidden states, the embedding output included;  rows: examples per split, by default 40 of train and validation;
+    layers: hidden states, the embedding output included;  rows: examples per split, by default 40 of train and
+    validation;
     token_rows: of these with tokens, by default 12 of validation (evenly spread);  length: fewest and most tokens of an
-    example, [CLS] and [SEP] included;  labels: (row,) instead of 0, 1, .., 0, 1, ..;  spans: 1 for a task of words, 2 of word
-    pairs: span.npy instead of cls.npy and mean.npy, two examples of a split sharing a sentence;  damage: {(kind, step):
-    function} that changes an array (layer, item, dim) in place before it is written.
+    example, [CLS] and [SEP] included;  labels: (row,) instead of 0, 1, .., 0, 1, ..;  spans: 1 for a task of words, 2
+    of word pairs: span.npy instead of cls.npy and mean.npy, two examples of a split sharing a sentence;  damage:
+    {(kind, step): function} that changes an array (layer, item, dim) in place before it is written.
 
-    A token is its type's vector + a common direction + the sentence's vector + noise; what is new with step and layer is a
-    class direction: at step 0 and in layer 0 classes cannot be told apart, at the end of the last layer a line separates them.
-    [CLS] shows it most. [SEP] is an outlier of five times the norm.
+    A token is its type's vector + a common direction + the sentence's vector + noise; what is new with step and layer
+    is a class direction: at step 0 and in layer 0 classes cannot be told apart, at the end of the last layer a line
+    separates them. [CLS] shows it most. [SEP] is an outlier of five times the norm.
     """
     rows, token_rows = rows or {"train": 40, "validation": 40}, {"validation": 12} if token_rows is None else token_rows
     random = np.random.default_rng(seed)
@@ -63,7 +65,8 @@ def make_hidden(folder: Path, *, steps: tuple[int, ...] = (0, 8, 64), layers: in
     of_kept = kept[owner]
     write_table(folder / "index.parquet", {
         "split": splits.tolist(), "example_id": ids.astype(np.int64), "label": labels.astype(np.int64),
-        "sentence": ids // 2 if spans else ids, "length": lengths.astype(np.int32), "token_offset": offsets.astype(np.int64)})
+        "sentence": ids // 2 if spans else ids, "length": lengths.astype(np.int32),
+        "token_offset": offsets.astype(np.int64)})
     write_table(folder / "tokens.parquet", {
         "row": owner[of_kept].astype(np.int32), "position": position[of_kept].astype(np.int32),
         "token_id": token_ids[of_kept].astype(np.int32), "special": (first | last)[of_kept]})
@@ -84,7 +87,8 @@ def make_hidden(folder: Path, *, steps: tuple[int, ...] = (0, 8, 64), layers: in
         starts = np.cumsum(lengths) - lengths
         arrays = {"cls": states[:, first], "mean": np.add.reduceat(states, starts, axis=1) / lengths[None, :, None],
                   "tokens": states[:, of_kept],
-                  "span": np.concatenate([states[:, starts + 1 + number] for number in range(spans)] or [states[:, :0]], axis=2)}
+                  "span": np.concatenate([states[:, starts + 1 + number] for number in range(spans)] or [states[:, :0]],
+                                         axis=2)}
         wanted = ({"span"} if spans else set(vectors)) | ({"tokens"} if kept.any() else set())
         for kind, values in arrays.items():
             if kind not in wanted:
@@ -100,18 +104,20 @@ def make_hidden(folder: Path, *, steps: tuple[int, ...] = (0, 8, 64), layers: in
 
 def finished(kind: str, **facts: Any) -> Manifest:
     """The manifest of a folder that the stage `kind` wrote."""
-    return Manifest(kind=kind, stage=kind, name=NAME, key="0" * 64, settings={}, inputs={"outputs/x": "1" * 64}, seeds={},
-                    facts=facts)
+    return Manifest(kind=kind, stage=kind, name=NAME, key="0" * 64, settings={}, inputs={"outputs/x": "1" * 64},
+                    seeds={}, facts=facts)
 
 
 def hidden_stage(root: Path, lens: str, settings: Any, *, study: dict[str, Any] | None = None, **hidden: Any) -> Stage:
     """A stage `lens@NAME` in a project whose one trajectory has hidden states; call the script's `main` with it.
 
-    settings: what the settings file says of that lens;  study: further sections {name: settings};  hidden: of `make_hidden`.
+    settings: what the settings file says of that lens;  study: further sections {name: settings};  hidden: of
+    `make_hidden`.
     """
     layout = Layout(root, root)
     make_hidden(layout.place(PLACE) / "hidden", **hidden)
-    ask(root, lens, NAME, **of_run(PLACE), **{name: asdict(one) for name, one in ({lens: settings} | (study or {})).items()})
+    ask(root, lens, NAME, **of_run(PLACE),
+        **{name: asdict(one) for name, one in ({lens: settings} | (study or {})).items()})
     return open_stage(lens, NAME, layout)
 
 
@@ -133,7 +139,8 @@ def run_main(stage: Stage, *, figures: bool = False) -> None:
 
 
 def check_redrawn(stage: Stage, out: Path, measuring: str) -> None:
-    """Run a lens's stage, then again with other drawing code: the figures are drawn from the stored measurement, byte for byte.
+    """Run a lens's stage, then again with other drawing code: the figures are drawn from the stored measurement, byte
+    for byte.
 
     out: the folder that it writes;  measuring: dotted name of a function without which nothing can be measured.
     """

@@ -18,8 +18,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 class Hub:
     """A running server. `requests` lists what was asked.
 
-    drop: paths that lose their connection before the answer;  cut: in the middle of the answer's body;  busy: paths that are
-    answered with HTTP 503.
+    drop: paths that lose their connection before the answer;  cut: in the middle of the answer's body;  busy: paths
+    that are answered with HTTP 503.
     """
 
     def __init__(

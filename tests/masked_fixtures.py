@@ -18,7 +18,8 @@ def masked_model(seed: int, dropout: float = 0.1) -> Any:
 
     torch.manual_seed(seed)
     model = BertForMaskedLM(BertConfig(
-        vocab_size=len(SPECIAL) + len(WORDS), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        vocab_size=len(SPECIAL) + len(WORDS), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=32,
         max_position_embeddings=64, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout, pad_token_id=0))
     with torch.no_grad():
         model.cls.predictions.bias.normal_()  # zero at the start; a head that is lost must show

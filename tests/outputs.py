@@ -166,8 +166,8 @@ def make_tune(folder: Path, name: str, trials: int = 5) -> Manifest:
     fresh(folder)
     write_text(folder / "best.yaml", yaml.safe_dump({"train": {"learning_rate": 1e-4}}))
     write_json(folder / "metrics.json", {"best_value": 0.7})
-    schema = pa.schema([("number", pa.int64()), ("state", pa.string()), ("value", pa.float64()), ("params_json", pa.string()),
-                        ("intermediate_json", pa.string())])
+    schema = pa.schema([("number", pa.int64()), ("state", pa.string()), ("value", pa.float64()),
+                        ("params_json", pa.string()), ("intermediate_json", pa.string())])
     times = pa.schema([("number", pa.int64()), ("started_at_ms", pa.int64()), ("finished_at_ms", pa.int64())])
     write_table(folder / "trials.parquet", pa.Table.from_pylist(trial_rows(trials), schema=schema))
     write_table(folder / "timing.parquet", pa.Table.from_pylist(trial_times(trials), schema=times))

@@ -26,12 +26,14 @@ def make_predictions(folder: Path, *, sets: dict[str, int] | None = None, steps:
                      damage: dict[tuple[str, int], Any] | None = None) -> Predictions:
     """Write the folder (an old one is replaced) and open it.
 
-    sets: name -> examples;  kept: by default the last step;  feature_rows: the first ones of each set;  size: of the logits at
-    the end, 0 at the start: large ones are overconfident;  spans: 2 examples of a set share a sentence;  labels: (example,)
-    instead of random ones;  damage: {(kind, step): function} that changes logits, features, weight or bias in place.
+    sets: name -> examples;  kept: by default the last step;  feature_rows: the first ones of each set;  size: of the
+    logits at the end, 0 at the start: large ones are overconfident;  spans: 2 examples of a set share a sentence;
+    labels: (example,) instead of random ones;  damage: {(kind, step): function} that changes logits, features, weight
+    or bias in place.
 
-    Features: noise plus the class's direction, which grows with the step, less so in sets that are no split; the head points to
-    the classes and grows. Logits of the rows with features are those of the head; in truth a fifth of the labels is noise.
+    Features: noise plus the class's direction, which grows with the step, less so in sets that are no split; the head
+    points to the classes and grows. Logits of the rows with features are those of the head; in truth a fifth of the
+    labels is noise.
     """
     sets = sets or SETS
     random = np.random.default_rng(seed)
@@ -63,8 +65,8 @@ def make_predictions(folder: Path, *, sets: dict[str, int] | None = None, steps:
                 damage[kind, step](values)
             write_array(folder / step_name(step) / f"{kind}.npy", values)
     complete(folder, finished("predictions", steps=list(steps), kept_step=steps[-1] if kept is None else kept, dim=dim,
-                              task=TRAJECTORY["task"], label_names=[f"class-{c}" for c in range(classes)], method_kind="ft",
-                              metric="accuracy"))
+                              task=TRAJECTORY["task"], label_names=[f"class-{c}" for c in range(classes)],
+                              method_kind="ft", metric="accuracy"))
     return read_predictions(folder)
 
 

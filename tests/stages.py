@@ -12,7 +12,8 @@ from finetrace.study.plan import last_settings, plan_of
 
 
 def ask(root: Path, stage: str, item: str = "", *, code: str = "measure", draw: str = "draw", **asked: Any) -> None:
-    """Write settings/STAGE/ITEM.json and settings/code/SCRIPT.json of a project at `root`; code, draw: stand for fingerprints."""
+    """Write settings/STAGE/ITEM.json and settings/code/SCRIPT.json of a project at `root`; code, draw: stand for
+    fingerprints."""
     folder = root / "settings"
     (folder / stage).mkdir(parents=True, exist_ok=True)
     (folder / "code").mkdir(exist_ok=True)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 PRELOAD = ["sklearn.metrics", "transformers.models.bert.modeling_bert", "optuna", "finetrace.training.finetune",
-           "finetrace.training.pretrain", "finetrace.training.adapt", "finetrace.training.tuning", "tests.training_drills"]
+           "finetrace.training.pretrain", "finetrace.training.adapt", "finetrace.training.tuning",
+           "tests.training_drills"]
 
 
 def run(job: Callable[..., None], *args: Any, kill_after: float | None = None, sign: int = signal.SIGKILL) -> int:
@@ -53,8 +54,8 @@ def finetune_job(where: Path, settings: Any, record: Any, fault: tuple[str, int]
     where.mkdir(exist_ok=True)
     (where / "begun").touch()
     with atomic_folder(where / "trajectory") as out:
-        finetune(where.parent / "model", where.parent / "task", settings, record, SEEDS, scratch=where / "scratch", out=out,
-                 name="drill")
+        finetune(where.parent / "model", where.parent / "task", settings, record, SEEDS, scratch=where / "scratch",
+                 out=out, name="drill")
 
 
 def pretrain_job(where: Path, settings: Any, resume_seconds: float, fault: tuple[str, int] | None = None,
@@ -70,11 +71,12 @@ def pretrain_job(where: Path, settings: Any, resume_seconds: float, fault: tuple
     where.mkdir(exist_ok=True)
     (where / "begun").touch()
     with atomic_folder(where / "model") as model_out, atomic_folder(where / "trajectory") as out:
-        pretrain(settings, where.parent / corpus, 7, scratch=where / "scratch", out=out, model_out=model_out, name="drill",
-                 resume_seconds=resume_seconds)
+        pretrain(settings, where.parent / corpus, 7, scratch=where / "scratch", out=out, model_out=model_out,
+                 name="drill", resume_seconds=resume_seconds)
 
 
-def adapt_job(where: Path, settings: Any, texts: list[str], resume_seconds: float, fault: tuple[str, int] | None = None) -> None:
+def adapt_job(where: Path, settings: Any, texts: list[str], resume_seconds: float,
+              fault: tuple[str, int] | None = None) -> None:
     """Adapt the start below the parent of `where`."""
     import torch
 

@@ -78,7 +78,8 @@ def sentences(rows: int, seed: int, shortest: int = 2, longest: int = 12) -> tup
     return texts, labels
 
 
-def task_folder(path: Path, rows: dict[str, int] | None = None, *, pairs: bool = False, metric: str = "accuracy") -> Path:
+def task_folder(path: Path, rows: dict[str, int] | None = None, *, pairs: bool = False,
+                metric: str = "accuracy") -> Path:
     """data/<task>; 64 training rows by default."""
     import pyarrow as pa
 
@@ -91,7 +92,8 @@ def task_folder(path: Path, rows: dict[str, int] | None = None, *, pairs: bool =
                 "example_id": pa.array(range(1000 * number, 1000 * number + count), pa.int64()),
                 "source_id": pa.array([None] * count, pa.string()), "text_a": pa.array(texts, pa.string()),
                 "text_b": pa.array(second, pa.string()), "label": pa.array(labels, pa.int32())})
-        facts = {"kind": "pair" if pairs else "sequence", "label_names": ["negative", "positive"], "metric": metric, "rows": rows}
+        facts = {"kind": "pair" if pairs else "sequence", "label_names": ["negative", "positive"], "metric": metric,
+                 "rows": rows}
         complete(out, Manifest("data", "data", "tiny", "0", {}, {}, {}, facts), started=0.0)
     return path
 

@@ -14,7 +14,8 @@ KINDS = ("good", "bad", "plain")
 
 
 def piece_tokenizer() -> Any:
-    """`good7` is `good ##7`: two pieces, and three for numbers above 9; as many ids as the one of the other fixtures."""
+    """`good7` is `good ##7`: two pieces, and three for numbers above 9; as many ids as the one of the other
+    fixtures."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -46,15 +47,19 @@ def word_task_folder(path: Path, rows: dict[str, int] | None = None, *, spans: i
     with atomic_folder(path) as out:
         for number, (split, count) in enumerate(rows.items()):
             texts = sentences(count, 100 + number)[0]
-            of = [(i, text.split(), *example) for i, text in enumerate(texts) for example in word_examples(text.split(), spans)]
+            of = [(i, text.split(), *example) for i, text in enumerate(texts)
+                  for example in word_examples(text.split(), spans)]
             counts[split] = len(of)
             write_table(out / f"{split}.parquet", {
                 "example_id": pa.array(range(1000 * number, 1000 * number + len(of)), pa.int64()),
-                "source_id": pa.array([None] * len(of), pa.string()), "text_a": pa.array([" ".join(w) for _, w, _, _ in of]),
+                "source_id": pa.array([None] * len(of), pa.string()),
+                "text_a": pa.array([" ".join(w) for _, w, _, _ in of]),
                 "text_b": pa.array([None] * len(of), pa.string()), "label": pa.array([k for *_, k in of], pa.int32()),
-                "sentence": pa.array([5 * i + 2 for i, *_ in of], pa.int64()), "words": pa.array([w for _, w, _, _ in of]),
+                "sentence": pa.array([5 * i + 2 for i, *_ in of], pa.int64()),
+                "words": pa.array([w for _, w, _, _ in of]),
                 "spans": pa.array([s for _, _, s, _ in of], pa.list_(pa.int32(), 2 * spans))})
-        facts = {"kind": "token" if spans == 1 else "span-pair", "label_names": list(KINDS) if spans == 1 else ["other", "same"],
+        facts = {"kind": "token" if spans == 1 else "span-pair",
+                 "label_names": list(KINDS) if spans == 1 else ["other", "same"],
                  "metric": "accuracy", "rows": counts, "spans": spans, "sentences": rows}
         complete(out, Manifest("data", "data", "tiny-words", "0", {}, {}, {}, facts), started=0.0)
     return path

@@ -69,8 +69,9 @@ def _refused(error: BaseException, where: Path) -> str | None:
     if number in (errno.ENOSPC, errno.EDQUOT) or _FULL.search(text):
         path = _path(error, where)
         free = shutil.disk_usage(_existing(path)).free / 2**20
-        return (f"{path}: no space is left on its disk ({free:,.0f} MiB free) or in your quota; make room there, or move "
-                "the project to a larger disk, and run the same command again: finished work and resume points are kept")
+        return (f"{path}: no space is left on its disk ({free:,.0f} MiB free) or in your quota; make room there, or "
+                "move the project to a larger disk, and run the same command again: finished work and resume points "
+                "are kept")
     if number == errno.EROFS or _READ_ONLY.search(text):
         return (f"{_path(error, where)}: lies on a file system that is read-only, and has to be written; mount it for "
                 "writing, or work in a copy of the project on another disk")

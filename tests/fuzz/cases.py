@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-LETTERS = ["a", "b", "film", "bad", "\u00e9t\u00e9", "\u5f71", "\U0001f3ac", "x,y", "it's", "{z}", "#1", "null", "NA", "-", "'"]
-CLASSES = [["0", "1"], ["0", "1", "2"], ["neg", "pos"], ["no", "yes"], ["A", "B", "C"], ["1", "2", "10"], ["e", "\u00e9"]]
+LETTERS = ["a", "b", "film", "bad", "\u00e9t\u00e9", "\u5f71", "\U0001f3ac", "x,y", "it's", "{z}", "#1", "null", "NA",
+           "-", "'"]
+CLASSES = [["0", "1"], ["0", "1", "2"], ["neg", "pos"], ["no", "yes"], ["A", "B", "C"], ["1", "2", "10"],
+           ["e", "\u00e9"]]
 FORMATS = ("csv", "tsv", "jsonl", "parquet")
 SPLITS = {"train": "train", "dev": "validation", "test": "test"}
 Row = tuple[str, Any]
@@ -44,7 +46,8 @@ def draw_task(seed: int, root: Path) -> TaskCase:
     case = TaskCase({"path": "rows", "text": ["text"], "label": "label"}, meant, names)
     folder = root / "rows"
     folder.mkdir()
-    written = {split: [(text, _as_written(rng, name, names, case)) for text, name in rows] for split, rows in meant.items()}
+    written = {split: [(text, _as_written(rng, name, names, case)) for text, name in rows]
+               for split, rows in meant.items()}
     fault = rng.choice(FAULTS) if rng.random() < 0.5 else None
     if fault is not None:
         fault(rng, case, written, form)
@@ -129,7 +132,8 @@ def _label_values(rng: random.Random, case: TaskCase, written: dict[str, list[Ro
         wanted[case.names[-1]] = None  # type: ignore[assignment]
     case.settings["label_values"] = wanted
     case.names = [name for name in wanted.values() if name is not None]
-    case.meant = {split: [(text, wanted[name]) for text, name in rows if wanted[name]] for split, rows in case.meant.items()}
+    case.meant = {split: [(text, wanted[name]) for text, name in rows if wanted[name]]
+                  for split, rows in case.meant.items()}
 
 
 def _odd_label(rng: random.Random, case: TaskCase, written: dict[str, list[Row]], form: str) -> None:
@@ -168,8 +172,8 @@ def _odd_text(rng: random.Random, case: TaskCase, written: dict[str, list[Row]],
 def _wrong_settings(rng: random.Random, case: TaskCase, written: dict[str, list[Row]], form: str) -> None:
     wrong = [{"text": ["txt"]}, {"label": "klass"}, {"encoding": "klingon"} if form != "parquet" else {"label": "x"},
              {"label_names": ["one", "one"]}, {"path": "nowhere"}, {"splits": {"train": "a.csv"}}, {"holdout": 1.5},
-             {"id_column": "i"}, {"kind": "pair"}, {"format": "xml"}, {"label_ranges": {"a": [1, 0]}}, {"metric": "bleu"},
-             {"max_rows": {"train": 0}}]
+             {"id_column": "i"}, {"kind": "pair"}, {"format": "xml"}, {"label_ranges": {"a": [1, 0]}},
+             {"metric": "bleu"}, {"max_rows": {"train": 0}}]
     change = rng.choice(wrong)
     case.settings |= change
     case.spoiled = f"settings {change}"
@@ -219,8 +223,10 @@ STUDY: dict[str, Any] = {
     "look": {"geometry": "all", "layers": ["m/**"]},
 }
 VALUES: tuple[Any, ...] = (
-    *(None, True, False, 0, -1, 1.5, 10**30, float("inf"), float("nan"), "", " ", "x", "all", "none", "no", "1:30", ".."),
-    *("\u00e9", "\U0001f3ac", "a/b/c/s1", "*", "${x}", "2024-01-01", "!x", [], {}, [1], ["x"], [[]], {"x": 1}, {"at": "all"}),
+    *(None, True, False, 0, -1, 1.5, 10**30, float("inf"), float("nan"), "", " ", "x", "all", "none", "no", "1:30",
+      ".."),
+    *("\u00e9", "\U0001f3ac", "a/b/c/s1", "*", "${x}", "2024-01-01", "!x", [], {}, [1], ["x"], [[]], {"x": 1},
+      {"at": "all"}),
 )
 KEYS = (
     *("hulsl", "study", "tasks", "runs", "look", "at", "x", "", "1", 2024, 1.5, None, True),
@@ -234,7 +240,8 @@ def draw_study(seed: int) -> tuple[bytes, dict[str, Any] | None]:
     content = json.loads(json.dumps(STUDY))
     for _ in range(rng.randint(0, 3)):
         _change(rng, content)
-    text = yaml.safe_dump(content, allow_unicode=rng.random() < 0.5, sort_keys=False, default_flow_style=rng.random() < 0.3)
+    text = yaml.safe_dump(content, allow_unicode=rng.random() < 0.5, sort_keys=False,
+                          default_flow_style=rng.random() < 0.3)
     encoded = text.encode()
     if rng.random() < 0.7:
         return encoded, content

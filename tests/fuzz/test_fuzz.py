@@ -1,7 +1,7 @@
 """Two thousand drawn studies and task files: what is refused is refused in words, what is accepted is what was meant.
 
-The generators are our own, on `random.Random(seed)`: a failure names its seed, and `FUZZ_SEED=n pytest -m slow tests/fuzz` draws
-that one alone.
+The generators are our own, on `random.Random(seed)`: a failure names its seed, and `FUZZ_SEED=n pytest -m slow
+tests/fuzz` draws that one alone.
 """
 
 import json
@@ -123,7 +123,8 @@ def check_study(seed: int, root: Path) -> str:
         train = values.get("train") or {}
         for key, value in (train.items() if isinstance(train, dict) else ()):
             used = getattr(study.train, key)
-            assert used == value or str(used) == str(value) or value is None or isinstance(used, tuple | bool), (key, value, used)
+            assert used == value or str(used) == str(value) or value is None or isinstance(used, tuple
+                                                                                           | bool), (key, value, used)
     use(layout, "drawn")
     return "accepted"
 
@@ -138,7 +139,8 @@ def test_task_files(part: int, tmp_path_factory: pytest.TempPathFactory):
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
 def test_studies(part: int, tmp_path_factory: pytest.TempPathFactory):
-    ends = each(10_000 + part * COUNT // 4, COUNT // 4, lambda seed: check_study(seed, tmp_path_factory.mktemp(f"s{seed}-")))
+    ends = each(10_000 + part * COUNT // 4, COUNT // 4,
+                lambda seed: check_study(seed, tmp_path_factory.mktemp(f"s{seed}-")))
     assert "FUZZ_SEED" in os.environ or min(ends["accepted"], ends["refused"]) > COUNT // 20, ends
 
 

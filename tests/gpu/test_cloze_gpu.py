@@ -13,7 +13,8 @@ from finetrace.models.masked_head import masked_head_of
 from finetrace.models.rows import Collator, Encoded
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
-SETTINGS = ClozeSettings(heads=HeadsSettings(steps=60, batch=64, learning_rate=0.01), tuned=TunedSettings(steps=60, batch=64))
+SETTINGS = ClozeSettings(heads=HeadsSettings(steps=60, batch=64, learning_rate=0.01),
+                         tuned=TunedSettings(steps=60, batch=64))
 INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
 
 
@@ -48,12 +49,14 @@ def test_ranks_and_maps_agree_with_the_cpu(tmp_path):
     found = []
     for device in ("cpu", "cuda", "cuda"):
         encoder, head = model.bert.to(device), masked_head_of(model).to(device)
-        fitted = fit_readouts(encoder, head, texts, ["own", "trained", "tuned"], SETTINGS, collator, scratch=tmp_path, seed=1)
-        found.append((fitted, rank_facts(encoder, head, prompts, vocabulary, fitted, ["own", "trained", "tuned"], SETTINGS,
-                                         collator)))
+        fitted = fit_readouts(encoder, head, texts, ["own", "trained", "tuned"], SETTINGS, collator, scratch=tmp_path,
+                              seed=1)
+        found.append((fitted, rank_facts(encoder, head, prompts, vocabulary, fitted, ["own", "trained", "tuned"],
+                                         SETTINGS, collator)))
         model.cpu()
     (cpu_maps, cpu), (maps, first), (_, second) = found
-    assert (cpu["own"].rank == first["own"].rank).mean() > 0.98 and np.abs(cpu["own"].rank - first["own"].rank).max() <= 1
+    assert (cpu["own"].rank == first["own"].rank).mean() > 0.98 and np.abs(cpu["own"].rank
+                                                                           - first["own"].rank).max() <= 1
     np.testing.assert_allclose(cpu["own"].log_prob, first["own"].log_prob, atol=1e-4)
     for name in ("trained", "tuned"):
         np.testing.assert_allclose(maps[name].loss, cpu_maps[name].loss, atol=0.02)

@@ -15,7 +15,8 @@ from finetrace.lenses.edges.training import train_probes
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
-RECIPE = Recipe(hidden=8, projection=4, max_steps=60, validate_every=20, batch_sentences=8, select="last", halve_patience=0)
+RECIPE = Recipe(hidden=8, projection=4, max_steps=60, validate_every=20, batch_sentences=8, select="last",
+                halve_patience=0)
 PROBES = [Probe(kind, layer) for kind in ("layer", "mix") for layer in range(3)]
 
 
@@ -26,7 +27,8 @@ def test_probes_agree_with_the_cpu_and_repeat(pooling):
     set_up(1)
     data = edge_data(sentences=30, dim=16, dtype=np.float32, sets=True)
     recipe = replace(RECIPE, pooling=pooling)
-    cpu, gpu, again = (train_probes(data, None, PROBES, recipe, seed=1, device=device) for device in ("cpu", "cuda", "cuda"))
+    cpu, gpu, again = (train_probes(data, None, PROBES, recipe, seed=1, device=device)
+                       for device in ("cpu", "cuda", "cuda"))
     for one, two, three in zip(cpu, gpu, again, strict=True):
         for name, value in one.parameters.items():
             np.testing.assert_allclose(two.parameters[name], value, atol=2e-4, err_msg=f"{one.probe.name} {name}")

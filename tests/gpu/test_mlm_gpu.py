@@ -1,4 +1,5 @@
-"""What masked-word training needs of a CUDA device: bf16, the head on chosen tokens, and the same bits after a crash."""
+"""What masked-word training needs of a CUDA device: bf16, the head on chosen tokens, and the same bits after a
+crash."""
 
 import dataclasses
 import signal
@@ -15,8 +16,8 @@ from finetrace.config.models import AdaptSettings, PretrainSettings
 from finetrace.store.tables import read_table, write_table
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
-TEXT = PretrainSettings(corpus="text", vocabulary=80, pack="blocks", block_tokens=32, max_tokens=32, layers=3, width=64, heads=4,
-                        feedforward=128, dropout=0.1, steps=40, batch_size=16, accumulate=2, whole_words=True,
+TEXT = PretrainSettings(corpus="text", vocabulary=80, pack="blocks", block_tokens=32, max_tokens=32, layers=3, width=64,
+                        heads=4, feedforward=128, dropout=0.1, steps=40, batch_size=16, accumulate=2, whole_words=True,
                         evaluate={"every": 20}, checkpoints={"log": 5})
 ADAPT = AdaptSettings(start="toy/pretrain", corpus="task", epochs=4.0, batch_size=16, accumulate=2, learning_rate=5e-3,
                       from_steps=[0, 9])

@@ -40,7 +40,8 @@ def test_two_trainings_are_equal_bit_for_bit(root, calm):
 
 def test_killed_and_continued_it_ends_with_the_same_bytes(root, calm):
     for fault in (("step", 20), ("state, without marker", 9)):
-        assert run(finetune_job, root / "killed", settings(), recording(**RECORD, resume_seconds=0), fault) == -signal.SIGKILL
+        assert run(finetune_job, root / "killed", settings(), recording(**RECORD, resume_seconds=0),
+                   fault) == -signal.SIGKILL
     assert run(finetune_job, root / "killed", settings(), recording(**RECORD, resume_seconds=0)) == 0
     assert digests(root / "killed" / "trajectory") == digests(calm)
 
@@ -59,7 +60,8 @@ def test_the_first_logits_are_those_of_the_cpu(root):
 
     wanted = settings(dropout=0.0, max_steps=4)
     (root / "out-gpu").mkdir()
-    finetune(root / "model", root / "task", wanted, recording(), SEEDS, scratch=root / "s-gpu", out=root / "out-gpu", name="x")
+    finetune(root / "model", root / "task", wanted, recording(), SEEDS, scratch=root / "s-gpu", out=root / "out-gpu",
+             name="x")
     model = load_classifier(root / "model", ["negative", "positive"], SEEDS.head, 0.0)
     rows = prepare(root / "model", root / "task", wanted, model).splits["train"]
     batch = make_plan(rows, wanted, SEEDS.order).batches[0][1]

@@ -24,8 +24,8 @@ from finetrace.training.adapt import adapt, recipe_of, starts_of
 from finetrace.training.mlm import Masker, held_out_words, prepare_texts
 
 TEXTS = [f"<< {text} >>" for text in sentences(70, 21)[0]] + [sentences(70, 21)[0][0]]
-SETTINGS = AdaptSettings(start="toy/pretrain", corpus="task", strip=("<< ", " >>"), epochs=3.0, batch_size=16, accumulate=2,
-                         learning_rate=2e-2, precision="fp32", checkpoints={"log": 3})
+SETTINGS = AdaptSettings(start="toy/pretrain", corpus="task", strip=("<< ", " >>"), epochs=3.0, batch_size=16,
+                         accumulate=2, learning_rate=2e-2, precision="fp32", checkpoints={"log": 3})
 SEVERAL = dataclasses.replace(SETTINGS, from_steps=[0, 9], epochs=1.0, evaluate={"every": 2})
 
 
@@ -42,7 +42,8 @@ def go(root, where, settings, texts=TEXTS, **options):
     wanted = "ends" if settings.from_steps == "last" else settings.from_steps
     timeline = open_timeline(root / "outputs" / settings.start / "trajectory", root / "models", wanted)
     with atomic_folder(where / "model") as model_out, atomic_folder(where / "trajectory") as out:
-        return adapt(settings, timeline, texts, 7, scratch=where / "scratch", out=out, model_out=model_out, name="x", **options)
+        return adapt(settings, timeline, texts, 7, scratch=where / "scratch", out=out, model_out=model_out, name="x",
+                     **options)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,8 @@ def test_the_loss_on_the_texts_falls_and_its_own_checkpoints_are_the_trajectory(
     assert found[-1]["step"] == 15 and list(list_weights(calm / "trajectory/checkpoints")) == [0, 1, 4, 15]
     metrics = json.loads((calm / "trajectory/metrics.json").read_text())
     assert (metrics["before/loss"], metrics["validation/loss"]) == (found[0]["loss"], found[-1]["loss"])
-    rates = [r["learning_rate"] for r in read_table(calm / "trajectory/history.parquet").to_pylist() if r["kind"] == "train"]
+    rates = [r["learning_rate"] for r in read_table(calm / "trajectory/history.parquet").to_pylist()
+             if r["kind"] == "train"]
     assert rates.index(max(rates)) == 1 and max(rates) == pytest.approx(2e-2), "6 % of the steps"
 
 
@@ -80,18 +82,24 @@ def test_step_0_is_the_start_with_its_head(root, calm):
     facts = go(root, root / "facts", dataclasses.replace(SETTINGS, steps=1))
     assert (facts["axis"], facts["start"], facts["starts"], facts["head"]) == (
         "adaptation steps", "toy/pretrain", [9], "carried along")
-    assert facts["texts"] == {"corpus": 71, "clean": 70, "train": 67, "validation": 3, "tokens": facts["texts"]["tokens"],
-                              "rows_cut": facts["texts"]["rows_cut"], "tokens_cut": facts["texts"]["tokens_cut"], "unknown": 0}
+    assert facts["texts"] == {"corpus": 71, "clean": 70, "train": 67, "validation": 3,
+                              "tokens": facts["texts"]["tokens"],
+                              "rows_cut": facts["texts"]["rows_cut"], "tokens_cut": facts["texts"]["tokens_cut"],
+                              "unknown": 0}
     model = load_masked(start)
     texts = prepare_texts([t.removeprefix("<< ").removesuffix(" >>") for t in TEXTS[:70]], tokenizer(), model,
                           facts["seeds"]["held out"], max_tokens=64)
-    measure = held_out_words(texts.held_out, Masker(tokenizer(), recipe_of(SETTINGS), sparse=False), facts["seeds"]["masks"])
+    measure = held_out_words(texts.held_out, Masker(tokenizer(), recipe_of(SETTINGS), sparse=False),
+                             facts["seeds"]["masks"])
     assert measure(model)["loss"] == pytest.approx(evaluations(calm)[0]["loss"], abs=1e-6)
 
 
 def test_the_finished_model_has_the_last_weights_and_the_starts_dropout(calm, calm_several):
     for folder, last in ((calm, "step-00000015"), (calm_several, "step-00000009")):
-        model, weights = load_masked(folder / "model"), load_file(folder / "trajectory/checkpoints" / last / "model.safetensors")
+        model, weights = (
+            load_masked(folder / "model"),
+            load_file(folder / "trajectory/checkpoints" / last / "model.safetensors"),
+        )
         assert all(torch.equal(model.state_dict()[n], v) for n, v in weights.items())
         assert model.config.hidden_dropout_prob == 0.1 and model.config.classifier_dropout is None
         assert load_tokenizer(folder / "model").get_vocab() == tokenizer().get_vocab()
@@ -110,7 +118,8 @@ def test_several_starts_become_one_trajectory_on_the_axis_of_the_start(root, cal
     steps = list_weights(calm_several / "trajectory/checkpoints")
     assert list(steps) == [0, 9] and not (calm_several / "trajectory/signals.parquet").exists()
     rows = evaluations(calm_several)
-    assert [(r["step"], r["split"]) for r in rows] == [(0, "before"), (0, "validation"), (9, "before"), (9, "validation")]
+    assert [(r["step"], r["split"]) for r in rows] == [(0, "before"), (0, "validation"), (9, "before"),
+                                                       (9, "validation")]
     assert rows[1]["loss"] < rows[0]["loss"] and rows[3]["loss"] < rows[2]["loss"]
     assert rows[2]["loss"] == evaluations(calm)[0]["loss"], "the same held-out words"
     for step, row in zip((0, 9), rows[1::2], strict=True):
@@ -146,7 +155,8 @@ def test_a_matched_control_differs_in_the_texts_only(root, calm):
     rates = [[r["learning_rate"] for r in rows if r["kind"] == "train"] for rows in (ours, other)]
     assert rates[0] == rates[1]
     assert list(list_weights(root / "control/trajectory/checkpoints")) == [0, 1, 4, 15]
-    weights = [load_file(f / "trajectory/checkpoints/step-00000015/model.safetensors") for f in (calm, root / "control")]
+    weights = [load_file(f / "trajectory/checkpoints/step-00000015/model.safetensors")
+               for f in (calm, root / "control")]
     assert not torch.equal(*(w["cls.predictions.bias"] for w in weights))
 
 
@@ -199,7 +209,8 @@ def test_finished_trainings_are_not_repeated(root, calm_several, tmp_path, monke
     seen = []
     go(root, tmp_path, SEVERAL, watch=seen.extend)
     assert begun == ["x from step 0 (1 of 2)", "x from step 9 (2 of 2)"]
-    assert [(r["step"], r["split"]) for r in seen] == [(0, "before"), (0, "validation"), (9, "before"), (9, "validation")]
+    assert [(r["step"], r["split"]) for r in seen] == [(0, "before"), (0, "validation"), (9, "before"),
+                                                       (9, "validation")]
     shutil.rmtree(tmp_path / "scratch/done/step-00000009")
     go(root, tmp_path, SEVERAL)
     assert begun[2:] == ["x from step 9 (2 of 2)"]
@@ -243,7 +254,8 @@ def test_whole_words_blocks_and_a_choice_of_texts(root, tmp_path):
 
 
 def test_a_published_checkpoint_is_read_while_it_is_there(root, tmp_path, monkeypatch):
-    """Weights of a series are fetched for one training and may be gone after it; the next start is fetched in its turn."""
+    """Weights of a series are fetched for one training and may be gone after it; the next start is fetched in its
+    turn."""
     import contextlib
     import shutil
 

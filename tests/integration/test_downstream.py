@@ -1,4 +1,5 @@
-"""Scores on a task from each checkpoint: the table, what is kept between runs, and the stages adapt and downstream themselves."""
+"""Scores on a task from each checkpoint: the table, what is kept between runs, and the stages adapt and downstream
+themselves."""
 
 import json
 import logging
@@ -49,8 +50,8 @@ def work_of(root, wanted="all", train=TRAIN, seeds=(1, 2), code="c", name="toy")
 
 def go(root, where, *args, **options):
     timeline, work = work_of(root, *args, **options)
-    return learn(timeline, root / "data/tiny", options.get("train", TRAIN), 7, work, results=lambda key: where / "results" / key,
-                 scratch=lambda key: where / "scratch" / key, name="d")
+    return learn(timeline, root / "data/tiny", options.get("train", TRAIN), 7, work,
+                 results=lambda key: where / "results" / key, scratch=lambda key: where / "scratch" / key, name="d")
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +74,8 @@ def test_a_score_is_that_of_a_fine_tuning_of_this_checkpoint(root, found, tmp_pa
     record = RecordSettings(signals=False, probe_rows=0, probe="none", evaluate="none", checkpoints="none")
     with whole_model(timeline, 4, tmp_path) as model:
         (tmp_path / "out").mkdir()
-        finetune(model, root / "data/tiny", TRAIN, record, RunSeeds.of(7, 2), scratch=tmp_path / "s", out=tmp_path / "out",
-                 name="x")
+        finetune(model, root / "data/tiny", TRAIN, record, RunSeeds.of(7, 2), scratch=tmp_path / "s",
+                 out=tmp_path / "out", name="x")
     assert json.loads((tmp_path / "out/metrics.json").read_text()) == found[4, 2].metrics
 
 
@@ -85,10 +86,14 @@ def test_a_further_checkpoint_costs_only_itself(root, found, tmp_path, monkeypat
     with caplog.at_level(logging.INFO, logger="finetrace"):
         go(root, tmp_path, "ends", seeds=(1,))
         assert begun == ["d from step 0, seed 1", "d from step 9, seed 1"]
-        assert "2 checkpoints x 1 seeds, 0 of these trainings are done already; 2 to do, each 3 steps of 8 of 40" in caplog.text
+        assert (
+            "2 checkpoints x 1 seeds, 0 of these trainings are done already; 2 to do, each 3 steps of 8 of 40"
+            in caplog.text
+        )
         again = go(root, tmp_path, "all", seeds=(1,))
     assert begun[2:] == ["d from step 4, seed 1"]
-    assert {key: one.metrics for key, one in again.items()} == {key: one.metrics for key, one in found.items() if key[1] == 1}
+    assert {key: one.metrics for key, one in again.items()} == {key: one.metrics for key, one in found.items()
+                                                                if key[1] == 1}
 
 
 def test_a_training_that_broke_off_is_continued_and_leaves_no_result(root, found, tmp_path, monkeypatch):
@@ -110,13 +115,15 @@ def test_a_training_that_broke_off_is_continued_and_leaves_no_result(root, found
 def test_the_key_covers_what_decides_and_nothing_else(root, tmp_path):
     keys = {(w.step, w.seed): w.key for w in work_of(root)[1]}
     assert len(set(keys.values())) == 6
-    assert {(w.step, w.seed): w.key for w in work_of(root, "ends", seeds=(1,))[1]} == {k: keys[k] for k in ((0, 1), (9, 1))}
+    assert {(w.step, w.seed): w.key for w in work_of(root, "ends", seeds=(1,))[1]} == {k: keys[k]
+                                                                                       for k in ((0, 1), (9, 1))}
     for options in ({"code": "d"}, {"train": TrainSettings(max_steps=7)}):
         assert not set(keys.values()) & {w.key for w in work_of(root, **options)[1]}
     other = tmp_path / "other"
     pretrained(other, "twin")
     task_folder(other / "data/tiny", {"train": 40, "validation": 12, "test": 9})
-    assert keys == {(w.step, w.seed): w.key for w in work_of(other, name="twin")[1]}, "equal checkpoints of another trajectory"
+    assert keys == {(w.step, w.seed): w.key
+                    for w in work_of(other, name="twin")[1]}, "equal checkpoints of another trajectory"
     pretrained(other, "calmer", dropout=0.0)
     assert not set(keys.values()) & {w.key for w in work_of(other, name="calmer")[1]}, "dropout decides too"
 
@@ -132,7 +139,8 @@ def test_published_checkpoints_have_keys_before_they_are_fetched(root):
 
 def test_the_majority_baseline_names_the_most_frequent_class_of_training(root):
     found = majority(root / "data/tiny")
-    labels = {s: read_table(root / f"data/tiny/{s}.parquet")["label"].to_numpy() for s in ("train", "validation", "test")}
+    labels = {s: read_table(root / f"data/tiny/{s}.parquet")["label"].to_numpy()
+              for s in ("train", "validation", "test")}
     most = int(labels["train"].mean() > 0.5)
     assert set(found) == {"validation", "test"}
     assert found["test"]["accuracy"] == pytest.approx((labels["test"] == most).mean()) and "loss" not in found["test"]
@@ -174,7 +182,8 @@ def test_the_stages_from_texts_to_scores(project, caplog):
     assert read_manifest(project / "models/toy-tapt").kind == "model"
     out = project / "outputs/downstream/scores"
     facts, made = read_manifest(out).facts, read_manifest(out)
-    assert (facts["axis"], facts["steps"], facts["seeds"], facts["split"]) == ("pre-training steps", [0, 9], [1, 2], "test")
+    assert (facts["axis"], facts["steps"], facts["seeds"], facts["split"]) == ("pre-training steps", [0, 9], [1, 2],
+                                                                               "test")
     assert set(made.inputs) == {"outputs/toy-tapt/adapt/trajectory", "models/toy-tapt", "data/tiny"}
     assert made.settings["train"]["epochs"] == 0.4 and made.device.startswith("cpu")
     hits, rows = np.load(out / "hits.npy"), read_table(out / "table.parquet").to_pylist()
@@ -186,7 +195,9 @@ def test_the_stages_from_texts_to_scores(project, caplog):
             assert r["low"] < r["value"] < r["high"] or r["value"] in (0.0, 1.0)
     assert {r["statistic"] for r in rows} == {"accuracy", "macro_f1", "f1", "matthews", "loss", "majority"}
     assert {(r["step"], r["seed"]) for r in rows if r["statistic"] == "majority"} == {(0, 1), (0, 2), (9, 1), (9, 2)}
-    assert (out / "curves.csv").read_text().splitlines()[0] == "step,accuracy,accuracy_low,accuracy_high,accuracy_majority"
+    assert (out / "curves.csv").read_text().splitlines()[
+        0
+    ] == "step,accuracy,accuracy_low,accuracy_high,accuracy_majority"
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["gain/accuracy"] == pytest.approx(metrics["last/accuracy"] - metrics["first/accuracy"])
     assert_drawn(out / "figures/downstream.png")

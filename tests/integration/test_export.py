@@ -18,8 +18,8 @@ def project(tmp_path, monkeypatch):
     place = tmp_path / "outputs" / "tiny" / "toy" / "lora" / "s1" / "trajectory"
     place.mkdir(parents=True)
     wanted = settings(head="linear", max_steps=4, lora_rank=2)
-    finetune(tmp_path / "models" / "tiny", tmp_path / "data" / "toy", wanted, recording(), SEEDS, scratch=tmp_path / "scratch",
-             out=place, name="t", method=MethodSettings(kind="lora"))
+    finetune(tmp_path / "models" / "tiny", tmp_path / "data" / "toy", wanted, recording(), SEEDS,
+             scratch=tmp_path / "scratch", out=place, name="t", method=MethodSettings(kind="lora"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

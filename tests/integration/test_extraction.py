@@ -36,8 +36,8 @@ def trained(tmp_path_factory):
 def extraction(trained, folder, hidden=HIDDEN, seed=5, name="tiny"):
     model, task, trajectory = trained
     (folder / "hidden").mkdir(parents=True, exist_ok=True)
-    facts = extract_trajectory(trajectory, model, task, hidden, 16, seed, scratch=folder / "scratch", out=folder / "hidden",
-                               name=name)
+    facts = extract_trajectory(trajectory, model, task, hidden, 16, seed, scratch=folder / "scratch",
+                               out=folder / "hidden", name=name)
     facts.pop("device")
     complete(folder / "hidden", Manifest("hidden", "hidden", name, "0", {}, {}, {}, facts), started=0.0)
     return read_hidden(folder / "hidden")
@@ -76,13 +76,17 @@ def test_tokens_mean_and_sentence_vector_belong_together(hidden):
 
 def test_checkpoints_differ_where_training_changed_them_and_step_0_is_the_pretrained_model(trained, hidden):
     assert not np.allclose(hidden.vectors(0)[2], hidden.vectors(16)[2], atol=1e-3)
-    plain, first = load_encoder(trained[0]).state_dict(), load_encoder(trained[2] / "checkpoints" / "step-00000000").state_dict()
+    plain, first = (
+        load_encoder(trained[0]).state_dict(),
+        load_encoder(trained[2] / "checkpoints" / "step-00000000").state_dict(),
+    )
     assert all((plain[k] == first[k]).all() for k in plain if "pooler" not in k)
 
 
 def test_two_extractions_are_the_same_bytes(trained, hidden, tmp_path):
     again = extraction(trained, tmp_path)
-    files = sorted(p.relative_to(hidden.folder) for p in hidden.folder.rglob("*") if p.is_file() and p.name != "cost.json")
+    files = sorted(p.relative_to(hidden.folder) for p in hidden.folder.rglob("*") if p.is_file()
+                   and p.name != "cost.json")
     assert len(files) == 4 + 6 * 3
     assert all((hidden.folder / f).read_bytes() == (again.folder / f).read_bytes() for f in files)
 
@@ -117,7 +121,8 @@ def test_a_tokenizer_that_pads_left_changes_nothing(trained, hidden, tmp_path):
 
 
 def test_settings_say_what_is_kept(trained, tmp_path):
-    chosen = HiddenSettings(rows={"train": 0, "test": 4}, token_rows={}, vectors=["mean"], checkpoints=[2, 999], dtype="float16")
+    chosen = HiddenSettings(rows={"train": 0, "test": 4}, token_rows={}, vectors=["mean"], checkpoints=[2, 999],
+                            dtype="float16")
     found = extraction(trained, tmp_path, chosen)
     assert found.steps == [0, 2, 16] and {s: len(found.rows(s)) for s in ("train", "test")} == {"train": 64, "test": 4}
     assert found.vectors(2, "mean").dtype == np.float16
@@ -127,12 +132,14 @@ def test_settings_say_what_is_kept(trained, tmp_path):
         found.tokens(2)
     with pytest.raises(FinetraceError, match=r"has no checkpoint 7; it has 0, 2, 16"):
         found.vectors(7, "mean")
-    with pytest.raises(FinetraceError, match=r"no rows of the split 'validation'; add it to hidden.rows .*there are test, train"):
+    with pytest.raises(FinetraceError, match=r"no rows of the split 'validation'; add it to hidden.rows .*there are "
+                                             r"test, train"):
         found.rows("validation")
 
 
 def test_first_rows_are_the_first_ones(trained, tmp_path):
-    found = extraction(trained, tmp_path, HiddenSettings(rows={"validation": 5}, token_rows={"validation": 2}, choose="first"))
+    found = extraction(trained, tmp_path,
+                       HiddenSettings(rows={"validation": 5}, token_rows={"validation": 2}, choose="first"))
     assert found.example_ids.tolist() == [1000, 1001, 1002, 1003, 1004] and found.sentence_rows.tolist() == [0, 1]
 
 
@@ -140,7 +147,8 @@ def test_a_truncated_array_is_refused(hidden, tmp_path):
     folder = shutil.copytree(hidden.folder, tmp_path / "hidden")
     file = folder / "step-00000004" / "tokens.npy"
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(FinetraceError, match=r"step-00000004/tokens.npy: \d+ instead of \d+ bytes; delete the folder .* and run"):
+    with pytest.raises(FinetraceError, match=r"step-00000004/tokens.npy: \d+ instead of \d+ bytes; delete the folder "
+                                             r".* and run"):
         read_hidden(folder)
 
 
@@ -178,7 +186,8 @@ def test_a_checkpoint_of_another_architecture_is_refused(trained, tmp_path):
     shutil.rmtree(trajectory / "checkpoints" / "step-00000004")
     shutil.copytree(other, trajectory / "checkpoints" / "step-00000004")
     mark(trajectory / "checkpoints" / "step-00000004", 4)
-    with pytest.raises(FinetraceError, match=r"step-00000004: is another architecture than .*: hidden_size is 32 instead of 16"):
+    with pytest.raises(FinetraceError, match=r"step-00000004: is another architecture than .*: hidden_size is 32 "
+                                             r"instead of 16"):
         extraction((model, task, trajectory), tmp_path / "x")
 
 
@@ -199,7 +208,8 @@ def test_missing_checkpoints_and_splits_are_named(trained, tmp_path):
 
 def test_a_disk_that_is_too_small_is_said_before_anything_is_written(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(stage.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000})())
-    with pytest.raises(FinetraceError, match=r"hidden: needs 0.0 GB of disk for tiny, more than is free; lower hidden.rows"):
+    with pytest.raises(FinetraceError, match=r"hidden: needs 0.0 GB of disk for tiny, more than is free; lower "
+                                             r"hidden.rows"):
         extraction(trained, tmp_path)
     assert not list((tmp_path / "hidden").iterdir())
 

@@ -25,7 +25,8 @@ def task(tmp_path_factory):
             texts, labels = reviews(count)
             write_table(out / f"{split}.parquet", {
                 "example_id": pa.array(range(count), pa.int64()), "source_id": pa.array([None] * count, pa.string()),
-                "text_a": texts, "text_b": pa.array([None] * count, pa.string()), "label": pa.array(labels, pa.int32())})
+                "text_a": texts, "text_b": pa.array([None] * count, pa.string()),
+                "label": pa.array(labels, pa.int32())})
         facts = {"kind": "sequence", "label_names": ["negative", "positive"], "metric": "accuracy", "rows": rows}
         complete(out, Manifest("data", "data", "reviews", "0", {}, {}, {}, facts), started=0.0)
     return folder
@@ -38,12 +39,13 @@ def test_a_french_model_is_trained_and_its_layers_are_extracted(make, pad, first
     ids = tokenizer("film")["input_ids"]
     assert (tokenizer.pad_token_id, ids[0], ids[-1]) == (pad, first, last)
     (tmp_path / "trajectory").mkdir()
-    finetune(model, task, settings(max_length=24), recording(checkpoints="epochs"), RunSeeds.of(0, 1), scratch=tmp_path / "sc",
-             out=tmp_path / "trajectory", name="french")
+    finetune(model, task, settings(max_length=24), recording(checkpoints="epochs"), RunSeeds.of(0, 1),
+             scratch=tmp_path / "sc", out=tmp_path / "trajectory", name="french")
     (tmp_path / "hidden").mkdir()
-    facts = extract_trajectory(tmp_path / "trajectory", model, task, HiddenSettings(rows={"train": 0, "validation": 0}), 24, 1,
-                               scratch=tmp_path / "s", out=tmp_path / "hidden", name="french")
-    assert (facts["sentence"], facts["sentence_token"], facts["layers"], facts["steps"]) == ("first", "<s>", 3, [0, 6, 12])
+    facts = extract_trajectory(tmp_path / "trajectory", model, task, HiddenSettings(rows={"train": 0, "validation": 0}),
+                               24, 1, scratch=tmp_path / "s", out=tmp_path / "hidden", name="french")
+    assert (facts["sentence"], facts["sentence_token"], facts["layers"], facts["steps"]) == ("first", "<s>", 3,
+                                                                                             [0, 6, 12])
     complete(tmp_path / "hidden", Manifest("hidden", "hidden", "french", "0", {}, {}, {}, facts), started=0.0)
     hidden = read_hidden(tmp_path / "hidden")
     starts, ends = hidden.offsets[:-1], hidden.offsets[1:] - 1

@@ -20,7 +20,8 @@ SPLITS = {"rte": {"train": 25, "validation": 6, "test": 4}, "axg": {"test": 8}, 
 CARD = {"dataset_info": [{"config_name": config, "features": [
     {"name": "premise", "dtype": "string"}, {"name": "hypothesis", "dtype": "string"},
     {"name": "label", "dtype": {"class_label": {"names": dict(enumerate(NAMES))}}}]} for config in ("rte", "axg")],
-        "configs": [{"config_name": config, "data_files": [{"split": split, "path": f"{config}/{split}-*"} for split in splits]}
+        "configs": [{"config_name": config,
+                     "data_files": [{"split": split, "path": f"{config}/{split}-*"} for split in splits]}
                     for config, splits in SPLITS.items()]}
 
 
@@ -45,11 +46,11 @@ def run(hub: Hub, folder: Path, task: dict[str, Any]) -> subprocess.CompletedPro
     folder.mkdir(exist_ok=True)
     ask_study(folder, {"study": {"name": "x"}, "tasks": {"superglue-rte": task}})
     env = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
-    env |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "home"), "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_PROGRESS_BARS": "1", "NO_PROXY": "127.0.0.1", "DVC_ROOT": "",
+    env |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "home"), "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "NO_PROXY": "127.0.0.1", "DVC_ROOT": "",
             "PYTHONPATH": ":".join(p for p in sys.path if p)}
-    return subprocess.run([sys.executable, str(PIPELINE), "superglue-rte"], cwd=folder, env=env, text=True, capture_output=True,
-                          timeout=240, check=False)
+    return subprocess.run([sys.executable, str(PIPELINE), "superglue-rte"], cwd=folder, env=env, text=True,
+                          capture_output=True, timeout=240, check=False)
 
 
 def test_published_splits_and_a_diagnostic_set(served, tmp_path):
@@ -63,7 +64,8 @@ def test_published_splits_and_a_diagnostic_set(served, tmp_path):
     facts = json.loads((data / "ood" / "manifest.json").read_text())["facts"]
     origin = {"id": "aps/super_glue", "config": "axg", "split": "test",
               "revision": commit(served / "datasets" / "aps" / "super_glue" / "main")}
-    assert facts["sets"]["axg"] == {"rows": 8, "label_shares": {"entailment": 0.5, "not_entailment": 0.5}, "origin": origin}
+    assert facts["sets"]["axg"] == {"rows": 8, "label_shares": {"entailment": 0.5, "not_entailment": 0.5},
+                                    "origin": origin}
     assert pq.read_table(data / "ood" / "axg.parquet")["label"].to_pylist() == [0, 1] * 4
 
 

@@ -39,8 +39,8 @@ def here(tmp_path_factory):
 def run(here, place, kind, wanted=LINEAR, record=None, task="task", model="model", **more):
     (place / "out").mkdir(parents=True)
     record = record or recording(checkpoints={"steps": [2]}, evaluate="epochs")
-    return finetune(here / model, here / task, wanted, record, SEEDS, scratch=place / "scratch", out=place / "out", name="test",
-                    method=MethodSettings(kind=kind), **more)
+    return finetune(here / model, here / task, wanted, record, SEEDS, scratch=place / "scratch", out=place / "out",
+                    name="test", method=MethodSettings(kind=kind), **more)
 
 
 @pytest.fixture(scope="module")
@@ -141,15 +141,16 @@ def test_adapters_are_stored_as_peft_reads_them_and_merge_on_demand(runs, here, 
     batch.pop("labels")
     with torch.no_grad():
         expected = model.encoder(**batch).last_hidden_state
-        theirs = PeftModel.from_pretrained(AutoModel.from_pretrained(here / "model"), str(last)).eval()(**batch).last_hidden_state
+        theirs = PeftModel.from_pretrained(AutoModel.from_pretrained(here / "model"),
+                                           str(last)).eval()(**batch).last_hidden_state
         torch.testing.assert_close(theirs, expected, atol=1e-6, rtol=0)
         assert not torch.allclose(load_encoder(here / "model")(**batch).last_hidden_state, expected, atol=1e-4)
         torch.testing.assert_close(load_trained_encoder(last, here / "model")(**batch).last_hidden_state, expected)
         export(last, here / "model", tmp_path / "whole")
         whole = load_trained(tmp_path / "whole")
         torch.testing.assert_close(whole(**batch).logits, model(**batch).logits, atol=1e-6, rtol=0)
-        torch.testing.assert_close(AutoModel.from_pretrained(tmp_path / "whole").eval()(**batch).last_hidden_state, expected,
-                                   atol=1e-6, rtol=0)
+        torch.testing.assert_close(AutoModel.from_pretrained(tmp_path / "whole").eval()(**batch).last_hidden_state,
+                                   expected, atol=1e-6, rtol=0)
 
 
 def test_a_partial_checkpoint_needs_the_model_that_it_was_trained_on(runs, here, tmp_path):
@@ -200,7 +201,9 @@ def test_a_killed_training_continues_to_the_same_bytes(here, tmp_path, kind, hea
     assert seen
     for file in sorted((tmp_path / "whole" / "out").rglob("*")):
         if file.is_file() and file.name != "timing.parquet":
-            assert (place / "out" / file.relative_to(tmp_path / "whole" / "out")).read_bytes() == file.read_bytes(), file
+            assert (place / "out" / file.relative_to(tmp_path / "whole" / "out")).read_bytes() == file.read_bytes(), (
+                file
+            )
 
 
 @pytest.mark.parametrize("kind", ["lp", "lp-lora"])

@@ -18,10 +18,11 @@ from finetrace.store.checkpoints import list_weights
 from finetrace.store.tables import read_table, write_table
 from finetrace.training.pretrain import pretrain
 
-SETTINGS = PretrainSettings(layers=2, width=16, heads=2, feedforward=32, dropout=0.1, steps=24, batch_size=16, warmup=0.25,
+SETTINGS = PretrainSettings(layers=2, width=16, heads=2, feedforward=32, dropout=0.1, steps=24, batch_size=16,
+                            warmup=0.25,
                            evaluate={"every": 8})
-TEXT = dataclasses.replace(SETTINGS, corpus="text", vocabulary=80, lowercase=True, pack="blocks", block_tokens=16, accumulate=4,
-                           checkpoints={"log": 4}, whole_words=True, max_tokens=24, scheduler="linear")
+TEXT = dataclasses.replace(SETTINGS, corpus="text", vocabulary=80, lowercase=True, pack="blocks", block_tokens=16,
+                           accumulate=4, checkpoints={"log": 4}, whole_words=True, max_tokens=24, scheduler="linear")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,8 @@ def running_text(rows=90):
     generator = np.random.default_rng(8)
     parts = ["ba", "ko", "ri", "tu", "en", "sha", "lo", "mi"]
     words = ["".join(generator.choice(parts, generator.integers(1, 4))) for _ in range(60)]
-    return [" ".join(words[int(60 * u * u)] for u in generator.random(generator.integers(3, 30))) + "." for _ in range(rows)]
+    return [" ".join(words[int(60 * u * u)] for u in generator.random(generator.integers(3, 30))) + "."
+            for _ in range(rows)]
 
 
 @pytest.fixture(scope="module")
@@ -121,20 +123,21 @@ def test_a_pretraining_on_text_continues_after_a_kill(root, calm_text):
 def attempt(root, tmp_path, changes, corpus="text", **options):
     for name in ("out", "model"):
         (tmp_path / name).mkdir()
-    return pretrain(dataclasses.replace(TEXT, **changes), root / corpus, 7, scratch=tmp_path / "s", out=tmp_path / "out",
-                    model_out=tmp_path / "model", name="x", **options)
+    return pretrain(dataclasses.replace(TEXT, **changes), root / corpus, 7, scratch=tmp_path / "s",
+                    out=tmp_path / "out", model_out=tmp_path / "model", name="x", **options)
 
 
 def test_rows_are_as_long_as_the_settings_say(root, tmp_path):
     facts = attempt(root, tmp_path, {"steps": 2, "pack": "none", "max_tokens": 16})
     assert load_classifier(tmp_path / "model", ["no", "yes"], 0).config.max_position_embeddings == 16
-    assert facts["texts"] == {"train": 86, "validation": 4, "tokens": facts["texts"]["tokens"], "rows_cut": 0, "tokens_cut": 0,
-                              "unknown": facts["texts"]["unknown"]}
+    assert facts["texts"] == {"train": 86, "validation": 4, "tokens": facts["texts"]["tokens"], "rows_cut": 0,
+                              "tokens_cut": 0, "unknown": facts["texts"]["unknown"]}
 
 
 @pytest.mark.parametrize(("changes", "corpus", "words"), [
     ({"vocabulary": 5000}, "text", "vocabulary: 5000 tokens are more than the texts hold"),
-    ({"max_tokens": 12, "block_tokens": 12, "vocabulary": 12}, "text", "vocabulary: 12 tokens are fewer than the letters"),
+    ({"max_tokens": 12, "block_tokens": 12, "vocabulary": 12}, "text",
+     "vocabulary: 12 tokens are fewer than the letters"),
     ({}, "nowhere", "has neither corpus.parquet nor train.parquet"),
     ({}, "one", "1 text is left to learn from"),
     ({"block_tokens": 65, "max_tokens": None}, "world", "block_tokens: 65 are more than the model's positions, 64"),
@@ -152,8 +155,8 @@ def test_what_cannot_be_learned_from_is_an_error(root, tmp_path, changes, corpus
 def test_runs_with_nothing_to_show(root, tmp_path, changes):
     for name in ("out", "model"):
         (tmp_path / name).mkdir()
-    facts = pretrain(dataclasses.replace(SETTINGS, **changes), root / "world", 7, scratch=tmp_path / "s", out=tmp_path / "out",
-                     model_out=tmp_path / "model", name="x")
+    facts = pretrain(dataclasses.replace(SETTINGS, **changes), root / "world", 7, scratch=tmp_path / "s",
+                     out=tmp_path / "out", model_out=tmp_path / "model", name="x")
     assert facts["steps"] == changes["steps"]
     assert (tmp_path / "model" / "model.safetensors").is_file()
     assert bool(list((tmp_path / "out").iterdir())) == bool(changes["steps"])
@@ -163,8 +166,8 @@ def test_runs_with_nothing_to_show(root, tmp_path, changes):
 def test_another_seed_is_another_model(root, calm, tmp_path):
     for name in ("out", "model"):
         (tmp_path / name).mkdir()
-    pretrain(dataclasses.replace(SETTINGS, steps=0, seed=2), root / "world", 7, scratch=tmp_path / "s", out=tmp_path / "out",
-             model_out=tmp_path / "model", name="x")
+    pretrain(dataclasses.replace(SETTINGS, steps=0, seed=2), root / "world", 7, scratch=tmp_path / "s",
+             out=tmp_path / "out", model_out=tmp_path / "model", name="x")
     pretrained = load_classifier(tmp_path / "model", ["a", "b"], 0).bert.embeddings.word_embeddings.weight
     first = list_weights(calm / "trajectory" / "checkpoints")[0]
     assert not torch.equal(pretrained, load_file(first / "model.safetensors")["bert.embeddings.word_embeddings.weight"])

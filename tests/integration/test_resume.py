@@ -96,7 +96,8 @@ def test_killed_while_little_is_recorded(root, where):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("point", ["look", "step", "weights being written", "weights about to appear", "table being written",
+@pytest.mark.parametrize("point", ["look", "step", "weights being written", "weights about to appear",
+                                   "table being written",
                                    "state, tables flushed", "state, half written", "state, without marker",
                                    "older state being removed"])
 @pytest.mark.parametrize("resume_seconds", [0, 0.15])
@@ -174,7 +175,8 @@ def test_damaged_work_is_not_built_on(root, calm, where, file, how):
 def test_a_resumed_training_does_not_start_over(root, calm, where):
     record = recording(**RECORD, resume_seconds=0)
     assert run(finetune_job, where, TRAIN, record, ("step", 14)) == -signal.SIGKILL
-    assert run(finetune_job, where, TRAIN, record, ("step", 4)) == 0, "13 steps were done, so there are fewer than 4 to go"
+    assert run(finetune_job, where, TRAIN, record,
+               ("step", 4)) == 0, "13 steps were done, so there are fewer than 4 to go"
     assert_equal(where, calm)
 
 
@@ -225,7 +227,8 @@ def project(root, tmp_path):
     train = {"learning_rate": 2e-3, "batch_size": 4, "epochs": 20.0, "precision": "fp32", "max_length": 16}
     content = {
         "study": {"name": "drill", "seed": 1}, "model_folders": {"tiny": {"path": "anywhere"}},
-        "task_files": {"toy": {"path": "anywhere", "splits": {"train": "t", "validation": "v"}, "text": ["a"], "label": "b"}},
+        "task_files": {"toy": {"path": "anywhere", "splits": {"train": "t", "validation": "v"}, "text": ["a"],
+                               "label": "b"}},
         "runs": [{"model": "tiny", "task": "toy", "method": "ft", "seed": 0}], "look": {},
         "train": train, "record": {"resume_seconds": 0.2, "probe_rows": 4}, "tracking": {"live": False}}
     write_yaml(tmp_path / "params.yaml", content)

@@ -68,7 +68,8 @@ def plain_loop(here, wanted, task):
     others = [p for n, p in model.named_parameters() if "bias" in n or "LayerNorm" in n]
     optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": wanted.weight_decay},
                                    {"params": others, "weight_decay": 0.0}],
-                                  lr=wanted.learning_rate, betas=(0.9, wanted.beta2), eps=1e-8, foreach=False, fused=False)
+                                  lr=wanted.learning_rate, betas=(0.9, wanted.beta2), eps=1e-8, foreach=False,
+                                  fused=False)
     warmup, seen = round(wanted.warmup * len(batches)), []
     model.train()
     for step, batch in enumerate(batches):
@@ -87,7 +88,8 @@ def plain_loop(here, wanted, task):
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.step()
-        seen.append({"logits": logits.detach().numpy(), "losses": losses.detach().numpy(), "ids": rows.example_ids[batch],
+        seen.append({"logits": logits.detach().numpy(), "losses": losses.detach().numpy(),
+                     "ids": rows.example_ids[batch],
                      "labels": rows.labels[batch], "norm": norm, "head_norm": head_norm, "rate": rate,
                      "tokens": int(rows.lengths[batch].sum())})
     return seen, model.state_dict()
@@ -97,7 +99,8 @@ def plain_loop(here, wanted, task):
     settings(dropout=0.0, weight_decay=0.01, max_grad_norm=0.5, epochs=2.0),
     settings(dropout=0.0, warmup=0.25, max_grad_norm=0.0, order="random", beta2=0.98),
     settings(dropout=0.0, accumulate=4, max_grad_norm=0.5),
-    settings(dropout=0.0, accumulate=8)], ids=["clipped", "warmed-up", "accumulated", "accumulated, fewer rows than parts"])
+    settings(dropout=0.0, accumulate=8)],
+                         ids=["clipped", "warmed-up", "accumulated", "accumulated, fewer rows than parts"])
 def test_signals_and_weights_are_those_of_a_plain_loop(here, train, wanted):
     out = train(wanted, recording(), "uneven")
     expected, weights = plain_loop(here, wanted, "uneven")
@@ -147,8 +150,8 @@ def test_accumulation_changes_nothing_but_the_memory(train):
         np.testing.assert_allclose([r[column] for r in history(parts)], [r[column] for r in history(whole)], rtol=2e-5)
     for column in ("step", "example_id", "label"):
         assert np.array_equal(read_table(whole / SIGNALS)[column], read_table(parts / SIGNALS)[column])
-    np.testing.assert_allclose(matrix(read_table(parts / SIGNALS), "logits"), matrix(read_table(whole / SIGNALS), "logits"),
-                               atol=1e-6)
+    np.testing.assert_allclose(matrix(read_table(parts / SIGNALS), "logits"),
+                               matrix(read_table(whole / SIGNALS), "logits"), atol=1e-6)
     other = last_weights(parts)
     for name, value in last_weights(whole).items():
         np.testing.assert_allclose(value, other[name], atol=2e-6, err_msg=name)
@@ -205,7 +208,8 @@ def test_checkpoints_looks_and_evaluations_are_where_the_schedules_say(train, he
         "complete.json", "config.json", "model.safetensors"]
     probe = read_table(out / PROBE).to_pylist()
     assert sorted({r["step"] for r in probe}) == [0, 3, 16]
-    assert all(sum(r["step"] == s and r["split"] == p for r in probe) == 8 for s in (0, 3, 16) for p in ("train", "validation"))
+    assert all(sum(r["step"] == s and r["split"] == p for r in probe) == 8 for s in (0, 3, 16)
+               for p in ("train", "validation"))
     assert [r["step"] for r in history(out, "eval")] == [0, 8, 16]
     timing = read_table(out / "timing.parquet").to_pylist()
     assert [t["step"] for t in timing] == list(range(16))
@@ -252,7 +256,8 @@ def test_the_model_learns_and_the_final_metrics_are_of_the_last_weights(train, h
 
 def test_early_stopping_stops_and_keeps_the_last_checkpoint(train):
     # a learning rate of almost nothing: no evaluation is better than the one before the first step
-    out = train(settings(learning_rate=1e-12, epochs=6.0, early_stopping=2), recording(evaluate={"every": 5}, checkpoints="log2"))
+    out = train(settings(learning_rate=1e-12, epochs=6.0, early_stopping=2),
+                recording(evaluate={"every": 5}, checkpoints="log2"))
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["steps"] == 10
     assert [r["step"] for r in history(out, "eval")] == [0, 5, 10]
@@ -272,7 +277,8 @@ def test_early_stopping_waits_while_the_metric_gets_better(train):
 @pytest.mark.parametrize("checkpoints", ["log2", "none"])
 def test_keep_best_reports_the_best_evaluation(train, checkpoints):
     # the learning rate is so high that the metric goes up and down
-    out = train(settings(learning_rate=0.03, epochs=3.0, keep="best"), recording(evaluate={"every": 3}, checkpoints=checkpoints))
+    out = train(settings(learning_rate=0.03, epochs=3.0, keep="best"),
+                recording(evaluate={"every": 3}, checkpoints=checkpoints))
     evaluations, metrics = history(out, "eval"), json.loads((out / "metrics.json").read_text())
     best = best_step(evaluations, "accuracy")
     assert best < 24, "the fixture should not be best at the end"
@@ -327,5 +333,5 @@ def test_diverging_training_is_recorded_to_its_end(train):
 def test_a_task_without_training_rows_is_refused(here, tmp_path):
     task_folder(tmp_path / "task", {"test": 5})
     with pytest.raises(FinetraceError, match="has no train split"):
-        finetune(here / "model", tmp_path / "task", settings(), recording(), SEEDS, scratch=tmp_path / "s", out=tmp_path,
-                 name="x")
+        finetune(here / "model", tmp_path / "task", settings(), recording(), SEEDS, scratch=tmp_path / "s",
+                 out=tmp_path, name="x")

@@ -34,8 +34,8 @@ def root(tmp_path_factory):
 
 
 def wanted(root, scratch, tune=TUNE, seed=3, **train):
-    return tuning.Search(root / "model", root / "task", settings(epochs=1.0, **train), tune, seed, scratch, "key" * 20, "cell",
-                         MethodSettings())
+    return tuning.Search(root / "model", root / "task", settings(epochs=1.0, **train), tune, seed, scratch, "key" * 20,
+                         "cell", MethodSettings())
 
 
 def table(study):
@@ -85,7 +85,10 @@ def test_the_value_is_that_of_the_training_it_names(root, tmp_path):
     (tmp_path / "out").mkdir()
     finetune(root / "model", root / "task", best, recording(), RunSeeds.of(3, 0), scratch=tmp_path / "t",
              out=tmp_path / "out", name="x")
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["validation/accuracy"] == tuning.best_trial(study).value
+    assert (
+        json.loads((tmp_path / "out" / "metrics.json").read_text())["validation/accuracy"]
+        == tuning.best_trial(study).value
+    )
 
 
 def test_hopeless_trials_are_pruned_and_recorded(root, tmp_path, monkeypatch):
@@ -153,7 +156,8 @@ def test_two_workers_share_the_trials(root, tmp_path):
 
 def test_a_searched_input_length_has_an_effect(root, tmp_path):
     seen = []
-    tune = TuneSettings(trials=2, space={"max_length": Dimension(choices=[5, 14])}, sampler="random", evaluations=1, max_rows=16)
+    tune = TuneSettings(trials=2, space={"max_length": Dimension(choices=[5, 14])}, sampler="random", evaluations=1,
+                        max_rows=16)
     original = tuning.prepare
 
     def spy(*args):

@@ -29,7 +29,8 @@ def trained(root, spans, name="run", train=None, **record):
     out = root / name
     out.mkdir()
     wanted = train or settings(max_length=40, epochs=4.0, learning_rate=1e-2)
-    facts = finetune(model, task, wanted, recording(**record), SEEDS, scratch=root / f"scratch-{name}", out=out, name="t")
+    facts = finetune(model, task, wanted, recording(**record), SEEDS, scratch=root / f"scratch-{name}", out=out,
+                     name="t")
     return model, task, out, facts
 
 
@@ -95,7 +96,8 @@ def test_the_final_metrics_are_those_of_the_last_checkpoint(tmp_path):
 
     model, task, out, facts = trained(tmp_path, 2)
     last = load_trained(list_weights(out / "checkpoints")[facts["steps"]])
-    prepared, metrics = prepare(model, task, settings(max_length=40), last), json.loads((out / "metrics.json").read_text())
+    prepared, metrics = prepare(model, task, settings(max_length=40),
+                                last), json.loads((out / "metrics.json").read_text())
     for split in ("validation", "test"):
         rows = prepared.splits[split]
         for name, value in classification_metrics(predict(last, rows, prepared.collator), rows.labels).items():
@@ -117,13 +119,15 @@ def test_hidden_states_are_those_of_the_marked_words(tmp_path, spans, pieces):
     hidden = tmp_path / "hidden"
     hidden.mkdir()
     wanted = HiddenSettings(rows={"train": 60, "validation": 0}, token_rows={"validation": 4}, checkpoints="ends")
-    facts = extract_trajectory(out, model, task, wanted, 40, 3, scratch=tmp_path / "scratch", out=hidden, name="t", pieces=pieces)
+    facts = extract_trajectory(out, model, task, wanted, 40, 3, scratch=tmp_path / "scratch", out=hidden, name="t",
+                               pieces=pieces)
     made = Manifest("hidden", "hidden", "t", "0", {}, {}, {}, facts)
     complete(hidden, made, started=0.0)
     found = read_hidden(hidden)
     assert found.spans == spans and found.kind("cls") == "span" and found.width == 16 * spans
     assert not (hidden / "step-00000000" / "cls.npy").exists()
-    tables = {s: {r["example_id"]: r for r in read_table(task / f"{s}.parquet").to_pylist()} for s in ("train", "validation")}
+    tables = {s: {r["example_id"]: r for r in read_table(task / f"{s}.parquet").to_pylist()}
+              for s in ("train", "validation")}
     assert len(found.rows("train")) == 60 and len(found.rows("validation")) == len(tables["validation"])
     last = facts["steps"][-1]
     encoder = load_encoder(list_weights(out / "checkpoints")[last])
@@ -139,7 +143,10 @@ def test_hidden_states_are_those_of_the_marked_words(tmp_path, spans, pieces):
             of_span = states[:, np.concatenate(places[start:end])]
             vectors.append(of_span.mean(dim=1) if pieces == "mean" else of_span[:, 0])
         np.testing.assert_allclose(values[:, row], torch.cat(vectors, dim=1).numpy(), atol=2e-6)
-    assert len(found.sentence_rows) == 4 and read_array(hidden / "step-00000000" / "tokens.npy").shape[1] == found.offsets[-1]
+    assert (
+        len(found.sentence_rows) == 4
+        and read_array(hidden / "step-00000000" / "tokens.npy").shape[1] == found.offsets[-1]
+    )
     for number, row in enumerate(found.sentence_rows):  # the tokens kept are those of that example's sentence
         ids, _ = naive_pieces(piece_tokenizer(), tables["validation"][int(found.example_ids[row])]["words"])
         assert found.token_ids[found.offsets[number]:found.offsets[number + 1]].tolist() == ids
@@ -150,7 +157,8 @@ def test_a_search_trains_on_words_too(tmp_path):
     from finetrace.training.tuning import Search, search
 
     model, task = folders(tmp_path, 2)
-    tune = TuneSettings(trials=2, startup_trials=1, evaluations=1, space={"learning_rate": Dimension(low=1e-3, high=1e-2)})
-    best, found = search(Search(model, task, settings(max_length=40, epochs=1.0), tune, 0, tmp_path / "scratch", "k" * 24, "t",
-                                MethodSettings(kind="lora")))
+    tune = TuneSettings(trials=2, startup_trials=1, evaluations=1,
+                        space={"learning_rate": Dimension(low=1e-3, high=1e-2)})
+    best, found = search(Search(model, task, settings(max_length=40, epochs=1.0), tune, 0, tmp_path / "scratch",
+                                "k" * 24, "t", MethodSettings(kind="lora")))
     assert len(found.trials) == 2 and 1e-3 <= best.learning_rate <= 1e-2

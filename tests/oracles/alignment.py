@@ -7,7 +7,8 @@ START = "\u2581"
 
 
 def matching_blocks(first: str, second: str) -> list[tuple[int, int, int]]:
-    """(place in first, place in second, length) of the runs of equal characters on a cheapest way of editing one into the other.
+    """(place in first, place in second, length) of the runs of equal characters on a cheapest way of editing one into
+    the other.
 
     Levenshtein distance by dynamic programming; ends with an empty block at both ends.
     """
@@ -46,9 +47,11 @@ def incidence(parts: list[str]) -> np.ndarray:
 
 
 def word_to_piece(words: list[str], pieces: list[str], *, lower: bool) -> np.ndarray:
-    """(word, piece) int64: how many aligned characters they share, matched ones counting twice; 0 where there is nothing.
+    """(word, piece) int64: how many aligned characters they share, matched ones counting twice; 0 where there is
+    nothing.
 
-    pieces: as WordPiece writes them, "##" before those that go on with a word;  lower: whether the tokenizer is uncased.
+    pieces: as WordPiece writes them, "##" before those that go on with a word;  lower: whether the tokenizer is
+    uncased.
     """
     sources = [START + (word.lower() if lower else word) for word in words]
     targets = [piece.removeprefix("##") if piece.startswith("##") else START + piece for piece in pieces]
@@ -63,6 +66,7 @@ def word_to_piece(words: list[str], pieces: list[str], *, lower: bool) -> np.nda
 
 
 def piece_span(table: np.ndarray, start: int, end: int) -> tuple[int, int] | None:
-    """Pieces of the words from `start` up to `end`: from the first of either end word to the last; None where it has none."""
+    """Pieces of the words from `start` up to `end`: from the first of either end word to the last; None where it has
+    none."""
     found = np.flatnonzero(np.concatenate([table[start], table[end - 1]])) % table.shape[1]
     return (int(found.min()), int(found.max()) + 1) if len(found) else None

@@ -28,11 +28,13 @@ def errors(p: np.ndarray, y: np.ndarray, bins: int) -> dict[str, float]:
     for k in range(classes):
         for m in bins_of(p[:, k], bins):
             if m:
-                classwise.append(len(m) / n * abs(sum(p[i, k] for i in m) / len(m) - sum(y[i] == k for i in m) / len(m)))
+                classwise.append(len(m) / n * abs(sum(p[i, k] for i in m) / len(m)
+                                                  - sum(y[i] == k for i in m) / len(m)))
     return {"ece": sum(size / n * gap for size, gap in gaps), "mce": max(gap for _, gap in gaps),
             "classwise_ece": sum(classwise) / classes,
             "brier": sum((p[i, k] - (y[i] == k)) ** 2 for i in range(n) for k in range(classes)) / n,
-            "nll": sum(-np.log(p[i, y[i]]) for i in range(n)) / n, "confidence": sum(confidence) / n, "accuracy": sum(right) / n}
+            "nll": sum(-np.log(p[i, y[i]]) for i in range(n)) / n, "confidence": sum(confidence) / n,
+            "accuracy": sum(right) / n}
 
 
 def slope(logits: np.ndarray, labels: np.ndarray, temperature: float) -> np.longdouble:

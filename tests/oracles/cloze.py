@@ -6,7 +6,8 @@ import numpy as np
 
 
 def scores(states, head):
-    """(word,) scores of one state; head: dict of dense_weight, dense_bias, norm_weight, norm_bias, eps, decoder, bias (gelu)."""
+    """(word,) scores of one state; head: dict of dense_weight, dense_bias, norm_weight, norm_bias, eps, decoder, bias
+    (gelu)."""
     x = [sum(w * s for w, s in zip(row, states, strict=True)) + b
          for row, b in zip(head["dense_weight"], head["dense_bias"], strict=True)]
     x = [0.5 * v * (1 + math.erf(v / math.sqrt(2))) for v in x]
@@ -47,7 +48,8 @@ def reciprocal(ranks):
 
 def macro(ranks, relations, measure):
     """Unweighted mean over relations of a measure of their ranks."""
-    return sum(measure([r for r, of in zip(ranks, relations, strict=True) if of == name]) for name in set(relations)) / len(
+    return sum(measure([r for r, of in zip(ranks, relations, strict=True) if of == name])
+               for name in set(relations)) / len(
         set(relations))
 
 
@@ -59,5 +61,6 @@ def adamw(gradient, start, rates, decay=0.0, betas=(0.9, 0.999), eps=1e-8):
             first[i] = betas[0] * first[i] + (1 - betas[0]) * g
             second[i] = betas[1] * second[i] + (1 - betas[1]) * g * g
             values[i] -= rate * decay * values[i]
-            values[i] -= rate * (first[i] / (1 - betas[0] ** step)) / (math.sqrt(second[i] / (1 - betas[1] ** step)) + eps)
+            values[i] -= rate * (first[i] / (1 - betas[0] ** step)) / (math.sqrt(second[i] / (1 - betas[1] ** step))
+                                                                       + eps)
     return values

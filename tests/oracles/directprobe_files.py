@@ -1,4 +1,5 @@
-"""Output files of the original hull-probe programs read back, to see what was written; see `originals.directprobe_files`."""
+"""Output files of the original hull-probe programs read back, to see what was written; see
+`originals.directprobe_files`."""
 
 from pathlib import Path
 

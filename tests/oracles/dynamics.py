@@ -1,4 +1,5 @@
-"""Learning dynamics the slow way: plain Python over steps, layers and facts; explicit resampled lists of seeds and examples."""
+"""Learning dynamics the slow way: plain Python over steps, layers and facts; explicit resampled lists of seeds and
+examples."""
 
 import math
 
@@ -29,14 +30,16 @@ def area(steps: list[int], scores: list[float], unit: float) -> float:
 def onset_steps(steps: list[int], scores: list[list[float]], share: float) -> list[float]:
     """Of each layer (rows) the first step with at least `share` of the last layer's final score."""
     wanted = share * scores[-1][-1]
-    return [next((float(step) for step, score in zip(steps, row, strict=True) if wanted > 0 and score >= wanted), math.nan)
+    return [next((float(step) for step, score in zip(steps, row, strict=True) if wanted > 0 and score >= wanted),
+                 math.nan)
             for row in scores]
 
 
 def onset_layers(scores: list[list[float]], share: float) -> list[float]:
     """At each step the first layer (row) above `share` of the last layer."""
     columns = list(zip(*scores, strict=True))
-    return [next((float(k) for k, score in enumerate(column) if column[-1] > 0 and score > share * column[-1]), math.nan)
+    return [next((float(k) for k, score in enumerate(column) if column[-1] > 0 and score > share * column[-1]),
+                 math.nan)
             for column in columns]
 
 
@@ -55,6 +58,7 @@ def drawn_scores(values: np.ndarray, units: list[int], seeds_drawn: list[list[in
         scores = []
         for seed in seeds:
             rows = [values[seed][i] for i in items]
-            scores.append(micro_f1([tuple(int(v) for v in row) for row in rows]) if metric == "f1" else sum(rows) / len(rows))
+            scores.append(micro_f1([tuple(int(v) for v in row) for row in rows]) if metric == "f1"
+                          else sum(rows) / len(rows))
         found.append(sum(scores) / len(scores))
     return found

@@ -74,7 +74,8 @@ def outputs(data: EdgeData, sentences: Any, probe: Probe, values: dict[str, torc
     logits, gold = [], []
     for i in sentences:
         for target in range(data.starts[i], data.starts[i + 1]):
-            spans = [[token_vector(torch.from_numpy(states[:, data.tokens[t]]), probe, values) for t in range(start, end)]
+            spans = [[token_vector(torch.from_numpy(states[:, data.tokens[t]]), probe, values)
+                      for t in range(start, end)]
                      for start, end in data.spans[target]]
             logits.append(target_logits(spans * 2 if recipe.twin_spans and len(spans) == 1 else spans, values, recipe))
             gold.append(torch.from_numpy(data.gold[target].astype(np.float64)))

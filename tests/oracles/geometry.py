@@ -1,4 +1,5 @@
-"""Slow, obviously right geometry of token and sentence vectors: plain loops in float64, straight from the definitions."""
+"""Slow, obviously right geometry of token and sentence vectors: plain loops in float64, straight from the
+definitions."""
 
 import math
 
@@ -39,7 +40,8 @@ def participation_ratio(tokens: np.ndarray) -> float:
 
 
 def iso_score(tokens: np.ndarray) -> float:
-    """The steps of Rudman et al. (2022), algorithm 1: variances along principal axes, normalised, their distance to all ones."""
+    """The steps of Rudman et al. (2022), algorithm 1: variances along principal axes, normalised, their distance to
+    all ones."""
     variances = covariance_eigenvalues(tokens)
     n = len(variances)
     normalised = math.sqrt(n) * variances / np.linalg.norm(variances)
@@ -95,9 +97,11 @@ def cones(vectors: np.ndarray, labels: np.ndarray, units: bool = True) -> dict[s
     same = [cosine(vectors[i], vectors[j]) for i in rows for j in range(i) if labels[i] == labels[j]]
     other = [cosine(vectors[i], vectors[j]) for i in rows for j in range(i) if labels[i] != labels[j]]
     plain = [vectors[labels == c].mean(axis=0) for c in classes]
-    means = [np.mean([v / np.linalg.norm(v) for v in vectors[labels == c]], axis=0) for c in classes] if units else plain
+    means = [np.mean([v / np.linalg.norm(v) for v in vectors[labels == c]], axis=0)
+             for c in classes] if units else plain
     angles = [math.degrees(math.acos(cosine(means[a], means[b]))) for a in range(len(classes)) for b in range(a)]
-    between = sum(np.sum(labels == c) * np.sum((m - vectors.mean(axis=0)) ** 2) for c, m in zip(classes, plain, strict=True))
+    between = sum(np.sum(labels == c) * np.sum((m - vectors.mean(axis=0)) ** 2)
+                  for c, m in zip(classes, plain, strict=True))
     within = sum(np.sum((v - plain[list(classes).index(c)]) ** 2) for v, c in zip(vectors, labels, strict=True))
-    return {"similarity": np.array(similarity), "within": np.mean(same), "between": np.mean(other), "angle": np.mean(angles),
-            "scatter_ratio": between / within}
+    return {"similarity": np.array(similarity), "within": np.mean(same), "between": np.mean(other),
+            "angle": np.mean(angles), "scatter_ratio": between / within}

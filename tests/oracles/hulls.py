@@ -1,5 +1,5 @@
-"""Slow, obviously right hull probe: the definition in plain loops with a linear program per test, and distances by a general
-solver."""
+"""Slow, obviously right hull probe: the definition in plain loops with a linear program per test, and distances by a
+general solver."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,8 @@ from scipy.optimize import linprog, minimize
 
 
 def hulls_meet(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether some convex combination of a equals one of b: a feasibility program for HiGHS. a: (point, dim), b: (point, dim)."""
+    """Whether some convex combination of a equals one of b: a feasibility program for HiGHS. a: (point, dim), b:
+    (point, dim)."""
     centre = np.concatenate([a, b]).mean(axis=0)
     size = max(np.abs(a - centre).max(), np.abs(b - centre).max(), 1e-300)
     a, b = (a - centre) / size, (b - centre) / size
@@ -51,8 +52,10 @@ def partition(points: np.ndarray, labels: np.ndarray) -> list[list[int]]:
             del clusters[j]
 
 
-def closest_pairs(points: np.ndarray, labels: np.ndarray, accepted: Callable[[int], bool]) -> list[tuple[float, int, int, bool]]:
-    """Every pair that is looked at, in order, and whether it was united: accepted(k) decides the k-th, with no look at hulls."""
+def closest_pairs(points: np.ndarray, labels: np.ndarray,
+                  accepted: Callable[[int], bool]) -> list[tuple[float, int, int, bool]]:
+    """Every pair that is looked at, in order, and whether it was united: accepted(k) decides the k-th, with no look at
+    hulls."""
     clusters = {(i,): points[i] for i in range(len(points))}
     waiting = {(a, b) for a in clusters for b in clusters if a < b and labels[a[0]] == labels[b[0]]}
     seen = []

@@ -28,7 +28,8 @@ def jacobian(model: Any, batches: list[dict], chosen: list[str]) -> dict[str, np
 
 
 def rows_of(batch: dict, spans: int = 1) -> list[tuple[dict, list[int]]]:
-    """A batch as batches of one row, and the places of their examples among the batch's logits. spans: of each example."""
+    """A batch as batches of one row, and the places of their examples among the batch's logits. spans: of each
+    example."""
     count = len(batch["input_ids"]) if "input_ids" in batch else len(next(iter(batch.values())))
     if "slots" not in batch:
         return [({k: v[i:i + 1] for k, v in batch.items()}, [i]) for i in range(count)]
@@ -36,7 +37,8 @@ def rows_of(batch: dict, spans: int = 1) -> list[tuple[dict, list[int]]]:
     per_row = batch["spans"].shape[1] // spans
     for i in range(count):
         places = [place for place, slot in enumerate(slots) if i * per_row <= slot < (i + 1) * per_row]
-        row = {k: v[i:i + 1] for k, v in batch.items()} | {"slots": torch.tensor([slots[p] - i * per_row for p in places])}
+        row = {k: v[i:i + 1] for k, v in batch.items()} | {"slots": torch.tensor([slots[p] - i * per_row
+                                                                                  for p in places])}
         rows.append((row, places))
     return rows
 
@@ -46,7 +48,8 @@ def inner(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return np.einsum("ncp,mdp->ncmd", left, right, optimize=True)
 
 
-def kernel(jacobians: dict[str, np.ndarray], head: list[str], left=np.array, right=np.array) -> tuple[np.ndarray, np.ndarray]:
+def kernel(jacobians: dict[str, np.ndarray], head: list[str], left=np.array, right=np.array) -> tuple[np.ndarray,
+                                                                                                      np.ndarray]:
     """Pre-train-effective and FT-effective kernel: sums over the head's parameters, and over all others."""
     first = next(iter(jacobians.values()))
     parts = {True: np.zeros(2 * first.shape[:2]), False: np.zeros(2 * first.shape[:2])}

@@ -1,4 +1,5 @@
-"""Slow, obviously right networks and description lengths: one model at a time in float64, straight from the definitions."""
+"""Slow, obviously right networks and description lengths: one model at a time in float64, straight from the
+definitions."""
 
 from itertools import pairwise
 
@@ -6,7 +7,8 @@ import numpy as np
 from tests.oracles.probes import logistic, softmax, standardise
 
 
-def mlp(X: np.ndarray, y: np.ndarray, hidden: tuple[int, ...], l2: float, seed: int, epochs: int) -> tuple[list, list[float]]:
+def mlp(X: np.ndarray, y: np.ndarray, hidden: tuple[int, ...], l2: float, seed: int, epochs: int) -> tuple[list,
+                                                                                                           list[float]]:
     """A ReLU network with one softmax output per class (three or more), trained by Adam on mini-batches of 200.
 
     Returns [(weights, bias)] of the layers and the loss of each epoch; stops as the definition says.

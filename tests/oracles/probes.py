@@ -9,7 +9,8 @@ def softmax(z: np.ndarray) -> np.ndarray:
 
 
 def objective(w: np.ndarray, X: np.ndarray, y: np.ndarray, l2: float, classes: int) -> tuple[float, np.ndarray]:
-    """Mean cross-entropy + l2/2 |weights|^2 and its gradient; w: ((dim + 1) * class,), the last row being the free bias."""
+    """Mean cross-entropy + l2/2 |weights|^2 and its gradient; w: ((dim + 1) * class,), the last row being the free
+    bias."""
     W = w.reshape(X.shape[1] + 1, classes)
     p = softmax(X @ W[:-1] + W[-1])
     gradient = np.vstack([X.T @ (p - np.eye(classes)[y]) / len(y) + l2 * W[:-1], (p - np.eye(classes)[y]).mean(axis=0)])
@@ -17,7 +18,8 @@ def objective(w: np.ndarray, X: np.ndarray, y: np.ndarray, l2: float, classes: i
 
 
 def logistic(X: np.ndarray, y: np.ndarray, l2: float) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (dim, class) and bias (class,) for standardised features X (row, dim): Newton's method with the full Hessian."""
+    """Weights (dim, class) and bias (class,) for standardised features X (row, dim): Newton's method with the full
+    Hessian."""
     n, classes = len(y), int(y.max()) + 1
     A = np.hstack([X, np.ones((n, 1))])
     penalty = np.kron(np.diag([*[l2] * X.shape[1], 0.0]), np.eye(classes))
@@ -53,9 +55,10 @@ def macro_f1(predicted: np.ndarray, y: np.ndarray) -> float:
     return float(np.mean(found))
 
 
-def adam_head(X: np.ndarray, y: np.ndarray, parameters: list[np.ndarray], orders: list[np.ndarray], *, rate: float, batch: int,
-              logits: str) -> list[np.ndarray]:
-    """A head without dropout: parameters [out W, out b] or [dense W, dense b, out W, out b], trained by Adam on one problem.
+def adam_head(X: np.ndarray, y: np.ndarray, parameters: list[np.ndarray], orders: list[np.ndarray], *, rate: float,
+              batch: int, logits: str) -> list[np.ndarray]:
+    """A head without dropout: parameters [out W, out b] or [dense W, dense b, out W, out b], trained by Adam on one
+    problem.
 
     logits: "softmax" for one per class, "sigmoid" for a single one. Returns the parameters after the last order.
     """

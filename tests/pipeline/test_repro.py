@@ -66,7 +66,8 @@ def restore(project: Path) -> None:
     with opened(project) as graph:
         known = {Path(out.fs_path) for stage in graph.stages.values() for out in stage.outs}
     for folder in (project / "outputs").rglob("*"):
-        if folder.is_dir() and not any(one == folder or one in folder.parents or folder in one.parents for one in known):
+        if folder.is_dir() and not any(one == folder or one in folder.parents or folder in one.parents
+                                       for one in known):
             shutil.rmtree(folder)
 
 
@@ -159,8 +160,11 @@ def test_a_stage_depends_on_everything_that_it_reads(project: Path):
                 source for target, source in copies.items() if str(Path(target).parent) in groups
             }
             named = {dep.removesuffix("/manifest.json") for dep in deps}
-            named |= {f"models/{one}" for one in ("toy", "toy-reviews")}  # decided by the trajectories that were made with them
-            assert all(any(path == one or path.startswith(f"{one}/") for one in named) for path in read), (name, read - named)
+            named |= {
+                f"models/{one}" for one in ("toy", "toy-reviews")
+            }  # decided by the trajectories that were made with them
+            assert all(any(path == one or path.startswith(f"{one}/") for one in named) for path in read), (name,
+                                                                                                           read - named)
             checked += 1
     assert checked > 30
 
@@ -259,7 +263,8 @@ def test_data_that_is_made_again_with_equal_content_trains_nothing(project: Path
 
 
 def test_accepted_results_stand(project: Path):
-    with edited(project / "src/finetrace/lenses/infodynamics/slope.py", "import numpy as np", "import numpy as np\n\nMARK = 1"):
+    with edited(project / "src/finetrace/lenses/infodynamics/slope.py", "import numpy as np",
+                "import numpy as np\n\nMARK = 1"):
         assert {name.split("@")[0] for name in stale(project)} >= {"infodynamics"}
         said = finetrace(project, "accept", "all", "--because", "only a constant")
         assert "finetrace.lenses.infodynamics.slope" in said.stdout
@@ -290,7 +295,8 @@ def test_more_of_everything_makes_exactly_what_is_new(project: Path):
         done = repro(project)
         adapted, tuned = "toy_micro-sentiment_lp-lora_s1", "toy_micro-sentiment_ft-tuned"
         lenses = ("infodynamics", "hidden", "geometry", "similarity", "hulls", "probes", "convergence")
-        expected = {"data@micro-sentiment", *(f"{lens}@{adapted}" for lens in ("predictions", "calibration", "features"))}
+        expected = {"data@micro-sentiment",
+                    *(f"{lens}@{adapted}" for lens in ("predictions", "calibration", "features"))}
         expected |= {f"{stage}@toy_micro-pos_ft_s2" for stage in ("train", *lenses)}
         made = set(ran(done))
         rest = made - expected
@@ -429,10 +435,12 @@ def test_the_lens_of_the_guide_works_as_written(project: Path):
     (project / "src/finetrace/lenses/norms").mkdir()
     before = (project / look).read_text()
     mark = "from finetrace.lenses.kernel.settings import KernelSettings\n"
-    (project / look).write_text(before.replace(mark, f"{mark}from finetrace.lenses.norms.settings import NormsSettings\n"))
+    (project / look).write_text(before.replace(mark,
+                                               f"{mark}from finetrace.lenses.norms.settings import NormsSettings\n"))
     mark = "from finetrace.lenses.probes import headlines as probes\n"
     of_all = (project / of_atlas).read_text()
-    (project / of_atlas).write_text(of_all.replace(mark, f"from finetrace.lenses.norms import headlines as norms\n{mark}"))
+    (project / of_atlas).write_text(of_all.replace(mark,
+                                                   f"from finetrace.lenses.norms import headlines as norms\n{mark}"))
     for name, text in files.items():
         if name in inserted:
             mark, before = inserted[name], (project / name).read_text()

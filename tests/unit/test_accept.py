@@ -140,7 +140,8 @@ def test_a_stage_that_shares_its_script_can_be_named_as_dvc_names_it(project: La
 @pytest.mark.parametrize(("stages", "because", "told"), [
     (["geometry"], "", "--because: say why the change alters no result"),
     (["geometry"], " \n", "--because"),
-    (["geometry", "geometri"], "x", r"geometri: is no stage with a script in pipelines/; there are: cross_task, geometry"),
+    (["geometry", "geometri"], "x", r"geometri: is no stage with a script in pipelines/; there are: cross_task, "
+                                    r"geometry"),
     (["cross-task"], "x", "nothing to accept: the results of cross-task are of this code, or there are none"),
 ])
 def test_what_cannot_be_accepted_is_told(project: Layout, stages: list[str], because: str, told: str) -> None:
@@ -173,7 +174,8 @@ def test_a_study_that_is_wrong_accepts_nothing(project: Layout) -> None:
                                   "geometry: {because: x, content: {}, measure: a, draw: b}", "a: {", b"\xff\xfe\x00"])
 def test_a_damaged_file_is_named(project: Layout, text: str | bytes) -> None:
     (project.root / NAME).write_bytes(text if isinstance(text, bytes) else text.encode())
-    for read in (lambda: accepted(project), lambda: stage_of(project.root, "geometry", RUN), lambda: compile_study(project)):
+    for read in (lambda: accepted(project), lambda: stage_of(project.root, "geometry", RUN),
+                 lambda: compile_study(project)):
         with pytest.raises(FinetraceError, match=r"accepted\.yaml: is not what `finetrace accept` writes; restore it"):
             read()
 

@@ -66,9 +66,12 @@ def test_columns_types_and_facts_of_a_task_of_single_words(tmp_path):
     train = tables["train"]
     assert train.schema.names == COLUMNS
     assert [str(t).replace("element", "item") for t in train.schema.types] == [
-        "int64", "string", "string", "string", "int32", "int64", "list<item: string>", "fixed_size_list<item: int32>[2]"]
-    assert train.to_pylist()[4] == {"example_id": 4, "source_id": "s1:2", "text_a": "a team", "text_b": None, "sentence": 1,
-                                    "label": facts["label_names"].index("NOUN"), "words": ["a", "team"], "spans": [1, 2]}
+        "int64", "string", "string", "string", "int32", "int64", "list<item: string>",
+        "fixed_size_list<item: int32>[2]"]
+    assert train.to_pylist()[4] == {"example_id": 4, "source_id": "s1:2", "text_a": "a team", "text_b": None,
+                                    "sentence": 1,
+                                    "label": facts["label_names"].index("NOUN"), "words": ["a", "team"],
+                                    "spans": [1, 2]}
     assert train["sentence"].to_pylist() == [0, 0, 0, 1, 1, 2, 2, 2, 3, 4, 4, 4, 4]
     assert (facts["kind"], facts["spans"]) == ("token", 1)
     assert facts["rows"] == {"train": 13, "validation": 4} and facts["sentences"] == {"train": 5, "validation": 2}
@@ -78,12 +81,13 @@ def test_columns_types_and_facts_of_a_task_of_single_words(tmp_path):
 
 def test_pairs_have_two_spans(tmp_path):
     facts, tables = tree(tmp_path, like="ud-dep")
-    assert str(tables["train"].schema.field("spans").type).endswith("[4]") and (facts["kind"], facts["spans"]) == ("span-pair", 2)
+    assert str(tables["train"].schema.field("spans").type).endswith("[4]") and (facts["kind"],
+                                                                                facts["spans"]) == ("span-pair", 2)
     first = tables["train"].to_pylist()[0]
     assert (first["words"], first["spans"]) == (["the", "team", "went"], [1, 2, 0, 1])
     assert facts["label_names"][first["label"]] == "r:det"
-    turned = tree(tmp_path, like="ud-dep", pair_order="dependent-head", subtypes=False, out="o2", label_values={"r": "x"},
-                  label_names=["x", "y"])
+    turned = tree(tmp_path, like="ud-dep", pair_order="dependent-head", subtypes=False, out="o2",
+                  label_values={"r": "x"}, label_names=["x", "y"])
     assert turned[1]["train"].to_pylist()[0]["spans"] == [0, 1, 1, 2] and turned[0]["label_names"] == ["x", "y"]
 
 
@@ -114,7 +118,8 @@ def test_holdout_and_max_rows_never_split_a_sentence(tmp_path):
     many = [f"w{i}/A v/B x/C" if i % 3 else f"w{i}/A" for i in range(60)]
     chosen = []
     for seed in (0, 0, 1):
-        facts, tables = tree(tmp_path, many, None, seed=seed, holdout=0.25, max_rows={"train": 20}, out=f"o{len(chosen)}")
+        facts, tables = tree(tmp_path, many, None, seed=seed, holdout=0.25, max_rows={"train": 20},
+                             out=f"o{len(chosen)}")
         sentences = {split: set(table["sentence"].to_pylist()) for split, table in tables.items()}
         assert facts["sentences"] == {"train": 20, "validation": 15} == {s: len(v) for s, v in sentences.items()}
         assert not sentences["train"] & sentences["validation"]
@@ -132,13 +137,15 @@ def test_the_first_sentences_can_be_chosen(tmp_path):
     facts, tables = tree(tmp_path, max_rows={"train": 2}, choose="first")
     assert tables["train"]["text_a"].unique().to_pylist() == ["the team went", "a team"] and facts["rows"]["train"] == 5
     pairs = tree(tmp_path, like="ud-dep", train=["go/VERB", *TRAIN], max_rows={"train": 1}, choose="first", out="o2")[1]
-    assert pairs["train"]["text_a"].unique().to_pylist() == ["the team went"], "a sentence without a relation has no example"
+    assert pairs["train"]["text_a"].unique().to_pylist() == ["the team went"], (
+        "a sentence without a relation has no example"
+    )
 
 
 def test_the_first_rows_of_an_ordinary_task_can_be_chosen(tmp_path):
     text = "text,label\n" + "".join(f"t{i},{i % 2}\n" for i in range(9))
-    facts, tables = build(tmp_path, {"train.csv": text, "dev.csv": text}, text=["text"], label="label", max_rows={"train": 4},
-                          choose="first")
+    facts, tables = build(tmp_path, {"train.csv": text, "dev.csv": text}, text=["text"], label="label",
+                          max_rows={"train": 4}, choose="first")
     assert tables["train"]["text_a"].to_pylist() == ["t0", "t1", "t2", "t3"]
     assert facts["spans"] == 0 and facts["sentences"] == facts["rows"] == {"train": 4, "validation": 9}
     assert tables["train"].schema.names == COLUMNS[:5]
@@ -149,7 +156,8 @@ def test_long_sentences_are_left_out_and_counted_and_numbers_stay(tmp_path):
     assert short[0]["left_out"] == {"train": {"sentences over max_words": 1}} and short[0]["sentences"]["train"] == 4
     kept = [row for row in whole[1]["train"].to_pylist() if len(row["words"]) <= 3]
     assert short[1]["train"].to_pylist() == kept and len(kept) == 9
-    assert "every sentence of train has more than 3 words; raise max_words" in refused(tmp_path, ["a/B c/D e/F g/H"], max_words=3,
+    assert "every sentence of train has more than 3 words; raise max_words" in refused(tmp_path, ["a/B c/D e/F g/H"],
+                                                                                       max_words=3,
                                                                                         out="o3")
 
 
@@ -181,7 +189,8 @@ def test_encodings_and_byte_order_marks(tmp_path):
         splits = {"train": "train.conllu", "validation": "train.conllu"}
         tables = build(tmp_path, {}, like="ud-pos", splits=splits, out=f"o{number}", **settings)[1]
         assert tables["train"].to_pylist()[0]["words"] == ["café", "b"]
-    with pytest.raises(FinetraceError, match=r"train\.conllu line 2: byte \d+ is not utf-8; .*`encoding`, e\.g\. latin-1"):
+    with pytest.raises(FinetraceError, match=r"train\.conllu line 2: byte \d+ is not utf-8; .*`encoding`, e\.g\. "
+                                             r"latin-1"):
         build(tmp_path, {}, like="ud-pos", splits={"train": "train.conllu"}, out="o9")
 
 
@@ -191,12 +200,14 @@ def test_kind_of_the_projects_own_format_follows_its_spans(tmp_path):
     for number, (kind, settings, examples) in enumerate(cases):
         files = {"train.jsonl": rows(*examples, (*examples[0][:2], "z")), "dev.jsonl": rows(*examples)}
         assert build(tmp_path, files, format="spans", out=f"o{number}", **settings)[0]["kind"] == kind
-    for settings, words in (({"kind": "span-pair"}, "train.jsonl line 1: has 1 span(s), but tasks.own of kind span-pair needs 2"),
+    for settings, words in (({"kind": "span-pair"},
+                             "train.jsonl line 1: has 1 span(s), but tasks.own of kind span-pair needs 2"),
                             ({}, "dev.jsonl line 1: has 2 span(s), but tasks.own of kind span needs 1 in every split")):
         with pytest.raises(FinetraceError) as caught:
             build(tmp_path, {"train.jsonl": rows(one), "dev.jsonl": rows(two)}, format="spans", out="bad", **settings)
         assert words in str(caught.value)
-    with pytest.raises(FinetraceError, match=r"jsonl line 1: marks 2 words, but tasks\.own is of kind token; use kind: span"):
+    with pytest.raises(FinetraceError, match=r"jsonl line 1: marks 2 words, but tasks\.own is of kind token; use "
+                                             r"kind: span"):
         build(tmp_path, {"train.jsonl": rows(("a b", [[0, 2]], "x"))}, format="spans", kind="token", out="bad")
 
 
@@ -220,11 +231,13 @@ def test_files_are_found_by_the_split_in_their_names(tmp_path):
     one = conllu(TRAIN)
     names = ["en_ewt-ud-train.conllu", "en_ewt-ud-dev.conllu", "en_ewt-ud-test.conllu"]
     assert set(build(tmp_path, dict.fromkeys(names, one), like="ud-pos")[1]) == {"train", "validation", "test"}
-    with pytest.raises(FinetraceError, match=r"a\.train\.conllu, en_ewt-ud-train\.conllu could all be train; set `splits`"):
+    with pytest.raises(FinetraceError, match=r"a\.train\.conllu, en_ewt-ud-train\.conllu could all be train; set "
+                                             r"`splits`"):
         build(tmp_path, {"a.train.conllu": one}, like="ud-pos", out="o2")
     with pytest.raises(FinetraceError, match=r"has no train\.conllulex\|json\|tsv; name the files with `splits`"):
         build(tmp_path, {}, like="streusle-role", out="o3")
-    with pytest.raises(FinetraceError, match=r"en_ewt-ud-dev\.conllu: a STREUSLE file ends in \.conllulex, \.json or \.tsv"):
+    with pytest.raises(FinetraceError, match=r"en_ewt-ud-dev\.conllu: a STREUSLE file ends in \.conllulex, \.json or "
+                                             r"\.tsv"):
         build(tmp_path, {}, like="streusle-role", splits={"train": names[1]}, out="o4")
 
 
@@ -244,7 +257,8 @@ def test_the_floor_knows_the_marked_words_only(tmp_path, monkeypatch):
     examples = [(f"{'x' if i % 2 else 'y'} n{i} {'y' if i % 2 else 'x'}", [[0, 1]], "AB"[i % 2]) for i in range(40)]
     files = {"train.jsonl": rows(*examples), "dev.jsonl": rows(*examples[:10], ("z", [[0, 1]], "B"))}
     facts = build(tmp_path, files, format="spans")[0]
-    assert facts["bag_of_words_accuracy"] >= 10 / 11 and facts["majority_accuracy"] in (round(5 / 11, 6), round(6 / 11, 6))
+    assert facts["bag_of_words_accuracy"] >= 10 / 11 and facts["majority_accuracy"] in (round(5 / 11, 6),
+                                                                                        round(6 / 11, 6))
     same = [("w w", [[i % 2, i % 2 + 1]], "AB"[i % 2]) for i in range(40)]
     files = {"train.jsonl": rows(*same), "dev.jsonl": rows(*same)}
     assert build(tmp_path, files, format="spans", out="o2")[0]["bag_of_words_accuracy"] == 0.5

@@ -61,7 +61,8 @@ def test_subtypes_can_be_dropped():
 def test_line_ends_blank_lines_and_a_missing_last_one_change_nothing():
     plain = read(SPANISH).examples
     two = SPANISH + SPANISH.replace("es-1", "es-2")
-    for text in (SPANISH.rstrip("\n"), SPANISH.replace("\n", "\r\n"), "\n\n" + SPANISH + "\n \n\n", "# comment\n\n" + SPANISH):
+    for text in (SPANISH.rstrip("\n"), SPANISH.replace("\n", "\r\n"), "\n\n" + SPANISH + "\n \n\n",
+                 "# comment\n\n" + SPANISH):
         assert shown(read(text).examples) == shown(plain)
     numbers = [e.sentence for e in read(two.rstrip("\n")).examples]
     assert numbers == [0] * 5 + [1] * 5
@@ -89,8 +90,8 @@ def test_missing_values_are_left_out_and_counted():
     assert len(found.examples) == 1 and found.left_out == {"deprel is _": 1}
 
 
-@pytest.mark.parametrize("word", ["10 000", "nai\u0308ve", "na\u00efve", "\u200b", "👩\u200d🚀", "a\u2028b", "x\u00a0y", "_", "#",
-                                  "\ufb01"])
+@pytest.mark.parametrize("word", ["10 000", "nai\u0308ve", "na\u00efve", "\u200b", "👩\u200d🚀", "a\u2028b", "x\u00a0y",
+                                  "_", "#", "\ufb01"])
 def test_words_stay_as_they_are(word):
     found = read("\n".join([line(1, word, "NOUN"), line(2, "end", "X")])).examples
     assert found[0].words == (word, "end") and len(found) == 2
@@ -118,7 +119,8 @@ def test_damaged_lines_are_named(text, words):
 
 
 @pytest.mark.parametrize(("rows", "words"), [
-    ([line(1, "a", head=3, deprel="det"), line(2, "b")], "line 1: field HEAD is 3, but the sentence has 2 words; mend it (is"),
+    ([line(1, "a", head=3, deprel="det"), line(2, "b")],
+     "line 1: field HEAD is 3, but the sentence has 2 words; mend it (is"),
     ([line(1, "a", head="_", deprel="det")], "line 1: field HEAD is '_', not the number of a word"),
     ([line(1, "a", head="-1", deprel="det")], "line 1: field HEAD is '-1'"),
     ([line(1, "a", head="1", deprel="det")], "line 1: field HEAD is 1, the word itself"),
@@ -159,8 +161,8 @@ def made_up(sentences: int, empty: tuple[int, ...], multiword: tuple[int, ...]) 
     lines = []
     for i in range(sentences):
         token, node = (["\t".join([number, "x", *"________"])] for number in ("1-2", "2.1"))
-        lines += [f"# sent_id = s{i}", *(token if i in multiword else []), line(1, "a", head=2, deprel="det"), line(2, "b"),
-                  *(node if i in empty else []), line(3, "c", head=2, deprel="obj:x"), ""]
+        lines += [f"# sent_id = s{i}", *(token if i in multiword else []), line(1, "a", head=2, deprel="det"),
+                  line(2, "b"), *(node if i in empty else []), line(3, "c", head=2, deprel="obj:x"), ""]
     return "\n".join([*lines, ""])
 
 

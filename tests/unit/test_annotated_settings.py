@@ -12,7 +12,8 @@ BUILT_IN = {"ud-pos": ("conllu", "upos"), "ud-xpos": ("conllu", "xpos"), "ud-dep
             "trec-files": ("trec", "coarse"), "trec-50-files": ("trec", "fine"),
             "ep-dep": ("conllu", "deprel"), "ep-upos": ("conllu", "upos"), "ep-xpos": ("conllu", "xpos"),
             "ep-rel": ("semeval", None), "ep-dpr": ("dpr", None), "ep-spr1": ("spr1", None), "ep-spr2": ("spr2", None),
-            **{f"ep-{label}": ("ontonotes", label) for label in ("pos", "constituents", "nonterminals", "ner", "srl", "coref")}}
+            **{f"ep-{label}": ("ontonotes", label)
+               for label in ("pos", "constituents", "nonterminals", "ner", "srl", "coref")}}
 
 
 def settings(**values):
@@ -31,7 +32,8 @@ def test_built_in_entries_only_need_a_path(name):
 def test_entries_can_be_changed():
     changes = {"pair_order": "dependent-head", "subtypes": False, "max_rows": {"train": 9}, "choose": "first"}
     task = resolve("x", settings(like="ud-dep", **changes))
-    assert (task.pair_order, task.subtypes, task.choose, task.max_rows) == ("dependent-head", False, "first", {"train": 9})
+    assert (task.pair_order, task.subtypes, task.choose, task.max_rows) == ("dependent-head", False, "first",
+                                                                            {"train": 9})
 
 
 def test_edge_probing_takes_dependents_first_and_roots_and_a_study_can_change_that():
@@ -53,14 +55,16 @@ def test_every_kind_says_how_many_spans_it_marks():
 
 
 @pytest.mark.parametrize(("values", "words"), [
-    ({"format": "conllu", "label": "pos"}, "label: 'pos' is not in files of format conllu; choose upos or xpos or deprel"),
+    ({"format": "conllu", "label": "pos"},
+     "label: 'pos' is not in files of format conllu; choose upos or xpos or deprel"),
     ({"format": "streusle", "label": "upos"}, "choose role or function"),
     ({"format": "trec", "label": "label"}, "choose coarse or fine"),
     ({"format": "spans", "label": "klass"}, "choose label"),
     ({"format": "conllu", "label": "upos", "text": ["a"]}, "text: files of format conllu have no columns; remove text"),
     ({"format": "spans", "id_column": "id"}, "id_column: files of format spans have no columns; remove id_column"),
     ({"format": "trec", "label": "fine", "quoting": "none"}, "quoting: files of format trec have no columns"),
-    ({"format": "conllu", "label": "deprel", "kind": "token"}, "kind: token does not fit format conllu with label deprel"),
+    ({"format": "conllu", "label": "deprel", "kind": "token"},
+     "kind: token does not fit format conllu with label deprel"),
     ({"format": "conllu", "label": "upos", "kind": "span-pair"}, "choose token, or remove kind"),
     ({"format": "spans", "kind": "pair"}, "choose token or span or span-pair"),
     ({"kind": "token", "text": ["a"], "label": "b"}, "kind: token does not fit 1 text column(s)"),
@@ -69,7 +73,8 @@ def test_every_kind_says_how_many_spans_it_marks():
     ({"format": "spans", "roots": True}, "roots: is for files of format conllu, not spans; remove roots"),
     ({"format": "edges", "conllu_parity": True}, "conllu_parity: is for files of format conllu, not edges"),
     ({"format": "ontonotes", "label": "upos"}, "choose pos or constituents or nonterminals or ner or srl or coref"),
-    ({"format": "ontonotes", "label": "ner", "kind": "token"}, "kind: token does not fit format ontonotes with label ner"),
+    ({"format": "ontonotes", "label": "ner", "kind": "token"},
+     "kind: token does not fit format ontonotes with label ner"),
     ({"format": "semeval", "label": "relation"}, "choose label"),
     ({"format": "dpr", "kind": "span"}, "choose span-pair, or remove kind"),
     ({"format": "edges", "text": ["text"]}, "text: files of format edges have no columns; remove text"),
@@ -102,7 +107,8 @@ def test_a_built_in_name_in_task_files_is_told_about_like():
 
 
 def test_formats_with_one_label_need_a_path_only():
-    assert all(resolve("x", settings(format=form)).kind is None for form in ("spans", "edges", "semeval", "dpr", "spr1", "spr2"))
+    assert all(resolve("x", settings(format=form)).kind is None
+               for form in ("spans", "edges", "semeval", "dpr", "spr1", "spr2"))
     with pytest.raises(FinetraceError, match="key 'label' is missing; add it"):
         resolve("x", settings(format="ontonotes"))
 

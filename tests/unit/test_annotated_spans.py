@@ -26,7 +26,8 @@ def refused(*rows) -> str:
 
 def test_a_text_or_its_words_give_the_same_example():
     first, second = read(A)[0], read({**A, "text": ["the", "team", "went"]})[0]
-    assert (first.words, first.spans, first.label) == (("the", "team", "went"), ((1, 2),), "N") == (second.words, second.spans,
+    assert (first.words, first.spans, first.label) == (("the", "team", "went"), ((1, 2),), "N") == (second.words,
+                                                                                                    second.spans,
                                                                                                     second.label)
 
 
@@ -38,7 +39,8 @@ def test_pairs_ids_and_numbers_as_labels():
 def test_the_same_text_in_a_row_is_one_sentence():
     b = {**A, "text": "a team"}
     assert [e.sentence for e in read(A, {**A, "spans": [[0, 1]]}, b, A)] == [0, 0, 1, 2]
-    assert [e.sentence for e in read(A, {**A, "text": " the  team\twent "}, "", b)] == [0, 0, 1], "words count, not blanks"
+    assert [e.sentence for e in read(A, {**A, "text": " the  team\twent "}, "", b)] == [0, 0,
+                                                                                        1], "words count, not blanks"
 
 
 def test_words_may_hold_blanks_and_any_character():
@@ -50,7 +52,8 @@ def test_words_may_hold_blanks_and_any_character():
 def test_windows_line_ends_and_blank_lines_change_nothing():
     text = lines(A, {**A, "label": "V"})
     found = read_spans("\n" + text.replace("\n", "\r\n") + "\r\n", "f").examples
-    assert [(e.words, e.spans, e.label) for e in found] == [(e.words, e.spans, e.label) for e in read_spans(text, "f").examples]
+    assert [(e.words, e.spans, e.label) for e in found] == [(e.words, e.spans, e.label)
+                                                            for e in read_spans(text, "f").examples]
 
 
 @pytest.mark.parametrize(("row", "words"), [
@@ -66,12 +69,14 @@ def test_windows_line_ends_and_blank_lines_change_nothing():
     ({**A, "text": ["a", 1]}, "line 2: key 'text' holds"),
     ({**A, "text": None}, "line 2: key 'text' holds None"),
     ({**A, "spans": []}, "line 2: key 'spans' holds []; give one span as [[0, 1]], or two"),
-    ({**A, "spans": [1, 2]}, "line 2: spans[0] is 1; give [first word, word after the last] with 0 <= first < after <= 3"),
+    ({**A, "spans": [1, 2]}, "line 2: spans[0] is 1; give [first word, word after the last] with 0 <= first < after "
+                             "<= 3"),
     ({**A, "spans": [[0, 1], [0, 1], [0, 1]]}, "line 2: key 'spans' holds"),
     ({**A, "spans": [[1, 1]]}, "line 2: spans[0] is [1, 1]"),
     ({**A, "spans": [[2, 1]]}, "line 2: spans[0] is [2, 1]"),
     ({**A, "spans": [[-1, 1]]}, "line 2: spans[0] is [-1, 1]"),
-    ({**A, "spans": [[2, 4]]}, "line 2: spans[0] is [2, 4]; give [first word, word after the last] with 0 <= first < after <= 3"),
+    ({**A, "spans": [[2, 4]]}, "line 2: spans[0] is [2, 4]; give [first word, word after the last] with 0 <= first < "
+                               "after <= 3"),
     ({**A, "spans": [[0, 1.0]]}, "line 2: spans[0] is [0, 1.0]"),
     ({**A, "spans": [[False, True]]}, "line 2: spans[0] is [False, True]"),
     ({**A, "spans": [[0, 1, 2]]}, "line 2: spans[0] is [0, 1, 2]"),

@@ -14,19 +14,20 @@ SENTENCES = {
              ((7, 8, 9), "P", "p.Ensemble", "p.Accompanier"), ((2,), "N", "n.ACT", None)]),
     "r-2": ("No time .".split(), []),
     "r-3": ("On my way to the shop 's door with it".split(),
-            [((0, 2), "PP", "p.Manner", "p.Locus"), ((3,), "P", "p.Goal", "p.Goal"), ((6,), "POSS", "p.Whole", "p.Gestalt"),
-             ((8,), "P", "??", None), ((1,), "PRON.POSS", "`$", "`$")]),
+            [((0, 2), "PP", "p.Manner", "p.Locus"), ((3,), "P", "p.Goal", "p.Goal"),
+             ((6,), "POSS", "p.Whole", "p.Gestalt"), ((8,), "P", "??", None), ((1,), "PRON.POSS", "`$", "`$")]),
 }
-SINGLE = [("r-1", "for", "p.Purpose", "p.Purpose"), ("r-1", "my", "p.Possessor", "p.Gestalt"), ("r-3", "to", "p.Goal", "p.Goal"),
-          ("r-3", "'s", "p.Whole", "p.Gestalt")]
+SINGLE = [("r-1", "for", "p.Purpose", "p.Purpose"), ("r-1", "my", "p.Possessor", "p.Gestalt"),
+          ("r-3", "to", "p.Goal", "p.Goal"), ("r-3", "'s", "p.Whole", "p.Gestalt")]
 
 
 def as_json(sentences=SENTENCES) -> str:
     content = []
     for name, (words, expressions) in sentences.items():
-        made = [{"lexlemma": "x", "lexcat": c, "ss": r, "ss2": f, "toknums": [i + 1 for i in at]} for at, c, r, f in expressions]
-        content.append({"sent_id": name, "toks": [{"#": i, "word": w} for i, w in enumerate(words, 1)], "etoks": [], "wmwes": {},
-                        "swes": {str(m["toknums"][0]): m for m in made if len(m["toknums"]) == 1},
+        made = [{"lexlemma": "x", "lexcat": c, "ss": r, "ss2": f, "toknums": [i + 1 for i in at]}
+                for at, c, r, f in expressions]
+        content.append({"sent_id": name, "toks": [{"#": i, "word": w} for i, w in enumerate(words, 1)], "etoks": [],
+                        "wmwes": {}, "swes": {str(m["toknums"][0]): m for m in made if len(m["toknums"]) == 1},
                         "smwes": {str(i): m for i, m in enumerate(made) if len(m["toknums"]) > 1}})
     return json.dumps(content)
 
@@ -35,7 +36,8 @@ def as_conllulex(sentences=SENTENCES) -> str:
     lines = []
     for name, (words, expressions) in sentences.items():
         lines += [f"# sent_id = {name}", "# mwe = x"]
-        groups = {i: f"{g}:{k}" for g, (at, *_) in enumerate(expressions, 1) if len(at) > 1 for k, i in enumerate(at, 1)}
+        groups = {i: f"{g}:{k}" for g, (at, *_) in enumerate(expressions, 1) if len(at) > 1
+                  for k, i in enumerate(at, 1)}
         first = {at[0]: (c, "lemma", r or "_", f or "_") for at, c, r, f in expressions}
         for i, word in enumerate(words):
             if i == 2:  # a multi-word token, and an empty node
@@ -124,16 +126,21 @@ def test_one_word_of_a_phrase_is_no_single_word_in_a_table():
     ("json", '[{"toks": []}]', "f.json sentence 1: key 'swes' is missing"),
     ("json", '[3]', "f.json sentence 1: key 'toks' is missing"),
     ("json", as_json().replace('"#": 2', '"#": 3'), "f.json sentence 1: key '#' of the words counts [1, 3, 3, 4]"),
-    ("json", as_json().replace('"toknums": [4]', '"toknums": [14]'), "f.json sentence 1: names words [14] of a sentence of 12"),
-    ("json", as_json().replace('"ss2": "p.Purpose"', '"ss2": null'), "f.json sentence 1: has the role p.Purpose but the"),
+    ("json", as_json().replace('"toknums": [4]', '"toknums": [14]'),
+     "f.json sentence 1: names words [14] of a sentence of 12"),
+    ("json", as_json().replace('"ss2": "p.Purpose"', '"ss2": null'),
+     "f.json sentence 1: has the role p.Purpose but the"),
     ("json", as_json().replace('"surgery"', '" "'), "f.json: sentence r-1 has an empty word"),
     ("conllulex", as_conllulex()[:-20], "fields instead of 19"),
     ("conllulex", as_conllulex().replace("\tO\n", "\n"), "f.conllulex line 3: 18 fields instead of 19"),
-    ("tsv", as_tsv().replace("lexcat", "cat"), "f.tsv line 1: the header is 'sent_id first_tok last_tok expression cat"),
+    ("tsv", as_tsv().replace("lexcat", "cat"),
+     "f.tsv line 1: the header is 'sent_id first_tok last_tok expression cat"),
     ("tsv", as_tsv()[:-40], "f.tsv line 7: 7 fields instead of 8"),
-    ("tsv", as_tsv().replace("\t3\t3\tfor", "\t3\t33\tfor"), "f.tsv line 2: field last_tok is '33', not the number of one of"),
+    ("tsv", as_tsv().replace("\t3\t3\tfor", "\t3\t33\tfor"),
+     "f.tsv line 2: field last_tok is '33', not the number of one of"),
     ("tsv", as_tsv().replace("\t3\t3\tfor", "\tx\t3\tfor"), "f.tsv line 2: field first_tok is 'x'"),
-    ("tsv", as_tsv().replace("\t3\t3\tfor", "\t2\t2\tfor"), "f.tsv line 2: field expression is 'for', but words 2 to 2 are"),
+    ("tsv", as_tsv().replace("\t3\t3\tfor", "\t2\t2\tfor"),
+     "f.tsv line 2: field expression is 'for', but words 2 to 2 are"),
     ("tsv", as_tsv().replace("rest .", "rest  ."), "f.tsv: sentence r-1 has an empty word"),
 ])
 def test_damaged_files_are_refused(form, text, words):

@@ -117,7 +117,9 @@ def test_params_that_were_edited_are_not_overwritten(chosen: Layout, capsys: pyt
     edit(chosen.root, "studies/one.yaml", "one", "one-more")
     follow(chosen)
     assert "name: mine" in chosen.params.read_text()
-    assert "and so has params.yaml, which is what runs; finetrace use studies/one.yaml --force" in capsys.readouterr().out
+    assert (
+        "and so has params.yaml, which is what runs; finetrace use studies/one.yaml --force" in capsys.readouterr().out
+    )
     (chosen.root / "studies" / "one.yaml").write_text(chosen.params.read_text())  # saved as the message of `use` says
     follow(chosen)
     assert capsys.readouterr().out == ""

@@ -52,14 +52,17 @@ def hulls(layout: Layout, model: str, task: str, first: tuple, last: tuple) -> N
 
 
 def probes(layout: Layout, model: str, task: str, first: dict, last: dict) -> None:
-    rows = [{"step": step, "layer": 7, "statistic": name, "value": value, "split": "train" if "hidden" in name else "test"}
+    rows = [{"step": step, "layer": 7, "statistic": name, "value": value,
+             "split": "train" if "hidden" in name else "test"}
             for step, values in ((0, first), (9, last)) for name, value in values.items()]
-    rows += [{"step": step, "layer": 7, "statistic": "mlp_accuracy", "value": 0.1, "split": "validation"} for step in (0, 9)]
+    rows += [{"step": step, "layer": 7, "statistic": "mlp_accuracy", "value": 0.1, "split": "validation"}
+             for step in (0, 9)]
     finished(layout.run(model, task, "ft", 1) / "probes", rows)
 
 
 def networks(accuracy: float, sd: float, first: int, second: int) -> dict[str, float]:
-    return {"accuracy": 0.5, "mlp_accuracy": accuracy, "mlp_accuracy_sd": sd, "mlp_hidden_1": first, "mlp_hidden_2": second}
+    return {"accuracy": 0.5, "mlp_accuracy": accuracy, "mlp_accuracy_sd": sd, "mlp_hidden_1": first,
+            "mlp_hidden_2": second}
 
 
 @pytest.fixture
@@ -82,14 +85,15 @@ def project(tmp_path: Path) -> tuple[Layout, Study]:
 def test_the_published_form(project: tuple[Layout, Study]) -> None:
     text = plain(tables(*project))
     assert "| model | pos | dep |\n| --- | --- | --- |\n" in text
-    assert ("| tiny | 90.76 (0.24) / 3,936 / N / -; 91.67 (0.29) / 20 / N / - | 86.00* / 653 / N / -; 85.00* / 46 / Y / 0.88 |\n"
-            "| base | 93.39 (0.31) / 17 / Y / 0.97; 95.68 (0.02) / 17 / Y / 0.70 | - |") in text
+    assert ("| tiny | 90.76 (0.24) / 3,936 / N / -; 91.67 (0.29) / 20 / N / - | 86.00* / 653 / N / -; 85.00* / 46 / Y "
+            "/ 0.88 |\n| base | 93.39 (0.31) / 17 / Y / 0.97; 95.68 (0.02) / 17 / Y / 0.70 | - |") in text
     assert "| tiny | 256,64; 64,64 | - |\n| base | 256,128; 128 | - |" in text
-    assert ("**Cross-task effect on pos**\n\n| tuned on | labels up | labels down | mean change of min distance | accuracy |\n"
-            "| --- | --- | --- | --- | --- |\n| none | - | - | - | 87.75 |\n| dep | 0 | 40 | -1.68 | 83.24 |") in text
+    assert ("**Cross-task effect on pos**\n\n| tuned on | labels up | labels down | mean change of min distance | "
+            "accuracy |\n| --- | --- | --- | --- | --- |\n| none | - | - | - | 87.75 |\n| dep | 0 | 40 | -1.68 | "
+            "83.24 |") in text
     assert "accuracy in % on test, in brackets the standard deviation over seeds; *: logistic regression." in text
-    assert ("raised the accuracy in 2 of 3 cells; the number of clusters fell in 2 of 3, rose in 0 and stayed in 1; the "
-            "similarity of training and test fell in 1 of the 1 cells") in text
+    assert ("raised the accuracy in 2 of 3 cells; the number of clusters fell in 2 of 3, rose in 0 and stayed in 1; "
+            "the similarity of training and test fell in 1 of the 1 cells") in text
 
 
 def test_what_is_missing_is_named_with_the_stages_that_fill_it(project: tuple[Layout, Study]) -> None:
@@ -112,7 +116,8 @@ def test_nothing_at_all_is_a_table_of_dashes(tmp_path: Path) -> None:
 def test_another_layer_and_split(project: tuple[Layout, Study]) -> None:
     layout, study = project
     assert "/ 4,036 /" in tables(layout, study, layer=0) and "/ 3,936 /" in tables(layout, study, layer=1)
-    assert "90.76" not in tables(layout, study, split="validation") and "10.00" in tables(layout, study, split="validation")
+    assert "90.76" not in tables(layout, study, split="validation") and "10.00" in tables(layout, study,
+                                                                                          split="validation")
     text = plain(tables(layout, study, layer=5))  # further than there are layers
     assert "- tiny_pos_ft_s1: dvc repro hulls@tiny_pos_ft_s1 probes@tiny_pos_ft_s1" in text
 
@@ -135,10 +140,11 @@ def test_counts_look_only_at_what_is_known_and_at_linear_pairs() -> None:
         return Cell("m", "t", *(State(a, 0.1, (), c, flag, r) for a, c, flag, r in
                                 zip(accuracies, clusters, linear, alike, strict=True)))
 
-    sentence = counts([cell((0.5, 0.6), (9, 3)), cell((0.5, 0.5), (3, 4), alike=(0.5, 0.6)), cell((np.nan, 0.9), (np.nan, 3)),
-                       cell((0.7, 0.6), (3, 3), linear=(0, 1))])
-    assert sentence == ("Tuning raised the accuracy in 1 of 3 cells; the number of clusters fell in 1 of 3, rose in 1 and stayed "
-                        "in 1; the similarity of training and test fell in 2 of the 3 cells that are linear before and after.")
+    sentence = counts([cell((0.5, 0.6), (9, 3)), cell((0.5, 0.5), (3, 4), alike=(0.5, 0.6)),
+                       cell((np.nan, 0.9), (np.nan, 3)), cell((0.7, 0.6), (3, 3), linear=(0, 1))])
+    assert sentence == ("Tuning raised the accuracy in 1 of 3 cells; the number of clusters fell in 1 of 3, rose in 1 "
+                        "and stayed in 1; the similarity of training and test fell in 2 of the 3 cells that are "
+                        "linear before and after.")
     assert counts([cell((np.nan, 1), (np.nan, 1))]) == "No cell is complete."
 
 

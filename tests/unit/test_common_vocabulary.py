@@ -5,13 +5,22 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from finetrace.data.common_vocabulary import STOP_WORDS, common_words, kind_of, restricted_vocabulary, vocabulary_file, word_of
+from finetrace.data.common_vocabulary import (
+    STOP_WORDS,
+    common_words,
+    kind_of,
+    restricted_vocabulary,
+    vocabulary_file,
+    word_of,
+)
 from finetrace.errors import FinetraceError
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDPIECE = [*SPECIAL, "[unused7]", "paris", "##paris", "the", "The", ".", "##s", "1984", "é", "—", "don", "##", "rock"]
-TEXTS = ["the naïve capital of france is paris .", "paris lies in france , and rome in italy .", "rome was not built ."] * 20
-UNIGRAMS = ["▁paris", "▁france", "▁rome", "▁the", "▁in", "▁.", "▁", "par", "is", "▁naïve", *"abcdefghijklmnopqrstuvwxyz.ï"]
+TEXTS = ["the naïve capital of france is paris .", "paris lies in france , and rome in italy .",
+         "rome was not built ."] * 20
+UNIGRAMS = ["▁paris", "▁france", "▁rome", "▁the", "▁in", "▁.", "▁", "par", "is", "▁naïve",
+            *"abcdefghijklmnopqrstuvwxyz.ï"]
 
 
 class Tokenizer:
@@ -42,7 +51,8 @@ def trained(kind: str):
     else:
         one = Tokenizer(models.WordPiece(unk_token="<unk>"))
         one.pre_tokenizer = pre_tokenizers.Whitespace()
-        one.train_from_iterator(TEXTS, trainers.WordPieceTrainer(vocab_size=200, special_tokens=special, show_progress=False))
+        one.train_from_iterator(TEXTS, trainers.WordPieceTrainer(vocab_size=200, special_tokens=special,
+                                                                 show_progress=False))
     names = dict(zip(("bos_token", "eos_token", "unk_token", "mask_token"), special, strict=True))
     return PreTrainedTokenizerFast(tokenizer_object=one, **names)
 
@@ -61,14 +71,16 @@ def test_order_and_numbers_of_the_pieces_do_not_matter():
     order = np.random.default_rng(1).permutation(len(WORDPIECE))
     again = common_words([WORDPIECE[i] for i in order], [numbers[i] for i in order], special)
     np.testing.assert_array_equal(ids, again)
-    assert (np.diff(ids) > 0).all() and {WORDPIECE[numbers.index(i)] for i in ids} == {"paris", "The", "1984", "é", "don", "rock"}
+    assert (np.diff(ids) > 0).all() and {WORDPIECE[numbers.index(i)] for i in ids} == {"paris", "The", "1984", "é",
+                                                                                       "don", "rock"}
 
 
 @pytest.mark.parametrize(("piece", "kind", "word"), [
     ("paris", "wordpiece", "paris"), ("##s", "wordpiece", None), ("##", "wordpiece", "##"), ("paris", "words", "paris"),
-    ("Ġparis", "bytelevel", "paris"), ("paris", "bytelevel", None), ("ĠÃ©t", "bytelevel", "ét"), ("ĠÃ", "bytelevel", None),
-    ("Ġ", "bytelevel", ""), ("Ġ—", "bytelevel", None), ("▁paris", "sentencepiece", "paris"), ("ris", "sentencepiece", None),
-    ("▁", "sentencepiece", "")])
+    ("Ġparis", "bytelevel", "paris"), ("paris", "bytelevel", None), ("ĠÃ©t", "bytelevel", "ét"),
+    ("ĠÃ", "bytelevel", None),
+    ("Ġ", "bytelevel", ""), ("Ġ—", "bytelevel", None), ("▁paris", "sentencepiece", "paris"),
+    ("ris", "sentencepiece", None), ("▁", "sentencepiece", "")])
 def test_what_word_a_piece_is(piece, kind, word):
     assert word_of(piece, kind) == word
 
@@ -91,7 +103,8 @@ def test_tokenizers_of_every_kind_keep_words_that_they_make_one_piece_of(kind, m
     assert kind_of(tokenizer.get_vocab()) == kind
     ids, facts = restricted_vocabulary(tokenizer, "common")
     pieces = tokenizer.convert_ids_to_tokens(ids.tolist())
-    assert {mark + word for word in ("paris", "france", "rome")} <= set(pieces) and all(p.startswith(mark) for p in pieces)
+    assert {mark + word for word in ("paris", "france", "rome")} <= set(pieces) and all(p.startswith(mark)
+                                                                                        for p in pieces)
     assert not {mark + word for word in ("the", "in", ".", ",", "")} & set(pieces) and (np.diff(ids) > 0).all()
     for number in ids.tolist():
         assert tokenizer(f"rome {tokenizer.decode([number])}", add_special_tokens=False)["input_ids"][-1] == number
@@ -120,7 +133,8 @@ def test_words_of_a_file(tmp_path):
     assert facts["left_out"] == {"not one piece": 3, "repeated": 1} and (facts["lines"], facts["words"]) == (7, 3)
     assert facts["vocabulary"] == "words.txt" and len(facts["sha256"]) == 64
     cased = vocabulary_file(path, Tokenizer([*pieces, "Paris"]))
-    assert [[*pieces, "Paris"][i] for i in cased[0]] == ["paris", "1984", "Paris"], "with capital letters, words are as written"
+    assert [[*pieces, "Paris"][i] for i in cased[0]] == ["paris", "1984",
+                                                         "Paris"], "with capital letters, words are as written"
     for tokenizer in (trained("bytelevel"), trained("sentencepiece")):
         ids, facts = restricted_vocabulary(tokenizer, path)
         assert [piece[1:] for piece in tokenizer.convert_ids_to_tokens(ids.tolist())] == ["paris"]

@@ -59,8 +59,8 @@ def named(name: str) -> Study:
 # --- plan.yaml
 
 
-@pytest.mark.parametrize("name", ["plain", "2024", "1.5", "1.2.3", "a.b", "bert-v1.5", "null", "true", "no", "on", "y", "1e3",
-                                  "0x1f", "0o7", "2024-01-01", "12e03", "1-2"])
+@pytest.mark.parametrize("name", ["plain", "2024", "1.5", "1.2.3", "a.b", "bert-v1.5", "null", "true", "no", "on", "y",
+                                  "1e3", "0x1f", "0o7", "2024-01-01", "12e03", "1-2"])
 @pytest.mark.parametrize("reader", ["yaml 1.1", "yaml 1.2, which dvc reads"])
 def test_the_plan_says_every_name_as_it_is(name: str, reader: str) -> None:
     study = named(name)
@@ -132,7 +132,9 @@ def test_damaged_settings_are_written_again(tmp_path: Path) -> None:
     path = layout.settings / "pretrain" / "micro-a.json"
     content = path.read_bytes()
     path.write_bytes(content[:-4])
-    assert write_settings(layout, load_study(layout.params)) == ["pretrain/micro-a.json"] and path.read_bytes() == content
+    assert (
+        write_settings(layout, load_study(layout.params)) == ["pretrain/micro-a.json"] and path.read_bytes() == content
+    )
 
 
 def test_the_code_of_a_script_alone_changes_its_file(tmp_path: Path) -> None:
@@ -177,7 +179,8 @@ def classes() -> dict[str, Any]:
     """Every settings class by its name."""
     found: dict[str, Any] = {}
     modules = [f"finetrace.config.{one.name}" for one in pkgutil.iter_modules(config.__path__)]
-    modules += [f"finetrace.lenses.{file.parent.name}.settings" for file in ROOT.glob("src/finetrace/lenses/*/settings.py")]
+    modules += [f"finetrace.lenses.{file.parent.name}.settings"
+                for file in ROOT.glob("src/finetrace/lenses/*/settings.py")]
     for module in modules:
         for name, value in vars(importlib.import_module(module)).items():
             if dataclasses.is_dataclass(value) and isinstance(value, type):
@@ -199,7 +202,8 @@ def read_by(script: str) -> dict[str, list[Any]]:
     return found
 
 
-UNTYPED = {("data", "ood"), ("dynamics", "downstream"), ("dynamics", "looked"), ("atlas", "looked"), ("publish", "tracking")}
+UNTYPED = {("data", "ood"), ("dynamics", "downstream"), ("dynamics", "looked"), ("atlas", "looked"),
+           ("publish", "tracking")}
 """Stage, section: mappings that are no settings of one class."""
 
 
@@ -222,7 +226,8 @@ def test_every_item_has_whole_settings(path: Path, tmp_path: Path) -> None:
     for folder, key, asked in asked_of(study):
         name = f"{folder}/{key}.json"
         content = json.loads((layout.settings / name).read_text("utf-8"))
-        assert content == json.loads(json.dumps(asked)) and (folder == "publish" or content["study_seed"] == study.study.seed)
+        assert content == json.loads(json.dumps(asked)) and (folder == "publish"
+                                                             or content["study_seed"] == study.study.seed)
         files.discard(name)
         known = read_by(folder.replace("-", "_"))
         for section, value in content.items():
@@ -319,5 +324,6 @@ def test_what_items_read_is_what_others_write(path: Path) -> None:
 
 def test_the_plan_comes_before_all() -> None:
     assert {"params.yaml", "src/finetrace/study", "src/finetrace/config"} <= set(DVC["plan"]["deps"])
-    assert {"plan.yaml", "params.yaml", "src/finetrace", "pipelines", "requirements.lock"} <= set(DVC["settings"]["deps"])
+    assert {"plan.yaml", "params.yaml", "src/finetrace", "pipelines",
+            "requirements.lock"} <= set(DVC["settings"]["deps"])
     assert DVC["settings"]["outs"] == ["settings"]

@@ -33,7 +33,8 @@ def test_what_a_lens_looks_at_are_trajectories_of_the_study(lens: str) -> None:
     for wrong, message in (
             (place(OTHER), f"'{place(OTHER)}' matches no place; nearest: .*{place(FINE)}"),
             (FINE, f"'{FINE}' matches no place; did you mean '{place(FINE)}'"),
-            ("micro-a/pretrain", "'micro-a/pretrain' means only micro-a/pretrain, which cannot stand here; there are: ")):
+            ("micro-a/pretrain", "'micro-a/pretrain' means only micro-a/pretrain, which cannot stand here; there are: "
+                                 "")):
         with pytest.raises(FinetraceError, match=f"params.yaml: look.{lens}: {message}"):
             parse_study(base(look={lens: wrong}), "params.yaml")
 
@@ -46,7 +47,8 @@ def test_comparisons_are_of_trajectories_on_one_task() -> None:
             ({"comparisons": {"two": {"first": one, "second": "micro-a/micro-nli/ft/s1"}}},
              r"comparisons.two: its trajectories are on different tasks \(micro-sentiment, micro-nli\)"),
             ({"comparisons": {"Two": {"first": one, "second": other}}}, "comparisons: 'Two' cannot name a folder"),
-            ({"probes": {"by_model": {"nobody": {}}}}, "probes.by_model.nobody: 'nobody' is not defined; known: micro-a")):
+            ({"probes": {"by_model": {"nobody": {}}}},
+             "probes.by_model.nobody: 'nobody' is not defined; known: micro-a")):
         with pytest.raises(FinetraceError, match=message):
             parse_study(base(**changes), "params.yaml")
 
@@ -65,9 +67,12 @@ HIDDEN = "params.yaml: hidden"
     ({"rows": {}}, "rows: names no split"),
     ({"rows": {"dev": 5}}, "rows: 'dev' is not a split; known: train, validation, test"),
     ({"rows": {"train": -1}}, "rows.train: -1 is negative; 0 takes the whole split"),
-    ({"rows": {"train": 5}, "token_rows": {"test": 5}}, "token_rows.test: tokens are kept of examples in `rows`; add test there"),
-    ({"rows": {"test": 5}, "token_rows": {"test": 9}}, "token_rows.test: 9 examples are more than rows.test: 5; lower it"),
-    ({"rows": {"test": 5}, "token_rows": {"test": 0}}, "token_rows.test: all examples are more than rows.test: 5; lower it"),
+    ({"rows": {"train": 5}, "token_rows": {"test": 5}},
+     "token_rows.test: tokens are kept of examples in `rows`; add test there"),
+    ({"rows": {"test": 5}, "token_rows": {"test": 9}},
+     "token_rows.test: 9 examples are more than rows.test: 5; lower it"),
+    ({"rows": {"test": 5}, "token_rows": {"test": 0}},
+     "token_rows.test: all examples are more than rows.test: 5; lower it"),
     ({"batch_tokens": 3}, "batch_tokens: 3 is less than 16"),
     ({"max_length": 2}, "max_length: 2 tokens leave no room"),
     ({"checkpoints": [-1]}, r"checkpoints: \[-1\] is not a list of steps"),

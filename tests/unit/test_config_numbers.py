@@ -111,7 +111,8 @@ def test_numbers_as_names_of_entries_and_values():
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (LOCAL % "label_names: [true, false]", "label_names.0: true is a truth value, and a text is needed; put it in quotes"),
+        (LOCAL % "label_names: [true, false]",
+         "label_names.0: true is a truth value, and a text is needed; put it in quotes"),
         (LOCAL % "label_values: {true: a}", "true is a truth value, and a text is needed; put it in quotes"),
         ("runs: [{model: {}, task: rte}]", "runs.0.model: Input should be a valid string or a valid tuple"),
     ],

@@ -21,8 +21,8 @@ from finetrace.store.tables import write_table
 
 def build(root, seed=0, held_out_seed=0, **settings):
     """Facts and texts of a corpus."""
-    facts = build_corpus("c", parse(CorpusSettings, {"path": "texts", **settings}, "p"), root / "out", root=root, seed=seed,
-                         held_out_seed=held_out_seed)
+    facts = build_corpus("c", parse(CorpusSettings, {"path": "texts", **settings}, "p"), root / "out", root=root,
+                         seed=seed, held_out_seed=held_out_seed)
     return facts, corpus_texts(root / "out")
 
 
@@ -35,7 +35,8 @@ def write(root, **files):
 
 
 def test_lines_of_files_in_the_order_of_their_names(tmp_path):
-    root = write(tmp_path, b_txt="five  little words\there now\n\n \none\r\nagain\n", a_txt="﻿first\nagain", c_md="not this")
+    root = write(tmp_path, b_txt="five  little words\there now\n\n \none\r\nagain\n", a_txt="﻿first\nagain",
+                 c_md="not this")
     facts, texts = build(root)
     assert texts == ["first", "again", "five little words here now", "one"]
     assert facts == {"texts": 4, "words": 8, "characters": 39, "files": 2, "left_out": {"empty": 2, "duplicate": 1}}
@@ -62,7 +63,8 @@ def test_files_are_chosen_by_patterns_each_once(tmp_path):
     assert build(root, files=["*.txt", "!PROVENANCE.txt"])[1] == ["a", "b"]
     assert build(root, files=["b.txt", "*.txt"])[1] == ["b", "p", "a"]
     assert build(root, files=["**/*.txt", "!P*"])[1] == ["a", "b", "c"]
-    with pytest.raises(FinetraceError, match=r"corpora\.c: no file in .*texts is called \*\.md; it has PROVENANCE\.txt, a\.txt"):
+    with pytest.raises(FinetraceError, match=r"corpora\.c: no file in .*texts is called \*\.md; it has "
+                                             r"PROVENANCE\.txt, a\.txt"):
         build(root, files=["*.md"])
     with pytest.raises(FinetraceError, match=r"has no file called \*\.jsonl; it has .*; set `files`"):
         build(root, format="jsonl", field="text")
@@ -75,7 +77,8 @@ def test_files_are_chosen_by_patterns_each_once(tmp_path):
 def test_marks_are_removed_before_duplicates_are_looked_for(tmp_path):
     rows = ["a (<< EMP >>) of [[ AR ]].", "a (EMP) of << AR >>.", "other"]
     root = write(tmp_path, t_jsonl="".join(json.dumps({"text": row}) + "\n" for row in rows))
-    for strip, first in ((["<< ", " >>", "[[ ", " ]]"], "a (EMP) of AR."), (["<<", ">>", "[[", "]]"], "a ( EMP ) of AR .")):
+    for strip, first in ((["<< ", " >>", "[[ ", " ]]"], "a (EMP) of AR."),
+                         (["<<", ">>", "[[", "]]"], "a ( EMP ) of AR .")):
         facts, texts = build(root, format="jsonl", field="text", strip=strip)
         assert texts == [first, "other"] and facts["left_out"] == {"duplicate": 1}
     assert len(build(root, format="jsonl", field="text")[1]) == 3
@@ -93,18 +96,21 @@ def test_max_texts_chooses_among_what_is_left_by_seed(tmp_path, monkeypatch):
     facts, chosen = build(root, max_texts=20)
     everything = build(root)[1]
     assert len(everything) == 50 and everything == [f"text {i}" for i in range(50)], "chunks keep the order"
-    assert facts["texts"] == len(chosen) == 20 and facts["left_out"] == {"empty": 50, "duplicate": 50, "over max_texts": 30}
+    assert facts["texts"] == len(chosen) == 20 and facts["left_out"] == {"empty": 50, "duplicate": 50,
+                                                                         "over max_texts": 30}
     assert chosen == sorted(chosen, key=everything.index) and chosen != everything[:20]
     assert chosen == build(root, max_texts=20)[1] != build(root, seed=1, max_texts=20)[1]
     assert build(root, max_texts=50)[1] == everything
 
 
 def test_evidence_of_lama_with_the_object_put_back(tmp_path):
-    evidences = [{"obj_surface": "the city", "masked_sentence": "In [MASK] ; [MASK] !"}, {"masked_sentence": "See [MASK]."}]
-    root = folder(tmp_path, TREx__P36=[CAPITAL | {"evidences": evidences}, {"sub_label": "x", "obj_label": "y"}], TREx__P19=None)
+    evidences = [{"obj_surface": "the city", "masked_sentence": "In [MASK] ; [MASK] !"},
+                 {"masked_sentence": "See [MASK]."}]
+    root = folder(tmp_path, TREx__P36=[CAPITAL | {"evidences": evidences}, {"sub_label": "x", "obj_label": "y"}],
+                  TREx__P19=None)
     facts, texts = build(root, path="lama", format="lama")
-    assert texts == ["In the city ; the city !", "See Baku.", "Ada was born in London. She wrote.", "A dog is an animal.",
-                     "It was gold."]
+    assert texts == ["In the city ; the city !", "See Baku.", "Ada was born in London. She wrote.",
+                     "A dog is an animal.", "It was gold."]
     assert facts["left_out"] == {"no sentence": 1} and facts["files"] == 4
     assert build(root, path="lama", format="lama", files=["Squad/*.jsonl"])[1] == ["It was gold."]
     root = folder(tmp_path, Squad__test=[{"masked_sentences": ["[MASK]"]}])
@@ -136,14 +142,18 @@ def test_sentences_of_held_out_facts_are_left_out_and_the_questions_agree(tmp_pa
 
 
 @pytest.mark.parametrize(("files", "settings", "message"), [
-    ({"a_txt": b"fine\nna\xefve\n"}, {}, r"a\.txt line 2: byte 7 is not utf-8; convert the file to UTF-8 or set `encoding`"),
+    ({"a_txt": b"fine\nna\xefve\n"}, {},
+     r"a\.txt line 2: byte 7 is not utf-8; convert the file to UTF-8 or set `encoding`"),
     ({"a_txt": "x"}, {"encoding": "klingon"}, r"encoding 'klingon' is not known"),
     ({"a_txt": b"\xff"}, {"unit": "document"}, r"a\.txt line 1: byte 0 is not utf-8"),
-    ({"a_txt": "\n \n"}, {}, r"corpora\.c: no text is left of 1 files \(2 empty\); look at files, field, unit and min_words"),
+    ({"a_txt": "\n \n"}, {}, r"corpora\.c: no text is left of 1 files \(2 empty\); look at files, field, unit and "
+                             r"min_words"),
     ({"a_txt": ""}, {}, r"no text is left of 1 files \(the files are empty\)"),
     ({"a_txt": "one two\n"}, {"min_words": 3, "max_texts": 1}, r"no text is left of 1 files \(1 under min_words\)"),
-    ({"a_jsonl": "{}\n"}, {"format": "jsonl", "field": "text"}, r"a\.jsonl line 1: key 'text' is missing; its keys are"),
-    ({"a_jsonl": '\n{"text": 1}\n'}, {"format": "jsonl", "field": "text"}, r"a\.jsonl line 2: key 'text' holds '1', not a text"),
+    ({"a_jsonl": "{}\n"}, {"format": "jsonl", "field": "text"},
+     r"a\.jsonl line 1: key 'text' is missing; its keys are"),
+    ({"a_jsonl": '\n{"text": 1}\n'}, {"format": "jsonl", "field": "text"},
+     r"a\.jsonl line 2: key 'text' holds '1', not a text"),
     ({"a_jsonl": "[]\n"}, {"format": "jsonl", "field": "text"}, r"line 1: key 'text' is missing; it is not an object"),
     ({"a_jsonl": "{\n"}, {"format": "jsonl", "field": "text"}, r"a\.jsonl line 1: not valid JSON"),
 ])
@@ -158,8 +168,10 @@ def test_other_encodings(tmp_path):
 
 
 @pytest.mark.parametrize(("settings", "message"), [
-    ({"format": "jsonl"}, "field: name the key that holds the text"), ({"field": "x"}, "field: is for format: jsonl, not text"),
-    ({"format": "lama", "unit": "line"}, "unit: is for format: text, not lama"), ({"files": ["../*"]}, "does not stay inside"),
+    ({"format": "jsonl"}, "field: name the key that holds the text"),
+    ({"field": "x"}, "field: is for format: jsonl, not text"),
+    ({"format": "lama", "unit": "line"}, "unit: is for format: text, not lama"),
+    ({"files": ["../*"]}, "does not stay inside"),
     ({"files": ["/etc/*"]}, "does not stay inside"), ({"files": ["!a"]}, "files: name at least one pattern"),
     ({"strip": [""]}, "strip: an empty mark"), ({"max_texts": 0}, "max_texts: 0 is less than 1"),
     ({"held_out": 0.1}, "held_out: is about LAMA's facts, not for format: text"),
@@ -178,7 +190,8 @@ def test_texts_of_a_task_are_distinct_and_second_texts_stand_by_themselves(tmp_p
 
 
 def test_a_folder_without_texts_says_what_is_needed(tmp_path):
-    with pytest.raises(FinetraceError, match=r"has neither corpus\.parquet nor train\.parquet; name the world, an entry of"):
+    with pytest.raises(FinetraceError, match=r"has neither corpus\.parquet nor train\.parquet; name the world, an "
+                                             r"entry of"):
         corpus_texts(tmp_path)
     write_table(tmp_path / "corpus.parquet", {"text": []})
     with pytest.raises(FinetraceError, match="has no texts"):
@@ -192,7 +205,8 @@ def test_the_stage_writes_texts_and_their_content(tmp_path):
     script.main(stage_of(tmp_path, "corpus", "plain"))
     out = tmp_path / "data" / "plain"
     found = read_manifest(out)
-    assert (found.kind, found.facts["texts"], found.facts["words"]) == ("data", 2, 3) and list(found.inputs) == ["texts"]
+    assert (found.kind, found.facts["texts"], found.facts["words"]) == ("data", 2,
+                                                                        3) and list(found.inputs) == ["texts"]
     assert corpus_texts(out) == ["one two", "three"]
     with pytest.raises(FinetraceError, match=r"corpus/x\.json: not found, .* \(it asks for plain\)"):
         stage_of(tmp_path, "corpus", "x")

@@ -1,4 +1,5 @@
-"""One flipped byte in a finished folder is found by whoever opens it; large files are hashed once, not by every reader."""
+"""One flipped byte in a finished folder is found by whoever opens it; large files are hashed once, not by every
+reader."""
 
 import os
 from collections.abc import Iterator

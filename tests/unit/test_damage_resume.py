@@ -1,4 +1,5 @@
-"""Damage in unfinished work is found before it is built on: the state before it is taken, or the training starts over."""
+"""Damage in unfinished work is found before it is built on: the state before it is taken, or the training starts
+over."""
 
 import logging
 import shutil
@@ -56,7 +57,8 @@ def scratch(tmp_path: Path) -> Path:
 SCHEDULED = {0, 3, 6}
 
 
-@pytest.mark.parametrize("file", ["checkpoint-6/model.safetensors", "checkpoint-6/optimizer.pt", "checkpoint-6/rng_state.pth",
+@pytest.mark.parametrize("file", ["checkpoint-6/model.safetensors", "checkpoint-6/optimizer.pt",
+                                  "checkpoint-6/rng_state.pth",
                                   "checkpoint-6/trainer_state.json", f"checkpoint-6/{MARKER}",
                                   "segments/signals-0000000006-0000000006.parquet",
                                   "checkpoints/step-00000006/model.safetensors"])
@@ -72,9 +74,11 @@ def test_the_state_before_the_damage_is_taken(scratch: Path, file: str, how, cap
         assert "is damaged or lost since it was written; the training goes on from an earlier state" in caplog.text
 
 
-@pytest.mark.parametrize("file", ["segments/signals-0000000004-0000000004.parquet", "checkpoints/step-00000003/model.safetensors",
+@pytest.mark.parametrize("file", ["segments/signals-0000000004-0000000004.parquet",
+                                  "checkpoints/step-00000003/model.safetensors",
                                   "checkpoints/step-00000000/complete.json"])
-def test_what_all_states_build_on_starts_the_training_over(scratch: Path, file: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_all_states_build_on_starts_the_training_over(scratch: Path, file: str,
+                                                           caplog: pytest.LogCaptureFixture) -> None:
     flip(scratch / file)
     with caplog.at_level(logging.WARNING):
         assert newest_state(scratch, SCHEDULED) is None

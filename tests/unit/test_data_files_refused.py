@@ -23,7 +23,8 @@ COLA = "gj04\t1\t\tOur friends came.\ngj04\t0\t*\tThey drank the pub.\ngj04\t1\t
 def test_files_without_a_header_line(tmp_path: Path):
     write(tmp_path, in_domain_train_tsv=COLA, in_domain_dev_tsv=COLA)
     facts, tables = build(
-        tmp_path, columns=["source", "label", "mark", "sentence"], text=["sentence"], label_names=["unacceptable", "acceptable"],
+        tmp_path, columns=["source", "label", "mark", "sentence"], text=["sentence"],
+        label_names=["unacceptable", "acceptable"],
         splits={"train": "in_domain_train.tsv", "validation": "in_domain_dev.tsv"},
     )
     assert tables["train"]["text_a"].to_pylist() == ["Our friends came.", "They drank the pub.", 'It "was" so.']
@@ -38,7 +39,8 @@ def test_a_header_that_is_a_row_is_guessed(tmp_path: Path):
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"columns": ["text", "label", "more"]}, "train.csv line 1: 2 fields instead of the `columns`' 3; mend the line"),
+        ({"columns": ["text", "label", "more"]},
+         "train.csv line 1: 2 fields instead of the `columns`' 3; mend the line"),
         ({"columns": ["text", "text"]}, "columns: names none, or one twice"),
         ({"columns": []}, "columns: names none, or one twice"),
         ({"columns": ["text", "label"], "format": "jsonl"}, "columns: is for csv and tsv files"),
@@ -81,14 +83,16 @@ def test_two_bytes_per_character_are_seen(tmp_path: Path, written: str, told: st
 @pytest.mark.parametrize("encoding", ["hex", "undefined", "no\0pe", "rot13"])
 def test_encodings_that_are_none(tmp_path: Path, encoding: str):
     write(tmp_path, train_csv=GOOD)
-    assert f"train.csv: encoding {encoding!r} is not known; use e.g. utf-8 or latin-1" in refused(tmp_path, encoding=encoding)
+    assert f"train.csv: encoding {encoding!r} is not known; use e.g. utf-8 or latin-1" in refused(tmp_path,
+                                                                                                  encoding=encoding)
 
 
 def test_half_a_character(tmp_path: Path):
     write(tmp_path, train_jsonl=jsonl_text(ROWS) + '{"text": "cut \\ud83d", "label": "good"}\n')
     assert "train.jsonl line 8: the column 'text' has half a character (U+D83D) at 4; mend the row" in refused(tmp_path)
     (tmp_path / "rows" / "train.jsonl").write_text('{"text": "cut \\ud83d", "spans": [[0, 1]], "label": "a"}\n')
-    assert "train.jsonl line 1: the text has half a character" in refused(tmp_path, format="spans", text=None, label=None)
+    assert "train.jsonl line 1: the text has half a character" in refused(tmp_path, format="spans", text=None,
+                                                                          label=None)
     corpus = parse(CorpusSettings, {"path": "rows", "format": "jsonl", "field": "text"}, "x")
     with pytest.raises(FinetraceError, match=r"train.jsonl line 1: the key 'text' has half a character"):
         build_corpus("c", corpus, tmp_path / "out", root=tmp_path, seed=0)
@@ -162,4 +166,5 @@ def test_a_built_in_task_in_local_files_needs_no_splits(tmp_path: Path):
 
 def test_a_built_in_task_of_files_keeps_its_own_splits():
     settings = resolve("mine", parse(FilesTaskSettings, {"path": "rows", "like": "pubmed-rct"}, "x"))
-    assert settings.splits == {"train": "train.txt", "validation": "dev.txt", "test": "test.txt"} and settings.format == "pubmed"
+    assert settings.splits == {"train": "train.txt", "validation": "dev.txt",
+                               "test": "test.txt"} and settings.format == "pubmed"

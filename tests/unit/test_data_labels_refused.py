@@ -47,7 +47,8 @@ def test_what_is_no_class(tmp_path: Path, values: list[object], place: int, told
 
 
 @pytest.mark.parametrize("value", ["Infinity", "-Infinity", "1e400"])
-@pytest.mark.parametrize("settings", [{}, {"label_names": ["0", "1"]}, {"label_ranges": {"a": [None, 0.5], "b": [0.5, None]}}])
+@pytest.mark.parametrize("settings", [{}, {"label_names": ["0", "1"]},
+                                      {"label_ranges": {"a": [None, 0.5], "b": [0.5, None]}}])
 def test_infinite_labels(tmp_path: Path, value: str, settings: dict[str, object]):
     write(tmp_path, train_jsonl=rows([0, 1]) + f'{{"text": "x", "label": {value}}}\n')
     message = refused(tmp_path, **settings)
@@ -67,7 +68,9 @@ def test_scores_of_csv_and_parquet(tmp_path: Path):
 def test_numbers_where_train_has_names(tmp_path: Path):
     write(tmp_path, train_csv="text,label\na,good\nb,bad\n", validation_csv="text,label\na,0\nb,1\n")
     message = refused(tmp_path)
-    assert "validation.csv line 2: unknown label '0'; known: bad, good; mend the row, or say with label_names" in message
+    assert (
+        "validation.csv line 2: unknown label '0'; known: bad, good; mend the row, or say with label_names" in message
+    )
     tables = build(tmp_path, label_names=["good", "bad"])[1]
     assert tables["train"]["label"].to_pylist() == tables["validation"]["label"].to_pylist() == [0, 1]
 
@@ -115,7 +118,8 @@ def words(root: Path, settings: dict[str, object] | None = None, **splits: list[
     for split, labels in splits.items():
         lines = [{"text": f"word {i}", "spans": [[0, 1]], "label": label} for i, label in enumerate(labels)]
         (folder / f"{split}.jsonl").write_text(jsonl_text(lines))
-    task = parse(TaskSettings, {"source": "files", "path": "rows", "format": "spans", "kind": "span", **(settings or {})}, "x")
+    task = parse(TaskSettings, {"source": "files", "path": "rows", "format": "spans", "kind": "span",
+                                **(settings or {})}, "x")
     try:
         return str(build_task("own", task, root / "out", root=root, seed=0)["label_names"])
     except FinetraceError as error:

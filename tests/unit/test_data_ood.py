@@ -44,8 +44,8 @@ def rows(tmp_path: Path) -> Path:
 def build(root: Path, task: TaskSettings, world: Any = None) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
     """(facts of the sets, set -> rows) of a resolved task."""
     own = build_task("books", task, root / "out", root=root, seed=1, world=world)
-    facts = build_ood("books", resolve_ood("books", task), root / "ood", kind=own["kind"], label_names=tuple(own["label_names"]),
-                      root=root, seed=1, world=world)
+    facts = build_ood("books", resolve_ood("books", task), root / "ood", kind=own["kind"],
+                      label_names=tuple(own["label_names"]), root=root, seed=1, world=world)
     return facts, {p.stem: pq.read_table(p).to_pylist() for p in (root / "ood").glob("*.parquet")}
 
 
@@ -59,7 +59,10 @@ def test_a_set_is_what_the_task_is_but_for_its_own_keys(rows):
     assert facts["sets"]["kitchen"]["rows"] == 3
     assert facts["sets"]["kitchen"]["label_shares"] == {"negative": pytest.approx(1 / 3, abs=1e-6),
                                                         "positive": pytest.approx(2 / 3, abs=1e-6)}
-    assert facts["sets"]["kitchen"]["origin"]["file"] == "test.tsv" and len(facts["sets"]["kitchen"]["origin"]["sha256"]) == 64
+    assert (
+        facts["sets"]["kitchen"]["origin"]["file"] == "test.tsv"
+        and len(facts["sets"]["kitchen"]["origin"]["sha256"]) == 64
+    )
     assert (facts["kind"], facts["label_names"]) == ("sequence", ["negative", "positive"])
 
 
@@ -92,7 +95,8 @@ def test_a_range_of_scores_in_the_place_of_the_task_s_values(rows):
 
 def test_a_built_in_set_by_its_name_in_the_task_s_folder(rows):
     write(rows, "dynasent/test.tsv", [0, 1, 2, 2], ("Text", "Label"))
-    with pytest.raises(FinetraceError, match=r"tasks\.books\.ood\.dynasent: neutral: no such class in the task, which has "
+    with pytest.raises(FinetraceError, match=r"tasks\.books\.ood\.dynasent: neutral: no such class in the task, which "
+                                             r"has "
                                              r"negative, positive; map them .* with label_values: \{neutral: null\}"):
         build(rows, files_task(ood={"dynasent": "dynasent"}))
     facts, sets = build(rows, files_task(ood={"dynasent": {"like": "dynasent", "label_values": {"neutral": None}}}))
@@ -109,20 +113,23 @@ def test_one_class_and_one_file_will_do(rows):
 
 
 def test_another_split_and_fewer_rows(rows):
-    facts, sets = build(rows, files_task(ood={"dev": {"split": "validation", "splits": {"validation": "kitchen/test.tsv"},
+    facts, sets = build(rows, files_task(ood={"dev": {"split": "validation",
+                                                      "splits": {"validation": "kitchen/test.tsv"},
                                                       "max_rows": {"validation": 2}, "choose": "first"}}))
     assert [r["example_id"] for r in sets["dev"]] == [0, 1] and facts["sets"]["dev"]["rows"] == 2
 
 
 def test_keys_that_are_given_win_where_they_are_the_default(rows):
     task = files_task(encoding="latin-1", lowercase=True, choose="first", ood={
-        "kitchen": {"splits": {"test": "kitchen/test.tsv"}, "encoding": "utf-8", "lowercase": False, "choose": "random"}})
+        "kitchen": {"splits": {"test": "kitchen/test.tsv"}, "encoding": "utf-8", "lowercase": False,
+                    "choose": "random"}})
     found = resolve_ood("books", task)["kitchen"]
     assert (found.encoding, found.lowercase, found.choose) == ("utf-8", False, "random")
 
 
 def test_another_data_set_of_the_hub_keeps_its_own_order_of_classes():
-    task = resolve("sst2", parse(TaskSettings, {"ood": {"imdb": {"id": "stanfordnlp/imdb", "config": "plain_text", "splits": {
+    task = resolve("sst2", parse(TaskSettings,
+                                 {"ood": {"imdb": {"id": "stanfordnlp/imdb", "config": "plain_text", "splits": {
         "test": "test"}, "text": ["text"]}}}, "params.yaml"))
     found = resolve_ood("sst2", task)["imdb"]
     assert (found.id, found.label, found.label_names, found.source) == ("stanfordnlp/imdb", "label", None, "hub")
@@ -137,11 +144,13 @@ def test_a_task_without_sets_has_none(rows):
 
 @pytest.mark.parametrize(("ood", "words"), [
     ({"x": {"splits": {"test": "nothing.tsv"}}}, "tasks.books.ood.x: splits.test: "),
-    ({"x": {"splits": {"validation": "books/dev.tsv"}}}, "tasks.books.ood.x: there is no split test; name it in `splits`"),
+    ({"x": {"splits": {"validation": "books/dev.tsv"}}},
+     "tasks.books.ood.x: there is no split test; name it in `splits`"),
     ({"x": {"splits": {"test": "tweets/test.csv"}}}, "tweets/test.csv line 2: unknown label '-1'"),
     ({"x": {"splits": {"test": "kitchen/test.tsv"}, "text": ["text", "label"]}},
      "tasks.books.ood.x: is of kind pair, but the task is of kind sequence; both must be of one"),
-    ({"x": {"splits": {"test": "kitchen/test.tsv"}, "label_names": ["bad", "good"]}}, "bad, good: no such class in the task"),
+    ({"x": {"splits": {"test": "kitchen/test.tsv"}, "label_names": ["bad", "good"]}},
+     "bad, good: no such class in the task"),
 ])
 def test_sets_that_do_not_fit(rows, ood, words):
     with pytest.raises(FinetraceError) as caught:
@@ -151,7 +160,8 @@ def test_sets_that_do_not_fit(rows, ood, words):
 
 
 @pytest.mark.parametrize(("ood", "words"), [
-    ({"x": "nothing"}, r"tasks\.books\.ood\.x: 'nothing' is not a built-in task \(.*dynasent.*micro-sentiment-food.*\)"),
+    ({"x": "nothing"}, r"tasks\.books\.ood\.x: 'nothing' is not a built-in task "
+                       r"\(.*dynasent.*micro-sentiment-food.*\)"),
     ({"x": {}}, r"tasks\.books\.ood\.x: is the task itself; say what it is with splits, path"),
     ({"x": {"choose": "first"}}, "is the task itself"),
     ({"x": {"source": "hub", "id": "a/b", "text": ["t"]}}, r"tasks\.books\.ood\.x: key 'label' is missing; add it"),
@@ -168,7 +178,8 @@ def test_definitions_that_are_refused(ood, words):
     ({"x": {"holdout": 0.1}}, "ood.x: unknown key 'holdout'"),
     ({"x": {"split": "all"}}, "ood.x: split: "),
     ({"x": 3}, "ood.x: "),
-    ({"x": {"path": "elsewhere/x"}}, "ood.x.path: elsewhere/x lies outside rows, so that a change would not be noticed"),
+    ({"x": {"path": "elsewhere/x"}}, "ood.x.path: elsewhere/x lies outside rows, so that a change would not be "
+                                     "noticed"),
     ({"x": {"path": "rows/../x"}}, "lies outside rows"),
 ])
 def test_settings_that_are_refused_when_the_study_is_read(ood, words):
@@ -182,13 +193,15 @@ def test_settings_that_are_refused_when_the_study_is_read(ood, words):
 
 def test_shifted_domains_of_the_micro_world(tmp_path, micro):
     task = parse(TaskSettings, {"source": "micro", "config": "micro-sentiment",
-                                "ood": {"food": "micro-sentiment-food", "travel": "micro-sentiment-travel"}}, "params.yaml")
+                                "ood": {"food": "micro-sentiment-food", "travel": "micro-sentiment-travel"}},
+                 "params.yaml")
     facts, sets = build(tmp_path, task, micro.world)
     food = parse(TaskSettings, {"source": "micro"}, "params.yaml")
     build_task("micro-sentiment-food", food, tmp_path / "food", root=tmp_path, seed=1, world=micro.world)
     assert sets["food"] == pq.read_table(tmp_path / "food" / "test.parquet").to_pylist(), "the test split of that task"
     assert {name: one["rows"] for name, one in facts["sets"].items()} == {"food": 24, "travel": 24}
-    with pytest.raises(FinetraceError, match=r"tasks\.books\.ood\.food: micro-sentiment-food has no split train; choose another"):
+    with pytest.raises(FinetraceError, match=r"tasks\.books\.ood\.food: micro-sentiment-food has no split train; "
+                                             r"choose another"):
         build(tmp_path, parse(TaskSettings, {"source": "micro", "config": "micro-sentiment", "ood": {
             "food": {"like": "micro-sentiment-food", "split": "train"}}}, "params.yaml"), micro.world)
 

@@ -46,10 +46,11 @@ def labelled(root: Path, labels: list, **values):
 
 @pytest.mark.parametrize(("labels", "values", "names", "numbers", "ids", "left_out"), [
     # names in the source; one is dropped
-    (["neg", "neu", "pos"], {"label_values": {"neu": None}}, ["neg", "pos"], [0, 1], [0, 2], {"rows with label neu": 1}),
+    (["neg", "neu", "pos"], {"label_values": {"neu": None}}, ["neg", "pos"], [0, 1], [0, 2],
+     {"rows with label neu": 1}),
     # numbers in the source, with their names; the number of the last class moves up
-    ([0, 1, 2, 1], {"label_names": ["neg", "neu", "pos"], "label_values": {"neu": None}}, ["neg", "pos"], [0, 1], [0, 2],
-     {"rows with label neu": 2}),
+    ([0, 1, 2, 1], {"label_names": ["neg", "neu", "pos"], "label_values": {"neu": None}}, ["neg", "pos"], [0, 1],
+     [0, 2], {"rows with label neu": 2}),
     # five classes to three
     ([0, 1, 2, 3, 4], {"label_names": ["--", "-", "o", "+", "++"],
                        "label_values": {"--": "negative", "-": None, "o": "neutral", "+": None, "++": "positive"}},
@@ -59,13 +60,15 @@ def labelled(root: Path, labels: list, **values):
                        "label_values": {"0": "negative", "1": None, "2": "neutral", "3": None, "4": "positive"}},
      ["negative", "positive", "neutral"], [0, 2, 1], [0, 2, 4], {"rows with label 1": 1, "rows with label 3": 1}),
     # two classes become one
-    (["a", "b", "c"], {"label_names": ["a", "b", "c"], "label_values": {"c": "a"}}, ["a", "b"], [0, 1, 0], [0, 1, 2], None),
+    (["a", "b", "c"], {"label_names": ["a", "b", "c"], "label_values": {"c": "a"}}, ["a", "b"], [0, 1, 0], [0, 1, 2],
+     None),
     # names that change places keep the order of label_names
     (["a", "b"], {"label_names": ["a", "b"], "label_values": {"a": "b", "b": "a"}}, ["a", "b"], [1, 0], [0, 1], None),
     # scores
     ([0.0, 0.199, 0.2, 0.4, 0.599, 0.6, 0.8, 1], {"label_names": ["negative", "positive", "neutral"], "label_ranges": {
         "negative": [None, 0.2], "neutral": [0.4, 0.6], "positive": [0.8, None]}},
-     ["negative", "positive", "neutral"], [0, 0, 2, 2, 1, 1], [0, 1, 3, 4, 6, 7], {"rows with a label outside label_ranges": 2}),
+     ["negative", "positive", "neutral"], [0, 0, 2, 2, 1, 1], [0, 1, 3, 4, 6, 7],
+     {"rows with a label outside label_ranges": 2}),
     (["0.1", "2e-1"], {"label_ranges": {"low": [0, 0.15], "high": [0.15, 1]}}, ["low", "high"], [0, 1], [0, 1], None),
 ])
 def test_labels_can_be_mapped_and_dropped(tmp_path, labels, values, names, numbers, ids, left_out):
@@ -80,8 +83,10 @@ def test_labels_can_be_mapped_and_dropped(tmp_path, labels, values, names, numbe
      "line 2: unknown label 'x' (by label_values 'plus'); known: neg, pos"),
     (["2.5", "1"], {"label_names": ["neg", "pos", "neu"]}, "line 1: unknown label '2.5'; known: neg, pos, neu"),
     (["abc", "1"], {"label_names": ["neg", "pos", "neu"]}, "line 1: unknown label 'abc'"),
-    (["high"], {"label_ranges": {"a": [0, 1], "b": [1, 2]}}, "line 1: label 'high' is not a number, as label_ranges need"),
-    ([5, 6], {"label_ranges": {"a": [0, 1], "b": [1, 2]}}, "label_values or label_ranges leave out every row of train.jsonl"),
+    (["high"], {"label_ranges": {"a": [0, 1], "b": [1, 2]}},
+     "line 1: label 'high' is not a number, as label_ranges need"),
+    ([5, 6], {"label_ranges": {"a": [0, 1], "b": [1, 2]}},
+     "label_values or label_ranges leave out every row of train.jsonl"),
     ([0, 1], {"label_names": ["a", "b"], "label_ranges": {"a": [0, 1], "c": [1, 2]}},
      "label_ranges: c: no such class; there are: a, b"),
 ])
@@ -119,7 +124,8 @@ def test_texts_that_look_like_missing_values_are_texts(tmp_path, extension):
 
 SIZES = {"CB": (250, 225, 25), "RTE": (2490, 2241, 249), "BoolQ": (9427, 8484, 943), "WiC": (5428, 4885, 543),
          "WSC": (554, 498, 56),
-         "CoLA": (8551, 7695, 856), "SST-2": (67349, 60614, 6735), "MRPC": (3668, 3301, 367), "Amazon": (30000, 27000, 3000)}
+         "CoLA": (8551, 7695, 856), "SST-2": (67349, 60614, 6735), "MRPC": (3668, 3301, 367),
+         "Amazon": (30000, 27000, 3000)}
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -136,7 +142,8 @@ def test_the_number_of_last_rows_is_exact():
 def test_the_last_rows_are_validation_and_the_first_stay(tmp_path):
     write(tmp_path, "train", [i % 2 for i in range(25)])
     write(tmp_path, "validation", [0, 1, 0])
-    facts, splits = build(tmp_path, splits={"train": "train.jsonl", "test": "validation.jsonl"}, holdout=0.1, holdout_rows="last")
+    facts, splits = build(tmp_path, splits={"train": "train.jsonl", "test": "validation.jsonl"}, holdout=0.1,
+                          holdout_rows="last")
     assert facts["rows"] == {"train": 22, "validation": 3, "test": 3}
     assert [r["example_id"] for r in splits["train"]] == list(range(22))
     assert [r["text_a"] for r in splits["validation"]] == ["row 22", "row 23", "row 24"]
@@ -169,7 +176,8 @@ def test_the_sentiment_sets_have_one_order_of_classes(tmp_path):
         (tmp_path / "boss" / "amazon" / f"{split}.tsv").write_text("\n".join(["Text\tLabel", *rows]) + "\n")
     facts, splits = build(tmp_path, like="amazon", path="boss")
     assert facts["rows"] == {"train": 18, "validation": 3, "test": 4} and facts["label_names"] == list(names)
-    assert splits["test"][1] | {"source_id": 0} == {"example_id": 1, "source_id": 0, "text_a": 'Text 1, "quoted"\nsecond line',
+    assert splits["test"][1] | {"source_id": 0} == {"example_id": 1, "source_id": 0,
+                                                    "text_a": 'Text 1, "quoted"\nsecond line',
                                                      "text_b": None, "label": 1}
 
 

@@ -83,8 +83,10 @@ def test_the_study_of_linear_probing_has_the_published_tasks():
     assert {name: one.splits for name, one in sets.items()} == expected
     assert {one.path for one in sets.values()} == {"sources/boss"}
     settled = {key: study.train_settings(cell) for key, cell in study.cells.items()}
-    for key, numbers in (("superglue-cb_ft", (16, 5e-5)), ("superglue-cb_lp-ft", (8, 5e-6)), ("superglue-wsc_lora", (16, 1e-4)),
-                         ("superglue-boolq_lora", (32, 5e-4)), ("amazon_lp-ft", (8, 1e-6)), ("pubmed_lp-lora", (8, 1e-3))):
+    for key, numbers in (("superglue-cb_ft", (16, 5e-5)), ("superglue-cb_lp-ft", (8, 5e-6)),
+                         ("superglue-wsc_lora", (16, 1e-4)),
+                         ("superglue-boolq_lora", (32, 5e-4)), ("amazon_lp-ft", (8, 1e-6)),
+                         ("pubmed_lp-lora", (8, 1e-3))):
         one = settled[f"roberta-base_{key}"]
         assert (one.batch_size, one.learning_rate) == numbers
         assert (one.head, one.keep, one.epochs, one.max_length, one.dropout) == ("linear", "best", 10, 128, 0.1)
@@ -153,7 +155,7 @@ def test_a_change_back_to_the_default_applies():
 
 
 def test_no_entry_sets_a_key_that_a_study_could_not_set_back():
-    # the study's keys are known by differing from their defaults, so defaults other than "not given" cannot win over an entry
+    # the study's keys are known by differing from their defaults, so other defaults cannot win over an entry
     lasting = {k for k, f in TaskSettings.__dataclass_fields__.items() if f.default is not None} - {"source", "holdout"}
     assert lasting == {"choose", "subtypes", "multiword"}
     assert not {(name, key) for name, entry in entries().items() for key in lasting & set(entry)}

@@ -45,7 +45,8 @@ def test_columns_of_a_template(template, columns):
     assert template_columns(template) == columns
 
 
-@pytest.mark.parametrize("template", ["{}", "{ }", "{0.x}", "{a.b}", "{a[0]}", "{a!r}", "{a:>10}", "{a", "a}", "{a{b}}"])
+@pytest.mark.parametrize("template", ["{}", "{ }", "{0.x}", "{a.b}", "{a[0]}", "{a!r}", "{a:>10}", "{a", "a}",
+                                      "{a{b}}"])
 def test_anything_but_plain_columns_is_refused(template):
     with pytest.raises(FinetraceError, match=r"tasks\.own: template: "):
         settings(template=[template], label="label")
@@ -79,12 +80,15 @@ def test_texts_are_filled_as_they_are(tmp_path):
 ])
 def test_a_row_without_a_text_is_named(tmp_path, row, words):
     with pytest.raises(FinetraceError, match=words):
-        build(tmp_path, settings(template=["{a} {b}"], label="label", holdout=0.5), [{"a": "x", "b": "y", "label": 0}, row])
+        build(tmp_path, settings(template=["{a} {b}"], label="label", holdout=0.5),
+              [{"a": "x", "b": "y", "label": 0}, row])
 
 
 def test_a_missing_column_is_named(tmp_path):
-    with pytest.raises(FinetraceError, match=r"train\.jsonl: has no column 'c' \(tasks\.own\); its columns are a, label"):
-        build(tmp_path, settings(template=["{a} {c}"], label="label", holdout=0.5), [{"a": "x", "label": i} for i in (0, 1)])
+    with pytest.raises(FinetraceError, match=r"train\.jsonl: has no column 'c' \(tasks\.own\); its columns are a, "
+                                             r"label"):
+        build(tmp_path, settings(template=["{a} {c}"], label="label", holdout=0.5),
+              [{"a": "x", "label": i} for i in (0, 1)])
 
 
 def test_lower_case(tmp_path):
@@ -117,14 +121,17 @@ def test_published_texts(tmp_path, entry, row, texts):
 
 
 def test_a_pronoun_outside_the_text_is_named(tmp_path):
-    with pytest.raises(FinetraceError, match=r"line 2: span2_index 8 is no word of the text, which has 8; mend the row"):
+    with pytest.raises(FinetraceError, match=r"line 2: span2_index 8 is no word of the text, which has 8; mend the "
+                                             r"row"):
         built_in(tmp_path, "superglue-wsc-mark", [{**WSC, "label": 0}, {**WSC, "span2_index": 8, "label": 1}])
-    with pytest.raises(FinetraceError, match=r"has no column 'span2_index', needed by prepare: wsc-mark; its columns are text"):
+    with pytest.raises(FinetraceError, match=r"has no column 'span2_index', needed by prepare: wsc-mark; its columns "
+                                             r"are text"):
         built_in(tmp_path, "superglue-wsc-mark", [{"text": "x", "span1_text": "x", "label": i} for i in (0, 1)])
 
 
 def questions(count: int) -> list[dict]:
-    return [{"passage": "Intro.\n@highlight\nOne.\n@highlight\nTwo.", "query": f"@placeholder won {i}", "answers": ["Ann"],
+    return [{"passage": "Intro.\n@highlight\nOne.\n@highlight\nTwo.", "query": f"@placeholder won {i}",
+             "answers": ["Ann"],
              "entities": ["Ann", "Bob", "Cy"], "idx": {"passage": 7, "query": i}} for i in range(count)]
 
 
@@ -133,7 +140,8 @@ def test_record_has_a_row_per_entity_and_no_question_in_two_splits(tmp_path):
     pq.write_table(pa.Table.from_pylist(questions(10)), tmp_path / "rows" / "train.parquet")
     task = settings(like="superglue-record", splits={"train": "train.parquet"}, max_rows={"train": 4}, choose="first")
     facts, splits = build(tmp_path, task)
-    assert facts["rows"] == {"train": 12, "validation": 3}, "the last tenth of the questions, and 4 of the other questions"
+    assert facts["rows"] == {"train": 12,
+                             "validation": 3}, "the last tenth of the questions, and 4 of the other questions"
     assert [(r["text_b"], r["label"], r["source_id"]) for r in splits["validation"]] == [
         ("Ann won 9", 1, "7-9-0"), ("Bob won 9", 0, "7-9-1"), ("Cy won 9", 0, "7-9-2")]
     assert splits["train"][0]["text_a"] == "Intro.\n- One.\n- Two."
@@ -157,7 +165,8 @@ def pubmed(root: Path, train: str = PUBMED, **values):
 
 def test_pubmed_files_with_the_last_abstract(tmp_path):
     facts, splits = pubmed(tmp_path)
-    assert [r["text_a"] for r in splits["train"]] == ["to see @ people .", "we looked\tat na .", "null", "yes .", "fine ."]
+    assert [r["text_a"] for r in splits["train"]] == ["to see @ people .", "we looked\tat na .", "null", "yes .",
+                                                      "fine ."]
     assert [facts["label_names"][r["label"]] for r in splits["test"]] == [
         "OBJECTIVE", "METHODS", "BACKGROUND", "RESULTS", "CONCLUSIONS"]
     assert facts["label_names"] == ["BACKGROUND", "CONCLUSIONS", "METHODS", "OBJECTIVE", "RESULTS"]

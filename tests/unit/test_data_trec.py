@@ -46,9 +46,11 @@ def test_windows_line_ends_and_blank_lines_change_nothing(tmp_path):
     assert windows["train"].equals(plain["train"])
 
 
-@pytest.mark.parametrize("line", ["DESC How ?", ":x How ?", "DESC: How ?", "DESC:manner", "DESC:manner ", "How do bees fly ?"])
+@pytest.mark.parametrize("line", ["DESC How ?", ":x How ?", "DESC: How ?", "DESC:manner", "DESC:manner ",
+                                  "How do bees fly ?"])
 def test_damaged_lines_are_named(tmp_path, line):
-    with pytest.raises(FinetraceError, match=r"train_5500\.label line 5: .* does not begin with a label and a question"):
+    with pytest.raises(FinetraceError, match=r"train_5500\.label line 5: .* does not begin with a label and a "
+                                             r"question"):
         build(tmp_path, TRAIN + line + "\n")
 
 

@@ -29,8 +29,8 @@ def root(tmp_path_factory):
 def train(root, where, record=None, model="model", **changes):
     (where / "out").mkdir(exist_ok=True)
     return finetune(root / model, root / "task", settings(epochs=1.0, **changes),
-                    record or recording(checkpoints="none", evaluate="none", probe="none"), SEEDS, scratch=where / "scratch",
-                    out=where / "out", name="mine")
+                    record or recording(checkpoints="none", evaluate="none", probe="none"), SEEDS,
+                    scratch=where / "scratch", out=where / "out", name="mine")
 
 
 @pytest.mark.parametrize("rate", [1e30, float("inf")])
@@ -73,12 +73,13 @@ def test_an_update_after_which_the_weights_are_no_numbers_is_noticed(root, tmp_p
 
 def test_an_evaluation_that_is_no_number_ends_the_training(root, tmp_path):
     with pytest.raises(NonFiniteError, match="after 1 updates: the loss on validation is nan"):
-        train(root, tmp_path, recording(checkpoints="none", evaluate={"every": 1}), learning_rate=float("inf"), max_steps=2)
+        train(root, tmp_path, recording(checkpoints="none", evaluate={"every": 1}), learning_rate=float("inf"),
+              max_steps=2)
 
 
 def test_a_divergence_can_be_recorded(root, tmp_path, caplog):
-    facts = train(root, tmp_path, recording(checkpoints="none", evaluate="none", on_nonfinite="record"), learning_rate=1e30,
-                  max_grad_norm=0.0)
+    facts = train(root, tmp_path, recording(checkpoints="none", evaluate="none", on_nonfinite="record"),
+                  learning_rate=1e30, max_grad_norm=0.0)
     assert facts["diverged_at_step"] == 1
     losses = pq.read_table(tmp_path / "out" / "history.parquet")["loss"].to_numpy()
     assert np.isfinite(losses[0]) and not np.isfinite(losses[1:]).any()
@@ -106,7 +107,8 @@ def test_weights_that_are_no_numbers_are_refused_before_training(root, tmp_path)
 
 def test_masked_word_training_stops_too(tmp_path):
     wanted = PretrainSettings(layers=1, width=16, heads=2, feedforward=16, steps=3, batch_size=8, learning_rate=1e30,
-                              warmup=0.0, max_grad_norm=0.0, checkpoints="none", evaluate="none", precision="fp32", max_tokens=16)
+                              warmup=0.0, max_grad_norm=0.0, checkpoints="none", evaluate="none", precision="fp32",
+                              max_tokens=16)
     (tmp_path / "out").mkdir()
     with pytest.raises(NonFiniteError, match=r"step \d: the "):
         pretrain(wanted, world_folder(tmp_path / "world"), 1, scratch=tmp_path / "scratch", out=tmp_path / "out",

@@ -80,12 +80,14 @@ def test_the_questions_to_a_table_have_answers(tmp_path: Path, monkeypatch: pyte
     np.testing.assert_array_equal(eval(over_time, names), [[2, 0.5, 9], [4, 0.5, 9]])
     np.testing.assert_array_equal(eval(over_layers, names), [3, 4])
     assert eval(one_place, names)["value"].tolist() == [2]
-    columns = re.findall(r"^\| ((?:`\w+`,? ?)+)\|", prose(ROOT / "docs/use.md").split("### The tables")[1], flags=re.MULTILINE)
+    columns = re.findall(r"^\| ((?:`\w+`,? ?)+)\|", prose(ROOT / "docs/use.md").split("### The tables")[1],
+                         flags=re.MULTILINE)
     assert set(re.findall(r"\w+", " ".join(columns))) == set(SHARED)
 
 
 def test_every_study_that_comes_along_is_listed() -> None:
-    listed = set(re.findall(r"^\| `([a-z-]+)` \|.*\|.*\|$", (ROOT / "docs/use.md").read_text("utf-8"), flags=re.MULTILINE))
+    listed = set(re.findall(r"^\| `([a-z-]+)` \|.*\|.*\|$", (ROOT / "docs/use.md").read_text("utf-8"),
+                            flags=re.MULTILINE))
     assert {path.stem for path in (ROOT / "studies").glob("*.yaml")} <= listed
 
 

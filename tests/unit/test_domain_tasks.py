@@ -35,7 +35,8 @@ def test_chemprot_from_its_files(tmp_path, extension):
 
 
 @pytest.mark.parametrize(("task", "metric"), [
-    ("rct-20k", "accuracy"), ("rct-sample", "accuracy"), ("acl-arc", "macro_f1"), ("scierc", "macro_f1"), ("scicite", "macro_f1"),
+    ("rct-20k", "accuracy"), ("rct-sample", "accuracy"), ("acl-arc", "macro_f1"), ("scierc", "macro_f1"),
+    ("scicite", "macro_f1"),
     ("hyperpartisan", "macro_f1"), ("agnews", "macro_f1"), ("helpfulness", "macro_f1"), ("imdb", "macro_f1")])
 def test_the_others_find_their_classes_in_the_files(tmp_path, task, metric):
     facts = build(tmp_path, task, [("one text", "B"), ("two texts", "A")], "jsonl")

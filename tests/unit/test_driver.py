@@ -14,7 +14,8 @@ from finetrace.pipeline.repro import _Driver, _reason, repro
 class FakeGraph:
     """Items by name -> those that they read; everything in `stale` is out of date."""
 
-    def __init__(self, after: dict[str, set[str]], stale: set[str], *, cached: set[str] = frozenset()):  # type: ignore[assignment]
+    def __init__(self, after: dict[str, set[str]], stale: set[str], *,
+                 cached: set[str] = frozenset()):  # type: ignore[assignment]
         self.after, self.stale, self.cached = after, set(stale), cached
         self.stages = dict.fromkeys(after)
         self.recorded: list[list[str]] = []

@@ -46,7 +46,8 @@ def build(root: Path, files: dict[str, str], **settings):
     (root / "edges").mkdir(exist_ok=True)
     for name, text in files.items():
         (root / "edges" / name).write_bytes(text.encode())
-    task = resolve("own", parse(FilesTaskSettings, {"path": "edges", "format": "edges", **settings}, "params.yaml: own"))
+    task = resolve("own", parse(FilesTaskSettings, {"path": "edges", "format": "edges", **settings},
+                                "params.yaml: own"))
     facts = build_task("own", task, root / "own", root=root, seed=0)
     return facts, {p.stem: pq.read_table(p) for p in (root / "own").glob("*.parquet")}
 
@@ -82,7 +83,8 @@ def test_white_space_line_ends_and_unusual_words():
     assert read(odd).examples[0].words == ("nai\u0308ve", "\u200b", "👩\u200d🚀", "日本")
     text = lines(SRL, DEP)
     plain = read_edge_records("\n" + text.replace("\n", "\r\n") + "\r\n", "f").examples
-    assert [(e.words, e.spans, e.label) for e in plain] == [(e.words, e.spans, e.label) for e in read(SRL, DEP).examples]
+    assert [(e.words, e.spans, e.label) for e in plain] == [(e.words, e.spans, e.label)
+                                                            for e in read(SRL, DEP).examples]
 
 
 T = {"span1": [0, 1], "label": "x"}
@@ -102,14 +104,17 @@ A = {"text": "a b c", "targets": [T]}
     ({**A, "targets": [T, {"label": "x"}]}, "line 2: key 'targets[1].span1' is missing; its keys are label"),
     ({**A, "targets": [{"span1": [0, 1]}]}, "line 2: key 'targets[0].label' is missing"),
     ({**A, "targets": [{**T, "span3": [0, 1]}]}, "line 2: unknown key 'targets[0].span3'; known keys: span1, span2"),
-    ({**A, "targets": [{**T, "span1": [0, 4]}]}, "line 2: key 'targets[0].span1' holds [0, 4]; give [first word, word after the "
+    ({**A, "targets": [{**T, "span1": [0, 4]}]},
+     "line 2: key 'targets[0].span1' holds [0, 4]; give [first word, word after the "
                                                  "last] with 0 <= first < after <= 3 (the text has 3 words)"),
     ({**A, "targets": [{**T, "span1": [1, 1]}]}, "line 2: key 'targets[0].span1' holds [1, 1]"),
     ({**A, "targets": [{**T, "span1": [-1, 1]}]}, "line 2: key 'targets[0].span1' holds [-1, 1]"),
     ({**A, "targets": [{**T, "span1": None}]}, "line 2: key 'targets[0].span1' holds None"),
     ({**A, "targets": [{**T, "span1": [0, True]}]}, "line 2: key 'targets[0].span1' holds [0, True]"),
-    ({**A, "targets": [{**T, "span2": [0, 1]}]}, "line 2: targets[0] has 2 span(s), but that of f.json line 1 has 1; give all"),
-    ({**A, "targets": [{**T, "label": ["x"]}]}, "line 2: key 'targets[0].label' holds a list, but that of f.json line 1 a name"),
+    ({**A, "targets": [{**T, "span2": [0, 1]}]},
+     "line 2: targets[0] has 2 span(s), but that of f.json line 1 has 1; give all"),
+    ({**A, "targets": [{**T, "label": ["x"]}]},
+     "line 2: key 'targets[0].label' holds a list, but that of f.json line 1 a name"),
     ({**A, "targets": [{**T, "label": None}]}, "line 2: key 'targets[0].label' holds None; give a name, or a list"),
     ({**A, "targets": [{**T, "label": " "}]}, "line 2: key 'targets[0].label' holds ' '"),
     ({**A, "targets": [{**T, "label": True}]}, "line 2: key 'targets[0].label' holds True"),
@@ -134,11 +139,13 @@ def test_classes_are_those_of_all_files_and_files_are_found_by_their_names(tmp_p
 
 
 def test_several_labels_become_a_column_of_their_own(tmp_path):
-    other = {"text": "she ran", "targets": [{"span1": [1, 2], "span2": [0, 1], "label": ["awareness", "exists", "volition"]}]}
+    other = {"text": "she ran", "targets": [{"span1": [1, 2], "span2": [0, 1],
+                                             "label": ["awareness", "exists", "volition"]}]}
     facts, tables = build(tmp_path, {"train.json": lines(SPR, {"text": "x", "targets": []}), "dev.json": lines(other)})
     assert facts["label_names"] == ["awareness", "exists", "volition"] and facts["multi_label"] is True
     assert facts["kind"] == "span-pair" and facts["spans"] == 2 and "majority_accuracy" not in facts
-    assert tables["train"]["labels"].to_pylist() == [[0, 2], []] and tables["validation"]["labels"].to_pylist() == [[0, 1, 2]]
+    assert tables["train"]["labels"].to_pylist() == [[0, 2],
+                                                     []] and tables["validation"]["labels"].to_pylist() == [[0, 1, 2]]
     assert str(tables["train"].schema.field("labels").type).replace("element", "item") == "list<item: int32>"
     assert tables["train"]["label"].to_pylist() == [-1, -1] and tables["train"].schema.field("label").type == pa.int32()
     assert facts["label_shares"]["train"] == {"awareness": 0.5, "exists": 0.0, "volition": 0.5}
@@ -147,22 +154,26 @@ def test_several_labels_become_a_column_of_their_own(tmp_path):
 
 def test_labels_of_lists_can_be_renamed_and_dropped(tmp_path):
     files = {"train.json": lines(SPR), "dev.json": lines(SPR)}
-    facts, tables = build(tmp_path, files, label_values={"volition": "will", "awareness": "will"}, label_names=["will", "x"])
+    facts, tables = build(tmp_path, files, label_values={"volition": "will", "awareness": "will"},
+                          label_names=["will", "x"])
     assert tables["train"]["labels"].to_pylist() == [[0], []]
     facts, tables = build(tmp_path, files, label_values={"volition": None}, label_names=["awareness", "x"])
-    assert tables["train"]["labels"].to_pylist() == [[0], []] and facts["left_out"]["train"] == {"labels with label volition": 1}
+    assert tables["train"]["labels"].to_pylist() == [[0], []] and facts["left_out"]["train"] == {"labels with label "
+                                                                                                 "volition": 1}
 
 
 def test_sentences_with_lists_are_held_out_limited_and_left_out_as_others(tmp_path):
     rows = [{"text": f"w{i} " + "x " * (i % 3), "targets": [{"span1": [0, 1], "label": ["a", "b"][:i % 3]}] * 2}
             for i in range(30)]
     facts, tables = build(tmp_path, {"train.json": lines(*rows)}, holdout=0.2, max_rows={"train": 10}, max_words=2)
-    assert facts["sentences"] == {"train": 10, "validation": 4} and facts["left_out"]["train"]["sentences over max_words"] == 10
+    assert facts["sentences"] == {"train": 10,
+                                  "validation": 4} and facts["left_out"]["train"]["sentences over max_words"] == 10
     assert all(row["labels"] == [0, 1][:int(row["words"][0][1:]) % 3] for t in tables.values() for row in t.to_pylist())
 
 
 def test_splits_of_lists_and_of_names_do_not_mix(tmp_path):
-    with pytest.raises(FinetraceError, match=r"tasks\.own: the label at .*dev\.json line 1 is a list of names, that at .*train"):
+    with pytest.raises(FinetraceError, match=r"tasks\.own: the label at .*dev\.json line 1 is a list of names, that "
+                                             r"at .*train"):
         build(tmp_path, {"train.json": lines(SRL), "dev.json": lines(SPR)})
 
 
@@ -186,7 +197,8 @@ def test_what_is_written_reads_as_it_was(tmp_path, rows):
     assert count == 2 and [(e.words, e.spans, e.label, e.labels, e.sentence) for e in again] == [
         (e.words, e.spans, e.label, e.labels, e.sentence) for e in before]
     bare = [{"text": row["text"], "targets": [{k: sorted(v) if k == "label" and isinstance(v, list) else v
-                                               for k, v in t.items() if k != "info"} for t in row["targets"]]} for row in rows]
+                                               for k, v in t.items() if k != "info"} for t in row["targets"]]}
+            for row in rows]
     assert list(edge_records(tables["train"], facts["label_names"])) == bare
     assert next(edge_records(tables["train"], facts["label_names"], info={"source": "s"}))["info"] == {"source": "s"}
 
@@ -202,7 +214,8 @@ def test_words_with_blanks_need_something_in_their_place(tmp_path):
     with pytest.raises(FinetraceError, match=r"sentence 0: the word '10 000' has white space inside.*give `blank`"):
         list(edge_records(table, facts["label_names"]))
     record = next(edge_records(table, facts["label_names"], blank="_"))
-    assert record == {"text": "a 10_000 b", "targets": [{"span1": [1, 2], "label": "X"}, {"span1": [1, 2], "label": "Y"}]}
+    assert record == {"text": "a 10_000 b",
+                      "targets": [{"span1": [1, 2], "label": "X"}, {"span1": [1, 2], "label": "Y"}]}
 
 
 def test_a_finished_task_can_be_exported(tmp_path):

@@ -32,9 +32,11 @@ def google(root, *rows, **settings):
 def test_the_worked_example(tmp_path):
     """As in the notes of LAMA's pipeline: labels in lower case, the template as it is."""
     (fact,), _ = facts_of(folder(tmp_path), relations=["P36"], lowercase=True)
-    assert fact == Fact("u1", "TREx", "P36", "1-1", "azerbaijan", "baku", ("The capital of azerbaijan is [MASK] .",), True)
+    assert fact == Fact("u1", "TREx", "P36", "1-1", "azerbaijan", "baku", ("The capital of azerbaijan is [MASK] .",),
+                        True)
     (fact,), _ = facts_of(tmp_path, relations=["P36"])
-    assert (fact.subject, fact.object, fact.sentences) == ("Azerbaijan", "Baku", ("The capital of Azerbaijan is [MASK] .",))
+    assert (fact.subject, fact.object, fact.sentences) == ("Azerbaijan", "Baku",
+                                                           ("The capital of Azerbaijan is [MASK] .",))
 
 
 def test_a_subject_that_looks_like_a_slot_stays_as_it_is():
@@ -52,7 +54,8 @@ def test_filters_count_what_they_leave_out_in_their_order(tmp_path):
         "type": "", "rows": 8, "facts": 4, "several_masks": 0,
         "left_out": {"repeated pair": 1, "judged wrong": 1, "no obj_label": 1, "no sub_label": 1}}
     assert counts["corpora"]["Google_RE"]["left_out"] == counts["relations"]["Google_RE/place_of_birth"]["left_out"]
-    assert counts["facts"] == 4 and all(fact.templated and not fact.held_out and fact.candidates is None for fact in found)
+    assert counts["facts"] == 4 and all(fact.templated and not fact.held_out and fact.candidates is None
+                                        for fact in found)
 
 
 def test_bertnesia_keeps_repeated_pairs_with_judgements(tmp_path):
@@ -67,7 +70,8 @@ def test_pairs_are_compared_as_written_unless_lower_case_is_asked_for(tmp_path):
 
 def test_sentences_instead_of_templates_repeat_pairs_and_have_a_limit(tmp_path):
     long = {"masked_sentences": ["word " * 60 + "[MASK]", "word " * 40]}
-    rows = [born(1), born(2), born(3, **long), born(4, masked_sentences=["w " * 99 + "[MASK]"]), born(5, masked_sentences=None)]
+    rows = [born(1), born(2), born(3, **long), born(4, masked_sentences=["w " * 99 + "[MASK]"]),
+            born(5, masked_sentences=None)]
     found, counts = google(tmp_path, *rows, templates=False)
     assert [fact.fact_id for fact in found] == ["g1", "g2", "g4"]
     assert found[0].sentences == ("Ada was born in [MASK].", "She wrote.") and not found[0].templated
@@ -77,7 +81,8 @@ def test_sentences_instead_of_templates_repeat_pairs_and_have_a_limit(tmp_path):
 
 
 def test_the_first_evidence_that_is_short_enough_asks(tmp_path):
-    evidences = [{"masked_sentence": "w " * 9 + "[MASK]"}, {"masked_sentence": "In [MASK] ."}, {"masked_sentence": "[MASK]"}]
+    evidences = [{"masked_sentence": "w " * 9 + "[MASK]"}, {"masked_sentence": "In [MASK] ."},
+                 {"masked_sentence": "[MASK]"}]
     root = folder(tmp_path, TREx__P36=[CAPITAL | {"evidences": evidences}, CAPITAL | {"uuid": "u9", "evidences": []}])
     (fact,), counts = facts_of(root, relations=["P36"], templates=False, max_words=5)
     assert fact.sentences == ("In [MASK] .",) and counts["corpora"]["TREx"]["left_out"] == {"no sentence": 1}
@@ -96,7 +101,8 @@ def test_negated_and_misprimed_questions(tmp_path):
     cat = {"pred": "IsA", "sub_label": "cat", "obj_label": "pet", "masked_sentences": ["A cat is a [MASK]."],
            "masked_negations": ["A cat is not a [MASK]."], "masked_misprimed": ["Boat? A cat is a [MASK]."]}
     relations = [RELATIONS[0] | {"template_negated": "The capital of [X] is not [Y] ."}]
-    root = folder(tmp_path, relations=relations, ConceptNet__test=[cat, {k: v for k, v in cat.items() if "d_n" not in k}])
+    root = folder(tmp_path, relations=relations,
+                  ConceptNet__test=[cat, {k: v for k, v in cat.items() if "d_n" not in k}])
     found, _ = facts_of(root, wording="negated", corpora=["TREx", "Google_RE", "ConceptNet"])
     asked = {fact.corpus: fact.sentences[0] for fact in found}
     assert asked == {"TREx": "The capital of Azerbaijan is not [MASK] .", "Google_RE": "Ada was not born in [MASK] .",
@@ -121,7 +127,8 @@ def test_rows_of_conceptnet_without_sub_label_are_left_out_or_called_by_their_su
 def test_uhn_leaves_out_objects_in_the_subject_s_name(tmp_path):
     rows = [born(1, "Jack of London", "london"), born(2, "Apple Watch", "apple"), born(3, "Ada", "Oslo")]
     found, counts = google(tmp_path, *rows, uhn="strings")
-    assert [fact.fact_id for fact in found] == ["g3"] and counts["corpora"]["Google_RE"]["left_out"] == {"object in subject": 2}
+    assert [fact.fact_id for fact in found] == ["g3"] and counts["corpora"]["Google_RE"]["left_out"] == {"object in "
+                                                                                                         "subject": 2}
 
 
 def test_max_facts_chooses_by_seed_and_keeps_the_order(tmp_path):
@@ -144,13 +151,16 @@ def test_ids_are_the_files_own_where_they_are_unique(tmp_path):
 
 
 @pytest.mark.parametrize(("file", "change", "message"), [
-    ("Squad__test", {"masked_sentences": ["No mask."]}, r"Squad/test\.jsonl line 1: key 'masked_sentences': 'No mask\.' has no "
+    ("Squad__test", {"masked_sentences": ["No mask."]},
+     r"Squad/test\.jsonl line 1: key 'masked_sentences': 'No mask\.' has no "
      r"\[MASK\]; put \[MASK\] where the object stood"),
-    ("Squad__test", {"masked_sentences": "[MASK]"}, r"key 'masked_sentences' holds '\[MASK\]'; give a list of sentences"),
+    ("Squad__test", {"masked_sentences": "[MASK]"},
+     r"key 'masked_sentences' holds '\[MASK\]'; give a list of sentences"),
     ("Squad__test", {"masked_sentences": ["[MASK]"] * 3}, r"key 'masked_sentences' has 3 sentences; give one or two"),
     ("Squad__test", {"obj_label": 7}, r"line 1: key 'obj_label' holds 7; give a text"),
     ("Google_RE__place_of_birth_test", {"judgments": ["yes"]}, r"line 1: key 'judgments' holds"),
-    ("TREx__P36", {"evidences": [{"obj_surface": "x"}]}, r"P36\.jsonl line 1: an entry of 'evidences' has no 'masked_sentence'; "
+    ("TREx__P36", {"evidences": [{"obj_surface": "x"}]},
+     r"P36\.jsonl line 1: an entry of 'evidences' has no 'masked_sentence'; "
      "its keys are obj_surface"),
     ("TREx__P36", {"evidences": [{"masked_sentence": "x"}]}, r"key 'masked_sentence': 'x' has no \[MASK\]"),
     ("TREx__P36", {"evidences": "x"}, r"key 'evidences' holds 'x'; give a list of objects"),
@@ -208,7 +218,8 @@ def test_facts_of_the_world(tmp_path, micro):
 
 
 def test_a_world_that_is_not_there_names_its_stage(tmp_path):
-    with pytest.raises(FinetraceError, match=r"relations\.json: not readable .*; run the stage that writes it \(dvc repro"):
+    with pytest.raises(FinetraceError, match=r"relations\.json: not readable .*; run the stage that writes it \(dvc "
+                                             r"repro"):
         world_facts(tmp_path, FactsSettings())
 
 
@@ -225,7 +236,8 @@ def test_the_stage_writes_a_table_and_its_content(tmp_path, micro):
         script.main(stage_of(root, "facts", name))
         table, found = read_table(tmp_path / "data" / name / "facts.parquet"), read_manifest(tmp_path / "data" / name)
         assert table.column_names == list(Fact.__dataclass_fields__)
-        assert [str(table.schema.field(c).type) for c in ("fact_id", "sentences", "templated", "held_out", "candidates")] == [
+        assert [str(table.schema.field(c).type)
+                for c in ("fact_id", "sentences", "templated", "held_out", "candidates")] == [
             "string", "list<element: string>", "bool", "bool", "list<element: string>"]
         assert found.kind == "data" and found.facts["facts"] == table.num_rows and len(found.inputs) == 1
     assert table["candidates"].null_count == table.num_rows and found.facts["corpora_without_files"] == ["Squad"]

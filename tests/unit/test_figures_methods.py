@@ -31,7 +31,8 @@ def test_methods_show_seeds_means_and_named_axes():
 
 def test_one_seed_shows_its_interval_over_examples():
     one = metrics(0.0, **{"test/accuracy/low": 0.6, "test/accuracy/high": 0.8})
-    thin = [line for line in methods({"ft": [one], "lp": [one, one]}, SETS, "test").axes[0].lines if line.get_linewidth() == 1]
+    thin = [line for line in methods({"ft": [one], "lp": [one, one]}, SETS, "test").axes[0].lines
+            if line.get_linewidth() == 1]
     assert len(thin) == 1 and list(thin[0].get_xdata()) == [0.6, 0.8]
 
 

@@ -41,7 +41,8 @@ def alone(model, rows, i):
 
 def extracted(model, rows, tokenizer, out, **changes):
     lengths = rows.lengths
-    options = {"vectors": ["cls", "mean"], "offsets": np.cumsum(lengths) - lengths, "dtype": "float32", "batch_tokens": 100}
+    options = {"vectors": ["cls", "mean"], "offsets": np.cumsum(lengths) - lengths, "dtype": "float32",
+               "batch_tokens": 100}
     out.mkdir(exist_ok=True, parents=True)
     extract(model, rows, Collator(tokenizer), out, **options | changes)
     return {p.stem: np.load(p) for p in out.glob("*.npy")}
@@ -79,9 +80,11 @@ def test_layer_0_is_what_the_first_layer_receives_and_the_last_state_is_what_the
     for family in families:
         model = load_encoder(folders(family))
         rows, _ = encoded(folders(family), model, pairs)
-        first = next(m for n, m in model.named_modules() if n.endswith((".0", "attentions.0")) and "embedding" not in n.lower())
+        first = next(m for n, m in model.named_modules() if n.endswith((".0", "attentions.0"))
+                     and "embedding" not in n.lower())
         received = []
-        first.register_forward_pre_hook(lambda m, args, kwargs, received=received: received.append((*args, *kwargs.values())[0]),
+        first.register_forward_pre_hook(lambda m, args, kwargs,
+                                        received=received: received.append((*args, *kwargs.values())[0]),
                                         with_kwargs=True)
         batch = {name: torch.tensor([lists[1]]) for name, lists in rows.features.items()}
         with torch.no_grad():
@@ -115,7 +118,8 @@ def test_a_model_with_another_number_of_states_is_refused(folders, pairs):
     model = load_encoder(folders("bert"))
     model.config.num_hidden_layers = 5
     with pytest.raises(FinetraceError, match=r"bert: gives 3 hidden states instead of 6; declare in .*families.py"):
-        layer_states(model, {"input_ids": torch.tensor([[2, 5, 3]]), "attention_mask": torch.ones(1, 3, dtype=torch.long)})
+        layer_states(model, {"input_ids": torch.tensor([[2, 5, 3]]),
+                             "attention_mask": torch.ones(1, 3, dtype=torch.long)})
 
 
 @pytest.mark.parametrize("kind", ["first", "last", "mean", "cls_index"])
@@ -159,7 +163,8 @@ def test_the_sentence_token_is_found_behind_padding_on_the_left():
     mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 0]])
     assert sentence_vectors(states, mask, "first").tolist() == [states[0, 2].tolist(), states[1, 0].tolist()]
     assert sentence_vectors(states, mask, "last").tolist() == [states[0, 3].tolist(), states[1, 2].tolist()]
-    assert sentence_vectors(states, mask, "mean").tolist() == [states[0, 2:].mean(0).tolist(), states[1, :3].mean(0).tolist()]
+    assert sentence_vectors(states, mask, "mean").tolist() == [states[0, 2:].mean(0).tolist(),
+                                                               states[1, :3].mean(0).tolist()]
 
 
 def test_padding_on_the_left_is_handled_by_the_mask(folders, pairs, tmp_path):
@@ -192,7 +197,8 @@ def test_numbers_too_large_for_float16_and_nan_are_named(folders, pairs, tmp_pat
     rows, tokenizer = encoded(folders("bert"), model, pairs)
     with torch.no_grad():
         model.encoder.layer[1].output.LayerNorm.weight.fill_(1e6)
-    with pytest.raises(FinetraceError, match=r"hidden.dtype: layer 2 of example \d+ holds .* too large for float16; set"):
+    with pytest.raises(FinetraceError, match=r"hidden.dtype: layer 2 of example \d+ holds .* too large for float16; "
+                                             r"set"):
         extracted(model, rows, tokenizer, tmp_path / "large", dtype="float16")
     with torch.no_grad():
         model.encoder.layer[0].output.LayerNorm.weight[0] = torch.nan

@@ -48,7 +48,8 @@ def online(served, tmp_path, monkeypatch):
         for name, value in {"ENDPOINT": hub.url, "HF_HUB_OFFLINE": False, "HF_HUB_CACHE": str(tmp_path / "cache"),
                             "HF_HUB_DISABLE_XET": True}.items():
             monkeypatch.setattr(constants, name, value)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE",
+                            hub.url + "/{repo_id}/resolve/{revision}/{filename}")
         monkeypatch.setattr(client, "PAUSES", (0.01, 0.01))
         return hub
 
@@ -80,7 +81,8 @@ def test_a_busy_hub_is_asked_again(online, served, tmp_path, caplog, failures):
 
 def test_a_hub_that_stays_busy_is_named_with_what_to_do(online, tmp_path):
     hub = online(busy=lambda path: path.startswith("api/"))
-    with pytest.raises(FinetraceError, match=r"models.mine: acme/tiny at revision main could not be fetched: ") as error:
+    with pytest.raises(FinetraceError, match=r"models.mine: acme/tiny at revision main could not be fetched: "
+                                             r"") as error:
         fetched(tmp_path, "out", "acme/tiny")
     message = str(error.value)
     assert hub.url in message and "HF_ENDPOINT" in message and "HF_HUB_OFFLINE=1" in message and "\n" not in message
@@ -116,9 +118,11 @@ def test_without_a_network_the_cached_commit_is_used(online, served, tmp_path, m
     assert fetched(tmp_path, "only one", "acme/tiny") == first
     assert len(hub.requests) == before
     (tmp_path / "cache" / "models--acme--tiny" / "snapshots" / ("0" * 40)).mkdir()
-    with pytest.raises(FinetraceError, match=f"does not know main; there are the commits {'0' * 40}, {first['revision']}: name"):
+    with pytest.raises(FinetraceError, match=f"does not know main; there are the commits {'0' * 40}, "
+                                             f"{first['revision']}: name"):
         fetched(tmp_path, "which", "acme/tiny")
-    with pytest.raises(FinetraceError, match=r"HF_HUB_OFFLINE is set.*nothing of this model is there, or run once with"):
+    with pytest.raises(FinetraceError, match=r"HF_HUB_OFFLINE is set.*nothing of this model is there, or run once "
+                                             r"with"):
         fetched(tmp_path, "never", "acme/other")
 
 
@@ -134,7 +138,8 @@ def test_a_series_is_looked_up_in_the_cache_too(online, tmp_path, monkeypatch):
             fetch_published(one)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert len(found) == 2
-    assert {p.relative_to(tmp_path / "online"): p.read_bytes() for p in (tmp_path / "online").rglob("*") if p.is_file()} == {
+    assert {p.relative_to(tmp_path / "online"): p.read_bytes() for p in (tmp_path / "online").rglob("*")
+            if p.is_file()} == {
         p.relative_to(tmp_path / "offline"): p.read_bytes() for p in (tmp_path / "offline").rglob("*") if p.is_file()}
     assert hub.requests
 

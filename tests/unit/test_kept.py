@@ -1,4 +1,5 @@
-"""Measurements kept beside DVC's outputs: put back only when whole and made for the same key; links where links can be."""
+"""Measurements kept beside DVC's outputs: put back only when whole and made for the same key; links where links can
+be."""
 
 import os
 import shutil
@@ -18,7 +19,8 @@ def finished(folder: Path, key: str = KEY, text: str = "1,2\n") -> Path:
     (folder / "parts").mkdir(parents=True)
     (folder / "curves.csv").write_text(text)
     (folder / "parts" / "one.bin").write_bytes(bytes(range(9)))
-    complete(folder, Manifest(kind="lens", stage="x", name="y", key=key, settings={}, inputs={}, seeds={}, facts={"rows": 2}))
+    complete(folder, Manifest(kind="lens", stage="x", name="y", key=key, settings={}, inputs={}, seeds={},
+                              facts={"rows": 2}))
     return folder
 
 
@@ -37,7 +39,8 @@ def put_back(kept: Path, tmp_path: Path, key: str = KEY) -> Path | None:
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_what_is_kept_comes_back_when_the_outputs_are_gone(tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_kept_comes_back_when_the_outputs_are_gone(tmp_path: Path, links: bool,
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
     if not links:
         def refuse(*_: object) -> None:
             raise OSError("no links here")

@@ -32,9 +32,11 @@ def test_corpora_and_relations_can_be_chosen(tmp_path):
     assert [r.name for r in read(root, relations=["IsA", "P19"]).relations] == ["P19", "IsA"]
     found = read(root)
     assert found.without_relation == ["P999"] and found.without_files == ["Squad"]
-    with pytest.raises(FinetraceError, match=r"lama: relation 'P69' has no rows; add its file, or take it out of `relations`"):
+    with pytest.raises(FinetraceError, match=r"lama: relation 'P69' has no rows; add its file, or take it out of "
+                                             r"`relations`"):
         read(root, relations=["P69"])
-    with pytest.raises(FinetraceError, match=r"Squad/test\.jsonl: no such file or folder, so there is no Squad; say where"):
+    with pytest.raises(FinetraceError, match=r"Squad/test\.jsonl: no such file or folder, so there is no Squad; say "
+                                             r"where"):
         read(root, corpora=["Squad"])
 
 
@@ -60,16 +62,21 @@ def test_blank_lines_and_a_byte_order_mark_change_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "row", "message"), [
-    ("relations", {"relation": "P36", "type": "1-1"}, r"relations\.jsonl line 1: key 'template' is missing; give a text"),
+    ("relations", {"relation": "P36", "type": "1-1"},
+     r"relations\.jsonl line 1: key 'template' is missing; give a text"),
     ("relations", {"relation": "P36", "template": "[X] is [Y]"}, r"line 1: key 'type' is missing"),
     ("relations", {"template": "[X] is [Y]", "type": "1-1"}, r"line 1: key 'relation' is missing"),
-    ("relations", {"relation": "P36", "template": "[X] is [Y] , [Y]", "type": "1-1"}, r"has \[Y\] 2 times; write it once, where"),
+    ("relations", {"relation": "P36", "template": "[X] is [Y] , [Y]", "type": "1-1"},
+     r"has \[Y\] 2 times; write it once, where"),
     ("relations", {"relation": "P36", "template": "it is [Y]", "type": "1-1"}, r"has \[X\] 0 times; write it once"),
-    ("relations", {"relation": "P36", "template": "[X] [Y] [MASK]", "type": "1-1"}, r"has a \[MASK\] of its own; write \[Y\]"),
-    ("relations", {"relation": "P36", "template": "[X] is [Y]", "type": "2-1"}, r"key 'type' holds '2-1'; give one of 1-1, N"),
+    ("relations", {"relation": "P36", "template": "[X] [Y] [MASK]", "type": "1-1"},
+     r"has a \[MASK\] of its own; write \[Y\]"),
+    ("relations", {"relation": "P36", "template": "[X] is [Y]", "type": "2-1"},
+     r"key 'type' holds '2-1'; give one of 1-1, N"),
     ("TREx__P36", "{oops", r"TREx/P36\.jsonl line 1: not valid JSON"),
     ("TREx__P36", "[1]", r"line 1: is not an object"),
-    ("ConceptNet__test", {"sub_label": "dog", "obj_label": "pet"}, r"ConceptNet/test\.jsonl line 1: key 'pred' is missing"),
+    ("ConceptNet__test", {"sub_label": "dog", "obj_label": "pet"},
+     r"ConceptNet/test\.jsonl line 1: key 'pred' is missing"),
 ])
 def test_damaged_lines_are_named_with_key_and_fix(tmp_path, name, row, message):
     with pytest.raises(FinetraceError, match=message):

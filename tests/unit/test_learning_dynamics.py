@@ -16,8 +16,8 @@ from finetrace.store.tables import write_table
 
 STEPS = [0, 2000]
 FACTS = {"arms": {"original": ["a/pretrain", "b/pretrain"], "adapted": ["c/adapt", "d/adapt"]},
-         "axes": {"original": "pre-training steps", "adapted": "pre-training steps"}, "identical_rows": 0, "identical": [],
-         "left_out": []}
+         "axes": {"original": "pre-training steps", "adapted": "pre-training steps"}, "identical_rows": 0,
+         "identical": [], "left_out": []}
 
 
 def filled() -> Table:
@@ -85,14 +85,16 @@ def test_scores_by_step_with_best_and_last_layer(project):
 def test_when_things_are_learned(project):
     found = lines(plain(tables(project, study("life"))), "When it is learned (pre-training steps)")
     assert found[2:] == ["| pos (f1) | 50.0 | 87.5 | 2,000 | 1,500 [1,000, 2,000] | 75.0 |",
-                         "| world (p_at_1) | 0.0 | 50.0 | - | - | - |", "| chemprot (accuracy) | 50.0 | 75.0 | - | - | - |"]
+                         "| world (p_at_1) | 0.0 | 50.0 | - | - | - |",
+                         "| chemprot (accuracy) | 50.0 | 75.0 | - | - | - |"]
 
 
 def test_facts_by_layer_and_readout(project):
     text = plain(tables(project, study("life")))
     assert lines(text, "Facts of world, read-out own") == [
         "| step | 0 | 2 | any layer | held-out facts |", "| --- | --- | --- | --- | --- |",
-        "| 0 | 0.0 / 12.5 | 0.0 / 12.5 | 0.0 / 12.5 | 0.0 / - |", "| 2,000 | 0.0 / 75.0 | 50.0 / 75.0 | 62.5 / 75.0 | 0.0 / - |"]
+        "| 0 | 0.0 / 12.5 | 0.0 / 12.5 | 0.0 / 12.5 | 0.0 / - |",
+        "| 2,000 | 0.0 / 75.0 | 50.0 / 75.0 | 62.5 / 75.0 | 0.0 / - |"]
     assert lines(text, "Facts of world, read-out tuned") == ["| step | 2 |", "| --- | --- |", "| 2,000 | 25.0 / - |"]
     assert lines(text, "Facts that adaptation kept")[2:] == ["| world, own | 0 | 0.0 / 0.0 / 0.0 | - | - | - |",
                                                             "| world, own | 2,000 | 25.0 / 50.0 / 12.5 | - | - | - |"]
@@ -103,8 +105,8 @@ def test_adapted_original_and_downstream(project):
     assert lines(text, "Adapted, original and control")[2:] == [
         "| pos | 0 | 50.0 | 50.0 | - | +0.0 [-6.2, +6.2] | 1.000 | - | - |",
         "| pos | 2,000 | 87.5 | 75.0 | - | -12.5 [-18.8, -6.2] | 0.001 | - | - |"]
-    assert lines(text, "Learned downstream")[2:] == ["| 0 | 50.0 [37.5, 62.5]; 50.0 |", "| 2,000 | 75.0 [62.5, 87.5]; 87.5 |",
-                                                     "| majority class | 37.5 |"]
+    assert lines(text, "Learned downstream")[2:] == ["| 0 | 50.0 [37.5, 62.5]; 50.0 |",
+                                                     "| 2,000 | 75.0 [62.5, 87.5]; 87.5 |", "| majority class | 37.5 |"]
     assert "Means over 2 trajectories" in text and "Missing" not in text
 
 
@@ -117,7 +119,8 @@ def test_only_the_last_step_and_what_is_missing(project):
 def test_what_a_reader_must_know_is_said(project):
     one = {"original": ["a/pretrain"], "adapted": ["c/adapt"]}
     write(project, FACTS | {"arms": one, "axes": {"original": "pre-training steps", "adapted": "adaptation steps"},
-                            "identical_rows": 7, "identical": ["edges, pos, step 0: a and b"], "left_out": ["edges: 1 task"]})
+                            "identical_rows": 7, "identical": ["edges, pos, step 0: a and b"],
+                            "left_out": ["edges: 1 task"]})
     text = plain(tables(project, study("life")))
     assert "One trajectory per arm" in text and "adaptation steps, compared with the original's last checkpoint" in text
     assert "Warning: 7 pairs" in text and "edges, pos, step 0: a and b" in text and "Left out: edges: 1 task." in text

@@ -1,4 +1,5 @@
-"""The linear probe that starts lp, lp-ft and lp-lora: against scikit-learn, in parity with what was published, and its limits."""
+"""The linear probe that starts lp, lp-ft and lp-lora: against scikit-learn, in parity with what was published, and its
+limits."""
 
 import numpy as np
 import pytest

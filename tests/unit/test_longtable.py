@@ -7,14 +7,14 @@ import pytest
 from finetrace.longtable import SHARED, LongTable, known
 from finetrace.store.tables import read_long_table, write_table
 
-TYPES = {"step": np.int64, "layer": np.int32, "statistic": str, "value": np.float64, "low": np.float64, "high": np.float64,
-         "n": np.int64, "seed": np.int32}
+TYPES = {"step": np.int64, "layer": np.int32, "statistic": str, "value": np.float64, "low": np.float64,
+         "high": np.float64, "n": np.int64, "seed": np.int32}
 
 
 def rows_of(seeds=(1,)):
     random = np.random.default_rng(0)
-    return [{"step": step, "layer": layer, "statistic": name, "value": random.normal(), "low": np.nan, "high": random.normal(),
-             "n": 5, "seed": seed}
+    return [{"step": step, "layer": layer, "statistic": name, "value": random.normal(), "low": np.nan,
+             "high": random.normal(), "n": 5, "seed": seed}
             for name in ("rank", "cosine") for step in (8, 0, 2) for layer in (2, 0, 1) for seed in seeds
             if (name, step, layer) != ("rank", 2, 1)]
 
@@ -35,7 +35,8 @@ def slow(rows, steps, layers, **where):
 @pytest.mark.parametrize("name", ["rank", "cosine", "nothing of the kind"])
 def test_a_grid_is_what_a_loop_over_the_rows_gives(table, name):
     for steps, layers in (([0, 2, 8], [0, 1, 2]), ([8], [2, 0]), ([0, 5], [7])):
-        np.testing.assert_array_equal(table.grid(steps, layers, statistic=name), slow(rows_of(), steps, layers, statistic=name))
+        np.testing.assert_array_equal(table.grid(steps, layers, statistic=name),
+                                      slow(rows_of(), steps, layers, statistic=name))
 
 
 def test_a_grid_without_axes_has_those_of_the_chosen_rows_ascending(table):
@@ -69,7 +70,8 @@ def test_means_over_seeds_are_those_of_the_rows():
     seeds, rows = (1, 2, 3), rows_of(seeds=(1, 2, 3))
     means = LongTable.of_rows(rows, TYPES).select(statistic="rank").averaged("step", "layer")
     assert len(means) * len(seeds) == sum(row["statistic"] == "rank" for row in rows)
-    several = [[row["value"], row["high"]] for row in rows if (row["statistic"], row["step"], row["layer"]) == ("rank", 8, 2)]
+    several = [[row["value"], row["high"]] for row in rows
+               if (row["statistic"], row["step"], row["layer"]) == ("rank", 8, 2)]
     value, high = np.mean(several, axis=0)
     np.testing.assert_array_equal(means.grid([8], [2])[0, 0], [value, np.nan, high])
     assert not len(means.select(step=5).averaged("step"))
@@ -84,7 +86,8 @@ def test_several_values_may_be_chosen(table):
 def test_headlines_are_first_and_last_and_known(table):
     rows = {(r["statistic"], r["step"], r["layer"]): r["value"] for r in rows_of()}
     assert table.headlines({"a": {"statistic": "rank"}, "b": {"statistic": "rank", "layer": 9}}, [2, 8], [1, 2]) == {
-        "a/layer-02/first": rows["rank", 2, 2], "a/layer-01/last": rows["rank", 8, 1], "a/layer-02/last": rows["rank", 8, 2]}
+        "a/layer-02/first": rows["rank", 2, 2], "a/layer-01/last": rows["rank", 8, 1],
+        "a/layer-02/last": rows["rank", 8, 2]}
     assert table.headlines({"c": {"statistic": "cosine", "layer": 0}}, [0, 8]) == {
         "c/first": rows["cosine", 0, 0], "c/last": rows["cosine", 8, 0]}
     assert known({"a": np.inf, "b": np.nan, "c": 1}) == {"c": 1.0}
@@ -106,7 +109,8 @@ def test_columns_come_back_as_they_went_in(table, tmp_path):
 
 
 def test_null_is_read_as_nan(tmp_path):
-    write_table(tmp_path / "table.parquet", {"step": [1, 2], "statistic": ["a", "a"], "value": [None, 2.0], "low": [None, None],
+    write_table(tmp_path / "table.parquet",
+                {"step": [1, 2], "statistic": ["a", "a"], "value": [None, 2.0], "low": [None, None],
                                              "high": [1.0, None]})
     np.testing.assert_array_equal(read_long_table(tmp_path / "table.parquet").course(statistic="a"),
                                   [[np.nan, np.nan, 1], [2, np.nan, np.nan]])

@@ -37,16 +37,20 @@ def finished(folder: Path, stage: str, metrics: dict[str, float], **facts: objec
 
 @pytest.fixture
 def project(tmp_path: Path) -> tuple[Layout, Study]:
-    """cb: all of lp-ft's two seeds, one of lp's; amazon: with sets out of distribution; cola: another metric; rte: nothing."""
+    """cb: all of lp-ft's two seeds, one of lp's; amazon: with sets out of distribution; cola: another metric; rte:
+    nothing."""
     layout, study = Layout(tmp_path, tmp_path), parse_study(params(), "params.yaml")
     for task, method, seed, accuracy in (("cb", "lp-ft", 1, 0.8), ("cb", "lp-ft", 2, 0.9), ("cb", "lp", 1, 0.7)):
         folder = layout.run("roberta", task, method, seed)
-        finished(folder, "trajectory", {"test/accuracy": accuracy, "validation/accuracy": accuracy / 2}, metric="accuracy")
+        finished(folder, "trajectory", {"test/accuracy": accuracy, "validation/accuracy": accuracy / 2},
+                 metric="accuracy")
         finished(folder, "predictions", {"test/accuracy": 0.1, "train/accuracy": 0.2})
-        finished(folder, "calibration", {"test/accuracy": accuracy, "test/ece": 0.1 + seed / 100, "test/ece_scaled": 0.05,
+        finished(folder, "calibration", {"test/accuracy": accuracy, "test/ece": 0.1 + seed / 100,
+                                         "test/ece_scaled": 0.05,
                                          "test/mce": 0.7, "test/mce_scaled": 0.6, "temperature": 1.0 + seed})
         ratio = {"test/fdr/first": 81400.0, "test/fdr/kept": 7.39e8} if method == "lp-ft" else {}
-        finished(folder, "features", {"test/cosine/first": 0.997, "test/cosine/kept": 0.336 + seed / 1000, "test/diff": 22.1,
+        finished(folder, "features", {"test/cosine/first": 0.997, "test/cosine/kept": 0.336 + seed / 1000,
+                                      "test/diff": 22.1,
                                       "test/fdr_ridge/first": 3.0, "test/fdr_ridge/kept": 4.0, "head_norm/first": 24.8,
                                       "head_norm/kept": 24.9, **ratio})
     finished(layout.run("roberta", "cb", "lp-ft", 1), "kernel", {
@@ -88,7 +92,8 @@ def test_calibration_before_and_after(project):
     found = lines(text, "Expected calibration error")
     assert found[0] == "| cb | 11.00 → 5.00 | 11.50 → 5.00 |" and found[3] == "| amazon → sst5 | - | 25.00 → 20.00 |"
     assert lines(text, "Maximum calibration error")[0] == "| cb | 70.00 → 60.00 | 70.00 → 60.00 |"
-    assert lines(text, "Temperature") == ["| cb | 2.00 | 2.50 |", "| amazon, validation | - | - |"]  # nobody looked at the others
+    assert lines(text, "Temperature") == ["| cb | 2.00 | 2.50 |",
+                                          "| amazon, validation | - | - |"]  # nobody looked at the others
 
 
 def test_features_of_every_set(project):
@@ -108,12 +113,16 @@ def test_kernel_at_the_start(project):
         "| cb | lp-ft | F | 344 | 7.25e+06 | 100.00 / 86.31 | 100.00 / - |  |",
         "| cb | lp-ft | NTK | 345 | 7.28e+06 | - / - | - / - | 1.0000 |",
     ]
-    assert lines(plain(tables(*project, split="validation")), "Neural tangent kernel") == found, "it has rows of its own"
+    assert lines(plain(tables(*project, split="validation")),
+                 "Neural tangent kernel") == found, "it has rows of its own"
 
 
 def test_another_split(project):
     found = lines(plain(tables(*project, split="validation")), "Accuracy")
-    assert found[0] == "| cb, validation | 35.00 (1/2) | 42.50 ± 3.54 |" and found[4] == "| cola (matthews), validation | - | - |"
+    assert (
+        found[0] == "| cb, validation | 35.00 (1/2) | 42.50 ± 3.54 |"
+        and found[4] == "| cola (matthews), validation | - | - |"
+    )
 
 
 def test_what_is_missing_is_said_with_its_command(project):
@@ -121,7 +130,9 @@ def test_what_is_missing_is_said_with_its_command(project):
     assert ("- roberta_cb_lp_s1: dvc repro kernel@roberta_cb_lp_s1\n"
             "- roberta_cb_lp_s2: dvc repro train@roberta_cb_lp_s2\n") in text
     assert text.endswith("\n- and 3 more\n") and text.count("\n- ") == 11
-    assert "roberta_cola_lp-ft_s1: dvc repro predictions@roberta_cola_lp-ft_s1 calibration@roberta_cola_lp-ft_s1" in text
+    assert (
+        "roberta_cola_lp-ft_s1: dvc repro predictions@roberta_cola_lp-ft_s1 calibration@roberta_cola_lp-ft_s1" in text
+    )
 
 
 def test_stages_of_searched_settings_are_named_as_dvc_does(project):
@@ -158,8 +169,8 @@ def test_the_command(project, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(("values", "wanted", "text"), [
-    ([], 2, "-"), ([float("nan")], 1, "-"), ([0.5], 1, "0.50"), ([0.5], 2, "0.50 (1/2)"), ([1.0, 2.0], 2, "1.50 ± 0.71"),
-    ([1.0, float("nan"), 2.0], 3, "1.50 ± 0.71 (2/3)"),
+    ([], 2, "-"), ([float("nan")], 1, "-"), ([0.5], 1, "0.50"), ([0.5], 2, "0.50 (1/2)"),
+    ([1.0, 2.0], 2, "1.50 ± 0.71"), ([1.0, float("nan"), 2.0], 3, "1.50 ± 0.71 (2/3)"),
 ])
 def test_mean_and_standard_deviation(values, wanted, text):
     assert markdown.mean_sd(values, wanted) == text

@@ -88,7 +88,8 @@ def test_each_of_the_three_files_says_its_part(tmp_path):
 
 def test_equal_content_that_other_code_made_has_an_equal_manifest(tmp_path):
     """DVC then makes nothing again that builds on it."""
-    for name, made in {"a": {"code": "a" * 64, "key": "a" * 64, "inputs": {"x": "1"}}, "b": {"settings": {"x": 2}}}.items():
+    for name, made in {"a": {"code": "a" * 64, "key": "a" * 64, "inputs": {"x": "1"}},
+                       "b": {"settings": {"x": 2}}}.items():
         complete(tmp_path / name, make(tmp_path / name, facts={"rows": 3}, **made), started=1_000_000.0)
     assert (tmp_path / "a" / NAME).read_bytes() == (tmp_path / "b" / NAME).read_bytes()
     assert (tmp_path / "a" / PROVENANCE).read_bytes() != (tmp_path / "b" / PROVENANCE).read_bytes()
@@ -98,7 +99,8 @@ def test_equal_content_that_other_code_made_has_an_equal_manifest(tmp_path):
 def test_two_equal_runs_differ_in_their_costs_alone(tmp_path):
     for name, started in (("a", 1_000_000.0), ("b", 2_000_000.0)):
         complete(tmp_path / name, make(tmp_path / name), started=started)
-    differ = [name for name in OF_MANIFEST if (tmp_path / "a" / name).read_bytes() != (tmp_path / "b" / name).read_bytes()]
+    differ = [name for name in OF_MANIFEST
+              if (tmp_path / "a" / name).read_bytes() != (tmp_path / "b" / name).read_bytes()]
     assert differ == [COST]
 
 
@@ -123,7 +125,8 @@ def test_frozen_sample_of_version_2_still_reads(tmp_path):
 
 def test_a_folder_of_version_1_is_to_be_made_again():
     for reader in (read_manifest, read_key):
-        with pytest.raises(FinetraceError, match=r"manifest-v1/manifest\.json: schema_version 1 is not 2; run its stage "
+        with pytest.raises(FinetraceError,
+                           match=r"manifest-v1/manifest\.json: schema_version 1 is not 2; run its stage "
                                                  "again with this version of finetrace"):
             reader(OLD)
 
@@ -155,7 +158,8 @@ def test_folder_without_manifest_is_refused(folder, name):
 
 
 def test_absent_folder_is_named(tmp_path):
-    with pytest.raises(FinetraceError, match=r"nothing: no such folder; run the stage that writes it \(finetrace repro\)"):
+    with pytest.raises(FinetraceError, match=r"nothing: no such folder; run the stage that writes it \(finetrace "
+                                             r"repro\)"):
         read_manifest(tmp_path / "nothing")
 
 
@@ -202,7 +206,8 @@ def test_truncated_or_missing_file_is_refused(folder):
 def test_content_of_the_same_size_is_compared(folder, verify):
     (folder / "table.csv").write_text("a,b\n1,3\n")
     assert read_manifest(folder, verify=False).name == "a"
-    with pytest.raises(FinetraceError, match=r"table\.csv: its content is not what its stage wrote .* delete the folder"):
+    with pytest.raises(FinetraceError, match=r"table\.csv: its content is not what its stage wrote .* delete the "
+                                             r"folder"):
         read_manifest(folder, verify=verify)
 
 
@@ -249,7 +254,8 @@ def test_a_folder_within_that_has_a_manifest_is_apart(tmp_path):
 
 
 def test_make_key_follows_each_of_its_parts():
-    base: dict[str, Any] = {"stage": "train", "settings": {"a": 1, "b": [1, 2]}, "inputs": {"x": "1", "z": "1"}, "code": "c"}
+    base: dict[str, Any] = {"stage": "train", "settings": {"a": 1, "b": [1, 2]}, "inputs": {"x": "1", "z": "1"},
+                            "code": "c"}
     assert make_key(**base) == make_key(**{**base, "inputs": {"z": "1", "x": "1"}})
     others: list[dict[str, Any]] = [
         {"stage": "tune"},

@@ -1,4 +1,5 @@
-"""States at masked positions: the rows of a plain forward pass, in any batches; masks of texts; not finite is an error."""
+"""States at masked positions: the rows of a plain forward pass, in any batches; masks of texts; not finite is an
+error."""
 
 import numpy as np
 import pytest
@@ -43,7 +44,8 @@ def test_masks_are_those_of_bert(texts):
 
 
 def test_masks_follow_from_the_seed(texts):
-    again, other = (mask_texts(sentences(300, seed=1)[0], tokenizer(), max_length=12, inputs=INPUTS, seed=s) for s in (4, 5))
+    again, other = (mask_texts(sentences(300, seed=1)[0], tokenizer(), max_length=12, inputs=INPUTS, seed=s)
+                    for s in (4, 5))
     np.testing.assert_array_equal(again.places, texts.places)
     assert again.rows.features["input_ids"] == texts.rows.features["input_ids"]
     assert len(other.places) != len(texts.places) or (other.places != texts.places).any()
@@ -51,7 +53,8 @@ def test_masks_follow_from_the_seed(texts):
 
 def test_tokens_beyond_the_model_never_stand_in():
     found = mask_texts(sentences(300, seed=1)[0], tokenizer(), max_length=12, inputs=INPUTS, seed=4, embeddings=8)
-    here = [ids[at] for ids, start, end in zip(found.rows.features["input_ids"], found.starts[:-1], found.starts[1:], strict=True)
+    here = [ids[at] for ids, start, end in zip(found.rows.features["input_ids"], found.starts[:-1], found.starts[1:],
+                                               strict=True)
             for at in found.places[start:end]]
     random = {i for i, target in zip(here, found.targets, strict=True) if i not in (4, target)}
     assert random == {5, 6, 7}
@@ -62,7 +65,8 @@ def test_states_are_the_rows_of_a_plain_pass(encoder, texts, batch_tokens):
     part = np.arange(40)
     rows = texts.rows.take(part)
     starts, found = texts.starts[:41], {}
-    for numbers, states in masked_states(encoder, rows, starts, texts.places, Collator(tokenizer(), side="right"), batch_tokens):
+    for numbers, states in masked_states(encoder, rows, starts, texts.places, Collator(tokenizer(), side="right"),
+                                         batch_tokens):
         assert states.shape == (3, len(numbers), 16) and states.dtype == torch.float32
         found |= {int(n): states[:, i] for i, n in enumerate(numbers)}
     assert sorted(found) == list(range(starts[-1]))

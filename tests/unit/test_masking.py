@@ -1,4 +1,5 @@
-"""Masks as Devlin et al. describe them, words of several pieces, rows of texts, and the tokenizer that is trained on texts."""
+"""Masks as Devlin et al. describe them, words of several pieces, rows of texts, and the tokenizer that is trained on
+texts."""
 
 import hashlib
 from pathlib import Path
@@ -18,7 +19,8 @@ from finetrace.training.tokenizer import SPECIAL_TOKENS, train_tokenizer
 
 FIRST_WORD = 5
 INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
-TEXTS = ["Unbelievable! The naïve president's speechwriters rewrote speeches.", "", "One speech, one writer; he rewrites it.",
+TEXTS = ["Unbelievable! The naïve president's speechwriters rewrote speeches.", "",
+         "One speech, one writer; he rewrites it.",
          "Writers write speeches for presidents, presidents speak.", "Believe the writers: speeches are rewritten."] * 3
 
 
@@ -27,8 +29,8 @@ def masks(rate=0.15, replace=0.8, rows=400, width=30, words=None, seed=1):
     ids = generator.integers(FIRST_WORD, 41, (rows, width))
     ids[:, 0], ids[:, -1], ids[: rows // 2, 20:] = 2, 3, 0
     special = ids < FIRST_WORD
-    return ids, special, *mask_words(ids, special, 4, np.arange(FIRST_WORD, 41), rate, replace, np.random.default_rng(seed),
-                                     words(special) if words else None)
+    return ids, special, *mask_words(ids, special, 4, np.arange(FIRST_WORD, 41), rate, replace,
+                                     np.random.default_rng(seed), words(special) if words else None)
 
 
 def pieces_of_words(special):
@@ -127,14 +129,15 @@ def test_word_numbers_of_other_kinds_of_tokenizers(kind, mark):
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    vocabulary = {t: i for i, t in enumerate(["<s>", "</s>", "<pad>", "<mask>", "<unk>", f"{mark}a", f"{mark}b", "c", "d"])}
+    vocabulary = {t: i for i, t in enumerate(["<s>", "</s>", "<pad>", "<mask>", "<unk>", f"{mark}a", f"{mark}b", "c",
+                                              "d"])}
     inner = Tokenizer(models.BPE(vocab=vocabulary | {mark: 9, "a": 10, "b": 11}, merges=[(mark, "a"), (mark, "b")],
                                  unk_token="<unk>"))
     inner.pre_tokenizer = (pre_tokenizers.ByteLevel(add_prefix_space=True) if kind == "bytes"
                            else pre_tokenizers.Metaspace(split=False))
     inner.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)])
-    fast = PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>", cls_token="<s>", sep_token="</s>",
-                                   pad_token="<pad>", mask_token="<mask>", unk_token="<unk>")
+    fast = PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>", cls_token="<s>",
+                                   sep_token="</s>", pad_token="<pad>", mask_token="<mask>", unk_token="<unk>")
     rows = encode_texts(["acd b ad"], fast, 20, {"input_ids"}, whole_words=True)
     assert fast.convert_ids_to_tokens(rows.features["input_ids"][0].tolist())[1:-1] == [
         f"{mark}a", "c", "d", f"{mark}b", f"{mark}a", "d"]
@@ -183,10 +186,12 @@ def digest(trained, folder):
 
 
 def test_equal_texts_give_equal_tokenizers(wordpiece, tmp_path):
-    """The trainer of `tokenizers` by itself numbers pieces in the order of a hash table that is seeded anew each time."""
+    """The trainer of `tokenizers` by itself numbers pieces in the order of a hash table that is seeded anew each
+    time."""
     found = {digest(train_tokenizer(TEXTS, 90, True, 64), tmp_path / str(i)) for i in range(3)}
     assert found == {digest(wordpiece, tmp_path / "3")}
-    assert digest(train_tokenizer(TEXTS[::-1], 90, True, 64), tmp_path / "4") in found, "the order of the texts is nothing"
+    assert digest(train_tokenizer(TEXTS[::-1], 90, True, 64),
+                  tmp_path / "4") in found, "the order of the texts is nothing"
 
 
 def test_the_trained_tokenizer_is_like_that_of_bert(wordpiece):
@@ -195,7 +200,8 @@ def test_the_trained_tokenizer_is_like_that_of_bert(wordpiece):
     assert [wordpiece.convert_tokens_to_ids(t) for t in SPECIAL_TOKENS] == [0, 1, 2, 3, 4]
     assert wordpiece.tokenize("NAÏVE Speeches") == wordpiece.tokenize("naive speeches")
     text = "the presidents speak , writers write"
-    assert wordpiece.decode(wordpiece(text)["input_ids"], skip_special_tokens=True).replace(" ,", ",") == text.replace(" ,", ",")
+    assert wordpiece.decode(wordpiece(text)["input_ids"],
+                            skip_special_tokens=True).replace(" ,", ",") == text.replace(" ,", ",")
     assert wordpiece("a", "b")["token_type_ids"] == [0, 0, 0, 1, 1]
     assert wordpiece.tokenize("zebra") == ["[UNK]"] and wordpiece.model_max_length == 64
     cased = train_tokenizer(TEXTS, 90, False, 64)
@@ -212,7 +218,8 @@ def test_a_vocabulary_that_texts_cannot_fill_is_an_error(texts, size, words):
         train_tokenizer(texts, size, True, 64)
 
 
-@pytest.mark.parametrize(("number", "total", "steps"), [(4, 1000, [0, 1, 10, 100, 1000]), (3, 1, [0, 1]), (2, 50, [0, 1, 50]),
+@pytest.mark.parametrize(("number", "total", "steps"),
+                         [(4, 1000, [0, 1, 10, 100, 1000]), (3, 1, [0, 1]), (2, 50, [0, 1, 50]),
                                                         (20, 8, [0, 1, 2, 3, 4, 5, 6, 7, 8])])
 def test_steps_evenly_on_a_logarithmic_scale(number, total, steps):
     assert steps_of({"log": number}, total, 7) == steps
@@ -227,14 +234,17 @@ def test_a_wrong_number_of_steps_is_an_error(schedule):
 
 @pytest.mark.parametrize(("kind", "changes", "words"), [
     (PretrainSettings, {"accumulate": 3}, "accumulate: 3 does not divide batch_size 64"),
-    (PretrainSettings, {"pack": "blocks", "block_tokens": 256, "max_tokens": 128}, "block_tokens: 256 are more than max_tokens"),
+    (PretrainSettings, {"pack": "blocks", "block_tokens": 256, "max_tokens": 128},
+     "block_tokens: 256 are more than max_tokens"),
     (PretrainSettings, {"checkpoints": {"log": 1}}, "checkpoints.log: 1 is not a number of steps of 2 or more"),
     (PretrainSettings, {"mask_rate": 1.0}, "mask_rate: 1.0 is not between"),
     (AdaptSettings, {"start": "a/pretrain", "corpus": "c", "from_steps": []}, "from_steps: names no checkpoint"),
     (AdaptSettings, {"start": "a", "corpus": "c"}, "is not a trajectory's folder"),
-    (AdaptSettings, {"start": "a/pretrain", "corpus": "c", "evaluate": "none"}, "evaluate: none leaves the adaptation unseen"),
+    (AdaptSettings, {"start": "a/pretrain", "corpus": "c", "evaluate": "none"},
+     "evaluate: none leaves the adaptation unseen"),
     (AdaptSettings, {"start": "a/pretrain", "corpus": "c", "strip": [""]}, "strip: an empty mark"),
-    (AdaptSettings, {"start": "a/pretrain", "corpus": "c", "batch_size": 8}, "accumulate: 16 does not divide batch_size 8"),
+    (AdaptSettings, {"start": "a/pretrain", "corpus": "c", "batch_size": 8},
+     "accumulate: 16 does not divide batch_size 8"),
 ])
 def test_contradictory_settings_are_errors(kind, changes, words):
     with pytest.raises(FinetraceError, match=words):

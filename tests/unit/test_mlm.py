@@ -1,4 +1,5 @@
-"""What pre-training and adaptation share: the loss, micro-batches, the head on chosen tokens, heads that are carried along."""
+"""What pre-training and adaptation share: the loss, micro-batches, the head on chosen tokens, heads that are carried
+along."""
 
 import numpy as np
 import pytest
@@ -125,7 +126,8 @@ def test_a_micro_batch_has_its_part_of_the_masks_of_the_step():
             assert part["attention_mask"].sum(dim=1).max() == width
             place += rows
     again = MaskedBatches(texts.train, split, masker, 9)
-    assert torch.equal(again(split.batches[9])["input_ids"], make_split(split.batches[9])["input_ids"]), "from any step on"
+    assert torch.equal(again(split.batches[9])["input_ids"],
+                       make_split(split.batches[9])["input_ids"]), "from any step on"
 
 
 def test_held_out_words_are_the_same_every_time_and_leave_the_model_alone():
@@ -166,7 +168,9 @@ def test_a_fine_tuned_encoder_takes_the_head_of_its_model(tmp_path, method):
     for name, values in own.cls.state_dict().items():
         if "decoder.weight" not in name:
             assert torch.equal(values, model.cls.state_dict()[name]), name
-    assert model.cls.predictions.decoder.weight is model.bert.embeddings.word_embeddings.weight, "tied to what was fine-tuned"
+    assert model.cls.predictions.decoder.weight is model.bert.embeddings.word_embeddings.weight, (
+        "tied to what was fine-tuned"
+    )
 
 
 def test_a_model_without_a_head_is_refused(tmp_path):

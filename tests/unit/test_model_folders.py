@@ -50,7 +50,8 @@ def change_config(folder, **changes):
 def test_a_whole_folder_is_copied_as_it_is(folder, tmp_path):
     (tmp_path / "out").mkdir()
     assert fetch_folder("mine", folder, tmp_path / "out") == {"folder": "model"}
-    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {p.name: p.read_bytes()
+                                                                  for p in (tmp_path / "out").iterdir()}
 
 
 # --- tokenizers
@@ -70,7 +71,8 @@ def test_a_folder_without_tokenizer_files_is_refused(tmp_path, family):
 def test_a_tokenizer_with_settings_but_no_words_is_refused(folder, tmp_path):
     (folder / "tokenizer.json").unlink()
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
-    assert "has no tokenizer files (tokenizer.json, vocab.txt ...), so every word would be unknown" in refused(folder, tmp_path)
+    assert "has no tokenizer files (tokenizer.json, vocab.txt ...), so every word would be unknown" in refused(folder,
+                                                                                                               tmp_path)
 
 
 def test_a_damaged_tokenizer_is_named(folder, tmp_path):
@@ -126,7 +128,8 @@ def test_a_sentence_encoder_made_for_shorter_inputs_is_told(folder, tmp_path, ca
     ("[1]", "model_type None is no architecture of transformers"),
     ("{}", "model_type None is no architecture of transformers"),
     ('{"model_type": "nope"}', "model_type 'nope' is no architecture of transformers"),
-    ('{"model_type": "nope", "auto_map": {"AutoModel": "x.Y", "AutoConfig": "x.Z"}}', "needs code of its own (auto_map)"),
+    ('{"model_type": "nope", "auto_map": {"AutoModel": "x.Y", "AutoConfig": "x.Z"}}',
+     "needs code of its own (auto_map)"),
 ])
 def test_configs_that_name_no_model_are_refused(folder, tmp_path, content, words):
     (folder / "config.json").unlink()
@@ -146,7 +149,8 @@ def test_code_of_a_known_architecture_is_left_alone(folder, tmp_path, caplog):
 
 def test_a_config_with_wrong_values_is_named(folder, tmp_path):
     change_config(folder, num_hidden_layers="two")
-    assert "config.json: is no config of a bert: Validation error for field 'num_hidden_layers'" in refused(folder, tmp_path)
+    assert "config.json: is no config of a bert: Validation error for field 'num_hidden_layers'" in refused(folder,
+                                                                                                            tmp_path)
 
 
 # --- weights

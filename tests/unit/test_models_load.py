@@ -89,7 +89,8 @@ def test_the_longest_input_runs_and_one_token_more_does_not_fit(folders, family)
     theirs.model_max_length = 12
     assert longest_input(model, theirs, 1000) == 12
     with torch.no_grad():
-        logits = model(input_ids=torch.full((1, longest), 7), attention_mask=torch.ones(1, longest, dtype=torch.long)).logits
+        logits = model(input_ids=torch.full((1, longest), 7),
+                       attention_mask=torch.ones(1, longest, dtype=torch.long)).logits
     assert logits.isfinite().all()
     if family not in ("deberta-v2", "modernbert"):  # relative positions have no end
         with pytest.raises((IndexError, RuntimeError)), torch.no_grad():

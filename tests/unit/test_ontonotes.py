@@ -13,8 +13,8 @@ from finetrace.errors import FinetraceError
 
 
 def line(number, word, pos="NN", parse="*", ner="*", arguments=(), coref="-") -> str:
-    return "   ".join(["bc/cctv/00/cctv_0001", "0", str(number), word, pos, parse, "-", "-", "-", "Speaker#1", ner, *arguments,
-                       coref])
+    return "   ".join(["bc/cctv/00/cctv_0001", "0", str(number), word, pos, parse, "-", "-", "-", "Speaker#1", ner,
+                       *arguments, coref])
 
 
 def document(*sentences: list[str]) -> str:
@@ -56,7 +56,8 @@ def test_the_published_example_of_roles():
 
 def test_every_predicate_has_its_phrases():
     assert shown(read("srl", SHE)) == [
-        ("told", "She", "ARG0"), ("told", "him", "ARG2"), ("told", "that her mother -LRB- Ann -RRB- left New York", "ARG1"),
+        ("told", "She", "ARG0"), ("told", "him", "ARG2"),
+        ("told", "that her mother -LRB- Ann -RRB- left New York", "ARG1"),
         ("left", "her mother -LRB- Ann -RRB-", "ARG0"), ("left", "New York", "ARG1")]
     assert read("srl", [line(0, "No"), line(1, "verbs")]).examples == []
 
@@ -78,7 +79,8 @@ def test_mentions_stand_by_place_and_can_nest():
     assert shown(read("coref", SHE)) == [
         ("She", "him", "0"), ("She", "her", "1"), ("She", "her mother -LRB- Ann -RRB-", "0"), ("She", "New York", "1"),
         ("him", "her", "0"), ("him", "her mother -LRB- Ann -RRB-", "0"), ("him", "New York", "0"),
-        ("her", "her mother -LRB- Ann -RRB-", "0"), ("her", "New York", "1"), ("her mother -LRB- Ann -RRB-", "New York", "0")]
+        ("her", "her mother -LRB- Ann -RRB-", "0"), ("her", "New York", "1"),
+        ("her mother -LRB- Ann -RRB-", "New York", "0")]
     inner = [line(0, "a", coref="(1|(1"), line(1, "b", coref="1)"), line(2, "c", coref="1)")]
     assert shown(read("coref", inner)) == [("a b", "a b c", "1")]
     assert read("coref", [line(0, "one", coref="(3)"), line(1, "alone")]).examples == []
@@ -118,7 +120,8 @@ def test_sentences_are_numbered_and_know_their_document():
     assert count == 3 and [e.sentence for e in part.examples] == [11, 12, 12]
     assert part.examples[0].source_id == "bc/cctv/00/cctv_0001/0:11" and part.examples[0].place == "f line 4"
     text = document(IAN)
-    for form in (text.replace("\n", "\r\n"), text.replace("   ", " "), text.replace("#end document\n", "").rstrip("\n")):
+    for form in (text.replace("\n", "\r\n"), text.replace("   ", " "),
+                 text.replace("#end document\n", "").rstrip("\n")):
         assert shown(read_ontonotes(form, "f", "srl")[0]) == shown(read("srl", IAN))
 
 
@@ -130,7 +133,8 @@ def folder(root: Path, contents: dict[str, str]) -> Path:
 
 
 def task(like="ep-ner", **values):
-    return resolve("onto", parse(FilesTaskSettings, {"path": "onto", "like": like, **values}, "params.yaml: task_files.onto"))
+    return resolve("onto", parse(FilesTaskSettings, {"path": "onto", "like": like, **values},
+                                 "params.yaml: task_files.onto"))
 
 
 BELOW = "conll-formatted-ontonotes-5.0/data"
@@ -138,7 +142,8 @@ RELEASE = {f"{BELOW}/train/data/english/annotations/nw/b.gold_conll": document(I
            f"{BELOW}/train/data/english/annotations/bc/a.v4_gold_conll": document(SHE),
            f"{BELOW}/train/data/english/annotations/bc/a.gold_skel": "not read",
            f"{BELOW}/development/data/english/c.gold_conll": document(IAN, SHE),
-           f"{BELOW}/test/data/d.gold_conll": document(SHE), f"{BELOW}/conll-2012-test/data/e.gold_conll": document(IAN)}
+           f"{BELOW}/test/data/d.gold_conll": document(SHE),
+           f"{BELOW}/conll-2012-test/data/e.gold_conll": document(IAN)}
 
 
 def test_splits_are_folders_whose_files_are_read_by_path(tmp_path):
@@ -146,8 +151,10 @@ def test_splits_are_folders_whose_files_are_read_by_path(tmp_path):
     found = read_ontonotes_task("tasks.onto", task(), root)
     assert {split: len(part.examples) for split, part in found.items()} == {"train": 3, "validation": 3, "test": 2}
     assert [e.sentence for e in found["train"].examples] == [0, 0, 1] and found["train"].examples[2].words[0] == "Ian"
-    assert found["train"].origin["files"] == 2 and found["train"].origin["file"].endswith("bc/a.v4_gold_conll and 1 more")
-    other = read_ontonotes_task("tasks.onto", task(splits={"train": "development", "test": f"{BELOW}/conll-2012-test"}), root)
+    assert found["train"].origin["files"] == 2 and found["train"].origin["file"].endswith("bc/a.v4_gold_conll and 1 "
+                                                                                          "more")
+    other = read_ontonotes_task("tasks.onto", task(splits={"train": "development", "test": f"{BELOW}/conll-2012-test"}),
+                                root)
     assert {split: len(part.examples) for split, part in other.items()} == {"train": 3, "test": 1}
     assert set(read_ontonotes_task("tasks.onto", task(), root, "validation")) == {"validation"}
     with pytest.raises(FinetraceError, match=r"tasks\.onto: splits\.test: the source has no split 'tests'"):
@@ -165,7 +172,8 @@ def test_every_label_becomes_a_task(tmp_path, like, kind, labels):
 
 def test_paths_without_files_or_folders_are_named(tmp_path):
     (tmp_path / "onto").mkdir()
-    with pytest.raises(FinetraceError, match=r"tasks\.onto: .*onto has no file \*gold_conll.*licensed copy of OntoNotes"):
+    with pytest.raises(FinetraceError, match=r"tasks\.onto: .*onto has no file \*gold_conll.*licensed copy of "
+                                             r"OntoNotes"):
         read_ontonotes_task("tasks.onto", task(), tmp_path)
     folder(tmp_path, {"x/a.gold_conll": document(IAN)})
     with pytest.raises(FinetraceError, match=r"none of the splits train, development, test, but none; set `splits`"):
@@ -176,7 +184,8 @@ def test_paths_without_files_or_folders_are_named(tmp_path):
 
 def test_two_versions_of_a_document_are_not_read_together(tmp_path):
     root = folder(tmp_path, {**RELEASE, f"{BELOW}/test/data/d.v4_gold_conll": document(SHE)})
-    with pytest.raises(FinetraceError, match=r"tasks\.onto: .*data: d\.gold_conll and d\.v4_gold_conll are two versions"):
+    with pytest.raises(FinetraceError, match=r"tasks\.onto: .*data: d\.gold_conll and d\.v4_gold_conll are two "
+                                             r"versions"):
         read_ontonotes_task("tasks.onto", task(), root)
 
 
@@ -184,13 +193,16 @@ def test_two_versions_of_a_document_are_not_read_together(tmp_path):
     ([line(0, "a"), line(1, "b").rsplit(" ", 7)[0]], "ner", "f.gold_conll line 3: 9 columns instead of 12 or more"),
     ([line(0, "a"), line(1, "b", arguments=["*"])], "ner", "line 3: 13 columns, but the sentence's first word has 12"),
     ([line(0, "a"), line(2, "b")], "ner", "line 3: the number of the word is '2' where 1 is next"),
-    ([line(0, "a", ner="(GPE*"), line(1, "b")], "ner", "line 2: column named entities opens (GPE, which the sentence does not"),
+    ([line(0, "a", ner="(GPE*"), line(1, "b")], "ner",
+     "line 2: column named entities opens (GPE, which the sentence does not"),
     ([line(0, "a", ner="*)")], "ner", "line 2: column named entities is '*)', but no bracket is open"),
     ([line(0, "a", parse="(S*"), line(1, "b")], "constituents", "line 2: column parse bit opens (S"),
     ([line(0, "a", arguments=["*", "(V*"])], "srl", "line 2: column arguments 2 opens (V"),
-    ([line(0, "a", coref="(1")], "coref", "line 2: column coreference opens chain 1, which the sentence does not close"),
+    ([line(0, "a", coref="(1")], "coref",
+     "line 2: column coreference opens chain 1, which the sentence does not close"),
     ([line(0, "a", coref="1)")], "coref", "line 2: column coreference closes chain 1, which is not open"),
-    ([line(0, "a", coref="12")], "coref", "line 2: column coreference is '12', not numbers of chains that open or close"),
+    ([line(0, "a", coref="12")], "coref",
+     "line 2: column coreference is '12', not numbers of chains that open or close"),
 ])
 def test_damaged_lines_are_named(rows, label, words):
     with pytest.raises(FinetraceError) as caught:

@@ -16,7 +16,8 @@ from finetrace.pipeline.repro import repro
 from finetrace.tracking.doctor import doctor
 
 WRONG = {
-    "tab": (b"study:\n\tname: demo\n", "line 2: not valid YAML: found character '\\t' that cannot start any token; indent"),
+    "tab": (b"study:\n\tname: demo\n", "line 2: not valid YAML: found character '\\t' that cannot start any token; "
+                                       "indent"),
     "empty": (b"", "is empty or not a mapping; start from studies/"),
     "utf-16": ("study: {name: demo}\n".encode("utf-16"), "is not UTF-8 but, it seems, UTF-16; save it as UTF-8"),
     "utf-16 without a mark": ("study: {name: demo}\n".encode("utf-16-le"), "it seems, UTF-16"),
@@ -25,7 +26,8 @@ WRONG = {
     "deep": (b"{" * 5000, "nested too deeply"),
     "in itself": (b"study: &a {name: demo, more: *a}\n", "aliases (*name) repeat themselves"),
     "octal": (b"study:\n  name: demo\n  seed: 010\n", "line 3: not valid YAML: 010 is read as 8 by YAML 1.1"),
-    "minutes": (b"study: {name: demo}\ntrain: {max_steps: 1:30}\n", "line 2: not valid YAML: 1:30 is read as 90 by YAML 1.1"),
+    "minutes": (b"study: {name: demo}\ntrain: {max_steps: 1:30}\n",
+                "line 2: not valid YAML: 1:30 is read as 90 by YAML 1.1"),
     "bell": (b"study: {name: demo}\na: \x07\n", "line 2: not valid YAML: the character U+0007 cannot stand there"),
     "tag": (b"study: {name: demo, seed: !!int x}\n", "not valid YAML: invalid literal for int"),
     "no study": (b"tasks: {}\n", "key 'study' is missing; add it"),
@@ -68,7 +70,9 @@ class _Nobody:
 def test_so_does_dvc_repro(script: str, tmp_path: Path, run_script: Callable[..., "CompletedProcess[str]"]):
     code_project(tmp_path).params.write_bytes(WRONG["unknown key"][0])
     done = run_script(f"pipelines/{script}.py", cwd=tmp_path)
-    assert done.returncode == 1 and done.stderr == "finetrace: params.yaml: unknown key 'hulsl'; did you mean 'hulls'?\n"
+    assert (
+        done.returncode == 1 and done.stderr == "finetrace: params.yaml: unknown key 'hulsl'; did you mean 'hulls'?\n"
+    )
 
 
 def test_aliases_that_multiply_are_refused_soon(tmp_path: Path):

@@ -90,7 +90,8 @@ def test_the_follower_says_why_without_it(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(live.os, "nice", lambda _: 0)
     assert live.main([str(tmp_path / "live.jsonl"), "--study", "demo", "--home", str(tmp_path)]) == 1
     error = capsys.readouterr().err
-    assert SECRET not in error and error.strip().splitlines()[-1].startswith("FinetraceError: tracking uri 'ftp://ann:***@host/x'")
+    assert SECRET not in error and error.strip().splitlines()[-1].startswith("FinetraceError: tracking uri "
+                                                                             "'ftp://ann:***@host/x'")
 
 
 @pytest.fixture
@@ -119,7 +120,8 @@ def free_port() -> int:
 
 def test_why_a_server_is_silent(server: int) -> None:
     port = free_port()
-    for uri in (f"http://ann:{SECRET}@127.0.0.1:{port}", f"postgresql://ann:x@127.0.0.1:{port}/runs", f"http://127.0.0.1:{server}"):
+    for uri in (f"http://ann:{SECRET}@127.0.0.1:{port}", f"postgresql://ann:x@127.0.0.1:{port}/runs",
+                f"http://127.0.0.1:{server}"):
         text = why_silent(uri)
         assert text and SECRET not in text and "\n" not in text, uri
     assert why_silent(f"mysql+pymysql://ann:x@127.0.0.1:{server}/runs") is None, "something listens"

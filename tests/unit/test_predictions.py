@@ -1,4 +1,5 @@
-"""The stage predictions on real tiny trainings: files, equality with the training's own numbers, continuation, clear errors."""
+"""The stage predictions on real tiny trainings: files, equality with the training's own numbers, continuation, clear
+errors."""
 
 import json
 import shutil
@@ -80,7 +81,8 @@ def made(layout: Layout, name: str, **changes: Any) -> Predictions:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_logits_are_those_of_each_checkpoint_and_the_head_gives_them_from_the_features(project: Layout, name: str) -> None:
+def test_logits_are_those_of_each_checkpoint_and_the_head_gives_them_from_the_features(project: Layout,
+                                                                                       name: str) -> None:
     found = made(project, name)
     task, trajectory = project.task(NAMES[name]), project.run("tiny", NAMES[name], name, 1) / "trajectory"
     weights = list_weights(trajectory / "checkpoints")
@@ -91,7 +93,8 @@ def test_logits_are_those_of_each_checkpoint_and_the_head_gives_them_from_the_fe
     for step, folder in weights.items():
         model = load_trained(folder, project.model("tiny"))
         rows = encode(task / "test.parquet", tokenizer, 16, forward_names(model))
-        np.testing.assert_allclose(found.logits(step)[found.rows("test")], predict(model, rows, Collator(tokenizer)), atol=1e-5)
+        np.testing.assert_allclose(found.logits(step)[found.rows("test")], predict(model, rows, Collator(tokenizer)),
+                                   atol=1e-5)
         np.testing.assert_array_equal(found.weight(step), last_linear(model).weight.detach().numpy())
         for part in found.names:
             logits = found.features(step, part) @ found.weight(step).T + found.bias(step)
@@ -160,7 +163,12 @@ def test_settings_choose_sets_checkpoints_and_rows(project: Layout) -> None:
     found = made(project, "ft", sets=["validation", "near", "nowhere"], checkpoints="ends", max_rows=8, feature_rows=0)
     last = max(list_weights(found.folder.parent / "trajectory" / "checkpoints"))
     assert found.names == ["validation", "near"] and found.steps == sorted({0, found.kept_step, last})
-    assert len(found.rows("validation")) == 8 == len(found.with_features("validation")) == len(found.features(0, "validation"))
+    assert (
+        len(found.rows("validation"))
+        == 8
+        == len(found.with_features("validation"))
+        == len(found.features(0, "validation"))
+    )
     assert set(found.example_ids[found.rows("validation")]) < set(range(1000, 1024))
 
 
@@ -178,7 +186,8 @@ def test_the_same_seed_gives_the_same_files(project: Layout) -> None:
     assert {k: v["sha256"] for k, v in first.items()} == {k: v["sha256"] for k, v in again.items()}
 
 
-def test_a_killed_run_continues_after_the_last_finished_checkpoint(project: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_continues_after_the_last_finished_checkpoint(project: Layout,
+                                                                   monkeypatch: pytest.MonkeyPatch) -> None:
     whole = made(project, "ft").manifest.files
     shutil.rmtree(project.run("tiny", "text", "ft", 1) / "predictions")
     original, looked_at = training._predict_checkpoint, []
@@ -242,7 +251,8 @@ def test_what_is_missing_or_wrong_is_named(project: Layout, tmp_path: Path) -> N
         training._labels(tmp_path / "bad.parquet", ["negative", "positive"])
 
 
-def test_logits_that_are_not_finite_or_not_of_the_head_are_refused(project: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_that_are_not_finite_or_not_of_the_head_are_refused(project: Layout,
+                                                                   monkeypatch: pytest.MonkeyPatch) -> None:
     real = training.predict_with_features
 
     def broken(model: object, rows: object, collator: object):
@@ -254,7 +264,8 @@ def test_logits_that_are_not_finite_or_not_of_the_head_are_refused(project: Layo
     with pytest.raises(FinetraceError, match=r"step-00000000: its logits of validation example 1003 are NaN"):
         made(project, "ft", sets=["validation"])
     monkeypatch.setattr(training, "predict_with_features", lambda *args: (real(*args)[0], real(*args)[1] + 1))
-    with pytest.raises(FinetraceError, match=r"BertForSequenceClassification does not give its logits.* set train.head: linear"):
+    with pytest.raises(FinetraceError, match=r"BertForSequenceClassification does not give its logits.* set "
+                                             r"train.head: linear"):
         made(project, "ft", sets=["validation"])
 
 

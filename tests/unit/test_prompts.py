@@ -1,4 +1,5 @@
-"""Facts as prompts: one mask, one piece, in families of tokenizers; what is left out and why; LAMA's reading; bad rows."""
+"""Facts as prompts: one mask, one piece, in families of tokenizers; what is left out and why; LAMA's reading; bad
+rows."""
 
 import copy
 
@@ -10,7 +11,8 @@ from finetrace.errors import FinetraceError
 from finetrace.inference.prompts import COLUMNS, encode_prompts, left_out
 
 INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
-TEXTS = ["the capital of azerbaijan is baku .", "paris is in france .", "she was born in paris ( london ) .", "baku , paris"]
+TEXTS = ["the capital of azerbaijan is baku .", "paris is in france .", "she was born in paris ( london ) .",
+         "baku , paris"]
 
 
 def facts_table(*facts):
@@ -18,8 +20,8 @@ def facts_table(*facts):
     rows = []
     for number, fact in enumerate(facts):
         given = fact if isinstance(fact, dict) else {"object": fact[0], "sentences": list(fact[1:])}
-        rows.append({"fact_id": f"f{number}", "corpus": "TREx", "relation": "P36", "relation_type": "1-1", "subject": "s",
-                     "held_out": False, "candidates": None} | given)
+        rows.append({"fact_id": f"f{number}", "corpus": "TREx", "relation": "P36", "relation_type": "1-1",
+                     "subject": "s", "held_out": False, "candidates": None} | given)
     schema = pa.schema([(c, pa.list_(pa.string()) if c in ("sentences", "candidates") else
                          pa.bool_() if c == "held_out" else pa.string()) for c in COLUMNS])
     return pa.Table.from_pylist(rows, schema=schema)
@@ -30,8 +32,8 @@ def wordpiece():
     """An uncased BERT tokenizer whose vocabulary is known."""
     from transformers import BertTokenizer
 
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "capital", "of", "is", ".", ")", "(", "##.", "##)", "##ku",
-             "ba", "baku", "paris", "azerbaijan", "sao", "born", "in", ",", "was", "pa"]
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "capital", "of", "is", ".", ")", "(", "##.", "##)",
+             "##ku", "ba", "baku", "paris", "azerbaijan", "sao", "born", "in", ",", "was", "pa"]
     return BertTokenizer(vocab={word: number for number, word in enumerate(words)}, do_lower_case=True)
 
 
@@ -46,9 +48,11 @@ def bytelevel():
     mask = AddedToken("<mask>", lstrip=True)  # it takes the blank before it, as in RoBERTa
     special = ["<s>", "<pad>", "</s>", "<unk>", mask]
     inner.train_from_iterator([t for t in TEXTS for _ in range(9)] + ["paris", "(paris"] * 9, trainers.BpeTrainer(
-        vocab_size=400, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+        vocab_size=400, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False))
     inner.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
-    return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>", cls_token="<s>", sep_token="</s>",
+    return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>", cls_token="<s>",
+                                   sep_token="</s>",
                                    unk_token="<unk>", pad_token="<pad>", mask_token="<mask>", model_max_length=64)
 
 
@@ -81,21 +85,25 @@ def test_two_sentences_are_a_pair(wordpiece):
 
 
 def test_what_is_left_out_is_counted_by_reason(wordpiece):
-    table = facts_table(("Baku", "is [MASK] ."), ("Bakuku", "is [MASK] ."), ("xyz", "is [MASK] ."), ("the", "is [MASK] ."),
+    table = facts_table(("Baku", "is [MASK] ."), ("Bakuku", "is [MASK] ."), ("xyz", "is [MASK] ."),
+                        ("the", "is [MASK] ."),
                         ("Paris", "is [MASK]born ."), ("Baku", "is [MASK] " + ". " * 30), ("New York", "is [MASK] ."),
                         ("pa", "is [MASK] ."), ("", "is [MASK] ."))
     vocabulary = np.setdiff1d(every(wordpiece), wordpiece.convert_tokens_to_ids(["the"]))
     prompts = encode(table, wordpiece, vocabulary, max_length=20)
     assert prompts.kept.tolist() == [0, 7]
     counts = prompts.counts["TREx", "P36"]
-    assert counts == {"facts": 9, "kept": 2, "not one piece": 3, "unknown": 1, "not in the vocabulary": 1, "inside a word": 1,
-                      "too long": 1}
+    assert counts == {"facts": 9, "kept": 2, "not one piece": 3, "unknown": 1, "not in the vocabulary": 1,
+                      "inside a word": 1, "too long": 1}
     assert sum(counts.values()) - counts["facts"] == counts["facts"]
-    assert left_out(prompts.counts) == "1 inside a word, 3 not one piece, 1 unknown, 1 not in the vocabulary, 1 too long"
+    assert (
+        left_out(prompts.counts) == "1 inside a word, 3 not one piece, 1 unknown, 1 not in the vocabulary, 1 too long"
+    )
 
 
 def test_no_fact_left_is_an_error(wordpiece):
-    with pytest.raises(FinetraceError, match=r"facts\.parquet: none of its 1 facts can be asked of this model: 1 unknown"):
+    with pytest.raises(FinetraceError, match=r"facts\.parquet: none of its 1 facts can be asked of this model: 1 "
+                                             r"unknown"):
         encode(facts_table(("xyz", "is [MASK] .")), wordpiece)
 
 
@@ -122,7 +130,8 @@ def test_lama_compat_is_for_bert(bytelevel):
 
 
 def test_byte_level_pieces_depend_on_the_blank_before(bytelevel):
-    table = facts_table(("paris", "she was born in [MASK] ."), ("paris", "[MASK] is in france ."), ("paris", "she was ([MASK] )"))
+    table = facts_table(("paris", "she was born in [MASK] ."), ("paris", "[MASK] is in france ."),
+                        ("paris", "she was ([MASK] )"))
     prompts = encode(table, bytelevel)
     assert bytelevel.convert_ids_to_tokens(prompts.gold.tolist()) == ["Ġparis", "paris", "paris"]
     for row, sentence in enumerate(("she was born in paris .", "paris is in france .")):
@@ -143,7 +152,8 @@ def test_french_tokenizers(tmp_path, kind):
         tokenizer = load_tokenizer(flaubert_folder(tmp_path, [text] * 40, 200))
     else:
         special = ["<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED", "<s>", "</s>", "<mask>"]
-        pieces = [(f"▁{word}", -2.0) for word in text.split()] + [(c, -9.0) for c in "▁" + "".join(sorted(set(text) - {" "}))]
+        pieces = [(f"▁{word}", -2.0) for word in text.split()] + [(c, -9.0) for c in "▁"
+                                                                  + "".join(sorted(set(text) - {" "}))]
         tokenizer = CamembertTokenizer(vocab=[(s, 0.0) for s in special] + pieces, model_max_length=64)
     prompts = encode(facts_table(("livre", "Ce [MASK] est magnifique ."), ("livrest", "Ce [MASK] est .")), tokenizer)
     assert prompts.kept.tolist() == [0]
@@ -153,11 +163,13 @@ def test_french_tokenizers(tmp_path, kind):
 
 
 def test_candidates(wordpiece):
-    table = facts_table({"object": "Baku", "sentences": ["is [MASK] ."], "candidates": ["paris", "baku", "xyz", "bakuba"]})
+    table = facts_table({"object": "Baku", "sentences": ["is [MASK] ."],
+                         "candidates": ["paris", "baku", "xyz", "bakuba"]})
     (ids,) = encode(table, wordpiece).candidates
     assert wordpiece.convert_ids_to_tokens(ids.tolist()) == ["baku", "paris"]
     wrong = facts_table({"object": "Baku", "sentences": ["is [MASK] ."], "candidates": ["paris"]})
-    with pytest.raises(FinetraceError, match=r"facts\.parquet: row 0 \(f0\): its object 'Baku' is not among its candidates"):
+    with pytest.raises(FinetraceError, match=r"facts\.parquet: row 0 \(f0\): its object 'Baku' is not among its "
+                                             r"candidates"):
         encode(wrong, wordpiece)
 
 

@@ -1,4 +1,5 @@
-"""Records: every kind of value comes back as it was; equal values are equal bytes; what cannot be read is a clear error."""
+"""Records: every kind of value comes back as it was; equal values are equal bytes; what cannot be read is a clear
+error."""
 
 import math
 import zipfile
@@ -62,10 +63,10 @@ def assert_equal(found: Any, value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [
-    None, True, False, 0, -1, 10**40, "", "Bäume\n\"quoted\" \ud800", "array", 0.1, -0.0, 5e-324, math.inf, -math.inf, math.nan,
-    [], (), {}, [1, [2, (3, [])]], ["array", 0], ("dict", ["float", "0x1p+0"]), [None, True, 1, 1.0, "1"],
-    {"b": 1, "a": {"c": 2}}, {1: "int", "1": "text", None: 0, 2.5: "x", (1, "a", (None, 2.0)): []}, {True: 1, "True": 2},
-    {("level", "last"): {"spearman": 1.0}},
+    None, True, False, 0, -1, 10**40, "", "Bäume\n\"quoted\" \ud800", "array", 0.1, -0.0, 5e-324, math.inf, -math.inf,
+    math.nan, [], (), {}, [1, [2, (3, [])]], ["array", 0], ("dict", ["float", "0x1p+0"]), [None, True, 1, 1.0, "1"],
+    {"b": 1, "a": {"c": 2}}, {1: "int", "1": "text", None: 0, 2.5: "x", (1, "a", (None, 2.0)): []},
+    {True: 1, "True": 2}, {("level", "last"): {"spearman": 1.0}},
 ], ids=repr)
 def test_plain_values(tmp_path: Path, value: Any) -> None:
     assert_equal(again(tmp_path, value), value)
@@ -77,11 +78,12 @@ def test_minus_zero_keeps_its_sign_and_the_order_of_keys_stays(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("array", [
-    np.arange(6).reshape(2, 3), np.array([1.5, math.nan, math.inf, -math.inf, -0.0]), np.float32([[0.1]]), np.float16([1, 2]),
+    np.arange(6).reshape(2, 3), np.array([1.5, math.nan, math.inf, -math.inf, -0.0]), np.float32([[0.1]]),
+    np.float16([1, 2]),
     np.array([True, False]), np.array(["a", "bcd", "Bäume"]), np.array([], dtype="<U7"), np.array(["x"], dtype="<U20"),
     np.array(3.5), np.array("text"), np.array(True), np.empty(0), np.empty((0, 3), dtype=np.int32), np.empty((2, 0, 4)),
-    np.array([1, 2], dtype=">i2"), np.array(["2020-01-01"], dtype="datetime64[D]"), np.array([b"ab"]), np.array([1 + 2j]),
-    np.array([(1, 2.0)], dtype=[("a", "<i4"), ("b", "<f8")]), np.uint64([2**64 - 1]),
+    np.array([1, 2], dtype=">i2"), np.array(["2020-01-01"], dtype="datetime64[D]"), np.array([b"ab"]),
+    np.array([1 + 2j]), np.array([(1, 2.0)], dtype=[("a", "<i4"), ("b", "<f8")]), np.uint64([2**64 - 1]),
 ], ids=lambda array: f"{array.dtype}-{array.shape}")
 def test_arrays_keep_type_and_shape(tmp_path: Path, array: np.ndarray) -> None:
     found = again(tmp_path, {"one": array, "many": [array, (array,)]})
@@ -93,7 +95,8 @@ def test_arrays_of_any_order_in_memory_and_from_a_file_are_arrays(tmp_path: Path
     np.save(tmp_path / "on-disk.npy", np.arange(4))
     mapped = np.load(tmp_path / "on-disk.npy", mmap_mode="r")
     values = np.arange(12.0).reshape(3, 4)
-    for given, expected in ((np.asfortranarray(values), values), (values.T, values.T), (values[::2, ::-1], values[::2, ::-1]),
+    for given, expected in ((np.asfortranarray(values), values), (values.T, values.T),
+                            (values[::2, ::-1], values[::2, ::-1]),
                             (np.broadcast_to(np.int64(3), (2, 2)), np.full((2, 2), 3)), (mapped, np.arange(4))):
         assert_equal(again(tmp_path, given), np.array(expected))
 
@@ -115,7 +118,8 @@ def test_subclasses_become_plain_values(tmp_path: Path) -> None:
 
 def test_dataclasses_within_each_other(tmp_path: Path) -> None:
     inner = Inner(np.array([1.0, np.nan]), "é")
-    value = {"all": [Outer(inner, {"a": inner, "b": Inner(np.empty(0))}, times=3)], ("k", 1): inner, "same": (inner, inner)}
+    value = {"all": [Outer(inner, {"a": inner, "b": Inner(np.empty(0))}, times=3)], ("k", 1): inner,
+             "same": (inner, inner)}
     found = again(tmp_path, value)
     assert_equal(found, value)
     assert found["all"][0].doubled == 6  # what is not given to __init__ is worked out again
@@ -140,8 +144,8 @@ def test_the_value_is_not_changed_and_later_changes_do_not_matter(tmp_path: Path
 
 
 @pytest.mark.parametrize(("value", "message"), [
-    ({1, 2}, "cannot hold set"), (b"x", "cannot hold bytes"), (Path("x"), "Path"), (1j, "complex"), ([object()], "object"),
-    (Inner, "cannot hold type"), (range(3), "range"), ({"a": {"b": lambda: 0}}, "function"),
+    ({1, 2}, "cannot hold set"), (b"x", "cannot hold bytes"), (Path("x"), "Path"), (1j, "complex"),
+    ([object()], "object"), (Inner, "cannot hold type"), (range(3), "range"), ({"a": {"b": lambda: 0}}, "function"),
     (np.array(["a", None], dtype=object), "array of object; give it a type, or make it a list"),
     (np.ma.masked_array([1, 2], [True, False]), "with a mask"), (np.datetime64("2020-01-01"), "date"),
 ], ids=lambda value: type(value).__name__)
@@ -154,14 +158,16 @@ def test_what_cannot_be_held_is_refused_before_anything_is_written(tmp_path: Pat
 def test_an_unknown_class_is_named(tmp_path: Path) -> None:
     write_record(tmp_path / "one.npz", {"a": [Inner(np.arange(2))]})
     for types in ((), (Outer,)):
-        with pytest.raises(FinetraceError, match=r"one.npz: holds a Inner, which its reader does not know; run its stage again"):
+        with pytest.raises(FinetraceError,
+                           match=r"one.npz: holds a Inner, which its reader does not know; run its stage again"):
             read_record(tmp_path / "one.npz", types)
 
 
 def test_a_class_that_has_changed_is_an_error_with_the_fix(tmp_path: Path) -> None:
     write_record(tmp_path / "one.npz", Inner(np.arange(2)))
     other = dataclass(type("Inner", (), {"__annotations__": {"amounts": np.ndarray}}))
-    with pytest.raises(FinetraceError, match=r"one.npz: cannot be read .*values.*delete its folder and run its stage again"):
+    with pytest.raises(FinetraceError, match=r"one.npz: cannot be read .*values.*delete its folder and run its stage "
+                                             r"again"):
         read_record(tmp_path / "one.npz", (other,))
 
 
@@ -172,7 +178,8 @@ def test_a_damaged_file_is_refused_and_no_damage_goes_unseen(tmp_path: Path) -> 
     whole = path.read_bytes()
     for length in (0, 10, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(FinetraceError, match=r"one.npz: cannot be read .*delete its folder and run its stage again"):
+        with pytest.raises(FinetraceError,
+                           match=r"one.npz: cannot be read .*delete its folder and run its stage again"):
             read_record(path)
     for at in range(len(whole)):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1:])
@@ -192,8 +199,8 @@ def test_what_is_no_record_is_refused(tmp_path: Path) -> None:
     np.savez(path, values=np.arange(3))
     with pytest.raises(FinetraceError, match="cannot be read"):
         read_record(path)
-    for structure in ("[]", '["array", 7]', '["float", "x"]', '["dict", [1]]', '["float"]', '["class", "Inner", 3]', "{",
-                      "[[1]]"):
+    for structure in ("[]", '["array", 7]', '["float", "x"]', '["dict", [1]]', '["float"]', '["class", "Inner", 3]',
+                      "{", "[[1]]"):
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("structure.json", structure)
         with pytest.raises(FinetraceError):

@@ -30,7 +30,8 @@ def full(path: str | None = None) -> OSError:
     full(), OSError(errno.EDQUOT, "Disk quota exceeded"),
     OSError("Not enough free space to write 24000000 bytes after offset 128"), OSError("300 requested and 40 written"),
     RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"),
-    Exception("Error while serializing: I/O error: No space left on device (os error 28)"), Exception("database or disk is full"),
+    Exception("Error while serializing: I/O error: No space left on device (os error 28)"),
+    Exception("database or disk is full"),
 ], ids=["write", "quota", "numpy", "tofile", "torch", "safetensors", "sqlite"])
 def test_a_full_disk_however_libraries_say_it(error: Exception, tmp_path: Path) -> None:
     text = refusal(error, tmp_path)
@@ -46,7 +47,9 @@ def test_the_cause_is_found_behind_another_error() -> None:
             raise RuntimeError("cannot commit") from error
     except RuntimeError as error:
         text = refusal(error, HERE)
-    assert text is not None and text.startswith("/project/outputs: no space is left"), "the folder that was to appear there"
+    assert text is not None and text.startswith("/project/outputs: no space is left"), (
+        "the folder that was to appear there"
+    )
 
 
 def test_of_a_copy_the_new_file_is_named() -> None:
@@ -63,8 +66,8 @@ def test_what_may_not_be_written(number: int, said: str) -> None:
     assert text is not None and text.startswith("/project/outputs/a: ") and said in text
 
 
-@pytest.mark.parametrize("error", [ValueError("No such thing"), FileNotFoundError(errno.ENOENT, "gone", "x"), KeyError("a"),
-                                   FinetraceError("a.csv: Permission denied is a word in row 3")])
+@pytest.mark.parametrize("error", [ValueError("No such thing"), FileNotFoundError(errno.ENOENT, "gone", "x"),
+                                   KeyError("a"), FinetraceError("a.csv: Permission denied is a word in row 3")])
 def test_other_errors_stay_what_they_are(error: Exception) -> None:
     assert refusal(error, HERE) is None
 
@@ -145,7 +148,8 @@ def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_a_store_appears_where_there_are_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+def test_a_store_appears_where_there_are_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                       there: bool) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
@@ -166,13 +170,15 @@ def dvc_project(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("link", ["outputs", "outputs/x"])
-def test_linked_outputs_are_told_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, link: str) -> None:
+def test_linked_outputs_are_told_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                      link: str) -> None:
     for name in ("big", "project"):
         (tmp_path / name).mkdir()
     root = dvc_project(tmp_path / "project", monkeypatch)
     (root / link).parent.mkdir(exist_ok=True)
     (root / link).symlink_to(tmp_path / "big")
-    with pytest.raises(FinetraceError, match=f"{link}: is a link to {tmp_path / 'big'}, and DVC records nothing through links"):
+    with pytest.raises(FinetraceError, match=f"{link}: is a link to {tmp_path / 'big'}, and DVC records nothing "
+                                             "through links"):
         Graph(root)
 
 
@@ -197,8 +203,8 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     (tmp_path / "venv" / ".stamp").touch()
 
     def make(port: int) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["make", "-C", str(ROOT), "ui", f"VENV={tmp_path / 'venv'}", f"PORT={port}"], capture_output=True,
-                              text=True, timeout=60)
+        return subprocess.run(["make", "-C", str(ROOT), "ui", f"VENV={tmp_path / 'venv'}", f"PORT={port}"],
+                              capture_output=True, text=True, timeout=60)
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

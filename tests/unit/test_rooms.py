@@ -35,8 +35,8 @@ USES = {
     "reports": {"study", "lens", "store", *GROUND},
     "atlas": {"lens", "lens headlines", "lens figures", "figures", "store", *GROUND},
     "tracking": {"pipeline", "study", "store", "config", "lens headlines", *GROUND},
-    "lens stage": {"lens", "lens settings", "lens figures", "pipeline", "originals", "training", "inference", "models", "data",
-                   "store", "config", *GROUND},
+    "lens stage": {"lens", "lens settings", "lens figures", "pipeline", "originals", "training", "inference", "models",
+                   "data", "store", "config", *GROUND},
 }
 """Room -> rooms that it may use, besides itself."""
 EXCEPTIONS = {("finetrace.lenses.kernel.compute", "finetrace.models.head")}  # it differentiates a model
@@ -54,7 +54,8 @@ def modules() -> dict[str, Path]:
 def imports(name: str) -> frozenset[str]:
     """Modules of finetrace that a module imports, also inside functions, without those for the type checker."""
     tree = ast.parse(modules()[name].read_text("utf-8"))
-    unseen = {id(node) for test in ast.walk(tree) if isinstance(test, ast.If) and "TYPE_CHECKING" in ast.unparse(test.test)
+    unseen = {id(node) for test in ast.walk(tree) if isinstance(test, ast.If)
+              and "TYPE_CHECKING" in ast.unparse(test.test)
               for part in test.body for node in ast.walk(part)}
     return frozenset(found for node in ast.walk(tree) if id(node) not in unseen for found in _named(node)) - {name}
 
@@ -76,7 +77,13 @@ def room(name: str) -> str:
         return "lens figures"
     if parts[-1] in ("headline", "headlines"):
         return "lens headlines"
-    return "lens settings" if parts[-1] == "settings" else "lens stage" if parts[-1] in OPEN and len(parts) == 3 else "lens"
+    return (
+        "lens settings"
+        if parts[-1] == "settings"
+        else "lens stage"
+        if parts[-1] in OPEN and len(parts) == 3
+        else "lens"
+    )
 
 
 def test_every_room_is_known() -> None:
@@ -124,7 +131,8 @@ def test_only_tracking_knows_mlflow_only_pipeline_dvc_only_tuning_optuna() -> No
 
 
 def test_headlines_decide_no_measurement() -> None:
-    """Another sentence about a metric measures nothing again: only what shows them imports them, and they import nothing."""
+    """Another sentence about a metric measures nothing again: only what shows them imports them, and they import
+    nothing."""
     headlines = {name for name in modules() if room(name) == "lens headlines"}
     importing = {name for name in modules() if imports(name) & headlines} - headlines
     assert len(headlines) >= 11 and importing and {room(name) for name in importing} == {"atlas", "tracking"}

@@ -22,7 +22,8 @@ def test_log2_ends_on_a_power_of_two_once():
     assert steps_of("log2", 1, 4) == [0, 1]
 
 
-@pytest.mark.parametrize("schedule", ["daily", {"every": 0}, {"every": -2}, {"every": True}, {"every": 1.5}, {"steps": 3},
+@pytest.mark.parametrize("schedule", ["daily", {"every": 0}, {"every": -2}, {"every": True}, {"every": 1.5},
+                                      {"steps": 3},
                                       {"steps": ["a"]}, {"steps": [1.5]}, {"every": 2, "steps": [1]}, {}, None, 5])
 def test_a_wrong_schedule_is_named_with_the_possible_ones(schedule):
     with pytest.raises(FinetraceError, match="use log2, epochs, none"):
@@ -88,7 +89,8 @@ def test_a_short_plan_is_the_beginning_of_a_long_one():
 
 @pytest.mark.parametrize("accumulate", [1, 2, 4, 8])
 def test_micro_batches_split_their_step_and_lose_no_row(accumulate):
-    steps, per_epoch = plan_steps(np.ones(59, int), 8, 2, "random", np.random.default_rng(0))  # last batches have 3 rows
+    steps, per_epoch = plan_steps(np.ones(59, int), 8, 2, "random",
+                                  np.random.default_rng(0))  # last batches have 3 rows
     sizes = np.random.default_rng(1).integers(1, 5, 59)  # examples of a row: words of a sentence
     plan = Plan.of(steps, per_epoch, accumulate, sizes)
     assert plan.total_steps == len(steps) == 16
@@ -111,7 +113,9 @@ def test_learning_rate_is_that_of_transformers(scheduler, warmup):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     theirs = get_scheduler(names[scheduler], optimizer, warmup, 40)
     for step in range(40):
-        assert learning_rate_factor(step, 40, warmup, scheduler) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12)
+        assert learning_rate_factor(step, 40, warmup, scheduler) == pytest.approx(optimizer.param_groups[0]["lr"],
+                                                                                  abs=1e-12)
         optimizer.step()
         theirs.step()
-    assert learning_rate_factor(40, 40, warmup, scheduler) == (1.0 if scheduler == "constant" else pytest.approx(0.0, abs=1e-12))
+    assert learning_rate_factor(40, 40, warmup,
+                                scheduler) == (1.0 if scheduler == "constant" else pytest.approx(0.0, abs=1e-12))

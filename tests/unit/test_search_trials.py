@@ -1,4 +1,5 @@
-"""Which trials of a search count, which fail for good, and when none of them is called the best. No training is run here."""
+"""Which trials of a search count, which fail for good, and when none of them is called the best. No training is run
+here."""
 
 import dataclasses
 
@@ -36,8 +37,8 @@ def value_of(train):
 
 
 def search(root, scratch, tune=TUNE, seed=3, **train):
-    return tuning.search(tuning.Search(root / "model", root / "task", settings(**train), tune, seed, scratch, "key", "cell",
-                                       MethodSettings()))
+    return tuning.search(tuning.Search(root / "model", root / "task", settings(**train), tune, seed, scratch, "key",
+                                       "cell", MethodSettings()))
 
 
 def table(study):
@@ -96,14 +97,15 @@ def test_an_error_of_the_task_or_the_training_fails_its_trial_only(root, tmp_pat
 
 def test_a_search_whose_every_trial_fails_names_the_last_error(root, tmp_path):
     tune = dataclasses.replace(TUNE, trials=1, space={"batch_size": Dimension(choices=[12])})
-    with pytest.raises(FinetraceError, match=r"none of 4 trials completed; .*accumulate: 8 does not divide batch_size 12"):
+    with pytest.raises(FinetraceError, match=r"none of 4 trials completed; .*accumulate: 8 does not divide batch_size "
+                                             r"12"):
         search(root, tmp_path, tune, accumulate=8)
 
 
 def test_kills_do_not_use_up_a_search(root, tmp_path):
     """A trial that was killed is tried again, however often that happens."""
-    what = tuning.Search(root / "model", root / "task", settings(), dataclasses.replace(TUNE, trials=1), 3, tmp_path / "a", "key",
-                         "cell", MethodSettings())
+    what = tuning.Search(root / "model", root / "task", settings(), dataclasses.replace(TUNE, trials=1), 3,
+                         tmp_path / "a", "key", "cell", MethodSettings())
     (tmp_path / "a").mkdir()
     for _ in range(5):
         study = tuning._open(what)
@@ -155,8 +157,8 @@ def test_trials_at_the_most_frequent_class_have_no_best(root, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(("metric", "value", "expected"), [
-    ("accuracy", 0.5, 0.025), ("accuracy", 0.9, 0.015), ("f1", 0.9, 0.015), ("matthews", 0.0, 0.05), ("matthews", 0.6, 0.04),
-    ("accuracy", 1.0, 1 / 800),
+    ("accuracy", 0.5, 0.025), ("accuracy", 0.9, 0.015), ("f1", 0.9, 0.015), ("matthews", 0.0, 0.05),
+    ("matthews", 0.6, 0.04), ("accuracy", 1.0, 1 / 800),
 ])
 def test_the_standard_error_of_a_metric(metric, value, expected):
     assert tuning.value_error(value, 400, metric) == pytest.approx(expected)

@@ -62,8 +62,8 @@ def test_words_are_parted_while_the_tags_are_there(sentence, words, spans):
 
 def test_blocks_end_with_blank_lines_or_where_the_next_begins():
     text = block(1, "<e1>a</e1> <e2>b</e2>") + block(2, "<e1>c</e1> <e2>d</e2>", comment="Comment: 3 of them")
-    for form in (text, text.replace("\n", "\r\n"), text.rstrip("\n"), text.replace("\n\n", "\n"), "\n\n" + text + "\n\n",
-                 text.replace("Comment:\n", "")):
+    for form in (text, text.replace("\n", "\r\n"), text.rstrip("\n"), text.replace("\n\n", "\n"),
+                 "\n\n" + text + "\n\n", text.replace("Comment:\n", "")):
         found = read_semeval(form, "f").examples
         assert [(e.source_id, e.words, e.label, e.sentence) for e in found] == [("1", ("a", "b"), "Other", 0),
                                                                                 ("2", ("c", "d"), "Other", 1)]
@@ -72,8 +72,10 @@ def test_blocks_end_with_blank_lines_or_where_the_next_begins():
 @pytest.mark.parametrize(("text", "words"), [
     ('"<e1>a</e1> <e2>b</e2>"\nOther\n', "f line 1: '\"<e1>a</e1> <e2>b</e2>\"' is not a number, a tab and a sentence"),
     ("x\ta\nOther\n", "line 1: 'x\\ta' is not a number"),
-    ('1\t"<e1>a</e1> <e2>b</e2>"\n\n', "f line 1: the sentence '1\\t\"<e1>a</e1> <e2>b</e2>\"' has no line with its relation"),
-    ('1\t"<e1>a</e1> <e2>b</e2>"\nComment:\n', "f line 2: 'Comment:' is no relation such as Cause-Effect(e1,e2) or Other"),
+    ('1\t"<e1>a</e1> <e2>b</e2>"\n\n', "f line 1: the sentence '1\\t\"<e1>a</e1> <e2>b</e2>\"' has no line with its "
+                                       "relation"),
+    ('1\t"<e1>a</e1> <e2>b</e2>"\nComment:\n',
+     "f line 2: 'Comment:' is no relation such as Cause-Effect(e1,e2) or Other"),
     ('1\t"<e1>a</e1> <e2>b</e2>"\nCause-Effect\n', "line 2: 'Cause-Effect' is no relation"),
     ('1\t"<e1>a</e1> <e2>b"\nOther\n', "line 1: the tag </e2> stands 0 times in the sentence"),
     ('1\t"<e1>a</e1> <e1>x</e1> <e2>b</e2>"\nOther\n', "the tag <e1> stands 2 times"),
@@ -95,9 +97,11 @@ def test_train_is_split_as_published_whatever_the_seed(tmp_path, below):
     draws = random.Random(42)
     mine = [draws.random() <= 0.85 for _ in range(40)]
     assert [int(i) - 1 for i in tables["train"]["source_id"].to_pylist()] == [i for i, k in enumerate(mine) if k]
-    assert [int(i) - 1 for i in tables["validation"]["source_id"].to_pylist()] == [i for i, k in enumerate(mine) if not k]
+    assert [int(i) - 1 for i in tables["validation"]["source_id"].to_pylist()] == [i for i, k in enumerate(mine)
+                                                                                   if not k]
     assert tables["test"]["source_id"].to_pylist() == [str(8001 + i) for i in range(10)]
-    assert facts["kind"] == "span-pair" and facts["label_names"] == ["Cause-Effect(e1,e2)", "Cause-Effect(e2,e1)", "Other"]
+    assert facts["kind"] == "span-pair" and facts["label_names"] == ["Cause-Effect(e1,e2)", "Cause-Effect(e2,e1)",
+                                                                     "Other"]
     assert facts["origin"]["validation"]["file"] == TRAIN and facts["origin"]["validation"]["split_seed"] == 42
     assert build_task("rel", task(), root / "b", root=root, seed=6)["rows"] == facts["rows"]
 
@@ -136,7 +140,8 @@ def test_files_that_are_missing_or_there_twice_are_named(tmp_path):
     root = folder(tmp_path)
     (root / "semeval" / "copy").mkdir()
     (root / "semeval" / "copy" / TRAIN.lower()).write_text(many(3))
-    with pytest.raises(FinetraceError, match=r"tasks\.rel: .*semeval: TRAIN_FILE\.TXT, copy/train_file\.txt could all be"):
+    with pytest.raises(FinetraceError, match=r"tasks\.rel: .*semeval: TRAIN_FILE\.TXT, copy/train_file\.txt could all "
+                                             r"be"):
         read_semeval_task("tasks.rel", task(), root)
     (root / "empty").mkdir()
     with pytest.raises(FinetraceError, match=r"tasks\.rel: .*empty: has no file TRAIN_FILE\.TXT; let `path` name"):

@@ -49,7 +49,8 @@ def test_logits_are_one_linear_layer_on_the_marked_words(folders, tmp_path, fami
             for example in rows.examples([i]):
                 vector = torch.cat([states[a:b].mean(dim=0) for a, b in rows.targets.pieces[example]])
                 expected.append(model.classifier.weight @ vector + model.classifier.bias)
-    np.testing.assert_allclose(found.numpy(), torch.stack(expected).numpy(), atol=2e-6)  # weights of a mean are float32 thirds
+    np.testing.assert_allclose(found.numpy(), torch.stack(expected).numpy(),
+                               atol=2e-6)  # weights of a mean are float32 thirds
 
 
 def test_span_vectors_are_means_in_full_precision_under_autocast():

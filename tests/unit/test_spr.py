@@ -17,7 +17,8 @@ from finetrace.errors import FinetraceError
 TREE = """
 ( (S (NP-SBJ-1 (NP (DT The) (NN boy)) (PP (IN of) (NP (NNP Rome))))
      (VP (VBD wanted)
-         (S (NP-SBJ (-NONE- *-1)) (VP (TO to) (VP (VB eat) (NP (JJ ice) (NN cream)) (PP-LOC (IN in) (NP (NNP Pisa))))))) (. .)) )
+         (S (NP-SBJ (-NONE- *-1)) (VP (TO to) (VP (VB eat) (NP (JJ ice) (NN cream)) (PP-LOC (IN in) (NP (NNP
+         Pisa))))))) (. .)) )
 ( (S (NP-SBJ (PRP He)) (VP (VBD slept))) )
 """
 
@@ -27,12 +28,14 @@ def answers(**values):
 
 
 def sentence(split="train", name="1_0", words=("boys", "eat", "pie"), pairs=None) -> str:
-    pairs = pairs or [{"pred_idx": 1, "arg_idx": 0, "responses": answers(volition=[5.0, 2.0], changed=[1.0, 5.0], existed=[3.0])}]
+    pairs = pairs or [{"pred_idx": 1, "arg_idx": 0,
+                       "responses": answers(volition=[5.0, 2.0], changed=[1.0, 5.0], existed=[3.0])}]
     return json.dumps({"tokens": list(words), "split": split, "sent_id": name, "pb": [], "spr1": pairs}) + "\n"
 
 
 def task(like="ep-spr1", **values):
-    return resolve("spr", parse(FilesTaskSettings, {"path": "spr", "like": like, **values}, "params.yaml: task_files.spr"))
+    return resolve("spr", parse(FilesTaskSettings, {"path": "spr", "like": like, **values},
+                                "params.yaml: task_files.spr"))
 
 
 def files(root: Path, **contents: str) -> Path:
@@ -75,9 +78,11 @@ def test_the_processed_release_of_spr1_becomes_a_task_with_several_labels(tmp_pa
     ("[]\n", "line 1: key 'tokens' is missing or no list; is this the processed release of SPR1?"),
     (sentence(words=("a", "")), "line 1: key 'tokens' holds ('a', '')"),
     (sentence().replace('"split"', '"part"'), "line 1: key 'split' is missing"),
-    (sentence(pairs=[{"pred_idx": 3, "arg_idx": 0, "responses": []}]), "line 1: pred_idx is 3, not the number of one of"),
+    (sentence(pairs=[{"pred_idx": 3, "arg_idx": 0, "responses": []}]),
+     "line 1: pred_idx is 3, not the number of one of"),
     (sentence(pairs=[{"pred_idx": 0, "arg_idx": -1, "responses": []}]), "line 1: arg_idx is -1, not the number"),
-    (sentence(pairs=[{"pred_idx": 0, "arg_idx": 1, "responses": answers(x=[6])}]), "the response to 'x' is 6; a property has"),
+    (sentence(pairs=[{"pred_idx": 0, "arg_idx": 1, "responses": answers(x=[6])}]),
+     "the response to 'x' is 6; a property has"),
     (sentence(pairs=[{"pred_idx": 0, "arg_idx": 1, "responses": answers(x=[None])}]), "the response to 'x' is None"),
 ])
 def test_damaged_lines_are_named(tmp_path, text, words):
@@ -87,7 +92,8 @@ def test_damaged_lines_are_named(tmp_path, text, words):
 
 
 def table(columns, *rows) -> str:
-    return "\n".join("\t".join(str(v) for v in row) for row in [("Arg", *columns), *(("0", *row) for row in rows)]) + "\n"
+    return "\n".join("\t".join(str(v) for v in row)
+                     for row in [("Arg", *columns), *(("0", *row) for row in rows)]) + "\n"
 
 
 def of_spr1(*rows) -> str:
@@ -97,26 +103,32 @@ def of_spr1(*rows) -> str:
 def test_spr1_is_joined_with_the_treebank(tmp_path):
     rows = [("train", "0012_0", 4, "0:2", "volition", 4, "True"), ("train", "0012_0", 4, "0:2", "volition", 3, "True"),
             ("train", "0012_0", 4, "0:2", "moved", 1, "False"), ("train", "0012_0", 4, "0:2", "moved", "NA", "False"),
-            ("train", "0012_0", 7, "5:1*0:2", "volition", 5, "True"), ("train", "0012_0", 7, "8:1", "changed", 5, "True"),
+            ("train", "0012_0", 7, "5:1*0:2", "volition", 5, "True"),
+            ("train", "0012_0", 7, "8:1", "changed", 5, "True"),
             ("train", "0012_0", 7, "10:1", "changed", 2, "True"), ("train", "0012_0", 7, "5:0", "volition", 5, "True"),
             ("dev", "0012_1", 1, "0:1", "volition", 5, "True")]
     found = read(files(tmp_path, spr1_dot_tsv=of_spr1(*rows), wsj_0012_dot_mrg=TREE))
     assert found["train"].examples[0].words == tuple("The boy of Rome wanted to eat ice cream in Pisa .".split())
-    assert shown(found["train"]) == [("wanted boy", ("volition",)), ("eat boy", ("volition",)), ("eat cream", ("changed",)),
-                                     ("eat Pisa", ())]
+    assert shown(found["train"]) == [("wanted boy", ("volition",)), ("eat boy", ("volition",)),
+                                     ("eat cream", ("changed",)), ("eat Pisa", ())]
     assert found["train"].left_out == {"rows whose argument is a trace": 1}
     assert shown(found["validation"]) == [("slept He", ("volition",))]
 
 
 @pytest.mark.parametrize(("row", "words"), [
-    (("train", "0012_7", 4, "0:2", "x", 4, "True"), "spr1.tsv line 2: Sentence.ID is '0012_7': there is no file wsj_0012"),
+    (("train", "0012_7", 4, "0:2", "x", 4, "True"),
+     "spr1.tsv line 2: Sentence.ID is '0012_7': there is no file wsj_0012"),
     (("train", "0013_0", 4, "0:2", "x", 4, "True"), "line 2: Sentence.ID is '0013_0'"),
-    (("train", "0012_0", 99, "0:2", "x", 4, "True"), "line 2: Pred.Token is '99', not the number of one of the sentence's 13"),
-    (("train", "0012_0", 4, "0-2", "x", 4, "True"), "line 2: Arg.Pos is '0-2', not numbers of words, each with a colon"),
-    (("train", "0012_0", 4, "0:9", "x", 4, "True"), "line 2: Arg.Pos is '0:9', but 9 steps up from word 0 lead out of the tree"),
+    (("train", "0012_0", 99, "0:2", "x", 4, "True"),
+     "line 2: Pred.Token is '99', not the number of one of the sentence's 13"),
+    (("train", "0012_0", 4, "0-2", "x", 4, "True"),
+     "line 2: Arg.Pos is '0-2', not numbers of words, each with a colon"),
+    (("train", "0012_0", 4, "0:9", "x", 4, "True"),
+     "line 2: Arg.Pos is '0:9', but 9 steps up from word 0 lead out of the tree"),
     (("train", "0012_0", 4, "44:0", "x", 4, "True"), "line 2: Arg.Pos is '44:0', but the tree has no word 44"),
     (("train", "0012_0", 4, "0:2", "x", "NA", "True"), "line 2: the response to 'x' is 'NA'"),
-    (("train", "0012_0", 1, "0:2", "x", 4, "True"), "spr1.tsv: only 0 of 1 predicates are verbs in the treebank below `path`"),
+    (("train", "0012_0", 1, "0:2", "x", 4, "True"),
+     "spr1.tsv: only 0 of 1 predicates are verbs in the treebank below `path`"),
 ])
 def test_what_does_not_fit_the_treebank_is_named(tmp_path, row, words):
     with pytest.raises(FinetraceError) as caught:
@@ -127,17 +139,20 @@ def test_what_does_not_fit_the_treebank_is_named(tmp_path, row, words):
 def test_files_that_are_missing_are_named(tmp_path):
     with pytest.raises(FinetraceError, match=r"tasks\.spr: .*spr has no \.tsv or \.json with responses"):
         read(files(tmp_path))
-    with pytest.raises(FinetraceError, match=r"has no wsj_NNNN\.mrg with the sentences of the table.*processed release"):
+    with pytest.raises(FinetraceError, match=r"has no wsj_NNNN\.mrg with the sentences of the table.*processed "
+                                             r"release"):
         read(files(tmp_path, spr1_dot_tsv=of_spr1()))
     with pytest.raises(FinetraceError, match=r"has no en-ud-train\.conllu, en-ud-dev\.conllu or"):
         read(tmp_path, like="ep-spr2")
     files(tmp_path, spr1_dot_tsv="Split\tProperty\n", wsj_0012_dot_mrg=TREE)
-    with pytest.raises(FinetraceError, match=r"spr1\.tsv line 1: the header has no column 'Sentence\.ID', separated by tabs; it"):
+    with pytest.raises(FinetraceError, match=r"spr1\.tsv line 1: the header has no column 'Sentence\.ID', separated "
+                                             r"by tabs; it"):
         read(tmp_path)
 
 
 def conllu(*sentences: str) -> str:
-    return "\n".join("".join(f"{i}\t{w}\t_\tX\t_\t_\t0\troot\t_\t_\n" for i, w in enumerate(s.split(), 1)) for s in sentences)
+    return "\n".join("".join(f"{i}\t{w}\t_\tX\t_\t_\t0\troot\t_\t_\n" for i, w in enumerate(s.split(), 1))
+                     for s in sentences)
 
 
 def of_spr2(*rows) -> str:
@@ -146,9 +161,10 @@ def of_spr2(*rows) -> str:
 
 UD = "en-ud-train.conllu 2"
 MAN = ("train", UD, 2, "The old man", 0, 2)
-ROWS = [(*MAN, "awareness", 5, "yes"), (*MAN, "awareness", 3, "yes"), (*MAN, "volition", 4, "yes"), (*MAN, "volition", 3, "yes"),
-        (*MAN, "change", 5, "no"), ("train", UD, 2, "bread", 3, 3, "change", 1, "no"),
-        ("train", UD, 3, "bread", 3, 3, "change", 5, "yes"), ("dev", "en-ud-dev.conllu 1", 1, "we", 0, 0, "awareness", 4, "yes")]
+ROWS = [(*MAN, "awareness", 5, "yes"), (*MAN, "awareness", 3, "yes"), (*MAN, "volition", 4, "yes"),
+        (*MAN, "volition", 3, "yes"), (*MAN, "change", 5, "no"), ("train", UD, 2, "bread", 3, 3, "change", 1, "no"),
+        ("train", UD, 3, "bread", 3, 3, "change", 5, "yes"),
+        ("dev", "en-ud-dev.conllu 1", 1, "we", 0, 0, "awareness", 4, "yes")]
 
 
 def spr2(root: Path, *rows) -> Path:
@@ -161,17 +177,22 @@ def test_spr2_is_joined_with_its_treebank_by_annotators_mean(tmp_path):
     assert [(e.spans, e.labels) for e in found["train"].examples] == [(((2, 3), (0, 3)), ("awareness",)),
                                                                       (((3, 4), (3, 4)), ("change",))]
     assert found["train"].left_out == {"pairs without a property that applies": 1}, "bread to predicate 2"
-    assert found["validation"].examples[0].words == ("we", "slept") and found["validation"].examples[0].labels == ("awareness",)
+    assert found["validation"].examples[0].words == ("we", "slept") and found["validation"].examples[0].labels == (
+        "awareness",
+    )
 
 
 @pytest.mark.parametrize(("row", "words"), [
-    (("train", "en-ud-train.conllu 9", 2, "x", 0, 0, "p", 5, "yes"), "spr2.tsv line 2: Sentence.ID is 'en-ud-train.conllu 9'"),
+    (("train", "en-ud-train.conllu 9", 2, "x", 0, 0, "p", 5, "yes"),
+     "spr2.tsv line 2: Sentence.ID is 'en-ud-train.conllu 9'"),
     (("train", "en-ud-train.conllu 0", 2, "x", 0, 0, "p", 5, "yes"), "line 2: Sentence.ID is 'en-ud-train.conllu 0'"),
     (("train", "12", 2, "x", 0, 0, "p", 5, "yes"), "line 2: Sentence.ID is '12'"),
-    (("train", UD, 5, "x", 0, 0, "p", 5, "yes"), "line 2: Pred.Token is '5', not the number of one of the sentence's 5 words"),
+    (("train", UD, 5, "x", 0, 0, "p", 5, "yes"),
+     "line 2: Pred.Token is '5', not the number of one of the sentence's 5 words"),
     (("train", UD, 1, "x", 0, 5, "p", 5, "yes"), "line 2: Arg.Tokens.End is '5'"),
     (("train", UD, 1, "x", 2, 1, "p", 5, "yes"), "line 2: Arg.Tokens.Begin 2 is after Arg.Tokens.End 1"),
-    (("train", UD, 1, "other words", 0, 1, "p", 5, "yes"), "spr2.tsv: only 0 of 1 argument phrases are those of the treebank"),
+    (("train", UD, 1, "other words", 0, 1, "p", 5, "yes"),
+     "spr2.tsv: only 0 of 1 argument phrases are those of the treebank"),
     (("train", UD, 1, "The", 0, 0, "p", "five", "yes"), "line 2: the response to 'p' is 'five'"),
     (("train", UD, 1, "The", 0, 0, "p", 5), "line 2: 9 fields instead of 10"),
 ])
@@ -195,12 +216,14 @@ def test_trees_know_their_words_and_phrases():
     words = [leaf.word for leaf in first.leaves]
     nodes = [at_height(first, word, height) for word, height in ((0, 2), (2, 1), (4, 1), (4, 2), (8, 1), (10, 1))]
     heads = [(node.label, words[head_word(node)]) for node in nodes]
-    assert heads == [("NP-SBJ-1", "boy"), ("PP", "Rome"), ("VP", "eat"), ("S", "eat"), ("NP", "cream"), ("PP-LOC", "Pisa")]
+    assert heads == [("NP-SBJ-1", "boy"), ("PP", "Rome"), ("VP", "eat"), ("S", "eat"), ("NP", "cream"),
+                     ("PP-LOC", "Pisa")]
 
 
 @pytest.mark.parametrize(("text", "words"), [
     ("(S (NN a)", "f: tree 1 is not closed"), ("(S (NN a)))", "f: tree 2: a bracket closes that none opens"),
-    ("(S (NN a)) b", "f: 'b' after tree 1 stands in no bracket"), ("(S (NN))", "f: tree 1: the bracket (NN) holds nothing"),
+    ("(S (NN a)) b", "f: 'b' after tree 1 stands in no bracket"),
+    ("(S (NN))", "f: tree 1: the bracket (NN) holds nothing"),
     ("(S (NN a b))", "f: tree 1: 'b' is a second thing in the bracket of NN"),
 ])
 def test_damaged_trees_are_named(text, words):

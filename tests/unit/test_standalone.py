@@ -28,7 +28,8 @@ def test_each_becomes_a_run_of_its_own(tmp_path: Path) -> None:
     assert list(listed) == [("comparison", "seeds"), ("cross-task", "effect"), ("directprobe", "old")]
     assert "classes of micro-sentiment before and after" in listed["cross-task", "effect"]
     assert collect(layout, study).absent == ["comparison seeds", "cross-task effect", "directprobe old"]
-    for (stage, name), folder in zip(listed, ("comparisons/seeds", "cross-tasks/effect", "directprobe/old"), strict=True):
+    for (stage, name), folder in zip(listed, ("comparisons/seeds", "cross-tasks/effect", "directprobe/old"),
+                                     strict=True):
         assert layout.standalone(stage, name) == tmp_path / folder
         make_lens(tmp_path / folder, stage, name, 100)
     found = {record.name: record for record in collect(layout, study).records}
@@ -44,13 +45,16 @@ def test_each_becomes_a_run_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("section", "entries", "message"), [
     ("cross_tasks", {"effect": {"tuned": "micro-a/micro-sentiment/ft/s9", "task": "micro-sentiment"}},
      "cross_tasks.effect.tuned: 'micro-a/micro-sentiment/ft/s9' is not defined; known: micro-a/micro-sentiment/ft/s1"),
-    ("cross_tasks", {"effect": {"tuned": RUN, "task": "nothing"}}, "effect.task: 'nothing' is not defined; known: micro"),
-    ("cross_tasks", {"Effect": {"tuned": RUN, "task": "micro-sentiment"}}, "cross_tasks: 'Effect' cannot name a folder"),
+    ("cross_tasks", {"effect": {"tuned": RUN, "task": "nothing"}},
+     "effect.task: 'nothing' is not defined; known: micro"),
+    ("cross_tasks", {"Effect": {"tuned": RUN, "task": "micro-sentiment"}},
+     "cross_tasks: 'Effect' cannot name a folder"),
     ("cross_tasks", {"effect": {"tuned": RUN, "task": "micro-sentiment", "layer": 3}}, "did you mean 'layers'"),
     ("directprobe", {"../x": {"config": "a.ini", "inputs": "b"}}, "directprobe: '../x' cannot name a folder"),
     ("directprobe", {"x": {"config": "a.ini"}}, "key 'directprobe.x.inputs' is missing; add it"),
 ])
-def test_entries_that_cannot_work_are_refused(tmp_path: Path, section: str, entries: dict[str, Any], message: str) -> None:
+def test_entries_that_cannot_work_are_refused(tmp_path: Path, section: str, entries: dict[str, Any],
+                                              message: str) -> None:
     _, study = make_project(tmp_path, outputs=False)
     content = {k: v for k, v in as_dict(study).items() if k in ("study", "pretrain", "tasks", "methods", "runs")}
     assert parse_study(content, "params.yaml").standalone() == []

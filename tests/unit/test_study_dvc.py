@@ -31,10 +31,12 @@ def test_odd_names_and_paths_reach_dvc(tmp_path: Path):
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
     models = {name: {"id": "a/b"} for name in ("bert-v1.5", "1e5", "null", "0", "2024-01-01", "no")}
     tasks = {key: value for i, path in enumerate(PATHS) for key, value in of_files(path, f"{i}.5").items()}
-    for one in (study(), study(models=models, task_files=tasks, runs=[{"model": list(models), "task": ["0.5", "1.5"]}])):
+    for one in (study(), study(models=models, task_files=tasks,
+                               runs=[{"model": list(models), "task": ["0.5", "1.5"]}])):
         write_plan(Layout(tmp_path, tmp_path), one)
         with opened(tmp_path) as graph:
-            deps = {dep.def_path for name in graph.stages if name.startswith("data-files@") for dep in graph.stages[name].deps}
+            deps = {dep.def_path for name in graph.stages if name.startswith("data-files@")
+                    for dep in graph.stages[name].deps}
             assert {f"train@{key}" for key in one.trajectories} <= set(graph.stages)
     assert set(PATHS) <= deps
 

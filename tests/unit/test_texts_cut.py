@@ -61,16 +61,19 @@ def test_cut_tokens_are_counted_and_a_row_that_just_fits_is_whole(tmp_path, pair
 
 def test_a_training_tells_and_records_what_was_cut(tmp_path, model, caplog):
     task = task_folder(tmp_path / "task", {"train": 8, "validation": 6, "test": 4})
-    texts = {split: pq.read_table(task / f"{split}.parquet")["text_a"].to_pylist() for split in ("train", "validation", "test")}
+    texts = {split: pq.read_table(task / f"{split}.parquet")["text_a"].to_pylist()
+             for split in ("train", "validation", "test")}
     words = {split: np.array([len(t.split()) + 2 for t in part]) for split, part in texts.items()}
     (tmp_path / "out").mkdir()
     with caplog.at_level(logging.INFO, "finetrace"):
-        facts = finetune(model, task, settings(max_length=64, epochs=1.0), recording(checkpoints="none", evaluate="none"), SEEDS,
+        facts = finetune(model, task, settings(max_length=64, epochs=1.0),
+                         recording(checkpoints="none", evaluate="none"), SEEDS,
                          scratch=tmp_path / "scratch", out=tmp_path / "out", name="mine")
     assert facts["max_length"] == 9, "the model's positions"
     for split, counts in words.items():
         assert facts["texts"][split] == {"rows": len(counts), "tokens": int(np.minimum(counts, 9).sum()), "unknown": 0,
-                                         "rows_cut": int((counts > 9).sum()), "tokens_cut": int((counts - 9).clip(0).sum())}
+                                         "rows_cut": int((counts > 9).sum()),
+                                         "tokens_cut": int((counts - 9).clip(0).sum())}
     assert facts["texts"]["train"]["rows_cut"] > 0
     assert "mine: inputs have 9 tokens at most, not the 64 of train.max_length" in caplog.text
     assert "rows of train are longer than 9 tokens and were cut" in caplog.text
@@ -105,7 +108,8 @@ def test_many_unknown_tokens_are_told_and_most_are_refused(tmp_path, model, capl
     with_texts(task, "train", [" ".join(words[i::10]) for i in range(10)])
     classifier = load_classifier(model, ["no", "yes"], 1)
     if outcome == "refused":
-        with pytest.raises(FinetraceError, match=r"train.parquet: 90 % of its tokens \(45 of 50\) are unknown to the tokenizer"):
+        with pytest.raises(FinetraceError,
+                           match=r"train.parquet: 90 % of its tokens \(45 of 50\) are unknown to the tokenizer"):
             prepare(model, task, settings(), classifier)
         return
     prepared = prepare(model, task, settings(), classifier)

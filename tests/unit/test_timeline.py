@@ -126,7 +126,8 @@ try:
         with timeline.checkpoint(step) as folder:
             found[step] = sorted(p.name for p in folder.iterdir())
     left = [str(p) for p in Path(case["home"]).rglob("*.safetensors")]
-    print("RESULT " + json.dumps({"steps": timeline.steps, "digests": timeline.digests, "files": found, "left": len(left)}))
+    print("RESULT " + json.dumps({"steps": timeline.steps, "digests": timeline.digests, "files": found, "left":
+    len(left)}))
 except FinetraceError as error:
     print("RESULT " + json.dumps({"error": str(error)}))
 """
@@ -137,8 +138,8 @@ def ask(hub: Hub, tmp_path: Path, **case) -> dict:
     env = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1",
            "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
     case = {"out": str(tmp_path / "out"), "home": str(home)} | case
-    out = subprocess.run([sys.executable, "-c", CLIENT], input=json.dumps(case), env=env, text=True, capture_output=True,
-                         timeout=120)
+    out = subprocess.run([sys.executable, "-c", CLIENT], input=json.dumps(case), env=env, text=True,
+                         capture_output=True, timeout=120)
     line = next((li for li in out.stdout.splitlines() if li.startswith("RESULT ")), None)
     assert line, out.stderr
     return json.loads(line.removeprefix("RESULT "))
@@ -151,7 +152,8 @@ def served(tmp_path, weights) -> Path:
         folder = root / "models" / "lab" / f"seed_0-step_{step}k" / "main"
         shutil.copytree(source, folder)
         tokenizer().save_pretrained(folder)
-    shutil.copytree(root / "models/lab/seed_0-step_20k", root / "models/lab/seed_0-step_40k")  # another's weights under its name
+    shutil.copytree(root / "models/lab/seed_0-step_20k",
+                    root / "models/lab/seed_0-step_40k")  # another's weights under its name
     for revision, source in (("step0", weights[0]), ("step7", weights[1])):
         shutil.copytree(source, root / "models/lab/one-repository" / revision)
     for file in (root / "models/lab/one-repository/step0").glob("tokenizer*"):
@@ -161,8 +163,8 @@ def served(tmp_path, weights) -> Path:
 
 def test_a_published_series_is_fetched_one_checkpoint_at_a_time(served, tmp_path):
     with Hub(served) as hub:
-        found = ask(hub, tmp_path, series={"id": "lab/seed_0-step_{step}k", "steps": [0, 20, 60], "unit": 1000}, wanted=[20000],
-                    use=[60000])
+        found = ask(hub, tmp_path, series={"id": "lab/seed_0-step_{step}k", "steps": [0, 20, 60], "unit": 1000},
+                    wanted=[20000], use=[60000])
     assert found["steps"] == [0, 20000, 60000] and len(set(found["digests"].values())) == 3
     assert {"config.json", "model.safetensors"} <= set(found["files"]["60000"])
     series = json.loads((tmp_path / "out/series.json").read_text())["checkpoints"]
@@ -172,7 +174,8 @@ def test_a_published_series_is_fetched_one_checkpoint_at_a_time(served, tmp_path
 
 def test_a_series_of_revisions_and_weights_that_are_not_kept(served, tmp_path):
     with Hub(served) as hub:
-        found = ask(hub, tmp_path, series={"id": "lab/one-repository", "revision": "step{step}", "steps": [0, 7], "keep": False})
+        found = ask(hub, tmp_path, series={"id": "lab/one-repository", "revision": "step{step}", "steps": [0, 7],
+                                           "keep": False})
     assert found["steps"] == [0, 7] and found["left"] == 0
 
 
@@ -183,8 +186,10 @@ def test_two_names_of_one_checkpoint_are_refused(served, tmp_path):
 
 
 @pytest.mark.parametrize(("series", "words"), [
-    ({"id": "lab/seed_0-step_{step}k", "steps": [0, 30]}, "lab/seed_0-step_30k at revision main could not be looked up"),
-    ({"id": "lab/one-repository", "revision": "step{step}", "steps": [0]}, "has no tokenizer; name the model whose it is"),
+    ({"id": "lab/seed_0-step_{step}k", "steps": [0, 30]},
+     "lab/seed_0-step_30k at revision main could not be looked up"),
+    ({"id": "lab/one-repository", "revision": "step{step}", "steps": [0]},
+     "has no tokenizer; name the model whose it is"),
 ])
 def test_series_errors_say_what_and_where(served, tmp_path, series, words):
     with Hub(served) as hub:

@@ -169,7 +169,9 @@ def test_a_figure_that_is_drawn_anew_is_shown_by_a_new_run(tmp_path: Path) -> No
     (figures / "main.png").write_bytes(PNG + b"in red")
     complete(figures, manifest("figures", "infodynamics", "x"))
     after = by_name(collect(layout, study).records)
-    assert {n for n in after if after[n].identity != before[n].identity} == {"infodynamics@micro-a_micro-sentiment_ft_s1"}
+    assert {n for n in after if after[n].identity != before[n].identity} == {
+        "infodynamics@micro-a_micro-sentiment_ft_s1"
+    }
     (figures / "main.png").write_bytes(b"short")
     found = collect(layout, study)
     assert len(found.problems) == 1 and "figures/main.png: 5 instead of" in found.problems[0]

@@ -150,7 +150,9 @@ def test_moved_store(project: Layout, tmp_path: Path) -> None:
     open_store(f"sqlite:///{project.home}/mlflow.db", project.home, "demo")
     moved = shutil.copytree(project.home, tmp_path / "moved", symlinks=True)
     count, text = found(Layout(moved, moved))
-    assert count == 1 and f"moved from {project.home}" in text and "fix: finetrace publish, with study.name demo" in text
+    assert (
+        count == 1 and f"moved from {project.home}" in text and "fix: finetrace publish, with study.name demo" in text
+    )
     open_store(f"sqlite:///{moved}/mlflow.db", moved, "demo")
     assert found(Layout(moved, moved))[0] == 0
 

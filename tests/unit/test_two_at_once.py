@@ -46,7 +46,8 @@ def test_a_killed_holder_leaves_nothing_to_wait_for(tmp_path: Path, caplog: pyte
 
 
 @pytest.mark.parametrize("note", [None, "", "nobody", "999999999"])
-def test_a_holder_that_is_not_known_is_not_named(tmp_path: Path, caplog: pytest.LogCaptureFixture, note: str | None) -> None:
+def test_a_holder_that_is_not_known_is_not_named(tmp_path: Path, caplog: pytest.LogCaptureFixture,
+                                                 note: str | None) -> None:
     lock = tmp_path / "train@a"
     with caplog.at_level(logging.WARNING), holder(lock, 0.3):
         noted = lock.with_name("train@a.pid")

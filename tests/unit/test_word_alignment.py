@@ -12,12 +12,27 @@ from finetrace.models.words import LOST, encode_words
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 MARKS = ["café", "naïve", "Ångström", "e\u0301te\u0301", "ñandú", "Straße", "ﬁn"]
-OTHERS = ["🙂", "👩\u200d🚀", "日本", "漢字x", "Привет", "مرحبا", "x\u200by", "\u200b", "don't", "A.B.", "(word)", "--", "%",
-          "[UNK]"]
+OTHERS = [
+    "🙂",
+    "👩\u200d🚀",
+    "日本",
+    "漢字x",
+    "Привет",
+    "مرحبا",
+    "x\u200by",
+    "\u200b",
+    "don't",
+    "A.B.",
+    "(word)",
+    "--",
+    "%",
+    "[UNK]",
+]
 
 
 def toy_wordpiece():
-    """An uncased WordPiece of single letters and a few longer pieces: other characters are unknown, CJK stands alone."""
+    """An uncased WordPiece of single letters and a few longer pieces: other characters are unknown, CJK stands
+    alone."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -25,7 +40,8 @@ def toy_wordpiece():
     names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *more, *LETTERS, *(f"##{c}" for c in LETTERS)]
     inner = Tokenizer(models.WordPiece({name: i for i, name in enumerate(names)}, unk_token="[UNK]"))
     inner.normalizer, inner.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    inner.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    inner.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]",
+                                                         special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
     return PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
                                    pad_token="[PAD]")
 

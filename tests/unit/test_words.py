@@ -34,7 +34,8 @@ def byte_level_tokenizer(split_numbers: bool = False):
     bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(), bytes_]) if split_numbers else bytes_
     inner.train_from_iterator(["the film was good and the plot was bad"] * 9, trainers.BpeTrainer(
-        vocab_size=300, special_tokens=["<s>", "<pad>", "</s>", "<unk>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+        vocab_size=300, special_tokens=["<s>", "<pad>", "</s>", "<unk>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
     inner.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
     return PreTrainedTokenizerFast(tokenizer_object=inner, cls_token="<s>", sep_token="</s>", unk_token="<unk>",
                                    pad_token="<pad>")
@@ -60,7 +61,8 @@ def test_a_tokenizer_in_python_is_aligned_word_by_word(tmp_path):
         assert encoded["input_ids"][0][a:b] == theirs.convert_tokens_to_ids(theirs.tokenize(word)) != []
 
 
-ODD = ["\u200b", "\x00", "\u0301", "\U0001f642", "\u200f", "\u00a0", "a b", "x" * 500, "\u65e5\u672c", "\ufb01", "[SEP]"]
+ODD = ["\u200b", "\x00", "\u0301", "\U0001f642", "\u200f", "\u00a0", "a b", "x" * 500, "\u65e5\u672c", "\ufb01",
+       "[SEP]"]
 
 
 def test_random_unicode_words_all_have_pieces_in_order():
@@ -71,7 +73,8 @@ def test_random_unicode_words_all_have_pieces_in_order():
     ids = {t: n for n, t in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters])}
     inner = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
     inner.normalizer, inner.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    inner.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    inner.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]",
+                                                         special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
     theirs = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
                                      pad_token="[PAD]")
     random = np.random.default_rng(0)
@@ -91,13 +94,15 @@ def test_random_unicode_words_all_have_pieces_in_order():
 def test_a_word_without_pieces_needs_an_unknown_token():
     theirs = piece_tokenizer()
     theirs.unk_token = None
-    with pytest.raises(FinetraceError, match=r"data/x\.parquet: the tokenizer leaves nothing of the word ''.*unknown token"):
+    with pytest.raises(FinetraceError, match=r"data/x\.parquet: the tokenizer leaves nothing of the word ''.*unknown "
+                                             r"token"):
         encode_words(theirs, [["good1", ""]], 64, "data/x.parquet")
 
 
 def test_a_sentence_that_is_too_long_is_named_with_the_way_out(tmp_path):
     folder = word_task_folder(tmp_path / "task")
-    with pytest.raises(FinetraceError, match=r"train\.parquet: the sentence '.*has \d+ tokens.*longest input, 9.*max_words"):
+    with pytest.raises(FinetraceError, match=r"train\.parquet: the sentence '.*has \d+ tokens.*longest input, "
+                                             r"9.*max_words"):
         encode(folder / "train.parquet", piece_tokenizer(), 9, ALL)
 
 

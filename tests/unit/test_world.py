@@ -279,7 +279,8 @@ def test_negative_seed_is_refused():
 
 def test_frame_notation_on_a_sentence_written_by_hand():
     sentence = make_sentence(
-        "(S (NP:nsubj=ARG0#1 $person1/PROPN) *(VP *did/VERB! (NP:obj=ARG1 (NP:nmod:poss#1 $his_person1/PRON) *job/NOUN)))",
+        "(S (NP:nsubj=ARG0#1 $person1/PROPN) *(VP *did/VERB! (NP:obj=ARG1 (NP:nmod:poss#1 $his_person1/PRON) "
+        "*job/NOUN)))",
         {"person1": "ana"},
         {"ana": "f"},
         "topic",

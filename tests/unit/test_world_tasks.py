@@ -142,7 +142,8 @@ def test_shifted_domains_use_other_nouns_and_new_adjectives(rows):
 def test_topic_is_that_of_the_main_clause(rows, world):
     names = list(TOPICS)
     topic_of = {word: names.index(t) for t, kinds in TOPICS.items() for word in kinds["verbs"]}
-    job = {f.subject: world.lexicon.job_topic[f.object] for f in world.facts if f.relation == "works_as" and not f.held_out}
+    job = {f.subject: world.lexicon.job_topic[f.object] for f in world.facts if f.relation == "works_as"
+           and not f.held_out}
     distracted = 0
     for row in rows["micro-topic"]["test"]:
         text = row["text_a"]
@@ -208,7 +209,8 @@ def test_held_out_facts_stay_secret_in_tasks(rows, world):
 
 def test_bag_of_words_learns_what_words_alone_decide():
     part = [
-        {"text_a": f"{word} x{i % 7}", "text_b": None, "label": int(word == "yes")} for i in range(40) for word in ("yes", "no")
+        {"text_a": f"{word} x{i % 7}", "text_b": None, "label": int(word == "yes")} for i in range(40)
+        for word in ("yes", "no")
     ]
     assert bag_of_words_accuracy(part, part) == 1.0
 
@@ -216,6 +218,7 @@ def test_bag_of_words_learns_what_words_alone_decide():
 def test_unknown_tasks_and_impossible_sizes_are_refused(world):
     with pytest.raises(ValueError, match="choose one of micro-sentiment"):
         task_rows(world, "micro-emotion", seed=0)
-    tiny = WorldSettings(people=16, cities=8, countries=3, seen_share=0.3, difficulty=0.0, train_rows=4_000, corpus_sentences=1)
+    tiny = WorldSettings(people=16, cities=8, countries=3, seen_share=0.3, difficulty=0.0, train_rows=4_000,
+                         corpus_sentences=1)
     with pytest.raises(ValueError, match=r"lower world\.train_rows"):
         task_rows(build_world(tiny, 0), "micro-sentiment", seed=0)

@@ -61,7 +61,8 @@ def test_same_seed_same_examples_and_other_seed_others(name, examples, world):
 
 @pytest.mark.parametrize("name", MICRO_WORD_TASKS)
 def test_classes_are_among_those_declared_and_the_frequent_ones_occur_in_all_splits(name, examples):
-    frequent = {"micro-pos": 10, "micro-dep": 12, "micro-role": 4, "micro-entities": 3, "micro-coref": 2, "micro-srl": 7}[name]
+    frequent = {"micro-pos": 10, "micro-dep": 12, "micro-role": 4, "micro-entities": 3, "micro-coref": 2,
+                "micro-srl": 7}[name]
     known = [{e.label for e in part} for part in examples[name].values()]
     assert set.union(*known) <= set(MICRO_WORD_TASKS[name].label_names) and len(set.intersection(*known)) >= frequent
 
@@ -145,7 +146,8 @@ def test_entities_are_typed_by_their_words(examples, world):
             if e.label == "EVENT":
                 assert e.words[start] == "the" and e.words[end - 1] == "festival" and end - start == 3
             else:
-                assert end - start == 1 and all((e.words[start] in words) == (kind == e.label) for kind, words in facts.items())
+                assert end - start == 1 and all((e.words[start] in words) == (kind == e.label)
+                                                for kind, words in facts.items())
         assert all(a.spans[0][1] <= b.spans[0][0] for a, b in itertools.pairwise(part) if a.sentence == b.sentence)
 
 
@@ -207,7 +209,8 @@ def test_marked_phrases_are_names_and_pronouns_without_their_preposition(example
         assert not any(e.words[e.spans[0][0]] in ("by", "in", "to", "of", "as", "the", "a") for e in part)
 
 
-@pytest.mark.parametrize(("name", "ceiling"), [("micro-role", 0.65), ("micro-dep", 0.9), ("micro-pos", 0.97), ("micro-srl", 0.93),
+@pytest.mark.parametrize(("name", "ceiling"),
+                         [("micro-role", 0.65), ("micro-dep", 0.9), ("micro-pos", 0.97), ("micro-srl", 0.93),
                                                ("micro-coref", 0.97), ("micro-entities", 0.96)])
 def test_facts_and_floor_of_the_built_task(name, ceiling, world, tmp_path):
     facts = build_task("mine", TaskSettings(source="micro", config=name), tmp_path, root=tmp_path, seed=0, world=world)

@@ -161,6 +161,7 @@ def test_figures_beside_settings_are_a_half_of_their_own_too(project: Path, monk
 
 
 def test_figures_are_drawn_from_what_is_read_back(lens: Lens, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lens_module, "read_record", lambda path, types: {"value": read_record(path, types)["value"] * 2})
+    monkeypatch.setattr(lens_module, "read_record", lambda path,
+                        types: {"value": read_record(path, types)["value"] * 2})
     lens.run(draw="in red")
     assert lens.figure() == "in red: 3.0"

@@ -39,7 +39,8 @@ def test_what_arrives(project: tuple[Layout, Study]) -> None:
     assert run["metrics"]["train/loss"][0][:2] == (1, start + 1)
     assert run["metrics"]["test/accuracy"] == [(60, start + 60, 0.9)]
     assert run["data"] == [("micro-sentiment", run["data"][0][1])]
-    assert {"checkpoints.json", "history.parquet", "manifest.json", "metrics.json", "provenance.json"} <= set(run["artifacts"])
+    assert {"checkpoints.json", "history.parquet", "manifest.json", "metrics.json",
+            "provenance.json"} <= set(run["artifacts"])
     assert not any("safetensors" in name for name in run["artifacts"])
     lens = runs["infodynamics@micro-a_micro-sentiment_ft_s1"]
     assert lens["tags"]["mlflow.parentRunId"] == "micro-a_micro-sentiment_ft_s1"
@@ -270,7 +271,8 @@ def test_a_server_gets_the_same_runs(project: tuple[Layout, Study], tmp_path: Pa
     process = subprocess.Popen(
         [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--host", "127.0.0.1", "--workers", "1",
          "--backend-store-uri", f"sqlite:///{server}/mlflow.db", "--artifacts-destination", str(server / "artifacts")],
-        env=environment(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"),
+        env=environment(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true",
+                        MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"),
         start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait_for(f"http://127.0.0.1:{port}/health")

@@ -48,7 +48,8 @@ def test_reliability_shows_bins_gaps_and_counts_of_every_set() -> None:
     drawn = titles(figure)
     assert drawn[0].startswith("test: as it is\nECE ") and "T = 3" in drawn[4] and "fitted here" not in "".join(drawn)
     assert f"ECE {100 * sets['twitter'][0].ece:.1f} %" in drawn[3]
-    assert "15 bins" in figure.get_supxlabel() and "temperature of 30 examples" in figure.get_supxlabel().replace("\n", " ")
+    assert "15 bins" in figure.get_supxlabel() and "temperature of 30 examples" in figure.get_supxlabel().replace("\n",
+                                                                                                                  " ")
 
 
 def test_the_fitting_set_is_named_as_such() -> None:
@@ -62,7 +63,8 @@ def test_the_fitting_set_is_named_as_such() -> None:
 def test_course_draws_every_set_before_and_after_with_intervals() -> None:
     curves = {name: {key: curve(0.8 - 0.1 * n) for key in ("accuracy", "ece", "ece_scaled", "nll", "nll_scaled")}
               for n, name in enumerate(("validation", "test"))}
-    figure = figures.course([0, 10, 100, 1200], 100, curves, np.array([40.0, 2.0, 1.5, 3.0]), title="x", note="of 30 examples")
+    figure = figures.course([0, 10, 100, 1200], 100, curves, np.array([40.0, 2.0, 1.5, 3.0]), title="x",
+                            note="of 30 examples")
     accuracy, ece, nll, temperature = figure.axes
     np.testing.assert_allclose(accuracy.lines[0].get_ydata(), 100 * curves["validation"]["accuracy"][:, 0])
     assert [line.get_linestyle() for line in ece.lines[:2]] == ["-", "--"] and len(nll.lines) == len(ece.lines) == 5
@@ -76,7 +78,8 @@ def test_course_draws_every_set_before_and_after_with_intervals() -> None:
 
 
 def test_many_sets_have_intervals_at_the_kept_checkpoint_only() -> None:
-    curves = {f"set-{n}": {key: curve(0.5) for key in ("accuracy", "ece", "ece_scaled", "nll", "nll_scaled")} for n in range(6)}
+    curves = {f"set-{n}": {key: curve(0.5) for key in ("accuracy", "ece", "ece_scaled", "nll", "nll_scaled")}
+              for n in range(6)}
     figure = figures.course([0, 1, 2, 4], 2, curves, np.ones(4))
     assert [len(one.get_segments()) for one in figure.axes[0].collections] == [1] * 6
     assert "at the kept checkpoint" in figure.get_supxlabel()

@@ -57,7 +57,8 @@ def test_worked_case_of_nine_tenths_confident_and_seven_tenths_right() -> None:
     assert (found.ece, found.mce, found.adaptive_ece) == pytest.approx((0.2, 0.2, 0.2))
     assert (found.accuracy, found.confidence) == pytest.approx((0.7, 0.9))
     assert found.classwise_ece == pytest.approx(0.2)
-    assert found.brier == pytest.approx(2 * (0.7 * 0.01 + 0.3 * 0.81)) and found.brier_mean == pytest.approx(found.brier / 2)
+    assert found.brier == pytest.approx(2 * (0.7 * 0.01
+                                             + 0.3 * 0.81)) and found.brier_mean == pytest.approx(found.brier / 2)
 
 
 def test_certain_and_right_is_zero_and_certain_and_wrong_is_the_worst() -> None:
@@ -103,7 +104,8 @@ def test_order_of_examples_and_names_of_classes_do_not_matter() -> None:
     renamed = np.empty_like(logits)
     renamed[:, names] = logits
     whole = calibration(probabilities_of(logits), labels)
-    for p, y in ((logits[order], labels[order]), (renamed, names[labels]), (np.tile(logits, (2, 1)), np.tile(labels, 2))):
+    for p, y in ((logits[order], labels[order]), (renamed, names[labels]),
+                 (np.tile(logits, (2, 1)), np.tile(labels, 2))):
         other = calibration(probabilities_of(p), y)
         for name in ("ece", "mce", "classwise_ece", "brier", "nll", "confidence"):
             assert getattr(other, name) == pytest.approx(getattr(whole, name), abs=1e-12), name
@@ -121,7 +123,8 @@ def test_adaptive_bins_hold_equally_many_examples() -> None:
 def test_a_class_without_examples_and_one_example_are_defined() -> None:
     logits, _ = example(3, rows=1, classes=5)
     found = calibration(probabilities_of(logits), np.array([4]))
-    assert np.isfinite([found.ece, found.adaptive_ece, found.classwise_ece, found.nll]).all() and found.counts.sum() == 1
+    assert np.isfinite([found.ece, found.adaptive_ece, found.classwise_ece,
+                        found.nll]).all() and found.counts.sum() == 1
 
 
 @pytest.mark.parametrize(
@@ -158,7 +161,8 @@ def test_left_out_groups_give_the_interval() -> None:
     group = groups_of(20, 7, 1)[units]
     left_out = [calibration(p[group != g], labels[group != g]) for g in range(7)]
     for name in ("ece", "mce", "brier", "nll", "confidence"):
-        low, high = jackknife_interval(getattr(calibration(p, labels), name), np.array([getattr(one, name) for one in left_out]))
+        low, high = jackknife_interval(getattr(calibration(p, labels), name),
+                                       np.array([getattr(one, name) for one in left_out]))
         most = {"nll": np.inf, "brier": 2}.get(name, 1)
         assert found[name] == pytest.approx((max(0, low), min(high, most)), abs=1e-12), name
     assert found["accuracy"][0] < calibration(p, labels).accuracy < found["accuracy"][1]
@@ -228,7 +232,8 @@ def test_dividing_weight_and_bias_by_the_temperature_gives_the_same_probabilitie
 @pytest.mark.parametrize("factor", [1e-3, 0.5, 7.0, 1e4])
 def test_logits_times_a_number_give_the_temperature_times_it(factor: float) -> None:
     logits, labels = example(9)
-    assert fit_temperature(factor * logits, labels) == pytest.approx(factor * fit_temperature(logits, labels), rel=1e-12)
+    assert fit_temperature(factor * logits, labels) == pytest.approx(factor * fit_temperature(logits, labels),
+                                                                     rel=1e-12)
     assert fit_temperature(logits + 100, labels) == pytest.approx(fit_temperature(logits, labels), rel=1e-10)
 
 
@@ -260,7 +265,8 @@ def test_the_likelihood_never_falls_also_at_the_bounds_and_for_huge_logits() -> 
 
 def test_the_loss_of_impossible_labels_is_finite_from_logits() -> None:
     logits, labels = np.array([[1000.0, 0.0]]), np.array([1])
-    assert negative_log_likelihood(logits, labels) == 1000.0 and calibration(probabilities_of(logits), labels).nll == np.inf
+    assert negative_log_likelihood(logits, labels) == 1000.0 and calibration(probabilities_of(logits),
+                                                                             labels).nll == np.inf
     with pytest.raises(ValueError, match="logits: row 0 holds NaN"):
         fit_temperature(np.array([[np.inf, 0.0]]), labels)
     with pytest.raises(ValueError, match="labels: have shape"):

@@ -61,7 +61,8 @@ def test_the_table_has_every_measure_of_every_set_and_checkpoint(out: Path) -> N
                 for scaled in (False, True) for statistic in STATISTICS}
     expected |= {(step, "validation", True, f"temperature{rest}") for step in STEPS for rest in ("", "_at_bound")}
     assert keys == expected and len(table["step"]) == len(keys)
-    assert all(one(table, "n", step=8, set=name, scaled=False, statistic="ece") == ALL[name] for name in ("test", "far"))
+    assert all(one(table, "n", step=8, set=name, scaled=False, statistic="ece") == ALL[name]
+               for name in ("test", "far"))
 
 
 def test_values_are_those_of_the_lens_with_the_temperature_of_validation(out: Path) -> None:
@@ -84,14 +85,17 @@ def test_values_are_those_of_the_lens_with_the_temperature_of_validation(out: Pa
 
 def test_metrics_speak_of_the_kept_checkpoint(out: Path) -> None:
     metrics, table = json.loads((out / "metrics.json").read_text()), table_of(out)
-    plain = {"accuracy", "ece", "mce", "adaptive_ece", "brier", "nll", "confidence", "ece_scaled", "mce_scaled", "nll_scaled"}
+    plain = {"accuracy", "ece", "mce", "adaptive_ece", "brier", "nll", "confidence", "ece_scaled", "mce_scaled",
+             "nll_scaled"}
     assert set(metrics) == {f"{name}/{key}" for name in ("validation", "test", "far") for key in plain} | {
         "temperature", "temperature_at_bound"}
     assert metrics["test/ece"] == one(table, step=8, set="test", scaled=False, statistic="ece")
     assert metrics["far/nll_scaled"] == one(table, step=8, set="far", scaled=True, statistic="nll")
-    assert metrics["temperature"] == one(table, step=8, statistic="temperature") and metrics["temperature_at_bound"] == 0
+    assert metrics["temperature"] == one(table, step=8,
+                                         statistic="temperature") and metrics["temperature_at_bound"] == 0
     facts = read_manifest(out).facts
-    assert (facts["fit"], facts["kept_step"], facts["examples"]) == ("validation", 8, {k: ALL[k] for k in list(ALL)[1:]})
+    assert (facts["fit"], facts["kept_step"], facts["examples"]) == ("validation", 8,
+                                                                     {k: ALL[k] for k in list(ALL)[1:]})
 
 
 def test_bins_and_curves(out: Path) -> None:
@@ -103,8 +107,8 @@ def test_bins_and_curves(out: Path) -> None:
     assert gaps == pytest.approx(one(table, step=64, set="test", scaled=False, statistic="ece"), abs=1e-12)
     with open(out / "curves.csv", encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert list(rows[0])[:7] == ["step", "temperature", "validation_accuracy", "validation_ece", "validation_ece_scaled",
-                                 "validation_nll", "validation_nll_scaled"]
+    assert list(rows[0])[:7] == ["step", "temperature", "validation_accuracy", "validation_ece",
+                                 "validation_ece_scaled", "validation_nll", "validation_nll_scaled"]
     assert [int(row["step"]) for row in rows] == list(STEPS)
     assert float(rows[2]["far_ece"]) == one(table, step=64, set="far", scaled=False, statistic="ece")
 
@@ -118,12 +122,14 @@ def test_the_temperature_may_come_from_another_set(tmp_path: Path) -> None:
 
 def test_in_a_task_of_words_sentences_are_the_units_and_rare_labels_do_no_harm(tmp_path: Path) -> None:
     sets = {"validation": 40, "test": 30}
-    labels = np.r_[np.zeros(36), [1, 2, 3, 4], np.zeros(28), [5, 6]].astype(int)  # classes of one example, or of none in a set
+    labels = np.r_[np.zeros(36), [1, 2, 3, 4], np.zeros(28),
+                   [5, 6]].astype(int)  # classes of one example, or of none in a set
     out = run(tmp_path / "words", sets=sets, classes=17, labels=labels, spans=1)
     predictions, table = read_predictions(out.parent / "predictions"), table_of(out)
     assert np.isfinite(table["value"]).all()
     logits, labels = pairs(predictions, 64, "test")
-    ends = lens.intervals(lens.probabilities_of(logits), labels, np.arange(30) // 2, seed=read_manifest(out).seeds["groups"])
+    ends = lens.intervals(lens.probabilities_of(logits), labels, np.arange(30) // 2,
+                          seed=read_manifest(out).seeds["groups"])
     for name, (low, high) in ends.items():
         assert one(table, "low", step=64, set="test", scaled=False, statistic=name) == pytest.approx(low, abs=1e-12)
         assert one(table, "high", step=64, set="test", scaled=False, statistic=name) == pytest.approx(high, abs=1e-12)
@@ -147,13 +153,15 @@ def test_without_a_test_set_the_figures_say_what_they_show(tmp_path: Path, monke
     from finetrace.lenses.calibration import figures
 
     told = []
-    monkeypatch.setattr(figures, "reliability", lambda sets, t, **more: told.append((list(sets), more["note"])) or style())
+    monkeypatch.setattr(figures, "reliability", lambda sets, t,
+                        **more: told.append((list(sets), more["note"])) or style())
     monkeypatch.setattr(figures, "course", lambda *args, **more: style())
     run(tmp_path, figures=True, sets={"validation": 20, "far": 20, "near": 9}, steps=(0,))
     ((drawn, note),) = told
     assert drawn == ["validation", "far", "near"] and "no test set: validation is also what is shown" in note
     run(tmp_path / "b", figures=True, sets={"validation": 20, "test": 9, "b": 9, "a": 9, "c": 9, "d": 9}, steps=(0,))
-    assert told[1][0] == ["test", "b", "a", "c"] and "4 of 5 sets are drawn" in told[1][1] and "no test" not in told[1][1]
+    assert told[1][0] == ["test", "b", "a",
+                          "c"] and "4 of 5 sets are drawn" in told[1][1] and "no test" not in told[1][1]
 
 
 def style():
@@ -181,7 +189,8 @@ def test_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_or_broken_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FinetraceError, match=r"calibration.fit: .*has no set 'dev' to fit the temperature on; name one of train"):
+    with pytest.raises(FinetraceError, match=r"calibration.fit: .*has no set 'dev' to fit the temperature on; name "
+                                             r"one of train"):
         run(tmp_path / "a", CalibrationSettings(fit="dev"))
     with pytest.raises(FinetraceError, match="logits of checkpoint 8 hold NaN or infinity in row 0"):
         run(tmp_path / "b", damage={("logits", 8): lambda values: values.fill(np.nan)})

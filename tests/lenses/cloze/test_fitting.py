@@ -1,4 +1,5 @@
-"""Maps of all layers trained in one pass: as if each were alone, as AdamW written out, the best one kept, early stopping."""
+"""Maps of all layers trained in one pass: as if each were alone, as AdamW written out, the best one kept, early
+stopping."""
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ LAYERS = 4
 
 @pytest.fixture
 def data():
-    """Training and held-out states (layer, position, dim) float64; words can be told from the state, better in later layers."""
+    """Training and held-out states (layer, position, dim) float64; words can be told from the state, better in later
+    layers."""
     random = np.random.default_rng(2)
     centres = random.normal(size=(WORDS, DIM))
     found = []
@@ -136,8 +138,8 @@ def test_a_family_without_a_transform_gets_one_that_begins_as_the_identity(data)
     bare = MaskedHead(None, torch.randn(WORDS, DIM, dtype=torch.float64), torch.zeros(WORDS, dtype=torch.float64))
     found = train_heads(bare, list(range(LAYERS)), *data, Recipe(1, 8, 1e-12, evaluations=1), seed=1)
     states = data[1].states
-    torch.testing.assert_close(inner_states("trained", bare, found, states), inner_states("own", bare, None, states), atol=1e-8,
-                               rtol=1e-8)
+    torch.testing.assert_close(inner_states("trained", bare, found, states), inner_states("own", bare, None, states),
+                               atol=1e-8, rtol=1e-8)
     assert (train_heads(bare, [3], *data, RECIPE, seed=1).loss < found.loss[3]).all()
 
 

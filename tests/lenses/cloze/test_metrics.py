@@ -76,7 +76,8 @@ def test_changes_partition_the_facts():
     before, after = np.array([0, 0, 1, 1], bool), np.array([0, 1, 0, 1], bool)
     assert {k: v.tolist() for k, v in known_changes(before, after).items()} == {
         "learned": [0, 1, 0, 0], "kept": [0, 0, 0, 1], "lost": [0, 0, 1, 0]}
-    records = {0: {"own": ranks_of([[2, 2, 1, 1]])}, 5: {"own": ranks_of([[1, 2, 2, 1]])}, 9: {"own": ranks_of([[1, 1, 2, 2]])}}
+    records = {0: {"own": ranks_of([[2, 2, 1, 1]])}, 5: {"own": ranks_of([[1, 2, 2, 1]])},
+               9: {"own": ranks_of([[1, 1, 2, 2]])}}
     table = summary.table(records, facts_of(["a"] * 4), "common")
     where = {"corpus": "TREx", "layer": 0}
     for step in (5, 9):
@@ -102,7 +103,8 @@ def test_groups_part_corpora_types_and_held_out_facts():
     found = groups(["TREx", "TREx", "Squad", "TREx"], ["P1", "P2", "Squad", "P1"], ["1-1", "N-1", "", "1-1"],
                    np.array([False, False, False, True]))
     assert [(g.corpus, g.relation, g.held_out, g.facts) for g in found] == [
-        ("TREx", "", False, 2), ("TREx", "type:1-1", False, 1), ("TREx", "type:N-1", False, 1), ("TREx", "P1", False, 1),
+        ("TREx", "", False, 2), ("TREx", "type:1-1", False, 1), ("TREx", "type:N-1", False, 1),
+        ("TREx", "P1", False, 1),
         ("TREx", "P2", False, 1), ("TREx", "", True, 1), ("TREx", "type:1-1", True, 1), ("TREx", "P1", True, 1),
         ("Squad", "", False, 1)]
 
@@ -119,7 +121,8 @@ def test_intervals():
     assert (a.low[0], a.high[0]) == pytest.approx(tuple(stats.binomtest(int(values[:40, 0].sum()), 40).proportion_ci(
         method="wilson")))
     left_out = [np.mean([np.delete(values[:40, 1], i).mean() if i < 40 else values[:40, 1].mean(),
-                         np.delete(values[40:, 1], i - 40).mean() if i >= 40 else values[40:, 1].mean()]) for i in range(60)]
+                         np.delete(values[40:, 1], i - 40).mean() if i >= 40 else values[40:, 1].mean()])
+                for i in range(60)]
     parts = [np.array(left_out[:40]), np.array(left_out[40:])]  # delete-one jackknife of a stratified mean
     variance = sum((len(p) - 1) / len(p) * ((p - p.mean()) ** 2).sum() for p in parts)
     assert whole.high[1] - whole.value[1] == pytest.approx(stats.t.ppf(0.975, 58) * np.sqrt(variance))

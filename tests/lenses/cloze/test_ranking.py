@@ -106,7 +106,8 @@ def test_records_survive_the_table(case):
     ranks = Ranker(head.decoder, head.bias, vocabulary)(head.inner(states), gold)
     table = to_table({"own": ranks, "tuned": ranks})
     assert table.num_rows == 2 * LAYERS * FACTS
-    assert {name: str(kind) for name, kind in zip(table.schema.names, table.schema.types, strict=True)}["layer"] == "int8"
+    assert {name: str(kind) for name, kind in zip(table.schema.names, table.schema.types,
+                                                  strict=True)}["layer"] == "int8"
     found = from_table(table)
     assert list(found) == ["own", "tuned"]
     for name in ("rank", "rank_full", "rank_candidates", "log_prob", "top"):

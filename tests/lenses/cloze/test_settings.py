@@ -20,8 +20,8 @@ def test_defaults():
 
 
 def test_some_keys_of_the_parts():
-    found = read({"heads": {"steps": 60_000, "learning_rate": 5e-5}, "tuned": {"steps": 10}, "heads_checkpoints": [0, 60],
-                  "readouts": ["own"]})
+    found = read({"heads": {"steps": 60_000, "learning_rate": 5e-5}, "tuned": {"steps": 10},
+                  "heads_checkpoints": [0, 60], "readouts": ["own"]})
     assert found.heads.steps == 60_000 and found.heads.batch == 256 and found.tuned.steps == 10
     assert found.heads_checkpoints == [0, 60] and found.readouts == ("own",)
 

@@ -1,4 +1,5 @@
-"""The stage cloze on tiny models: files, the last layer as the model itself, killed and continued, heads re-attached."""
+"""The stage cloze on tiny models: files, the last layer as the model itself, killed and continued, heads
+re-attached."""
 
 import json
 import shutil
@@ -106,11 +107,16 @@ def test_files_and_facts(whole):
     assert found.facts["layers"] == 3 and found.facts["heads_steps"] == [0, 5, 9] and found.facts["held_out"] == 6
     assert found.facts["relations"]["world/first"] == {"facts": 11, "kept": 10, "unknown": 1}
     assert set(found.facts["heads"]["5"]) == {"trained", "tuned"}
-    assert {p.name for p in (whole / "facts").iterdir()} == {"index.parquet", "step-00000000.parquet", "step-00000005.parquet",
+    assert {p.name for p in (whole / "facts").iterdir()} == {"index.parquet", "step-00000000.parquet",
+                                                             "step-00000005.parquet",
                                                             "step-00000009.parquet"}
     assert {p.stem for p in (whole / "figures").glob("*.png")} == {"precision", "readouts", "relations", "changes"}
     index = read_table(whole / "facts" / "index.parquet")
-    assert index.num_rows == 30 and index["fact"].to_pylist() == list(range(30)) and "unknown" not in index["fact_id"].to_pylist()
+    assert (
+        index.num_rows == 30
+        and index["fact"].to_pylist() == list(range(30))
+        and "unknown" not in index["fact_id"].to_pylist()
+    )
     ranks = read_table(whole / "facts" / "step-00000005.parquet")
     assert ranks.num_rows == 3 * 3 * 30 and len(ranks["top"][0]) == 5
     table = read_table(whole / "table.parquet")
@@ -131,11 +137,14 @@ def test_the_last_layer_is_the_model_itself(whole, project):
     for number, fact in enumerate(some):
         batch = words(fact.sentences[0], return_tensors="pt")
         with torch.no_grad():
-            scores = model(**batch).logits[0, (batch["input_ids"][0] == words.mask_token_id).nonzero()[0, 0]].log_softmax(-1)
+            scores = (
+                model(**batch).logits[0, (batch["input_ids"][0] == words.mask_token_id).nonzero()[0, 0]].log_softmax(-1)
+            )
         gold = words.convert_tokens_to_ids(fact.object)
         assert own[number]["rank_full"] == scores.argsort(descending=True).tolist().index(gold) + 1
         assert own[number]["log_prob"] == pytest.approx(scores[gold].item(), abs=1e-4)
-        inside = [i for i in scores.argsort(descending=True).tolist() if i >= 5]  # all but special tokens are common words
+        inside = [i for i in scores.argsort(descending=True).tolist()
+                  if i >= 5]  # all but special tokens are common words
         assert own[number]["rank"] == inside.index(gold) + 1 and own[number]["top"] == inside[:5]
         of_type = [i for i in inside if words.convert_ids_to_tokens(i) in fact.candidates]
         assert own[number]["rank_candidates"] == of_type.index(gold) + 1
@@ -176,7 +185,8 @@ def test_equal_runs_are_equal(project, script, whole, tmp_path):
 
 
 def test_a_fine_tuned_encoder_gets_the_head_back(project, script, whole):
-    """Before the first step a fine-tuning knows what its model knows, also where its checkpoints hold the head alone."""
+    """Before the first step a fine-tuning knows what its model knows, also where its checkpoints hold the head
+    alone."""
     from finetrace.models.load import load_classifier
     from finetrace.models.saved import freeze_encoder, remember_base
 
@@ -197,7 +207,8 @@ def test_a_fine_tuned_encoder_gets_the_head_back(project, script, whole):
         folder = project.place(place) / "cloze"
         assert read_manifest(folder).facts["head"] == "re-attached from toy"
         ranks[place] = read_table(folder / "facts" / "step-00000000.parquet")["rank"].to_pylist()
-    own = [r["rank"] for r in read_table(whole / "facts" / "step-00000009.parquet").to_pylist() if r["readout"] == "own"]
+    own = [r["rank"] for r in read_table(whole / "facts" / "step-00000009.parquet").to_pylist()
+           if r["readout"] == "own"]
     assert ranks["toy/task/ft/s1"] == ranks["toy/task/lp/s1"] == own
     table = read_long_table(project.place("toy/task/ft/s1") / "cloze" / "table.parquet")
     assert len(table.select(step=8, relation="", layer=2, statistic="lost", vocabulary="common", held_out=False))
@@ -212,7 +223,8 @@ def test_equal_checkpoints_are_done_once(project, script, tmp_path):
 
 
 def test_trained_readouts_at_the_ends_only(project, script, tmp_path):
-    script.main(stage_of(project, ClozeSettings(**SHORT, readouts=("own", "tuned"), heads_checkpoints="ends"), home=tmp_path))
+    script.main(stage_of(project, ClozeSettings(**SHORT, readouts=("own", "tuned"), heads_checkpoints="ends"),
+                         home=tmp_path))
     table = read_table(project.place(PRETRAIN) / "cloze" / "table.parquet")
     steps = {(r["readout"], r["step"]) for r in table.select(["readout", "step"]).to_pylist()}
     assert steps == {("own", 0), ("own", 5), ("own", 9), ("tuned", 0), ("tuned", 9)}

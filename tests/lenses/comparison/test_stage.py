@@ -1,4 +1,5 @@
-"""The stage comparison on synthetic hidden states of two trajectories: files, numbers, choices of rows, clear errors."""
+"""The stage comparison on synthetic hidden states of two trajectories: files, numbers, choices of rows, clear
+errors."""
 
 import csv
 import json
@@ -36,7 +37,8 @@ def comparison(root: Path, first: dict, second: dict, **settings: object) -> Sta
 
 
 def test_models_of_other_width_depth_and_length_are_compared(tmp_path: Path) -> None:
-    stage = comparison(tmp_path, {"layers": 3, "dim": 16, "steps": (0, 8, 64)}, {"layers": 5, "dim": 12, "steps": (0, 4, 8, 90)})
+    stage = comparison(tmp_path, {"layers": 3, "dim": 16, "steps": (0, 8, 64)},
+                       {"layers": 5, "dim": 12, "steps": (0, 4, 8, 90)})
     run_main(stage)
     out = tmp_path / "comparisons" / "pair"
     table, metrics = columns(out), json.loads((out / "metrics.json").read_text())
@@ -60,7 +62,8 @@ def test_models_of_other_width_depth_and_length_are_compared(tmp_path: Path) -> 
 
 
 def test_comparisons_have_figures(tmp_path: Path) -> None:
-    stage = comparison(tmp_path, {"steps": (0, 8)}, {"steps": (0, 9), "layers": 2}, representations=["cls"], measures=["cka"])
+    stage = comparison(tmp_path, {"steps": (0, 8)}, {"steps": (0, 9), "layers": 2}, representations=["cls"],
+                       measures=["cka"])
     run_main(stage, figures=True)
     figures = sorted((tmp_path / "comparisons/pair/figures").glob("*.png"))
     assert [path.name for path in figures] == ["layers.png", "measures.png", "steps.png"]
@@ -108,7 +111,9 @@ def test_tokens_are_compared_where_both_models_cut_texts_alike(tmp_path: Path) -
 )
 def test_what_cannot_be_compared_is_refused_by_name(tmp_path: Path, second: dict, settings: dict, message: str) -> None:
     stage = comparison(tmp_path, {}, second, **settings)
-    with pytest.raises(FinetraceError, match=rf"a/micro-sentiment/ft/s1 and b/.*/ft/s1 cannot be compared: .*{message}"):
+    with pytest.raises(
+        FinetraceError, match=rf"a/micro-sentiment/ft/s1 and b/.*/ft/s1 cannot be compared: .*{message}"
+    ):
         run_main(stage)
     assert not list(tmp_path.glob("comparisons/*"))
 

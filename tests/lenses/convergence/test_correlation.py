@@ -112,7 +112,8 @@ def test_links_hold_levels_changes_and_all_three_directions() -> None:
                 assert change.value == pytest.approx(classical(cosine[c] - cosine[0], accuracy[c] - accuracy[0], kind))
         for layer in range(5):
             over = lens.pick(found, kind, "level", "checkpoints", layer=layer)
-            assert over.value == pytest.approx(classical(cosine[:, layer], accuracy[:, layer], kind)) and over.clusters == 6
+            assert over.value == pytest.approx(classical(cosine[:, layer], accuracy[:, layer],
+                                                         kind)) and over.clusters == 6
         pooled = lens.pick(found, kind, "level", "all")
         assert pooled.value == pytest.approx(classical(cosine.ravel(), accuracy.ravel(), kind))
         assert (pooled.n, pooled.clusters) == (30, 5)

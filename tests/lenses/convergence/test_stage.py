@@ -43,7 +43,8 @@ def link_stage(root: Path, *, layers: int = 5, probed: int | None = None, **sett
     lens_folder(folder, "probes", {
         "step": [s for _ in parts for s, _ in grid], "layer": [l for _ in parts for _, l in grid],
         "statistic": ["accuracy"] * len(grid) * len(parts), "split": [split for split, _ in parts for _ in grid],
-        "value": [0.5 + s * l / 2000 + seed / 100 if split == "validation" else 1.0 for split, seed in parts for s, l in grid]}
+        "value": [0.5 + s * l / 2000 + seed / 100 if split == "validation" else 1.0 for split, seed in parts
+                  for s, l in grid]}
         | dict.fromkeys(("low", "high"), [np.nan] * len(grid) * len(parts)))
     return asked(layout, **settings)
 
@@ -70,7 +71,8 @@ def test_the_stage_joins_both_lenses_and_writes_correlations(tmp_path: Path) -> 
     found = rows(stage, statistic="spearman", of="change", over="layers")
     assert [(r["step"], r["layer"], r["n"], r["value"]) for r in found] == [(8, -1, 5, 1), (64, -1, 5, 1)]
     assert {(r["step"], r["layer"]) for r in rows(stage, over="checkpoints")} == {(-1, l) for l in range(5)}
-    assert all(np.isnan(r["value"]) and r["clusters"] == 3 for r in rows(stage, over="checkpoints"))  # three are too few
+    assert all(np.isnan(r["value"]) and r["clusters"] == 3
+               for r in rows(stage, over="checkpoints"))  # three are too few
     assert {r["split"] for r in rows(stage)} == {"validation"}
     lines = (stage_output(stage) / "curves.csv").read_text().splitlines()
     assert lines[0] == "step,spearman_level,spearman_change,pearson_level,pearson_change"
@@ -106,7 +108,8 @@ def test_lenses_without_common_ground_or_statistics_are_refused(tmp_path: Path) 
     with pytest.raises(FinetraceError, match="NaN or infinity; run both stages again"):
         run_main(stage)
     lens_folder(folder, "geometry", table)
-    for settings, message in (({"cosine": "cos"}, r"no 'cos' \(params.yaml: convergence.cosine\); it has cosine_mean, eff"),
+    for settings, message in (({"cosine": "cos"},
+                               r"no 'cos' \(params.yaml: convergence.cosine\); it has cosine_mean, eff"),
                               ({"split": "test"}, r"no 'accuracy' of the split 'test' .*it has train, validation")):
         with pytest.raises(FinetraceError, match=message):
             run_main(asked(stage.layout, **settings))

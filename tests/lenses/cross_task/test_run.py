@@ -27,8 +27,8 @@ def stage(tmp_path):
     folder = layout.run("tiny", "one", "ft", 1) / "trajectory"
     folder.mkdir(parents=True)
     train = settings()
-    finetune(model, task, train, recording(checkpoints="log2"), RunSeeds.of(0, 1), scratch=tmp_path / "scratch", out=folder,
-             name="tiny")
+    finetune(model, task, train, recording(checkpoints="log2"), RunSeeds.of(0, 1), scratch=tmp_path / "scratch",
+             out=folder, name="tiny")
     complete(folder, finished("trajectory", train={"max_length": 16}))
     ask(tmp_path, "cross-task", "effect", **of_run("tiny/one/ft/s1"), probes=asdict(ProbesSettings(vectors="mean")),
         cross_task=asdict(CrossTaskSettings(tuned="tiny/one/ft/s1", task="other")),

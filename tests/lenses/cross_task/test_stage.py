@@ -63,7 +63,8 @@ def test_swapping_before_and_after_swaps_the_counts_and_scaling_scales() -> None
     one, other = random.random(9), random.random(9)
     there, back, scaled = lens.effect(one, other), lens.effect(other, one), lens.effect(10 * one, 10 * other)
     assert (there.grown, there.shrunk, there.mean) == (back.shrunk, back.grown, pytest.approx(-back.mean))
-    assert (scaled.grown, scaled.shrunk) == (there.grown, there.shrunk) and scaled.mean == pytest.approx(10 * there.mean)
+    assert (scaled.grown, scaled.shrunk) == (there.grown,
+                                             there.shrunk) and scaled.mean == pytest.approx(10 * there.mean)
     order = random.permutation(9)
     assert lens.effect(one[order], other[order]).mean == pytest.approx(there.mean)
 
@@ -86,7 +87,8 @@ def test_distances_that_cannot_be_compared_are_refused(before: np.ndarray, after
 
 def test_a_label_that_training_lacks_is_an_error_of_the_classifier() -> None:
     logits = np.array([[[3.0, 1.0], [0.0, 2.0], [5.0, 5.0], [0.0, 9.0]]])  # one problem, four rows, classes 2 and 5
-    np.testing.assert_array_equal(lens.hits(logits, np.array([2, 5]), np.array([2, 5, 2, 7])), [[True, True, True, False]])
+    np.testing.assert_array_equal(lens.hits(logits, np.array([2, 5]), np.array([2, 5, 2, 7])),
+                                  [[True, True, True, False]])
 
 
 def test_accuracies_of_several_classifiers_have_a_spread_and_a_paired_change() -> None:
@@ -153,7 +155,10 @@ def test_classes_that_training_pulls_apart_move_up(tmp_path: Path) -> None:
     metrics = output(tmp_path)[1]
     assert metrics["labels_grown/layer-02"] == 3 and metrics["labels_shrunk/layer-02"] == 0
     assert metrics["mean_growth/layer-02"] > 1 and metrics["labels_grown/layer-00"] == 0
-    assert metrics["clusters/layer-02/last"] == 3 < metrics["clusters/layer-02/first"] and metrics["linear/layer-02/last"] == 1
+    assert (
+        metrics["clusters/layer-02/last"] == 3 < metrics["clusters/layer-02/first"]
+        and metrics["linear/layer-02/last"] == 1
+    )
     assert metrics["accuracy/layer-02/last"] > 0.9 > metrics["accuracy/layer-02/first"]
     assert metrics["accuracy_change/layer-02"] == pytest.approx(metrics["accuracy/layer-02/last"]
                                                                 - metrics["accuracy/layer-02/first"])
@@ -180,7 +185,8 @@ def test_values_are_those_of_the_probe_on_the_training_examples(tmp_path: Path) 
     train = hidden.rows("train")
     apart = [label_distances(probe(hidden.vectors(step)[2][train], hidden.labels[train])).outside_min for step in STEPS]
     for step, values in zip(STEPS, apart, strict=True):
-        found = [row["value"] for row in table if row["statistic"] == "outside_min" and row["step"] == step and row["label"]]
+        found = [row["value"] for row in table if row["statistic"] == "outside_min" and row["step"] == step
+                 and row["label"]]
         assert found == pytest.approx(values.tolist(), rel=1e-9)
     changed = {row["label"]: row["value"] for row in table if row["statistic"] == "growth"}
     assert list(changed) == ["class-0", "class-1", "class-2"]
@@ -189,7 +195,8 @@ def test_values_are_those_of_the_probe_on_the_training_examples(tmp_path: Path) 
 
 
 def test_pairs_unequal_classes_and_labels_of_one_split_are_defined(tmp_path: Path) -> None:
-    labels = np.array([0] * 20 + [1] * 18 + [2] + [4] + [0] * 30 + [1] * 8 + [3] * 2)  # 2, 4: one example; 3: not in training
+    labels = np.array([0] * 20 + [1] * 18 + [2] + [4] + [0] * 30 + [1] * 8
+                      + [3] * 2)  # 2, 4: one example; 3: not in training
     script(spans=2, classes=5, labels=labels).main(stage(tmp_path, layers=[1, 2]))
     table, metrics = output(tmp_path)
     last = [row for row in table if row["step"] == 64 and row["layer"] == 2]
@@ -209,7 +216,8 @@ def test_layers_in_which_all_examples_are_alike_are_left_out(tmp_path: Path) -> 
     damage = {("cls", step): constant for step in STEPS}
     script(spans=0, vectors=("cls",), damage=damage).main(stage(tmp_path, probe="none"))
     assert {row["layer"] for row in output(tmp_path)[0]} == {1, 2}
-    with pytest.raises(FinetraceError, match=r"effect.layers: all examples have the same vector in layer 0; name another"):
+    with pytest.raises(FinetraceError, match=r"effect.layers: all examples have the same vector in layer 0; name "
+                                             r"another"):
         script(spans=0, vectors=("cls",), damage=damage).main(stage(tmp_path / "b", layers=[0]))
 
 
@@ -270,7 +278,8 @@ def not_a_number(values: np.ndarray) -> None:
     ({"damage": {("span", 64): not_a_number}}, {}, "span.npy layer 1 row 7: holds NaN"),
     ({"rows": {"train": 40}}, {}, "has no rows of the split 'validation'; add it to hidden.rows"),
     ({}, {"layers": [3]}, r"effect.layers: 3 does not exist; .* has layers 0 \(embeddings\) to 2"),
-    ({"labels": np.zeros(80, int)}, {"layers": [2]}, "cross_tasks.effect: micro-pos, step 0, layer 2: .* a probe needs two")])
+    ({"labels": np.zeros(80, int)}, {"layers": [2]},
+     "cross_tasks.effect: micro-pos, step 0, layer 2: .* a probe needs two")])
 def test_what_is_missing_or_broken_is_named(tmp_path: Path, hidden: dict, entry: dict, message: str) -> None:
     with pytest.raises(FinetraceError, match=message):
         script(**hidden).main(stage(tmp_path, **entry))

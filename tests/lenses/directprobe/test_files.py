@@ -1,4 +1,5 @@
-"""Files of the original hull-probe programs: the worked example byte by byte, round trips, and errors that name file and line."""
+"""Files of the original hull-probe programs: the worked example byte by byte, round trips, and errors that name file
+and line."""
 
 from pathlib import Path
 
@@ -52,7 +53,8 @@ def test_old_data_in_and_the_2021_program_s_files_out(project: Path) -> None:
     labels = inputs.read_labels(settings.label_set_path)
     examples = inputs.read_examples(settings.entities_path, settings.embeddings_path, labels)
     assert labels == ["A", "B", "C"] and examples.texts[3] == "word 3" and examples.points.dtype == np.float32
-    found = renumbered(probe(examples.points, examples.labels, classes=labels), [0, 3, 2, 1])  # the original's order of creation
+    found = renumbered(probe(examples.points, examples.labels, classes=labels),
+                       [0, 3, 2, 1])  # the original's order of creation
 
     files.write_clusters(project / "clusters.txt", found.assignment)
     assert (project / "clusters.txt").read_text() == "0\n" * 8 + "3\n" * 8 + "2\n" * 8 + "1\n" * 8
@@ -83,7 +85,8 @@ def test_the_2022_program_s_files(project: Path) -> None:
     ):
         files.write_label_values(project / f"{name}.txt", found.classes, values)
         assert (project / f"{name}.txt").read_text() == text
-        assert oracle.read_label_values(project / f"{name}.txt") == pytest.approx(dict(zip("ABC", values, strict=True)), abs=5e-5)
+        assert oracle.read_label_values(project / f"{name}.txt") == pytest.approx(dict(zip("ABC", values, strict=True)),
+                                                                                  abs=5e-5)
     assert oracle.read_label_pairs(project / "vec.txt") == {("A", "B"): 5, ("A", "C"): 6.5, ("B", "C"): 8.5147}
 
 
@@ -143,7 +146,8 @@ def test_a_broken_file_is_refused_with_its_line(tmp_path: Path, reader: object, 
 def test_a_missing_file_a_folder_and_another_encoding_are_named(tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes("gut\tA\nschön\tA\n".encode("latin-1"))
     latin = tmp_path / "latin.txt"
-    for path, message in ((tmp_path / "none", "no such file"), (tmp_path, "is a folder"), (latin, "line 2: is not UTF-8")):
+    for path, message in ((tmp_path / "none", "no such file"), (tmp_path, "is a folder"),
+                          (latin, "line 2: is not UTF-8")):
         with pytest.raises(FinetraceError, match=message):
             inputs.read_entities(path)
 

@@ -1,4 +1,5 @@
-"""The original hull-probe programs on their own inputs: the worked example file by file, batches, the command, clear errors."""
+"""The original hull-probe programs on their own inputs: the worked example file by file, batches, the command, clear
+errors."""
 
 import json
 import shutil
@@ -34,7 +35,8 @@ PREDICTION = ("A\t0-A,1.0000\t2-C,5.5000\t1-B,5.7009\t3-B,5.7009\n"
               "C\t2-C,1.0000\t0-A,5.5000\t1-B,8.1317\t3-B,8.1317\n"
               "C\t0-A,0.0000\t1-B,5.5000\t3-B,5.5000\t2-C,7.5000\n"
               "A\t1-B,2.0000\t0-A,3.0000\t2-C,8.0777\t3-B,9.0000\n")
-LABEL_FILES = {"vec.txt": "A---B,5.0000\nA---C,6.5000\nB---C,8.5147\n", "outside_min.txt": "A,5.0000\nB,5.0000\nC,6.5000\n",
+LABEL_FILES = {"vec.txt": "A---B,5.0000\nA---C,6.5000\nB---C,8.5147\n",
+               "outside_min.txt": "A,5.0000\nB,5.0000\nC,6.5000\n",
                "inside_max.txt": "A,1.5811\nB,1.5811\nC,1.5811\n", "inside_mean.txt": "A,0.8823\nB,0.8823\nC,0.8823\n"}
 INI = """
 [run]
@@ -76,13 +78,15 @@ def read(folder: Path, name: str) -> str:
     return (folder / name).read_text()
 
 
-def test_the_worked_example_through_the_command_digit_for_digit(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_worked_example_through_the_command_digit_for_digit(project: Path,
+                                                                capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["directprobe", str(project / "config.ini"), "--mode", "prediction"]) == 0
     out = project / "results"
     expected = LABEL_FILES | {"clusters.txt": CLUSTERS, "dis.txt": DIS, "prediction.txt": PREDICTION}
     assert {name: read(out, name) for name in expected} == expected
     metrics = json.loads(read(out, "metrics.json"))
-    for name, value in {"cluster_distance_min": 5, "cluster_distance_max": 8.514693183, "cluster_distance_mean": 6.705877134,
+    for name, value in {"cluster_distance_min": 5, "cluster_distance_max": 8.514693183,
+                        "cluster_distance_mean": 6.705877134,
                         "ratio_max": 0.291902565, "ratio_mean": 0.162880803, "intra_accuracy": 0.6, "clusters": 4,
                         "labels": 3, "linear": 0, "outside_min_least": 5}.items():
         assert metrics[name] == pytest.approx(value, rel=1e-7), name  # the original's solver is some 2e-8 low
@@ -110,7 +114,8 @@ def test_clusters_are_numbered_as_they_came_to_be_or_by_row(project: Path) -> No
     (project / "data/train.txt").write_text("".join(f"w\t{label}\n" for label in "AABB"))
     (project / "data/train-vectors.txt").write_text("0 0\n5 0\n0 9\n1 9\n")  # B unites first
     (project / "data/test.txt").unlink()
-    (project / "config.ini").write_text(INI.replace("test_entities_path = ${common}/test.txt", "").replace("MODE", "probing"))
+    (project / "config.ini").write_text(INI.replace("test_entities_path = ${common}/test.txt", "").replace("MODE",
+                                                                                                           "probing"))
     for numbering, expected in (("creation", "1\n1\n0\n0\n"), ("row", "0\n0\n1\n1\n")):
         out = project / numbering
         result = write_into(out, read_settings(project / "config.ini"), numbering=numbering, min_size=1)
@@ -128,7 +133,8 @@ def test_small_clusters_are_left_out_of_label_distances_and_zero_in_text_only(pr
     assert read(out, "outside_min.txt") == "A,0.0000\nB,0.0000\nC,0.0000\n"
     assert read(out, "inside_max.txt") == "A,5.0000\nB,0.0000\nC,0.0000\n"
     table = read_table(out / "table.parquet").to_pylist()
-    found = {(r["statistic"], r["label"]): r["value"] for r in table if r["statistic"] in ("outside_min", "clusters_kept")}
+    found = {(r["statistic"], r["label"]): r["value"] for r in table
+             if r["statistic"] in ("outside_min", "clusters_kept")}
     assert np.isnan(found["outside_min", "A"]) and found["clusters_kept", ""] == 1
     assert main(["directprobe", str(project / "config.ini"), "--out", str(project / "all"), "--min-size", "1"]) == 0
     assert read(project / "all", "outside_min.txt") == "A,4.0000\nB,4.0000\nC,0.0000\n"
@@ -137,7 +143,8 @@ def test_small_clusters_are_left_out_of_label_distances_and_zero_in_text_only(pr
 def test_a_batch_scales_with_its_layers(project: Path) -> None:
     assert main(["directprobe", str(project / "config.ini"), "--mode", "batch_probing"]) == 0
     out = project / "results"
-    assert sorted(p.name for p in out.iterdir() if p.is_dir()) == ["batch_vec", "inside_max", "inside_mean", "outside_min"]
+    assert sorted(p.name for p in out.iterdir() if p.is_dir()) == ["batch_vec", "inside_max", "inside_mean",
+                                                                   "outside_min"]
     for step in ("5", "10"):
         lines = read(out, f"batch_vec/{step}.txt").splitlines()
         assert lines[0] == " ,1,2,3,4,5,6,7,8,9,10,11,12"
@@ -145,8 +152,10 @@ def test_a_batch_scales_with_its_layers(project: Path) -> None:
         means = ",".join(f"{0.882271004 * k:.4f}" for k in range(1, 13))
         assert read(out, f"inside_mean/{step}.txt").splitlines()[1] == f"A,{means}"
     table = read_table(out / "table.parquet").to_pylist()
-    assert list(dict.fromkeys((r["iteration"], r["step"]) for r in table)) == [("5", 5), ("10", 10)]  # by number, not as listed
-    found = {r["layer"]: r["value"] for r in table if r["step"] == 5 and r["statistic"] == "distance" and r["other"] == "C"
+    assert list(dict.fromkeys((r["iteration"], r["step"]) for r in table)) == [("5", 5),
+                                                                               ("10", 10)]  # by number, not as listed
+    found = {r["layer"]: r["value"] for r in table if r["step"] == 5 and r["statistic"] == "distance"
+             and r["other"] == "C"
              and r["label"] == "B"}
     assert found == pytest.approx({k: 8.514693183 * k for k in range(1, 13)}, abs=1e-7)
     assert json.loads(read(out, "metrics.json"))["outside_min_least/layer-12/last"] == pytest.approx(60)
@@ -186,12 +195,15 @@ def test_results_are_never_written_over(project: Path, capsys: pytest.CaptureFix
         ("train-vectors.txt", "1 2\n", "probing", "train-vectors.txt: has 1 vectors for 32 entities"),
         ("train.txt", "word A\n", "probing", "train.txt line 1: 'word A' is not text<TAB>label"),
         ("train.txt", "", "batch_probing", "train.txt: has no examples"),
-        ("test-vectors.txt", "1\n" * 5, "prediction", "test-vectors.txt: has 5 vectors of 1 numbers; those of training have 2"),
-        ("test-vectors.txt", "1 x\n" * 5, "prediction", "test-vectors.txt line 1: holds something that is not a number"),
+        ("test-vectors.txt", "1\n" * 5, "prediction",
+         "test-vectors.txt: has 5 vectors of 1 numbers; those of training have 2"),
+        ("test-vectors.txt", "1 x\n" * 5, "prediction",
+         "test-vectors.txt line 1: holds something that is not a number"),
         ("clusters.txt", "0\n1\n", "prediction", "clusters.txt: has 2 lines for 32 points"),
         ("clusters.txt", "0\n" * 32, "prediction", "clusters.txt: cluster 0 has points of more than one label"),
         ("clusters.txt", CLUSTERS.replace("3", "7"), "batch_probing", "clusters.txt: cluster numbers must be 0"),
-        ("batch/5/7.txt", "1 2 3\n" * 32, "batch_probing", "5/7.txt: has vectors of 3 numbers, the files before have 2"),
+        ("batch/5/7.txt", "1 2 3\n" * 32, "batch_probing",
+         "5/7.txt: has vectors of 3 numbers, the files before have 2"),
         ("batch/10/1.txt", "1 2\n", "batch_probing", "10/1.txt: has 1 vectors for 32 entities"),
     ],
 )
@@ -207,9 +219,12 @@ def test_unusable_inputs_are_refused_and_leave_nothing(project: Path, capsys: py
 @pytest.mark.parametrize(
     ("line", "mode", "message"),
     [
-        ("embeddings_path = ${common}/train-vectors.txt", "probing", r"probing needs embeddings_path; add it to \[data\]"),
-        ("test_embeddings_path = ${common}/test-vectors.txt", "probing", "test_entities_path needs test_embeddings_path"),
-        ("probing_cluster_path = data/clusters.txt", "prediction", r"prediction needs probing_cluster_path; .* \[clustering\]"),
+        ("embeddings_path = ${common}/train-vectors.txt", "probing",
+         r"probing needs embeddings_path; add it to \[data\]"),
+        ("test_embeddings_path = ${common}/test-vectors.txt", "probing",
+         "test_entities_path needs test_embeddings_path"),
+        ("probing_cluster_path = data/clusters.txt", "prediction",
+         r"prediction needs probing_cluster_path; .* \[clustering\]"),
         ("probing_cluster_path = data/clusters.txt", "batch_probing", "batch_probing needs probing_cluster_path"),
         ("batch_embeddings_path = ${common}/batch", "batch_probing", "batch_probing needs batch_embeddings_path"),
     ],
@@ -225,7 +240,8 @@ def test_what_a_mode_needs_is_named(project: Path, line: str, mode: str, message
 
 
 def stage(root: Path, **entry: object) -> Stage:
-    settings = parse(DirectprobeSettings, {"config": "config.ini", "inputs": "data", **entry}, "params.yaml: directprobe.old")
+    settings = parse(DirectprobeSettings, {"config": "config.ini", "inputs": "data", **entry},
+                     "params.yaml: directprobe.old")
     ask(root, "directprobe", "old", directprobe=asdict(settings))
     return open_stage("directprobe", "old", Layout(root, root))
 
@@ -249,11 +265,13 @@ def test_the_stage_writes_the_original_files_beside_table_metrics_and_figures(pr
 
 
 @pytest.mark.parametrize("mode", ["probing", "batch_probing"])
-def test_figures_are_drawn_from_the_stored_measurement(project: Path, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_are_drawn_from_the_stored_measurement(project: Path, mode: str,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
     first = stage(project, mode=mode)
     load_script("directprobe").main(first)
     out = project / "directprobe" / "old"
-    whole = {p: p.read_bytes() for p in out.rglob("*") if p.is_file() and (p.parent.name != "figures" or p.suffix == ".png")}
+    whole = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()
+             and (p.parent.name != "figures" or p.suffix == ".png")}
     ask(project, "directprobe", "old", draw="another", **first.asked)
     shutil.rmtree(out)
     monkeypatch.setattr("finetrace.originals.directprobe.analyse", lambda *rest, **more: 1 / 0)

@@ -29,7 +29,8 @@ def drawn(figure) -> None:
 def test_courses_draw_lines_bands_floors_and_marks_on_a_logarithmic_axis_with_zero():
     panels = [figures.Panel("pos", [line(), line("b", 0.3)], floor=("majority class", 25.0), mark=60_000),
               figures.Panel("cog", [line("a", 2.0, factor=1.0)], ylabel="layer")]
-    figure = figures.courses(panels, axis="pre-training steps", unit=20_000, title="x", note="two seeds", mark="90 % of the gain")
+    figure = figures.courses(panels, axis="pre-training steps", unit=20_000, title="x", note="two seeds",
+                             mark="90 % of the gain")
     one, other = figure.axes
     lines = [part for part in one.lines if len(part.get_xdata()) == 5]
     np.testing.assert_allclose(lines[0].get_xdata(), np.log10(1 + STEPS / 20_000))
@@ -77,7 +78,8 @@ def test_differences_have_a_row_per_task_zero_and_intervals():
     assert labels(panel.yaxis) == ["pos", "facts"] and panel.get_ylim()[0] > panel.get_ylim()[1]
     dots = [(float(d.get_xdata()[0]), round(float(d.get_ydata()[0]))) for d in panel.lines if d.get_marker() != "None"]
     assert sorted(dots) == [(-50, 1), (-40, 1), (-2, 0), (0, 0)]
-    bars = [part.get_xdata() for part in panel.lines if len(part.get_xdata()) == 2 and part.get_xdata()[0] != part.get_xdata()[1]]
+    bars = [part.get_xdata() for part in panel.lines if len(part.get_xdata()) == 2
+            and part.get_xdata()[0] != part.get_xdata()[1]]
     assert len(bars) == 3 and any(np.allclose(bar, [-3, -1]) for bar in bars)
     assert list(panel.lines[0].get_xdata()) == [0, 0]
     assert {t.get_text() for t in figure.legends[0].get_texts()} == set(figures.DIFFERENCE_NAMES.values())

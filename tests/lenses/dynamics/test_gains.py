@@ -102,7 +102,8 @@ def test_facts_learned_kept_and_lost_add_up():
 
 
 def test_relative_differences_need_something_learned():
-    found = forgetting.relative_difference(np.array([-0.1, -0.3, -0.1]), np.array([0.4, 0.3, 0.0]), np.array([0.1, 0.1, 0.0]))
+    found = forgetting.relative_difference(np.array([-0.1, -0.3, -0.1]), np.array([0.4, 0.3, 0.0]),
+                                           np.array([0.1, 0.1, 0.0]))
     np.testing.assert_allclose(found, [-0.25, -1, np.nan])
     assert np.isnan(forgetting.relative_difference(-0.1, 0.05, 0.06))
 

@@ -27,8 +27,10 @@ def test_every_draw_is_that_of_written_out_seeds_and_sentences(metric):
     resampling = Resampling(3, sentences, 40, seed=5)
     found = resampling.over_seeds([getattr(resampling, metric)(one) for one in values])
     seeds, units = lists(resampling)
-    assert all(len(s) == 3 and len(u) == resampling.units == sentences.max() + 1 for s, u in zip(seeds, units, strict=True))
-    np.testing.assert_allclose(found.draws, oracle.drawn_scores(values, sentences.tolist(), seeds, units, metric), atol=1e-12)
+    assert all(len(s) == 3 and len(u) == resampling.units == sentences.max() + 1
+               for s, u in zip(seeds, units, strict=True))
+    np.testing.assert_allclose(found.draws, oracle.drawn_scores(values, sentences.tolist(), seeds, units, metric),
+                               atol=1e-12)
     once = oracle.drawn_scores(values, sentences.tolist(), [[0, 1, 2]], [list(range(resampling.units))], metric)
     assert found.value == pytest.approx(once[0], abs=1e-12)
 
@@ -44,7 +46,8 @@ def test_within_strata_the_mean_of_means_is_resampled():
     for name, column in (("a", 0), ("b", 1)):
         inside = [[u for u in drawn if strata[u] == name] for drawn in units]
         assert all(len(drawn) == (strata == name).sum() for drawn in inside)
-        np.testing.assert_allclose(found.draws[:, column], oracle.drawn_scores(hits, list(range(16)), [[0]] * 30, inside, "mean"))
+        np.testing.assert_allclose(found.draws[:, column],
+                                   oracle.drawn_scores(hits, list(range(16)), [[0]] * 30, inside, "mean"))
     np.testing.assert_allclose(resampling.mean(hits[1]).value, np.mean([hits[1][strata == s].mean() for s in "ab"]))
 
 

@@ -1,4 +1,5 @@
-"""The stage dynamics on synthetic outputs of edges, cloze and downstream: files, numbers, arms, copies, clear errors."""
+"""The stage dynamics on synthetic outputs of edges, cloze and downstream: files, numbers, arms, copies, clear
+errors."""
 
 import csv
 import json
@@ -93,7 +94,9 @@ def test_the_table_is_long_and_values_are_means_over_seeds(whole):
                 hits = read_array(layout.place(place) / "edges/hits" / f"{task}.npy")
                 tp, fp, fn = hits[i, 4].sum(axis=0, dtype=int)
                 scores.append(2 * tp / (2 * tp + fp + fn))
-            assert course.value[i] == pytest.approx(np.mean(scores)) and course.low[i] <= course.value[i] <= course.high[i]
+            assert (
+                course.value[i] == pytest.approx(np.mean(scores)) and course.low[i] <= course.value[i] <= course.high[i]
+            )
             sd = table.course(Key("edges", task, "original", "f1_seed_sd", "mix", 1))
             assert sd.value[i] == pytest.approx(np.std(scores, ddof=1))
 
@@ -108,7 +111,8 @@ def test_facts_are_macro_means_and_any_layer_leaves_the_embeddings_out(whole):
         right = {(r["layer"], r["fact"]): r["rank"] == 1 for r in rows if r["readout"] == "own"}
         for found, layers in ((of_seeds, [2]), (any_layer, [1, 2])):
             found.append([np.mean([any(right[layer, fact["fact"]] for layer in layers) for fact in index
-                                   if fact["relation"] == relation and not fact["held_out"]]) for relation in sorted(RELATIONS)])
+                                   if fact["relation"] == relation and not fact["held_out"]])
+                          for relation in sorted(RELATIONS)])
     at = STEPS.index(40)
     last = table.course(Key("cloze", "world", "original", "p_at_1", "own", 2))
     assert last.value[at] == pytest.approx(np.mean(of_seeds)) and last.n == 30
@@ -118,22 +122,30 @@ def test_facts_are_macro_means_and_any_layer_leaves_the_embeddings_out(whole):
         here = table.course(union._replace(layer=2, relation=relation))
         assert here.value[at] == pytest.approx(np.mean(of_seeds, axis=0)[column])
         assert table.course(union._replace(layer=2, relation=f"type:{RELATIONS[relation]}")).value[at] == here.value[at]
-    known = {name: table.course(Key("cloze", "world", "original", name, "own", 2)) for name in ("learned", "kept", "lost")}
-    assert known["kept"].steps.tolist() == list(STEPS[1:]) and known["learned"].value[2] > 0.5 > known["lost"].value.max()
+    known = {name: table.course(Key("cloze", "world", "original", name, "own", 2))
+             for name in ("learned", "kept", "lost")}
+    assert (
+        known["kept"].steps.tolist() == list(STEPS[1:]) and known["learned"].value[2] > 0.5 > known["lost"].value.max()
+    )
     held_out = table.course(Key("cloze", "world", "original", "p_at_1", "own", 2, held_out=True))
     assert not held_out.value.any() and held_out.n == 10
 
 
 def test_differences_are_paired_and_the_control_is_taken_off(whole):
     table, metrics = table_of(whole[1]), json.loads((whole[1] / "metrics.json").read_text())
-    for key in (Key("edges", "pos", "original", "f1", "full", 2), Key("cloze", "world", "original", "p_at_1", "own", 2)):
+    for key in (Key("edges", "pos", "original", "f1", "full", 2),
+                Key("cloze", "world", "original", "p_at_1", "own", 2)):
         arms = {arm: table.course(key._replace(arm=arm)) for arm in (*PLACES, *DIFFERENCES)}
         np.testing.assert_allclose(arms["difference"].value, arms["adapted"].value - arms["original"].value)
-        np.testing.assert_allclose(arms["net-difference"].value, arms["difference"].value - arms["control-difference"].value)
-        assert arms["difference"].high[-1] < 0 and arms["difference"].p[-1] < 0.05 and np.isnan(arms["original"].p).all()
+        np.testing.assert_allclose(arms["net-difference"].value,
+                                   arms["difference"].value - arms["control-difference"].value)
+        assert (
+            arms["difference"].high[-1] < 0 and arms["difference"].p[-1] < 0.05 and np.isnan(arms["original"].p).all()
+        )
         width = [one.high[-2] - one.low[-2] for one in (arms["difference"], arms["adapted"])]
         assert width[0] < 1.5 * width[1]
-    assert metrics["edges/pos/f1/difference"] == table.course(Key("edges", "pos", "difference", "f1", "full", 2)).value[-1]
+    assert metrics["edges/pos/f1/difference"] == table.course(Key("edges", "pos", "difference", "f1", "full",
+                                                                  2)).value[-1]
     moved = table.course(Key("edges", "pos", "difference", "cog", "full", 2))
     np.testing.assert_allclose(moved.value, -0.05 * np.log10(1 + np.array(STEPS)), atol=1e-12)
     assert table.course(Key("downstream", "chem", "difference", "accuracy")).value[-1] > 0
@@ -147,7 +159,8 @@ def test_headlines_tell_the_transition_of_facts(whole):
     assert metrics["cloze/world/steepest/p_at_1_before"] < 0.1 and metrics["cloze/world/steepest/p_at_1_after"] > 0.6
     assert metrics["edges/pos/f1/step_90"] <= metrics["edges/dep/f1/step_90"] <= 80
     assert metrics["cloze/world/p_at_1_held_out/last"] == 0 and metrics["identical_rows"] == 0
-    assert set(metrics) >= {"downstream/chem/accuracy/last", "edges/dep/expected_layer/last", "cloze/world/onset_layer/last"}
+    assert set(metrics) >= {"downstream/chem/accuracy/last", "edges/dep/expected_layer/last",
+                            "cloze/world/onset_layer/last"}
     assert all(np.isfinite(list(metrics.values()))) and len(metrics) < 60
 
 
@@ -246,13 +259,17 @@ def test_copies_of_a_trajectory_are_told(tmp_path, caplog):
     with caplog.at_level("WARNING", "finetrace"):
         facts = read_manifest(run(tmp_path, settings(seeds=2))).facts
     assert facts["identical_rows"] == 2 * len(STEPS)
-    assert "edges, pos, step 0: m1/pretrain and m2/pretrain" in facts["identical"] and "no second measurement" in caplog.text
+    assert (
+        "edges, pos, step 0: m1/pretrain and m2/pretrain" in facts["identical"]
+        and "no second measurement" in caplog.text
+    )
 
 
 def test_a_trajectory_that_a_lens_has_not_seen_is_named_with_the_section(tmp_path):
     layout = project(tmp_path)
     shutil.rmtree(layout.place("m1/pretrain") / "cloze")
-    with pytest.raises(FinetraceError, match=r"no cloze results of m1/pretrain; add m1/pretrain to look\.cloze, or name only "
+    with pytest.raises(FinetraceError, match=r"no cloze results of m1/pretrain; add m1/pretrain to look\.cloze, or "
+                                             r"name only "
                                              r"what there is in dynamics\.life\.sources"):
         run(tmp_path, settings())
     with pytest.raises(FinetraceError, match="no cloze results of m1/pretrain; run finetrace repro cloze@m1_pretrain"):
@@ -266,10 +283,12 @@ def test_a_trajectory_that_a_lens_has_not_seen_is_named_with_the_section(tmp_pat
 def test_outputs_that_cannot_be_compared_are_refused(tmp_path):
     layout = project(tmp_path, seeds=2)
     make_edges(layout, "m2/pretrain", targets=58)
-    with pytest.raises(FinetraceError, match=r"m2/pretrain/edges: task pos: its targets are not those of .*m1/pretrain/edges"):
+    with pytest.raises(FinetraceError, match=r"m2/pretrain/edges: task pos: its targets are not those of "
+                                             r".*m1/pretrain/edges"):
         run(tmp_path, settings(seeds=2))
     make_place(layout, "m2/pretrain", "adaptation steps")
-    with pytest.raises(FinetraceError, match=r"different time axes \(m1/pretrain: pre-training steps; m2/pretrain: adaptation"):
+    with pytest.raises(FinetraceError, match=r"different time axes \(m1/pretrain: pre-training steps; m2/pretrain: "
+                                             r"adaptation"):
         run(tmp_path, settings(seeds=2))
     make_place(layout, "m2/pretrain", "pre-training steps")
     make_edges(layout, "m2/pretrain", steps=(7, 9))
@@ -292,7 +311,8 @@ def test_damaged_outputs_are_named(tmp_path):
     rows = read_table(path)
     write_table(path, rows.slice(1))
     complete(folder, read_manifest(folder, verify=False))
-    with pytest.raises(FinetraceError, match=r"step-00000040.parquet: readout .* does not have one row for each of 40 facts"):
+    with pytest.raises(FinetraceError, match=r"step-00000040.parquet: readout .* does not have one row for each of 40 "
+                                             r"facts"):
         run(tmp_path, settings(sources=("cloze",)))
     write_table(path, rows.drop_columns("rank"))
     complete(folder, read_manifest(folder, verify=False))
@@ -301,8 +321,10 @@ def test_damaged_outputs_are_named(tmp_path):
 
 
 @pytest.mark.parametrize(("entries", "message"), [
-    ({"a": ("m1/pretrain", "chem")}, "chem from m2/pretrain is missing; add an entry with that trajectory, or take a out"),
-    ({"a": ("m1/pretrain", "chem"), "b": ("m2/pretrain", "chem"), "c": ("x/adapt", "chem")}, "c starts from x/adapt, which is"),
+    ({"a": ("m1/pretrain", "chem")}, "chem from m2/pretrain is missing; add an entry with that trajectory, or take a "
+                                     "out"),
+    ({"a": ("m1/pretrain", "chem"), "b": ("m2/pretrain", "chem"), "c": ("x/adapt", "chem")},
+     "c starts from x/adapt, which is"),
     ({"a": ("t1/adapt", "chem"), "b": ("t2/adapt", "chem")}, "chem is not learned from original"),
     ({"a": ("m1/pretrain", "chem"), "b": ("m2/pretrain", "chem")}, "different numbers of test examples")])
 def test_downstream_entries_that_do_not_fit_are_named(tmp_path, entries, message):

@@ -25,14 +25,16 @@ def texts(figure) -> str:
 
 def test_scores_have_a_line_per_layer_in_percent_and_the_full_mix():
     single = scores(3)
-    figure = figures.scores(STEPS, single, full={name: v[:, 0] for name, v in single.items()}, majority={"task-0": 0.25},
+    figure = figures.scores(STEPS, single, full={name: v[:, 0] for name, v in single.items()},
+                            majority={"task-0": 0.25},
                             axis="pre-training steps", title="Edge probes", note="recipe fast")
     panel = figure.axes[0]
     drawn = [line for line in panel.lines if len(line.get_ydata()) == len(STEPS)]
     assert len(drawn) == 5
     for layer in range(4):
         np.testing.assert_allclose(drawn[layer].get_ydata(), 100 * single["task-0"][:, layer, 0])
-    np.testing.assert_allclose(np.diff(drawn[0].get_xdata())[0], np.log10(2))  # step 0 stands beside the first one after it
+    np.testing.assert_allclose(np.diff(drawn[0].get_xdata())[0],
+                               np.log10(2))  # step 0 stands beside the first one after it
     assert panel.get_title(loc="left") == "task-0" and panel.get_ylabel() == "micro F1 (%)"
     assert figure.axes[1].get_xlabel() == "pre-training steps"
     for word in ("mix of all layers", "most frequent class", "layer (0: embeddings)", "1.5M", "recipe fast"):
@@ -46,7 +48,8 @@ def test_layers_without_a_probe_and_a_single_checkpoint():
     figure = figures.scores((40,), single)
     assert len([line for line in figure.axes[0].lines if len(line.get_ydata()) == 1]) == 2
     for made in (figure, figures.lattices((40,), single), figures.strips((40,), {"a": np.full((1, 3), 1 / 3)}),
-                 figures.centre((40,), {"a": np.array([1.0])}, {}, layers=3), figures.cumulative((40,), scores(1, steps=1))):
+                 figures.centre((40,), {"a": np.array([1.0])}, {}, layers=3),
+                 figures.cumulative((40,), scores(1, steps=1))):
         assert_drawn(to_png(made))
 
 
@@ -114,10 +117,11 @@ def record(mixes: str = "all", **splits: str) -> dict:
     nothing = np.full((5, 4), np.nan)
     some = {"layer": found, "mix": found, "full": found[:, -1], "weight": np.full((5, 4), 0.25), "cog": np.full(5, 1.5),
             "expected_layer": np.full(5, 2.0), "majority": 0.3}
-    none = some | {"mix": np.full_like(found, np.nan), "full": np.full((5, 3), np.nan), "weight": nothing, "cog": nothing[:, 0]}
+    none = some | {"mix": np.full_like(found, np.nan), "full": np.full((5, 3), np.nan), "weight": nothing,
+                   "cog": nothing[:, 0]}
     tasks = {task: (some if mixes == "all" else none) | {"split": split} for task, split in splits.items()}
-    return {"place": "toy/pretrain", "steps": list(STEPS), "axis": "pre-training steps", "recipe": "fast", "changed": True,
-            "mixes": mixes, "tasks": tasks}
+    return {"place": "toy/pretrain", "steps": list(STEPS), "axis": "pre-training steps", "recipe": "fast",
+            "changed": True, "mixes": mixes, "tasks": tasks}
 
 
 def test_a_record_gives_the_figures_for_which_it_has_something():

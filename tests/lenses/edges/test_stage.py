@@ -40,7 +40,8 @@ def test_the_table_has_every_statistic_of_every_checkpoint(done):
         assert {r["step"] for r in rows_of(out, task=task, statistic="selectivity")} == {0, 64}
         assert len(rows_of(out, task=task, statistic="accuracy")) == (0 if task == "spr" else 42)
     for r in rows_of(out, statistic="delta", split="test"):
-        one, two = (values_of(out, statistic="f1", split="test", readout="mix", layer=k, task=r["task"], step=r["step"])[0]
+        one, two = (values_of(out, statistic="f1", split="test", readout="mix", layer=k, task=r["task"],
+                              step=r["step"])[0]
                     for k in (r["layer"] - 1, r["layer"]))
         assert r["value"] == pytest.approx(two - one)
 
@@ -49,7 +50,8 @@ def test_hits_metrics_curves_figures_and_facts(done):
     _, out = done
     facts = read_manifest(out).facts
     assert facts["steps"] == list(STEPS) and facts["axis"] == "pre-training steps"
-    assert facts["readouts"] == [["layer", 0], ["layer", 1], ["layer", 2], ["mix", 0], ["mix", 1], ["mix", 2], ["full", 2]]
+    assert facts["readouts"] == [["layer", 0], ["layer", 1], ["layer", 2], ["mix", 0], ["mix", 1], ["mix", 2],
+                                 ["full", 2]]
     for task in ALL:
         hits, targets = np.load(out / "hits" / f"{task}.npy"), read_table(out / "hits" / f"{task}.parquet")
         assert hits.dtype == np.uint8 and hits.shape == (3, 7, targets.num_rows, 3)
@@ -57,15 +59,18 @@ def test_hits_metrics_curves_figures_and_facts(done):
         assert targets["example_id"].to_pylist() == read_table(out.parents[3] / "data" / task / "test.parquet",
                                                                ["example_id"])["example_id"].to_pylist()
         tp, fp, fn = hits[1, 2].sum(0, dtype=np.int64)
-        assert values_of(out, task=task, step=8, readout="layer", layer=2, split="test", statistic="f1")[0] == pytest.approx(
+        assert values_of(out, task=task, step=8, readout="layer", layer=2, split="test",
+                         statistic="f1")[0] == pytest.approx(
             2 * tp / (2 * tp + fp + fn))
         assert np.array_equal(hits[:, 5], hits[:, 6])
         assert facts["tasks"][task]["reported"] == "test" and facts["tasks"][task]["targets"]["train"] <= 150
     metrics = json.loads((out / "metrics.json").read_text())
-    assert metrics["pos/f1/full/last"] == values_of(out, task="pos", statistic="f1", readout="full", split="test", step=64)[0]
+    assert metrics["pos/f1/full/last"] == values_of(out, task="pos", statistic="f1", readout="full", split="test",
+                                                    step=64)[0]
     lines = (out / "curves.csv").read_text().splitlines()
     assert lines[0].startswith("step,f1_pos,cog_pos") and [int(line.split(",")[0]) for line in lines[1:]] == list(STEPS)
-    assert {p.name for p in (out / "figures").glob("*.png")} == {"scores.png", "lattice.png", "weights.png", "centre.png",
+    assert {p.name for p in (out / "figures").glob("*.png")} == {"scores.png", "lattice.png", "weights.png",
+                                                                 "centre.png",
                                                              "cumulative.png"}
 
 
@@ -86,7 +91,8 @@ def test_a_killed_stage_continues_with_the_same_bytes(tmp_path, monkeypatch):
         run_stage(other)
     assert not (other.layout.place(PLACE) / "edges").exists()
     assert not list((tmp_path / "b/.finetrace/scratch/edges").glob("*/*.npy"))
-    monkeypatch.setattr(edge_work.Work, "_compute", lambda self, item, *rest: count.append(item) or compute(self, item, *rest))
+    monkeypatch.setattr(edge_work.Work, "_compute", lambda self, item,
+                        *rest: count.append(item) or compute(self, item, *rest))
     again = run_stage(other)
     assert len(count) == len(set(count)) == 8  # two checkpoints, two tasks, two parts: none twice
     for name in ("table.parquet", "metrics.json", "hits/pos.npy", "hits/pairs.npy"):
@@ -102,7 +108,8 @@ def test_a_second_run_takes_everything_from_what_is_kept_and_a_further_task_cost
     monkeypatch.undo()
     seen = []
     compute = edge_work.Work._compute
-    monkeypatch.setattr(edge_work.Work, "_compute", lambda self, item, *rest: seen.append(item) or compute(self, item, *rest))
+    monkeypatch.setattr(edge_work.Work, "_compute", lambda self, item,
+                        *rest: seen.append(item) or compute(self, item, *rest))
     more = edges_stage(stage.layout.root, {**ALL, "more": {"rows": {"train": 9, "validation": 5}}}, control={},
                        max_targets={"train": 150})
     run_stage(more)
@@ -141,8 +148,10 @@ def test_equal_checkpoints_are_looked_at_once(tmp_path):
 
 
 @pytest.mark.parametrize(("tasks", "settings", "message"), [
-    ({"pos": {}}, {"changes": {"heda": "mlp"}}, r"params\.yaml: edges: changes: unknown key 'heda'; did you mean 'head'"),
-    ({"spr": {"spans": 2, "sets": True}}, {"changes": {"loss": "softmax"}}, "softmax decides for one class, but spr has targets"),
+    ({"pos": {}}, {"changes": {"heda": "mlp"}},
+     r"params\.yaml: edges: changes: unknown key 'heda'; did you mean 'head'"),
+    ({"spr": {"spans": 2, "sets": True}}, {"changes": {"loss": "softmax"}},
+     "softmax decides for one class, but spr has targets"),
     ({"spr": {"spans": 2, "sets": True}}, {"mdl": {}}, "edges.mdl: spr has targets with any number of labels"),
     ({"pos": {"rows": {"train": 9, "test": 4}}}, {}, "has no validation split, by which probes are chosen"),
     ({"pos": {"rows": {"validation": 9}}}, {}, "has no training split"),

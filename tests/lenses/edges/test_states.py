@@ -1,4 +1,5 @@
-"""States for edge probes: which tokens are kept, that they are the model's own, that the model stays as it is, lost words."""
+"""States for edge probes: which tokens are kept, that they are the model's own, that the model stays as it is, lost
+words."""
 
 import numpy as np
 import pyarrow as pa
@@ -40,11 +41,13 @@ def naive(model, tokenizer, words, span):
 
 def test_states_are_those_of_each_sentence_alone_and_the_model_stays_as_it_is(tmp_path, model):
     tokenizer = piece_tokenizer()
-    tasks = {"pos": read(make_task(tmp_path, "pos")), "pairs": read(make_task(tmp_path, "pairs", spans=2), ("other", "same"))}
+    tasks = {"pos": read(make_task(tmp_path, "pos")),
+             "pairs": read(make_task(tmp_path, "pairs", spans=2), ("other", "same"))}
     assert group_tasks(tasks) == [["pos", "pairs"]]  # the same sentences
     before = {name: value.clone() for name, value in model.state_dict().items()}
     texts, pieces = tokenise(tasks, tokenizer, 64, INPUTS)
-    moments = encode_texts(model, texts, Collator(tokenizer, side="right"), tmp_path / "s.npy", dtype="float32", batch_tokens=100)
+    moments = encode_texts(model, texts, Collator(tokenizer, side="right"), tmp_path / "s.npy", dtype="float32",
+                           batch_tokens=100)
     states = np.load(tmp_path / "s.npy", mmap_mode="r")
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items()) and not model.training
     assert states.shape[:1] == (3,) and states.shape[1] == texts.tokens
@@ -87,7 +90,8 @@ def test_only_covered_pieces_are_kept(tmp_path):
     split = read_split(folder / "train.parquet", ["good", "bad", "plain"])
     texts, pieces = tokenise({"pos": {"train": split}}, piece_tokenizer(), 64, INPUTS)
     own = pieces["pos"]["train"]
-    assert texts.tokens == int((own.spans[:, 0, 1] - own.spans[:, 0, 0]).sum()) < int(texts.rows.lengths.sum()) - 2 * len(first)
+    assert texts.tokens == int((own.spans[:, 0, 1]
+                                - own.spans[:, 0, 0]).sum()) < int(texts.rows.lengths.sum()) - 2 * len(first)
     assert own.names[0] == (table["words"][0].as_py()[0],)
 
 
@@ -140,7 +144,8 @@ def test_damaged_tables_are_named(tmp_path):
 
     spans = [[3, 3], *table["spans"].to_pylist()[1:]]
     for bad, message in ((table.drop_columns(["words"]), "has no column 'words'"), (table.slice(0, 0), "has no rows"),
-                         (changed("spans", spans, pa.list_(pa.int32(), 2)), r"a span of sentence 2 is empty or outside its \d+"),
+                         (changed("spans", spans, pa.list_(pa.int32(), 2)),
+                          r"a span of sentence 2 is empty or outside its \d+"),
                          (changed("label", [7] * table.num_rows, pa.int32()), "holds a label outside 0 to 2")):
         write_table(tmp_path / "bad.parquet", bad)
         with pytest.raises(FinetraceError, match=message):
@@ -151,7 +156,8 @@ def test_states_that_are_not_finite_or_too_large_are_refused(tmp_path, model):
     import copy
 
     texts, _ = tokenise({"pos": read(make_task(tmp_path, "pos"))}, piece_tokenizer(), 64, INPUTS)
-    for factor, message in ((np.nan, "not finite; the training diverged"), (1e6, r"edges\.dtype: layer 0 .* set float32")):
+    for factor, message in ((np.nan, "not finite; the training diverged"),
+                            (1e6, r"edges\.dtype: layer 0 .* set float32")):
         broken = copy.deepcopy(model)
         with torch.no_grad():
             broken.embeddings.LayerNorm.weight.fill_(factor)

@@ -1,4 +1,5 @@
-"""Layer statistics against published numbers, micro scores against scikit-learn, control tasks, description length, recipes."""
+"""Layer statistics against published numbers, micro scores against scikit-learn, control tasks, description length,
+recipes."""
 
 from dataclasses import replace
 
@@ -24,7 +25,7 @@ from finetrace.lenses.edges.statistics import (
 from finetrace.lenses.edges.summary import COLUMNS, SplitHits, TaskResult, curves, headlines, task_rows
 from finetrace.longtable import LongTable
 
-# mixing weights of layers 0 to 12, as published (rounded to three digits), with the centres of gravity published beside them
+# mixing weights of layers 0 to 12, as published (rounded to three digits), with the published centres of gravity
 WEIGHTS = {
     6.343: ".069 .069 .068 .068 .069 .071 .077 .082 .085 .086 .086 .086 .084",
     3.727: ".190 .163 .132 .108 .079 .058 .049 .040 .039 .037 .036 .034 .035",
@@ -72,7 +73,8 @@ def test_expected_layer_of_simple_courses_and_its_guard():
     assert expected_layer([0.5, 0.6, 0.51], running_max=True) == 1
     assert headroom([0.5, 0.8, 0.7]) == pytest.approx(0.3)
     assert kl_of_deltas_bits([0.1, 0.2, 0.3, 0.4, 0.5]) == pytest.approx(0, abs=1e-12)
-    assert kl_of_deltas_bits([0.1, 0.5, 0.5, 0.4, 0.4]) == pytest.approx(2) and np.isnan(kl_of_deltas_bits([0.5, 0.5, 0.5]))
+    assert kl_of_deltas_bits([0.1, 0.5, 0.5, 0.4,
+                              0.4]) == pytest.approx(2) and np.isnan(kl_of_deltas_bits([0.5, 0.5, 0.5]))
 
 
 @pytest.mark.parametrize("sets", [True, False])
@@ -171,7 +173,9 @@ def test_description_length_of_states_that_say_nothing_and_of_those_that_say_all
     assert found.block_bits[:, 0].tolist() == [2 * found.ends[0]] * 2
     assert found.bits == pytest.approx(found.block_bits.sum(1)) and (found.data_bits < found.bits).all()
     assert found.compression == pytest.approx(found.uniform_bits / found.bits)
-    assert 0.7 < found.compression[0] < 1.1 and found.compression[1] > 1.7  # some tokens have two targets of two classes
+    assert (
+        0.7 < found.compression[0] < 1.1 and found.compression[1] > 1.7
+    )  # some tokens have two targets of two classes
     assert mdl_recipe(recipe).loss == "softmax"
     with pytest.raises(ValueError, match="exactly one class"):
         online_code(edge_data(sets=True), edge_data(), [Probe("layer", 0)], recipe, seed=1)
@@ -204,11 +208,14 @@ def test_recipes_and_their_changes():
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"droput": 0.1}, "unknown key 'droput'; did you mean 'dropout'"), ({"zzz": 1}, "unknown key 'zzz'; known: amsgrad, "),
-    ({"head": "big"}, "head: 'big' is none of linear, mlp, fancy_mlp"), ({"hidden": 2.5}, "hidden: 2.5 is not a whole number"),
+    ({"droput": 0.1}, "unknown key 'droput'; did you mean 'dropout'"),
+    ({"zzz": 1}, "unknown key 'zzz'; known: amsgrad, "),
+    ({"head": "big"}, "head: 'big' is none of linear, mlp, fancy_mlp"),
+    ({"hidden": 2.5}, "hidden: 2.5 is not a whole number"),
     ({"amsgrad": 1}, "amsgrad: 1 is not true or false"), ({"dropout": "x"}, "dropout: 'x' is not a number"),
     ({"dropout": 1.0}, r"dropout: 1.0 is not in \[0, 0.99\)"), ({"max_steps": 5, "epochs": 2}, "contradict"),
-    ({"learning_rate": 0}, "learning_rate: 0.0 is not above 0"), ({"batch_sentences": 0}, "batch_sentences: 0 is less than 1")])
+    ({"learning_rate": 0}, "learning_rate: 0.0 is not above 0"),
+    ({"batch_sentences": 0}, "batch_sentences: 0 is less than 1")])
 def test_wrong_changes_are_named(changes, message):
     with pytest.raises(ValueError, match=message):
         recipe_of("fast", changes)

@@ -1,4 +1,5 @@
-"""Edge probes: the batched training against a slow one, alone and together, pooling, normalisation, stopping, bad input."""
+"""Edge probes: the batched training against a slow one, alone and together, pooling, normalisation, stopping, bad
+input."""
 
 from dataclasses import replace
 
@@ -14,13 +15,16 @@ from finetrace.lenses.edges.recipe import Recipe
 from finetrace.lenses.edges.scoring import hits_of, score_probes
 from finetrace.lenses.edges.training import train_probes
 
-QUICK = Recipe(hidden=5, max_steps=12, validate_every=12, batch_sentences=4, select="last", halve_patience=0, learning_rate=1e-2)
+QUICK = Recipe(hidden=5, max_steps=12, validate_every=12, batch_sentences=4, select="last", halve_patience=0,
+               learning_rate=1e-2)
 BOTH = [Probe("layer", 0), Probe("layer", 2), Probe("mix", 1), Probe("mix", 2)]
 
 
 def network_of(data, probes, recipe, *, seed=3, dtype=torch.float64) -> Network:
-    shape = Shape(len(data.states), data.states.shape[2], 2 if recipe.twin_spans else data.spans.shape[1], data.gold.shape[1])
-    return Network(probes, [first_weights(p, shape, recipe, seed) for p in probes], shape, recipe, torch.empty(0, dtype=dtype))
+    shape = Shape(len(data.states), data.states.shape[2], 2 if recipe.twin_spans else data.spans.shape[1],
+                  data.gold.shape[1])
+    return Network(probes, [first_weights(p, shape, recipe, seed) for p in probes], shape, recipe,
+                   torch.empty(0, dtype=dtype))
 
 
 def logits_of(data, network, sentences, norm=None) -> np.ndarray:
@@ -31,9 +35,11 @@ def logits_of(data, network, sentences, norm=None) -> np.ndarray:
 
 
 @pytest.mark.parametrize("changes", [
-    {}, {"head": "linear"}, {"head": "fancy_mlp", "loss": "softmax"}, {"projection": 3}, {"pooling": "max", "projection": 3},
+    {}, {"head": "linear"}, {"head": "fancy_mlp", "loss": "softmax"}, {"projection": 3},
+    {"pooling": "max", "projection": 3},
     {"pooling": "mean", "projection": 3}, {"pooling": "endpoint", "projection": 3}, {"pooling": "last"},
-    {"pooling": "first", "normalisation": "batch", "hidden": 0}, {"normalisation": "none", "amsgrad": True, "weight_decay": 1e-2},
+    {"pooling": "first", "normalisation": "batch", "hidden": 0},
+    {"normalisation": "none", "amsgrad": True, "weight_decay": 1e-2},
     {"clip": 0.05, "drop_last": True, "batch_sentences": 5}], ids=str)
 def test_training_equals_the_slow_one(changes):
     recipe = replace(QUICK, **changes)
@@ -58,7 +64,8 @@ def test_tasks_of_one_span(twin):
 
 
 @pytest.mark.parametrize("recipe", [
-    replace(QUICK, max_steps=100, learning_rate=1e-3), replace(QUICK, max_steps=100, learning_rate=1e-3, dropout=0.3, clip=1.0),
+    replace(QUICK, max_steps=100, learning_rate=1e-3),
+    replace(QUICK, max_steps=100, learning_rate=1e-3, dropout=0.3, clip=1.0),
     replace(QUICK, max_steps=100, projection=4, head="fancy_mlp", learning_rate=1e-3, normalisation="none")],
     ids=["plain", "drop", "deep"])
 def test_a_probe_alone_equals_the_same_probe_in_the_batch_after_100_steps(recipe):
@@ -113,11 +120,13 @@ def test_a_span_of_one_piece_is_its_token_and_nothing_outside_a_span_matters(poo
 
 def test_weights_inside_a_span_sum_to_one():
     data = edge_data(sides=1)
-    constant = replace(data, states=np.ones_like(data.states) * np.arange(1, 7))  # any mean of equal tokens is the token
+    constant = replace(data, states=np.ones_like(data.states) * np.arange(1,
+                                                                          7))  # any mean of equal tokens is the token
     network = network_of(data, [Probe("layer", 1)], replace(QUICK, head="linear"))
     values = {name: value.detach().numpy()[0] for name, value in network.parameters.items()}
     found = logits_of(constant, network, range(12))[0]
-    np.testing.assert_allclose(found, np.broadcast_to(np.arange(1, 7) @ values["first0"] + values["first_bias"], found.shape))
+    np.testing.assert_allclose(found, np.broadcast_to(np.arange(1, 7) @ values["first0"] + values["first_bias"],
+                                                      found.shape))
 
 
 def test_outputs_do_not_depend_on_the_batch_but_where_its_statistics_are_used():
@@ -130,7 +139,8 @@ def test_outputs_do_not_depend_on_the_batch_but_where_its_statistics_are_used():
     where = np.concatenate([np.arange(data.starts[i], data.starts[i + 1]) for i in order])
     np.testing.assert_allclose(mixed, whole[:, where], atol=1e-6)
     for i in range(12):
-        np.testing.assert_allclose(logits_of(data, network, [i], norm), whole[:, data.starts[i]:data.starts[i + 1]], atol=1e-6)
+        np.testing.assert_allclose(logits_of(data, network, [i], norm), whole[:, data.starts[i]:data.starts[i + 1]],
+                                   atol=1e-6)
     one, other = (logits_of(data, network, part, norms(data, np.array(part))) for part in ([0, 1], [0, 2]))
     assert np.abs(one[:, :data.starts[1]] - other[:, :data.starts[1]]).max() > 1e-3
 
@@ -172,7 +182,8 @@ def test_hits_of_the_worked_example_and_of_every_decision():
         found = hits_of(torch.from_numpy(z), torch.from_numpy(y.astype(float)), kind).numpy()
         for probe in range(2):
             assert np.array_equal(found[probe], oracle.micro_counts(z[probe], y, kind))
-    some = hits_of(torch.from_numpy(z), torch.from_numpy(y.astype(float)), "sigmoid", torch.tensor([True, False, False, True]))
+    some = hits_of(torch.from_numpy(z), torch.from_numpy(y.astype(float)), "sigmoid",
+                   torch.tensor([True, False, False, True]))
     assert np.array_equal(some[0].numpy(), oracle.micro_counts(z[0][:, [0, 3]], y[:, [0, 3]], "sigmoid"))
 
 
@@ -188,13 +199,15 @@ def test_scores_are_those_of_the_slow_outputs():
         assert np.array_equal(scores.hits[n], oracle.micro_counts(z, y, "sigmoid"))
         assert np.array_equal(scores.clean[n], oracle.micro_counts(z[:, [0, 2]], y[:, [0, 2]], "sigmoid"))
         assert np.array_equal(scores.right[n], y[np.arange(len(y)), z.argmax(1)] > 0)
-        nats = [oracle.mean_loss(torch.from_numpy(z[k:k + 1]), torch.from_numpy(y[k:k + 1]), "sigmoid") for k in range(len(y))]
+        nats = [oracle.mean_loss(torch.from_numpy(z[k:k + 1]), torch.from_numpy(y[k:k + 1]), "sigmoid")
+                for k in range(len(y))]
         np.testing.assert_allclose(scores.nats[n], nats, atol=1e-6)
 
 
 def test_the_best_look_is_kept_rates_halve_and_probes_stop_on_their_own():
     train, dev = edge_data(sentences=20, signal=3.0), edge_data(sentences=20, seed=1, signal=3.0)
-    recipe = replace(QUICK, max_steps=120, validate_every=4, select="best", halve_patience=2, stop_patience=5, batch_sentences=8)
+    recipe = replace(QUICK, max_steps=120, validate_every=4, select="best", halve_patience=2, stop_patience=5,
+                     batch_sentences=8)
     probes = [Probe("layer", k) for k in range(3)]
     found = train_probes(train, dev, probes, recipe, seed=2)
     assert len({one.steps for one in found}) > 1 and max(one.steps for one in found) <= 120
@@ -219,8 +232,10 @@ def test_the_best_look_is_kept_rates_halve_and_probes_stop_on_their_own():
 
 
 def test_classes_are_learned_where_the_states_tell_them_and_not_from_shuffled_labels():
-    train, dev = (edge_data(sentences=count, sides=1, seed=seed, signal=3.0, single=True) for count, seed in ((150, 0), (80, 1)))
-    recipe = replace(QUICK, loss="softmax", max_steps=150, hidden=16, validate_every=30, select="best", batch_sentences=16)
+    train, dev = (edge_data(sentences=count, sides=1, seed=seed, signal=3.0, single=True)
+                  for count, seed in ((150, 0), (80, 1)))
+    recipe = replace(QUICK, loss="softmax", max_steps=150, hidden=16, validate_every=30, select="best",
+                     batch_sentences=16)
 
     def accuracy(data):
         trained = train_probes(data, dev, [Probe("layer", 0), Probe("layer", 2), Probe("mix", 2)], recipe, seed=1)

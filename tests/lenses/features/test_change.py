@@ -26,7 +26,8 @@ def test_the_mean_cosine_is_that_of_all_pairs(diagonal: bool) -> None:
 
 def test_worked_cosines() -> None:
     assert lens.cosine_similarity(np.outer([1.0, 2, 5], [3.0, 4])).value == pytest.approx(1)
-    assert lens.cosine_similarity(np.eye(4)).value == 0 and lens.cosine_similarity(np.eye(4), diagonal=True).value == 0.25
+    assert lens.cosine_similarity(np.eye(4)).value == 0 and lens.cosine_similarity(np.eye(4),
+                                                                                   diagonal=True).value == 0.25
     assert lens.cosine_similarity(np.array([[1.0, 0], [-2, 0]])).value == -1
     assert np.isnan(lens.cosine_similarity(np.ones((1, 3))).value)
 
@@ -74,7 +75,8 @@ def test_the_change_is_the_length_of_the_difference() -> None:
     before = classes_apart()[0]
     after = before @ np.diag([1.0, -1, 1, 1, 2, 1]) + 0.1
     found = lens.feature_change(before, after, lens.Units(np.arange(40)))
-    assert found.value == pytest.approx(np.mean([np.sqrt(((a - b) ** 2).sum()) for a, b in zip(after, before, strict=True)]))
+    assert found.value == pytest.approx(np.mean([np.sqrt(((a - b) ** 2).sum())
+                                                 for a, b in zip(after, before, strict=True)]))
     lengths = np.abs(np.linalg.norm(after, axis=1) - np.linalg.norm(before, axis=1)).mean()
     assert found.value >= lengths and found.low < found.value < found.high
     assert lens.feature_change(before, before).value == 0
@@ -122,7 +124,8 @@ def test_scale_repetition_and_names_of_classes_do_not_change_the_ratio() -> None
         whole = lens.fisher_ratio(x, labels)
         for features, names in ((100 * x, labels), (np.tile(x, (3, 1)), np.tile(labels, 3)), (x + 50, 40 - 7 * labels)):
             other = lens.fisher_ratio(features, names)
-            assert (other.value, other.ridge, other.rank) == pytest.approx((whole.value, whole.ridge, whole.rank), rel=1e-6)
+            assert (other.value, other.ridge, other.rank) == pytest.approx((whole.value, whole.ridge, whole.rank),
+                                                                           rel=1e-6)
 
 
 def test_the_one_flat_direction_behind_a_layer_norm_is_not_called_singular() -> None:
@@ -145,7 +148,8 @@ def test_ratios_that_are_undefined_say_so() -> None:
     x = classes_apart()[0]
     alone = lens.fisher_ratio(x, np.zeros(40, dtype=int))
     assert np.isnan([alone.value, alone.ridge]).all()
-    points = lens.fisher_ratio(np.repeat(np.random.default_rng(0).normal(size=(3, 5)), 4, axis=0) + 0.1, np.arange(12) // 4)
+    points = lens.fisher_ratio(np.repeat(np.random.default_rng(0).normal(size=(3, 5)), 4, axis=0) + 0.1,
+                               np.arange(12) // 4)
     assert np.isnan(points.value) and points.singular and points.rank == 0
     same_means = lens.fisher_ratio(np.array([[-1.0, 0], [1, 0], [0, -1], [0, 1]]), np.array([0, 0, 1, 1]))
     assert (same_means.value, same_means.lost) == (0, 0)
@@ -162,7 +166,9 @@ def test_head_rows_against_class_means() -> None:
     np.testing.assert_allclose(means, [[2, 2], [0, 5], [np.nan, np.nan]])
     np.testing.assert_allclose(lens.head_cosines(weight, means),
                                [[np.sqrt(0.5), 0, np.nan], [np.sqrt(0.5), 1, np.nan], [np.nan] * 3], atol=1e-15)
-    assert lens.head_norm(weight) == pytest.approx(np.sqrt(13)) and lens.head_norm(5 * weight) == pytest.approx(5 * np.sqrt(13))
+    assert lens.head_norm(weight) == pytest.approx(np.sqrt(13)) and lens.head_norm(5 * weight) == pytest.approx(
+        5 * np.sqrt(13)
+    )
 
 
 # --- pictures -----------------------------------------------------------------------------------------------------

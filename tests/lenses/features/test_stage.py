@@ -37,7 +37,8 @@ def test_values_are_those_of_the_lens(out: Path) -> None:
     for step in STEPS:
         weight = predictions.weight(step)
         assert one(table, step=step, statistic="head_norm") == pytest.approx(np.linalg.norm(weight), rel=1e-6)
-        assert one(table, step=step, statistic="head_row_norm", label="class-1") == pytest.approx(np.linalg.norm(weight[1]))
+        assert one(table, step=step, statistic="head_row_norm",
+                   label="class-1") == pytest.approx(np.linalg.norm(weight[1]))
         for name in ("train", "validation", "test", "far"):
             rows = predictions.with_features(name)
             x, labels = predictions.features(step, name).astype(np.float64), predictions.labels[rows]
@@ -60,7 +61,8 @@ def test_head_rows_turn_to_their_classes(out: Path) -> None:
     cosines = lens.head_cosines(predictions.weight(64), lens.class_means(x, labels, 3))
     assert one(table, step=64, set="test", statistic="head_cosine", label="class-2") == pytest.approx(cosines[2, 2])
     assert one(table, step=64, set="test", statistic="head_cosine_own") == pytest.approx(np.diag(cosines).mean())
-    assert one(table, step=64, set="test", statistic="head_cosine_other") == pytest.approx(cosines[~np.eye(3, dtype=bool)].mean())
+    assert one(table, step=64, set="test",
+               statistic="head_cosine_other") == pytest.approx(cosines[~np.eye(3, dtype=bool)].mean())
     centred = [one(table, step=64, set="test", statistic=f"head_cosine_{side}_centred") for side in ("own", "other")]
     assert centred[0] > 0.5 > 0 > centred[1]
     assert one(table, step=64, set="test", statistic="class_norm", label="class-0") == pytest.approx(
@@ -86,7 +88,8 @@ def test_metrics_and_curves(out: Path) -> None:
     with open(out / "curves.csv", encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert list(rows[0])[:5] == ["step", "head_norm", "train_cosine", "train_diff", "train_fdr_ridge"]
-    assert [int(row["step"]) for row in rows] == list(STEPS) and float(rows[2]["far_diff"]) == pytest.approx(2, rel=1e-5)
+    assert [int(row["step"]) for row in rows] == list(STEPS) and float(rows[2]["far_diff"]) == pytest.approx(2,
+                                                                                                             rel=1e-5)
 
 
 def test_few_examples_make_the_ratio_singular_and_say_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -120,7 +123,8 @@ def test_a_set_of_one_class_has_no_ratio_and_leaves_it_out_of_the_metrics(tmp_pa
     assert "far_fdr_ridge" not in (out / "curves.csv").read_text() and (out / "figures/course.png").is_file()
 
 
-@pytest.mark.parametrize(("tsne", "names"), [(False, ["course.png", "pca.png"]), (True, ["course.png", "pca.png", "tsne.png"])])
+@pytest.mark.parametrize(("tsne", "names"),
+                         [(False, ["course.png", "pca.png"]), (True, ["course.png", "pca.png", "tsne.png"])])
 def test_figures_are_written_and_fit_a_page(tmp_path: Path, tsne: bool, names: list[str]) -> None:
     made = sorted((run(tmp_path, figures=True, steps=(0, 8), settings={"tsne": tsne}) / "figures").glob("*.png"))
     assert [path.name for path in made] == names

@@ -59,7 +59,8 @@ def test_cosines_with_class_means_of_either_kind(mean_of: cones.MeanOf) -> None:
     own, other = cones.own_and_other(found, labels)
     columns = np.searchsorted([3, 5, 7], labels)
     np.testing.assert_allclose(own, [row[c] for row, c in zip(expected, columns, strict=True)], rtol=0, atol=1e-14)
-    np.testing.assert_allclose(other, [(sum(row) - row[c]) / 2 for row, c in zip(expected, columns, strict=True)], atol=1e-14)
+    np.testing.assert_allclose(other, [(sum(row) - row[c]) / 2 for row, c in zip(expected, columns, strict=True)],
+                               atol=1e-14)
 
 
 @pytest.mark.parametrize("count", [2, 3, 6])
@@ -103,7 +104,9 @@ def test_a_class_of_one_row_is_its_own_mean_and_has_no_pairs() -> None:
     assert math.isnan(found.similarity[1, 1]) and found.within == pytest.approx(math.sqrt(0.5))
     assert cones.cone(vectors, labels)[2, 1] == 1.0
     alone = cones.cone_statistics(vectors[1:], labels[1:])
-    assert math.isnan(alone.within) and alone.between == pytest.approx(math.sqrt(0.5)) and alone.angle == pytest.approx(45)
+    assert (
+        math.isnan(alone.within) and alone.between == pytest.approx(math.sqrt(0.5)) and alone.angle == pytest.approx(45)
+    )
 
 
 def test_one_class_only_is_refused_but_its_cosines_are_defined() -> None:

@@ -11,7 +11,8 @@ from finetrace.lenses.geometry.cones import cone, cone_statistics
 from finetrace.lenses.geometry.summary import Bands
 
 LAYERS = 4
-LABELS = {"cosine_mean": ("Cosine", "cosine, mean"), "rank": ("Rank", "directions"), "trace": ("Trace", "squared units")}
+LABELS = {"cosine_mean": ("Cosine", "cosine, mean"), "rank": ("Rank", "directions"),
+          "trace": ("Trace", "squared units")}
 
 
 def bands(*shape: int, level: float = 0.3) -> Bands:
@@ -32,7 +33,8 @@ def drawn(figure: Figure) -> np.ndarray:
 
 def test_box_plots_stand_side_by_side_on_the_whole_range_of_cosines() -> None:
     raw, tuned = boxes(0.1), boxes(0.5)
-    figure = figures.cosine_boxes(raw, tuned, bands(LAYERS), bands(LAYERS, level=0.6), steps=(0, 1200), note="64 sentences")
+    figure = figures.cosine_boxes(raw, tuned, bands(LAYERS), bands(LAYERS, level=0.6), steps=(0, 1200),
+                                  note="64 sentences")
     (panel,) = figure.axes
     assert panel.get_ylim() == (-1, 1)
     medians = [one.get_ydata()[0] for one in panel.lines if one.get_color() == style.BLACK and len(one.get_ydata()) == 2
@@ -41,7 +43,8 @@ def test_box_plots_stand_side_by_side_on_the_whole_range_of_cosines() -> None:
     whiskers = {round(float(y), 6) for one in panel.lines for y in np.ravel(one.get_ydata())}
     assert {-0.3, 0.1, 0.5, 0.9} <= whiskers  # ends of both boxes' whiskers
     assert [text.get_text() for text in panel.get_legend().get_texts()] == [
-        "raw (step 0)", "tuned (step 1,200)", "mean of the sentences' medians, raw", "mean of the sentences' medians, tuned"]
+        "raw (step 0)", "tuned (step 1,200)", "mean of the sentences' medians, raw",
+        "mean of the sentences' medians, tuned"]
     assert "64 sentences" in figure.get_supxlabel() and drawn(figure).shape == (600, 900, 4)
 
 
@@ -49,7 +52,8 @@ def test_a_layer_without_cosines_is_left_empty() -> None:
     raw = boxes(0.1)
     raw[1] = np.nan
     gone = np.full(LAYERS, np.nan)
-    figure = figures.cosine_boxes(raw, np.full((LAYERS, 5), np.nan), bands(LAYERS), Bands(gone, gone, gone), steps=(0, 0))
+    figure = figures.cosine_boxes(raw, np.full((LAYERS, 5), np.nan), bands(LAYERS), Bands(gone, gone, gone),
+                                  steps=(0, 0))
     assert len(figure.axes[0].patches) == LAYERS - 1
     drawn(figure)
 
@@ -57,7 +61,8 @@ def test_a_layer_without_cosines_is_left_empty() -> None:
 def test_profiles_draw_both_ends_with_intervals_and_honest_axes() -> None:
     profiles = {name: (bands(LAYERS), bands(LAYERS, level=0.5)) for name in LABELS}
     figure = figures.layer_profiles(profiles, LABELS, steps=(0, 64))
-    assert [panel.get_title(loc="left")[4:] for panel in figure.axes] == ["Cosine", "Rank", "Trace"]  # the fourth place is empty
+    assert [panel.get_title(loc="left")[4:] for panel in figure.axes] == ["Cosine", "Rank",
+                                                                          "Trace"]  # the fourth place is empty
     for panel, (name, (_, unit)) in zip(figure.axes, LABELS.items(), strict=True):
         np.testing.assert_array_equal(panel.lines[0].get_ydata(), profiles[name][0].value)
         np.testing.assert_array_equal(panel.lines[1].get_ydata(), profiles[name][1].value)

@@ -65,25 +65,29 @@ def test_the_table_holds_what_the_oracles_say(done: tuple[Path, HiddenStates]) -
         "cosine_mean": np.mean([p.mean() for p in pairs]), "cosine_median": np.mean([np.median(p) for p in pairs]),
         "cosine_variance": np.mean([p.var() for p in pairs]),
         "covariance_trace": np.mean([oracle.covariance_trace(part) for part in parts]),
-        "scaled_trace": np.mean([oracle.covariance_trace(p) / np.mean(n**2) for p, n in zip(parts, norms, strict=True)]),
+        "scaled_trace": np.mean([oracle.covariance_trace(p) / np.mean(n**2)
+                                 for p, n in zip(parts, norms, strict=True)]),
         "norm_mean": np.mean([n.mean() for n in norms]), "norm_sd": np.mean([n.std() for n in norms]),
         "intra_sentence_similarity": intra, "anisotropy": anisotropy,
         "corrected_intra_sentence_similarity": intra - anisotropy,
         "corrected_cosine_mean": np.mean([p.mean() for p in pairs]) - anisotropy,
         "self_similarity": np.mean(oracle.self_similarity(tokens, hidden.token_ids, owner, 5)),
-        "effective_rank": oracle.effective_rank(tokens), "effective_rank_centred": oracle.effective_rank(tokens, centre=True),
+        "effective_rank": oracle.effective_rank(tokens),
+        "effective_rank_centred": oracle.effective_rank(tokens, centre=True),
         "effective_rank_squared_weights": oracle.effective_rank(tokens, squared=True),
         "top_singular_share": np.linalg.svd(tokens)[1][0] / np.linalg.svd(tokens)[1].sum(),
         "participation_ratio": oracle.participation_ratio(tokens), "iso_score": oracle.iso_score(tokens),
         "intrinsic_dimension": oracle.two_nn(tokens), "within_class_cosine": cones["within"],
-        "between_class_cosine": cones["between"], "class_angle_degrees": cones["angle"], "scatter_ratio": cones["scatter_ratio"],
+        "between_class_cosine": cones["between"], "class_angle_degrees": cones["angle"],
+        "scatter_ratio": cones["scatter_ratio"],
         "class_cosine/class-0/class-1": cones["similarity"][0, 1]}  # type: ignore[index]
     for statistic, value in expected.items():
         assert at(table, step, layer, statistic) == pytest.approx(value, rel=1e-5, abs=1e-6), statistic
     for statistic, share in (("q1", 0.25), ("median", 0.5), ("q3", 0.75)):
         assert at(table, step, layer, f"cosine_pooled_{statistic}") == pytest.approx(
             np.quantile(np.concatenate(pairs), share), abs=1e-3)
-    assert at(table, step, layer, "cosine_mean", "n") == 12 and at(table, step, layer, "effective_rank", "n") == len(tokens)
+    assert at(table, step, layer, "cosine_mean", "n") == 12 and at(table, step, layer, "effective_rank",
+                                                                   "n") == len(tokens)
     assert at(table, step, layer, "within_class_cosine", "n") == 40
 
 
@@ -95,13 +99,15 @@ def test_intervals_hold_the_value_and_the_change_is_paired(done: tuple[Path, Hid
     assert not outside.any(), table["statistic"][outside]
     assert np.isnan(table["change"][table["step"] == 0]).all()
     later = table["step"] > 0
-    first = {(layer, s): v for step, layer, s, v in zip(*(table[c] for c in ("step", "layer", "statistic", "value")), strict=True)
+    first = {(layer, s): v for step, layer, s, v in zip(*(table[c] for c in ("step", "layer", "statistic", "value")),
+                                                        strict=True)
              if step == 0}
     columns = (table[name][later] for name in ("layer", "statistic", "value", "change"))
     for layer, statistic, value, change in zip(*columns, strict=True):
         if np.isfinite(value):
             assert change == pytest.approx(value - first[layer, statistic], abs=1e-9), statistic
-    assert at(table, 64, 0, "cosine_mean", "change_low") == 0 == at(table, 64, 0, "cosine_mean", "change_high")  # embeddings stay
+    assert at(table, 64, 0, "cosine_mean", "change_low") == 0 == at(table, 64, 0, "cosine_mean",
+                                                                    "change_high")  # embeddings stay
     width = at(table, 64, 2, "cosine_mean", "change_high") - at(table, 64, 2, "cosine_mean", "change_low")
     alone = [at(table, s, 2, "cosine_mean", "high") - at(table, s, 2, "cosine_mean", "low") for s in (0, 64)]
     assert 0 < width < sum(alone)
@@ -157,17 +163,22 @@ def test_special_tokens_can_be_left_out(done: tuple[Path, HiddenStates], tmp_pat
     assert at(table, 0, 1, "norm_mean") < at(read(done[0]), 0, 1, "norm_mean")  # [SEP] is long
 
 
-def test_the_first_sentences_alone_can_be_taken_as_in_the_study(done: tuple[Path, HiddenStates], tmp_path: Path) -> None:
+def test_the_first_sentences_alone_can_be_taken_as_in_the_study(done: tuple[Path, HiddenStates],
+                                                                tmp_path: Path) -> None:
     table = read(run_stage(tmp_path, {"choose": "first", "sentences": 5, "rank_sentences": 3})[0])
     hidden = done[1]
-    parts = [hidden.tokens(8)[1][a:b].astype(np.float64) for a, b in zip(hidden.offsets[:5], hidden.offsets[1:6], strict=True)]
-    assert at(table, 8, 1, "cosine_mean") == pytest.approx(np.mean([oracle.cosine_pairs(p).mean() for p in parts]), abs=1e-6)
-    assert at(table, 8, 1, "effective_rank") == pytest.approx(oracle.effective_rank(np.concatenate(parts[:3])), rel=1e-6)
+    parts = [hidden.tokens(8)[1][a:b].astype(np.float64)
+             for a, b in zip(hidden.offsets[:5], hidden.offsets[1:6], strict=True)]
+    assert at(table, 8, 1, "cosine_mean") == pytest.approx(np.mean([oracle.cosine_pairs(p).mean() for p in parts]),
+                                                           abs=1e-6)
+    assert at(table, 8, 1, "effective_rank") == pytest.approx(oracle.effective_rank(np.concatenate(parts[:3])),
+                                                              rel=1e-6)
 
 
 def test_spread_sentences_cover_the_split() -> None:
     assert summary.choose_sentences(np.arange(100, 200), 4).tolist() == [100, 133, 166, 199]
-    assert summary.choose_sentences(np.arange(3), 0).tolist() == summary.choose_sentences(np.arange(3), 9).tolist() == [0, 1, 2]
+    assert summary.choose_sentences(np.arange(3), 0).tolist() == summary.choose_sentences(np.arange(3),
+                                                                                          9).tolist() == [0, 1, 2]
 
 
 def test_one_checkpoint_half_precision_and_many_classes_work(tmp_path: Path) -> None:
@@ -175,7 +186,8 @@ def test_one_checkpoint_half_precision_and_many_classes_work(tmp_path: Path) -> 
     out, hidden = run_stage(tmp_path, settings, figures=True, steps=(5,), classes=4, dtype="float16", length=(3, 4))
     table = read(out)
     vectors = hidden.vectors(5, "mean")[2].astype(np.float64)
-    assert at(table, 5, 2, "between_class_cosine") == pytest.approx(oracle.cones(vectors, hidden.labels)["between"], abs=1e-5)
+    assert at(table, 5, 2, "between_class_cosine") == pytest.approx(oracle.cones(vectors, hidden.labels)["between"],
+                                                                    abs=1e-5)
     tokens, owner = hidden.tokens(5)[2].astype(np.float64), np.repeat(np.arange(12), np.diff(hidden.offsets))
     assert at(table, 5, 2, "self_similarity") == pytest.approx(
         np.mean(oracle.self_similarity(tokens, hidden.token_ids, owner, 5)), abs=1e-5)
@@ -212,8 +224,10 @@ def spoil(row: int, value: float) -> Callable[[np.ndarray], None]:
     ({"split": "train"}, {}, r"no tokens of the split 'train' .*geometry.split.*hidden.token_rows"),
     ({}, {"token_rows": {}}, r"no tokens of the split 'validation'"),
     ({}, {"token_rows": {"validation": 1}}, r"only 1 of 1 sentences have more than one token.*hidden.token_rows"),
-    ({"special_tokens": False}, {"length": (3, 3)}, r"only 0 of 12 sentences .* that is not special.*count special tokens"),
-    ({}, {"labels": np.zeros(80, dtype=int)}, r"40 rows of validation have one class only \(class-0\).*cones_splits: \[\]"),
+    ({"special_tokens": False}, {"length": (3, 3)},
+     r"only 0 of 12 sentences .* that is not special.*count special tokens"),
+    ({}, {"labels": np.zeros(80, dtype=int)},
+     r"40 rows of validation have one class only \(class-0\).*cones_splits: \[\]"),
     ({"cones_splits": ["test"]}, {}, r"no rows of the split 'test'"),
     ({}, {"vectors": ("mean",)}, r"cls.npy: was not extracted; add cls to hidden.vectors"),
 ])
@@ -249,8 +263,8 @@ def test_a_sentence_of_one_token_counts_where_it_can() -> None:
     random = np.random.default_rng(0)
     offsets = np.array([0, 1, 5, 9])
     layer = random.normal(size=(9, 6)).astype(np.float32)
-    sample = summary.make_sample(offsets, np.zeros(9, dtype=bool), np.arange(9), sentences=np.arange(3), special_tokens=True,
-                                 draws=100, groups=3, seed=0)
+    sample = summary.make_sample(offsets, np.zeros(9, dtype=bool), np.arange(9), sentences=np.arange(3),
+                                 special_tokens=True, draws=100, groups=3, seed=0)
     boot, _ = summary.sentence_estimates(layer, sample)
     found = dict(zip(boot.names, boot.n, strict=True))
     assert found["cosine_mean"] == found["covariance_trace"] == 2 and found["norm_mean"] == 3

@@ -10,7 +10,8 @@ from finetrace.lenses.geometry import anisotropy, gram
 from finetrace.lenses.geometry import statistics as geometry
 
 ROWS = np.array([(1, 2, 3, 4), (0, 1, 0, -1), (2, 0, 1, 1), (1, 1, 1, 1), (-1, 0.5, 2, 0)])
-COSINES = [-0.258198887, 0.670820355, 0.912870884, 0.478091419, -0.288675129, 0, 0.154303357, 0.816496551, 0, 0.327326834]
+COSINES = [-0.258198887, 0.670820355, 0.912870884, 0.478091419, -0.288675129, 0, 0.154303357, 0.816496551, 0,
+           0.327326834]
 
 
 def cloud(tokens: int = 40, dim: int = 12, seed: int = 0, offset: float = 0.5) -> np.ndarray:
@@ -70,13 +71,15 @@ def test_the_summary_of_many_blocks_equals_each_block_alone(dtype: type) -> None
         for name, value in (("mean", pairs.mean()), ("variance", pairs.var()), ("median", np.median(pairs))):
             assert getattr(found, name)[at] == pytest.approx(value, abs=atol), name
         expected = np.histogram(pairs, bins=geometry.BINS, range=(-1, 1))[0]
-        assert np.abs(np.cumsum(found.histogram[at] - expected)).max() <= 1  # a pair may fall on the other side of an edge
+        assert np.abs(np.cumsum(found.histogram[at]
+                                - expected)).max() <= 1  # a pair may fall on the other side of an edge
 
 
 def test_cosines_do_not_change_with_the_length_of_single_tokens() -> None:
     x = cloud()
     lengths = np.random.default_rng(3).uniform(1e-3, 1e3, (len(x), 1))
-    np.testing.assert_allclose(geometry.cosine_similarities(x * lengths), geometry.cosine_similarities(x), rtol=0, atol=1e-13)
+    np.testing.assert_allclose(geometry.cosine_similarities(x * lengths), geometry.cosine_similarities(x), rtol=0,
+                               atol=1e-13)
     assert np.abs(geometry.cosine_similarities(x + 5) - geometry.cosine_similarities(x)).max() > 0.1  # but with a shift
 
 
@@ -165,11 +168,12 @@ def test_equal_tokens_and_orthonormal_tokens() -> None:
 def test_effective_rank_of_the_worked_example_and_of_its_squares() -> None:
     assert geometry.effective_rank(ROWS) == pytest.approx(3.215204171, abs=1e-9)
     assert geometry.effective_rank(ROWS, weights="sv2") == pytest.approx(1.992195014, abs=1e-9)
-    np.testing.assert_allclose(gram.singular_values(gram.gram(ROWS)), [6.142328452, 2.414500266, 1.503453583, 1.196501976],
-                               rtol=0, atol=1e-9)
+    np.testing.assert_allclose(gram.singular_values(gram.gram(ROWS)),
+                               [6.142328452, 2.414500266, 1.503453583, 1.196501976], rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize(("matrix", "rank"), [(np.eye(5), 5), (np.diag([4.0, 2, 1]), 2.600490006), (np.diag([3.0, 3, 0]), 2),
+@pytest.mark.parametrize(("matrix", "rank"),
+                         [(np.eye(5), 5), (np.diag([4.0, 2, 1]), 2.600490006), (np.diag([3.0, 3, 0]), 2),
                                               (np.outer([1.0, 2, 3], [1.0, -1, 2, 5]), 1), (7 * rotation(9)[:4], 4)])
 def test_effective_rank_of_known_spectra(matrix: np.ndarray, rank: float) -> None:
     assert geometry.effective_rank(matrix) == pytest.approx(rank, abs=1e-9)
@@ -186,7 +190,8 @@ def test_effective_rank_invariances_and_bounds() -> None:
     assert 1 <= geometry.effective_rank(low) <= 3
     assert geometry.effective_rank(x, centre=True) == pytest.approx(oracle.effective_rank(x, centre=True), rel=1e-10)
     assert geometry.effective_rank(x + 500) < 1.5  # the mean direction rules, unless it is taken away
-    assert geometry.effective_rank(x + 500, centre=True) == pytest.approx(geometry.effective_rank(x, centre=True), rel=1e-8)
+    assert geometry.effective_rank(x + 500, centre=True) == pytest.approx(geometry.effective_rank(x, centre=True),
+                                                                          rel=1e-8)
     assert geometry.effective_rank(x, weights="sv2") == pytest.approx(oracle.effective_rank(x, squared=True), rel=1e-10)
 
 
@@ -224,8 +229,10 @@ def test_leaving_groups_out_equals_computing_without_them() -> None:
     assert float(gram.effective_rank_of_gram(whole)) == pytest.approx(geometry.effective_rank(x), rel=1e-9)
     for g in range(4):
         rest = x[groups != g]
-        assert gram.effective_rank_of_gram(without, True)[g] == pytest.approx(geometry.effective_rank(rest, True), rel=1e-9)
-        assert gram.participation_ratio_of_gram(without)[g] == pytest.approx(geometry.participation_ratio(rest), rel=1e-9)
+        assert gram.effective_rank_of_gram(without, True)[g] == pytest.approx(geometry.effective_rank(rest, True),
+                                                                              rel=1e-9)
+        assert gram.participation_ratio_of_gram(without)[g] == pytest.approx(geometry.participation_ratio(rest),
+                                                                             rel=1e-9)
 
 
 def test_other_weights_are_refused() -> None:
@@ -241,9 +248,13 @@ def test_iso_score_follows_the_published_steps_from_a_line_to_a_ball() -> None:
     assert geometry.iso_score(x) == pytest.approx(oracle.iso_score(x), rel=1e-10)
     assert geometry.participation_ratio(x) == pytest.approx(oracle.participation_ratio(x), rel=1e-10)
     ball = np.vstack([np.eye(6), -np.eye(6)])
-    assert geometry.iso_score(ball) == pytest.approx(1, abs=1e-12) and geometry.participation_ratio(ball) == pytest.approx(6)
+    assert geometry.iso_score(ball) == pytest.approx(1, abs=1e-12) and geometry.participation_ratio(
+        ball
+    ) == pytest.approx(6)
     line = np.outer(np.arange(5.0), [1, 2, 3, 4])
-    assert geometry.iso_score(line) == pytest.approx(0, abs=1e-12) and geometry.participation_ratio(line) == pytest.approx(1)
+    assert geometry.iso_score(line) == pytest.approx(0, abs=1e-12) and geometry.participation_ratio(
+        line
+    ) == pytest.approx(1)
     for changed in (3 * x, x + 100, x @ rotation(9)):
         assert geometry.iso_score(changed) == pytest.approx(geometry.iso_score(x), rel=1e-8)
     assert math.isnan(geometry.iso_score(np.arange(5.0)[:, None]))
@@ -274,7 +285,8 @@ def test_two_nn_takes_a_seeded_part_of_many_tokens() -> None:
 
 
 def test_too_few_points_have_no_dimension() -> None:
-    assert math.isnan(geometry.intrinsic_dimension(ROWS[:2])) and math.isnan(geometry.intrinsic_dimension(np.ones((50, 3))))
+    assert math.isnan(geometry.intrinsic_dimension(ROWS[:2])) and math.isnan(geometry.intrinsic_dimension(np.ones((50,
+                                                                                                                   3))))
     square = np.array([(0.0, 0), (0, 1), (1, 0), (1, 1)])  # both neighbours equally near: no slope
     assert math.isnan(geometry.intrinsic_dimension(square))
     with pytest.raises(ValueError, match="discard 1"):
@@ -349,7 +361,8 @@ def test_histogram_quantiles_are_right_to_a_thousandth(kind: str) -> None:
     pairs = oracle.cosine_pairs(x)
     shares = np.linspace(0, 1, 41)
     histogram = geometry.cosine_summary(x).histogram
-    np.testing.assert_allclose(geometry.histogram_quantiles(histogram, shares), np.quantile(pairs, shares), rtol=0, atol=1e-3)
+    np.testing.assert_allclose(geometry.histogram_quantiles(histogram, shares), np.quantile(pairs, shares), rtol=0,
+                               atol=1e-3)
     low, q1, _, q3, high = geometry.box_of(histogram)
     reach = 1.5 * (q3 - q1)
     assert low == pytest.approx(pairs[pairs >= q1 - reach - 1e-3].min(), abs=2e-3)

@@ -30,7 +30,11 @@ def test_a_picture_of_flat_vectors_keeps_their_distances() -> None:
     want = np.linalg.norm(flat.reshape(-1, 1, 2) - flat.reshape(1, -1, 2), axis=-1)
     got = found.points.reshape(-1, 2)
     np.testing.assert_allclose(np.linalg.norm(got[:, None] - got[None], axis=-1), want, atol=1e-12)
-    assert found.points.shape == (4, 5, 2) and found.shares.sum() == pytest.approx(1) and found.shares[0] >= found.shares[1]
+    assert (
+        found.points.shape == (4, 5, 2)
+        and found.shares.sum() == pytest.approx(1)
+        and found.shares[0] >= found.shares[1]
+    )
     np.testing.assert_allclose(got.mean(axis=0), 0, atol=1e-12)
 
 

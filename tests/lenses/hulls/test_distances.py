@@ -1,4 +1,5 @@
-"""Distances of labels, spread within clusters, prediction and likeness of spaces: worked example, plain loops, missing labels."""
+"""Distances of labels, spread within clusters, prediction and likeness of spaces: worked example, plain loops, missing
+labels."""
 
 import itertools
 
@@ -17,7 +18,8 @@ TEST = np.array([(0.5, 2.5), (3.9, 0.5), (0.5, 7), (0.5, 0.5), (-3, 0.5)])
 LEGACY = {"min_size": 6, "reduce": "mean", "missing": "zero"}
 
 
-def blobs(seed: int, count: int = 60, dim: int = 6, labels: int = 5, spread: float = 4.0) -> tuple[np.ndarray, np.ndarray]:
+def blobs(seed: int, count: int = 60, dim: int = 6, labels: int = 5, spread: float = 4.0) -> tuple[np.ndarray,
+                                                                                                   np.ndarray]:
     rng = np.random.default_rng(seed)
     which = np.arange(count) % labels
     return rng.normal(size=(count, dim)) + spread * rng.normal(size=(labels, dim))[which], which
@@ -44,7 +46,8 @@ def test_worked_example_of_four_copies_of_a_template() -> None:
     np.testing.assert_allclose(found.outside_min, [5, 5, 6.5])
     np.testing.assert_allclose(found.inside_max, [np.sqrt(2.5)] * 3)
     np.testing.assert_allclose(found.inside_mean, [0.882271004] * 3, atol=5e-10)
-    assert found.ratio_max == pytest.approx(0.291902553, abs=1e-9) and found.ratio_mean == pytest.approx(0.162880801, abs=1e-9)
+    assert found.ratio_max == pytest.approx(0.291902553, abs=1e-9) and found.ratio_mean == pytest.approx(0.162880801,
+                                                                                                         abs=1e-9)
 
 
 def test_worked_example_of_prediction() -> None:
@@ -52,7 +55,8 @@ def test_worked_example_of_prediction() -> None:
     found = predict(clusters, TEST, list("ABCCA"))
     assert found.accuracy == 0.6 and found.labels.tolist() == ["A", "B", "C", "A", "B"]
     np.testing.assert_allclose(found.distances, [
-        [1, 5.5, 5.7009, 5.7009], [2.1, 2.9, 8.0411, 8.9], [1, 5.5, 8.1317, 8.1317], [0, 5.5, 5.5, 7.5], [2, 3, 8.0777, 9],
+        [1, 5.5, 5.7009, 5.7009], [2.1, 2.9, 8.0411, 8.9], [1, 5.5, 8.1317, 8.1317], [0, 5.5, 5.5, 7.5],
+        [2, 3, 8.0777, 9],
     ], atol=5e-5)
     assert found.order.tolist() == [[0, 2, 1, 3], [3, 0, 2, 1], [2, 0, 1, 3], [0, 1, 3, 2], [1, 0, 2, 3]]
 
@@ -64,7 +68,8 @@ def test_worked_example_of_prediction() -> None:
 def test_label_distances_are_those_of_plain_loops(spread: float) -> None:
     points, labels = blobs(0, spread=spread)
     clusters = probe(points, labels)
-    groups = {k: [points[clusters.rows(c)] for c in range(clusters.count) if clusters.cluster_labels[c] == k] for k in range(5)}
+    groups = {k: [points[clusters.rows(c)] for c in range(clusters.count) if clusters.cluster_labels[c] == k]
+              for k in range(5)}
     assert clusters.linear == (spread == 4.0)
     for size, reduce in ((1, "min"), (3, "mean")):
         found = label_distances(clusters, min_size=size, reduce=reduce)
@@ -79,7 +84,8 @@ def test_label_distances_are_those_of_plain_loops(spread: float) -> None:
             row = found.matrix[k][np.isfinite(found.matrix[k])]
             np.testing.assert_allclose(found.outside_min[k], row.min() if len(row) else np.nan)
             np.testing.assert_allclose(found.inside_max[k], max((max(d) for d in inner[k]), default=np.nan))
-            np.testing.assert_allclose(found.inside_mean[k], np.mean([np.mean(d) for d in inner[k]]) if inner[k] else np.nan)
+            np.testing.assert_allclose(found.inside_mean[k],
+                                       np.mean([np.mean(d) for d in inner[k]]) if inner[k] else np.nan)
             flat = [d for group in inner[k] for d in group]
             np.testing.assert_allclose(found.inside_mean_weighted[k], np.mean(flat) if flat else np.nan)
 
@@ -98,8 +104,10 @@ def test_prediction_ranks_exact_distances(nearest: int | None) -> None:
     clusters = probe(points, labels)
     new = blobs(2, count=70)[0][60:]
     found = predict(clusters, new, nearest=nearest)
-    want = np.array([[point_distance(p, points[clusters.rows(k)]).distance for k in range(clusters.count)] for p in new])
-    np.testing.assert_allclose(found.distances, np.sort(want, axis=1)[:, : nearest or clusters.count], rtol=1e-8, atol=1e-9)
+    want = np.array([[point_distance(p, points[clusters.rows(k)]).distance for k in range(clusters.count)]
+                     for p in new])
+    np.testing.assert_allclose(found.distances, np.sort(want, axis=1)[:, : nearest or clusters.count], rtol=1e-8,
+                               atol=1e-9)
     np.testing.assert_array_equal(found.labels, clusters.cluster_labels[np.argmin(want, axis=1)])
     assert np.isnan(found.accuracy)
 
@@ -123,7 +131,11 @@ def test_labels_without_points_or_large_clusters_are_undefined_or_zero() -> None
     clusters = probe(points, np.array([0, 2, 4, 6, 8])[labels], classes=range(0, 10, 2))
     assert clusters.linear  # 6 points of label 0, 5 of the others
     absent = label_distances(probe(points, labels, classes=range(6)))
-    assert np.isnan(absent.matrix[5]).all() and np.isnan(absent.inside_max[5]) and np.isfinite(absent.outside_min[:5]).all()
+    assert (
+        np.isnan(absent.matrix[5]).all()
+        and np.isnan(absent.inside_max[5])
+        and np.isfinite(absent.outside_min[:5]).all()
+    )
     small = label_distances(clusters, min_size=6)
     assert np.isnan(small.vector).all() and np.isfinite(small.inside_mean[0]) and np.isnan(small.inside_mean[1:]).all()
     assert np.isnan(small.ratio_max)
@@ -193,7 +205,8 @@ def test_the_nearest_clusters_of_two_labels_are_found_without_looking_at_all(spr
     clusters = probe(points, labels)
     every = cluster_distances(clusters)
     for size in (1, 2):
-        near, all_pairs = label_distances(clusters, min_size=size), label_distances(clusters, min_size=size, distances=every)
+        near, all_pairs = label_distances(clusters, min_size=size), label_distances(clusters, min_size=size,
+                                                                                    distances=every)
         np.testing.assert_allclose(near.matrix, all_pairs.matrix, rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(near.outside_min, all_pairs.outside_min, rtol=1e-9, atol=1e-12)
 

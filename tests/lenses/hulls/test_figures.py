@@ -43,7 +43,8 @@ def test_all_labels_are_drawn_and_few_of_many_are_named(count: int, lines: int) 
 def test_the_labels_that_gain_most_and_least_are_named() -> None:
     values = np.vstack([np.zeros(10), np.arange(10.0)])
     values[1, 9] = np.nan
-    texts = [text.get_text() for text in figures.tracks([0, 8], [f"x{i}" for i in range(10)], values).legends[0].get_texts()]
+    texts = [text.get_text() for text in figures.tracks([0, 8], [f"x{i}" for i in range(10)],
+                                                        values).legends[0].get_texts()]
     assert texts[:3] == ["x8 (+8)", "x7 (+7)", "x6 (+6)"] and texts[-1] == "mean of 10 labels"
 
 

@@ -1,5 +1,5 @@
-"""The hull probe's partition: the definition in plain loops, worked examples, shortcuts that change nothing, odd and bad
-input."""
+"""The hull probe's partition: the definition in plain loops, worked examples, shortcuts that change nothing, odd and
+bad input."""
 
 import tracemalloc
 
@@ -19,7 +19,8 @@ KINDS = ("cloud", "grid", "line", "cube", "shared")
 
 
 def problem(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points and labels: general position, integer grids with duplicates and touching hulls, collinear points, shared points."""
+    """Points and labels: general position, integer grids with duplicates and touching hulls, collinear points, shared
+    points."""
     rng = np.random.default_rng(seed)
     kind, dim, labels = KINDS[seed % len(KINDS)], int(rng.integers(2, 11)), int(rng.integers(2, 6))
     count = int(rng.integers(5, 25))
@@ -40,7 +41,8 @@ def blobs(seed: int, count: int, dim: int, labels: int, spread: float) -> tuple[
 
 
 def assert_sound(found: Clusters, labels: np.ndarray) -> None:
-    """Label-pure; clusters of different label disjoint apart from conflicting points; no two of a label could still unite."""
+    """Label-pure; clusters of different label disjoint apart from conflicting points; no two of a label could still
+    unite."""
     conflicting = {int(row) for group in found.conflicts for row in group}
     groups = [found.rows(k) for k in range(found.count)]
     for rows, label in zip(groups, found.cluster_labels, strict=True):
@@ -67,7 +69,8 @@ def test_partition_is_that_of_the_plain_definition(block: int) -> None:
         expected = oracle.assignment(points, labels)
         found = probe(points, labels)
         np.testing.assert_array_equal(found.assignment, expected, err_msg=f"problem {seed}")
-        np.testing.assert_array_equal(probe(points, labels, shortcut=False).assignment, expected, err_msg=f"problem {seed}")
+        np.testing.assert_array_equal(probe(points, labels, shortcut=False).assignment, expected,
+                                      err_msg=f"problem {seed}")
         assert "undecided" not in found.decisions
         assert found.linear == (found.count == len(np.unique(labels)) and not found.conflicts)
 
@@ -81,7 +84,8 @@ def test_pairs_come_closest_first_whatever_is_united_and_discarded(seed: int) ->
     clusters = Agglomeration(points, labels, np.arange(36))
     for distance, low, high, united in oracle.closest_pairs(points, labels, lambda k: bool(choices[k])):
         found = clusters.pop()
-        assert found is not None and found[1:] == (low, high) and found[0] == pytest.approx(distance, rel=1e-9, abs=1e-12)
+        assert found is not None and found[1:] == (low, high) and found[0] == pytest.approx(distance, rel=1e-9,
+                                                                                            abs=1e-12)
         if united:
             clusters.merge(low, high)
     assert clusters.pop() is None
@@ -92,7 +96,8 @@ def test_the_random_problems_are_of_every_sort() -> None:
     assert sum(c.linear for c in found) >= 40 and sum(bool(c.conflicts) for c in found) >= 40
     assert sum(c.repeated > 0 for c in found) >= 40
     assert sum(not c.linear and c.count > len(c.classes) for c in found) >= 100
-    assert {k for c in found for k in c.decisions} >= {"means", "overlap", "inherited overlap", "nearest points", "reused plane"}
+    assert {k for c in found for k in c.decisions} >= {"means", "overlap", "inherited overlap", "nearest points",
+                                                       "reused plane"}
 
 
 @pytest.mark.parametrize("block", range(5))
@@ -154,7 +159,8 @@ def test_interleaved_pairs_squares_and_rings() -> None:
     crossed = probe([[0, 0], [1, 1], [0, 1], [1, 0]], [0, 0, 1, 1])
     assert crossed.count == 3 and crossed.assignment.tolist() == [0, 0, 1, 2]
     angles = np.arange(12) * np.pi / 6
-    ring = np.stack([3 * np.cos(angles), 3 * np.sin(angles)], axis=1).round(12)  # rounded: equal distances are ties, not noise
+    ring = np.stack([3 * np.cos(angles), 3 * np.sin(angles)],
+                    axis=1).round(12)  # rounded: equal distances are ties, not noise
     found = probe(np.vstack([ring, [(0.1, 0), (-0.1, 0.05), (0, -0.12)]]), [0] * 12 + [1] * 3)
     assert found.count == 3 and len(set(found.assignment[12:])) == 1
 
@@ -235,7 +241,8 @@ def test_points_that_float64_cannot_keep_apart_at_the_scale_of_the_data_stay_alo
     points = np.array([[0.0], [1e-300], [1], [2], [3], [1000]])
     found = probe(points, [0, 1, 0, 1, 1, 0])
     assert found.assignment.tolist() == [0, 1, 2, 3, 3, 4] and not found.linear
-    near = probe([[0.0], [1e-9], [1], [2]], [0, 1, 0, 1])  # far above rounding: apart, and refused as the definition says
+    near = probe([[0.0], [1e-9], [1], [2]],
+                 [0, 1, 0, 1])  # far above rounding: apart, and refused as the definition says
     assert near.count == 4 and oracle.assignment(np.array([[0.0], [1e-9], [1], [2]]), np.array([0, 1, 0, 1])).max() == 3
 
 
@@ -267,7 +274,8 @@ def test_repeated_points_of_one_label_unite_first() -> None:
         ([[0, 0], [1, 1]], ["a", "c"], ["a", "b"], "'c'.* is not among the classes"),
     ],
 )
-def test_unusable_input_is_refused_with_a_reason(points: list, labels: list, classes: list | None, message: str) -> None:
+def test_unusable_input_is_refused_with_a_reason(points: list, labels: list, classes: list | None,
+                                                 message: str) -> None:
     with pytest.raises(ValueError, match=message):
         probe(points, labels, classes=classes)
 
@@ -284,7 +292,8 @@ def test_clusters_of_one_space_are_checked_in_another() -> None:
     crushed[labels == 3] += 10
     again = given(crushed, labels, found.assignment)
     three = found.assignment[labels == 3][0]
-    assert not again.linear and overlaps(again) == [(a, b) for a in range(4) for b in range(a + 1, 4) if three not in (a, b)]
+    assert not again.linear and overlaps(again) == [(a, b) for a in range(4) for b in range(a + 1, 4)
+                                                    if three not in (a, b)]
     assert overlaps(again, min_size=21) == []
     points, labels = blobs(8, 80, 3, 4, 1.0)
     split = probe(points, labels)

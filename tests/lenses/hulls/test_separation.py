@@ -1,5 +1,5 @@
-"""Disjoint or not, with proof, and exact distances: worked numbers, certificates, an independent solver, invariances, bad
-input."""
+"""Disjoint or not, with proof, and exact distances: worked numbers, certificates, an independent solver, invariances,
+bad input."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,15 @@ from tests.oracles import hulls as oracle
 from finetrace.lenses.hulls import separation
 from finetrace.lenses.hulls.blas_threads import one_blas_thread
 from finetrace.lenses.hulls.nearest_points import Nearest, nearest_points
-from finetrace.lenses.hulls.separation import CommonPoint, Plane, Verdict, hull_distance, point_distance, reduced, separable
+from finetrace.lenses.hulls.separation import (
+    CommonPoint,
+    Plane,
+    Verdict,
+    hull_distance,
+    point_distance,
+    reduced,
+    separable,
+)
 
 SQUARE = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], float)
 SIMPLEX = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], float)
@@ -282,7 +290,8 @@ def test_fewer_points_than_dimensions_fit_into_fewer_coordinates_unchanged() -> 
     assert small.shape == (12, 12)
     distances = np.linalg.norm(points[:, None] - points[None], axis=-1)
     np.testing.assert_allclose(np.linalg.norm(small[:, None] - small[None], axis=-1), distances, atol=1e-12)
-    assert hull_distance(small[:5], small[5:]).distance == pytest.approx(hull_distance(points[:5], points[5:]).distance, rel=1e-9)
+    assert hull_distance(small[:5], small[5:]).distance == pytest.approx(hull_distance(points[:5], points[5:]).distance,
+                                                                         rel=1e-9)
     assert reduced(points[:, :4]) is not small and reduced(points[:, :4]).shape == (12, 4)
 
 

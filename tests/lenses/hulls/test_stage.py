@@ -1,4 +1,5 @@
-"""The stage hulls on synthetic hidden states: files, numbers against the library, tasks of words, parity, clear errors."""
+"""The stage hulls on synthetic hidden states: files, numbers against the library, tasks of words, parity, clear
+errors."""
 
 import csv
 import json
@@ -26,7 +27,8 @@ from finetrace.store.hidden import HiddenStates, read_hidden
 from finetrace.store.manifest import complete, read_manifest
 from finetrace.store.tables import read_table
 
-SMALL = {"rows": {"train": 40, "validation": 30}, "classes": 4, "dim": 6, "layers": 2, "steps": (0, 8), "token_rows": {}}
+SMALL = {"rows": {"train": 40, "validation": 30}, "classes": 4, "dim": 6, "layers": 2, "steps": (0, 8),
+         "token_rows": {}}
 RARE = np.concatenate([np.repeat([0, 1, 2, 3], [20, 12, 7, 1]), np.repeat([0, 1, 2, 4], [15, 10, 4, 1])])
 """Label 3 has one example and is in train only, label 4 is in validation only, label 5 nowhere."""
 
@@ -61,8 +63,8 @@ def one(table: dict[str, np.ndarray], **where: object) -> float:
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> tuple[HiddenStates, Stage]:
-    stage = hidden_stage(tmp_path_factory.mktemp("texts"), "hulls", HullsSettings(vectors="mean", predict_rows=12, files=True),
-                         dtype="float16", **SMALL)
+    stage = hidden_stage(tmp_path_factory.mktemp("texts"), "hulls",
+                         HullsSettings(vectors="mean", predict_rows=12, files=True), dtype="float16", **SMALL)
     script(figures=True).main(stage)
     return read_hidden(stage_output(stage).parent / "hidden"), stage
 
@@ -70,19 +72,22 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> tuple[HiddenStates, Stage
 def test_the_table_has_the_agreed_columns_and_statistics(texts: tuple[HiddenStates, Stage]) -> None:
     table = table_of(texts[1])
     assert {name: str(values.dtype) for name, values in table.items()} == {
-        "step": "int64", "layer": "int32", "statistic": "object", "value": "float64", "low": "float64", "high": "float64",
-        "n": "int64", "split": "object", "label": "object", "other": "object"}
+        "step": "int64", "layer": "int32", "statistic": "object", "value": "float64", "low": "float64",
+        "high": "float64", "n": "int64", "split": "object", "label": "object", "other": "object"}
     assert set(table["statistic"]) == {
-        "clusters", "labels", "linear", "conflicts", "undecided", "distance", "outside_min", "inside_max", "inside_mean",
+        "clusters", "labels", "linear", "conflicts", "undecided", "distance", "outside_min", "inside_max",
+        "inside_mean",
         "inside_mean_weighted", "max_ratio", "mean_ratio", "similarity_to_first", "similarity_to_previous_layer",
-        "similarity_between_splits", "intra_accuracy", "labels_grown", "labels_shrunk", "mean_growth", "centroid_displacement",
-        "centroid_path_x", "centroid_path_y", "displacement_x", "displacement_y"}
-    keys = list(zip(*(table[name].tolist() for name in ("step", "layer", "statistic", "split", "label", "other")), strict=True))
+        "similarity_between_splits", "intra_accuracy", "labels_grown", "labels_shrunk", "mean_growth",
+        "centroid_displacement", "centroid_path_x", "centroid_path_y", "displacement_x", "displacement_y"}
+    keys = list(zip(*(table[name].tolist() for name in ("step", "layer", "statistic", "split", "label", "other")),
+                    strict=True))
     assert len(set(keys)) == len(keys)
 
 
 @pytest.mark.parametrize(("step", "layer"), [(0, 0), (8, 1)])
-def test_numbers_are_those_of_the_library_in_double_precision(texts: tuple[HiddenStates, Stage], step: int, layer: int) -> None:
+def test_numbers_are_those_of_the_library_in_double_precision(texts: tuple[HiddenStates, Stage], step: int,
+                                                              layer: int) -> None:
     hidden, stage = texts
     table = table_of(stage)
     found = {}
@@ -102,9 +107,11 @@ def test_numbers_are_those_of_the_library_in_double_precision(texts: tuple[Hidde
         assert own["low"][whole] <= own["value"][whole] <= own["high"][whole]
     pairs = pick(table, statistic="distance", step=step, layer=layer)
     np.testing.assert_allclose(pairs["value"], found["train"].vector, rtol=1e-9, atol=1e-12)
-    assert list(zip(pairs["label"], pairs["other"], strict=True))[:2] == [("class-0", "class-1"), ("class-0", "class-2")]
+    assert list(zip(pairs["label"], pairs["other"], strict=True))[:2] == [("class-0", "class-1"),
+                                                                          ("class-0", "class-2")]
     same = hulls.similarity(found["train"], found["validation"])
-    assert one(table, statistic="similarity_between_splits", step=step, layer=layer) == pytest.approx(same.r, nan_ok=True)
+    assert one(table, statistic="similarity_between_splits", step=step, layer=layer) == pytest.approx(same.r,
+                                                                                                      nan_ok=True)
     assert pick(table, statistic="similarity_between_splits", step=step, layer=layer)["n"][0] == same.pairs == 6
 
 
@@ -124,7 +131,8 @@ def test_the_first_checkpoint_is_like_itself_and_classes_move_apart_after_it(tex
 def test_metrics_and_curves(texts: tuple[HiddenStates, Stage]) -> None:
     out, table = stage_output(texts[1]), table_of(texts[1])
     metrics = json.loads((out / "metrics.json").read_text())
-    expected = {f"{name}/layer-{layer:02d}/{when}" for name in ("clusters", "linear", "mean_outside_min", "intra_accuracy",
+    expected = {f"{name}/layer-{layer:02d}/{when}"
+                for name in ("clusters", "linear", "mean_outside_min", "intra_accuracy",
                 "similarity_between_splits") for layer in range(2) for when in ("first", "last")}
     expected |= {f"similarity_to_first/layer-{layer:02d}/last" for layer in range(2)}
     expected |= {f"labels_grown/layer-{layer:02d}" for layer in range(2)} | {"labels", "undecided"}
@@ -163,7 +171,8 @@ def test_the_original_programs_files_are_written_and_read_back(texts: tuple[Hidd
         every = hulls.cluster_distances(wanted)
         assert len(distances) == np.isfinite(every).sum() // 2
         for (a, b), value in distances.items():
-            assert a[1] == f"class-{wanted.cluster_labels[a[0]]}" and value == pytest.approx(every[a[0], b[0]], abs=6e-5)
+            assert a[1] == f"class-{wanted.cluster_labels[a[0]]}" and value == pytest.approx(every[a[0], b[0]],
+                                                                                             abs=6e-5)
         pairs = pick(table, statistic="distance", step=step, layer=layer)
         read = oracle.read_label_pairs(space / "vec.txt")
         for label, other, value in zip(pairs["label"], pairs["other"], pairs["value"], strict=True):
@@ -189,7 +198,8 @@ def test_words_with_rare_and_absent_labels(tmp_path: Path, spans: int) -> None:
     assert one(table, statistic="labels", step=8, layer=1, split="train") == 4
     assert one(table, statistic="labels", step=8, layer=1, split="validation") == 4
     inside = pick(table, statistic="inside_max", step=8, layer=1, split="train")
-    assert "class-3" not in inside["label"] and "class-3" in pick(table, statistic="outside_min", split="train")["label"]
+    assert "class-3" not in inside["label"] and "class-3" in pick(table, statistic="outside_min",
+                                                                  split="train")["label"]
     assert not {"class-4", "class-5"} & set(pick(table, split="train")["label"])
     assert set(pick(table, statistic="similarity_between_splits")["n"]) == {3}  # pairs of the labels 0, 1, 2
     vector = oracle.read_label_pairs(stage_output(stage) / "files" / "step-00000008" / "layer-01" / "vec.txt")
@@ -205,8 +215,8 @@ def test_words_with_rare_and_absent_labels(tmp_path: Path, spans: int) -> None:
 
 
 def test_parity_drops_small_clusters_and_writes_zeros(tmp_path: Path) -> None:
-    stage = hidden_stage(tmp_path, "hulls", HullsSettings(parity=True, files=True, predict_rows=0), spans=1, labels=RARE,
-                         **{**SMALL, "classes": 6})
+    stage = hidden_stage(tmp_path, "hulls", HullsSettings(parity=True, files=True, predict_rows=0), spans=1,
+                         labels=RARE, **{**SMALL, "classes": 6})
     script().main(stage)
     space = stage_output(stage) / "files" / "step-00000008" / "layer-01"
     vector = oracle.read_label_pairs(space / "vec.txt")
@@ -253,7 +263,8 @@ def test_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:
     for name in ("a", "b"):
         stage = hidden_stage(tmp_path / name, "hulls", HullsSettings(max_points=30, predict_rows=4), **SMALL)
         script().main(stage)
-        made.append([(stage_output(stage) / file).read_bytes() for file in ("table.parquet", "metrics.json", "curves.csv")])
+        made.append([(stage_output(stage) / file).read_bytes()
+                     for file in ("table.parquet", "metrics.json", "curves.csv")])
     assert made[0] == made[1]
 
 
@@ -261,7 +272,8 @@ def test_figures_are_drawn_from_the_stored_measurement(tmp_path: Path, monkeypat
     stage = hidden_stage(tmp_path, "hulls", HullsSettings(predict_rows=4, files=True), **SMALL)
     script(figures=True).main(stage)
     out = stage_output(stage)
-    whole = {p: p.read_bytes() for p in out.rglob("*") if p.is_file() and (p.parent.name != "figures" or p.suffix == ".png")}
+    whole = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()
+             and (p.parent.name != "figures" or p.suffix == ".png")}
     ask(tmp_path, "hulls", NAME, draw="another", **stage.asked)
     monkeypatch.setattr(hulls, "probe", lambda *rest, **more: 1 / 0)
     shutil.rmtree(out)
@@ -276,7 +288,8 @@ def test_one_checkpoint_and_two_labels_are_enough(tmp_path: Path) -> None:
     table = table_of(stage)
     assert np.isnan(pick(table, statistic="similarity_to_first")["value"]).all()
     assert set(pick(table, statistic="similarity_to_first")["n"]) == {1}
-    assert sorted(p.stem for p in (stage_output(stage) / "figures").glob("*.png")) == ["clusters", "labels", "motion", "tracks"]
+    assert sorted(p.stem for p in (stage_output(stage) / "figures").glob("*.png")) == ["clusters", "labels", "motion",
+                                                                                       "tracks"]
 
 
 def test_a_listed_checkpoint_after_the_last_one_is_left_out(tmp_path: Path) -> None:
@@ -333,6 +346,10 @@ def test_parity_stands_for_the_study_s_settings() -> None:
 
 def test_the_mean_over_labels_has_student_s_interval() -> None:
     mean, low, high, n = summary.mean_interval(np.array([1.0, 2, 3, np.nan]))
-    assert (mean, n) == (2, 3) and high - mean == pytest.approx(4.302652729911275 / np.sqrt(3)) and mean - low == high - mean
+    assert (
+        (mean, n) == (2, 3)
+        and high - mean == pytest.approx(4.302652729911275 / np.sqrt(3))
+        and mean - low == high - mean
+    )
     assert summary.mean_interval(np.array([4.0]))[0] == 4 and np.isnan(summary.mean_interval(np.array([4.0]))[1])
     assert np.isnan(summary.mean_interval(np.full(2, np.nan))[0])

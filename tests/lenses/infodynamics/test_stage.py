@@ -1,4 +1,5 @@
-"""The stage infodynamics on a synthetic trajectory: files, numbers, figures from the stored measurement, clear errors."""
+"""The stage infodynamics on a synthetic trajectory: files, numbers, figures from the stored measurement, clear
+errors."""
 
 import csv
 import json
@@ -33,12 +34,15 @@ def make_trajectory(folder: Path, *, steps: int = 60, looks: int = 9, probe: boo
     step, labels = np.repeat(np.arange(steps), BATCH), random.integers(0, 2, count)
     logits = random.normal(size=(count, 2)) + np.eye(2)[labels] * (6 * step / max(1, steps))[:, None]
     write_table(folder / "signals.parquet", pa.table({
-        "step": pa.array(step), "example_id": pa.array(np.arange(count) % 150), "label": pa.array(labels.astype(np.int32)),
+        "step": pa.array(step), "example_id": pa.array(np.arange(count) % 150),
+        "label": pa.array(labels.astype(np.int32)),
         "logits": fixed_lists(logits.reshape(-1, 2)), "loss": pa.array(random.random(count).astype(np.float32))}))
     evals = list(range(0, steps + 1, 10))
     write_table(folder / "history.parquet", {
-        "step": [*evals, 1], "kind": ["eval"] * len(evals) + ["train"], "examples": [BATCH * s for s in evals] + [BATCH],
-        "loss": [1 / (1 + s) for s in evals] + [0.5], "accuracy": [0.5 + 0.4 * s / max(1, steps) for s in evals] + [None]})
+        "step": [*evals, 1], "kind": ["eval"] * len(evals) + ["train"],
+        "examples": [BATCH * s for s in evals] + [BATCH],
+        "loss": [1 / (1 + s) for s in evals] + [0.5],
+        "accuracy": [0.5 + 0.4 * s / max(1, steps) for s in evals] + [None]})
     rows = [(s, split, i) for s in range(looks) for split in ("train", "validation") for i in range(6)] if probe else []
     shown = np.array([[i % 2 * s, 0.3] for s, _, i in rows]).reshape(-1, 2)
     write_table(folder / "probe.parquet", pa.table({
@@ -51,7 +55,8 @@ def make_trajectory(folder: Path, *, steps: int = 60, looks: int = 9, probe: boo
 def stage_of(root: Path, settings: dict[str, Any] | None = None, **trajectory: Any) -> Stage:
     layout = Layout(root, root)
     make_trajectory(layout.place(PLACE) / "trajectory", **trajectory)
-    ask(root, "infodynamics", NAME, **of_run(PLACE, infodynamics=asdict(InfodynamicsSettings(**QUICK | (settings or {})))))
+    ask(root, "infodynamics", NAME, **of_run(PLACE,
+                                             infodynamics=asdict(InfodynamicsSettings(**QUICK | (settings or {})))))
     return open_stage("infodynamics", NAME, layout)
 
 
@@ -90,7 +95,8 @@ def test_metrics_lists_and_curves(out: Path) -> None:
     assert {len(values) for values in lists.values()} == {440} and set(lists) == {"novelty", "transience", "resonance"}
     with open(out / "curves.csv", encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert list(rows[0]) == ["example", "novelty", "transience", "resonance", "confidence", "train_loss", "train_accuracy"]
+    assert list(rows[0]) == ["example", "novelty", "transience", "resonance", "confidence", "train_loss",
+                             "train_accuracy"]
     assert [int(row["example"]) for row in rows] == list(range(20, 460))
 
 
@@ -112,7 +118,8 @@ def test_figures_are_drawn_from_the_stored_measurement(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("measure", "unit", "plateau"), [("jsd", "nats", True), ("kl", "bits", False),
                                                           ("jeffreys", "bans (log10)", False)])
-def test_figures_name_the_unit_and_know_the_plateau_of_one_measure_only(tmp_path: Path, measure: str, unit: str, plateau: bool,
+def test_figures_name_the_unit_and_know_the_plateau_of_one_measure_only(tmp_path: Path, measure: str, unit: str,
+                                                                        plateau: bool,
                                                                         monkeypatch: pytest.MonkeyPatch) -> None:
     from matplotlib.figure import Figure
 
@@ -155,7 +162,8 @@ def test_unusable_trajectories_are_clear_errors(tmp_path: Path) -> None:
     values[20:, 1] = np.inf
     write_table(source / "signals.parquet", table.set_column(3, "logits", fixed_lists(values)))
     complete(source, finished("trajectory", steps_per_epoch=EPOCH))
-    with pytest.raises(FinetraceError, match=r"signals.parquet row 20: logits are not finite \(step 2\); the training diverged"):
+    with pytest.raises(FinetraceError, match=r"signals.parquet row 20: logits are not finite \(step 2\); the training "
+                                             r"diverged"):
         run_main(stage)
     assert not list(tmp_path.glob("*/outputs/*/*/*/*/infodynamics"))
 
@@ -164,7 +172,8 @@ def test_curves_are_those_of_the_smoothed_signals(out: Path) -> None:
     signals = read_table(out.parent / "trajectory" / "signals.parquet")
     columns = {name: signals[name].to_numpy() for name in ("label", "example_id", "step", "loss")}
     training = summary.training_dynamics(matrix(signals, "logits"), columns["label"], columns["example_id"],
-                                         columns["step"] / EPOCH, columns["step"], window=20, span=6, permutations=20, seed=1)
+                                         columns["step"] / EPOCH, columns["step"], window=20, span=6, permutations=20,
+                                         seed=1)
     with open(out / "curves.csv", encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [float(row["novelty"]) for row in rows] == training.smoothed.novelty[20:460].tolist()

@@ -23,7 +23,8 @@ def texts(figure: Any) -> str:
 
 
 def curve(values: list[float], low: float = np.nan) -> np.ndarray:
-    return np.array([[v, v - low if np.isfinite(low) else np.nan, v + low if np.isfinite(low) else np.nan] for v in values])
+    return np.array([[v, v - low if np.isfinite(low) else np.nan, v + low if np.isfinite(low) else np.nan]
+                     for v in values])
 
 
 # --- course -------------------------------------------------------------------------------------------------------
@@ -33,7 +34,8 @@ def panels(count: int = 6) -> list[figures.Panel]:
     three = {part: curve([1.0 + k, 2, 3, 4]) for k, part in enumerate(PARTS)}
     every = [figures.Panel("Size", "Frobenius norm", "log", three),
              figures.Panel("FT Ratio", "FT Ratio", "zero", {"full": curve([0.2, 0.4, 0.3, 0.3], 0.05)}),
-             figures.Panel("Alignment", "alignment", "share", {part: curve([0.1, 0.1, 0.2, 0.3]) for part in PARTS}, floor=0.05),
+             figures.Panel("Alignment", "alignment", "share", {part: curve([0.1, 0.1, 0.2, 0.3]) for part in PARTS},
+                           floor=0.05),
              figures.Panel("Distance", "distance", "zero", three), figures.Panel("Velocity", "velocity", "log", three),
              figures.Panel("Accuracy", "accuracy", "share", {part: curve([0.5, 0.6, 0.6, 0.7], 0.1) for part in PARTS})]
     return every[:count]
@@ -99,7 +101,9 @@ def test_cells_hold_one_class_and_all_classes_have_one() -> None:
     bins, of_bin = figures.sorted_bins(labels, 64)
     assert 40 <= len(of_bin) <= 64 and list(np.unique(of_bin)) == [0, 3, 7] and (np.diff(of_bin) >= 0).all()
     np.testing.assert_array_equal(of_bin[bins], labels)
-    assert np.bincount(bins)[of_bin == 0].tolist() == [3] * 50  # of one size, so that no diagonal cell is only pairs of itself
+    assert (
+        np.bincount(bins)[of_bin == 0].tolist() == [3] * 50
+    )  # of one size, so that no diagonal cell is only pairs of itself
     assert len(np.unique(bins)) == len(of_bin)
     few = figures.sorted_bins(np.array([1, 0, 1]), 64)
     np.testing.assert_array_equal(few[0], [1, 0, 2])
@@ -122,7 +126,8 @@ def test_heat_maps_of_one_part_share_a_scale_that_starts_at_zero_or_is_logarithm
     labels = np.arange(30) % 3
     near, far = 5 + RANDOM.random((30, 30)), np.exp(RANDOM.normal(size=(30, 30)) * 2)
     figure = figures.blocks({"step 0": {"pretrain_effective": near, "ft_effective": far},
-                             "step 9": {"pretrain_effective": 2 * near, "ft_effective": 50 * far}}, labels, ["a", "b", "c"])
+                             "step 9": {"pretrain_effective": 2 * near, "ft_effective": 50 * far}}, labels,
+                            ["a", "b", "c"])
     norms = [panel.images[0].norm for panel in figure.axes if panel.images]
     assert [type(norm) for norm in norms] == [Normalize, LogNorm, Normalize, LogNorm]
     assert (norms[0].vmin, norms[0].vmax) == (norms[2].vmin, norms[2].vmax) == (0, (2 * near).max())
@@ -164,7 +169,8 @@ def test_bars_are_the_shares_stacked_by_layer(layers: int) -> None:
     assert sum(bar.get_height() for bar in panel.patches) == pytest.approx(1)
     ticks = [tick.get_text() for tick in panel.get_xticklabels()]
     assert ticks == ["emb.", *map(str, range(layers)), "rest"][::2 if layers > 12 else 1]
-    tops = [max(bar.get_y() + bar.get_height() for bar in panel.patches if round(bar.get_x() + bar.get_width() / 2) == k)
+    tops = [max(bar.get_y() + bar.get_height() for bar in panel.patches
+                if round(bar.get_x() + bar.get_width() / 2) == k)
             for k in range(layers + 2)]
     assert tops[1] == pytest.approx(sum(v for name, v in found.items() if name.startswith("layer-00/")))
     assert tops[0] == pytest.approx(found["embeddings"]) and tops[-1] == pytest.approx(found["rest"])

@@ -1,5 +1,5 @@
-"""Forms of gradients and their inner products: both routes, tables, signs, operations of every kind, and models worked out by
-hand."""
+"""Forms of gradients and their inner products: both routes, tables, signs, operations of every kind, and models worked
+out by hand."""
 
 import logging
 
@@ -24,8 +24,10 @@ def gram(formula="sgd", layout=LAYOUT):
 
 
 def outer(tokens=(4, 1, 6), size_in=5, size_out=3):
-    """Pieces of random a and g in two batches per chunk, some tokens without g; and the gradients themselves, (logit, entry)."""
-    generator, form, full = torch.Generator().manual_seed(0), Outer(), torch.zeros(8, 2, size_out, size_in, dtype=torch.float64)
+    """Pieces of random a and g in two batches per chunk, some tokens without g; and the gradients themselves, (logit,
+    entry)."""
+    generator, form, full = torch.Generator().manual_seed(0), Outer(), torch.zeros(8, 2, size_out, size_in,
+                                                                                   dtype=torch.float64)
     for examples, width in (([1, 0], tokens[0]), ([2], tokens[0] + 1), ([3, 4], tokens[1]), ([5, 7, 6], tokens[2])):
         a = torch.randn(len(examples), width, size_in, dtype=torch.float64, generator=generator)
         g = torch.randn(len(examples), width, 2, size_out, dtype=torch.float64, generator=generator)
@@ -84,7 +86,8 @@ def test_formulas_with_signs(formula):
     right = np.sign if formula == "signgd" else np.array
     pretrain, finetune = oracle.kernel(jacobian, of_head, np.sign, right)
     found = ntk(model, batches[:2], batches[2:], **DOUBLE, formula=formula, groups=True)
-    assert far(found.pretrain_effective, pretrain[:, :, :5]) < 1e-12 and far(found.ft_effective, finetune[:, :, :5]) < 1e-12
+    assert far(found.pretrain_effective, pretrain[:, :, :5]) < 1e-12 and far(found.ft_effective,
+                                                                             finetune[:, :, :5]) < 1e-12
     assert far(sum(found.groups.values()), found.ft_effective) < 1e-12
     if formula == "asymmetric-signgd":
         pretrain, finetune = oracle.kernel(jacobian, of_head, right, np.sign)

@@ -1,4 +1,5 @@
-"""The neural tangent kernel against one gradient per example and class, family by family, and what must not change it."""
+"""The neural tangent kernel against one gradient per example and class, family by family, and what must not change
+it."""
 
 import copy
 
@@ -113,7 +114,8 @@ def test_memory_changes_the_number_of_passes_only(family, memory):
     whole, steps = ntk(model, batches, **DOUBLE), []
     found = ntk(model, batches, **DOUBLE, memory_bytes=memory, progress=lambda *step: steps.append(step))
     assert far(found.full, whole.full) < 1e-12
-    assert sum(phase.endswith("batches") and done == total for phase, done, total in steps) > 2, "more passes than kinds of them"
+    assert sum(phase.endswith("batches") and done == total
+               for phase, done, total in steps) > 2, "more passes than kinds of them"
 
 
 @pytest.mark.parametrize("formula", ["sgd", "asymmetric-signgd"])
@@ -121,7 +123,8 @@ def test_parts_of_several_processes_add_up(bert, formula):
     options = {**DOUBLE, "groups": True, "formula": formula}
     whole = ntk(*bert, **options)
     first, *others = (ntk(*bert, **options, share=(k, 3)) for k in range(3))
-    assert all(part.full.any() and far(part.full, whole.full) > 0.01 for part in (first, *others)), "each has something to do"
+    assert all(part.full.any() and far(part.full, whole.full) > 0.01
+               for part in (first, *others)), "each has something to do"
     found = first + others[0] + others[1]
     assert far(found.full, whole.full) < 1e-12 and list(found.groups) == list(whole.groups)
     assert all(far(found.groups[name], values) < 1e-12 for name, values in whole.groups.items())
@@ -263,14 +266,16 @@ def test_model_and_random_numbers_are_left_as_they_were(bert):
     assert all(torch.equal(v, weights[k]) for k, v in model.state_dict().items())
     np.testing.assert_array_equal(found.full, ntk(model, batches, parameters="all").full)
     with pytest.raises(ValueError, match="shape"):
-        ntk(torch.nn.Linear(3, 2).train(), [{"input": torch.zeros(1, 2, 3)}], head=torch.nn.Linear(3, 2), parameters="all")
+        ntk(torch.nn.Linear(3, 2).train(), [{"input": torch.zeros(1, 2, 3)}], head=torch.nn.Linear(3, 2),
+            parameters="all")
 
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"parameters": "body"}, "give one of trainable"), ({"parameters": lambda name: False}, "no parameter"),
-    ({"parameters": "lora"}, "no parameter"), ({"formula": "adam"}, "give one of sgd"), ({"heads": []}, "heads is empty"),
-    ({"heads": [(np.zeros((2, 4)), np.zeros(2))]}, "the model's is"), ({"heads": [(np.zeros((2, 16)), None)]}, "no bias"),
-    ({"dtype": torch.bfloat16}, "too coarse"),
+    ({"parameters": "lora"}, "no parameter"), ({"formula": "adam"}, "give one of sgd"),
+    ({"heads": []}, "heads is empty"),
+    ({"heads": [(np.zeros((2, 4)), np.zeros(2))]}, "the model's is"),
+    ({"heads": [(np.zeros((2, 16)), None)]}, "no bias"), ({"dtype": torch.bfloat16}, "too coarse"),
     ({"parameters": lambda name: "pooler" in name, "head": None}, None),
 ])
 def test_arguments_that_mean_nothing_are_refused(bert, change, message):

@@ -14,7 +14,8 @@ from finetrace.lenses.kernel.statistics import as_matrix
 CLASSES = 3
 
 
-def problem(train: int = 24, others: int = 15, classes: int = CLASSES, *, apart: float = 1.5, seed: int = 0, scale: float = 1.0):
+def problem(train: int = 24, others: int = 15, classes: int = CLASSES, *, apart: float = 1.5, seed: int = 0,
+            scale: float = 1.0):
     """A kernel that knows the classes: train x train, eval x train, eval x eval's labels and train's."""
     random = np.random.default_rng(seed)
     labels = np.arange(train + others) % classes
@@ -56,15 +57,16 @@ def test_a_fit_does_not_depend_on_what_is_fitted_beside_it() -> None:
 
 
 def test_separable_rows_of_condition_1e14_are_fitted_exactly() -> None:
-    """Where first-order solvers give up. At the minimum a whole Newton step, with the dense Hessian, promises no descent."""
+    """Where first-order solvers give up. At the minimum a whole Newton step, with the dense Hessian, promises no
+    descent."""
     random = np.random.default_rng(5)
     left = np.linalg.qr(random.normal(size=(30, 30)))[0]
     x, t = left * np.logspace(7, -7, 30), (random.random(30) < 0.5).astype(float)
     path = logistic_path(x, t, np.ones((30, 1)), solvers.STRENGTHS)
     assert path.converged.all() and np.isfinite(path.coefficients).all()
     signs, rows = 2 * t - 1, np.column_stack([x, np.ones(30)])
-    for strength, a, b, value in zip(solvers.STRENGTHS, path.coefficients[..., 0], path.intercepts[:, 0], path.objectives[:, 0],
-                                     strict=True):
+    for strength, a, b, value in zip(solvers.STRENGTHS, path.coefficients[..., 0], path.intercepts[:, 0],
+                                     path.objectives[:, 0], strict=True):
         wrong = expit(-signs * (x @ a + b))
         gradient = np.append(a, 0) - strength * rows.T @ (signs * wrong)
         hessian = np.diag([1.0] * 30 + [0]) + strength * (rows.T * (wrong * (1 - wrong))) @ rows
@@ -149,7 +151,8 @@ def test_folds_of_rows_leak_the_classes_of_an_example_and_grouped_folds_do_not()
     """Without knowledge of classes, rows of an example tell on each other: if two classes are no, the third is yes."""
     random = np.random.default_rng(7)
     labels = random.integers(0, 3, 30)
-    kernel = np.einsum("nm,cd->ncmd", np.eye(30), np.eye(3) - 1 / 3) * 10 + np.einsum("nm,cd->ncmd", np.eye(30), np.eye(3)) * 1e-3
+    kernel = np.einsum("nm,cd->ncmd", np.eye(30), np.eye(3) - 1 / 3) * 10 + np.einsum("nm,cd->ncmd", np.eye(30),
+                                                                                      np.eye(3)) * 1e-3
     targets = one_hot(labels).ravel()
     for folds, leaks in ((np.arange(90) % 5, True), (solvers.example_folds(labels, 5, 0).repeat(3), False)):
         found = solvers._logistic(as_matrix(kernel), targets, folds)
@@ -197,7 +200,8 @@ def test_support_vectors_are_scikit_learns(solver: solvers.Solver) -> None:
     kernel, others, labels, _ = problem()
     model = solvers.fit(kernel, labels, solver=solver)
     if solver == "svc":
-        expected = SVC(kernel="precomputed").fit(as_matrix(kernel), one_hot(labels).ravel()).decision_function(as_matrix(others))
+        expected = SVC(kernel="precomputed").fit(as_matrix(kernel),
+                                                 one_hot(labels).ravel()).decision_function(as_matrix(others))
     else:
         expected = SVR(kernel="precomputed").fit(as_matrix(kernel), one_hot(labels).ravel()).predict(as_matrix(others))
     np.testing.assert_allclose(solvers.scores(model, others).ravel(), expected, atol=1e-8)
@@ -217,7 +221,8 @@ def test_the_asymmetric_solver_solves_its_system_and_takes_each_side_its_way() -
     expected = 0.5 * oracle.matrix(back) @ (alpha * signs) + 0.5 * oracle.matrix(forward) @ (beta * signs)
     np.testing.assert_allclose(solvers.scores(model, forward, flipped=back).ravel(), expected, rtol=1e-9)
     loose = solvers.fit(kernel, labels, solver="asymmetric", gamma=1e8)
-    np.testing.assert_allclose(solvers.scores(loose, kernel, flipped=kernel.transpose(2, 3, 0, 1)).ravel(), signs, atol=1e-3)
+    np.testing.assert_allclose(solvers.scores(loose, kernel, flipped=kernel.transpose(2, 3, 0, 1)).ravel(), signs,
+                               atol=1e-3)
 
 
 @pytest.mark.parametrize("solver", solvers.OFFSET_SOLVERS)
@@ -238,7 +243,8 @@ def test_fitting_what_the_start_leaves_over_adds_the_start_to_scores(solver: sol
 
 @pytest.mark.parametrize("solver", solvers.SOLVERS)
 @pytest.mark.parametrize("normalise", ["frobenius", "mean-diagonal"])
-def test_a_normalised_model_does_not_depend_on_the_kernels_scale(solver: solvers.Solver, normalise: solvers.Normalise) -> None:
+def test_a_normalised_model_does_not_depend_on_the_kernels_scale(solver: solvers.Solver,
+                                                                 normalise: solvers.Normalise) -> None:
     kernel, others, labels, _ = problem()
     found = []
     for scale in (1.0, 1e5):
@@ -252,7 +258,8 @@ def test_regularization_adds_a_share_of_the_operator_norm_to_the_diagonal() -> N
     kernel, others, labels, _ = problem(train=9, others=4)
     model = solvers.fit(kernel, labels, solver="least-squares", regularization=0.2)
     matrix = as_matrix(kernel)
-    expected = as_matrix(others) @ np.linalg.solve(matrix + 0.2 * np.linalg.norm(matrix, 2) * np.eye(27), one_hot(labels).ravel())
+    expected = as_matrix(others) @ np.linalg.solve(matrix + 0.2 * np.linalg.norm(matrix, 2) * np.eye(27),
+                                                   one_hot(labels).ravel())
     np.testing.assert_allclose(solvers.scores(model, others).ravel(), expected, rtol=1e-8)
 
 
@@ -269,7 +276,8 @@ def test_every_solver_learns_classes_that_the_kernel_knows(solver: solvers.Solve
 def test_renaming_the_classes_renames_the_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel, others, labels, _ = problem()
     order = np.array([2, 0, 1])
-    monkeypatch.setattr(solvers, "STRENGTHS", np.array([0.1]))  # which is chosen hangs on folds, which are drawn class by class
+    monkeypatch.setattr(solvers, "STRENGTHS",
+                        np.array([0.1]))  # which is chosen hangs on folds, which are drawn class by class
     first = solvers.scores(solvers.fit(kernel, labels), others)
     renamed = solvers.fit(kernel[:, order][:, :, :, order], np.argsort(order)[labels])
     np.testing.assert_allclose(solvers.scores(renamed, others[:, order][:, :, :, order]), first[:, order], atol=1e-3)
@@ -303,7 +311,8 @@ def test_flat_and_argmax_accuracy_are_different_numbers() -> None:
     found = solvers.accuracies(model, shy, np.array([0, 1]))
     assert (found.argmax, found.flat) == (1.0, pytest.approx(4 / 6))
     half = solvers.KernelModel(np.zeros((1, 3)), 0.0, 1.0, 0.5)
-    assert solvers.accuracies(half, np.array([[0.6, 0.4, 0.4], [0.4, 0.3, 0.7]]), np.array([0, 0])).flat == pytest.approx(4 / 6)
+    assert solvers.accuracies(half, np.array([[0.6, 0.4, 0.4], [0.4, 0.3, 0.7]]),
+                              np.array([0, 0])).flat == pytest.approx(4 / 6)
 
 
 @pytest.mark.parametrize(("call", "message"), [

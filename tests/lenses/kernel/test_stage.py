@@ -1,4 +1,5 @@
-"""The stage kernel on tiny trajectories: files, numbers against the model itself, methods, choices of examples, clear errors."""
+"""The stage kernel on tiny trajectories: files, numbers against the model itself, methods, choices of examples, clear
+errors."""
 
 import csv
 import json
@@ -33,7 +34,8 @@ NAME, PLACE, STEPS = "tiny_tiny_ft_s1", "tiny/tiny/ft/s1", (0, 4, 10)
 SMALL: dict[str, Any] = {"rows": {"train": 14, "eval": 9}}
 
 
-def project(root: Path, *, steps: tuple[int, ...] = STEPS, kind: str = "ft", spans: int = 0, head: str = "linear") -> Layout:
+def project(root: Path, *, steps: tuple[int, ...] = STEPS, kind: str = "ft", spans: int = 0,
+            head: str = "linear") -> Layout:
     """A model, a task and a trajectory whose weights move a little from checkpoint to checkpoint."""
     import torch
 
@@ -118,20 +120,22 @@ def test_the_table_is_long_and_whole(done: tuple[Layout, Path]) -> None:
     assert (np.diff(spectrum["value"]) <= 0).all()
     of_layers = select(table, statistic="trace_share", step=0)
     assert set(of_layers["layer"].tolist()) == {-1, 0, 1} and of_layers["value"].sum() == pytest.approx(1)
-    assert {"embeddings", "layer-00/attention", "layer-01/ffn", "layer-01/norms", "layer-00/biases"} <= set(of_layers["group"])
+    assert {"embeddings", "layer-00/attention", "layer-01/ffn", "layer-01/norms",
+            "layer-00/biases"} <= set(of_layers["group"])
 
 
 def test_metrics_curves_figures_and_facts(done: tuple[Layout, Path]) -> None:
     out = done[1]
     found, table = metrics(out), columns(out)
     for part in summary.PARTS:
-        for name in ("rank", "stable_rank", "frobenius_norm", "nuclear_norm", "alignment", "accuracy_train", "accuracy_eval",
-                     "accuracy_flat_train", "accuracy_flat_eval"):
+        for name in ("rank", "stable_rank", "frobenius_norm", "nuclear_norm", "alignment", "accuracy_train",
+                     "accuracy_eval", "accuracy_flat_train", "accuracy_flat_eval"):
             assert found[f"{part}/{name}/first"] == one(table, step=0, part=part, statistic=name)
             assert found[f"{part}/{name}/last"] == one(table, step=10, part=part, statistic=name)
         assert f"{part}/distance/first" not in found and 0 < found[f"{part}/distance/last"] < 1
     assert found["ft_ratio/last"] == one(table, step=10, part="full", statistic="ft_ratio")
-    way = 4 * one(table, step=4, part="full", statistic="velocity") + 6 * one(table, step=10, part="full", statistic="velocity")
+    way = 4 * one(table, step=4, part="full", statistic="velocity") + 6 * one(table, step=10, part="full",
+                                                                              statistic="velocity")
     assert found["velocity/mean"] == pytest.approx(way / 10)
     with open(out / "curves.csv", encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
@@ -146,7 +150,8 @@ def test_metrics_curves_figures_and_facts(done: tuple[Layout, Path]) -> None:
     assert set(read_manifest(out).inputs) == {"models/tiny", "data/tiny", "outputs/tiny/tiny/ft/s1/trajectory"}
 
 
-def test_the_head_s_part_is_that_of_the_model_and_the_statistics_those_of_the_kept_kernels(done: tuple[Layout, Path]) -> None:
+def test_the_head_s_part_is_that_of_the_model_and_the_statistics_those_of_the_kept_kernels(done: tuple[Layout,
+                                                                                                       Path]) -> None:
     import torch
 
     layout, out = done
@@ -164,7 +169,8 @@ def test_the_head_s_part_is_that_of_the_model_and_the_statistics_those_of_the_ke
     np.testing.assert_allclose(p, expected, rtol=1e-5)
     p, f = p.astype(np.float64), f.astype(np.float64)
     assert p.shape == f.shape == (23, 2, 14, 2)
-    assert one(table, step=10, part="full", statistic="frobenius_norm") == pytest.approx(np.linalg.norm((p + f)[:14]), rel=1e-5)
+    assert one(table, step=10, part="full", statistic="frobenius_norm") == pytest.approx(np.linalg.norm((p + f)[:14]),
+                                                                                         rel=1e-5)
     delta = statistics.residuals(script._logits(model, train), train.labels)
     ratio = select(table, step=10, statistic="ft_ratio")
     assert ratio["value"][0] == pytest.approx(statistics.ft_ratio(p[:14], f[:14], delta), rel=1e-4)
@@ -198,7 +204,8 @@ def test_the_ft_ratio_is_that_of_products_without_a_kernel(done: tuple[Layout, P
 def test_figures_are_drawn_from_the_stored_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layout = project(tmp_path, steps=(0, 4))
     out = run(layout, figures=True, keep=True)
-    whole = {p: p.read_bytes() for p in out.rglob("*") if p.is_file() and (p.parent.name != "figures" or p.suffix == ".png")}
+    whole = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()
+             and (p.parent.name != "figures" or p.suffix == ".png")}
     shutil.rmtree(out)
     monkeypatch.setattr("finetrace.lenses.kernel.ntk", lambda *rest, **more: 1 / 0)
     run(layout, figures=True, keep=True, draw="another")
@@ -209,7 +216,9 @@ def test_figures_are_drawn_from_the_stored_measurement(tmp_path: Path, monkeypat
 # --- which examples and checkpoints -------------------------------------------------------------------------------
 
 
-def test_by_default_the_first_and_last_checkpoint_are_looked_at_and_the_choice_hangs_on_the_task_only(tmp_path: Path) -> None:
+def test_by_default_the_first_and_last_checkpoint_are_looked_at_and_the_choice_hangs_on_the_task_only(
+    tmp_path: Path,
+) -> None:
     out = run(project(tmp_path), groups=False, solver="none")
     table = columns(out)
     assert set(table["step"]) == {0, 10} and not (table["statistic"] == "trace_share").any()
@@ -245,7 +254,8 @@ def test_linear_probing_trains_the_head_only_so_the_other_part_is_zero(tmp_path:
     assert found["full/accuracy_eval/last"] == found["pretrain_effective/accuracy_eval/last"]
     assert found["pretrain_effective/distance/last"] == pytest.approx(0, abs=1e-12)
     for step in STEPS:  # the same features: one fit serves all
-        assert one(table, step=step, part="full", statistic="model_strength") == one(table, step=0, part="pretrain_effective",
+        assert one(table, step=step, part="full", statistic="model_strength") == one(table, step=0,
+                                                                                     part="pretrain_effective",
                                                                                       statistic="model_strength")
 
 
@@ -291,8 +301,8 @@ def test_what_cannot_be_done_is_said_with_the_fix(tmp_path: Path, monkeypatch: p
     (layout.task("tiny") / "validation.parquet").rename(layout.task("tiny") / "other.parquet")
     with pytest.raises(FinetraceError, match=r"no split 'validation'.*kernel.rows.eval: 0"):
         load_script("kernel")._examples(
-            load_script("kernel")._checkpoints(layout.run("tiny", "tiny", "ft", 1) / "trajectory", "ends"), layout.model("tiny"),
-            layout.task("tiny"), KernelSettings(), {"max_length": 16, "pieces": "mean"}, 1)
+            load_script("kernel")._checkpoints(layout.run("tiny", "tiny", "ft", 1) / "trajectory", "ends"),
+            layout.model("tiny"), layout.task("tiny"), KernelSettings(), {"max_length": 16, "pieces": "mean"}, 1)
     (layout.task("tiny") / "other.parquet").rename(layout.task("tiny") / "validation.parquet")
     monkeypatch.setattr("os.sysconf", lambda name: 100)
     with pytest.raises(FinetraceError, match=r"kernel.rows.train \(now 14\)"):
@@ -311,11 +321,13 @@ def test_a_trajectory_without_checkpoints_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("settings", "message"), [
     ({"rows": {"train": 5}}, "rows"), ({"rows": {"train": 1, "eval": 5}}, "rows.train"),
     ({"rows": {"train": 5, "eval": -1}}, "rows.eval"), ({"checkpoints": [-1]}, "checkpoints"),
-    ({"solver": "svc", "parity": True}, "parity"), ({"folds": 1}, "folds"), ({"solver": "asymmetric"}, "asymmetric-signgd"),
-    ({"solver": "svr", "formula": "asymmetric-signgd"}, "symmetric kernel"), ({"adjust_for_init": True}, "adjust_for_init"),
+    ({"solver": "svc", "parity": True}, "parity"), ({"folds": 1}, "folds"),
+    ({"solver": "asymmetric"}, "asymmetric-signgd"),
+    ({"solver": "svr", "formula": "asymmetric-signgd"}, "symmetric kernel"),
+    ({"adjust_for_init": True}, "adjust_for_init"),
     ({"gamma": 0.0}, "gamma"), ({"memory_gb": 0.0}, "memory_gb"), ({"regularization": -0.1}, "regularization"),
-    ({"rank_tolerance": 1.0}, "rank_tolerance"), ({"batch_tokens": 1}, "batch_tokens"), ({"max_length": 2}, "max_length"),
-    ({"solver": "lasso"}, "solver"), ({"row": 3}, "did you mean 'rows'")])
+    ({"rank_tolerance": 1.0}, "rank_tolerance"), ({"batch_tokens": 1}, "batch_tokens"),
+    ({"max_length": 2}, "max_length"), ({"solver": "lasso"}, "solver"), ({"row": 3}, "did you mean 'rows'")])
 def test_contradictory_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(FinetraceError, match=message):
         parse(KernelSettings, settings, "params.yaml: kernel")
@@ -323,7 +335,8 @@ def test_contradictory_settings_are_refused(settings: dict[str, Any], message: s
 
 def test_the_default_settings_are_the_published_ones() -> None:
     settings = KernelSettings()
-    assert settings.rows == {"train": 250, "eval": 250} and settings.solver == "logistic" and settings.checkpoints == "ends"
+    assert settings.rows == {"train": 250,
+                             "eval": 250} and settings.solver == "logistic" and settings.checkpoints == "ends"
     assert set(solvers.SOLVERS) | {"none"} == set(KernelSettings.__annotations__["solver"].__args__)
 
 

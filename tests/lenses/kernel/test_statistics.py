@@ -95,8 +95,10 @@ def test_rank_and_normalised_spectrum_do_not_depend_on_the_scale_and_stable_rank
 def test_the_order_of_examples_does_not_matter() -> None:
     kernel, order = random_kernel(), RANDOM.permutation(6)
     mixed = kernel[order][:, :, order]
-    np.testing.assert_allclose(statistics.spectrum(mixed).singular_values, statistics.spectrum(kernel).singular_values, rtol=1e-9)
-    np.testing.assert_allclose(statistics.block_nuclear_norms(mixed), statistics.block_nuclear_norms(kernel)[order][:, order])
+    np.testing.assert_allclose(statistics.spectrum(mixed).singular_values, statistics.spectrum(kernel).singular_values,
+                               rtol=1e-9)
+    np.testing.assert_allclose(statistics.block_nuclear_norms(mixed),
+                               statistics.block_nuclear_norms(kernel)[order][:, order])
 
 
 def test_a_zero_kernel_has_rank_zero_and_no_stable_rank() -> None:
@@ -153,7 +155,8 @@ def test_residuals_are_one_hot_less_softmax_whatever_the_size_of_the_logits() ->
     found = statistics.residuals(np.array([[0.0, np.log(3)], [1000.0, -1000.0]]), np.array([0, 1]))
     np.testing.assert_allclose(found, [[0.75, -0.75], [-1, 1]], atol=1e-12)
     logits = RANDOM.normal(size=(5, 4))
-    np.testing.assert_allclose(statistics.residuals(logits + 7, np.arange(5) % 4), statistics.residuals(logits, np.arange(5) % 4))
+    np.testing.assert_allclose(statistics.residuals(logits + 7, np.arange(5) % 4),
+                               statistics.residuals(logits, np.arange(5) % 4))
 
 
 # --- alignment ----------------------------------------------------------------------------------------------------
@@ -162,7 +165,8 @@ def test_residuals_are_one_hot_less_softmax_whatever_the_size_of_the_logits() ->
 def test_alignment_is_that_of_the_centred_kernels() -> None:
     labels = np.array([0, 0, 1, 2, 2, 2])
     for kernel in (random_kernel(), head_kernel(), RANDOM.normal(size=(6, 3, 6, 3))):
-        assert statistics.label_alignment(kernel, labels) == pytest.approx(oracle.label_alignment(kernel, labels), abs=1e-12)
+        assert statistics.label_alignment(kernel, labels) == pytest.approx(oracle.label_alignment(kernel, labels),
+                                                                           abs=1e-12)
 
 
 def test_the_kernel_of_the_classes_aligns_fully_whatever_its_scale_and_shift() -> None:
@@ -207,7 +211,8 @@ def test_distance_ignores_scale_and_sees_the_smallest_turn() -> None:
     assert statistics.kernel_distance(a, -a) == pytest.approx(2)
     other = random_kernel()
     tiny = statistics.kernel_distance(a, a + 1e-10 * other)
-    assert tiny == pytest.approx(1e-12 * statistics.kernel_distance(a, a + 1e-4 * other), rel=1e-2)  # 1 - cosine would give 0
+    assert tiny == pytest.approx(1e-12 * statistics.kernel_distance(a, a + 1e-4 * other),
+                                 rel=1e-2)  # 1 - cosine would give 0
     assert np.isnan(statistics.kernel_distance(a, 0 * a))
 
 

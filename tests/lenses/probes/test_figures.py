@@ -58,7 +58,8 @@ def test_dark_cells_have_white_numbers() -> None:
 
 
 def test_layers_shows_intervals_floor_and_the_models_own_accuracy() -> None:
-    states = {"step 0": np.array([[0.5, 0.4, 0.6], [0.6, 0.5, 0.7]]), "step 64": np.array([[0.7, 0.6, 0.8], [0.95, 0.9, 0.98]])}
+    states = {"step 0": np.array([[0.5, 0.4, 0.6], [0.6, 0.5, 0.7]]),
+              "step 64": np.array([[0.7, 0.6, 0.8], [0.95, 0.9, 0.98]])}
     figure = figures.by_layer([0, 4], states, split="validation", floor=0.55, own={"step 64": 0.97}, title="x")
     panel = figure.axes[0]
     for container, values in zip(panel.containers, states.values(), strict=True):
@@ -90,7 +91,8 @@ def test_training_draws_train_dashed_and_test_solid_for_at_most_six_layers() -> 
 def test_compare_draws_a_panel_per_checkpoint_and_the_control_task_in_grey() -> None:
     one = np.array([[0.6, 0.5, 0.7], [0.9, 0.85, 0.95]])
     control = np.array([[0.5, 0.5, 0.5], [0.45, 0.45, 0.45]])
-    states = {"step 0": {"logistic regression": one}, "step 64": {"logistic regression": one, "best network": one + 0.02,
+    states = {"step 0": {"logistic regression": one},
+              "step 64": {"logistic regression": one, "best network": one + 0.02,
                                                                   "control task": control}}
     figure = figures.compare([0, 4], states, split="validation", floor=0.5, title="x", note="on span")
     before, after = figure.axes
@@ -101,11 +103,13 @@ def test_compare_draws_a_panel_per_checkpoint_and_the_control_task_in_grey() -> 
     assert grey[0].is_dashed() and grey[0].get_color() == style.GREY
     assert before.get_ylim() == after.get_ylim() == (40, 101)
     assert "selectivity" in figure.get_supxlabel() and before.get_ylabel() == "accuracy on validation (%)"
-    assert "selectivity" not in figures.compare([0, 4], {"a": {"logistic regression": one}}, split="test").get_supxlabel()
+    assert "selectivity" not in figures.compare([0, 4], {"a": {"logistic regression": one}},
+                                                split="test").get_supxlabel()
 
 
 def test_compression_starts_at_zero_and_marks_the_uniform_code() -> None:
-    figure = figures.compression([0, 4], {"step 0": np.array([0.9, 1.2]), "step 64": np.array([1.1, np.nan])}, title="x")
+    figure = figures.compression([0, 4], {"step 0": np.array([0.9, 1.2]), "step 64": np.array([1.1, np.nan])},
+                                 title="x")
     panel, = figure.axes
     assert panel.get_ylim()[0] == 0 and [t.get_text() for t in panel.get_xticklabels()] == ["0", "4"]
     np.testing.assert_allclose(panel.lines[0].get_ydata(), [0.9, 1.2])
@@ -115,7 +119,8 @@ def test_compression_starts_at_zero_and_marks_the_uniform_code() -> None:
 def test_learning_has_a_line_per_split_with_its_band_for_at_most_four_layers() -> None:
     rng = np.random.default_rng(0)
     middle = rng.uniform(0.5, 0.9, size=(7, 6))
-    splits = {name: np.stack([middle, middle - 0.1, middle + 0.1], axis=2) for name in ("subtrain", "subtest", "validation")}
+    splits = {name: np.stack([middle, middle - 0.1, middle + 0.1], axis=2)
+              for name in ("subtrain", "subtest", "validation")}
     figure = figures.learning([0, 1, 2, 4, 8, 16, 32], range(6), splits, floor=0.4)
     assert len(figure.axes) == 4 and "4 of 6 layers are drawn" in figure.get_supxlabel()
     assert "layer 5" in figure.axes[3].get_title(loc="left")

@@ -34,10 +34,12 @@ def test_without_dropout_a_head_is_trained_as_the_loop_says(head: str, parity: b
         assert np.abs(first[-2]).max() <= limit
     orders = [torch.randperm(70, generator=draw).numpy() for _ in range(3)]
     for p in range(2):
-        expected = oracle.adam_head(X[p], y, first, orders, rate=1e-3, batch=32, logits="sigmoid" if parity else "softmax")
+        expected = oracle.adam_head(X[p], y, first, orders, rate=1e-3, batch=32,
+                                    logits="sigmoid" if parity else "softmax")
         names = (["dense.weight", "dense.bias"] if head == "roberta" else []) + ["out.weight", "out.bias"]
         for name, values in zip(names, expected, strict=True):
-            np.testing.assert_allclose(heads.parameters[name][0, p].reshape(values.shape), values, atol=2e-6, err_msg=name)
+            np.testing.assert_allclose(heads.parameters[name][0, p].reshape(values.shape), values, atol=2e-6,
+                                       err_msg=name)
             assert heads.parameters[name].dtype == np.float32
 
 

@@ -48,7 +48,8 @@ def test_scikit_learn_finds_the_same_probabilities_and_accuracies(classes: int, 
     assert len(X) == len(scores.accuracy) == 3
     for p, x in enumerate(X):
         scaler = StandardScaler().fit(x[train])
-        model = LogisticRegression(C=factor / (80 * 0.01), tol=1e-10, max_iter=5000).fit(scaler.transform(x[train]), y[train])
+        model = LogisticRegression(C=factor / (80 * 0.01), tol=1e-10, max_iter=5000).fit(scaler.transform(x[train]),
+                                                                                         y[train])
         expected = model.predict_proba(scaler.transform(x[test]))
         np.testing.assert_allclose(oracle.softmax(lens.logits(probe, X[:, test])[p]), expected, rtol=0, atol=1e-6)
         assert scores.accuracy[p] == model.score(scaler.transform(x[test]), y[test])
@@ -135,7 +136,8 @@ def test_scores_are_what_their_definitions_say() -> None:
         assert found.low[p] < found.accuracy[p] < found.high[p]
     assert found.n == 50
     ends = lens.score(np.tile([1.0, 0.0], (1, 10, 1)), np.zeros(10, int), np.array([0, 1]))
-    assert ends.accuracy[0] == 1 and ends.high[0] == pytest.approx(1) and ends.low[0] == pytest.approx(0.7224672, abs=1e-6)
+    assert ends.accuracy[0] == 1 and ends.high[0] == pytest.approx(1) and ends.low[0] == pytest.approx(0.7224672,
+                                                                                                       abs=1e-6)
 
 
 # --- what must not matter -----------------------------------------------------------------------------------------
@@ -213,7 +215,8 @@ def test_row_order_does_not_matter_and_duplicated_rows_count_twice() -> None:
     X, y = problems(2, 60, 5, 3)
     probe = fit(X, y, tolerance=1e-10)
     order = np.random.default_rng(0).permutation(60)
-    np.testing.assert_allclose(lens.logits(fit(X[:, order], y[order], tolerance=1e-10), X), lens.logits(probe, X), atol=1e-6)
+    np.testing.assert_allclose(lens.logits(fit(X[:, order], y[order], tolerance=1e-10), X), lens.logits(probe, X),
+                               atol=1e-6)
     doubled = fit(np.concatenate([X, X], axis=1), np.concatenate([y, y]), tolerance=1e-10)
     np.testing.assert_allclose(lens.logits(doubled, X), lens.logits(probe, X), atol=1e-6)
 
@@ -266,7 +269,8 @@ def test_held_out_rows_are_a_seeded_share_of_every_class() -> None:
     [
         (lambda X, y: (X, y * 0), "the labels hold 1 class; a probe needs two"),
         (lambda X, y: (X[:, :3], np.arange(3)), "3 rows are too few for 3 classes"),
-        (lambda X, y: (np.where(np.arange(2)[:, None, None] == 1, np.nan, X), y), "X of problem 1 holds NaN or infinity"),
+        (lambda X, y: (np.where(np.arange(2)[:, None, None] == 1, np.nan, X), y),
+         "X of problem 1 holds NaN or infinity"),
         (lambda X, y: (X, y[:-1]), r"X \(2, 60, 4\) and y \(59,\)"),
         (lambda X, y: (X[0], y), r"are not \(problem, row, dim\)"),
     ],

@@ -1,4 +1,5 @@
-"""Networks of a grid: the loop oracle, scikit-learn to the last digit, the choice, independence of the batch, refused input."""
+"""Networks of a grid: the loop oracle, scikit-learn to the last digit, the choice, independence of the batch, refused
+input."""
 
 import warnings
 
@@ -48,7 +49,8 @@ def test_weights_and_epochs_are_those_of_scikit_learn(classes: int) -> None:
         assert model.n_iter_ == probe.epochs[0, k]
         for number, W in enumerate(model.coefs_):
             np.testing.assert_allclose(probe.weights[0][number][k], W, atol=1e-7)
-        np.testing.assert_array_equal(lens.mlp_logits(probe, 0, X[0])[k].argmax(axis=1), model.predict(X[0].astype(np.float64)))
+        np.testing.assert_array_equal(lens.mlp_logits(probe, 0, X[0])[k].argmax(axis=1),
+                                      model.predict(X[0].astype(np.float64)))
 
 
 def test_the_choice_is_that_of_a_grid_search_over_scikit_learn() -> None:
@@ -60,7 +62,8 @@ def test_the_choice_is_that_of_a_grid_search_over_scikit_learn() -> None:
     probe = grid(X, y, hidden=shapes, l2=strengths, max_epochs=60, seed=7, seeds=(1,))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        search = GridSearchCV(MLPClassifier(max_iter=60, random_state=7), {"hidden_layer_sizes": shapes, "alpha": strengths},
+        search = GridSearchCV(MLPClassifier(max_iter=60, random_state=7),
+                              {"hidden_layer_sizes": shapes, "alpha": strengths},
                               cv=PredefinedSplit(np.where(held_out_rows(y, 0.2, 7), 0, -1)), refit=False)
         search.fit(X[0].astype(np.float64), y)
     theirs = search.cv_results_["mean_test_score"].reshape(3, 3).T  # it varies the last name in the alphabet fastest
@@ -84,7 +87,8 @@ def test_mean_accuracy_agrees_with_scikit_learn_within_the_noise_of_seeds() -> N
     ours = (lens.mlp_logits(probe, 0, X[0, 300:]).argmax(axis=2) == y[300:]).mean(axis=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        theirs = [MLPClassifier((16,), alpha=0.1, random_state=s, max_iter=40).fit(X[0, :300], y[:300]).score(X[0, 300:], y[300:])
+        theirs = [MLPClassifier((16,), alpha=0.1, random_state=s, max_iter=40).fit(X[0, :300],
+                                                                                   y[:300]).score(X[0, 300:], y[300:])
                   for s in range(20, 28)]
     error = np.sqrt((np.var(ours, ddof=1) + np.var(theirs, ddof=1)) / 8)
     assert error < 0.04 and abs(ours.mean() - np.mean(theirs)) < 4 * error + 1e-3
@@ -191,7 +195,8 @@ def test_counts_of_weights_bytes_and_operations() -> None:
     assert lens.weight_count(10, (), 2) == 11
     few, many = (lens.mlp_bytes(100, 10, 3, (4,), models) for models in (1, 9))
     assert 0 < few < many
-    assert lens.grid_operations(100, 10, 3, [(4,)], 2, 5) == pytest.approx(5 * lens.grid_operations(100, 10, 3, [(4,)], 2, 1))
+    assert lens.grid_operations(100, 10, 3, [(4,)], 2,
+                                5) == pytest.approx(5 * lens.grid_operations(100, 10, 3, [(4,)], 2, 1))
 
 
 @pytest.mark.parametrize(("settings", "message"), [

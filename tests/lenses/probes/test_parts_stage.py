@@ -1,4 +1,5 @@
-"""The stage probes with networks, control tasks, description length and subtest, in tasks of texts, words and word pairs."""
+"""The stage probes with networks, control tasks, description length and subtest, in tasks of texts, words and word
+pairs."""
 
 import json
 import subprocess
@@ -19,7 +20,8 @@ from finetrace.store.manifest import complete, read_manifest
 from finetrace.store.tables import write_table
 
 ROWS = {"train": 60, "validation": 40}
-ALL = {"mlp": {"hidden": [[8, 4]], "l2": [0.01, 1.0], "one_layer": [8], "seeds": 2, "max_epochs": 15}, "control": {}, "mdl": {}}
+ALL = {"mlp": {"hidden": [[8, 4]], "l2": [0.01, 1.0], "one_layer": [8], "seeds": 2, "max_epochs": 15}, "control": {},
+       "mdl": {}}
 
 
 def stage_with(root: Path, settings: dict, *, spans: int = 0, **hidden) -> Stage:
@@ -32,7 +34,8 @@ def stage_with(root: Path, settings: dict, *, spans: int = 0, **hidden) -> Stage
         for split, count in ROWS.items():
             words = [[f"w{k}" for k in random.integers(0, 10, 9)] for _ in range(count)]
             places = pa.array([[2, 3, 5, 7][:2 * spans]] * count, pa.list_(pa.int32(), 2 * spans))
-            write_table(folder / f"{split}.parquet", pa.table({"example_id": np.arange(count), "words": words, "spans": places}))
+            write_table(folder / f"{split}.parquet",
+                        pa.table({"example_id": np.arange(count), "words": words, "spans": places}))
         complete(folder, finished("data"))
     return stage
 
@@ -48,7 +51,8 @@ def test_all_parts_write_their_statistics_metrics_and_figures(tmp_path: Path, sp
             found = rows(stage, statistic=name, split=split)
             assert [(r["step"], r["layer"]) for r in found] == grid and {r["n"] for r in found} == {ROWS[split]}
     assert all(r["low"] <= r["value"] <= r["high"] for r in rows(stage, statistic="mlp_accuracy"))
-    for name in ("mlp_hidden_1", "mlp_hidden_2", "mlp_l2", "mlp_epochs", "mlp_converged", "mdl_bits", "mdl_compression"):
+    for name in ("mlp_hidden_1", "mlp_hidden_2", "mlp_l2", "mlp_epochs", "mlp_converged", "mdl_bits",
+                 "mdl_compression"):
         assert [(r["step"], r["layer"]) for r in rows(stage, statistic=name, split="train")] == grid, name
     assert {r["value"] for r in rows(stage, statistic="mlp_hidden_2")} == {4}
     where = "validation" if spans else "train"
@@ -71,7 +75,8 @@ def test_all_parts_write_their_statistics_metrics_and_figures(tmp_path: Path, sp
 
 def test_parts_at_the_ends_only_leave_the_checkpoints_between_out(tmp_path: Path) -> None:
     part = {"checkpoints": "ends"}
-    stage = stage_with(tmp_path, {"mlp": {**ALL["mlp"], "l2": [1.0], **part}, "control": {"probe": "mlp", **part}, "mdl": part})
+    stage = stage_with(tmp_path, {"mlp": {**ALL["mlp"], "l2": [1.0], **part}, "control": {"probe": "mlp", **part},
+                                  "mdl": part})
     SCRIPT.main(stage)
     for name in ("mlp_accuracy", "selectivity", "mdl_bits"):
         assert {r["step"] for r in rows(stage, statistic=name)} == {0, 64}

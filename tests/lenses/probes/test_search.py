@@ -9,8 +9,8 @@ from finetrace.lenses.probes import mlp_search
 
 
 def grid(X, y, **settings) -> lens.MlpProbe:
-    usual = {"hidden": [(4,), (6,), (12,), (20,)], "l2": [1e-3, 0.1, 10.0], "seeds": (3,), "max_epochs": 80, "dtype": "float64",
-             "search": "halving"}
+    usual = {"hidden": [(4,), (6,), (12,), (20,)], "l2": [1e-3, 0.1, 10.0], "seeds": (3,), "max_epochs": 80,
+             "dtype": "float64", "search": "halving"}
     return lens.mlp_grid(X, y, **(usual | settings))
 
 
@@ -61,7 +61,8 @@ def test_who_goes_on_is_who_leads_after_the_epochs_of_the_round() -> None:
     loss = np.empty((4, 3))
     for i, shape in enumerate(probe.hidden):
         for k, strength in enumerate(probe.l2):
-            one = lens.mlp_grid(X[:, ~out], y[~out], hidden=[shape], l2=[strength], seeds=(0,), max_epochs=15, dtype="float64")
+            one = lens.mlp_grid(X[:, ~out], y[~out], hidden=[shape], l2=[strength], seeds=(0,), max_epochs=15,
+                                dtype="float64")
             z = lens.mlp_logits(one, 0, X[0, out])[0]
             loss[i, k] = np.mean(np.log(np.exp(z).sum(axis=1)) - z[np.arange(len(z)), y[out]])
     better = loss <= np.sort(loss, axis=0)[1]
@@ -155,7 +156,8 @@ def test_choices_are_as_good_as_the_full_search_s_within_the_noise() -> None:
     found = {}
     for search in ("full", "halving"):
         probe = lens.mlp_grid(X[:, :150], y[:150], search=search, **settings)
-        found[search] = np.array([(lens.mlp_logits(probe, p, X[p, test]).argmax(axis=2) == y[test]).mean() for p in range(8)])
+        found[search] = np.array([(lens.mlp_logits(probe, p, X[p, test]).argmax(axis=2) == y[test]).mean()
+                                  for p in range(8)])
     difference = found["halving"] - found["full"]
     error = difference.std(ddof=1) / np.sqrt(8)
     assert found["full"].mean() > 0.6 and error < 0.02

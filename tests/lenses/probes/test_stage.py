@@ -24,8 +24,8 @@ def probes_stage(root: Path, settings: ProbesSettings | None = None, **hidden) -
     """A stage probes@NAME; the model's own classifier reached 0.5 at step 0 and 0.95 at step 64."""
     stage = hidden_stage(root, "probes", settings or ProbesSettings(l2=[0.01, 0.1]), **hidden)
     write_table(stage_output(stage).parent / "trajectory" / "history.parquet", {
-        "step": [0, 8, 64, 64], "kind": ["eval", "train", "eval", "eval"], "split": ["validation", None, "validation", "test"],
-        "accuracy": [0.5, None, 0.95, 0.1]})
+        "step": [0, 8, 64, 64], "kind": ["eval", "train", "eval", "eval"],
+        "split": ["validation", None, "validation", "test"], "accuracy": [0.5, None, 0.95, 0.1]})
     return stage
 
 
@@ -37,7 +37,8 @@ def afresh(stage: Stage) -> None:
 
 
 def rows(stage: Stage, **wanted) -> list[dict]:
-    return [r for r in read_table(stage_output(stage) / "table.parquet").to_pylist() if all(r[k] == v for k, v in wanted.items())]
+    return [r for r in read_table(stage_output(stage) / "table.parquet").to_pylist()
+            if all(r[k] == v for k, v in wanted.items())]
 
 
 def test_the_stage_writes_table_metrics_curves_and_figures(tmp_path: Path) -> None:
@@ -46,14 +47,15 @@ def test_the_stage_writes_table_metrics_curves_and_figures(tmp_path: Path) -> No
     out = stage_output(stage)
     table = read_table(out / "table.parquet")
     assert table.column_names == list(probes_summary.COLUMNS)
-    assert [str(table.schema.field(n).type) for n in ("step", "layer", "value", "n")] == ["int64", "int32", "double", "int64"]
+    assert [str(table.schema.field(n).type) for n in ("step", "layer", "value", "n")] == ["int64", "int32", "double",
+                                                                                          "int64"]
     for split, n in (("train", 60), ("validation", 50)):
         found = rows(stage, statistic="accuracy", split=split)
         assert [(r["step"], r["layer"]) for r in found] == [(s, l) for s in (0, 8, 64) for l in range(3)]
         assert all(r["low"] <= r["value"] <= r["high"] + 1e-12 for r in found)
         assert all((r["n"], r["seed"], r["epoch"]) == (n, -1, -1) for r in found)
-    assert {r["statistic"] for r in rows(stage)} == {"accuracy", "macro_f1", "loss", "l2", "held_out_loss", "iterations",
-                                                     "gradient_norm", "converged"}
+    assert {r["statistic"] for r in rows(stage)} == {"accuracy", "macro_f1", "loss", "l2", "held_out_loss",
+                                                     "iterations", "gradient_norm", "converged"}
     assert all(r["value"] == 1 for r in rows(stage, statistic="converged"))
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["accuracy/validation/layer-02/last"] == 1  # a line separates the classes there
@@ -76,7 +78,8 @@ def test_the_size_of_batches_and_a_second_run_change_nothing(tmp_path: Path, mon
     assert (stage_output(stage) / "table.parquet").read_bytes() == first
     sizes = []
     original = probes_summary.logistic_rows
-    monkeypatch.setattr(probes_summary, "logistic_rows", lambda batch, **s: sizes.append(len(batch.keys)) or original(batch, **s))
+    monkeypatch.setattr(probes_summary, "logistic_rows", lambda batch,
+                        **s: sizes.append(len(batch.keys)) or original(batch, **s))
     monkeypatch.setattr(SCRIPT, "_problem_bytes", lambda *a: 2**30 // 2)
     afresh(stage)
     assert sizes == [2, 2, 2, 2, 1]
@@ -105,15 +108,18 @@ def test_adam_heads_with_changes_per_layer_write_their_curves(tmp_path: Path) ->
     stage = probes_stage(tmp_path, settings)
     SCRIPT.main(stage)
     final = rows(stage, statistic="accuracy", split="validation")
-    assert [(r["step"], r["layer"], r["seed"]) for r in final] == [(s, l, k) for s in (0, 8, 64) for l in (0, 2) for k in (1, 2)]
+    assert [(r["step"], r["layer"], r["seed"]) for r in final] == [(s, l, k) for s in (0, 8, 64) for l in (0, 2)
+                                                                   for k in (1, 2)]
     for layer, epochs in ((0, 3), (2, 5)):
         for statistic in ("epoch_loss", "epoch_accuracy", "epoch_training_loss", "epoch_training_accuracy"):
             found = rows(stage, statistic=statistic, split="train", layer=layer, step=8, seed=2)
             assert [r["epoch"] for r in found] == list(range(1, epochs + 1))
         last = rows(stage, statistic="epoch_accuracy", split="validation", layer=layer, step=64, seed=1, epoch=epochs)
-        assert last[0]["value"] == rows(stage, statistic="accuracy", split="validation", layer=layer, step=64, seed=1)[0]["value"]
+        assert last[0]["value"] == rows(stage, statistic="accuracy", split="validation", layer=layer, step=64,
+                                        seed=1)[0]["value"]
     assert {r["head"] for r in rows(stage)} == {"xlm"}
-    assert {p.name for p in (stage_output(stage) / "figures").glob("*.png")} == {"lattice.png", "layers.png", "training.png"}
+    assert {p.name for p in (stage_output(stage) / "figures").glob("*.png")} == {"lattice.png", "layers.png",
+                                                                                 "training.png"}
     metrics = json.loads((stage_output(stage) / "metrics.json").read_text())
     assert set(metrics) >= {"accuracy/validation/layer-00/first", "accuracy/validation/layer-02/last"}
     assert "accuracy/validation/layer-01/last" not in metrics
@@ -125,8 +131,10 @@ def test_adam_heads_with_changes_per_layer_write_their_curves(tmp_path: Path) ->
         ({"layers": [5]}, {}, "probes.layers: 5 does not exist; .* has layers 0 .* to 2"),
         ({"test_splits": ["test"]}, {}, "has no rows of the split 'test'; add it to hidden.rows"),
         ({"vectors": "mean"}, {"vectors": ("cls",)}, "mean.npy: was not extracted; add mean to hidden.vectors"),
-        ({}, {"labels": np.repeat([0, 1], 40)}, "index.parquet: the split 'train' holds one class only, 'class-0' .*hidden.rows"),
-        ({}, {"labels": np.r_[np.arange(40) % 2, np.ones(40, int)]}, "the split 'validation' holds one class only, 'class-1'"),
+        ({}, {"labels": np.repeat([0, 1], 40)},
+         "index.parquet: the split 'train' holds one class only, 'class-0' .*hidden.rows"),
+        ({}, {"labels": np.r_[np.arange(40) % 2, np.ones(40, int)]},
+         "the split 'validation' holds one class only, 'class-1'"),
         ({"head": "xlm", "parity": True}, {"classes": 3}, f"for {NAME} .*parity: .* there are 3"),
         ({}, {"damage": {("cls", 8): lambda v: v.__setitem__((1, 7, 0), np.nan)}}, "cls.npy layer 1 row 7: holds NaN"),
         ({"holdout": 0.01}, {}, "no row can be held out of 40"),
@@ -153,7 +161,8 @@ def test_what_cannot_be_probed_is_refused_with_the_fix(tmp_path: Path, settings,
         ({"seeds": 0}, "seeds: 0 is less than 1"),
         ({"subtest": 1.0}, r"subtest: 1.0 is not in \[0, 1\)"),
         ({"control": {"probe": "mlp"}}, "control.probe: mlp needs the networks; add mlp"),
-        ({"control": {"probe": "mlp"}, "mlp": {"checkpoints": "ends"}}, "control.checkpoints: all needs the networks at all"),
+        ({"control": {"probe": "mlp"}, "mlp": {"checkpoints": "ends"}},
+         "control.checkpoints: all needs the networks at all"),
         ({"control": {}, "head": "xlm"}, "control.probe: logistic is about the logistic head; .* or probe: mlp"),
         ({"mlp": {"hiden": [[32]]}}, "unknown key 'mlp.hiden'; did you mean 'hidden'"),
         ({"mlp": {"hidden": [[0, 32]]}}, "must name shapes of sizes above 0"),

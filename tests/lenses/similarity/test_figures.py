@@ -23,7 +23,8 @@ def drawn(figure: Figure) -> np.ndarray:
 def heat_map(values: np.ndarray = VALUES, panels: int = 2, **options: object) -> Figure:
     maps = [[figures.Lattice(f"panel {i}", np.arange(values.shape[0]), STEPS[:values.shape[1]] if values.shape[1] <= 4
                              else np.arange(values.shape[1]), values) for i in range(panels)]]
-    return figures.heat_maps(maps, "cka", "optimiser step", "layer", title="Similarity", **options)  # type: ignore[arg-type]
+    return figures.heat_maps(maps, "cka", "optimiser step", "layer", title="Similarity",
+                             **options)  # type: ignore[arg-type]
 
 
 def texts(panel) -> list[str]:
@@ -74,8 +75,10 @@ def test_rows_of_heat_maps_share_one_colour_bar() -> None:
 
 def curves(low: float = 0.02) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     gone = np.full(3, np.nan)
-    found = {measure: (LAYERS, np.array([np.nan, 0.9, 0.8]) - 0.1 * i, gone, gone) for i, measure in enumerate(MEASURES)}
-    found["cka"] = (LAYERS, np.array([np.nan, 0.9, low]), np.array([np.nan, 0.85, low - 0.05]), np.array([np.nan, 0.93, 0.1]))
+    found = {measure: (LAYERS, np.array([np.nan, 0.9, 0.8]) - 0.1 * i, gone, gone)
+             for i, measure in enumerate(MEASURES)}
+    found["cka"] = (LAYERS, np.array([np.nan, 0.9, low]), np.array([np.nan, 0.85, low - 0.05]),
+                    np.array([np.nan, 0.93, 0.1]))
     return found
 
 
@@ -109,7 +112,8 @@ def test_measures_without_any_value_can_be_drawn() -> None:
 @pytest.mark.parametrize("layers", [3, 13])
 def test_changes_are_1_minus_the_similarity_to_the_checkpoint_before(layers: int) -> None:
     values = np.vstack([np.full(4, np.nan), np.random.default_rng(0).random((layers - 1, 4))])
-    figure = figures.changes({"cls": (np.arange(layers), STEPS, values), "mean": (np.arange(layers), STEPS, values)}, "cka")
+    figure = figures.changes({"cls": (np.arange(layers), STEPS, values), "mean": (np.arange(layers), STEPS, values)},
+                             "cka")
     left = figure.axes[0]
     assert len(left.lines) == layers - 1
     for line, row in zip(left.lines, values[1:], strict=True):

@@ -14,7 +14,8 @@ FUNCTIONS = {"cka": lens.linear_cka, "svcca": lens.svcca, "pwcca": lens.pwcca, "
 every_measure = pytest.mark.parametrize("measure", lens.MEASURES)
 
 
-def related(n: int = 60, dims: tuple[int, int] = (5, 7), noise: float = 1.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def related(n: int = 60, dims: tuple[int, int] = (5, 7), noise: float = 1.0, seed: int = 0) -> tuple[np.ndarray,
+                                                                                                     np.ndarray]:
     """(example, dim_a) and (example, dim_b) that share part of their information; means and variances far from even."""
     random = np.random.default_rng(seed)
     a = random.normal(size=(n, dims[0])) * np.linspace(3, 0.5, dims[0])
@@ -49,7 +50,8 @@ def test_both_routes_of_cka_give_the_same() -> None:
         assert lens.linear_cka(*padded, debiased) == pytest.approx(lens.linear_cka(a, b, debiased), abs=1e-13)
 
 
-@pytest.mark.parametrize(("dims", "by_examples"), [((3, 9), False), ((3, 10), False), ((9, 10), False), ((10, 11), True)])
+@pytest.mark.parametrize(("dims", "by_examples"),
+                         [((3, 9), False), ((3, 10), False), ((9, 10), False), ((10, 11), True)])
 def test_cka_takes_the_smaller_route(dims: tuple[int, int], by_examples: bool) -> None:
     sides = [lens.represent(side) for side in related(10, dims)]
     lens._trace(*sides)
@@ -84,7 +86,8 @@ def test_procrustes_equals_what_is_left_after_the_best_rotation() -> None:
 
 def test_procrustes_of_unequal_widths_equals_padding_with_zeros() -> None:
     a, b = related(50, (4, 6))
-    assert lens.procrustes_similarity(a, b) == pytest.approx(oracle.procrustes(np.hstack([a, np.zeros((50, 2))]), b), abs=1e-12)
+    assert lens.procrustes_similarity(a, b) == pytest.approx(oracle.procrustes(np.hstack([a, np.zeros((50, 2))]), b),
+                                                             abs=1e-12)
 
 
 def test_rsa_equals_the_rank_correlation_of_cosine_distances() -> None:
@@ -190,10 +193,12 @@ def test_debiased_cka_of_unrelated_representations_is_0_on_average_and_the_biase
 @pytest.mark.parametrize("measure", ["svcca", "pwcca"])
 def test_cca_caps_its_directions_so_that_unrelated_representations_do_not_reach_1(measure: str) -> None:
     random = np.random.default_rng(0)
-    a, b = random.normal(size=(50, 60)), random.normal(size=(50, 60))  # uncapped, 49 directions on both sides: exactly 1
+    a, b = random.normal(size=(50, 60)), random.normal(size=(50,
+                                                             60))  # uncapped, 49 directions on both sides: exactly 1
     value = FUNCTIONS[measure](a, b)
     assert value < 0.6
-    cut = [np.linalg.svd(x - x.mean(axis=0), full_matrices=False)[0][:, :50 // lens.EXAMPLES_PER_DIRECTION] for x in (a, b)]
+    cut = [np.linalg.svd(x - x.mean(axis=0), full_matrices=False)[0][:, :50 // lens.EXAMPLES_PER_DIRECTION]
+           for x in (a, b)]
     assert lens.svcca(a, b) == pytest.approx(np.linalg.svd(cut[0].T @ cut[1])[1].mean(), abs=1e-12)
 
 
@@ -221,7 +226,8 @@ def test_only_cka_with_groups_has_an_interval_and_it_ends_at_1() -> None:
     assert found["cka"].low < found["cka"].value < found["cka"].high <= 1
     assert all(np.isnan([found[m].low, found[m].high]).all() for m in lens.MEASURES[1:])
     assert np.isnan(lens.compare(lens.represent(a), lens.represent(b))["cka"].low)
-    few = lens.compare(*(lens.represent(side, np.arange(16) % 4) for side in related(16, (2, 2), noise=2.0, seed=13)))["cka"]
+    few = lens.compare(*(lens.represent(side, np.arange(16) % 4)
+                         for side in related(16, (2, 2), noise=2.0, seed=13)))["cka"]
     assert few.low < few.value < 0.8 and few.high == 1
     same = lens.compare(lens.represent(a, groups), lens.represent(a, groups))["cka"]
     assert (same.value, same.low, same.high) == pytest.approx((1, 1, 1), abs=1e-12)
@@ -287,7 +293,8 @@ def test_four_examples_are_enough() -> None:
 
 def test_directions_of_rounding_errors_are_left_out() -> None:
     a, b = related(60)
-    twice = np.hstack([a.astype(np.float32), (a / 3).astype(np.float32)])  # not exactly proportional: 5 directions of noise
+    twice = np.hstack([a.astype(np.float32),
+                       (a / 3).astype(np.float32)])  # not exactly proportional: 5 directions of noise
     assert lens.represent(twice).singular.shape == (5,)
     assert lens.svcca(twice, b, 1.0) == pytest.approx(lens.svcca(np.hstack([a, a / 3]), b, 1.0), abs=1e-5)
 
@@ -313,15 +320,19 @@ def test_rsa_of_many_examples_takes_a_seeded_part_of_them() -> None:
         (lambda a, b: lens.pwcca(a, b[:-1]), "60 and 59 examples"),
         (lambda a, b: lens.linear_cka(a[0], b), r"2 axes \(example, dim\)"),
         (lambda a, b: lens.linear_cka(np.ones((9, 2), int), b), "expected floats"),
-        (lambda a, b: lens.procrustes_similarity(np.where(np.arange(60)[:, None] == 7, np.nan, a), b), "first in example 7"),
+        (lambda a, b: lens.procrustes_similarity(np.where(np.arange(60)[:, None] == 7, np.nan, a), b),
+         "first in example 7"),
         (lambda a, b: lens.svcca(a, b, 0.0), "variance is 0.0"),
         (lambda a, b: lens.svcca(a, b, 1.1), "variance is 1.1"),
         (lambda a, b: lens.rsa(a, b, rsa_rows=3), "rsa_rows is 3"),
         (lambda a, b: lens.represent(a, np.arange(59)), "one group, from 0 on, for each of 60"),
         (lambda a, b: lens.represent(a, np.arange(60) - 1), "from 0 on"),
-        (lambda a, b: lens.compare(lens.represent(a), lens.represent(b), ["cosine"]), "unknown measure 'cosine': use some of"),
-        (lambda a, b: lens.compare(lens.represent(a, np.arange(60) % 3), lens.represent(b)), "groups of both sides differ"),
-        (lambda a, b: lens.compare(lens.represent(a, np.arange(60) % 3), lens.represent(b, np.arange(60) // 9)), "of both sides"),
+        (lambda a, b: lens.compare(lens.represent(a), lens.represent(b), ["cosine"]),
+         "unknown measure 'cosine': use some of"),
+        (lambda a, b: lens.compare(lens.represent(a, np.arange(60) % 3), lens.represent(b)),
+         "groups of both sides differ"),
+        (lambda a, b: lens.compare(lens.represent(a, np.arange(60) % 3), lens.represent(b, np.arange(60) // 9)),
+         "of both sides"),
     ],
 )
 def test_bad_input_is_refused_with_the_fix(call, message: str) -> None:

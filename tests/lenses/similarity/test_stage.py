@@ -73,8 +73,10 @@ def test_values_are_those_of_the_lens(within: tuple[HiddenStates, Path]) -> None
     assert one(table, step=64, other_step=0, layer=2, other_layer=2, representation="mean",
                statistic="cka") == pytest.approx(lens.linear_cka(first, last), abs=1e-12)
     assert one(table, step=64, other_step=0, layer=2, other_layer=2, representation="mean",
-               statistic="pwcca") == pytest.approx(lens.pwcca(first, last), abs=1e-12)  # weights of the first checkpoint
-    assert one(table, step=64, other_step=0, layer=1, other_layer=2, representation="mean", statistic="cka") == pytest.approx(
+               statistic="pwcca") == pytest.approx(lens.pwcca(first, last),
+                                                   abs=1e-12)  # weights of the first checkpoint
+    assert one(table, step=64, other_step=0, layer=1, other_layer=2, representation="mean",
+               statistic="cka") == pytest.approx(
         lens.linear_cka(first, hidden.vectors(64, "mean")[1][chosen]), abs=1e-12)
     row = select(table, step=64, other_step=8, layer=2, other_layer=2, representation="mean", statistic="cka")
     assert row["low"][0] < row["value"][0] < row["high"][0]
@@ -98,7 +100,8 @@ def test_tokens_are_words_and_their_groups_whole_sentences(within: tuple[HiddenS
         assert len(set(groups[sentences[chosen] == sentence])) <= 1
 
 
-def test_embeddings_that_are_the_same_everywhere_are_undefined_and_nothing_else(within: tuple[HiddenStates, Path]) -> None:
+def test_embeddings_that_are_the_same_everywhere_are_undefined_and_nothing_else(within: tuple[HiddenStates,
+                                                                                              Path]) -> None:
     _, out = within
     table = columns(out)
     undefined = (table["representation"] == "cls") & ((table["layer"] == 0) | (table["other_layer"] == 0))
@@ -111,8 +114,8 @@ def test_metrics_and_curves(within: tuple[HiddenStates, Path]) -> None:
     expected = {f"cka/{kind}/layer-{layer:02d}/last" for kind in KINDS for layer in range(LAYERS)}
     expected |= {f"{measure}/{kind}/layer-02/last" for kind in KINDS for measure in lens.MEASURES}
     assert set(metrics) == expected - {"cka/cls/layer-00/last"}
-    assert metrics["cka/tokens/layer-01/last"] == one(table, step=64, other_step=0, layer=1, other_layer=1, statistic="cka",
-                                                      representation="tokens")
+    assert metrics["cka/tokens/layer-01/last"] == one(table, step=64, other_step=0, layer=1, other_layer=1,
+                                                      statistic="cka", representation="tokens")
     with open(out / "curves.csv", encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     names = [f"cka_{kind}_layer_{layer:02d}" for kind in KINDS for layer in range(LAYERS)]
@@ -125,7 +128,8 @@ def test_metrics_and_curves(within: tuple[HiddenStates, Path]) -> None:
 def test_fine_tuning_changes_the_deeper_layers(within: tuple[HiddenStates, Path]) -> None:
     table = columns(within[1])
     for kind in ("mean", "tokens"):
-        values = [one(table, step=64, other_step=0, layer=layer, other_layer=layer, statistic="cka", representation=kind)
+        values = [one(table, step=64, other_step=0, layer=layer, other_layer=layer, statistic="cka",
+                      representation=kind)
                   for layer in range(LAYERS)]
         assert values[0] == pytest.approx(1) and values[0] > values[1] > values[2]
 
@@ -136,9 +140,12 @@ def test_other_measures_and_rows_by_settings(tmp_path: Path) -> None:
     run_main(stage, figures=True)
     table, metrics = columns(stage_output(stage)), json.loads((stage_output(stage) / "metrics.json").read_text())
     assert set(table["statistic"]) == {"rsa", "procrustes"} and set(table["n"]) == {10}
-    assert (table["statistic"][table["layer"] != table["other_layer"]] == "rsa").all()  # the first one stands in for cka
+    assert (
+        table["statistic"][table["layer"] != table["other_layer"]] == "rsa"
+    ).all()  # the first one stands in for cka
     assert "rsa/mean/layer-00/last" in metrics and "procrustes/mean/layer-00/last" not in metrics
-    assert sorted(p.stem for p in (stage_output(stage) / "figures").glob("*.png")) == ["changes", "layers", "measures", "steps"]
+    assert sorted(p.stem for p in (stage_output(stage) / "figures").glob("*.png")) == ["changes", "layers", "measures",
+                                                                                       "steps"]
 
 
 @pytest.mark.parametrize("spans", [1, 2])
@@ -160,7 +167,8 @@ def test_a_task_of_words_compares_its_words(tmp_path: Path, spans: int) -> None:
 
 
 def test_figures_are_drawn_from_the_stored_measurement(tmp_path: Path) -> None:
-    stage = hidden_stage(tmp_path, "similarity", SimilaritySettings(representations=["mean"], **LEAST), steps=(0, 4, 8, 9))
+    stage = hidden_stage(tmp_path, "similarity", SimilaritySettings(representations=["mean"], **LEAST),
+                         steps=(0, 4, 8, 9))
     check_redrawn(stage, stage_output(stage), "finetrace.lenses.similarity.summary.within")
 
 
@@ -176,7 +184,8 @@ def test_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:
     for name in ("a", "b"):
         stage = hidden_stage(tmp_path / name, "similarity", SimilaritySettings(**LEAST))
         run_main(stage)
-        made.append([(stage_output(stage) / file).read_bytes() for file in ("table.parquet", "metrics.json", "curves.csv")])
+        made.append([(stage_output(stage) / file).read_bytes()
+                     for file in ("table.parquet", "metrics.json", "curves.csv")])
     assert made[0] == made[1]
 
 
@@ -188,8 +197,10 @@ def not_a_number(values: np.ndarray) -> None:
     ("hidden", "settings", "message"),
     [
         ({"damage": {("cls", 8): not_a_number}}, {}, "cls.npy layer 1 row 7: holds NaN"),
-        ({"rows": {"train": 3}, "token_rows": {}}, {"representations": ["cls"]}, r"3 examples \(cls\) are too few.*hidden.rows"),
-        ({"token_rows": {}}, {}, r"0 examples \(tokens\) are too few.*hidden.token_rows .* take tokens out of similarity"),
+        ({"rows": {"train": 3}, "token_rows": {}}, {"representations": ["cls"]},
+         r"3 examples \(cls\) are too few.*hidden.rows"),
+        ({"token_rows": {}}, {}, r"0 examples \(tokens\) are too few.*hidden.token_rows .* take tokens out of "
+                                 r"similarity"),
         ({"vectors": ("cls",)}, {"representations": ["mean"]}, "was not extracted; add mean to hidden.vectors"),
     ],
 )
@@ -233,5 +244,6 @@ def test_any_two_checkpoints_are_compared() -> None:
              if r["layer"] == r["other_layer"]}
     pairs = {(a, b) for a in range(5) for b in range(a + 1, 5)}
     assert {key[:2] for key in found if key[3] == "cka"} == pairs | {(0, 0)}
-    assert {key[:2] for key in found if key[3] == "rsa"} == {(0, 0)} | {(a, b) for a, b in pairs if a == 0 or b == a + 1}
+    assert {key[:2] for key in found if key[3] == "rsa"} == {(0, 0)} | {(a, b) for a, b in pairs if a == 0 or b == a
+                                                                        + 1}
     assert found[1, 4, 1, "cka"] == pytest.approx(lens.linear_cka(states[1, 1], states[4, 1]), abs=1e-12)
