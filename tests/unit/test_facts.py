@@ -58,6 +58,15 @@ def test_filters_count_what_they_leave_out_in_their_order(tmp_path):
                                         for fact in found)
 
 
+def test_a_fact_stays_when_yes_is_not_outvoted_by_all_other_votes(tmp_path):
+    """As LAMA counts: skip is a vote against."""
+    votes = {"Ada": "yes skip skip", "Bo": "yes skip", "Cy": "no yes yes skip skip", "Di": "yes no yes skip"}
+    rows = [born(number, name, judgments=[{"judgment": vote} for vote in votes[name].split()])
+            for number, name in enumerate(votes)]
+    found, _ = google(tmp_path, *rows)
+    assert [fact.subject for fact in found] == ["Bo", "Di"]
+
+
 def test_bertnesia_keeps_repeated_pairs_with_judgements(tmp_path):
     rows = [born(1), born(2), born(3, "Bo", judgments=None), born(4, "Bo", judgments=None)]
     assert [fact.fact_id for fact in google(tmp_path, *rows, lama_parity=True)[0]] == ["g1", "g2", "g3"]

@@ -121,7 +121,8 @@ def score_interval(share: Any, count: Any, quantile: Any) -> tuple[np.ndarray, n
     square = quantile * quantile
     centre = (share + square / (2 * count)) / (1 + square / count)
     half = quantile / (1 + square / count) * np.sqrt(share * (1 - share) / count + square / (4 * count * count))
-    return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
+    low, high = np.minimum(centre - half, share), np.maximum(centre + half, share)  # at 0 and 1 rounding may cross
+    return np.clip(low, 0, 1), np.clip(high, 0, 1)
 
 
 def mean_of_shares(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

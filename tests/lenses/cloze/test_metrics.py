@@ -69,6 +69,7 @@ def test_parity_is_the_program_of_bertnesia():
     ranks = np.array([1, 2, 3, 11, 12])
     assert precision_at(ranks, 10, parity=True).tolist() == [1, 1, 1, 1, 0]
     assert precision_at(ranks, 10).tolist() == [1, 1, 1, 0, 0]
+    assert precision_at(np.array([1, 2]), 1, parity=True).tolist() == [1, 0]
     assert reciprocal_rank(ranks, parity=True).tolist() == [0, 1, 1 / 2, 1 / 10, 1 / 11]
 
 
@@ -139,6 +140,13 @@ def test_intervals_cover():
         (found,) = estimates(wanted, lambda part, values=values: iter([values[part]]), np.array([True]))
         covered += found.low[0] <= 0.4 <= found.high[0]
     assert 0.91 <= covered / 300 <= 0.985
+
+
+@pytest.mark.parametrize("known", [0.0, 1.0])
+def test_a_mean_over_relations_of_nothing_or_all_has_a_width(known):
+    wanted = groups(["TREx"] * 110, ["a"] * 80 + ["b"] * 30, [""] * 110, np.zeros(110, bool))[:1]
+    (found,) = estimates(wanted, lambda part: iter([np.full((len(part), 1), known)]), np.array([True]))
+    assert found.value[0] == known and 0.03 < found.high[0] - found.low[0] < 0.1
 
 
 def test_a_single_fact_has_a_wide_interval_or_none():

@@ -64,10 +64,23 @@ def test_ranks_are_bounded(case):
     assert (ranks.rank_candidates == 0).all()
 
 
-def test_the_object_comes_first_among_equals():
+def test_the_object_stands_behind_half_of_its_equals():
     decoder, bias = torch.zeros(6, 2), torch.tensor([0.0, 1.0, 1.0, 1.0, 2.0, 0.0])
-    ranks = Ranker(decoder, bias, np.array([1, 2, 3, 4]))(torch.zeros(1, 3, 2), np.array([3, 4, 2]))
-    assert ranks.rank.tolist() == [[2, 1, 2]]
+    candidates = Candidates.of_facts([np.array([1, 3]), np.array([4, 1]), None])
+    ranks = Ranker(decoder, bias, np.array([1, 2, 3, 4]))(torch.zeros(1, 3, 2), np.array([3, 4, 2]), candidates)
+    assert ranks.rank.tolist() == [[3, 1, 3]], "behind word 4 and half of the other two"
+    assert ranks.rank_candidates.tolist() == [[2, 1, 0]]
+
+
+def test_a_model_without_an_opinion_knows_nothing():
+    """All scores equal: the object's rank is in the middle, not 1."""
+    ranks = Ranker(torch.zeros(101, 2), torch.zeros(101), np.arange(101))(torch.zeros(1, 2, 2), np.array([0, 70]))
+    assert ranks.rank.tolist() == ranks.rank_full.tolist() == [[51, 51]]
+
+
+def test_scores_that_are_no_numbers_are_refused():
+    with pytest.raises(ValueError, match="NaN"):
+        Ranker(torch.zeros(4, 2), torch.full((4,), torch.nan), np.arange(4))(torch.zeros(1, 1, 2), np.array([0]))
 
 
 def test_worked_example():

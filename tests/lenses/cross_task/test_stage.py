@@ -93,15 +93,16 @@ def test_a_label_that_training_lacks_is_an_error_of_the_classifier() -> None:
 
 def test_accuracies_of_several_classifiers_have_a_spread_and_a_paired_change() -> None:
     before, after = np.array([[1, 1, 0, 0], [1, 0, 0, 0]], bool), np.array([[1, 1, 1, 0], [1, 1, 1, 1]], bool)
-    rows = lens.accuracy_rows(8, 2, before, "validation", "mlp_")
+    alone = np.arange(4)
+    rows = lens.accuracy_rows(8, 2, before, alone, "validation", "mlp_")
     spread = pytest.approx(np.std([0.5, 0.25], ddof=1))
     found = [(row["statistic"], row["value"], row["n"]) for row in rows]
     assert found == [("mlp_accuracy", 0.375, 4), ("mlp_accuracy_sd", spread, 2)]
     assert rows[0]["low"] < 0.375 < rows[0]["high"]
-    change = lens.accuracy_change(8, 2, before, after, "validation", "mlp_")
+    change = lens.accuracy_change(8, 2, before, after, alone, "validation", "mlp_")
     assert change["statistic"] == "mlp_accuracy_change" and change["value"] == pytest.approx(0.875 - 0.375)
     assert 0 <= change["low"] < 0.5 < change["high"] <= 1
-    none = lens.accuracy_change(8, 2, before, before, "validation")
+    none = lens.accuracy_change(8, 2, before, before, alone, "validation")
     assert (none["value"], none["low"], none["high"]) == (0, 0, 0)
 
 

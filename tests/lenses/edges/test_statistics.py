@@ -23,6 +23,7 @@ from finetrace.lenses.edges.statistics import (
     kl_of_deltas_bits,
 )
 from finetrace.lenses.edges.summary import COLUMNS, SplitHits, TaskResult, curves, headlines, task_rows
+from finetrace.lenses.intervals import share_interval
 from finetrace.longtable import LongTable
 
 # mixing weights of layers 0 to 12, as published (rounded to three digits), with the published centres of gravity
@@ -106,7 +107,9 @@ def test_intervals_resample_sentences_and_agree_with_a_bootstrap():
     draws = random.multinomial(150, np.full(150, 1 / 150), 4000) @ counts[:, 0]
     wanted = np.quantile(metrics.micro(draws)["f1"], [0.025, 0.975])
     assert [low, high] == pytest.approx(wanted, abs=0.012)
-    assert [float(v[0]) for v in metrics.share_interval(right[None], sentences)] == pytest.approx([value, low, high])
+    assert [float(v) for v in share_interval(right, sentences)] == pytest.approx([low, high])
+    everything = metrics.micro_intervals(metrics.sentence_counts(np.tile([1, 0, 0], (1, 180, 1)), np.arange(180) // 3))
+    assert [float(v[0]) for v in everything["f1"]] == pytest.approx([1, 0.978, 1], abs=2e-3)  # all right of 180
     difference = metrics.f1_difference(counts, counts)
     assert [float(v[0]) for v in difference] == [0, 0, 0]  # paired: what is equal does not differ at all
 

@@ -12,7 +12,7 @@ from tests.oracles import edges as oracle
 from finetrace.lenses.edges.data import make_batch, norms
 from finetrace.lenses.edges.network import Dropout, Network, Probe, Shape, first_weights
 from finetrace.lenses.edges.recipe import Recipe
-from finetrace.lenses.edges.scoring import hits_of, score_probes
+from finetrace.lenses.edges.scoring import counting_type, hits_of, score_probes
 from finetrace.lenses.edges.training import train_probes
 
 QUICK = Recipe(hidden=5, max_steps=12, validate_every=12, batch_sentences=4, select="last", halve_patience=0,
@@ -185,6 +185,13 @@ def test_hits_of_the_worked_example_and_of_every_decision():
     some = hits_of(torch.from_numpy(z), torch.from_numpy(y.astype(float)), "sigmoid",
                    torch.tensor([True, False, False, True]))
     assert np.array_equal(some[0].numpy(), oracle.micro_counts(z[0][:, [0, 3]], y[:, [0, 3]], "sigmoid"))
+
+
+def test_more_classes_than_a_byte_counts():
+    gold = torch.zeros(1, 300)
+    gold[0, 0] = 1
+    assert hits_of(torch.ones(1, 1, 300), gold, "sigmoid").tolist() == [[[1, 299, 0]]]
+    assert np.array([1, 299, 0]).astype(counting_type(300)).tolist() == [1, 299, 0] and counting_type(255) is np.uint8
 
 
 def test_scores_are_those_of_the_slow_outputs():

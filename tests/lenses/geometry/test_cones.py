@@ -56,11 +56,54 @@ def test_cosines_with_class_means_of_either_kind(mean_of: cones.MeanOf) -> None:
     expected = [[oracle.cosine(v, m) for m in means] for v in vectors]
     found = cones.cone(vectors, labels, mean_of=mean_of)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-14)
-    own, other = cones.own_and_other(found, labels)
-    columns = np.searchsorted([3, 5, 7], labels)
-    np.testing.assert_allclose(own, [row[c] for row, c in zip(expected, columns, strict=True)], rtol=0, atol=1e-14)
-    np.testing.assert_allclose(other, [(sum(row) - row[c]) / 2 for row, c in zip(expected, columns, strict=True)],
-                               atol=1e-14)
+
+
+def slow_own_and_other(vectors, labels):
+    """Of each row, the cosine with the mean direction of the others of its class, and of each other class."""
+    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    own, other = [], []
+    for i, label in enumerate(labels):
+        rest = (labels == label) & (np.arange(len(labels)) != i)
+        own.append(oracle.cosine(units[i], units[rest].mean(axis=0)))
+        other += [oracle.cosine(units[i], units[labels == c].mean(axis=0)) for c in set(labels) - {label}]
+    return np.mean(own), np.mean(other)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_row_is_left_out_of_its_own_mean_and_groups_of_all_means(count: int) -> None:
+    vectors, labels = classes(30, 5, count)
+    groups = np.arange(30) % 4
+    found = cones.own_and_other(vectors, labels, groups)
+    assert found.shape == (5, 2)
+    np.testing.assert_allclose(found[0], slow_own_and_other(vectors, labels), rtol=0, atol=1e-12)
+    for g in range(4):
+        kept = groups != g
+        np.testing.assert_allclose(found[1 + g], slow_own_and_other(vectors[kept], labels[kept]), rtol=0, atol=1e-12)
+
+
+def test_noise_has_no_own_class_cosine() -> None:
+    """Random directions in many dimensions are alike in no class; a row in its own mean made them look so."""
+    random = np.random.default_rng(0)
+    vectors, labels = random.normal(size=(60, 2000)), np.arange(60) % 3
+    (own, other), = cones.own_and_other(vectors, labels)
+    assert abs(own) < 0.02 and abs(other) < 0.02
+    assert cones.cone(vectors, labels)[np.arange(60), labels].mean() > 0.2
+
+
+def test_the_interval_of_own_and_other_class_covers_the_truth() -> None:
+    from finetrace.lenses.intervals import groups_of, jackknife_interval
+
+    random, hits, values, ends = np.random.default_rng(2), np.zeros(2), [], []
+    for draw in range(150):
+        labels = np.arange(120) % 2
+        vectors = random.normal(size=(120, 8)) + np.where(labels[:, None] == 0, 0.6, -0.2)
+        found = cones.own_and_other(vectors, labels, groups_of(120, 20, draw))
+        values.append(found[0])
+        ends.append(jackknife_interval(found[0], found[1:]))
+    truth = np.mean(values, axis=0)
+    for low, high in ends:
+        hits += (low <= truth) & (truth <= high)
+    assert (hits >= 0.88 * 150).all() and (hits <= 149).all()
 
 
 @pytest.mark.parametrize("count", [2, 3, 6])
@@ -116,9 +159,8 @@ def test_one_class_only_is_refused_but_its_cosines_are_defined() -> None:
         cones.cone_statistics(vectors, labels)
     found = cones.cone(vectors, labels)
     assert found.shape == (24, 1)
-    own, other = cones.own_and_other(found, labels)
-    np.testing.assert_array_equal(own, found[:, 0])
-    assert np.isnan(other).all()
+    (own, other), = cones.own_and_other(vectors, labels)
+    assert own < found.mean() and np.isnan(other)
 
 
 def test_a_zero_vector_has_no_direction() -> None:

@@ -251,6 +251,8 @@ def test_iso_score_follows_the_published_steps_from_a_line_to_a_ball() -> None:
     assert geometry.iso_score(ball) == pytest.approx(1, abs=1e-12) and geometry.participation_ratio(
         ball
     ) == pytest.approx(6)
+    for offset in (1e3, 1e7):  # of a spread of 1: what is left of float64 is what the tokens themselves have lost
+        assert geometry.participation_ratio(x + offset) == pytest.approx(oracle.participation_ratio(x), rel=1e-7)
     line = np.outer(np.arange(5.0), [1, 2, 3, 4])
     assert geometry.iso_score(line) == pytest.approx(0, abs=1e-12) and geometry.participation_ratio(
         line
