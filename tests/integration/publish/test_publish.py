@@ -275,7 +275,7 @@ def test_a_server_gets_the_same_runs(project: tuple[Layout, Study], tmp_path: Pa
                         MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"),
         start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        _wait_for(f"http://127.0.0.1:{port}/health")
+        _wait_for(f"http://127.0.0.1:{port}/health", process)
         uri = f"http://127.0.0.1:{port}"
         remote = dataclasses.replace(study, tracking=dataclasses.replace(study.tracking, uri=uri))
         assert len(quiet(layout, remote).new) == RUNS and len(quiet(layout, remote).unchanged) == RUNS
@@ -306,15 +306,16 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_for(url: str) -> None:
+def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
     import urllib.error
     import urllib.request
 
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300  # a busy machine imports MLflow slowly
     while True:
         try:
             with urllib.request.urlopen(url, timeout=5):
                 return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
+            assert server.poll() is None, f"the server ended with {server.returncode}"
             assert time.monotonic() < deadline, f"{url} did not come up"
             time.sleep(0.5)
