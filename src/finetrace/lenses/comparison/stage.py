@@ -55,7 +55,8 @@ def _measure(stage: Stage, sides: tuple[HiddenStates, HiddenStates], entry: Comp
                       f"{len(chosen):,} examples", len(chosen), width, settings)
         of_first, of_second = (work.loader(one, kind, places[chosen], groups, settings, seed)
                                for one, places in zip(sides, items, strict=True))
-        between = summary.between(of_first, of_second, pairs, *layers, settings.measures, settings.variance)
+        between = summary.between(of_first, of_second, pairs, layers[0], layers[1], settings.measures,
+                                  settings.variance)
         total = layers[1] * (len(pairs) + min(2, len(pairs)) * (layers[0] - 1))
         rows_of[kind] = work.watched(between, total, kind)
     if not rows_of:

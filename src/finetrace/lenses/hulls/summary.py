@@ -81,9 +81,9 @@ def axes(track: Track) -> tuple[list[int], list[int]]:
     return sorted({step for step, _ in track}), sorted({layer for _, layer in track})
 
 
-def table(found: Iterable[Row]) -> LongTable:
+def table(listed: Iterable[Row]) -> LongTable:
     """Rows as one table, sorted: equal results are equal bytes."""
-    return LongTable.of_rows(found, COLUMNS).sorted("step", "layer", "split")
+    return LongTable.of_rows(listed, COLUMNS).sorted("step", "layer", "split")
 
 
 def metrics(whole: LongTable, split: str) -> dict[str, float]:

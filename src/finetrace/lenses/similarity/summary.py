@@ -97,7 +97,8 @@ def metrics(table: LongTable, measures: Sequence[str], step: int, other_step: in
             ) -> dict[str, float]:
     """The main measure at each layer, the others at the last layer, e.g. `cka/cls/layer-04/last`; undefined ones are
     left out."""
-    numbers, top = {}, table.frame["layer"].max()
+    numbers: dict[str, float] = {}
+    top = table.frame["layer"].max()
     for kind in table.distinct("representation"):
         for measure in measures:
             part = at_layers(table, step=step, other_step=other_step, representation=kind, statistic=measure).frame
