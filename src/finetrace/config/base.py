@@ -38,7 +38,8 @@ def parse(cls: type[T], value: Any, where: str) -> T:
     if wrong := _truths(cls, value):
         raise FinetraceError("\n".join(f"{where}: {key}: a number is needed, not {value}" for key, value in wrong))
     try:
-        return _adapter(cls).validate_python(value)  # type: ignore[no-any-return]
+        kind: Any = cls
+        return _adapter(kind).validate_python(value)
     except ValidationError as error:
         problems = [_explain(cls, problem, where) for problem in _one_by_key(error.errors(include_url=False))]
         raise FinetraceError("\n".join(dict.fromkeys(problems))) from None
