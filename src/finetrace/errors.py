@@ -19,13 +19,15 @@ _DENIED = re.compile(r"\[Errno (1|13)\]|os error (1|13)\b")
 
 _SECRETS = (
     re.compile(r"""(\bhttps?://[^\s/:@'"]*):[^\s/'"]*(?=@)"""),
-    re.compile(r"""(\b(?!https?:)[a-z][a-z0-9+.-]*://[^\s/:@'"]*):[^\s'"]*(?=@)"""),  # of databases: it may hold a slash
+    # of databases: it may hold a slash
+    re.compile(r"""(\b(?!https?:)[a-z][a-z0-9+.-]*://[^\s/:@'"]*):[^\s'"]*(?=@)"""),
     re.compile(r"""([?&](?:\w*password|passwd|pwd|token)=)[^\s&'"]+"""),
 )
 
 
 class FinetraceError(Exception):
-    """Bad input. The message says what is wrong, where (file, row or key) and what to do; passwords in addresses are left out."""
+    """Bad input. The message says what is wrong, where (file, row or key) and what to do; it holds no password of an
+    address."""
 
     def __init__(self, message: object = ""):
         super().__init__(hide_passwords(str(message)))
@@ -68,16 +70,16 @@ def _refused(error: BaseException, where: Path) -> str | None:
     if number in (errno.ENOSPC, errno.EDQUOT) or _FULL.search(text):
         path = _path(error, where)
         free = shutil.disk_usage(_existing(path)).free / 2**20
-        return (f"{path}: no space is left on its disk ({free:,.0f} MiB free) or in your quota; make room there, or move the "
-                "project to a larger disk, and run the same command again: finished work and resume points are kept")
+        return (f"{path}: no space is left on its disk ({free:,.0f} MiB free) or in your quota; make room there, or move "
+                "the project to a larger disk, and run the same command again: finished work and resume points are kept")
     if number == errno.EROFS or _READ_ONLY.search(text):
-        return (f"{_path(error, where)}: lies on a file system that is read-only, and has to be written; mount it for writing, "
-                "or work in a copy of the project on another disk")
+        return (f"{_path(error, where)}: lies on a file system that is read-only, and has to be written; mount it for "
+                "writing, or work in a copy of the project on another disk")
     if number in (errno.EACCES, errno.EPERM) or (isinstance(error, OSError | RuntimeError) and _DENIED.search(text)):
         path = _path(error, where)
         there = _existing(path)
-        return (f"{path}: user {os.getuid()} may not read or write it; make it yours (sudo chown -R {os.getuid()} {there}; "
-                f"chmod -R u+rwX {there})")
+        return (f"{path}: user {os.getuid()} may not read or write it; make it yours "
+                f"(sudo chown -R {os.getuid()} {there}; chmod -R u+rwX {there})")
     return None
 
 
