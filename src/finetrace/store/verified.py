@@ -17,7 +17,7 @@ from typing import Any
 from finetrace.store.files import sha256_file, write_json
 
 SMALL = 1 << 20  # bytes: hashing less takes no time
-SETTLED_NS = 2_000_000_000  # a file changed more recently is not remembered: its tick of the clock may hide a change
+SETTLED_NS = 2_000_000_000  # a file changed more recently is not remembered: the same tick may hide a change
 Signature = tuple[int, int, int, str]
 _known: dict[str, Signature] = {}  # absolute path -> size, time of change, inode and SHA-256 as it was found right
 _memory: Path | None = None
@@ -64,10 +64,9 @@ def _recall(where: str) -> None:
     try:
         content: dict[str, Any] = json.loads(file.read_text("utf-8"))
         if content["folder"] == where:
-            found = {f"{where}/{name}": (int(a), int(b), int(c), str(d))
-                     for name, (a, b, c, d) in content["files"].items()}
-            for path, signature in found.items():
-                _known.setdefault(path, signature)
+            found = {name: (int(a), int(b), int(c), str(d)) for name, (a, b, c, d) in content["files"].items()}
+            for name, signature in found.items():
+                _known.setdefault(f"{where}/{name}", signature)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return
 
