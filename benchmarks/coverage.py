@@ -12,10 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path[:0] = [str(Path(__file__).parents[1] / "src"), str(Path(__file__).parents[1])]
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from benchmarks._bars import verdict
-
+from _bars import verdict
 from finetrace.lenses.calibration.error_intervals import error_interval, filled_bins
 from finetrace.lenses.geometry.cones import own_and_other
 from finetrace.lenses.intervals import groups_of, jackknife_interval, share_interval, wilson_interval
@@ -36,10 +35,10 @@ def words(correlation: float, rate: float) -> Trial:
             rates = random.beta(rate * strength, (1 - rate) * strength, int(sentence.max()) + 1)[sentence]
         right = random.random(count) < rates
         name = f"accuracy {rate:g} of words, correlation {correlation:g}"
-        low, high = share_interval(right, sentence)
-        yield name, bool(low <= rate <= high)
+        ends = share_interval(right, sentence)
+        yield name, bool(ends[0] <= rate <= ends[1])
         low, high = wilson_interval(int(right.sum()), count)
-        yield f"before: {name}", low <= rate <= high
+        yield f"before: {name}", bool(low <= rate <= high)
 
     return trial
 

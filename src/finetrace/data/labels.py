@@ -162,7 +162,8 @@ def _in_range(text: str, ranges: dict[str, tuple[float | None, float | None]], k
 def as_text(value: Any, place: str, what: str = "label") -> str:
     """A label or id as text; 1, 1.0, "1" and "1.0" (which pandas writes for 1) are the same."""
     if value is not None and not isinstance(value, str | int | float | Decimal):
-        kind = {list: "a list", dict: "an object"}.get(type(value), f"of type {type(value).__name__}")
+        kinds: dict[type, str] = {list: "a list", dict: "an object"}
+        kind = kinds.get(type(value), f"of type {type(value).__name__}")
         raise FinetraceError(f"{place}: the {what} {str(value)[:60]} is {kind}; give each row one {what}, a text or a "
                              "whole number")
     if value is None or value != value or not str(value).strip():

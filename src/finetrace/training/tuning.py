@@ -351,6 +351,6 @@ def settings_yaml(kind: str, train: TrainSettings, best: optuna.trial.FrozenTria
 
     undecided: why the trial that they come from cannot be called the best, where that is so.
     """
-    source = {"value": best.value, "params": dict(best.params)} if best else {}
+    source: dict[str, Any] = {"value": best.value, "params": dict(best.params)} if best else {}
     source |= {"undecided": undecided} if undecided else {}
     return {"settings": kind, **source, "train": as_dict(train)}
