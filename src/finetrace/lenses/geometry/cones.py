@@ -71,7 +71,7 @@ def own_and_other(vectors: np.ndarray, labels: np.ndarray, groups: np.ndarray | 
     means = np.full((len(parts), 2), np.nan)
     for number, kept in enumerate(parts):
         sums = whole - np.stack([units[~kept & (column == c)].sum(axis=0) for c in range(len(classes))])
-        products, norms = np.matmul(units[kept], sums.T), np.linalg.norm(sums, axis=1)
+        products, norms = units[kept] @ sums.T, np.sqrt(np.square(sums).sum(axis=1))
         rows, of = np.arange(int(kept.sum())), column[kept]
         own = products[rows, of]
         rest = np.sqrt(np.maximum(norms[of] ** 2 - 2 * own + there[kept], 0))  # of the own sum less the row
