@@ -64,14 +64,14 @@ def own_and_other(vectors: np.ndarray, labels: np.ndarray, groups: np.ndarray | 
     """
     vectors, labels, classes = _checked(vectors, labels)
     units, column = unit_vectors(vectors), np.searchsorted(classes, labels)
-    there = units.any(axis=1).astype(np.float64)
+    there = np.asarray(units.any(axis=1), dtype=np.float64)
     whole = np.stack([units[column == c].sum(axis=0) for c in range(len(classes))])
     parts = [np.ones(len(labels), dtype=bool)]
     parts += [] if groups is None else [groups != g for g in range(int(np.max(groups)) + 1)]
     means = np.full((len(parts), 2), np.nan)
     for number, kept in enumerate(parts):
         sums = whole - np.stack([units[~kept & (column == c)].sum(axis=0) for c in range(len(classes))])
-        products, norms = units[kept] @ sums.T, np.sqrt(np.square(sums).sum(axis=1))
+        products, norms = units[kept] @ sums.T, np.linalg.norm(sums, axis=1)
         rows, of = np.arange(int(kept.sum())), column[kept]
         own = products[rows, of]
         rest = np.sqrt(np.maximum(norms[of] ** 2 - 2 * own + there[kept], 0))  # of the own sum less the row
