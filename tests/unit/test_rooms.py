@@ -23,7 +23,7 @@ USES = {
     "data": {"config", "store", *GROUND},
     "models": {"store", *GROUND},
     "figures": set(),
-    "lens": {"seeds", "longtable"},
+    "lens": {"seeds", "longtable", "progress"},
     "lens headlines": set(),
     "lens settings": {"config", *GROUND},
     "lens figures": {"lens", "figures", "longtable"},
