@@ -130,8 +130,9 @@ def attempt(root, tmp_path, changes, corpus="text", **options):
 def test_rows_are_as_long_as_the_settings_say(root, tmp_path):
     facts = attempt(root, tmp_path, {"steps": 2, "pack": "none", "max_tokens": 16})
     assert load_classifier(tmp_path / "model", ["no", "yes"], 0).config.max_position_embeddings == 16
-    assert facts["texts"] == {"train": 86, "validation": 4, "tokens": facts["texts"]["tokens"], "rows_cut": 0,
-                              "tokens_cut": 0, "unknown": facts["texts"]["unknown"]}
+    texts = facts["texts"]
+    assert (texts["train"], texts["validation"]) == (86, 4)
+    assert 0 < texts["rows_cut"] <= 90 and texts["tokens_cut"] >= texts["rows_cut"], "it is said what was cut"
 
 
 @pytest.mark.parametrize(("changes", "corpus", "words"), [

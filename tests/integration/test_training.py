@@ -323,7 +323,7 @@ def test_max_steps_and_a_training_of_one_step(train):
 
 
 def test_diverging_training_is_recorded_to_its_end(train):
-    out = train(settings(learning_rate=1e30, max_grad_norm=0.0), recording())
+    out = train(settings(learning_rate=1e30, max_grad_norm=0.0), recording(on_nonfinite="record"))
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["steps"] == 16
     assert metrics["validation/loss"] is None, "NaN is null in JSON"

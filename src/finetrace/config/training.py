@@ -219,7 +219,7 @@ class Dimension:
             require(self.low <= self.high, f"low {self.low} is above high {self.high}")
             require(not self.log or self.low > 0, f"low: {self.low} is not positive, as log: true needs")
             for name, end in (("low", self.low), ("high", self.high)):
-                require(self.type == "float" or end.is_integer(),
+                require(self.type == "float" or float(end).is_integer(),
                         f"{name}: {end} is no whole number, as type: int needs")
 
     @property

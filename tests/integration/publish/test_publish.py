@@ -168,7 +168,7 @@ def test_damage_is_reported_and_the_rest_is_published(project: tuple[Layout, Stu
     bad = layout.run("micro-a", "micro-sentiment", "ft", 1) / "infodynamics" / "curves.csv"
     text = bad.read_text()
     bad.write_text("label" + text[5:].replace("\n0,", "\nx,", 1))  # the same size
-    with pytest.raises(FinetraceError, match=r"curves\.csv.*no x axis"):
+    with pytest.raises(FinetraceError, match=r"curves\.csv: its content is not what its stage wrote"):
         quiet(layout, study)
     assert len([r for r in opened(layout, study).runs() if r.complete]) == RUNS - 1
 
