@@ -86,7 +86,7 @@ class Collected:
 def collect(layout: Layout, study: Study) -> Collected:
     """All runs that the study's outputs amount to. Contents are not read yet, only manifests and lists of trials."""
     found = Collected()
-    reader = _Reader(layout, study)
+    reader = _Reader(layout, study, found.problems)
     jobs: list[tuple[str, Callable[[], Iterator[RunRecord]]]] = []
     for model, pretrain in study.pretrain.items():
         if pretrain.steps:
@@ -115,8 +115,8 @@ def collect(layout: Layout, study: Study) -> Collected:
 
 
 class _Reader:
-    def __init__(self, layout: Layout, study: Study):
-        self.layout, self.study = layout, study
+    def __init__(self, layout: Layout, study: Study, problems: list[str]):
+        self.layout, self.study, self.problems = layout, study, problems
         self.vouched = accepted(layout).entries
 
     def pretrain(self, model: str) -> Iterator[RunRecord]:
@@ -140,7 +140,11 @@ class _Reader:
         for lens in sorted(path.parent for path in folder.parent.glob(f"*/{NAME}")):
             if lens == folder or lens.name.startswith("."):
                 continue
-            of_lens = read_manifest(lens)
+            try:
+                of_lens = read_manifest(lens)
+            except FinetraceError as error:  # one damaged lens keeps neither its trajectory nor other lenses back
+                self.problems.append(str(error))
+                continue
             if of_lens.kind == "lens":
                 yield self._record("lens", f"{lens.name}@{name}", of_lens, lens,
                                    partial(self._lens, lens, of_lens, tags | {"lens": lens.name}), parent.identity)
