@@ -69,10 +69,8 @@ def wilson_interval(right: int, total: int, level: float = LEVEL) -> tuple[float
 
     if total < 1:
         return float("nan"), float("nan")
-    z, share = float(ndtri((1 + level) / 2)), right / total
-    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * np.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+    low, high = score_interval(right / total, total, ndtri((1 + level) / 2))
+    return float(low), float(high)
 
 
 def share_interval(right: np.ndarray, units: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:

@@ -65,12 +65,13 @@ def own_and_other(vectors: np.ndarray, labels: np.ndarray, groups: np.ndarray | 
     vectors, labels, classes = _checked(vectors, labels)
     units, column = unit_vectors(vectors), np.searchsorted(classes, labels)
     there = np.asarray(units.any(axis=1), dtype=np.float64)
-    whole = np.stack([units[column == c].sum(axis=0) for c in range(len(classes))])
-    parts = [np.ones(len(labels), dtype=bool)]
-    parts += [] if groups is None else [groups != g for g in range(int(np.max(groups)) + 1)]
+    by_group = class_sums(vectors, labels, groups).units
+    whole = by_group.sum(axis=0)
+    parts = [(np.ones(len(labels), dtype=bool), whole)]
+    if groups is not None:
+        parts += [(groups != g, whole - own) for g, own in enumerate(by_group)]
     means = np.full((len(parts), 2), np.nan)
-    for number, kept in enumerate(parts):
-        sums = whole - np.stack([units[~kept & (column == c)].sum(axis=0) for c in range(len(classes))])
+    for number, (kept, sums) in enumerate(parts):
         products, norms = units[kept] @ sums.T, np.linalg.norm(sums, axis=1)
         rows, of = np.arange(int(kept.sum())), column[kept]
         own = products[rows, of]
