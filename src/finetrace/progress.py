@@ -20,6 +20,7 @@ class Progress:
         self.total, self.what, self.first, self.unit = total, what, started, unit
         self.begun = self.said = time.monotonic()
         self.done = started
+        self.paced: tuple[float, int] | None = None
         self.announced = False
         self.bar = None
         if sys.stderr.isatty() and not os.environ.get("CI") and not os.environ.get("FINETRACE_LINES"):
@@ -30,19 +31,22 @@ class Progress:
     def update(self, step: int, note: str = "") -> None:
         """`step` of the units are done."""
         now = time.monotonic()
-        self.done, done = step, step - self.first
-        left = (now - self.begun) / done * (self.total - step) if done else 0.0
+        self.done = step
+        if self.paced is None and step > self.first:
+            self.paced = now, step  # the first unit holds what is done once, such as loading
         if self.bar is not None:
             self.bar.update(step - self.bar.n)
             if note:
-                self.bar.set_postfix_str(note)
+                self.bar.set_postfix_str(note, refresh=False)
             return
-        if not self.announced and done and now - self.begun > 3:
+        since, first = self.paced or (now, step)
+        left = f", about {duration((now - since) / (step - first) * (self.total - step))} to go" if step > first else ""
+        if not self.announced and left and now - self.begun > 3:
             self.announced = True
-            log.info("%s: %d %ss in all, about %s to go", self.what, self.total, self.unit, duration(left))
+            log.info("%s: %d %ss in all%s", self.what, self.total, self.unit, left)
         elif now - self.said >= LINE_SECONDS:
             self.said = now
-            log.info("%s: %s %d of %d, about %s to go %s", self.what, self.unit, step, self.total, duration(left), note)
+            log.info("%s: %s %d of %d%s %s", self.what, self.unit, step, self.total, left, note)
 
     def advance(self, note: str = "") -> None:
         """One more unit is done."""
