@@ -21,7 +21,7 @@ from finetrace.config.base import parse
 from finetrace.errors import FinetraceError, hide_passwords, refusal
 from finetrace.layout import Layout
 from finetrace.pipeline.accepted import accepted
-from finetrace.store.files import atomic_folder, file_lock, write_json
+from finetrace.store.files import TEMPORARY, atomic_folder, file_lock, write_json
 from finetrace.store.manifest import NAME, Manifest, complete, make_key, read_key, read_manifest
 from finetrace.store.verified import remember_in
 
@@ -127,7 +127,8 @@ class Stage:
         with atomic_folder(folder) as temporary:
             yield temporary
             self.complete(temporary, manifest)
-        log.info("%s: wrote %s", self.label, self.layout.relative(folder))
+        if not any(part.startswith(TEMPORARY) for part in folder.parts):  # inside another folder that is being written
+            log.info("%s: wrote %s", self.label, self.layout.relative(folder))
 
     def complete(self, folder: Path, manifest: Manifest) -> None:
         """Write the manifest into a folder whose files are all there."""
