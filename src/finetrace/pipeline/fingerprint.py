@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from finetrace.errors import FinetraceError
+from finetrace.store.files import write_text
+from finetrace.store.verified import SETTLED_NS
 
 FORMAT = 1  # to be raised when the rules of this module change: every fingerprint differs then
 PACKAGE, SCRIPTS = "finetrace", "pipelines"
@@ -31,19 +33,16 @@ NOT_DECIDING = {
     "finetrace.tracking": "MLflow is a projection of finished outputs",
     "finetrace.cli": "the command line starts stages and decides nothing in them",
     "finetrace.pipeline.accept": "vouches for results that are there and changes none",
-    "finetrace.pipeline.executor": "decides when a stage runs, not what it gives",
-    "finetrace.pipeline.unchanged": "decides when a stage runs, not what it gives",
-    "finetrace.pipeline.nursery": "decides when a stage runs, not what it gives",
-    "finetrace.pipeline.fingerprint": "decides when a stage runs, not what it gives",
-    "finetrace.pipeline.repro": "decides when a stage runs, not what it gives",
+    **{f"finetrace.pipeline.{name}": "decides when a stage runs, not what it gives"
+       for name in ("executor", "fingerprint", "nursery", "repro", "unchanged")},
     "finetrace.pipeline.accepted": "vouches for results that are there and changes none",
     "finetrace.store.verified": "finds damage, and changes nothing that is read",
     "finetrace.progress": "what a person sees, beside the results",
     "finetrace.training.watch": "live events, beside the results",
 }
 """Module, with all below it -> why it decides no number though scripts import it. Such modules are not followed."""
-DECIDING = ("accelerate", "datasets", "matplotlib", "numpy", "optuna", "peft", "pyarrow", "safetensors", "scikit-learn",
-            "scipy", "tokenizers", "torch", "transformers")
+DECIDING = ("accelerate", "datasets", "matplotlib", "numpy", "optuna", "pandas", "peft", "pyarrow", "safetensors",
+            "scikit-learn", "scipy", "tokenizers", "torch", "transformers")
 DRAWING = ("matplotlib",)  # decides how figures look, and no number
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml"}  # known without a search of all that is installed (0.6 s)
 LOADING = set("__import__ builtins.eval builtins.exec import_module module_from_spec runpy SourceFileLoader".split())
@@ -51,7 +50,6 @@ READING = {"__file__", "__path__", "importlib.resources", "pkgutil"}  # ways to 
 SUSPECT = re.compile(rf"\b({'|'.join(word.rpartition('.')[2] for word in (*LOADING, *READING))})\b".encode())
 Versions = Callable[[str], str | None]
 _search = cache(metadata.packages_distributions)
-SETTLED_NS = 2_000_000_000  # a file changed more recently is not cached: the same tick of the clock may hide a change
 
 
 @dataclass(frozen=True)
@@ -385,11 +383,8 @@ class _Cache:
         """Write what changed. Where that is impossible the next process is slower, and nothing else."""
         text = json.dumps({"header": self._header, "files": self._new, "packages": self.packages}, sort_keys=True)
         if self._path and text != self._before:
-            temporary = self._path.with_name(f".tmp-{os.getpid()}-{self._path.name}")
             with contextlib.suppress(OSError):
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                temporary.write_text(text, "utf-8")
-                os.replace(temporary, self._path)
+                write_text(self._path, text)
 
 
 def _canonical(distribution: str) -> str:

@@ -40,6 +40,7 @@ PACKAGES = (
     "peft",
     "optuna",
     "numpy",
+    "pandas",
     "scipy",
     "scikit-learn",
     "pyarrow",
