@@ -1,5 +1,4 @@
-"""The whole chain on a toy study, as a user runs it: finetrace repro, change something, repro, publish; and plain
-dvc repro."""
+"""The whole chain on a toy study, as a user runs it: repro, a change, repro again, publish; and plain dvc repro."""
 
 import contextlib
 import json
@@ -12,7 +11,19 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from tests.pipeline.toy import ROOT, command, committed, finetrace, make_project, ran, repro
+from tests.pipeline.toy import (
+    add_lens_of_the_guide,
+    changed_params,
+    command,
+    committed,
+    edited,
+    finetrace,
+    make_project,
+    ran,
+    repro,
+    restore,
+    stale,
+)
 
 from finetrace.atlas.collect import value_of
 from finetrace.atlas.headlines import OF_FINE_TUNINGS, OF_MASKED_WORDS
@@ -22,53 +33,6 @@ from finetrace.pipeline.graph import opened
 
 RUN = "outputs/toy/micro-sentiment/ft/s1"
 KEY = "toy_micro-sentiment_ft_s1"
-
-
-@contextlib.contextmanager
-def edited(source: Path, old: str, new: str):
-    """A source file with other text for the time of the block."""
-    before = source.read_text()
-    assert before.count(old) >= 1, f"{source} has no {old!r}"
-    source.write_text(before.replace(old, new, 1))
-    try:
-        yield
-    finally:
-        source.write_text(before)
-
-
-def stale(project: Path) -> set[str]:
-    """What is out of date, as the driver sees it after it has compiled the study."""
-    finetrace(project, "plan")
-    with opened(project) as graph:
-        return {name for name in graph.stages if name not in ("plan", "settings") and graph.changes(name)}
-
-
-@contextlib.contextmanager
-def changed_params(project: Path, edit):
-    """params.yaml with a change for the time of the block; afterwards everything is as it was."""
-    path = project / "params.yaml"
-    params = yaml.safe_load(path.read_text())
-    edit(params)
-    path.write_text(yaml.safe_dump(params, sort_keys=False))
-    try:
-        yield
-    finally:
-        restore(project)
-
-
-def restore(project: Path) -> None:
-    """Everything as it was committed, as after `git checkout` and `dvc checkout`; folders of runs that the study does
-    not have are gone."""
-    command(project, "git", "checkout", "-q", ".")
-    finetrace(project, "plan")
-    command(project, "dvc", "checkout", "-q", "--force", "--allow-missing")
-    shutil.copy(project.parent / "published.json", project / "mlruns")
-    with opened(project) as graph:
-        known = {Path(out.fs_path) for stage in graph.stages.values() for out in stage.outs}
-    for folder in (project / "outputs").rglob("*"):
-        if folder.is_dir() and not any(one == folder or one in folder.parents or folder in one.parents
-                                       for one in known):
-            shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
@@ -424,29 +388,7 @@ def test_publishing_again_restores_a_deleted_store(project: Path):
 
 
 def test_the_lens_of_the_guide_works_as_written(project: Path):
-    guide = (ROOT / "docs/add-a-lens.md").read_text("utf-8")
-    files = dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", guide, flags=re.DOTALL))
-    look = "src/finetrace/study/look.py"
-    inserted = {"dvc.yaml": "  atlas:\n", "params.yaml": "look:\n", look: '    "kernel": Lens(KernelSettings),\n'}
-    of_atlas = "src/finetrace/atlas/headlines.py"
-    inserted[of_atlas] = '    "kernel": kernel.HEADLINES,\n'
-    room = ("__init__", "lengths", "settings", "figures", "headlines", "stage")
-    assert set(files) == {*inserted, "pipelines/norms.py", *(f"src/finetrace/lenses/norms/{name}.py" for name in room)}
-    (project / "src/finetrace/lenses/norms").mkdir()
-    before = (project / look).read_text()
-    mark = "from finetrace.lenses.kernel.settings import KernelSettings\n"
-    (project / look).write_text(before.replace(mark,
-                                               f"{mark}from finetrace.lenses.norms.settings import NormsSettings\n"))
-    mark = "from finetrace.lenses.probes import headlines as probes\n"
-    of_all = (project / of_atlas).read_text()
-    (project / of_atlas).write_text(of_all.replace(mark,
-                                                   f"from finetrace.lenses.norms import headlines as norms\n{mark}"))
-    for name, text in files.items():
-        if name in inserted:
-            mark, before = inserted[name], (project / name).read_text()
-            assert before.count(mark) == 1, name
-            text = before.replace(mark, f"{text}\n{mark}" if name == "dvc.yaml" else mark + text)
-        (project / name).write_text(text)
+    add_lens_of_the_guide(project)
     made = set(ran(repro(project)))
     runs = [f"toy_micro-{name}_s1" for name in ("sentiment_ft", "sentiment_ft-tuned", "pos_ft")]
     assert {s for s in made if "norms" in s} == {f"norms@{key}" for key in runs}

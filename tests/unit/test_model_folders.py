@@ -85,7 +85,6 @@ def test_a_damaged_tokenizer_is_named(folder, tmp_path):
     ({"tokenizer_class": "DebertaV2Tokenizer"}, "spm.model", "sentencepiece"),
 ])
 def test_a_missing_package_of_a_tokenizer_is_named(folder, tmp_path, settings, file, package):
-    pytest.importorskip("transformers")
     (folder / "tokenizer.json").unlink()
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     (folder / file).write_text("\n".join((*SPECIAL, *WORDS)))
