@@ -367,11 +367,7 @@ def test_stages_write_finished_folders(served, tmp_path, run_script):
             done = run_script(
                 f"pipelines/{stage}.py",
                 item,
-                cwd=folder,
-                **environment(hub, tmp_path / "home"),
-                HF_HUB_OFFLINE="0",
-                HF_DATASETS_OFFLINE="0",
-            )
+                cwd=folder, **environment(hub, tmp_path / "home"), HF_HUB_OFFLINE="0", HF_DATASETS_OFFLINE="0")
             assert done.returncode == 0, done.stderr
             manifest = read_manifest(folder / out)
             assert (manifest.stage, manifest.name) == (stage, item)
@@ -384,14 +380,8 @@ def test_stages_write_finished_folders(served, tmp_path, run_script):
 def test_a_lost_connection_leaves_nothing_half_written(served, tmp_path, run_script, stage, item, suffix, how):
     folder = project(tmp_path / "project")
     with Hub(served, **{how: lambda path: path.endswith(suffix)}) as hub:
-        done = run_script(
-            f"pipelines/{stage}.py",
-            item,
-            cwd=folder,
-            **environment(hub, tmp_path / "home"),
-            HF_HUB_OFFLINE="0",
-            HF_DATASETS_OFFLINE="0",
-        )
+        done = run_script(f"pipelines/{stage}.py", item, cwd=folder, **environment(hub, tmp_path / "home"),
+                          HF_HUB_OFFLINE="0", HF_DATASETS_OFFLINE="0")
     assert done.returncode == 1
     assert f"finetrace: stage {stage}@{item} failed: {'tasks' if stage == 'data' else 'models'}.{item}:" in done.stderr
     assert "Traceback" not in done.stderr
@@ -403,8 +393,7 @@ def test_no_hub_at_all(served, tmp_path, run_script):
     folder = project(tmp_path / "project")
     with Hub(served) as hub:
         pass
-    done = run_script(
-        "pipelines/data.py", "sst2", cwd=folder, **environment(hub, tmp_path / "home"), HF_HUB_OFFLINE="0"
-    )
+    done = run_script("pipelines/data.py", "sst2", cwd=folder, **environment(hub, tmp_path / "home"),
+                      HF_HUB_OFFLINE="0")
     assert done.returncode == 1
     assert "tasks.sst2: hub data set nyu-mll/glue/sst2 at revision main could not be read: Connect" in done.stderr

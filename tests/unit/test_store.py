@@ -159,12 +159,8 @@ with atomic_file(folder / "a.bin") as path, open(path, "wb") as stream:
 @pytest.mark.parametrize("what", sorted(WRITERS))
 def test_sigkill_in_the_middle_leaves_nothing_under_a_final_name(tmp_path, what):
     code = f"import sys\nfrom pathlib import Path\nfolder = Path({str(tmp_path)!r})\n{WRITERS[what]}"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
-    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True,
+                               env={**os.environ, "PYTHONPATH": ":".join(sys.path)})
     assert process.stdout is not None and process.stdout.readline() == "writing\n"
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -278,10 +274,8 @@ def test_truncate_drops_what_a_crash_must_repeat(tmp_path):
         if step in (3, 6):
             table.flush()
     table.truncate(6)  # the crash: steps 7-9 were in memory, the state to resume from is step 6
-    assert [p.name for p in table.segments()] == [
-        "signals-0000000000-0000000003.parquet",
-        "signals-0000000004-0000000006.parquet",
-    ]
+    assert [p.name for p in table.segments()] == ["signals-0000000000-0000000003.parquet",
+                                                  "signals-0000000004-0000000006.parquet"]
     again = SegmentedTable(tmp_path, "signals")
     again.truncate(5)  # a segment that goes past step 5 is dropped whole
     assert [p.name for p in again.segments()] == ["signals-0000000000-0000000003.parquet"]

@@ -70,7 +70,11 @@ def change_points(
 
 
 def _pelt(y: np.ndarray, penalty: float, shortest: int) -> np.ndarray:
-    """(change,) int, first index of every segment but the first, of the cheapest segmentation."""
+    """(change,) int, first index of every segment but the first, of the cheapest segmentation.
+
+    Not by a library: ruptures 1.1 forgets a start at once where segments have a shortest length, and so misses the
+    minimum of some signals (2 of 3,949 random ones, by up to 2 % of the cost).
+    """
     n = len(y)
     y = y - y.mean()  # keeps the difference of cumulative sums exact enough for long, barely moving signals
     sums, squares = np.concatenate([[0.0], np.cumsum(y)]), np.concatenate([[0.0], np.cumsum(y * y)])
