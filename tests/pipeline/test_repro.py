@@ -370,6 +370,7 @@ def test_lenses_write_their_headline_metrics(project: Path, lens: str):
     written: dict[str, float] = {}
     for path in (project / "outputs").rglob(f"{lens}/metrics.json"):
         written |= json.loads(path.read_text())
+    assert written, f"{lens} looks nowhere: tests/pipeline/params.yaml needs a line in `look`"
     headlines = (OF_FINE_TUNINGS | OF_MASKED_WORDS)[lens]
     assert not [h.metric for h in headlines if value_of(written, h.mean_of or h.metric) is None]
 
@@ -389,6 +390,7 @@ def test_publishing_again_restores_a_deleted_store(project: Path):
 
 def test_the_lens_of_the_guide_works_as_written(project: Path):
     add_lens_of_the_guide(project)
+    command(project, sys.executable, "-m", "pytest", "-n", "0", "tests/lenses/norms")
     made = set(ran(repro(project)))
     runs = [f"toy_micro-{name}_s1" for name in ("sentiment_ft", "sentiment_ft-tuned", "pos_ft")]
     assert {s for s in made if "norms" in s} == {f"norms@{key}" for key in runs}

@@ -143,8 +143,13 @@ def add_lens_of_the_guide(project: Path) -> None:
     of_atlas = "src/finetrace/atlas/headlines.py"
     inserted[of_atlas] = '    "kernel": kernel.HEADLINES,\n'
     room = ("__init__", "lengths", "settings", "figures", "headlines", "stage")
-    assert set(files) == {*inserted, "pipelines/norms.py", *(f"src/finetrace/lenses/norms/{name}.py" for name in room)}
-    (project / "src/finetrace/lenses/norms").mkdir()
+    test = "tests/lenses/norms/test_norms.py"
+    wanted = {*inserted, "pipelines/norms.py", test, *(f"src/finetrace/lenses/norms/{name}.py" for name in room)}
+    assert set(files) == wanted
+    for name in ("src/finetrace/lenses/norms", "tests/lenses/norms"):
+        (project / name).mkdir(parents=True)
+    for name in ("hidden_outputs", "stages"):
+        shutil.copy(ROOT / f"tests/{name}.py", project / "tests")
     before = (project / look).read_text()
     mark = "from finetrace.lenses.kernel.settings import KernelSettings\n"
     (project / look).write_text(before.replace(mark,

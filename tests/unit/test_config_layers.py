@@ -19,7 +19,7 @@ FINE, OTHER = "micro-b_micro-sentiment_ft_s1", "micro-b_micro-sentiment_ft_s2"
 
 def base(**changes: Any) -> dict[str, Any]:
     """The default study without what needs lenses that it no longer has."""
-    return yaml.safe_load((ROOT / "params.yaml").read_text()) | {"comparisons": {}, "dynamics": {}} | changes
+    return yaml.safe_load((ROOT / "studies/micro.yaml").read_text()) | {"comparisons": {}, "dynamics": {}} | changes
 
 
 def place(key: str) -> str:
