@@ -1,4 +1,4 @@
-"""Every trajectory and lens of a study as one long table."""
+"""The trajectories of a study with the numbers of their lenses."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -84,12 +84,3 @@ def by_layer(folder: Path, lens: str, statistic: str, **where: str) -> dict[int,
         return {}
     table = read_long_table(path).select(statistic=statistic, **where).averaged("step", "layer")
     return {layer: table.course(layer=layer) for layer in table.distinct("layer")}
-
-
-def long_table(entries: list[Entry]) -> dict[str, list[Any]]:
-    """Columns: trajectory, model, task, method, seed, lens, metric, value; one row per number."""
-    rows = [(e.key, e.model, e.task, e.method, e.seed, lens, metric, value)
-            for e in entries for lens, metrics in e.metrics.items() for metric, value in metrics.items()
-            if isinstance(value, int | float)]
-    names = ("trajectory", "model", "task", "method", "seed", "lens", "metric", "value")
-    return {name: [float(r[i]) if name == "value" else r[i] for r in rows] for i, name in enumerate(names)}

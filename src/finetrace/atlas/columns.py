@@ -48,9 +48,14 @@ def listing(heading: str, names: str, found: Sequence[Entry | Place], columns: S
                    [f"runs/{each.key}.html" for each in found])
 
 
-def _cell(each: Entry | Place, column: Column) -> str:
+def number_of(each: Entry | Place, column: Column) -> float | None:
+    """A headline metric of a trajectory; None where it has none."""
     metric = column.headline.metric
     if TASK_METRIC in metric:
         metric = metric.replace(TASK_METRIC, each.manifest.facts["metric"])
-    value = value_of(each.metrics.get(column.part, {}), metric)
+    return value_of(each.metrics.get(column.part, {}), metric)
+
+
+def _cell(each: Entry | Place, column: Column) -> str:
+    value = number_of(each, column)
     return "–" if value is None else f"{value:.{column.headline.digits}f}"
