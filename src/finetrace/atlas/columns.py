@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from finetrace.atlas.collect import Entry, value_of
+from finetrace.atlas.collect import Entry
 from finetrace.atlas.headlines import OF_FINE_TUNINGS, OF_MASKED_WORDS
 from finetrace.atlas.page import Listing
 from finetrace.atlas.places import Place
-from finetrace.lenses.headline import Headline
+from finetrace.lenses.headline import Headline, value_of
 
 TASK_METRIC = "TASK-METRIC"
 """Stands in the name of a metric for the task's own."""
