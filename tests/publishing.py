@@ -13,7 +13,7 @@ from finetrace.tracking.store import Store, open_store, tracking_uri
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "micro-a_micro-sentiment_ft_s1"
-RUNS = 12  # of the default synthetic project: pre-training, search with 5 trials, 2 x (trajectory, lens), atlas
+RUNS = 13  # of the default synthetic project: pre-training, search with 5 trials, 2 x (trajectory, lens), cell, atlas
 
 
 def quiet(layout: Layout, study: Study) -> Published:
@@ -39,10 +39,14 @@ def snapshot(layout: Layout, study: Study) -> dict[str, Any]:
     for run_id, run in runs.items():
         tags = dict(run.data.tags)
         if "mlflow.parentRunId" in tags:
-            tags["mlflow.parentRunId"] = runs[tags["mlflow.parentRunId"]].info.run_name
+            tags["mlflow.parentRunId"] = runs[tags["mlflow.parentRunId"]].data.tags["finetrace.name"]
+        for other, named in runs.items():  # links of cells
+            if f"/{store.experiment_id}/runs/{other}" in tags.get("mlflow.note.content", ""):
+                tags["mlflow.note.content"] = tags["mlflow.note.content"].replace(
+                    f"/{store.experiment_id}/runs/{other}", named.data.tags["finetrace.name"])
         metrics = {name: [(m.step, m.timestamp, None if math.isnan(m.value) else m.value)
                           for m in store.client.get_metric_history(run_id, name)] for name in run.data.metrics}
-        found[run.info.run_name] = {
+        found[tags["finetrace.name"]] = {
             "tags": tags, "params": run.data.params, "metrics": metrics, "status": run.info.status,
             "times": (run.info.start_time, run.info.end_time), "artifacts": files(store, run_id),
             "data": [(d.dataset.name, d.dataset.digest) for d in run.inputs.dataset_inputs]}

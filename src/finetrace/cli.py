@@ -1,4 +1,4 @@
-"""The command `finetrace`: repro, plan, use, publish, table, directprobe, accept, export, doctor.
+"""The command `finetrace`: repro, show, compare, plan, use, publish, table, directprobe, accept, export, doctor.
 
 Stages run through `finetrace repro` or `dvc repro`; `mlflow ui` shows the runs.
 """
@@ -45,6 +45,18 @@ def _parser() -> argparse.ArgumentParser:
     repro.add_argument("--jobs", type=int, default=0, help="processes at a time; by default one per core "
                        "for studies of micro-BERTs, else one")
     repro.set_defaults(run=_repro)
+    show = commands.add_parser("show", help="print the study's headline numbers: by model, task and method, over seeds")
+    show.add_argument("place", nargs="?", help="one place, e.g. micro-a/micro-sentiment/ft/s1, with every lens")
+    show.add_argument("--lens", default="trajectory", help="whose numbers; by default those of the trainings")
+    show.add_argument("--json", action="store_true", help="everything as JSON, for scripts")
+    show.set_defaults(run=_show)
+    compare = commands.add_parser("compare", help="print what differs between two places: settings, numbers, examples")
+    compare.add_argument("first", help="a place such as micro-a/micro-sentiment/ft/s1")
+    compare.add_argument("second", help="another one")
+    compare.add_argument("--set", default="validation", help="examples of which set (default: validation)")
+    compare.add_argument("--examples", type=int, default=5, help="how many of the changed examples are printed")
+    compare.add_argument("--json", action="store_true", help="everything as JSON, with all changed examples")
+    compare.set_defaults(run=_compare)
     use = commands.add_parser("use", help="choose the study that is run: checks it, copies it to params.yaml")
     use.add_argument("study", help="a file such as studies/x.yaml, or the name x")
     use.add_argument("--force", action="store_true", help="overwrite changes in params.yaml that are saved nowhere")
@@ -113,6 +125,31 @@ def _repro(options: argparse.Namespace) -> int:
     from finetrace.pipeline.repro import repro
 
     return repro(layout, options.jobs)
+
+
+def _show(options: argparse.Namespace) -> int:
+    from finetrace.atlas.terminal import show, show_place
+    from finetrace.study import load_study
+    from finetrace.study.plan import last_settings
+
+    layout = Layout.here()
+    asked = last_settings(load_study(layout.params))["atlas"]
+    if options.place:
+        show_place(asked, layout, options.place, as_data=options.json)
+    else:
+        show(asked, layout, lens=options.lens, as_data=options.json)
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from finetrace.atlas.terminal import compare
+    from finetrace.study import load_study
+    from finetrace.study.plan import last_settings
+
+    layout = Layout.here()
+    compare(last_settings(load_study(layout.params))["atlas"], layout, options.first, options.second,
+            name=options.set, examples=options.examples, as_data=options.json)
+    return 0
 
 
 def _table(options: argparse.Namespace) -> int:

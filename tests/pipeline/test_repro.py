@@ -25,9 +25,9 @@ from tests.pipeline.toy import (
     stale,
 )
 
-from finetrace.atlas.collect import value_of
 from finetrace.atlas.headlines import OF_FINE_TUNINGS, OF_MASKED_WORDS
 from finetrace.layout import Layout
+from finetrace.lenses.headline import value_of
 from finetrace.pipeline.compile import code_contents
 from finetrace.pipeline.graph import opened
 

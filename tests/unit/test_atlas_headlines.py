@@ -10,10 +10,10 @@ import pytest
 from tests.outputs import manifest
 
 from finetrace.atlas import headlines
-from finetrace.atlas.collect import Entry, matching, value_of
+from finetrace.atlas.collect import Entry
 from finetrace.atlas.columns import FINE_TUNINGS, MASKED_WORDS, TASK_METRIC, listing
-from finetrace.atlas.places import Place, add_means
-from finetrace.lenses.headline import DIRECTIONS, Headline
+from finetrace.atlas.places import Place
+from finetrace.lenses.headline import DIRECTIONS, Headline, add_means, matching, value_of
 
 LENSES = Path(__file__).parents[2] / "src/finetrace/lenses"
 OF_LENS = headlines.OF_FINE_TUNINGS | headlines.OF_MASKED_WORDS

@@ -80,8 +80,8 @@ def test_numbers_for_dvc_and_the_long_table(layout: Layout) -> None:
                             "micro-a/pretrain/edges.json"}
     assert json.loads((metrics / "micro-a/pretrain/edges.json").read_text())["mean_f1/last"] == 0.75
     table = read_table(layout.atlas / "table.parquet").to_pylist()
-    assert {row["trajectory"] for row in table} == set(RUNS)
-    assert [row["value"] for row in table if row["metric"] == "clusters/layer-02/last"] == [4]
+    assert {row["place"] for row in table} == {name.replace("_", "/") for name in RUNS} | {"micro-a/pretrain"}
+    assert [row["value"] for row in table if row["quantity"] == "clusters/layer-02/last"] == [4]
 
 
 def test_its_inputs_are_what_it_shows(layout: Layout) -> None:

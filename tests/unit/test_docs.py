@@ -80,7 +80,8 @@ def test_the_questions_to_a_table_have_answers(tmp_path: Path, monkeypatch: pyte
     np.testing.assert_array_equal(eval(over_time, names), [[2, 0.5, 9], [4, 0.5, 9]])
     np.testing.assert_array_equal(eval(over_layers, names), [3, 4])
     assert eval(one_place, names)["value"].tolist() == [2]
-    columns = re.findall(r"^\| ((?:`\w+`,? ?)+)\|", prose(ROOT / "docs/use.md").split("### The tables")[1],
+    section = prose(ROOT / "docs/use.md").split("### The tables")[1].split("###")[0]
+    columns = re.findall(r"^\| ((?:`\w+`,? ?)+)\|", section,
                          flags=re.MULTILINE)
     assert set(re.findall(r"\w+", " ".join(columns))) == set(SHARED)
 

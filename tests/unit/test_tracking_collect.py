@@ -18,8 +18,9 @@ from finetrace.store.files import write_text, write_yaml
 from finetrace.store.manifest import complete
 from finetrace.store.tables import write_table
 from finetrace.tracking import collect as module
-from finetrace.tracking.collect import RunRecord, collect, curves_series, flat_params, history_series
+from finetrace.tracking.collect import collect, curves_series, flat_params, history_series
 from finetrace.tracking.described import TAG, description
+from finetrace.tracking.records import RunRecord
 
 
 def by_name(records: list[RunRecord]) -> dict[str, RunRecord]:
@@ -45,7 +46,7 @@ def test_every_output_becomes_a_record_with_its_parent_first(tmp_path: Path) -> 
     assert not found.problems and not found.absent
     kinds = [r.kind for r in found.records]
     assert {k: kinds.count(k) for k in kinds} == {"pretrain": 1, "tune": 1, "trial": 5, "trajectory": 2, "lens": 4,
-                                                  "atlas": 1}
+                                                  "atlas": 1, "cell": 1}
     seen = {""}
     for record in found.records:
         assert record.parent in seen
@@ -159,7 +160,8 @@ def test_identity_is_content_not_time(tmp_path: Path) -> None:
     make_training(folder / "trajectory", "train", "micro-a_micro-sentiment_ft_s1", 40, {}, version=2)
     changed = by_name(collect(layout, study).records)
     different = {n for n in changed if changed[n].identity != before[n].identity}
-    assert different == {"micro-a_micro-sentiment_ft_s1", "infodynamics@micro-a_micro-sentiment_ft_s1"}
+    assert different == {"micro-a_micro-sentiment_ft_s1", "infodynamics@micro-a_micro-sentiment_ft_s1",
+                         "micro-a_micro-sentiment_ft_cell"}
 
 
 def test_a_figure_that_is_drawn_anew_is_shown_by_a_new_run(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Every trajectory and lens of a study as one long table."""
+"""The trajectories of a study with the numbers of their lenses."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -57,23 +57,6 @@ def read_metrics(folder: Path, place: str, looked: Mapping[str, Sequence[str]]) 
     return found
 
 
-def value_of(metrics: Mapping[str, float], metric: str) -> float | None:
-    """A metric by its name; with `*` for the layer or split, e.g. "cosine_mean/layer-*/last", the last by name that
-    fits. Of several, `a|b`, the first that is there; None where there is none."""
-    for pattern in metric.split("|"):
-        if names := matching(metrics, pattern):
-            return metrics[names[-1]]
-    return None
-
-
-def matching(metrics: Mapping[str, float], pattern: str) -> list[str]:
-    """The names that fit a pattern, sorted; `*` in it stands for any text."""
-    start, star, end = pattern.partition("*")
-    if not star:
-        return [pattern] if pattern in metrics else []
-    return sorted(name for name in metrics if name.startswith(start) and name.endswith(end))
-
-
 def by_layer(folder: Path, lens: str, statistic: str, **where: str) -> dict[int, np.ndarray]:
     """One statistic of a lens's table: layer -> (checkpoint, 3) value, low, high in step order, means over seeds.
 
@@ -84,12 +67,3 @@ def by_layer(folder: Path, lens: str, statistic: str, **where: str) -> dict[int,
         return {}
     table = read_long_table(path).select(statistic=statistic, **where).averaged("step", "layer")
     return {layer: table.course(layer=layer) for layer in table.distinct("layer")}
-
-
-def long_table(entries: list[Entry]) -> dict[str, list[Any]]:
-    """Columns: trajectory, model, task, method, seed, lens, metric, value; one row per number."""
-    rows = [(e.key, e.model, e.task, e.method, e.seed, lens, metric, value)
-            for e in entries for lens, metrics in e.metrics.items() for metric, value in metrics.items()
-            if isinstance(value, int | float)]
-    names = ("trajectory", "model", "task", "method", "seed", "lens", "metric", "value")
-    return {name: [float(r[i]) if name == "value" else r[i] for r in rows] for i, name in enumerate(names)}

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from finetrace.atlas.collect import Entry, value_of
+from finetrace.atlas.collect import Entry
 from finetrace.atlas.headlines import OF_FINE_TUNINGS, OF_MASKED_WORDS
 from finetrace.atlas.page import Listing
 from finetrace.atlas.places import Place
-from finetrace.lenses.headline import Headline
+from finetrace.lenses.headline import Headline, value_of
 
 TASK_METRIC = "TASK-METRIC"
 """Stands in the name of a metric for the task's own."""
@@ -48,9 +48,14 @@ def listing(heading: str, names: str, found: Sequence[Entry | Place], columns: S
                    [f"runs/{each.key}.html" for each in found])
 
 
-def _cell(each: Entry | Place, column: Column) -> str:
+def number_of(each: Entry | Place, column: Column) -> float | None:
+    """A headline metric of a trajectory; None where it has none."""
     metric = column.headline.metric
     if TASK_METRIC in metric:
         metric = metric.replace(TASK_METRIC, each.manifest.facts["metric"])
-    value = value_of(each.metrics.get(column.part, {}), metric)
+    return value_of(each.metrics.get(column.part, {}), metric)
+
+
+def _cell(each: Entry | Place, column: Column) -> str:
+    value = number_of(each, column)
     return "–" if value is None else f"{value:.{column.headline.digits}f}"

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from finetrace.atlas.collect import matching, read_metrics
+from finetrace.atlas.collect import read_metrics
 from finetrace.atlas.headlines import OF_MASKED_WORDS
 from finetrace.layout import Layout
-from finetrace.lenses.headline import Headline
+from finetrace.lenses.headline import add_means
 from finetrace.store.manifest import Manifest, read_manifest
 
 
@@ -37,12 +37,3 @@ def collect_places(names: Sequence[str], looked: Mapping[str, Sequence[str]], la
             add_means(place.metrics.get(lens, {}), headlines)
         places.append(place)
     return places
-
-
-def add_means(metrics: dict[str, float], headlines: Sequence[Headline]) -> None:
-    """Add the headline metrics that are means, over tasks or corpora, of what the lens has written."""
-    for headline in headlines:
-        names = matching(metrics, headline.mean_of) if headline.mean_of else []
-        values = [metrics[name] for name in metrics if name in names and metrics[name] is not None]
-        if values:
-            metrics[headline.metric] = sum(values) / len(values)

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetrace.atlas.collect import Entry, collect, long_table
+from finetrace.atlas.collect import Entry, collect
 from finetrace.atlas.columns import FINE_TUNINGS, MASKED_WORDS, listing
 from finetrace.atlas.comparisons import comparisons
 from finetrace.atlas.page import Section, page, report
 from finetrace.atlas.places import Place, collect_places
+from finetrace.atlas.table import one_table
 from finetrace.figures.style import to_png
 from finetrace.layout import Layout
 from finetrace.store.files import write_json
@@ -33,7 +34,8 @@ def main(stage: "Stage") -> None:
     folders = [each.folder / part for each in everything for part in each.metrics]
     manifest = stage.manifest("atlas", {folder: folder for folder in folders})
     with stage.output(layout.atlas, manifest) as out:
-        write_table(out / "table.parquet", long_table(entries))
+        shared = [(kind, layout.standalone(kind, name)) for kind, name, _ in asked["standalone"]]
+        write_table(out / "table.parquet", one_table(everything, shared))
         write_json(out / "metrics.json", _compared(entries))
         _write_metrics(out / "metrics", everything, layout)
         _write_pages(out / "runs", entries, places, layout)

@@ -4,6 +4,7 @@ A lens declares its own in `headlines.py`, as `HEADLINES`. No stage of a lens im
 nothing again.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,3 +37,29 @@ class Headline:
         """The sentence with unit and direction."""
         details = [text for text in (self.unit, DIRECTIONS[self.direction]) if text]
         return f"{self.sentence} ({'; '.join(details)})" if details else self.sentence
+
+
+def value_of(metrics: Mapping[str, float], metric: str) -> float | None:
+    """A metric by its name; with `*` for the layer or split, e.g. "cosine_mean/layer-*/last", the last by name that
+    fits. Of several, `a|b`, the first that is there; None where there is none."""
+    for pattern in metric.split("|"):
+        if names := matching(metrics, pattern):
+            return metrics[names[-1]]
+    return None
+
+
+def matching(metrics: Mapping[str, float], pattern: str) -> list[str]:
+    """The names that fit a pattern, sorted; `*` in it stands for any text."""
+    start, star, end = pattern.partition("*")
+    if not star:
+        return [pattern] if pattern in metrics else []
+    return sorted(name for name in metrics if name.startswith(start) and name.endswith(end))
+
+
+def add_means(metrics: dict[str, float], headlines: Sequence[Headline]) -> None:
+    """Add the headline metrics that are means, over tasks or corpora, of what the lens has written."""
+    for headline in headlines:
+        names = matching(metrics, headline.mean_of) if headline.mean_of else []
+        values = [metrics[name] for name in metrics if name in names and metrics[name] is not None]
+        if values:
+            metrics[headline.metric] = sum(values) / len(values)

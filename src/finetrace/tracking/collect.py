@@ -17,7 +17,9 @@ from finetrace.store.manifest import NAME, PROVENANCE, Manifest, read_key, read_
 from finetrace.store.tables import read_table
 from finetrace.study import Study
 from finetrace.study.study import Cell, Run
-from finetrace.tracking.described import description
+from finetrace.tracking.described import description, headline_metrics
+from finetrace.tracking.overview import cells, shown_names
+from finetrace.tracking.records import Collected, DataInput, RunContent, RunRecord
 from finetrace.tracking.series import Series, metric_name
 
 FORMAT = 1  # part of a run's identity: raise it when the same files shall become different runs
@@ -26,61 +28,6 @@ _ARTIFACTS = {NAME, "metrics.json", "table.parquet", "results.json", "best.yaml"
               "signals.parquet", "probe.parquet", "curves.csv", "index.html"}
 _NOT_METRICS = {"step", "kind", "split", "examples", "epoch", "tokens"}  # columns of history.parquet
 _STATES = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED", "RUNNING": "RUNNING", "WAITING": "SCHEDULED"}
-
-
-@dataclasses.dataclass(frozen=True)
-class DataInput:
-    """The data set that a training read."""
-
-    name: str
-    digest: str
-    source: str
-    profile: dict[str, Any]
-
-
-@dataclasses.dataclass
-class RunContent:
-    """What a run holds. artifacts: path in the run -> file to copy, or the text of a small file."""
-
-    params: dict[str, str] = dataclasses.field(default_factory=dict)
-    series: list[Series] = dataclasses.field(default_factory=list)
-    finals: dict[str, float] = dataclasses.field(default_factory=dict)
-    final_step: int = 0
-    tags: dict[str, str] = dataclasses.field(default_factory=dict)
-    artifacts: dict[str, Path | str] = dataclasses.field(default_factory=dict)
-    data: DataInput | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class RunRecord:
-    """One run to be. kind: trajectory | lens | tune | trial | pretrain | adapt | downstream | dynamics | comparison |
-    cross-task | directprobe | atlas.
-
-    name: children start with what tells them apart, because MLflow's list cuts names at the end;
-    key: what was asked for (a live run carries it too); identity: what came out of it, by content;
-    parent: identity of the parent's record, or ""; state: MLflow's run state; load: reads the content when needed.
-    """
-
-    kind: str
-    name: str
-    key: str
-    identity: str
-    parent: str
-    state: str
-    started_at_ms: int
-    ended_at_ms: int | None
-    load: Callable[[], RunContent]
-    accepted: str = ""
-    """Why an author vouches for this result of other code (`finetrace accept`)."""
-
-
-@dataclasses.dataclass
-class Collected:
-    """records: parents before children; absent: what the study asks for and is not there yet; problems: damage."""
-
-    records: list[RunRecord] = dataclasses.field(default_factory=list)
-    absent: list[str] = dataclasses.field(default_factory=list)
-    problems: list[str] = dataclasses.field(default_factory=list)
 
 
 def collect(layout: Layout, study: Study) -> Collected:
@@ -111,6 +58,7 @@ def collect(layout: Layout, study: Study) -> Collected:
         found.records += records
         if not records:
             found.absent.append(what)
+    found.records += cells(study, found.records)
     return found
 
 
@@ -118,6 +66,7 @@ class _Reader:
     def __init__(self, layout: Layout, study: Study, problems: list[str]):
         self.layout, self.study, self.problems = layout, study, problems
         self.vouched = accepted(layout).entries
+        self.shown = shown_names(list(study.trajectories.values()))
 
     def pretrain(self, model: str) -> Iterator[RunRecord]:
         folder = self.layout.pretrain(model)
@@ -136,7 +85,8 @@ class _Reader:
         manifest = read_manifest(folder)
         tags = place | self._hashes(manifest, place)
         parent = self._record(kind, name, manifest, folder, partial(self._training, folder, manifest, tags))
-        yield parent
+        headlines: dict[str, float] = {}
+        lenses: list[RunRecord] = []
         for lens in sorted(path.parent for path in folder.parent.glob(f"*/{NAME}")):
             if lens == folder or lens.name.startswith("."):
                 continue
@@ -146,8 +96,11 @@ class _Reader:
                 self.problems.append(str(error))
                 continue
             if of_lens.kind == "lens":
-                yield self._record("lens", f"{lens.name}@{name}", of_lens, lens,
-                                   partial(self._lens, lens, of_lens, tags | {"lens": lens.name}), parent.identity)
+                load = partial(self._lens, lens, of_lens, tags | {"lens": lens.name})
+                lenses.append(self._record("lens", f"{lens.name}@{name}", of_lens, lens, load, parent.identity))
+                headlines |= headline_metrics(lens)
+        yield dataclasses.replace(parent, shown=self.shown.get(name, ""), headlines=headlines)
+        yield from lenses
 
     def tune(self, key: str, cell: Cell) -> Iterator[RunRecord]:
         folder = self.layout.tune(cell.model, cell.task, cell.method)

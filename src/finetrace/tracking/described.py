@@ -1,11 +1,13 @@
 """What MLflow says of a lens's run: its headline metrics, as the lens declares them."""
 
+import json
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
 from finetrace.lenses import headline
-from finetrace.lenses.headline import Headline
+from finetrace.lenses.headline import Headline, add_means, value_of
+from finetrace.tracking.series import metric_name
 
 TAG = "mlflow.note.content"
 """The tag that MLflow shows as the description of a run, in Markdown."""
@@ -18,17 +20,29 @@ def description(lens: str, prefix: str) -> dict[str, str]:
     prefix: of the lens's metrics in MLflow, such as "calibration/". Depends on what the lens declares alone, so that
     the same results are described in the same bytes.
     """
-    lines = [f"- **{one.heading}** {_names(one, prefix)}: {one.explanation}" for one in _headlines(lens)]
+    lines = [f"- **{one.heading}** {_names(one, prefix)}: {one.explanation}" for one in headlines_of(lens)]
     return {TAG: "\n".join(lines)} if lines else {}
 
 
-def _headlines(lens: str) -> Sequence[Headline]:
+def headlines_of(lens: str) -> Sequence[Headline]:
     """What `headlines.py` of a lens declares; it imports nothing that takes time."""
     package = lens.replace("-", "_")
     if not (LENSES / package / "headlines.py").is_file():
         return ()
     headlines: Sequence[Headline] = import_module(f"finetrace.lenses.{package}.headlines").HEADLINES
     return headlines
+
+
+def headline_metrics(folder: Path) -> dict[str, float]:
+    """The headline metrics of a lens's finished folder by LENS/HEADING, e.g. "geometry/rank after"."""
+    declared = headlines_of(folder.name)
+    if not declared:
+        return {}
+    metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
+    add_means(metrics, declared)
+    values = {one.heading: value_of(metrics, one.metric) for one in declared}
+    return {metric_name(f"{folder.name}/{heading.replace(',', '')}"): float(value)
+            for heading, value in values.items() if value is not None}
 
 
 def _names(one: Headline, prefix: str) -> str:

@@ -13,11 +13,13 @@ from urllib.parse import unquote, urlparse
 
 from finetrace.errors import FinetraceError, hide_passwords
 from finetrace.layout import Layout
-from finetrace.store.files import file_lock, write_json
+from finetrace.store.files import file_lock, sha256_value, write_json
 from finetrace.study import Study
-from finetrace.tracking.collect import DataInput, RunContent, RunRecord, collect
+from finetrace.tracking.collect import collect
 from finetrace.tracking.moved import SUPERSEDED_TAG
+from finetrace.tracking.overview import links
 from finetrace.tracking.points import Point
+from finetrace.tracking.records import DataInput, RunContent, RunRecord
 from finetrace.tracking.series import Series
 from finetrace.tracking.store import KnownRun, Store, open_store, tracking_uri
 
@@ -100,14 +102,29 @@ class _Writer:
             done.unchanged.append(record.name)
             if record.accepted not in ("", known.accepted):
                 self.store.client.set_tag(known.run_id, "accepted", record.accepted)
+            if known.shown != (record.shown or record.name):
+                self.store.client.set_tag(known.run_id, "mlflow.runName", record.shown or record.name)
         else:
             started = known or self._live(record)
             self.run_ids[record.identity] = self._write(record, started)
             (done.completed if started else done.new).append(record.name)
             say(f"{'completed' if started else 'new':9}  {record.kind:10}  {record.name}")
+        self._put_headlines(record, known)
         if known and known.superseded:
             self.store.client.delete_tag(known.run_id, SUPERSEDED_TAG)
         self._supersede(record, done)
+
+    def _put_headlines(self, record: RunRecord, known: KnownRun | None) -> None:
+        """Headline metrics of lenses on the run of their training; they come and change after it."""
+        content = sha256_value(record.headlines) if record.headlines else ""
+        if content and (known is None or known.headlines != content):
+            run_id = self.run_ids[record.identity]
+            there = {name: steps for name, steps in self.store.steps(self.store.client.get_run(run_id)).items()
+                     if name in record.headlines}
+            points = [Point(name, value, record.started_at_ms, max(there.get(name, {-1})) + 1)
+                      for name, value in record.headlines.items()]
+            self.store.log_points(run_id, points)
+            self.store.client.set_tag(run_id, "finetrace.headlines", content)
 
     def _live(self, record: RunRecord) -> KnownRun | None:
         """The run that was fed while this record's work was going on."""
@@ -157,10 +174,11 @@ class _Writer:
                 client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
                 if "finetrace.live" in run.data.tags:
                     client.delete_tag(run_id, "finetrace.live")
-                if run.info.run_name != record.name:
-                    client.set_tag(run_id, "mlflow.runName", record.name)
+                if run.info.run_name != (record.shown or record.name):
+                    client.set_tag(run_id, "mlflow.runName", record.shown or record.name)
         if run_id is None:
-            run_id = client.create_run(self.store.experiment_id, base, tags, record.name).info.run_id
+            run_id = client.create_run(self.store.experiment_id, base, tags,
+                                       record.shown or record.name).info.run_id
         self.store.log_points(run_id, list(_points(content, base, self.study.tracking.points, there)), params)
         if content.data:
             client.log_inputs(run_id, datasets=[_data_input(content.data)])
@@ -175,7 +193,9 @@ class _Writer:
 
     def _tags(self, record: RunRecord) -> dict[str, str]:
         tags = {"finetrace.id": record.identity, "finetrace.key": record.key, "finetrace.kind": record.kind,
-                "study": self.study.study.name} | git_tags(self.home)
+                "finetrace.name": record.name, "study": self.study.study.name} | git_tags(self.home)
+        if record.members:
+            tags |= links(self.run_ids, record.members, self.store.experiment_id)
         if record.accepted:
             tags["accepted"] = record.accepted
         if record.parent in self.run_ids:
@@ -228,9 +248,9 @@ def _log_artifacts(client: Any, run_id: str, artifacts: dict[str, Path | str]) -
 
 
 def _artifacts_lost(run: KnownRun) -> bool:
-    """Whether a run of this machine's store has lost its artifact folder (trials have none)."""
+    """Whether a run of this machine's store has lost its artifact folder (trials and cells have none)."""
     uri = urlparse(run.artifact_uri)
-    return run.kind != "trial" and uri.scheme in ("", "file") and not Path(
+    return run.kind not in ("trial", "cell") and uri.scheme in ("", "file") and not Path(
         unquote(uri.path) if uri.scheme else run.artifact_uri).is_dir()
 
 

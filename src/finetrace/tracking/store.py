@@ -50,6 +50,8 @@ class KnownRun:
     status: str
     artifact_uri: str
     accepted: str
+    shown: str
+    headlines: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,10 +88,12 @@ class Store:
 
 def _known(run: Any) -> KnownRun:
     tags = run.data.tags
+    name = tags.get("finetrace.name", run.info.run_name)  # live runs have no other yet
     return KnownRun(run.info.run_id, tags.get("finetrace.id", ""), tags["finetrace.key"],
-                    tags.get("finetrace.kind", ""), run.info.run_name, tags.get("finetrace.complete") == "true",
+                    tags.get("finetrace.kind", ""), name, tags.get("finetrace.complete") == "true",
                     tags.get(SUPERSEDED_TAG) == "true", run.info.lifecycle_stage == "deleted", run.info.status,
-                    run.info.artifact_uri, tags.get("accepted", ""))
+                    run.info.artifact_uri, tags.get("accepted", ""), run.info.run_name,
+                    tags.get("finetrace.headlines", ""))
 
 
 def tracking_uri(settings: TrackingSettings, home: Path) -> str:
