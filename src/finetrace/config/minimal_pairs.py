@@ -20,7 +20,7 @@ class PairRowsSettings:
     phenomena: tuple[str, ...] | None = None
     """Which phenomena or paradigms are read; by default all."""
     max_pairs: int | None = None
-    """Largest number of pairs of a paradigm, a seeded choice; by default all, of the micro world 40."""
+    """Largest number of pairs of a paradigm, a seeded choice; by default all, of the micro world 25."""
 
     def __post_init__(self) -> None:
         require(self.max_pairs is None or self.max_pairs >= 1, f"max_pairs: {self.max_pairs} is less than 1")

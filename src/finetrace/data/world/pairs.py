@@ -41,7 +41,7 @@ from finetrace.data.world.lexicon import (
     adjectives,
 )
 
-PAIRS = 40
+PAIRS = 25
 """Pairs of a paradigm unless said otherwise."""
 _ATTEMPTS = 20  # per pair: small worlds have fewer sentences than are asked for
 Words = tuple[list[str], list[str]]
@@ -57,8 +57,10 @@ def world_pairs(world: World, seed: int, count: int = PAIRS) -> list[Pair]:
             made: dict[str, str] = {}
             for _ in range(_ATTEMPTS * count):
                 good, bad = (" ".join(words) for words in make(maker))
-                if len(made) < count and not {good, bad} & corpus and good != bad:
+                if not {good, bad} & corpus and good != bad:
                     made.setdefault(good, bad)
+                if len(made) == count:
+                    break
             found += [Pair(f"{paradigm}:{number}", "grammar", phenomenon, paradigm, *sentences)
                       for number, sentences in enumerate(made.items())]
     return found + list(_fact_pairs(world, seed, count))

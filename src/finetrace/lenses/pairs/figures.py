@@ -67,7 +67,8 @@ def acquisition(steps: Sequence[int], ages: Mapping[str, np.ndarray], reasons: M
     for row, name in enumerate(order):
         value, low, high = ages[name]
         if np.isnan(value):
-            panel.text(first, row, reasons[name], color=style.GREY, va="center", fontsize=8.5)
+            panel.text(first, row, reasons[name], color=style.GREY, va="center", fontsize=8.5,
+                       bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
             continue
         panel.plot([max(first, low) if np.isfinite(low) else first, high if np.isfinite(high) else last], [row, row],
                    color=style.BLUE, lw=2.4, alpha=0.4)
@@ -76,7 +77,7 @@ def acquisition(steps: Sequence[int], ages: Mapping[str, np.ndarray], reasons: M
     panel.set_xlim(first / 1.3, last * 1.3)
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     panel.set_yticks(range(len(order)), order)
-    panel.invert_yaxis()
+    panel.set_ylim(len(order) - 0.5, -0.5)
     panel.set_xlabel(axis)
     panel.set_title("Step at which accuracy passes the middle between chance and its last value")
     style.footnote(figure, f"lines: 95 % interval over pairs; {note}")
@@ -86,13 +87,13 @@ def acquisition(steps: Sequence[int], ages: Mapping[str, np.ndarray], reasons: M
 @style.styled
 def by_paradigm(steps: Sequence[int], found: Mapping[str, np.ndarray], *, axis: str, title: str | None = None,
                 note: str = "") -> "Figure":
-    """Accuracy of every paradigm (down) at every checkpoint (right), blue above chance, red below. found: {paradigm:
+    """Accuracy of every paradigm (down) at every checkpoint (right), red above chance, blue below. found: {paradigm:
     (step,)}, of which the first `_ROWS` are drawn."""
     names = list(found)[:_ROWS]
     figure, axes = style.new_figure(title=title, size=(9.0, 1.9 + 0.24 * len(names)))
     panel = axes[0, 0]
-    image = panel.imshow(100 * np.array([found[name] for name in names]), aspect="auto", cmap=f"{style.DIVERGING}",
-                         vmin=100, vmax=0)
+    image = panel.imshow(100 * np.array([found[name] for name in names]), aspect="auto", cmap=style.DIVERGING,
+                         vmin=0, vmax=100)
     panel.set_yticks(range(len(names)), names, fontsize=8)
     panel.grid(False)
     _checkpoints(panel, steps, axis, line=False)

@@ -98,10 +98,8 @@ def _row(group: Group, step: int, statistic: str, value: float, low: float, high
 
 def _label(group: Group) -> str:
     """How a group is called in messages and figures."""
-    if group.field:
-        return f"field {group.field}"
     name = f"{group.phenomenon}/{group.paradigm}" if group.paradigm else group.phenomenon or "all"
-    return _shown(name, group.control)
+    return _shown(f"field {group.field}" if group.field else name, group.control)
 
 
 def _shown(name: str, control: bool) -> str:
