@@ -103,7 +103,10 @@ def masked_copies(sentences: Sentences, chosen: np.ndarray, mask: int) -> Copies
     names, lists = list(sentences.rows.features), sentences.rows.features
     features: dict[str, list[Any]] = {name: [] for name in names}
     numbers: dict[tuple[bytes, int], int] = {}
-    places, copy, target, whose = [], [], [], []
+    places: list[int] = []
+    copy: list[int] = []
+    target: list[int] = []
+    whose: list[int] = []
     for sentence in chosen.tolist():
         ids, words = np.array(lists["input_ids"][sentence], dtype=np.int64), sentences.words[sentence]
         at = np.flatnonzero(words >= 0)

@@ -163,3 +163,13 @@ def test_settings_say_what_to_do() -> None:
                         ({"checkpoints": [-1]}, "not a list of steps"), ({"sett": "x"}, "did you mean 'set'")):
         with pytest.raises(FinetraceError, match=said):
             parse(PairsSettings, wrong, "params.yaml: pairs")
+
+
+def test_the_line_of_an_age_holds_its_point() -> None:
+    from finetrace.lenses.pairs.figures import acquisition
+
+    nan = float("nan")
+    ages = {"early": np.array([5.0, 2.0, 9.0]), "open": np.array([300.0, 40.0, nan]), "never": np.full(3, nan)}
+    (panel,) = acquisition(STEPS, ages, {"never": "one reason"}, axis="steps").axes
+    line, _, open_line, _ = (one.get_xdata() for one in panel.lines)
+    assert list(line) == [2, 9] and list(open_line) == [40, 1000] and panel.texts[0].get_text() == "one reason"

@@ -64,17 +64,18 @@ def acquisition(steps: Sequence[int], ages: Mapping[str, np.ndarray], reasons: M
     figure, axes = style.new_figure(title=title, size=(9.0, 1.8 + 0.34 * len(order)))
     panel = axes[0, 0]
     first, last = min(step for step in steps if step > 0), steps[-1]
+    left = min([first, *(end for age in ages.values() for end in age[:2] if end > 0)]) / 1.3  # NaN > 0 is false
     for row, name in enumerate(order):
         value, low, high = ages[name]
         if np.isnan(value):
-            panel.text(first, row, reasons[name], color=style.GREY, va="center", fontsize=8.5,
+            panel.text(left * 1.3, row, reasons[name], color=style.GREY, va="center", fontsize=8.5,
                        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
             continue
-        panel.plot([max(first, low) if np.isfinite(low) else first, high if np.isfinite(high) else last], [row, row],
+        panel.plot([max(left, low) if np.isfinite(low) else left, high if np.isfinite(high) else last], [row, row],
                    color=style.BLUE, lw=2.4, alpha=0.4)
         panel.plot(value, row, "o", color=style.BLUE, ms=7)
     panel.set_xscale("log")
-    panel.set_xlim(first / 1.3, last * 1.3)
+    panel.set_xlim(left, last * 1.3)
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     panel.set_yticks(range(len(order)), order)
     panel.set_ylim(len(order) - 0.5, -0.5)

@@ -75,13 +75,11 @@ def accuracy(worth: np.ndarray, group: Group) -> tuple[np.ndarray, np.ndarray, n
     """
     from scipy.special import ndtri
 
-    means, lows, highs = [], [], []
-    for part in group.parts.values():
-        mean = worth[..., part].mean(axis=-1)
-        low, high = score_interval(mean, float(len(part)), ndtri((1 + LEVEL) / 2))
-        means, lows, highs = [*means, mean], [*lows, low], [*highs, high]
-    values = np.stack(means)
-    return values.mean(axis=0), *mean_of_shares(values, np.stack(lows), np.stack(highs))
+    means = [worth[..., part].mean(axis=-1) for part in group.parts.values()]
+    ends = [score_interval(mean, float(len(part)), ndtri((1 + LEVEL) / 2))
+            for mean, part in zip(means, group.parts.values(), strict=True)]
+    lows, highs = (np.stack(of_parts) for of_parts in zip(*ends, strict=True))
+    return np.mean(means, axis=0), *mean_of_shares(np.stack(means), lows, highs)
 
 
 def mean_margin(margins: np.ndarray, group: Group) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

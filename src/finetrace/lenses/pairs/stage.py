@@ -232,7 +232,7 @@ def _announce(work: Work, encoder: Any, left: int) -> Any:
              "checkpoints to do, about %s", work.stage.label, f"{len(asked.good):,}", f"{asked.left_out:,}",
              f"{len(asked.sentences):,}", f"{asked.copies:,}", f"{int(asked.sentences.tokens.sum()):,}", left,
              duration(operations / (REACHED * operations_per_second())))
-    return Progress(asked.copies * left, work.stage.label, unit="masked copy")
+    return Progress(asked.copies * left, work.stage.label, unit="masked sentence")
 
 
 def _scores(results: Path) -> np.ndarray:
@@ -255,5 +255,5 @@ def _pairs_of(index: Any) -> Any:
     from finetrace.lenses.pairs.scores import Pairs
 
     tokens = np.stack([index[name].to_numpy() for name in ("good_tokens", "bad_tokens")], axis=1)
-    return Pairs(*(index[name].to_pylist() for name in ("field", "phenomenon", "paradigm")),
+    return Pairs(index["field"].to_pylist(), index["phenomenon"].to_pylist(), index["paradigm"].to_pylist(),
                  index["control"].to_numpy(zero_copy_only=False), tokens.astype(np.int64))
