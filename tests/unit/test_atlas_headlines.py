@@ -109,4 +109,4 @@ def test_the_table_of_masked_word_trainings() -> None:
     metrics = {"trajectory": {"steps": 40.0}, "cloze": {"mean_p_at_1": 0.5}}
     place = Place("more/adapt", Path("x"), manifest("trajectory", "adapt", "x"), metrics)
     table = listing("Masked-word trainings", "model", [place], MASKED_WORDS)
-    assert table.rows == [["more_adapt", "40", "–", "–", "–", "–", "0.500", "–"]]
+    assert table.rows == [["more_adapt", "40", "–", "–", "–", "–", "0.500", "–", "–", "–"]]

@@ -68,7 +68,7 @@ def test_adapted_models_can_be_fine_tuned() -> None:
     ({"dynamics": {"x": {"original": ["m/pretrain"], "downstream": ["n"]}}}, "dynamics.x.downstream: 'n' is not def"),
     ({"dynamics": {"x": {"original": ["m/pretrain"], "adapted": ["m-s/adapt"] * 2}}}, "adapted: names 2 trajectories;"),
     ({"facts": {"t": {"source": "world"}}},
-     "'t' names two of tasks, task_files, corpora, facts, fact_files, which all"),
+     "'t' names two of tasks, task_files, corpora, facts, fact_files, minimal_pairs, minimal_pair_files, which all"),
     ({"series": {"m": {"id": "lab/x"}}}, "'m' names two of pretrain, series, adapt, models, model_folders"),
     ({"series": {"Pub": {"id": "lab/x"}}}, "series: 'Pub' cannot name a folder"),
     ({"series": {"x": {"id": "lab/x", "steps": [0, 1]}}}, "id: write {step} where the names of the checkpoints differ"),

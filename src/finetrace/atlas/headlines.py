@@ -9,6 +9,7 @@ from finetrace.lenses.headline import Headline
 from finetrace.lenses.hulls import headlines as hulls
 from finetrace.lenses.infodynamics import headlines as infodynamics
 from finetrace.lenses.kernel import headlines as kernel
+from finetrace.lenses.pairs import headlines as pairs
 from finetrace.lenses.probes import headlines as probes
 from finetrace.lenses.similarity import headlines as similarity
 
@@ -26,5 +27,6 @@ OF_FINE_TUNINGS: dict[str, tuple[Headline, ...]] = {
 OF_MASKED_WORDS: dict[str, tuple[Headline, ...]] = {
     "edges": edges.HEADLINES,
     "cloze": cloze.HEADLINES,
+    "pairs": pairs.HEADLINES,
 }
 """Lens -> its columns in the table of masked-word trainings."""

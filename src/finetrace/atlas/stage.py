@@ -18,8 +18,8 @@ from finetrace.store.tables import write_table
 if TYPE_CHECKING:
     from finetrace.pipeline.stage import Stage
 
-ORDER = ("infodynamics", "geometry", "similarity", "hulls", "probes", "convergence", "edges", "cloze", "calibration",
-         "features", "kernel")
+ORDER = ("infodynamics", "geometry", "similarity", "hulls", "probes", "convergence", "edges", "cloze", "pairs",
+         "calibration", "features", "kernel")
 """Lenses on a trajectory's page; others follow."""
 COMPARED = {"accuracy": ("trajectory", "validation/accuracy"), "slope": ("infodynamics", "slope")}
 """Name in metrics.json, after the trajectory's -> part and metric."""

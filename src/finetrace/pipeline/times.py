@@ -16,6 +16,7 @@ GUESS = {
     "edges": 20.0,
     "downstream": 20.0,
     "kernel": 10.0,
+    "pairs": 10.0,
     "probes": 10.0,
     "similarity": 5.0,
     "hulls": 5.0,

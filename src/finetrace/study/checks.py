@@ -59,6 +59,8 @@ def _check_names(study: "Study", tasks: list[str]) -> None:
         "corpora",
         "facts",
         "fact_files",
+        "minimal_pairs",
+        "minimal_pair_files",
         "methods",
         "downstream",
         "dynamics",
@@ -73,7 +75,8 @@ def _check_names(study: "Study", tasks: list[str]) -> None:
         not {"world", "pretrain"} & set(tasks),
         "tasks: 'world' and 'pretrain' name folders of finetrace itself; choose another name",
     )
-    _once("data/", study, ("tasks", "task_files", "corpora", "facts", "fact_files"), more=["world"])
+    data = ("tasks", "task_files", "corpora", "facts", "fact_files", "minimal_pairs", "minimal_pair_files")
+    _once("data/", study, data, more=["world"])
     models = ("pretrain", "series", "adapt", "models", "model_folders")
     _once("models/ or outputs/", study, models)
     require(
@@ -86,7 +89,7 @@ def _check_names(study: "Study", tasks: list[str]) -> None:
 def _check_paths(study: "Study") -> None:
     """Local files: on this machine, and neither in a result nor around it."""
     folders = {"model_folders": "models", "tasks": "data", "task_files": "data", "corpora": "data",
-               "fact_files": "data"}
+               "fact_files": "data", "minimal_pair_files": "data"}
     paths = [
         (section, folder, name, entry.path)
         for section, folder in folders.items()
@@ -169,6 +172,13 @@ def _check_looks(study: "Study", tasks: list[str]) -> None:
         )
         known(f"cloze.facts, at {place}", cloze.facts, sets)
         known(f"cloze.corpus, at {place}", cloze.corpus, ["world", *study.corpora, *tasks])
+    for place, pairs in looked.get("pairs", {}).items():
+        require(
+            bool(pairs.set),
+            "pairs.set: is not given, but `look` names places for pairs; name an entry of minimal_pairs or "
+            "minimal_pair_files",
+        )
+        known(f"pairs.set, at {place}", pairs.set, [*study.minimal_pairs, *study.minimal_pair_files])
 
 
 def _check_record(study: "Study") -> None:

@@ -25,6 +25,7 @@ from finetrace.lenses.geometry.settings import GeometrySettings
 from finetrace.lenses.hulls.settings import HullsSettings
 from finetrace.lenses.infodynamics.settings import InfodynamicsSettings
 from finetrace.lenses.kernel.settings import KernelSettings
+from finetrace.lenses.pairs.settings import PairsSettings
 from finetrace.lenses.probes.settings import ProbesSettings
 from finetrace.lenses.similarity.settings import SimilaritySettings
 from finetrace.study.patterns import nearest, select
@@ -50,6 +51,7 @@ LENSES: dict[str, Lens] = {
     "convergence": Lens(ConvergenceSettings, reads=("geometry", "probes")),
     "edges": Lens(EdgesSettings, of=EVERY),
     "cloze": Lens(ClozeSettings, of=EVERY),
+    "pairs": Lens(PairsSettings, of=EVERY),
     "calibration": Lens(CalibrationSettings, reads=("predictions",)),
     "features": Lens(FeaturesSettings, reads=("predictions",)),
     "kernel": Lens(KernelSettings),

@@ -16,13 +16,15 @@ from finetrace.study.look import LENSES
 from finetrace.study.study import Run, Study, place_key
 
 STAGES = (
-    *("facts", "fact-files", "corpus", "series", "pretrain", "model", "model-folder", "data", "data-files"),
+    *("facts", "fact-files", "minimal-pairs", "minimal-pair-files"),
+    *("corpus", "series", "pretrain", "model", "model-folder", "data", "data-files"),
     *("tune", "train", "train-tuned", "adapt", "inputs", "hidden", "predictions"),
     *LENSES,
     *("downstream", "dynamics", "comparison", "cross-task", "directprobe"),
 )
 """The stages of dvc.yaml that have items."""
-OF_SCRIPT = {"fact-files": "facts", "model-folder": "model", "data-files": "data", "train-tuned": "train"}
+OF_SCRIPT = {"fact-files": "facts", "minimal-pair-files": "minimal-pairs", "model-folder": "model",
+             "data-files": "data", "train-tuned": "train"}
 """Stages that share a script, because DVC wants files that are read to be named -> the script's stage."""
 
 
@@ -91,6 +93,11 @@ def _made(study: Study) -> Rows:
         yield "facts", name, {}, {"facts": as_dict(facts)}
     for name, files in study.fact_files.items():
         yield "fact-files", name, {"path": files.path}, {"fact_files": as_dict(files)}
+    for name, pairs in study.minimal_pairs.items():
+        of_world = {"world": as_dict(study.world)} if pairs.source == "world" else {}
+        yield "minimal-pairs", name, {}, {"minimal_pairs": as_dict(pairs), **of_world}
+    for name, pair_files in study.minimal_pair_files.items():
+        yield "minimal-pair-files", name, {"path": pair_files.path}, {"minimal_pair_files": as_dict(pair_files)}
     for name, corpus in study.corpora.items():
         yield "corpus", name, {"path": corpus.path}, {"corpus": as_dict(corpus)}
     for name, series in study.series.items():
@@ -172,6 +179,8 @@ def _looking(study: Study) -> Rows:
                 paths |= {"inputs": _edge_inputs(study, place, settings.tasks)}
             if lens == "cloze":
                 paths |= {"facts": settings.facts, "corpus": settings.corpus}
+            if lens == "pairs":
+                paths |= {"set": settings.set}
             yield lens, place_key(place), paths, asked | ({} if settings is None else {lens: as_dict(settings)})
 
 

@@ -13,6 +13,7 @@ from finetrace.config.data import FilesTaskSettings, TaskSettings
 from finetrace.config.downstream import DownstreamSettings
 from finetrace.config.facts import FactFilesSettings, FactsSettings
 from finetrace.config.hidden import HiddenSettings
+from finetrace.config.minimal_pairs import MinimalPairFilesSettings, MinimalPairsSettings
 from finetrace.config.models import (
     AdaptSettings,
     FolderModelSettings,
@@ -37,6 +38,7 @@ from finetrace.lenses.comparison.settings import ComparisonSettings
 from finetrace.lenses.cross_task.settings import CrossTaskSettings
 from finetrace.lenses.directprobe.settings import DirectprobeSettings
 from finetrace.lenses.dynamics.settings import DynamicsSettings
+from finetrace.lenses.pairs.settings import PairsSettings
 from finetrace.study.look import LENSES, LensSections, Looked, who_looks
 from finetrace.study.patterns import nearest
 
@@ -51,6 +53,8 @@ NAMED = (
     "corpora",
     "facts",
     "fact_files",
+    "minimal_pairs",
+    "minimal_pair_files",
     "by_task",
     "by_model",
     "methods",
@@ -179,6 +183,8 @@ class Study(LensSections):
     corpora: dict[str, CorpusSettings] = field(default_factory=dict)
     facts: dict[str, FactsSettings] = field(default_factory=dict)
     fact_files: dict[str, FactFilesSettings] = field(default_factory=dict)
+    minimal_pairs: dict[str, MinimalPairsSettings] = field(default_factory=dict)
+    minimal_pair_files: dict[str, MinimalPairFilesSettings] = field(default_factory=dict)
     train: TrainSettings = field(default_factory=TrainSettings)
     by_task: dict[str, dict[str, Any]] = field(default_factory=dict)
     by_model: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -235,6 +241,8 @@ class Study(LensSections):
         own = {name: getattr(self, name, None) for name in LENSES}  # a lens need not have settings
         if not self.cloze.facts and len(sets := [*self.facts, *self.fact_files]) == 1:
             own["cloze"] = parse(ClozeSettings, {**as_dict(self.cloze), "facts": sets[0]}, "params.yaml: cloze")
+        if not self.pairs.set and len(sets := [*self.minimal_pairs, *self.minimal_pair_files]) == 1:
+            own["pairs"] = parse(PairsSettings, {**as_dict(self.pairs), "set": sets[0]}, "params.yaml: pairs")
         return who_looks(self.look, self.places, own)
 
     @property

@@ -20,12 +20,11 @@ from finetrace.errors import FinetraceError
 from finetrace.lenses.cloze.settings import ClozeSettings
 from finetrace.pipeline.lens import Record, write_lens
 from finetrace.pipeline.stage import Stage, write_curves
-from finetrace.store.files import atomic_folder, sha256_file, sha256_folder, sha256_value, write_json
-from finetrace.store.manifest import NAME, OF_MANIFEST, Manifest, make_key, read_key
+from finetrace.store.files import atomic_folder, sha256_file, sha256_value, write_json
+from finetrace.store.manifest import Manifest, make_key, read_key
 from finetrace.store.tables import read_table, write_table
 
 log = logging.getLogger("finetrace")
-NOT_TOKENIZER = ("config.json", *OF_MANIFEST, "model.safetensors.index.json", "series.json")
 REACHED = 0.5  # of what large matrix products reach, for the time that is told beforehand
 
 
@@ -99,15 +98,16 @@ def _prepare(stage: Stage, settings: ClozeSettings, timeline: Any, seed: int, wi
     import torch
 
     from finetrace.data.common_vocabulary import restricted_vocabulary
+    from finetrace.models.digests import head_digest, tokenizer_digest
     from finetrace.models.load import load_tokenizer
 
     tokenizer = load_tokenizer(timeline.tokenizer)
     vocabulary, words = restricted_vocabulary(tokenizer, _words(stage, settings))
     work = Work(stage, settings, timeline, seed, with_heads, tokenizer, vocabulary, words,
                 "cuda" if torch.cuda.is_available() else "cpu")
-    common = {"facts": read_key(work.facts.parent), "tokenizer": _tokenizer_digest(timeline.tokenizer),
+    common = {"facts": read_key(work.facts.parent), "tokenizer": tokenizer_digest(timeline.tokenizer),
               "vocabulary": sha256_value(vocabulary.tolist()),
-              "head": _head_digest(timeline.head) if timeline.head else "own"}
+              "head": head_digest(timeline.head)}
     of_texts = {"corpus": read_key(work.corpus)} if with_heads else {}
     for step in timeline.steps:
         decides = {k: getattr(settings, k) for k in ("lama_compat", "top", "precision")}
@@ -324,12 +324,3 @@ def _results(work: Work) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str,
             raise FinetraceError(f"{path.parent}: cannot be read ({error}); delete the folder and run the stage "
                                  "again") from error
     return found, told
-
-
-def _tokenizer_digest(folder: Path) -> str:
-    return sha256_value({p.name: sha256_file(p) for p in sorted(folder.iterdir())
-                         if p.is_file() and p.name not in NOT_TOKENIZER and p.suffix in (".json", ".txt", ".model")})
-
-
-def _head_digest(folder: Path) -> str:
-    return read_key(folder) if (folder / NAME).is_file() else sha256_folder(folder)
