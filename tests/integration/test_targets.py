@@ -41,7 +41,7 @@ def task(path, target, rows=(96, 32, 24)):
                      "label": pa.array(good.mean(axis=1) * 5, pa.float64())}
             if target == "multi-label":
                 table["label"] = pa.array([-1] * count, pa.int32())
-                table["labels"] = pa.array([[0] * row.any() + [1] * (~row).any() for row in good],
+                table["labels"] = pa.array([[0] * int(row.any()) + [1] * int((~row).any()) for row in good],
                                            pa.list_(pa.int32()))
             if target == "tags":
                 tags = [2 if not one else 1 if i % 6 and before else 0
