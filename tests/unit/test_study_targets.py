@@ -39,6 +39,11 @@ def test_without_look_the_lenses_that_need_classes_are_left_out(caplog):
     assert "infodynamics, hulls" not in caplog.text and "infodynamics, probes" in caplog.text
 
 
+def test_a_study_of_numbers_alone_needs_no_look():
+    looked = study(runs=[{"model": "a", "task": "stsb"}]).looked
+    assert {lens: list(places) for lens, places in looked.items()} == {"geometry": [NUMBERS], "similarity": [NUMBERS]}
+
+
 def test_no_predictions_where_no_lens_reads_them():
     items = {(item.stage, item.key) for item in plan_of(study())}
     assert ("hidden", "a_stsb_ft_s1") in items and ("predictions", "a_stsb_ft_s1") not in items

@@ -96,6 +96,7 @@ def who_looks(look: Mapping[str, Any] | None, places: Mapping[str, str], setting
     """
     found: Looked = {}
     left_out: dict[str, list[str]] = {}
+    said = look is not None
     if look is None:
         fine_tunings = [place for place, kind in places.items() if kind == "fine-tuning"]
         look = {lens: "all" for lens in CHEAP} if fine_tunings else {}
@@ -104,7 +105,7 @@ def who_looks(look: Mapping[str, Any] | None, places: Mapping[str, str], setting
         for lens in names:
             chosen = _places(f"look.{key}", lens, entries, places)
             lacking = [place for place in chosen if LENSES[lens].classes and place in (without_classes or {})]
-            if lacking and key == lens and (len(lacking) == len(chosen) or set(lacking) & set(_texts(entries))):
+            if lacking and said and key == lens and (len(lacking) == len(chosen) or set(lacking) & set(_texts(entries))):
                 raise ValueError(f"look.{key}: needs classes, and the task of {lacking[0]} has none (target: "
                                  f"{(without_classes or {})[lacking[0]]}); leave the place out, or make classes of its "
                                  "labels, e.g. by label_ranges")
