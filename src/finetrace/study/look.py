@@ -105,7 +105,8 @@ def who_looks(look: Mapping[str, Any] | None, places: Mapping[str, str], setting
         for lens in names:
             chosen = _places(f"look.{key}", lens, entries, places)
             lacking = [place for place in chosen if LENSES[lens].classes and place in (without_classes or {})]
-            if lacking and said and key == lens and (len(lacking) == len(chosen) or set(lacking) & set(_texts(entries))):
+            meant = len(lacking) == len(chosen) or set(lacking) & set(_texts(entries))
+            if lacking and said and key == lens and meant:
                 raise ValueError(f"look.{key}: needs classes, and the task of {lacking[0]} has none (target: "
                                  f"{(without_classes or {})[lacking[0]]}); leave the place out, or make classes of its "
                                  "labels, e.g. by label_ranges")
