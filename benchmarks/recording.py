@@ -24,7 +24,8 @@ from finetrace.config.training import TrainSettings
 from finetrace.models.device import device_name, quiet, set_up
 from finetrace.models.rows import Collator, Encoded
 from finetrace.training import recorder as recorder_module
-from finetrace.training.finetune import cross_entropy_of, make_batch, make_plan
+from finetrace.training.finetune import make_batch, make_plan
+from finetrace.training.losses import cross_entropy_of
 from finetrace.training.recorder import Recorder
 from finetrace.training.trainer import Hooks, RecordingTrainer, _Tap
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import yaml
 
-from finetrace.config.base import as_dict, parse
+from finetrace.config.base import parse
 from finetrace.config.training import MethodSettings, RecordSettings, TrainSettings
+from finetrace.config.written import written
 from finetrace.pipeline.stage import Stage, run
 from finetrace.store.manifest import read_key
 
@@ -30,7 +31,7 @@ def main(stage: Stage) -> None:
     train = _best(layout.root / tune / "best.yaml") if tune else stage.settings("train", TrainSettings)
     scratch = layout.scratch("train", manifest.key)
     manifest.started_at_ms = stage.started_at_ms(scratch)
-    manifest.settings = asked | {"train": as_dict(train)}
+    manifest.settings = asked | {"train": written(train)}
     live = LiveLog(scratch / "live.jsonl")
     with live_follower(scratch, layout), stage.output(folder, manifest) as out:
         facts = finetune(
@@ -39,7 +40,7 @@ def main(stage: Stage) -> None:
             on_plan=lambda plan: live.start(manifest.key, stage.item, "trajectory",
                                             started_at_ms=manifest.started_at_ms, total_steps=plan.total_steps))
         # What its readers need of its settings; adapters count only with the model that they change
-        manifest.facts = facts | {"model": asked["model"], "base": read_key(model), "train": as_dict(train)}
+        manifest.facts = facts | {"model": asked["model"], "base": read_key(model), "train": written(train)}
         live.end(manifest.key, "FINISHED")
     shutil.rmtree(scratch)
 

@@ -13,6 +13,7 @@ from finetrace.config.models import PretrainSettings
 from finetrace.errors import FinetraceError
 from finetrace.training import finetune as training
 from finetrace.training.finetune import finetune
+from finetrace.training.losses import cross_entropy_of
 from finetrace.training.pretrain import pretrain
 from finetrace.training.trainer import NonFiniteError
 
@@ -43,25 +44,25 @@ def test_the_first_loss_that_is_no_number_ends_the_training(root, tmp_path, rate
 
 
 def test_the_rows_are_those_whose_loss_is_no_number(root, tmp_path, monkeypatch):
-    whole = training.cross_entropy_of
+    whole = cross_entropy_of
 
     def spoilt(outputs, labels):
         losses, logits = whole(outputs, labels)
         return losses + torch.tensor([float("inf")] + [0.0] * (len(losses) - 1)), logits
 
-    monkeypatch.setattr(training, "cross_entropy_of", spoilt)
+    monkeypatch.setattr(training, "loss_of", lambda *_: spoilt)
     with pytest.raises(NonFiniteError, match=r"^step 0: the loss is inf \(example_id \d+\); "):
         train(root, tmp_path, accumulate=1)
 
 
 def test_a_gradient_that_is_no_number_ends_the_training(root, tmp_path, monkeypatch):
-    whole = training.cross_entropy_of
+    whole = cross_entropy_of
 
     def spoilt(outputs, labels):
         losses, logits = whole(outputs, labels)
         return losses + (logits[:, 0] - logits[:, 0].detach()).abs().sqrt(), logits  # its slope at 0 is infinite
 
-    monkeypatch.setattr(training, "cross_entropy_of", spoilt)
+    monkeypatch.setattr(training, "loss_of", lambda *_: spoilt)
     with pytest.raises(NonFiniteError, match=r"^step 0: the gradient's norm is (nan|inf) \(example_id "):
         train(root, tmp_path)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parents[2] / "src"
-GROUND = {"errors", "seeds", "layout", "progress", "longtable"}
+GROUND = {"errors", "seeds", "layout", "progress", "longtable", "tags"}
 OPEN = ("stage", "work", "states", "files", "inputs")
 """Modules of a lens that know files and stages."""
 USES = {
@@ -17,6 +17,7 @@ USES = {
     "seeds": set(),
     "progress": set(),
     "longtable": set(),
+    "tags": set(),
     "layout": {"errors"},
     "config": GROUND,
     "store": GROUND,

@@ -15,9 +15,12 @@ STEPS = Headline("steps", "steps", "optimiser steps", 0, "", "length of the trai
 FINE_TUNING = (
     Headline(f"validation/{TASK_METRIC}", "validation", "", 3, "up",
              "the task's own metric on validation, final weights"),
-    Headline("validation/accuracy", "accuracy", "share", 3, "up", "validation examples that are right"),
+    Headline("validation/accuracy|validation/pearson|validation/micro_f1", "accuracy", "share", 3, "up",
+             "validation examples that are right"),
     STEPS,
 )
+INSTEAD = {"regression": "of a regression: Pearson's correlation", "multi-label": "of several classes: micro F1"}
+"""What is predicted of a task's examples, where it is no class -> what stands in the place of the accuracy."""
 MASKED_WORD_TRAINING = (
     STEPS,
     Headline("checkpoints", "checkpoints", "count", 0, "", "checkpoints of a published series or of an adaptation"),
@@ -43,7 +46,10 @@ MASKED_WORDS = _columns({"trajectory": MASKED_WORD_TRAINING, **OF_MASKED_WORDS})
 
 def listing(heading: str, names: str, found: Sequence[Entry | Place], columns: Sequence[Column]) -> Listing:
     """A table of trajectories. names: what their names say."""
-    header = [("trajectory", names), *((column.headline.heading, column.headline.explanation) for column in columns)]
+    targets = {each.manifest.facts.get("target") for each in found}
+    instead = [text for target, text in INSTEAD.items() if target in targets]
+    header = [("trajectory", names), *((column.headline.heading, _explanation(column.headline, instead))
+                                       for column in columns)]
     return Listing(heading, header, [[each.key, *(_cell(each, column) for column in columns)] for each in found],
                    [f"runs/{each.key}.html" for each in found])
 
@@ -54,6 +60,11 @@ def number_of(each: Entry | Place, column: Column) -> float | None:
     if TASK_METRIC in metric:
         metric = metric.replace(TASK_METRIC, each.manifest.facts["metric"])
     return value_of(each.metrics.get(column.part, {}), metric)
+
+
+def _explanation(headline: Headline, instead: Sequence[str]) -> str:
+    """What a column shows, also where a task has no accuracy."""
+    return "; ".join([headline.explanation, *(instead if headline.heading == "accuracy" else [])])
 
 
 def _cell(each: Entry | Place, column: Column) -> str:

@@ -33,7 +33,7 @@ class Comparison(NamedTuple):
 
 def comparisons(asked: Mapping[str, Any], layout: Layout, entries: Sequence[Entry]) -> Iterator[Comparison]:
     """The figures of the atlas, one at a time, in the order of the page. asked: the settings of the stage."""
-    yield _scores(layout, entries)
+    yield from _scores(layout, [entry for entry in entries if "validation/accuracy" in entry.metrics["trajectory"]])
     for task in dict.fromkeys(entry.task for entry in entries):
         of_task = [entry for entry in entries if entry.task == task]
         yield from _information_dynamics(task, of_task)
@@ -42,7 +42,9 @@ def comparisons(asked: Mapping[str, Any], layout: Layout, entries: Sequence[Entr
     yield from _pretraining(layout, asked["pretrained"])
 
 
-def _scores(layout: Layout, entries: Sequence[Entry]) -> Comparison:
+def _scores(layout: Layout, entries: Sequence[Entry]) -> Iterator[Comparison]:
+    if not entries:
+        return
     facts = {task: read_manifest(layout.task(task)).facts for task in dict.fromkeys(entry.task for entry in entries)}
     floors = {task: {name: of_task[key] for name, key in FLOORS.items() if key in of_task}
               for task, of_task in facts.items()}
@@ -50,7 +52,7 @@ def _scores(layout: Layout, entries: Sequence[Entry]) -> Comparison:
                             entry.metrics["trajectory"]["validation/accuracy"],
                             facts[entry.task]["rows"]["validation"]) for entry in entries]
     caption = "Validation accuracy of every trajectory beside what a bag of words and guessing reach."
-    return Comparison("scores", caption, figures.scores(scores, floors))
+    yield Comparison("scores", caption, figures.scores(scores, floors))
 
 
 def _information_dynamics(task: str, entries: Sequence[Entry]) -> Iterator[Comparison]:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 ORDER = ("infodynamics", "geometry", "similarity", "hulls", "probes", "convergence", "edges", "cloze", "pairs",
          "calibration", "features", "kernel")
 """Lenses on a trajectory's page; others follow."""
-COMPARED = {"accuracy": ("trajectory", "validation/accuracy"), "slope": ("infodynamics", "slope")}
+COMPARED = {"accuracy": ("trajectory", "validation/accuracy"), "pearson": ("trajectory", "validation/pearson"),
+            "micro_f1": ("trajectory", "validation/micro_f1"), "slope": ("infodynamics", "slope")}
 """Name in metrics.json, after the trajectory's -> part and metric."""
 HOME = "../index.html"
 
@@ -108,10 +109,11 @@ def _study_intro(stage: "Stage", entries: Sequence[Entry], places: Sequence[Plac
 
 
 def _entry_intro(entry: Entry) -> str:
-    facts = entry.manifest.facts
+    facts, metrics = entry.manifest.facts, entry.metrics["trajectory"]
+    shown = "accuracy" if "validation/accuracy" in metrics else facts["metric"]
     return (f"{entry.model} on {entry.task} by {entry.method}, seed {entry.seed}: {facts['steps']:,} steps, "
-            f"{facts['parameters']:,} parameters; validation accuracy "
-            f"{entry.metrics['trajectory']['validation/accuracy']:.3f}.")
+            f"{facts['parameters']:,} parameters; validation {shown} "
+            f"{metrics[f'validation/{shown}']:.3f}.")
 
 
 def _place_intro(place: Place) -> str:

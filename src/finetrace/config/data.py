@@ -9,18 +9,24 @@ from finetrace.config.base import parse, require, settings
 from finetrace.errors import FinetraceError
 from finetrace.layout import is_slug
 
-Metric = Literal["accuracy", "f1", "matthews", "macro_f1"]
+Metric = Literal["accuracy", "f1", "matthews", "macro_f1", "entity_f1", "pearson", "spearman", "micro_f1"]
+Target = Literal["class", "regression", "multi-label"]
+METRICS: dict[str, tuple[Metric, ...]] = {
+    "class": ("accuracy", "f1", "matthews", "macro_f1", "entity_f1"), "regression": ("pearson", "spearman"),
+    "multi-label": ("micro_f1", "macro_f1")}
+"""What is predicted of an example -> the metrics by which runs can be compared, the usual one first."""
 Kind = Literal["sequence", "pair", "token", "span", "span-pair"]
 SPLITS = ("train", "validation", "test")
 SPANS = {"sequence": 0, "pair": 0, "token": 1, "span": 1, "span-pair": 2}
 """Kind -> marked spans of words per example."""
 LABELS = {"conllu": ("upos", "xpos", "deprel"), "streusle": ("role", "function"), "trec": ("coarse", "fine"),
-          "ontonotes": ("pos", "constituents", "nonterminals", "ner", "srl", "coref")}
+          "bio": ("tag", "entity"), "ontonotes": ("pos", "constituents", "nonterminals", "ner", "srl", "coref")}
 """Format of annotated files -> the labels that it carries, of which a task takes one."""
 ANNOTATED = (*LABELS, "spans", "pubmed", "edges", "semeval", "dpr", "spr1", "spr2")
 """Formats that have no columns to choose from: what they hold follows from the format."""
 _MARKED = ("token", "span", "span-pair")
 _KINDS: dict[str, tuple[str, ...] | dict[str, str]] = {
+    "bio": {"tag": "token", "entity": "span"},
     "conllu": {"upos": "token", "xpos": "token", "deprel": "span-pair"}, "streusle": ("span",), "trec": ("sequence",),
     "spans": _MARKED, "pubmed": ("sequence",), "edges": _MARKED, "semeval": ("span-pair",), "dpr": ("span-pair",),
     "spr1": ("span-pair",), "spr2": ("span-pair",),
@@ -42,6 +48,9 @@ class RowsSettings:
     """Rows with labels: a name of the registry (`src/finetrace/data/tasks/*.yaml`) with changes,
     or a definition of one's own."""
 
+    LATER = ("target", "labels", "files", "group")
+    """Keys that came after results had been made (`config.written`)."""
+
     source: Literal["registry", "hub", "micro", "files"] = "registry"
     """Where rows come from; `registry` takes the entry of the task's own name (or of `like`)."""
     like: str | None = None
@@ -55,7 +64,7 @@ class RowsSettings:
     path: str | None = None
     """File or folder with the rows (source: files); relative to the project folder."""
     format: Literal["csv", "tsv", "jsonl", "parquet", "conllu", "streusle", "trec", "spans", "pubmed", "edges",
-                    "semeval", "dpr", "spr1", "spr2", "ontonotes"] | None = None
+                    "semeval", "dpr", "spr1", "spr2", "ontonotes", "bio"] | None = None
     """Format of the files; by default their extension says (csv, tsv, jsonl, parquet only)."""
     quoting: Literal["standard", "none"] | None = None
     """CSV quoting; by default `standard` for csv and `none` for tsv (as GLUE's files are)."""
@@ -66,6 +75,9 @@ class RowsSettings:
     """Text encoding of files other than Parquet, by default utf-8; a byte-order mark is accepted."""
     splits: dict[str, str] | None = None
     """Our split -> the source's split or file name, e.g. {validation: validation_matched}."""
+    files: dict[str, dict[str, str]] | None = None
+    """Files side by side with one value per line, instead of `splits`: our split -> column -> file, e.g.
+    {train: {premise: s1.train, hypothesis: s2.train, label: labels.train}}."""
     kind: Kind | None = None
     """One text, a pair of texts, a word (token), marked words (span) or two of them (span-pair); by default the columns
     or the format say."""
@@ -82,7 +94,13 @@ class RowsSettings:
     """Whether texts are made lower-case; by default not."""
     label: str | None = None
     """Source column with the label; conllu: upos, xpos or deprel; streusle: role or function; trec: coarse or fine;
-    ontonotes: pos, constituents, nonterminals, ner, srl or coref."""
+    ontonotes: pos, constituents, nonterminals, ner, srl or coref; bio: tag (of every word) or entity (their spans).
+    With target: multi-label a column of lists."""
+    target: Target | None = None
+    """What is predicted of an example: one `class` of several (the default), a number (`regression`), or any number of
+    classes (`multi-label`; the default where `labels` is given)."""
+    labels: tuple[str, ...] | None = None
+    """Instead of `label`: source columns that are 1 where an example has the class of their name, else 0."""
     label_names: tuple[str, ...] | None = None
     """Names of the classes in the order of their numbers."""
     label_values: dict[str, str | None] | None = None
@@ -91,6 +109,9 @@ class RowsSettings:
     label_ranges: dict[str, tuple[float | None, float | None]] | None = None
     """Label name -> smallest number and the number that is too large (null: none), for labels that are scores; other
     rows are left out (and counted), e.g. {negative: [null, 0.2], positive: [0.8, null]}."""
+    group: str | None = None
+    """Source column, e.g. patient, whose values lie in one split each: the source's own splits may share none, and
+    `holdout` sets whole groups aside."""
     id_column: str | None = None
     """Source column with a unique row id; without it rows are known by their number."""
     max_rows: dict[str, int] | None = None
@@ -143,13 +164,41 @@ class RowsSettings:
         require(self.label_names is None or len(set(self.label_names)) == len(self.label_names),
                 "label_names: a name stands twice")
         require(self.max_words is None or self.max_words >= 1, f"max_words: {self.max_words} is less than 1")
+        self._check_target()
+        self._check_files()
         if self.format in ANNOTATED:
             self._check_annotated()
+
+    def _check_target(self) -> None:
+        """What is predicted, and the keys that say how it stands in the source."""
+        require(self.labels is None or self.target in (None, "multi-label"),
+                f"labels: is for target: multi-label, not {self.target}; remove one of them")
+        require(self.labels is None or (self.label is None and self.label_names is None),
+                "labels: takes the place of label and label_names; remove them")
+        require(self.labels is None or len(set(self.labels)) == len(self.labels) > 1,
+                "labels: names fewer than two columns, or one twice; one column is `label`")
+        for key in ("label_names", "label_values", "label_ranges"):
+            require(self.target != "regression" or getattr(self, key) is None,
+                    f"{key}: makes classes, and target: regression learns the numbers; remove one of them")
+        require(self.target != "multi-label" or self.label_ranges is None,
+                "label_ranges: makes one class of a number; with target: multi-label remove it")
+        require(self.target != "regression" or self.format not in ANNOTATED,
+                f"target: regression: files of format {self.format} hold names; remove target")
+
+    def _check_files(self) -> None:
+        """Files side by side have no other form."""
+        if self.files is None:
+            return
+        for key in ("splits", "format", "columns", "quoting"):
+            require(getattr(self, key) is None, f"files: names the files column by column; remove {key}")
+        for split, columns in self.files.items():
+            require(split in SPLITS, f"files.{split}: is not one of {', '.join(SPLITS)}")
+            require(bool(columns), f"files.{split}: names no file; give column: file")
 
     def _check_annotated(self) -> None:
         """A format without columns takes no settings about columns, and only the labels that it carries."""
         require(self.source in ("registry", "files"), f"format: {self.format} is for source: files, not {self.source}")
-        for key in ("text", "template", "prepare", "id_column", "quoting"):
+        for key in ("text", "template", "prepare", "id_column", "quoting", "files", "labels", "group"):
             require(getattr(self, key) is None, f"{key}: files of format {self.format} have no columns; remove {key}")
         labels = LABELS.get(str(self.format), ("label",))
         require(self.label in (None, *labels), f"label: {self.label!r} is not in files of format {self.format}; choose "
@@ -160,10 +209,17 @@ class RowsSettings:
                                     ("spr_parity", self.spr_parity, ("spr1",))):
             require(not value or self.format in formats, f"{key}: is for files of format {' or '.join(formats)}, not "
                                                          f"{self.format}; remove {key}")
+        require(self.format != "bio" or None not in (self.label_values or {}).values(),
+                "label_values: a word without a tag would break its entity; give the tag another name, or O")
         require(not self.roots or self.label in (None, "deprel"), "roots: is for label: deprel, not "
                 f"{self.label}; remove roots")
         require(self.kind in (None, *kinds), f"kind: {self.kind} does not fit format {self.format} with label "
                 f"{self.label}; choose {' or '.join(kinds)}, or remove kind")
+
+
+def target_of(task: RowsSettings) -> Target:
+    """What is predicted of an example of a resolved definition."""
+    return task.target or ("multi-label" if task.labels else "class")
 
 
 def template_columns(template: str) -> tuple[str, ...]:
@@ -186,6 +242,12 @@ class OodSettings(RowsSettings):
     split: Literal["train", "validation", "test"] = "test"
     """Which split of its source is the set."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(target_of(self) == "class", f"target: {target_of(self)}: only tasks of classes have sets out of "
+                "distribution; remove it")
+        require(self.group is None, "group: keeps the splits of a task apart; a set out of distribution has none")
+
 
 @settings
 class TaskSettings(RowsSettings):
@@ -204,6 +266,11 @@ class TaskSettings(RowsSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        target = target_of(self)
+        require(self.metric is None or self.target is None or self.metric in METRICS[target],
+                f"metric: {self.metric} is none of target: {target}; choose {' or '.join(METRICS[target])}")
+        require(not self.ood or target == "class", f"ood: only tasks of classes have sets out of distribution, and "
+                f"this one is target: {target}; remove ood")
         require(0.0 <= self.holdout < 1.0, f"holdout: {self.holdout} is not in [0, 1)")
         for name in self.ood or {}:
             require(is_slug(name) and name not in SPLITS, f"ood: {name!r} cannot name a set; use lower-case "

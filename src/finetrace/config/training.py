@@ -32,6 +32,8 @@ def require_schedule(key: str, value: Schedule) -> None:
 class TrainSettings:
     """Hyper-parameters of one fine-tuning."""
 
+    LATER = ("class_weights", "label_smoothing", "thresholds")
+    """Keys that came after results had been made (`config.written`)."""
     learning_rate: float = 5e-5
     """Peak learning rate."""
     batch_size: int = 16
@@ -92,6 +94,15 @@ class TrainSettings:
     pieces: Literal["mean", "first"] = "mean"
     """Tasks of words: the vector of a word is the mean of its pieces' vectors, or that of its first piece;
     the lenses follow."""
+    class_weights: Literal["balanced"] | dict[str, float] | None = None
+    """How much examples of a class count in the loss: `balanced` makes all classes count the same, by what train has
+    of them; or weights by name, 1 where a class is not named."""
+    label_smoothing: float = 0.0
+    """This share of each label is spread over all classes in the loss, in [0, 1)."""
+    thresholds: Literal["half", "chosen"] = "half"
+    """Two classes, or any number of them per example: `chosen` also chooses, on validation, the probability from which
+    on an example has the class, so that F1 is highest, and reports validation and test with it beside those of one
+    half."""
 
     def __post_init__(self) -> None:
         require(self.learning_rate > 0, f"learning_rate: {self.learning_rate} is not positive")
@@ -116,6 +127,12 @@ class TrainSettings:
         low, high, count = self.lp_strengths
         require(0 < low <= high and count >= 1, "lp_strengths: give the smallest C (above 0), the "
                 "largest, and how many")
+        require(0 <= self.label_smoothing < 1, f"label_smoothing: {self.label_smoothing} is not in [0, 1)")
+        weights = self.class_weights if isinstance(self.class_weights, dict) else {}
+        for name, weight in weights.items():
+            require(weight > 0, f"class_weights.{name}: {weight} is not positive")
+        require(self.class_weights is None or self.class_weights == "balanced" or bool(weights),
+                "class_weights: is empty; give balanced, or {name: weight}")
         require(self.max_length >= 4, f"max_length: {self.max_length} tokens leave no room for a text")
 
 
@@ -266,6 +283,8 @@ class TuneSettings:
         require(self.evaluations >= 1, f"evaluations: {self.evaluations} is less than 1")
         known = set(TrainSettings.__dataclass_fields__)
         for key in self.space or {}:
+            require(key != "model", "space.model: a search is about one model, on whose folder its stage depends; name "
+                    "the models in `runs`: each has its own search, and the atlas compares them")
             require(key in known, f"space.{key}: is not a key of train; known: {', '.join(sorted(known))}")
         for key, dimension in (self.space or {}).items():
             _require_dimension(key, dimension)

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from finetrace.config.data import SPANS, RowsSettings, format_kinds
+from finetrace.data.bio import read_bio
 from finetrace.data.conllu import read_conllu
 from finetrace.data.dpr import read_dpr_task
 from finetrace.data.edge_records import read_edge_records
@@ -24,7 +25,7 @@ Reader = Callable[[str, RowsSettings, Path, str | None], dict[str, Annotated]]
 SOURCES: dict[str, Reader] = {"semeval": read_semeval_task, "dpr": read_dpr_task, "spr1": read_spr_task,
                               "spr2": read_spr_task, "ontonotes": read_ontonotes_task}
 """Format whose source does not have one file per split -> what reads all of it."""
-FORMATS = ("conllu", "streusle", "spans", "edges", *SOURCES)
+FORMATS = ("bio", "conllu", "streusle", "spans", "edges", *SOURCES)
 
 
 def read_annotated(name: str, task: RowsSettings, root: Path, only: str | None = None) -> dict[str, Annotated]:
@@ -49,6 +50,8 @@ def _read(path: Path, task: RowsSettings) -> Annotated:
     if task.format == "conllu":
         return read_conllu(text, where, str(task.label), order=task.pair_order or HEAD_FIRST, subtypes=task.subtypes,
                            roots=bool(task.roots), parity=bool(task.conllu_parity))
+    if task.format == "bio":
+        return read_bio(text, where, str(task.label))
     if task.format == "spans":
         return read_spans(text, where)
     if task.format == "edges":

@@ -10,15 +10,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from finetrace.config.data import SPANS, SPLITS, TaskSettings
+from finetrace.config.data import METRICS, SPANS, SPLITS, TaskSettings, target_of
 from finetrace.data.baseline import floors
-from finetrace.data.splits import hold_out, limit_rows, units_of
-from finetrace.data.tables import read_tables
-from finetrace.errors import FinetraceError
+from finetrace.data.splits import hold_out, limit_rows, require_apart, units_of
+from finetrace.data.tables import Tables, read_tables
+from finetrace.data.targets import score_facts
+from finetrace.errors import FinetraceError, blame
 from finetrace.store.tables import write_table
 
 log = logging.getLogger("finetrace")
-METRICS = {"matthews": 2, "f1": 2}  # metric -> number of classes that it needs
+CLASSES = {"matthews": 2, "f1": 2}  # metric -> number of classes that it needs
 
 
 def build_task(name: str, task: TaskSettings, out: Path, *, root: Path, seed: int, world: Any = None,
@@ -32,7 +33,8 @@ def build_task(name: str, task: TaskSettings, out: Path, *, root: Path, seed: in
     (its number in the source split; examples of one sentence stand together and sentences ascend), words list<string>,
     and spans, a fixed-size list<int32> of 2 or 4: start and end (exclusive) word positions of the first, then of the
     second span. Where examples can have several labels (fact `multi_label`), `labels` list<int32> has their class
-    numbers, ascending, and `label` is -1. There `holdout` and `max_rows` count sentences that have examples, and no
+    numbers, ascending, and `label` is -1. Where a number is predicted (fact `target`: regression), `label` is float64.
+    There `holdout` and `max_rows` count sentences that have examples, and no
     sentence is split; where `prepare` makes several examples of a row, they count the source's rows. Raises
     FinetraceError naming data set, file, row or key.
     """
@@ -41,6 +43,8 @@ def build_task(name: str, task: TaskSettings, out: Path, *, root: Path, seed: in
     name = f"{section}.{name}"
     read = read_tables(name, task, root, seed, world)
     tables, label_names = read.splits, read.label_names
+    if task.group:
+        require_apart(name, tables, task.group)
     if task.holdout and "validation" not in tables and "train" in tables:
         tables |= hold_out(tables["train"], task.holdout, seed, task.holdout_rows or "random")
     for split, limit in (task.max_rows or {}).items():
@@ -48,14 +52,13 @@ def build_task(name: str, task: TaskSettings, out: Path, *, root: Path, seed: in
             tables[split] = limit_rows(tables[split], limit, seed, split, task.choose)
     if "train" in tables and "validation" not in tables:
         raise FinetraceError(f"{name}: has no validation split; name one in `splits` or set `holdout`, e.g. 0.1")
-    metric = task.metric or "accuracy"
-    if METRICS.get(metric, len(label_names)) != len(label_names):
-        raise FinetraceError(f"{name}: metric {metric!r} needs {METRICS[metric]} classes, but there are "
-                             f"{len(label_names)}; use accuracy or macro_f1")
+    metric = _metric(name, task, read)
+    of_labels = _about_labels(name, task, tables, read) | ({"tags": "bio"} if _of_tags(task, read) else {})
+    if task.group:
+        of_labels["groups"] = {split: len(table["group"].unique()) for split, table in tables.items()}
     write_splits(tables, out)
     return {
-        **({"multi_label": True} if read.multi_label else floors(tables)),
-        **_absent(name, tables, label_names),
+        **of_labels,
         **({"left_out": read.left_out} if read.left_out else {}),
         "kind": read.kind,
         "spans": SPANS[read.kind],
@@ -63,16 +66,45 @@ def build_task(name: str, task: TaskSettings, out: Path, *, root: Path, seed: in
         "metric": metric,
         "rows": {split: table.num_rows for split, table in tables.items()},
         "sentences": {split: len(np.unique(units_of(table))) for split, table in tables.items()},
-        "label_shares": {split: shares(table, label_names) for split, table in tables.items()},
         "origin": read.origin,
     }
 
 
+def _metric(name: str, task: TaskSettings, read: Tables) -> str:
+    """The metric by which runs are compared. Raises FinetraceError for one that the task cannot have."""
+    of_tags = _of_tags(task, read)
+    metric = task.metric or ("entity_f1" if of_tags else METRICS[read.target][0])
+    if metric not in METRICS[read.target] or (metric == "entity_f1" and not of_tags):
+        usual = [one for one in METRICS[read.target] if one != "entity_f1" or of_tags]
+        raise FinetraceError(f"{name}: metric {metric!r} is none of this task's; use {' or '.join(usual)}")
+    if read.target == "class" and CLASSES.get(metric, len(read.label_names)) != len(read.label_names):
+        raise FinetraceError(f"{name}: metric {metric!r} needs {CLASSES[metric]} classes, but there are "
+                             f"{len(read.label_names)}; use accuracy or macro_f1")
+    return metric
+
+
+def _of_tags(task: TaskSettings, read: Tables) -> bool:
+    """Whether the classes are tags of words that mark entities."""
+    return task.format == "bio" and read.kind == "token"
+
+
+def _about_labels(name: str, task: TaskSettings, tables: dict[str, pa.Table], read: Tables) -> dict[str, Any]:
+    """Facts of the labels: shares of the classes and the floors, or what the numbers are."""
+    if read.target == "regression":
+        with blame(name):
+            return {"target": read.target, "scores": score_facts(tables)}
+    return {**({"multi_label": True} if read.multi_label else floors(tables)),
+            **({"target": target} if (target := target_of(task)) != "class" else {}),
+            **_absent(name, tables, read.label_names),
+            "label_shares": {split: shares(table, read.label_names) for split, table in tables.items()}}
+
+
 def write_splits(tables: dict[str, pa.Table], out: Path) -> None:
-    """Write `out/NAME.parquet` of each table; `unit`, of use while rows are chosen, is not kept."""
+    """Write `out/NAME.parquet` of each table; `unit` and `group`, of use while rows are chosen, are not kept."""
     for split in [*(s for s in SPLITS if s in tables), *(s for s in tables if s not in SPLITS)]:
         table = tables[split]
-        write_table(out / f"{split}.parquet", table.drop_columns(["unit"]) if "unit" in table.column_names else table)
+        drop = [column for column in ("unit", "group") if column in table.column_names]
+        write_table(out / f"{split}.parquet", table.drop_columns(drop) if drop else table)
 
 
 def shares(table: pa.Table, label_names: tuple[str, ...]) -> dict[str, float]:

@@ -16,7 +16,8 @@ from finetrace.errors import FinetraceError
 T = TypeVar("T")
 FORMATS = {".csv": "csv", ".tsv": "tsv", ".txt": "tsv", ".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
 ANNOTATED_FORMATS = {"conllu": (".conllu",), "streusle": (".conllulex", ".json", ".tsv"), "trec": (".label", ".txt"),
-                     "spans": (".jsonl",), "pubmed": (".txt",), "edges": (".json", ".jsonl")}
+                     "spans": (".jsonl",), "pubmed": (".txt",), "edges": (".json", ".jsonl"),
+                     "bio": (".bio", ".conll", ".iob", ".iob2", ".tsv", ".txt")}
 ALIASES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev", "development"), "test": ("test",)}
 
 
@@ -66,6 +67,7 @@ def read_hub(name: str, task: RowsSettings, only: str | None = None) -> dict[str
                                  "`splits`")
         data = loaded[theirs]
         feature = data.features.get(task.label)
+        feature = getattr(feature, "feature", feature)  # of a list of classes
         values = data.to_list()
         result[split] = Rows(list(data.column_names), values,
                              [f"{place} split {theirs} row {i}" for i in range(len(values))],
@@ -182,7 +184,7 @@ def _read_file(path: Path, task: RowsSettings) -> Rows:
     if kind is None:
         raise FinetraceError(f"{path}: its format is not known from its name; set `format` to csv, tsv, jsonl or "
                              "parquet (or conllu, streusle, trec, spans, pubmed, edges, semeval, dpr, "
-                             "spr1, spr2, ontonotes)")
+                             "spr1, spr2, ontonotes, bio)")
     if kind == "parquet":
         from finetrace.store.tables import read_table
 

@@ -23,9 +23,9 @@ PACKAGE_DATA = ("tasks",)  # the files beside this module that decide results: p
 FOLDER = Path(__file__).parent / "tasks"
 OF_SOURCE = ("source", "like", "id", "config", "path", "splits", "split")
 """Keys of a set out of distribution of which one must be given: else it would be the task itself."""
-OF_PLACE = ("id", "config", "revision", "path", "format", "splits")
+OF_PLACE = ("id", "config", "revision", "path", "format", "splits", "files")
 """Keys that say where a source's rows lie."""
-OF_TASK = ("ood", "metric", "holdout", "holdout_rows", "max_rows")
+OF_TASK = ("ood", "metric", "holdout", "holdout_rows", "max_rows", "group")
 """Keys of a task that say nothing about the rows of another set."""
 
 
@@ -107,13 +107,19 @@ def _entry(name: str, where: str, more: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def _over(base: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """A definition with changes; `text` and `template` replace each other, as do `label_values` and `label_ranges`."""
+    """A definition with changes; `text` and `template` replace each other, as do `label_values` and `label_ranges`,
+    `label` and `labels`, `splits` and `files`. Another target has metrics of its own; `label_ranges` makes classes."""
     changes = {k: v for k, v in given.items() if k != "like" and (k, v) != ("source", "registry")}
     # what lies elsewhere has files and splits of its own
     if changes.get("source", base.get("source")) != base.get("source"):
         base = {k: v for k, v in base.items() if k not in OF_PLACE}
     merged = {**base, **changes}
-    for one, other in (("text", "template"), ("label_values", "label_ranges")):
+    if changes.get("label_ranges") and "target" not in changes:
+        merged.pop("target", None)
+    if merged.get("target") != base.get("target") and "metric" not in changes:
+        merged.pop("metric", None)
+    for one, other in (("text", "template"), ("label_values", "label_ranges"), ("label", "labels"),
+                       ("splits", "files")):
         for key, rival in ((one, other), (other, one)):
             if changes.get(key) is not None and changes.get(rival) is None:
                 merged.pop(rival, None)
@@ -127,7 +133,8 @@ def _complete(settings: RowsSettings, name: str, where: str) -> None:
     if settings.format in ANNOTATED:
         needed = ("path", "label") if settings.format in LABELS else ("path",)
     for key in needed:
-        if not getattr(settings, key) and not (key == "text" and settings.template):
+        if not getattr(settings, key) and not ((key == "text" and settings.template) or
+                                               (key == "label" and settings.labels)):
             hint = " (or a `format`, as conllu or edges)" if (settings.source, key) == ("files", "text") else ""
             hint = f", or like: {name} for the built-in task" if name in entries() and key != "path" else hint
             raise FinetraceError(f"{where}: key {key!r} is missing; add it{hint}")

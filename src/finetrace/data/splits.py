@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from itertools import combinations
 
 import numpy as np
 import pyarrow as pa
@@ -24,16 +25,18 @@ def limit_rows(table: pa.Table, limit: int, seed: int, split: str, choose: str) 
 def hold_out(train: pa.Table, share: float, seed: int, which: str = "random") -> dict[str, pa.Table]:
     """Part of train as validation: a share (0 to 1) of its rows, of its sentences in tasks of words.
 
-    which: random, a seeded choice (their number rounded), or last, the end of the file (their number rounded up).
+    which: random, a seeded choice (their number rounded), or last, the end of the file (their number rounded up). Where
+    the table has a column `group`, whole groups are set aside, and the share is one of groups.
     Raises FinetraceError when nothing is left to train on.
     """
-    units = np.unique(units_of(train))
+    of_rows = group_numbers(train) if "group" in train.column_names else units_of(train)
+    units = np.unique(of_rows)
     count = max(1, round(len(units) * share)) if which == "random" else last_rows(len(units), share)
     if count >= len(units):
         raise FinetraceError(f"holdout: {share} leaves no training rows of {len(units)}")
     chosen = (seeds.generator(seed, "holdout").permutation(len(units))[:count] if which == "random"
               else np.arange(-count, 0))
-    held = np.isin(units_of(train), units[chosen])
+    held = np.isin(of_rows, units[chosen])
     return {"validation": train.filter(pa.array(held)), "train": train.filter(pa.array(~held))}
 
 
@@ -46,3 +49,18 @@ def last_rows(rows: int, share: float) -> int:
 def units_of(table: pa.Table) -> np.ndarray:
     """(row,) int64: what holdout and max_rows count: sentences in tasks of words, rows of the source, else rows."""
     return table[next(c for c in ("sentence", "unit", "example_id") if c in table.column_names)].to_numpy()
+
+
+def group_numbers(table: pa.Table) -> np.ndarray:
+    """(row,) int64: number of each row's group, in the order in which groups first appear."""
+    return table["group"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+
+
+def require_apart(name: str, tables: dict[str, pa.Table], column: str) -> None:
+    """Raises FinetraceError, naming some of them, when two splits of a source share groups."""
+    groups = {split: set(table["group"].to_pylist()) for split, table in tables.items()}
+    for one, other in combinations(groups, 2):
+        if shared := sorted(groups[one] & groups[other]):
+            shown = ", ".join(shared[:3]) + (", ..." if len(shared) > 3 else "")
+            raise FinetraceError(f"{name}: group: {one} and {other} share {len(shared)} values of {column!r} "
+                                 f"({shown}); give the source splits that share none, or one split and `holdout`")

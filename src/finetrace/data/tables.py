@@ -1,6 +1,7 @@
 """From the rows of a source to one table per split with numbered labels."""
 
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from finetrace.config.data import RowsSettings
+from finetrace.config.data import RowsSettings, Target, target_of
 from finetrace.data.annotated import FORMATS, kind_of, micro_kind, read_annotated, several_labels, word_table
 from finetrace.data.examples import HEAD_FIRST, Annotated, Example
 from finetrace.data.labels import (
@@ -22,10 +23,15 @@ from finetrace.data.labels import (
     left_out,
     sorted_names,
 )
+from finetrace.data.parallel import read_parallel
 from finetrace.data.prepare import PREPARE
 from finetrace.data.readers import Rows, read_files, read_hub
+from finetrace.data.targets import SCORE, class_numbers, score_of, several_classes
 from finetrace.data.texts import look_alike, row_texts, text_columns
 from finetrace.errors import FinetraceError
+
+Label = int | float | list[int] | None
+"""Of one example: the number of its class, its score, the numbers of its classes; None: the row is left out."""
 
 
 @dataclass
@@ -40,6 +46,8 @@ class Tables:
     """Split -> reason -> number of rows; splits without any are absent."""
     multi_label: bool = False
     """Whether an example can have several labels, or none."""
+    target: Target = "class"
+    """What is predicted of an example."""
 
 
 def read_tables(name: str, task: RowsSettings, root: Path, seed: int, world: Any = None,
@@ -55,24 +63,34 @@ def read_tables(name: str, task: RowsSettings, root: Path, seed: int, world: Any
         splits, names = _word_tables(name, task, annotated, dropped, few=only is not None)
         origin = {split: part.origin for split, part in annotated.items()}
         multi = any("labels" in table.column_names for table in splits.values())
-        return Tables(splits, names, kind_of(name, task, annotated), origin, dropped, multi)
+        if task.target and (task.target == "multi-label") != multi:
+            raise FinetraceError(f"{name}: its examples have {'lists of labels' if multi else 'one label'} each, which "
+                                 f"is not target: {task.target}; remove target")
+        return Tables(splits, names, kind_of(name, task, annotated), origin, dropped, multi,
+                      "multi-label" if multi else "class")
     rows = _rows(name, task, root, seed, world, only)
     first = rows.get("train") or next(iter(rows.values()))
     sources = rows.values() if task.format == "trec" else [first]
-    column = _label_column(task)
+    column, target = _label_column(task), target_of(task)
     found = ((row.get(column), place) for part in sources for row, place in zip(part.values, part.places, strict=True))
-    known = classes(name, task, found, first.label_names, few=only is not None)
+    if target == "regression":
+        known = Classes((SCORE,), ())
+    elif target == "multi-label":
+        known = several_classes(name, task, found, first.label_names)
+    else:
+        known = classes(name, task, found, first.label_names, few=only is not None)
     splits = {split: _table(name, task, part, known, dropped.setdefault(split, {})) for split, part in rows.items()}
     kind = task.kind or ("pair" if _have_pairs(splits) else "sequence")
     return Tables(splits, known.names, kind, {split: part.origin for split, part in rows.items()},
-                  {split: counts for split, counts in dropped.items() if counts})
+                  {split: counts for split, counts in dropped.items() if counts}, target == "multi-label", target)
 
 
 def _rows(name: str, task: RowsSettings, root: Path, seed: int, world: Any, only: str | None) -> dict[str, Rows]:
     if task.source == "micro":
         splits = _micro_rows(name, task, world, seed, only)
     else:
-        splits = read_hub(name, task, only) if task.source == "hub" else read_files(name, task, root, only)
+        read = read_parallel if task.files else read_files
+        splits = read_hub(name, task, only) if task.source == "hub" else read(name, task, root, only)
     for split, rows in splits.items():
         if task.prepare and rows.values:
             splits[split] = PREPARE[task.prepare](rows)
@@ -194,7 +212,8 @@ def _check_columns(name: str, task: RowsSettings, rows: Rows) -> None:
     if not rows.values:
         raise FinetraceError(f"{name}: {rows.origin.get('file') or rows.origin}: the split has no rows; leave "
                              "it out of `splits` or give it rows")
-    for column in [*text_columns(task), _label_column(task), *([task.id_column] if task.id_column else [])]:
+    more = [column for column in (task.id_column, task.group) if column]
+    for column in [*text_columns(task), *(task.labels or [_label_column(task)]), *more]:
         if column not in rows.columns:
             hint = f"; is it {twin}?" if (twin := look_alike(column, rows.columns)) else ""
             if not hint and task.columns is None and rows.headed:
@@ -205,22 +224,22 @@ def _check_columns(name: str, task: RowsSettings, rows: Rows) -> None:
 
 def _table(name: str, task: RowsSettings, rows: Rows, known: Classes, dropped: dict[str, int]) -> pa.Table:
     """The table of one split; `unit`, the source's row, is a column where one row was made into several."""
-    label = _label_column(task)
+    label_of = _label_reader(task, known)
     kept: list[int] = []
-    labels: list[int] = []
+    labels: list[Any] = []
     texts: list[tuple[str, str | None]] = []
     ids: list[str | None] = []
     seen: dict[str, str] = {}
     counts: Counter[str] = Counter()
     for i, (row, place) in enumerate(zip(rows.values, rows.places, strict=True)):
         both = row_texts(row, task, place)
-        number = label_number(row.get(label), task, known, place)
-        if number is None:
-            counts[left_out(row.get(label), task, known, place)] += 1
+        label = label_of(row, place)
+        if label is None:
+            counts[left_out(row.get(_label_column(task)), task, known, place)] += 1
             continue
         kept.append(i)
         texts.append(both)
-        labels.append(number)
+        labels.append(label)
         if task.id_column:
             key = as_text(row.get(task.id_column), place, "id")
             if key in seen:
@@ -237,8 +256,33 @@ def _table(name: str, task: RowsSettings, rows: Rows, known: Classes, dropped: d
         "source_id": pa.array(ids or [None] * len(kept), pa.string()),
         "text_a": pa.array([first for first, _ in texts], pa.string()),
         "text_b": pa.array([second for _, second in texts], pa.string()),
-        "label": pa.array(labels, pa.int32()),
+        **_label_columns(labels, target_of(task)),
+        **({} if task.group is None else {"group": pa.array(_groups(rows, task.group, kept), pa.string())}),
         **({} if rows.units is None else {"unit": pa.array(np.array(rows.units, np.int64)[kept])}),
     })
     _some_left(name, rows.origin.get("file") or str(rows.origin), table)
     return table
+
+
+def _label_reader(task: RowsSettings, known: Classes) -> Callable[[Mapping[str, Any], str], Label]:
+    """A function from a row and its place to its label."""
+    target, column = target_of(task), _label_column(task)
+    if target == "regression":
+        return lambda row, place: score_of(row.get(column), place)
+    if target == "multi-label":
+        return lambda row, place: class_numbers(row, task, known, place)
+    return lambda row, place: label_number(row.get(column), task, known, place)
+
+
+def _label_columns(labels: list[Any], target: Target) -> dict[str, pa.Array]:
+    """The columns of the labels: `label` int32 (regression: float64), and where examples have several, `labels`."""
+    if target == "regression":
+        return {"label": pa.array(labels, pa.float64())}
+    if target == "multi-label":
+        return {"label": pa.array([-1] * len(labels), pa.int32()), "labels": pa.array(labels, pa.list_(pa.int32()))}
+    return {"label": pa.array(labels, pa.int32())}
+
+
+def _groups(rows: Rows, column: str, kept: list[int]) -> list[str]:
+    """The group of every kept row."""
+    return [as_text(rows.values[i].get(column), rows.places[i], f"value of {column}") for i in kept]

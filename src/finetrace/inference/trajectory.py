@@ -14,6 +14,7 @@ from finetrace.config.hidden import HiddenSettings
 from finetrace.errors import FinetraceError
 from finetrace.inference.choose import choose_rows
 from finetrace.inference.extract import extract
+from finetrace.inference.targets import target_of
 from finetrace.models.device import device_name, fit_threads, set_up, use_bf16
 from finetrace.models.families import family_of, layer_count, sentence_position
 from finetrace.models.load import forward_names, load_tokenizer, longest_input
@@ -84,17 +85,25 @@ def extract_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
     owner = np.repeat(np.arange(len(rows)), rows.sizes)
     first = np.concatenate([[True], owner[1:] != owner[:-1]])  # a sentence's tokens belong to its first example
     write_table(out / "index.parquet", {
-        "split": splits, "example_id": rows.example_ids, "label": rows.labels.astype(np.int32),
+        "split": splits, "example_id": rows.example_ids, "label": _recorded(rows.labels),
         "sentence": rows.targets.numbers[owner] if rows.targets else rows.example_ids,
         "length": rows.lengths[owner], "token_offset": np.where(first, offsets[owner], -1)})
     write_table(out / "tokens.parquet", _token_table(rows, np.flatnonzero(kept)))
+    facts = read_manifest(task_folder).facts
     return {"device": device_name(), "layers": layers, "dim": dim, "spans": spans, "steps": list(checkpoints),
-            "label_names": read_manifest(task_folder).facts["label_names"],
+            "label_names": facts["label_names"], **({"target": facts["target"]} if "target" in facts else {}),
             "task": task_folder.name, "model_type": model.config.model_type,
             "sentence": sentence_position(model.config),
             "sentence_token": family_of(model.config).token, "final_norm": family_of(model.config).final_norm,
             "max_length": length, "truncated": rows.told(tokenizer)["rows_cut"], "tokens": int(rows.lengths.sum()),
             "rows": {s: splits.count(s) for s in dict.fromkeys(splits)}}
+
+
+def _recorded(labels: np.ndarray) -> np.ndarray:
+    """(example,) labels as the index has them: classes int32, scores float32, -1 where examples have several."""
+    if labels.ndim == 2:
+        return np.full(len(labels), -1, dtype=np.int32)
+    return labels.astype(np.float32 if labels.dtype.kind == "f" else np.int32)
 
 
 def _tell(progress: Progress, before: int, done: int) -> None:
@@ -129,6 +138,8 @@ def chosen_examples(task_folder: Path, settings: HiddenSettings, seed: int, toke
     from finetrace import seeds
 
     parts, splits, kept = [], [], []
+    target = target_of(read_manifest(task_folder).facts)
+    several = len(target.label_names) if target.kind == "multi-label" else 0
     # tasks differ in their splits
     there = [split for split in settings.rows if (task_folder / f"{split}.parquet").is_file()]
     if not there:
@@ -137,13 +148,16 @@ def chosen_examples(task_folder: Path, settings: HiddenSettings, seed: int, toke
     for split in there:
         path, count = task_folder / f"{split}.parquet", settings.rows[split]
         labels = read_table(path, ["label"])["label"].to_numpy()
+        labels = labels if target.kind == "class" else np.zeros(len(labels), dtype=np.int64)  # none to stratify by
         chosen = choose_rows(labels, count, settings.choose, seeds.derive(seed, split))
-        part = encode(path, tokenizer, max_length, inputs | {"attention_mask"}, rows=chosen, special=True)
+        part = encode(path, tokenizer, max_length, inputs | {"attention_mask"}, rows=chosen, special=True,
+                      classes=several)
         mask = np.zeros(len(part), dtype=bool)
         if split in settings.token_rows:
             of_tokens = seeds.derive(seed, split, "tokens")
             # a sentence has no class of its own
-            classes = np.zeros(len(part), dtype=np.int64) if part.targets else part.labels
+            whole = part.targets or target.kind != "class"
+            classes = np.zeros(len(part), dtype=np.int64) if whole else part.labels
             mask[choose_rows(classes, settings.token_rows[split], settings.choose, of_tokens)] = True
         parts.append(part)
         splits += [split] * len(part.labels)

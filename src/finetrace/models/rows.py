@@ -22,7 +22,9 @@ class Encoded:
     """The rows of one split as token ids. A row is what goes through the encoder: a text, a pair of texts or a
     sentence. It is one example, but for tasks of words, where the examples are words of it.
 
-    features: input name -> one list of integers per row;  labels: (example,) int64;  example_ids: (example,) int64;
+    features: input name -> one list of integers per row;  labels: (example,) int64 classes, float32 scores where a
+    number is predicted, (example, class) float32 of 0 and 1 where examples have several;  example_ids: (example,)
+    int64;
     lengths: (row,) int64, tokens per row, special tokens included;  special: where asked for, one list per row that is
     1 where the tokenizer added the token ([CLS], </s>, ...);  targets: for tasks of words, which examples are a row's,
     and where; cut: (row,) int64 tokens that did not fit and were left out, None where none were.
@@ -83,12 +85,12 @@ def joined(parts: Sequence[Encoded]) -> Encoded:
 
 
 def encode(path: Path, tokenizer: Any, max_length: int, inputs: set[str], *, rows: np.ndarray | None = None,
-           special: bool = False) -> Encoded:
+           special: bool = False, classes: int = 0) -> Encoded:
     """Tokenise a split (`data/<task>/<split>.parquet`); `inputs` are the names that the model takes.
 
     rows: only these rows of the table;  special: also mark the tokens that the tokenizer adds. A sentence of a task of
-    words is tokenised once for all its examples. Raises FinetraceError when the table lacks a column or has no rows, or
-    its examples can have several labels.
+    words is tokenised once for all its examples.  classes: of a task whose examples can have several: then they may.
+    Raises FinetraceError when the table lacks a column or has no rows, or its examples can have several labels.
     """
     table = read_table(path)
     for column in ("example_id", "text_a", "text_b", "label"):
@@ -98,18 +100,30 @@ def encode(path: Path, tokenizer: Any, max_length: int, inputs: set[str], *, row
         raise FinetraceError(f"{path}: has no rows")
     pairs = table["text_b"].null_count < table.num_rows
     table = table if rows is None else table.take(rows)
-    if "labels" in table.column_names:
-        raise FinetraceError(f"{path}: its examples can have several labels, which no classifier here learns; look "
-                             "at the task with the lens edges only, and take it out of `runs`")
+    if "labels" in table.column_names and not classes:
+        raise FinetraceError(f"{path}: its examples can have several labels; write target: multi-label in the task to "
+                             "train on it, or look at it with the lens edges only, and take it out of `runs`")
     if "spans" in table.column_names:
-        return _encode_spans(path, table, tokenizer, max_length, inputs, special)
+        return _encode_spans(path, table, tokenizer, max_length, inputs, special, classes)
     first, second = table["text_a"].to_pylist(), table["text_b"].to_pylist() if pairs else None
     encoded = tokenizer(first, second, truncation=True, max_length=max_length, return_special_tokens_mask=special)
     features = {k: encoded[k] for k in encoded.keys() if k in inputs}
     lengths = np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64)
-    return Encoded(features, table["label"].to_numpy().astype(np.int64), table["example_id"].to_numpy(), lengths,
+    return Encoded(features, _labels(table, classes), table["example_id"].to_numpy(), lengths,
                    encoded["special_tokens_mask"] if special else None,
                    cut=tokens_cut(tokenizer, first, second, lengths, max_length))
+
+
+def _labels(table: Any, classes: int) -> np.ndarray:
+    """The labels of a task's table as `Encoded` has them."""
+    if "labels" in table.column_names:
+        lists = table["labels"].to_pylist()
+        found = np.zeros((len(lists), classes), dtype=np.float32)
+        for row, numbers in enumerate(lists):
+            found[row, numbers] = 1
+        return found
+    labels = table["label"].to_numpy()
+    return labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64)
 
 
 def tokens_cut(tokenizer: Any, first: Sequence[str], second: Sequence[str] | None, lengths: np.ndarray,
@@ -156,7 +170,8 @@ def require_known(rows: Encoded, tokenizer: Any, where: str) -> None:
         log.warning("%s; is it made for such texts?", text)
 
 
-def _encode_spans(path: Path, table: Any, tokenizer: Any, max_length: int, inputs: set[str], special: bool) -> Encoded:
+def _encode_spans(path: Path, table: Any, tokenizer: Any, max_length: int, inputs: set[str], special: bool,
+                  classes: int) -> Encoded:
     """A task of words: consecutive rows of the table that share a sentence become one row of `Encoded`."""
     sentences = table["sentence"].to_numpy()
     first = np.flatnonzero(np.concatenate([[True], sentences[1:] != sentences[:-1]]))
@@ -172,7 +187,7 @@ def _encode_spans(path: Path, table: Any, tokenizer: Any, max_length: int, input
             raise FinetraceError(f"{path}: a span of sentence {sentences[starts[number]]} is empty or outside its "
                                  f"{len(of_word)} words; run its data stage again")
         pieces[rows] = np.stack([of_word[start, 0], of_word[end - 1, 1]], axis=-1)
-    return Encoded({k: v for k, v in encoded.items() if k in inputs}, table["label"].to_numpy().astype(np.int64),
+    return Encoded({k: v for k, v in encoded.items() if k in inputs}, _labels(table, classes),
                    table["example_id"].to_numpy(), np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64),
                    encoded["special_tokens_mask"] if special else None, Targets(starts, pieces, sentences[first]))
 

@@ -6,11 +6,13 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from finetrace.config.base import require
+from finetrace.config.training import TrainSettings
+from finetrace.errors import FinetraceError
 from finetrace.layout import is_slug
 from finetrace.study.patterns import nearest
 
 if TYPE_CHECKING:
-    from finetrace.study.study import Study
+    from finetrace.study.study import Cell, Study
 
 MADE = ("data", "models", "outputs", "settings", "inputs", "comparisons", "cross-tasks", "dynamics",
         "directprobe", "atlas", "mlruns")
@@ -28,6 +30,7 @@ def check(study: "Study") -> None:
     _check_record(study)
     _check_pairs(study, tasks)
     _check_dynamics(study, tasks)
+    _check_targets(study)
     models = study.models_named
     for name in study.probes.by_model:
         known(f"probes.by_model.{name}", name, models)
@@ -197,6 +200,35 @@ def _check_record(study: "Study") -> None:
         study.record.signals or "infodynamics" not in looking,
         "record.signals: false, but infodynamics reads them; write true, or leave infodynamics out of `look`",
     )
+
+
+def _check_targets(study: "Study") -> None:
+    """Tasks without classes: what learns and reads them takes numbers, or sets of classes."""
+    for name, task in (
+        *((f"cross_tasks.{name}.task", cross.task) for name, cross in study.cross_tasks.items()),
+        *((f"downstream.{name}.task", entry.task) for name, entry in study.downstream.items()),
+    ):
+        require(study.target(task) == "class", f"{name}: {task} is target: {study.target(task)}, and this needs "
+                "classes; name a task of classes, or make them of its labels by label_ranges")
+    for cell in study.cells.values():
+        target, method = study.target(cell.task), study.methods[cell.method]
+        require(target == "class" or not method.probes, f"runs: method {cell.method} fits a linear probe, which needs "
+                f"classes, and {cell.task} is target: {target}; train it by ft or lora")
+
+
+def check_training(study: "Study", cell: "Cell", train: TrainSettings, where: str) -> None:
+    """Raises FinetraceError for settings of a training that its task or method cannot take."""
+    target, method = study.target(cell.task), study.methods[cell.method]
+    for key, given in (("class_weights", train.class_weights is not None), ("label_smoothing", train.label_smoothing)):
+        if given and target != "class":
+            raise FinetraceError(f"{where}: train.{key}: is about examples of one class each, and {cell.task} is "
+                                 f"target: {target}; set it back in by_task.{cell.task}")
+        if given and method.probes:
+            raise FinetraceError(f"{where}: train.{key}: does not reach the linear probe of method {cell.method}, "
+                                 "which is fitted on plain classes; set it back in the method's `train`")
+    if train.thresholds == "chosen" and target == "regression":
+        raise FinetraceError(f"{where}: train.thresholds: {cell.task} is target: regression, which needs none; write "
+                             f"half in by_task.{cell.task}")
 
 
 def _check_pairs(study: "Study", tasks: list[str]) -> None:

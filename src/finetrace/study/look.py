@@ -11,6 +11,7 @@
 Without `look` the cheap lenses look at every fine-tuning.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from typing import TYPE_CHECKING, Any
@@ -30,31 +31,35 @@ from finetrace.lenses.probes.settings import ProbesSettings
 from finetrace.lenses.similarity.settings import SimilaritySettings
 from finetrace.study.patterns import nearest, select
 
+log = logging.getLogger("finetrace")
+
 
 @dataclass(frozen=True)
 class Lens:
     """What a lens can look at. settings: what its section of params.yaml says;  of: kinds of trajectories;
-    reads: stages and lenses of the same trajectory that it builds on."""
+    reads: stages and lenses of the same trajectory that it builds on;  classes: whether the trajectory's task has to be
+    one of classes, of which an example has one."""
 
     settings: type | None = None
     of: tuple[str, ...] = ("fine-tuning",)
     reads: tuple[str, ...] = ()
+    classes: bool = False
 
 
 EVERY = ("fine-tuning", "pre-training", "adaptation")
 LENSES: dict[str, Lens] = {
-    "infodynamics": Lens(InfodynamicsSettings),
+    "infodynamics": Lens(InfodynamicsSettings, classes=True),
     "geometry": Lens(GeometrySettings, reads=("hidden",)),
     "similarity": Lens(SimilaritySettings, reads=("hidden",)),
-    "hulls": Lens(HullsSettings, reads=("hidden",)),
-    "probes": Lens(ProbesSettings, reads=("hidden",)),
-    "convergence": Lens(ConvergenceSettings, reads=("geometry", "probes")),
+    "hulls": Lens(HullsSettings, reads=("hidden",), classes=True),
+    "probes": Lens(ProbesSettings, reads=("hidden",), classes=True),
+    "convergence": Lens(ConvergenceSettings, reads=("geometry", "probes"), classes=True),
     "edges": Lens(EdgesSettings, of=EVERY),
     "cloze": Lens(ClozeSettings, of=EVERY),
     "pairs": Lens(PairsSettings, of=EVERY),
-    "calibration": Lens(CalibrationSettings, reads=("predictions",)),
-    "features": Lens(FeaturesSettings, reads=("predictions",)),
-    "kernel": Lens(KernelSettings),
+    "calibration": Lens(CalibrationSettings, reads=("predictions",), classes=True),
+    "features": Lens(FeaturesSettings, reads=("predictions",), classes=True),
+    "kernel": Lens(KernelSettings, classes=True),
 }
 GROUPS = {
     "layers": ("geometry", "similarity", "hulls", "probes", "convergence"),
@@ -81,20 +86,35 @@ Looked = dict[str, dict[str, Any]]
 """Lens -> place -> the lens's settings there."""
 
 
-def who_looks(look: Mapping[str, Any] | None, places: Mapping[str, str], settings: Mapping[str, Any]) -> Looked:
+def who_looks(look: Mapping[str, Any] | None, places: Mapping[str, str], settings: Mapping[str, Any],
+              without_classes: Mapping[str, str] | None = None) -> Looked:
     """What every lens looks at, in the order of the places; what a lens builds on looks there as well.
 
-    look: the section as plain values;  places: place -> kind of trajectory;  settings: lens -> its section.
-    Raises ValueError naming key, pattern and the nearest names.
+    look: the section as plain values;  places: place -> kind of trajectory;  settings: lens -> its section;
+    without_classes: place -> what its task predicts instead. There, lenses that need classes are left out, with a line
+    in the log, where a group, a wider pattern or no `look` meant them too.
+    Raises ValueError naming key, pattern and the nearest names, also for a lens that needs classes and is named for
+    places that have none.
     """
     found: Looked = {}
+    left_out: dict[str, list[str]] = {}
+    said = look is not None
     if look is None:
         fine_tunings = [place for place, kind in places.items() if kind == "fine-tuning"]
         look = {lens: "all" for lens in CHEAP} if fine_tunings else {}
     for key, entries in look.items():
         names = _lenses(key)
         for lens in names:
-            for place, changes in _places(f"look.{key}", lens, entries, places).items():
+            chosen = _places(f"look.{key}", lens, entries, places)
+            lacking = [place for place in chosen if LENSES[lens].classes and place in (without_classes or {})]
+            meant = len(lacking) == len(chosen) or set(lacking) & set(_texts(entries))
+            if lacking and said and key == lens and meant:
+                raise ValueError(f"look.{key}: needs classes, and the task of {lacking[0]} has none (target: "
+                                 f"{(without_classes or {})[lacking[0]]}); leave the place out, or make classes of its "
+                                 "labels, e.g. by label_ranges")
+            for place in lacking:
+                left_out.setdefault(place, []).append(lens)
+            for place, changes in ((p, c) for p, c in chosen.items() if p not in lacking):
                 if changes and (len(names) > 1 or settings[lens] is None):
                     raise ValueError(f"look.{key}: settings can be changed of one lens at a time, and "
                                      "only if it has some")
@@ -102,6 +122,8 @@ def who_looks(look: Mapping[str, Any] | None, places: Mapping[str, str], setting
                 found[lens][place] = (
                     merge(before, changes, f"params.yaml: look.{key} at {place}") if changes else before
                 )
+    for place, lenses in left_out.items():
+        log.info("look: %s need classes, which the task of %s has not; left out there", ", ".join(lenses), place)
     for lens in reversed(LENSES):  # convergence brings geometry and probes
         for other in (name for name in LENSES[lens].reads if name in LENSES):
             for place in found.get(lens, {}):
@@ -124,6 +146,15 @@ def _lenses(key: str) -> list[str]:
             )
         names += GROUPS.get(name, (name,))
     return names
+
+
+def _texts(entries: Any) -> list[str]:
+    """The patterns of an entry of `look`."""
+    if isinstance(entries, str):
+        return [entries]
+    if isinstance(entries, Mapping):
+        return _texts(entries.get("at", []))
+    return [text for entry in entries for text in _texts(entry)]
 
 
 def _places(where: str, lens: str, entries: Any, places: Mapping[str, str]) -> dict[str, dict[str, Any]]:

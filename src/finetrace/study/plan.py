@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from finetrace.config.base import as_dict, merge
+from finetrace.config.written import written
 from finetrace.data.registry import resolve, resolve_ood, section_of
 from finetrace.errors import hide_passwords
 from finetrace.study.look import LENSES
@@ -117,8 +118,8 @@ def _made(study: Study) -> Rows:
             else {}
         )
         asked = {
-            "task": {k: v for k, v in as_dict(whole).items() if k != "ood"},
-            "ood": {key: as_dict(one) for key, one in sets.items()},
+            "task": {k: v for k, v in written(whole).items() if k != "ood"},
+            "ood": {key: written(one) for key, one in sets.items()},
             **of_world,
         }
         local_files = name in study.task_files
@@ -140,7 +141,7 @@ def _trained(study: Study) -> Rows:
                     "model": cell.model,
                     "task": cell.task,
                     "method": _kind(study, cell.method),
-                    "train": as_dict(study.train_settings(cell)),
+                    "train": written(study.train_settings(cell)),
                     "tune": as_dict(study.tune),
                 },
             )
@@ -151,7 +152,7 @@ def _trained(study: Study) -> Rows:
             "kind": _kind(study, run.method),
             "record": as_dict(study.record),
             "tune": tune,
-            "train": None if tuned else as_dict(study.train_settings(run)),
+            "train": None if tuned else written(study.train_settings(run)),
         }
         yield ("train-tuned" if tuned else "train"), run.key, _paths(run) | ({"tune": tune} if tuned else {}), asked
     for name, adapt in study.adapt.items():
@@ -193,7 +194,7 @@ def _together(study: Study) -> Rows:
             "downstream",
             name,
             {"at": down.trajectory, "task": down.task},
-            {"downstream": as_dict(down), "train": as_dict(train)},
+            {"downstream": as_dict(down), "train": written(train)},
         )
     for name, dynamics in study.dynamics.items():
         arms = [*dynamics.original, *dynamics.adapted, *dynamics.control]

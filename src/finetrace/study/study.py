@@ -9,7 +9,7 @@ from typing import Any
 
 from finetrace.config.base import as_dict, parse, require, settings
 from finetrace.config.corpora import CorpusSettings
-from finetrace.config.data import FilesTaskSettings, TaskSettings
+from finetrace.config.data import FilesTaskSettings, TaskSettings, target_of
 from finetrace.config.downstream import DownstreamSettings
 from finetrace.config.facts import FactFilesSettings, FactsSettings
 from finetrace.config.hidden import HiddenSettings
@@ -32,6 +32,7 @@ from finetrace.config.training import (
 )
 from finetrace.config.world import WorldSettings
 from finetrace.config.yamlfile import read_yaml
+from finetrace.data.registry import resolve
 from finetrace.errors import FinetraceError
 from finetrace.lenses.cloze.settings import ClozeSettings
 from finetrace.lenses.comparison.settings import ComparisonSettings
@@ -243,7 +244,9 @@ class Study(LensSections):
             own["cloze"] = parse(ClozeSettings, {**as_dict(self.cloze), "facts": sets[0]}, "params.yaml: cloze")
         if not self.pairs.set and len(sets := [*self.minimal_pairs, *self.minimal_pair_files]) == 1:
             own["pairs"] = parse(PairsSettings, {**as_dict(self.pairs), "set": sets[0]}, "params.yaml: pairs")
-        return who_looks(self.look, self.places, own)
+        targets = {run.place: self.target(run.task) for run in self.trajectories.values()}
+        without = {place: target for place, target in targets.items() if target != "class"}
+        return who_looks(self.look, self.places, own, without)
 
     @property
     def models_named(self) -> list[str]:
@@ -253,6 +256,14 @@ class Study(LensSections):
     def task(self, name: str) -> TaskSettings:
         """The settings of a task, wherever it is defined."""
         return self.tasks[name] if name in self.tasks else self.task_files[name]
+
+    def target(self, name: str) -> str:
+        """What is predicted of a task's examples: class, regression or multi-label. A definition that is not complete
+        counts as one of classes; the plan refuses it."""
+        try:
+            return target_of(resolve(name, self.task(name)))
+        except (FinetraceError, KeyError):
+            return "class"
 
     def standalone(self) -> list[tuple[str, str, str]]:
         """Stage, name and description of the results that belong to no single trajectory, as the atlas and MLflow
@@ -317,6 +328,8 @@ def load_study(path: Path) -> Study:
 
 def parse_study(content: Any, where: str) -> Study:
     """Check a study given as plain values; `where` is named in messages."""
+    from finetrace.study.checks import check_training
+
     if not isinstance(content, dict):
         raise FinetraceError(f"{where}: is empty or not a mapping; start from studies/")
     for key in (k for k in content if k in GONE):
@@ -333,7 +346,7 @@ def parse_study(content: Any, where: str) -> Study:
                 raise FinetraceError(f"{where}: {place}: {error}") from None
     for key, cell in study.cells.items():
         try:
-            study.train_settings(cell, where)
+            check_training(study, cell, study.train_settings(cell, where), where)
         except FinetraceError as error:
             raise FinetraceError(f"{error} (for cell {key})") from None
     return study

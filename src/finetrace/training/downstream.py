@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from finetrace.config.base import as_dict
 from finetrace.config.training import RecordSettings, TrainSettings
+from finetrace.config.written import written
 from finetrace.inference.evaluate import classification_metrics
 from finetrace.models.device import device_name
 from finetrace.models.timeline import Timeline, whole_model
@@ -55,7 +55,7 @@ def plan_work(timeline: Timeline, task: Path, train: TrainSettings, study_seed: 
     for step in timeline.steps:
         checkpoint = sha256_value([timeline.digest(step), _config_key(timeline, step)])
         for seed in seeds:
-            settings = {"train": as_dict(train), "seeds": RunSeeds.of(study_seed, seed).__dict__}
+            settings = {"train": written(train), "seeds": RunSeeds.of(study_seed, seed).__dict__}
             work.append(Work(step, seed, make_key("downstream", settings, {**inputs, "checkpoint": checkpoint}, code)))
     return work
 

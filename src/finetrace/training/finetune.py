@@ -12,7 +12,9 @@ import numpy as np
 from finetrace import seeds
 from finetrace.config.training import MethodSettings, RecordSettings, TrainSettings
 from finetrace.errors import FinetraceError
-from finetrace.inference.evaluate import classification_metrics, cross_entropy, predict
+from finetrace.inference.evaluate import predict
+from finetrace.inference.targets import Target, target_of
+from finetrace.inference.thresholds import require_thresholds, threshold_metrics
 from finetrace.models.device import device_name, set_up, use_bf16
 from finetrace.models.load import forward_names, load_tokenizer, longest_input
 from finetrace.models.rows import Collator, Encoded, encode, require_known
@@ -24,6 +26,7 @@ from finetrace.store.manifest import read_manifest
 from finetrace.store.tables import read_table
 from finetrace.training.checkpoints import save_weights
 from finetrace.training.linear_probe import LinearProbe
+from finetrace.training.losses import LossOf, loss_of, loss_words
 from finetrace.training.methods import probe_head, scale_head, start_classifier, trained_parameters
 from finetrace.training.probe_run import drawn_head, record_linear_probe
 from finetrace.training.recorder import Recorder
@@ -36,7 +39,7 @@ log = logging.getLogger(__name__)
 @dataclass
 class Prepared:
     """A tokenised task: rows per split, names of the classes, the metric by which runs are compared, marked words per
-    example.
+    example; what is predicted of one.
 
     longest: tokens of the longest input;  texts: split -> rows, tokens, and what was cut or is unknown
     (`Encoded.told`).
@@ -47,6 +50,7 @@ class Prepared:
     metric: str
     collator: Collator
     spans: int
+    target: Target
     longest: int = 0
     texts: dict[str, dict[str, int]] = field(default_factory=dict)
 
@@ -75,10 +79,11 @@ def prepare(model_folder: Path, task_folder: Path, settings: TrainSettings, mode
     facts = read_manifest(task_folder).facts
     tokenizer = load_tokenizer(model_folder)
     length = longest_input(model, tokenizer, settings.max_length)
-    inputs = forward_names(model)
+    inputs, target = forward_names(model), target_of(facts)
+    classes = len(target.label_names) if target.kind == "multi-label" else 0
     splits = {}
     for split in facts["rows"]:
-        splits[split] = encode(task_folder / f"{split}.parquet", tokenizer, length, inputs)
+        splits[split] = encode(task_folder / f"{split}.parquet", tokenizer, length, inputs, classes=classes)
         too_big = max(max(ids) for ids in splits[split].features["input_ids"])
         if too_big >= model.get_input_embeddings().num_embeddings:
             raise FinetraceError(f"{model_folder}: its tokenizer gives token id {too_big}, but the model has only "
@@ -89,7 +94,8 @@ def prepare(model_folder: Path, task_folder: Path, settings: TrainSettings, mode
         raise FinetraceError(f"{task_folder}: has no train split; it can be a test set only")
     return Prepared(splits, facts["label_names"], facts["metric"],
                     Collator(tokenizer, 8 if torch.cuda.is_available() else None, pieces=settings.pieces),
-                    facts.get("spans", 0), length, {split: rows.told(tokenizer) for split, rows in splits.items()})
+                    facts.get("spans", 0), target, length,
+                    {split: rows.told(tokenizer) for split, rows in splits.items()})
 
 
 def _tell_cuts(prepared: Prepared, wanted: int, name: str) -> None:
@@ -111,13 +117,6 @@ def make_plan(train: Encoded, settings: TrainSettings, seed: int) -> Plan:
     steps, per_epoch = plan_steps(train.lengths, settings.batch_size, settings.epochs, settings.order,
                                   np.random.default_rng(seed), settings.max_steps)
     return Plan.of(steps, per_epoch, settings.accumulate, train.sizes)
-
-
-def cross_entropy_of(outputs: Any, labels: Any) -> tuple[Any, Any]:
-    """Per-example losses and logits of a classifier's output."""
-    import torch.nn.functional as F
-
-    return F.cross_entropy(outputs.logits.float(), labels, reduction="none"), outputs.logits
 
 
 def make_batch(rows: Encoded, collator: Collator) -> Callable[[Any], dict[str, Any]]:
@@ -162,14 +161,13 @@ class FinetuneHooks(Hooks):
                 if len(rows):
                     logits = predict(trainer.model, rows, prepared.collator, bf16=self.bf16)
                     recorder.probe(step, split, rows.example_ids, rows.labels, logits,
-                                   cross_entropy(logits, rows.labels))
+                                   prepared.target.losses(logits, rows.labels))
         if step in self.checkpoints:
             save_weights(trainer.model, self.weights, step)
         stop, note = False, ""
         if step in self.evaluate:
             rows = prepared.splits["validation"]
-            metrics = classification_metrics(predict(trainer.model, rows, prepared.collator, bf16=self.bf16),
-                                             rows.labels)
+            metrics = prepared.target.evaluate(predict(trainer.model, rows, prepared.collator, bf16=self.bf16), rows)
             recorder.evaluation(step, "validation", trainer.examples, step / plan.steps_per_epoch, metrics)
             trainer.require_finite(metrics["loss"], step, "loss on validation")
             note = f"validation {prepared.metric} {metrics[prepared.metric]:.4f}"
@@ -213,8 +211,12 @@ def finetune(model_folder: Path, task_folder: Path, settings: TrainSettings, rec
     set_up(model.num_parameters())
     prepared = prepare(model_folder, task_folder, settings, model)
     _tell_cuts(prepared, settings.max_length, name)
-    train = prepared.splits["train"]
-    recorder = Recorder(scratch / "segments", len(prepared.label_names), record.signals, watch)
+    train, target = prepared.splits["train"], prepared.target
+    of_examples = loss_of(target, settings, train.labels)
+    if settings.thresholds == "chosen":
+        require_thresholds(target)
+    recorder = Recorder(scratch / "segments", len(prepared.label_names), record.signals, watch, target.kind,
+                        target.metrics)
     weights, found = scratch / "checkpoints", None
     if method.kind == "lp":
         start = drawn_head(model)
@@ -234,7 +236,7 @@ def finetune(model_folder: Path, task_folder: Path, settings: TrainSettings, rec
         if method.probes:
             found, _ = probe_head(model, train, prepared.collator, settings, run_seeds.folds, scratch / "linear-probe")
         scale_head(model, settings)
-        trainer = _train(model, prepared, plan, settings, record, run_seeds, recorder, scratch, name)
+        trainer = _train(model, prepared, plan, settings, record, run_seeds, recorder, scratch, name, of_examples)
         last, examples, tokens = trainer.state.global_step, trainer.examples, trainer.tokens
     if record.checkpoints != "none" and last not in list_weights(weights):
         save_weights(model, weights, last)  # early stopping ended between two steps of the schedule
@@ -242,8 +244,8 @@ def finetune(model_folder: Path, task_folder: Path, settings: TrainSettings, rec
     if settings.keep == "best" and method.kind != "lp":
         kept = best_step(recorder.evaluations, prepared.metric)
         model = load_trained(weights / checkpoint_name(kept), model_folder).to(device)
-    metrics = {"steps": last, "examples": examples, "kept_step": kept,
-               **_final(model, prepared, use_bf16(settings.precision), on_answers)}
+    scores, chosen = _final(model, prepared, settings, on_answers)
+    metrics = {"steps": last, "examples": examples, "kept_step": kept, **scores}
     rows_written = recorder.finish(out)
     scheduled = set(list_weights(weights)) if method.kind == "lp" else set(
         steps_of(record.checkpoints, plan.total_steps, plan.steps_per_epoch))
@@ -258,11 +260,15 @@ def finetune(model_folder: Path, task_folder: Path, settings: TrainSettings, rec
             "parameters": model.num_parameters(), "train_rows": len(train.labels), "tokens": tokens,
             "trained_parameters": trained_parameters(model), "max_length": prepared.longest, "texts": prepared.texts,
             **({"linear_probe": _describe(found)} if found else {}),
+            **({} if target.kind == "class" else {"target": target.kind}),
+            **({"thresholds": chosen} if chosen else {}),
+            **({"loss": words} if (words := loss_words(target, settings)) else {}),
             **_diverged(out / "history.parquet", record.on_nonfinite)}
 
 
 def _train(model: Any, prepared: Prepared, plan: Plan, settings: TrainSettings, record: RecordSettings,
-           run_seeds: RunSeeds, recorder: Recorder, scratch: Path, name: str) -> RecordingTrainer:
+           run_seeds: RunSeeds, recorder: Recorder, scratch: Path, name: str, of_examples: LossOf
+           ) -> RecordingTrainer:
     train = prepared.splits["train"]
     tokens = int(sum(train.lengths[rows].sum() for _, rows, _ in plan.batches))
     log.info("%s: %d steps, %d examples, %s tokens, %d of %d parameters are trained", name, plan.total_steps,
@@ -270,24 +276,28 @@ def _train(model: Any, prepared: Prepared, plan: Plan, settings: TrainSettings, 
     progress = Progress(plan.total_steps, name)
     hooks = FinetuneHooks(prepared, plan, settings, record, run_seeds.probe, scratch / "checkpoints", progress)
     trainer = RecordingTrainer(model, plan, make_batch(train, prepared.collator), settings, scratch=scratch,
-                               seed=run_seeds.dropout, recorder=recorder, hooks=hooks, loss_of=cross_entropy_of,
+                               seed=run_seeds.dropout, recorder=recorder, hooks=hooks, loss_of=of_examples,
                                resume_seconds=record.resume_seconds, on_nonfinite=record.on_nonfinite)
     trainer.run()
     progress.close()
     return trainer
 
 
-def _final(model: Any, prepared: Prepared, bf16: bool,
-           on_answers: Callable[[str, np.ndarray, np.ndarray], None] | None) -> dict[str, float]:
-    """Metrics of the kept weights on every split but train."""
+def _final(model: Any, prepared: Prepared, settings: TrainSettings,
+           on_answers: Callable[[str, np.ndarray, np.ndarray], None] | None
+           ) -> tuple[dict[str, float], dict[str, float]]:
+    """Metrics of the kept weights on every split but train; and the chosen thresholds, if any, by class."""
     found: dict[str, float] = {}
+    answers: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for split in [s for s in prepared.splits if s != "train"]:
         rows = prepared.splits[split]
-        logits = predict(model, rows, prepared.collator, bf16=bf16)
+        logits = predict(model, rows, prepared.collator, bf16=use_bf16(settings.precision))
+        answers[split] = logits, rows.labels
         if on_answers:
             on_answers(split, logits, rows.labels)
-        found |= {f"{split}/{k}": v for k, v in classification_metrics(logits, rows.labels).items()}
-    return found
+        found |= {f"{split}/{k}": v for k, v in prepared.target.evaluate(logits, rows).items()}
+    more, chosen = threshold_metrics(answers, prepared.target) if settings.thresholds == "chosen" else ({}, {})
+    return found | more, chosen
 
 
 def _diverged(history: Path, on_nonfinite: str) -> dict[str, int]:

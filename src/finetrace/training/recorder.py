@@ -5,7 +5,7 @@ flush; a flush happens at every resume point and when the buffer is full, so mem
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,28 +28,45 @@ HISTORY = pa.schema([
 TIMING = pa.schema([("step", pa.int64()), ("seconds", pa.float64()), ("tokens_per_second", pa.float64())])
 
 
-def signals_schema(classes: int) -> pa.Schema:
+def history_schema(metrics: Sequence[str] = ()) -> pa.Schema:
+    """metrics: those that plain classes do not have."""
+    return pa.schema([*HISTORY, *((name, pa.float64()) for name in metrics)])
+
+
+def label_type(target: str, classes: int) -> pa.DataType:
+    """How the label of an example is recorded: its class, its score, or one truth per class."""
+    return {"regression": pa.float32(), "multi-label": pa.list_(pa.bool_(), classes)}.get(target, pa.int32())
+
+
+def signals_schema(classes: int, target: str = "class") -> pa.Schema:
     """Row order is time order: step, micro_step, position within the micro-batch."""
     return pa.schema([
         ("step", pa.int64()), ("micro_step", pa.int64()), ("position", pa.int32()), ("example_id", pa.int64()),
-        ("label", pa.int32()), ("logits", pa.list_(pa.float32(), classes)), ("loss", pa.float32()),
+        ("label", label_type(target, classes)), ("logits", pa.list_(pa.float32(), classes)), ("loss", pa.float32()),
     ])
 
 
-def probe_schema(classes: int) -> pa.Schema:
+def probe_schema(classes: int, target: str = "class") -> pa.Schema:
     """One row per look at one probe example, in evaluation mode; step = updates done before the look."""
     return pa.schema([
-        ("step", pa.int64()), ("split", pa.string()), ("example_id", pa.int64()), ("label", pa.int32()),
-        ("logits", pa.list_(pa.float32(), classes)), ("loss", pa.float32()),
+        ("step", pa.int64()), ("split", pa.string()), ("example_id", pa.int64()),
+        ("label", label_type(target, classes)), ("logits", pa.list_(pa.float32(), classes)), ("loss", pa.float32()),
     ])
 
 
 class Recorder:
-    """Writes signals, history, probe looks and timing of one training into segments below `folder`."""
+    """Writes signals, history, probe looks and timing of one training into segments below `folder`.
+
+    target: what is predicted of an example;  metrics: those of an evaluation that plain classes do not have.
+    """
 
     def __init__(self, folder: Path, classes: int, signals: bool = True,
-                 watch: Callable[[list[dict[str, Any]]], None] | None = None):
+                 watch: Callable[[list[dict[str, Any]]], None] | None = None, target: str = "class",
+                 metrics: Sequence[str] = ()):
         self.classes, self.record_signals, self.watch = classes, signals, watch
+        self._label = label_type(target, classes)
+        self._schemas = {"signals": signals_schema(classes, target), "history": history_schema(metrics),
+                         "timing": TIMING, "probe": probe_schema(classes, target)}
         self._drained = time.monotonic()
         self.tables = {name: SegmentedTable(folder, name) for name in ("signals", "history", "probe", "timing")}
         self._micro: list[tuple[int, int, Any, Any, Any, Any]] = []
@@ -78,7 +95,7 @@ class Recorder:
         self._drain()
         row = {"step": step, "kind": "eval", "split": split, "examples": examples, "epoch": epoch, **metrics}
         self.evaluations.append(row)
-        self.tables["history"].append(step, pa.Table.from_pylist([row], schema=HISTORY))
+        self.tables["history"].append(step, pa.Table.from_pylist([row], schema=self._schemas["history"]))
         if self.watch:
             self.watch([row])
 
@@ -88,8 +105,8 @@ class Recorder:
         rows = len(labels)
         self.tables["probe"].append(step, pa.table({
             "step": np.full(rows, step), "split": pa.array([split] * rows), "example_id": example_ids,
-            "label": labels.astype(np.int32), "logits": fixed_lists(logits), "loss": losses.astype(np.float32),
-        }).cast(probe_schema(self.classes)))
+            "label": self._labels(labels), "logits": fixed_lists(logits), "loss": losses.astype(np.float32),
+        }).cast(self._schemas["probe"]))
 
     def flush(self) -> None:
         """Make everything recorded so far durable."""
@@ -121,19 +138,24 @@ class Recorder:
         Raises FinetraceError when they hold fewer or more rows than `expect` was told.
         """
         self.flush()
-        schemas = {"signals": signals_schema(self.classes), "history": HISTORY, "timing": TIMING,
-                   "probe": probe_schema(self.classes)}
         rows = {}
         for name, table in self.tables.items():
             if table.segments():
                 rows[name] = table.merge(out / f"{name}.parquet")
             else:
-                rows[name] = merge_tables(out / f"{name}.parquet", [schemas[name].empty_table()])
+                rows[name] = merge_tables(out / f"{name}.parquet", [self._schemas[name].empty_table()])
         for name, count in self._expected.items():
             if rows[name] != count:
                 raise FinetraceError(f"{self.folder}: {name} has {rows[name]} rows instead of {count}, so files were "
                                      "lost or added while the training ran; delete the folder and run the stage again")
         return rows
+
+    def _labels(self, labels: np.ndarray) -> pa.Array:
+        """Labels of some examples, (example,) or (example, class), as a column."""
+        if labels.ndim == 2:
+            flat = pa.array(labels.astype(bool).reshape(-1))
+            return pa.FixedSizeListArray.from_arrays(flat, labels.shape[1])
+        return pa.array(labels.astype(self._label.to_pandas_dtype()))
 
     def _drain(self) -> None:
         """Turn buffered device values into Arrow tables: one transfer for many steps."""
@@ -149,14 +171,14 @@ class Recorder:
                 "micro_step": np.repeat([m[1] for m in self._micro], sizes),
                 "position": np.concatenate([np.arange(s, dtype=np.int32) for s in sizes]),
                 "example_id": np.concatenate([m[2] for m in self._micro]),
-                "label": labels.astype(np.int32), "logits": fixed_lists(logits), "loss": losses,
-            }).cast(signals_schema(self.classes))
+                "label": self._labels(labels), "logits": fixed_lists(logits), "loss": losses,
+            }).cast(self._schemas["signals"])
             self.tables["signals"].append(self._micro[-1][0] + 1, table)
             self._micro = []
         if self._steps:
             rows = [{k: v.item() if hasattr(v, "item") else v for k, v in row.items()} for row in self._steps]
             last = rows[-1]["step"] + 1
-            self.tables["history"].append(last, pa.Table.from_pylist(rows, schema=HISTORY))
+            self.tables["history"].append(last, pa.Table.from_pylist(rows, schema=self._schemas["history"]))
             self.tables["timing"].append(last, pa.Table.from_pylist([
                 {"step": r["step"], "seconds": round(r["seconds"], 6),
                  "tokens_per_second": r["step_tokens"] / max(1e-9, r["step_seconds"])} for r in rows], schema=TIMING))

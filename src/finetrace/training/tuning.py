@@ -24,15 +24,17 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from finetrace import seeds
-from finetrace.config.base import as_dict, merge
+from finetrace.config.base import merge
 from finetrace.config.training import Dimension, MethodSettings, TrainSettings, TuneSettings
+from finetrace.config.written import written
 from finetrace.errors import FinetraceError
-from finetrace.inference.evaluate import classification_metrics, predict
+from finetrace.inference.evaluate import predict
 from finetrace.models.device import set_up, use_bf16
 from finetrace.store.manifest import read_manifest
 from finetrace.store.tables import read_table
 from finetrace.training.downstream import majority
-from finetrace.training.finetune import Prepared, RunSeeds, cross_entropy_of, make_batch, make_plan, prepare
+from finetrace.training.finetune import Prepared, RunSeeds, make_batch, make_plan, prepare
+from finetrace.training.losses import loss_of
 from finetrace.training.methods import probe_head, scale_head, start_classifier
 from finetrace.training.recorder import Recorder
 from finetrace.training.trainer import Hooks, RecordingTrainer
@@ -114,7 +116,9 @@ def _undecided(what: Search, trials: list[optuna.trial.FrozenTrial], metric: str
     values = [t.value for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
     rows = len(read_table(what.task / "validation.parquet", ["label"]))
     highest, lowest = max(values), min(values)
-    constant = majority(what.task)["validation"][metric]
+    # a constant number correlates with nothing, and no constant finds an entity
+    of_classes = "target" not in read_manifest(what.task).facts
+    constant = majority(what.task)["validation"].get(metric, 0.0) if of_classes else 0.0
     if highest <= constant:
         return (f"none is better on validation than always naming the most frequent class ({metric} {constant:.4f}); "
                 f"the highest has {highest:.4f}")
@@ -128,7 +132,7 @@ def _undecided(what: Search, trials: list[optuna.trial.FrozenTrial], metric: str
 def value_error(value: float, rows: int, metric: str) -> float:
     """About the standard error of a metric on `rows` examples: sqrt(p (1 - p) / rows) of a share p, which F1 is
     treated as, and sqrt((1 - r^2) / rows) of a correlation r."""
-    spread = 1 - value**2 if metric == "matthews" else value * (1 - value)
+    spread = 1 - value**2 if metric in ("matthews", "pearson", "spearman") else value * (1 - value)
     return float(np.sqrt(max(spread, 1 / (4 * rows)) / rows))  # of a perfect score the error is not zero
 
 
@@ -244,7 +248,7 @@ def _train(what: Search, settings: TrainSettings, prepared: Prepared, trial: opt
             logits = predict(trainer.model, rows, prepared.collator, bf16=use_bf16(settings.precision))
             if not np.isfinite(logits).all():
                 raise FloatingPointError(f"logits are not finite at step {step}")
-            values.append(classification_metrics(logits, rows.labels)[prepared.metric])
+            values.append(prepared.target.evaluate(logits, rows)[prepared.metric])
             report(looks[step], values[-1])
             trial.report(values[-1], looks[step])
             if step < plan.total_steps and trial.should_prune():
@@ -252,10 +256,12 @@ def _train(what: Search, settings: TrainSettings, prepared: Prepared, trial: opt
             return False
 
     with tempfile.TemporaryDirectory(dir=what.scratch) as folder:
-        recorder = Recorder(Path(folder) / "segments", len(prepared.label_names), signals=False)
+        recorder = Recorder(Path(folder) / "segments", len(prepared.label_names), signals=False,
+                            target=prepared.target.kind, metrics=prepared.target.metrics)
         RecordingTrainer(model, plan, make_batch(prepared.splits["train"], prepared.collator), settings,
                          scratch=Path(folder), seed=run_seeds.dropout, recorder=recorder, hooks=Judge(),
-                         loss_of=cross_entropy_of, resume_seconds=float("inf")).run()
+                         loss_of=loss_of(prepared.target, settings, prepared.splits["train"].labels),
+                         resume_seconds=float("inf")).run()
     return values[-1]
 
 
@@ -353,4 +359,4 @@ def settings_yaml(kind: str, train: TrainSettings, best: optuna.trial.FrozenTria
     """
     source: dict[str, Any] = {"value": best.value, "params": dict(best.params)} if best else {}
     source |= {"undecided": undecided} if undecided else {}
-    return {"settings": kind, **source, "train": as_dict(train)}
+    return {"settings": kind, **source, "train": written(train)}

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+MORE = ("mse", "pearson", "spearman", "micro_f1", "exact_match", "entity_precision", "entity_recall", "entity_f1")
+"""Metrics of tasks that are not of plain classes."""
 
 class LiveLog:
     """Appends events as JSON lines; the tracking side follows the file. See `finetrace.tracking.live`."""
@@ -25,7 +27,7 @@ class LiveLog:
             prefix = "train" if row["kind"] == "train" else row["split"]
             values = {f"{prefix}/{k}": v for k, v in row.items()
                       if k in ("loss", "learning_rate", "gradient_norm", "head_norm", "accuracy", "macro_f1", "f1",
-                               "matthews") and isinstance(v, int | float)}
+                               "matthews", *MORE) and isinstance(v, int | float)}
             self.metrics(key, row["step"], values)
 
     def metrics(self, key: str, step: int, values: dict[str, float]) -> None:

@@ -116,10 +116,10 @@ def _samples(hidden: HiddenStates, settings: GeometrySettings, seed: int) -> tup
 
 
 def _cone_rows(hidden: HiddenStates, settings: GeometrySettings, seed: int) -> ConeRows | None:
-    """The examples of the class cones, or None where none are asked for."""
+    """The examples of the class cones, or None where none are asked for, or the task has no classes."""
     from finetrace.lenses.intervals import groups_of
 
-    if not settings.cones_splits:
+    if not settings.cones_splits or "target" in hidden.manifest.facts:
         return None
     rows = np.concatenate([hidden.rows(split) for split in settings.cones_splits])
     labels = hidden.labels[rows]
