@@ -1,4 +1,4 @@
-"""Pieces of unfinished work that are kept until all are there: a folder that appears whole, with the hashes of its files.
+"""Pieces of unfinished work that are kept until all are there: folders that appear whole, with hashes of their files.
 
 A piece that was damaged since is made again instead of believed. Hashing takes about a second per gigabyte.
 """
