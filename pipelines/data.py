@@ -13,6 +13,7 @@ from finetrace.store.files import sha256_path
 
 def main(stage: Stage) -> None:
     from finetrace.data.build import build_task
+    from finetrace.data.lengths import require_short, shortest_input
     from finetrace.data.ood import build_ood
 
     folder, root = stage.layout.task(stage.item), stage.layout.root
@@ -38,6 +39,9 @@ def main(stage: Stage) -> None:
         world = build_world(stage.settings("world", WorldSettings), seeds.derive(stage.seed, "world"))
     with stage.output(folder, manifest) as out:
         manifest.facts = build_task(stage.item, task, out, root=root, seed=seed, world=world, section=section)
+        # these settings decide nothing of the data, which does not depend on them
+        trainings = [stage.layout.settings / name for name in ("tune", "train", "downstream")]
+        require_short(f"{section}.{stage.item}", out, shortest_input(stage.item, trainings))
         with stage.output(out / "ood", of_sets) as beside:
             of_sets.facts = build_ood(stage.item, sets, beside, kind=manifest.facts["kind"], root=root, seed=seed,
                                       world=world, label_names=tuple(manifest.facts["label_names"]), section=section)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.conftest import listen_to_ctrl_c
-from tests.stages import ask_study
+from tests.stages import ask, ask_study
 from tests.training_drills import digests, finetune_job, run
 from tests.training_fixtures import SIGNALS, model_folder, recording, settings, task_folder
 
@@ -234,6 +234,14 @@ def project(root, tmp_path):
     write_yaml(tmp_path / "params.yaml", content)
     ask_study(tmp_path, content)
     return tmp_path
+
+
+def test_a_window_that_is_too_wide_is_told_before_the_training(project, run_script):
+    ask(project, "infodynamics", "tiny_toy_ft_s0", infodynamics={"window": 5000})
+    done = run_script("pipelines/train.py", "tiny_toy_ft_s0", cwd=project)
+    assert done.returncode == 1 and "window 5000 takes at least 10,001 training examples" in done.stderr, done.stderr
+    assert not list(project.glob(".finetrace/scratch/train/*/checkpoint-*"))
+    assert not list(project.glob("outputs/**/manifest.json"))
 
 
 def test_ctrl_c_says_how_to_continue_and_continues(project, run_script, tmp_path):

@@ -19,10 +19,10 @@ from tests.code_project import RANK, STYLE, code_project, edit
 from finetrace import config
 from finetrace.config.base import as_dict, parse
 from finetrace.errors import FinetraceError
-from finetrace.layout import Layout
+from finetrace.layout import OF_SCRIPT, Layout
 from finetrace.pipeline.compile import HEAD, compile_study, plan_text, write_plan, write_settings
 from finetrace.study import Study, load_study, parse_study
-from finetrace.study.plan import OF_SCRIPT, STAGES, Item, last_settings, plan_of
+from finetrace.study.plan import STAGES, Item, last_settings, plan_of
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted((ROOT / "studies").glob("*.yaml"))

@@ -57,6 +57,7 @@ class FakeExecutor:
 
     def submit(self, name: str, command: str, environment: dict[str, str]) -> None:
         assert command == f"run {name}" and environment["DVC_STAGE"] == name
+        self.threads = int(environment["FINETRACE_THREADS"])
         self.queue.append(name)
         self.begun.append(name)
         self.most = max(self.most, len(self.queue))
@@ -94,6 +95,14 @@ def test_items_run_after_what_they_read_and_no_more_than_jobs_at_once(tmp_path):
     for name, after in CHAIN.items():
         assert all(executor.begun.index(other) < executor.begun.index(name) for other in after)
     assert said[-1] == "done: 7 items"
+
+
+@pytest.mark.parametrize(("cores", "jobs", "threads"), [(8, 2, 4), (2, 2, 1), (2, 5, 1), (6, 1, 6)])
+def test_items_side_by_side_share_the_cores(tmp_path, monkeypatch, cores, jobs, threads):
+    monkeypatch.setattr("finetrace.pipeline.repro.cores", lambda: cores)
+    executor = FakeExecutor()
+    drive(tmp_path, FakeGraph(CHAIN, set(CHAIN)), executor, jobs)
+    assert executor.threads == threads
 
 
 def test_longer_chains_begin_first(tmp_path):

@@ -1,5 +1,6 @@
 """Readers accept a folder only with its manifest and the files that it lists."""
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -17,6 +18,7 @@ from finetrace.store.manifest import (
     PROVENANCE,
     UNHASHED,
     Manifest,
+    checked_file,
     complete,
     make_key,
     read_key,
@@ -47,6 +49,9 @@ def make(folder: Path, **changes: Any) -> Manifest:
 
 
 def change(folder: Path, file: str = NAME, **changes: Any) -> None:
+    """Edit one of the files, where no hash tells: a folder from DVC's cache has no cost.json."""
+    if file != COST:
+        (folder / COST).unlink(missing_ok=True)
     content = json.loads((folder / file).read_text())
     write_json(folder / file, {k: v for k, v in {**content, **changes}.items() if v is not ...})
 
@@ -82,7 +87,7 @@ def test_each_of_the_three_files_says_its_part(tmp_path):
     holds, how, cost = (json.loads((tmp_path / name).read_text()) for name in (NAME, PROVENANCE, COST))
     assert set(holds) == {"schema_version", "kind", "stage", "name", "facts", "files"}
     assert set(how) == {"key", "settings", "inputs", "seeds", "device", "versions", "code", "accepted"}
-    assert set(cost) == {"key", "started_at_ms", "wall_seconds", "peak_memory_bytes", "host"}
+    assert set(cost) == {"key", "started_at_ms", "wall_seconds", "peak_memory_bytes", "host", "sha256"}
     assert (how["accepted"], how["device"], cost["key"]) == ("a rename", "H200", "k" * 64)
 
 
@@ -119,8 +124,11 @@ def test_frozen_sample_of_version_2_still_reads(tmp_path):
     assert read_key(SAMPLE) == "5fdbaaffdce93b88360a778326a52438582221d469e85670e36011406bed24e7"
     shutil.copytree(SAMPLE, tmp_path / "again")
     complete(tmp_path / "again", read)
-    for name in OF_MANIFEST:
+    for name in (NAME, PROVENANCE):
         assert (tmp_path / "again" / name).read_bytes() == (SAMPLE / name).read_bytes()
+    cost = json.loads((tmp_path / "again" / COST).read_text())
+    del cost["sha256"]  # newer than the sample
+    assert cost == json.loads((SAMPLE / COST).read_text())
 
 
 def test_a_folder_of_version_1_is_to_be_made_again():
@@ -178,10 +186,69 @@ def test_manifest_in_another_encoding_is_named(folder):
 
 
 def test_manifest_that_lacks_a_field_is_refused(folder):
-    change(folder, kind=...)
-    change(folder, PROVENANCE, seeds=...)
-    with pytest.raises(FinetraceError, match=r"manifest\.json: lacks kind, seeds"):
+    change(folder, kind=..., files=...)
+    with pytest.raises(FinetraceError, match=r"manifest\.json: lacks kind, files"):
         read_manifest(folder)
+
+
+def test_provenance_that_lacks_a_field_is_refused(folder):
+    change(folder, PROVENANCE, seeds=..., key=...)
+    with pytest.raises(FinetraceError, match=r"provenance\.json: lacks key, seeds"):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize("name", [NAME, PROVENANCE])
+def test_one_other_byte_in_either_file_is_told_with_its_name(folder, name):
+    """Every third byte, each with two of its bits: no traceback, and no other value read for right."""
+    right = (folder / name).read_bytes()
+    for place in range(0, len(right), 3):
+        for bit in (0, 2):
+            (folder / name).write_bytes(right[:place] + bytes([right[place] ^ 1 << bit]) + right[place + 1:])
+            try:
+                found = read_manifest(folder, verify=False)
+            except FinetraceError as error:
+                assert name in str(error), error
+            else:  # only the key, by which the run that cost.json tells of is known
+                assert found.key != "k" * 64 and name == PROVENANCE
+    (folder / name).write_bytes(right)
+    read_manifest(folder)
+
+
+@pytest.mark.parametrize("name", [NAME, PROVENANCE])
+def test_where_no_hash_is_there_damage_gives_no_traceback(folder, name):
+    (folder / COST).unlink()
+    right = (folder / name).read_bytes()
+    for place in range(0, len(right), 2):
+        (folder / name).write_bytes(right[:place] + bytes([right[place] ^ 4]) + right[place + 1:])
+        with contextlib.suppress(FinetraceError):
+            read_manifest(folder)
+
+
+def test_damaged_costs_keep_no_folder_back(folder):
+    right = (folder / COST).read_bytes()
+    for place in range(0, len(right), 2):
+        (folder / COST).write_bytes(right[:place] + bytes([right[place] ^ 4]) + right[place + 1:])
+        assert read_manifest(folder).name == "a"
+
+
+@pytest.mark.parametrize(("file", "changes"), [
+    (NAME, {"facts": [1]}), (NAME, {"files": []}), (NAME, {"files": {"table.csv": 3}}),
+    (NAME, {"files": {"table.csv": {"bytes": "8", "sha256": "0"}}}), (NAME, {"kind": 3}), (PROVENANCE, {"key": None}),
+    (PROVENANCE, {"inputs": "x"})])
+def test_entries_of_another_type_are_refused(folder, file, changes):
+    change(folder, file, **changes)
+    with pytest.raises(FinetraceError, match=rf"{file}: its entry {next(iter(changes))}.* is not what its stage wrote"):
+        read_manifest(folder)
+
+
+def test_one_file_of_a_folder_is_checked(folder):
+    assert checked_file(folder, "table.csv") == folder / "table.csv"
+    text = (folder / "table.csv").read_text()
+    (folder / "table.csv").write_text(text[:-1] + "9")
+    with pytest.raises(FinetraceError, match=r"table\.csv: its content is not what its stage wrote"):
+        checked_file(folder, "table.csv")
+    with pytest.raises(FinetraceError, match=r"manifest\.json: lists no other\.csv"):
+        checked_file(folder, "other.csv")
 
 
 @pytest.mark.parametrize("version", [0, 1, 3, "2", None, ...])

@@ -65,16 +65,17 @@ def _information_dynamics(task: str, entries: Sequence[Entry]) -> Iterator[Compa
 
 def _dynamics_curve(entry: Entry) -> infodynamics.DynamicsCurve:
     columns = _read_csv(entry.folder / "infodynamics" / "curves.csv")
-    metrics = entry.metrics["infodynamics"]
-    slope = ResonanceNoveltySlope(
-        metrics["slope"], metrics["slope_r2"], np.nan, metrics["slope_ci_low"], metrics["slope_ci_high"],
-        int(metrics["examples"]), np.empty(0), metrics["slope_null_mean"], metrics["slope_null_low"],
-        metrics["slope_null_high"], metrics["slope_p"])
-    return infodynamics.DynamicsCurve(entry.label, columns["example"], columns["novelty"], columns["resonance"], slope)
+    metrics = {key: value for key, value in entry.metrics["infodynamics"].items() if value is not None}
+    slope, r2, low, high, null_mean, null_low, null_high, p = (
+        metrics.get(key, np.nan) for key in ("slope", "slope_r2", "slope_ci_low", "slope_ci_high", "slope_null_mean",
+                                             "slope_null_low", "slope_null_high", "slope_p"))
+    found = ResonanceNoveltySlope(slope, r2, np.nan, low, high, int(metrics["examples"]), np.empty(0), null_mean,
+                                  null_low, null_high, p) if "slope" in metrics else None
+    return infodynamics.DynamicsCurve(entry.label, columns["example"], columns["novelty"], columns["resonance"], found)
 
 
 def _read_csv(path: Path) -> dict[str, np.ndarray]:
-    content = np.genfromtxt(path, delimiter=",", names=True)
+    content = np.atleast_1d(np.genfromtxt(path, delimiter=",", names=True))
     return {name: content[name] for name in content.dtype.names or ()}
 
 

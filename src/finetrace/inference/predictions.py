@@ -23,11 +23,11 @@ from finetrace.models.saved import load_trained
 from finetrace.progress import Progress
 from finetrace.store.arrays import write_array
 from finetrace.store.checkpoints import list_weights
-from finetrace.store.files import atomic_folder
 from finetrace.store.hidden import step_name
 from finetrace.store.manifest import read_manifest
 from finetrace.store.predictions import SPLITS
 from finetrace.store.tables import read_table, write_table
+from finetrace.store.whole import hand_over, is_whole, whole_folder
 
 log = logging.getLogger(__name__)
 
@@ -69,18 +69,18 @@ def predict_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
     source = model
     known: dict[str, np.ndarray] | None = {} if manifest.facts.get("method_kind") == "lp" else None
     for number, (step, folder) in enumerate(checkpoints.items()):
-        if (scratch / step_name(step)).is_dir():
+        if is_whole(scratch / step_name(step)):
             continue
         classifier = (model if number == 0 else load_trained(folder, model_folder)).to("cuda" if cuda else "cpu")
         if known is not None and (not known or not _same_features(source, classifier)):
             known.clear()
             source = classifier  # whose encoder gives the features
-        with atomic_folder(scratch / step_name(step)) as temporary:
+        with whole_folder(scratch / step_name(step)) as temporary:
             _predict_checkpoint(classifier, sets, wanted, collator, temporary, folder,
                                 partial(_tell, progress, number * examples), known)
     progress.close()
     for step in checkpoints:
-        shutil.move(scratch / step_name(step), out / step_name(step))
+        hand_over(scratch / step_name(step), out / step_name(step))
     write_table(out / "index.parquet", index)
     logits, of_set = np.load(out / step_name(kept) / "logits.npy"), np.array(index["set"])
     metrics = {f"{set_name}/{key}": value for set_name, part in sets.items()

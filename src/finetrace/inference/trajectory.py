@@ -23,10 +23,10 @@ from finetrace.models.saved import load_trained_encoder
 from finetrace.models.timeline import chosen_steps
 from finetrace.progress import Progress
 from finetrace.store.checkpoints import list_weights
-from finetrace.store.files import atomic_folder
 from finetrace.store.hidden import step_name
 from finetrace.store.manifest import read_manifest
 from finetrace.store.tables import read_table, write_table
+from finetrace.store.whole import hand_over, is_whole, whole_folder
 
 log = logging.getLogger(__name__)
 ARCHITECTURE = ("model_type", "hidden_size", "dim", "emb_dim", "num_hidden_layers", "n_layers", "vocab_size")
@@ -69,10 +69,10 @@ def extract_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
     collator = Collator(tokenizer, 8 if cuda else None, side="right", pieces=pieces)
     progress = Progress(len(checkpoints) * len(rows), name)
     for number, (step, folder) in enumerate(checkpoints.items()):
-        if (scratch / step_name(step)).is_dir():
+        if is_whole(scratch / step_name(step)):
             continue
         encoder = (model if number == 0 else load_trained_encoder(folder, model_folder)).to("cuda" if cuda else "cpu")
-        with atomic_folder(scratch / step_name(step)) as temporary:
+        with whole_folder(scratch / step_name(step)) as temporary:
             try:
                 extract(encoder, rows, collator, temporary, vectors=list(settings.vectors), offsets=offsets,
                         dtype=settings.dtype, batch_tokens=settings.batch_tokens, bf16=bf16,
@@ -81,7 +81,7 @@ def extract_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
                 raise FinetraceError(f"{folder}: {error}") from error
     progress.close()
     for step in checkpoints:
-        shutil.move(scratch / step_name(step), out / step_name(step))
+        hand_over(scratch / step_name(step), out / step_name(step))
     owner = np.repeat(np.arange(len(rows)), rows.sizes)
     first = np.concatenate([[True], owner[1:] != owner[:-1]])  # a sentence's tokens belong to its first example
     write_table(out / "index.parquet", {

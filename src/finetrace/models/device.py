@@ -4,6 +4,8 @@ import os
 import time
 from functools import cache
 
+from finetrace.store.threads import share
+
 
 def device_name() -> str:
     """The accelerator's name, or cpu with its number of threads (results on a CPU are equal for equal threads)."""
@@ -37,11 +39,14 @@ def set_up(parameters: int) -> None:
 
 
 def fit_threads(parameters: int) -> None:
-    """One thread for a model of less than a million parameters; a forward pass on a CPU needs no more of `set_up`."""
+    """One thread for a model of less than a million parameters, for others this item's share of the cores; a forward
+    pass on a CPU needs no more of `set_up`."""
     import torch
 
     if parameters < 1_000_000:
         torch.set_num_threads(1)
+    elif (threads := share()) is not None:
+        torch.set_num_threads(min(torch.get_num_threads(), threads))
 
 
 @cache

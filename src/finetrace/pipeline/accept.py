@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from finetrace.errors import FinetraceError
-from finetrace.layout import Layout
+from finetrace.layout import OF_SCRIPT, Layout
 from finetrace.pipeline.accepted import HALVES, NAME, accepted
 from finetrace.store.files import write_yaml
 
@@ -44,7 +44,6 @@ def accept(layout: Layout, stages: Sequence[str], because: str) -> list[str]:
     """
     from finetrace.pipeline.compile import code_contents, write_settings
     from finetrace.study import load_study
-    from finetrace.study.plan import OF_SCRIPT
 
     if not because.strip():
         raise FinetraceError("--because: say why the change alters no result")

@@ -35,6 +35,7 @@ NOT_DECIDING = {
     "finetrace.pipeline.accept": "vouches for results that are there and changes none",
     **{f"finetrace.pipeline.{name}": "decides when a stage runs, not what it gives"
        for name in ("executor", "fingerprint", "nursery", "repro", "unchanged")},
+    "finetrace.pipeline.names": "what a person sees, beside the results",
     "finetrace.pipeline.accepted": "vouches for results that are there and changes none",
     "finetrace.store.verified": "finds damage, and changes nothing that is read",
     "finetrace.progress": "what a person sees, beside the results",

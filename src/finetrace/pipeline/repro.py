@@ -24,6 +24,7 @@ from finetrace.pipeline.graph import FIRST, Graph, opened
 from finetrace.pipeline.other_bits import leave_alone
 from finetrace.pipeline.times import Times
 from finetrace.pipeline.unchanged import is_unchanged, remember, signature
+from finetrace.store import threads
 from finetrace.store.files import file_lock
 from finetrace.study import Study
 from finetrace.study.use import chosen_file, follow
@@ -51,7 +52,12 @@ class Progress:
 
 def default_jobs(study: Study) -> int:
     """One process per core when every model is a micro-BERT (they train on one thread), else one."""
-    return (os.cpu_count() or 1) if not (study.models or study.model_folders or study.series) else 1
+    return cores() if not (study.models or study.model_folders or study.series) else 1
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def repro(layout: Layout, jobs: int = 0, say: Callable[[str], None] = print, executor: Executor | None = None) -> int:
@@ -184,7 +190,8 @@ class _Driver:
         return False
 
     def _begin(self, name: str, executor: Executor) -> None:
-        environment = {"DVC_STAGE": name, "DVC_ROOT": str(self.layout.home), "FINETRACE_LINES": "1"}
+        environment = {"DVC_STAGE": name, "DVC_ROOT": str(self.layout.home), "FINETRACE_LINES": "1",
+                       threads.NAME: str(max(1, cores() // self.jobs))}
         executor.submit(name, self.graph.command(name), environment)
         self.state.running[name] = time.time()
 

@@ -8,7 +8,6 @@ import contextlib
 import csv
 import json
 import logging
-import os
 import sys
 import time
 import traceback
@@ -21,6 +20,7 @@ from finetrace.config.base import parse
 from finetrace.errors import FinetraceError, hide_passwords, refusal
 from finetrace.layout import Layout
 from finetrace.pipeline.accepted import accepted
+from finetrace.pipeline.names import label_of
 from finetrace.store.files import TEMPORARY, atomic_folder, file_lock, write_json
 from finetrace.store.manifest import NAME, Manifest, complete, make_key, read_key, read_manifest
 from finetrace.store.verified import remember_in
@@ -53,8 +53,8 @@ class Stage:
 
     @property
     def label(self) -> str:
-        """Its name in DVC, where that is known."""
-        return os.environ.get("DVC_STAGE") or (f"{self.stage}@{self.item}" if self.item else self.stage)
+        """Its name in DVC."""
+        return label_of(self.stage, self.item, self.layout)
 
     @property
     def seed(self) -> int:
@@ -183,7 +183,7 @@ def run(stage: str, main: Callable[[Stage], None]) -> None:
     """
     item = sys.argv[1] if len(sys.argv) > 1 else ""
     layout = Layout.here()
-    label = os.environ.get("DVC_STAGE") or (f"{stage}@{item}" if item else stage)
+    label = label_of(stage, item, layout)
     file = layout.logs / f"{label.replace('/', '-')}.log"
     try:
         layout.logs.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.reports import markdown
 from finetrace.reports.markdown import NONE, mean, mean_sd
-from finetrace.store.manifest import read_manifest
+from finetrace.store.manifest import checked_file, read_manifest
 from finetrace.study.study import Run as Item
 from finetrace.study.study import Study
 
@@ -129,8 +129,7 @@ def _runs(layout: Layout, study: Study) -> tuple[dict[str, Run], list[str]]:
 
 
 def _metrics(folder: Path) -> dict[str, float]:
-    read_manifest(folder, verify=False)
-    path = folder / "metrics.json"
+    path = checked_file(folder, "metrics.json")
     try:
         content = json.loads(path.read_text("utf-8"))
     except (FileNotFoundError, ValueError) as error:

@@ -23,6 +23,7 @@ from finetrace.errors import FinetraceError
 from finetrace.store.arrays import read_array
 from finetrace.store.manifest import Manifest, read_manifest
 from finetrace.store.tables import read_table
+from finetrace.store.threads import share
 
 PREFIX = "step-"
 NARROW = 256  # dimensions
@@ -197,8 +198,9 @@ class LayerMajorFile:
 
 def fit_threads(hidden: HiddenStates) -> None:
     """One BLAS thread for narrow states: for such small products a second thread costs more than it gains, above all
-    where several stages run side by side."""
-    if hidden.manifest.facts["dim"] <= NARROW:
+    where several stages run side by side; for others this item's share of the cores."""
+    threads = 1 if hidden.manifest.facts["dim"] <= NARROW else share()
+    if threads is not None:
         from threadpoolctl import threadpool_limits
 
-        threadpool_limits(1)
+        threadpool_limits(threads)

@@ -3,8 +3,8 @@ is refused.
 
     manifest.json    what the folder holds: facts, and the hash of every file. Stages that read the folder depend on
     this file. provenance.json  how it was made: settings, inputs, seeds, code, versions, device. Equal in two equal
-    runs on one kind of machine. cost.json        when, how long, how much memory, where. DVC does not hash it, so it
-    may be absent.
+    runs on one kind of machine. cost.json        when, how long, how much memory, where, and the hashes of the other
+    two. DVC does not hash it, so it may be absent.
 
 Equal content that other code made again has an equal manifest.json, so nothing that builds on it is made again.
 """
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from finetrace.errors import FinetraceError
-from finetrace.store.files import json_text, sha256_file, sha256_value, write_json
+from finetrace.store.files import json_text, sha256_file, sha256_value, write_json, write_text
 from finetrace.store.verified import first_damaged
 
 PACKAGE_DATA = ()
@@ -111,9 +111,13 @@ def complete(folder: Path, manifest: Manifest, *, started: float | None = None) 
         name: {"bytes": path.stat().st_size, "sha256": sha256_file(path)} for name, path in _files(folder)
     }
     content = dataclasses.asdict(manifest)
-    write_json(folder / COST, {"key": manifest.key} | {k: content[k] for k in COSTS})
-    write_json(folder / PROVENANCE, {k: v for k, v in content.items() if k not in (*CONTENT, *COSTS)})
-    write_json(folder / NAME, {k: content[k] for k in CONTENT})
+    texts = {PROVENANCE: json_text({k: v for k, v in content.items() if k not in (*CONTENT, *COSTS)}),
+             NAME: json_text({k: content[k] for k in CONTENT})}
+    own = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    write_json(folder / COST, {"key": manifest.key, "sha256": own | {COST: sha256_value(own)}}
+               | {k: content[k] for k in COSTS})
+    for name, text in texts.items():  # manifest.json last
+        write_text(folder / name, text)
 
 
 def read_manifest(folder: Path, *, verify: Literal["content"] | bool = True) -> Manifest:
@@ -132,13 +136,18 @@ def read_manifest(folder: Path, *, verify: Literal["content"] | bool = True) -> 
             f"{folder / NAME}: schema_version {content.get('schema_version')} is not {SCHEMA_VERSION}; "
             "run its stage again with this version of finetrace"
         )
-    content |= _object(folder, PROVENANCE)
-    known = {f.name for f in dataclasses.fields(Manifest)}
-    if missing := [f.name for f in dataclasses.fields(Manifest) if _required(f) and f.name not in content]:
-        raise FinetraceError(
-            f"{folder / NAME}: lacks {', '.join(missing)}; delete the folder and run its stage again"
-        )
-    manifest = Manifest(**{k: v for k, v in (content | _cost(folder, content["key"])).items() if k in known})
+    origin = _object(folder, PROVENANCE)
+    cost = _cost(folder, origin.get("key"))
+    _check_own(folder, cost.pop("sha256", None))
+    known = {f.name: f for f in dataclasses.fields(Manifest)}
+    of_origin = [key for key, one in known.items() if _required(one) and key not in CONTENT]
+    for name, part, wanted in ((NAME, content, CONTENT), (PROVENANCE, origin, of_origin)):
+        if missing := [key for key in wanted if key not in part]:
+            raise FinetraceError(
+                f"{folder / name}: lacks {', '.join(missing)}; delete the folder and run its stage again"
+            )
+    _check_shape(folder, content, origin)
+    manifest = Manifest(**{k: v for k, v in (content | origin | cost).items() if k in known})
     if verify:
         _check(folder, manifest.files, every=verify == "content")
     return manifest
@@ -183,14 +192,56 @@ def _object(folder: Path, name: str) -> dict[str, Any]:
     return content
 
 
-def _cost(folder: Path, key: str) -> dict[str, Any]:
-    """Cost of the run that made the folder; nothing where the file is absent, damaged, or of another run."""
+def checked_file(folder: Path, name: str) -> Path:
+    """One file of a finished folder, of which nothing else is read. Raises FinetraceError as `read_manifest` does, and
+    when the folder does not list it."""
+    files = read_manifest(folder, verify=False).files
+    if name not in files:
+        raise FinetraceError(f"{folder / NAME}: lists no {name}; delete the folder and run its stage again")
+    _check(folder, {name: files[name]}, every=False)
+    return folder / name
+
+
+def _check_own(folder: Path, hashes: Any) -> None:
+    """Raises FinetraceError when manifest.json or provenance.json is not what was written; where cost.json does not
+    say, or is damaged itself, nothing is known."""
+    own = {k: v for k, v in hashes.items() if k != COST} if isinstance(hashes, dict) else {}
+    if not own or hashes.get(COST) != sha256_value(own):
+        return
+    for name in (NAME, PROVENANCE):
+        if sha256_file(folder / name) != own.get(name):
+            raise FinetraceError(
+                f"{folder / name}: its content is not what its stage wrote (damaged or edited); delete the folder "
+                f"{folder} and run its stage again (finetrace repro)"
+            )
+
+
+def _check_shape(folder: Path, content: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
+    """Raises FinetraceError for entries of another type than is written: readers take them as they are."""
+    texts, objects = ("kind", "stage", "name"), ("facts", "files")
+    wrong = {NAME: [k for k in texts if not isinstance(content[k], str)]
+             + [k for k in objects if not isinstance(content[k], dict)],
+             PROVENANCE: [k for k in ("settings", "inputs", "seeds") if not isinstance(origin[k], dict)]
+             + [k for k in ("key",) if not isinstance(origin[k], str)]}
+    if not wrong[NAME]:
+        wrong[NAME] = [f"files: {name}" for name, facts in content["files"].items()
+                       if not (isinstance(facts, dict) and isinstance(facts.get("bytes"), int)
+                               and isinstance(facts.get("sha256"), str))]
+    for name, keys in wrong.items():
+        if keys:
+            raise FinetraceError(f"{folder / name}: its entry {keys[0]} is not what its stage wrote (damaged or "
+                                 f"edited); delete the folder {folder} and run its stage again (finetrace repro)")
+
+
+def _cost(folder: Path, key: Any) -> dict[str, Any]:
+    """Cost of the run that made the folder, and hashes of the other two files; nothing where the file is absent,
+    damaged, or of another run."""
     try:
         content = json.loads((folder / COST).read_text("utf-8"))
     except (OSError, ValueError):
         return {}
     return (
-        {k: content[k] for k in COSTS if k in content}
+        {k: content[k] for k in (*COSTS, "sha256") if k in content}
         if isinstance(content, dict) and content.get("key") == key
         else {}
     )

@@ -13,6 +13,7 @@ from finetrace.config.base import as_dict, merge
 from finetrace.config.written import written
 from finetrace.data.registry import resolve, resolve_ood, section_of
 from finetrace.errors import hide_passwords
+from finetrace.layout import OF_SCRIPT
 from finetrace.study.look import LENSES
 from finetrace.study.study import Run, Study, place_key
 
@@ -24,9 +25,6 @@ STAGES = (
     *("downstream", "dynamics", "comparison", "cross-task", "directprobe"),
 )
 """The stages of dvc.yaml that have items."""
-OF_SCRIPT = {"fact-files": "facts", "minimal-pair-files": "minimal-pairs", "model-folder": "model",
-             "data-files": "data", "train-tuned": "train"}
-"""Stages that share a script, because DVC wants files that are read to be named -> the script's stage."""
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ from finetrace.models.load import load_tokenizer, longest_input, set_dropout
 from finetrace.models.masked import load_masked
 from finetrace.models.timeline import AXES, Timeline
 from finetrace.store.checkpoints import checkpoint_name, list_weights, mark
-from finetrace.store.files import atomic_folder, write_json
+from finetrace.store.files import write_json
 from finetrace.store.tables import read_table, write_table
+from finetrace.store.whole import is_whole, whole_folder
 from finetrace.training.mlm import MaskedSeeds, MaskedTexts, Recipe, prepare_texts, train_masked
 from finetrace.training.recorder import HISTORY
 from finetrace.training.trainer import Plan
@@ -61,7 +62,7 @@ def adapt(settings: AdaptSettings, timeline: Timeline, texts: list[str], study_s
     prepared: MaskedTexts | None = None
     for number, step in enumerate(chosen):
         done = scratch / "done" / checkpoint_name(step)
-        if not done.is_dir():
+        if not is_whole(done):
             with timeline.checkpoint(step) as folder:
                 model = load_masked(folder, timeline.head, timeline.base, settings.dropout)
                 config = _config(timeline.head or folder)
@@ -91,7 +92,7 @@ def adapt(settings: AdaptSettings, timeline: Timeline, texts: list[str], study_s
 def _train_one(settings: AdaptSettings, model: Any, config: Any, texts: MaskedTexts, seed: dict[str, int], *,
                scratch: Path, done: Path, **options: Any) -> None:
     """One training; `done` appears when it is finished. config: of the start, as it was."""
-    with atomic_folder(done) as temporary:
+    with whole_folder(done) as temporary:
         config.save_pretrained(temporary / START)
         evaluations = train_masked(model, texts, recipe_of(settings),
                                    MaskedSeeds(seed["order"], seed["masks"], seed["dropout"]), scratch=scratch,

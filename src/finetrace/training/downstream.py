@@ -18,9 +18,10 @@ from finetrace.inference.evaluate import classification_metrics
 from finetrace.models.device import device_name
 from finetrace.models.timeline import Timeline, whole_model
 from finetrace.progress import duration
-from finetrace.store.files import atomic_folder, sha256_file, sha256_value, write_json
+from finetrace.store.files import sha256_file, sha256_value, write_json
 from finetrace.store.manifest import OF_MANIFEST, make_key, read_key, read_manifest
 from finetrace.store.tables import read_table
+from finetrace.store.whole import is_whole, whole_folder
 from finetrace.training.finetune import RunSeeds, finetune
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def learn(timeline: Timeline, task: Path, train: TrainSettings, study_seed: int,
     results: where finished trainings are kept, so that a further checkpoint costs only itself;  scratch: where an
     unfinished one can be continued. Says beforehand what it will cost.
     """
-    todo = [one for one in work if not results(one.key).is_dir()]
+    todo = [one for one in work if not is_whole(results(one.key))]
     rows, amount = read_manifest(task).facts["rows"]["train"], f"{train.epochs:g} epochs"
     if train.max_steps:
         amount = f"{train.max_steps} steps of {train.batch_size}"
@@ -107,7 +108,7 @@ def _learn_one(model: Path, task: Path, train: TrainSettings, study_seed: int, o
     judged = "epochs" if train.early_stopping or train.keep == "best" else "none"
     record = RecordSettings(signals=False, probe_rows=0, probe="none", evaluate=judged, checkpoints="none")
     scratch.mkdir(parents=True, exist_ok=True)
-    with atomic_folder(result) as temporary, tempfile.TemporaryDirectory(dir=scratch) as out:
+    with whole_folder(result) as temporary, tempfile.TemporaryDirectory(dir=scratch) as out:
         facts = finetune(model, task, train, record, RunSeeds.of(study_seed, one.seed), scratch=scratch, out=Path(out),
                          name=f"{name} from step {one.step}, seed {one.seed}", on_answers=on_answers)
         metrics = json.loads((Path(out) / "metrics.json").read_text("utf-8"))

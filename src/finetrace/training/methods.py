@@ -15,7 +15,7 @@ from finetrace.models.head import last_linear
 from finetrace.models.load import load_classifier
 from finetrace.models.rows import Collator, Encoded
 from finetrace.models.saved import freeze_encoder, remember_base
-from finetrace.store.files import atomic_folder
+from finetrace.store.whole import is_whole, whole_folder
 from finetrace.training.linear_probe import LinearProbe, fit_linear_probe
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def probe_head(model: Any, train: Encoded, collator: Collator, settings: TrainSe
     if last_linear(model).bias is None:
         raise FinetraceError(f"{type(model).__name__}: its head has no bias, which linear probing needs; set "
                              "train.head: linear")
-    if keep is not None and keep.is_dir():
+    if keep is not None and is_whole(keep):
         probe, features = _read(keep), np.empty((0, 0), dtype=np.float32)
     else:
         model.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -113,7 +113,7 @@ def scale_head(model: Any, settings: TrainSettings) -> None:
 
 
 def _write(folder: Path, probe: LinearProbe) -> None:
-    with atomic_folder(folder) as temporary:
+    with whole_folder(folder) as temporary:
         for name in LinearProbe.__dataclass_fields__:
             np.save(temporary / f"{name}.npy", np.asarray(getattr(probe, name)), allow_pickle=False)
 

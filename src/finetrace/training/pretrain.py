@@ -12,7 +12,8 @@ from finetrace.data.corpus import corpus_texts
 from finetrace.errors import FinetraceError
 from finetrace.models.device import device_name, set_up
 from finetrace.models.load import load_tokenizer, set_dropout
-from finetrace.store.files import atomic_folder, write_json
+from finetrace.store.files import write_json
+from finetrace.store.whole import is_whole, whole_folder
 from finetrace.training.mlm import MaskedSeeds, Recipe, prepare_texts, train_masked
 from finetrace.training.tokenizer import train_tokenizer
 from finetrace.training.trainer import Plan
@@ -72,10 +73,10 @@ def choose_tokenizer(settings: PretrainSettings, corpus: Path, scratch: Path) ->
     """The corpus' own tokenizer, else one that is trained on its texts and kept in `scratch`."""
     if (corpus / "tokenizer").is_dir():
         return load_tokenizer(corpus / "tokenizer")
-    if not (scratch / "tokenizer").is_dir():
+    if not is_whole(scratch / "tokenizer"):
         trained = train_tokenizer(corpus_texts(corpus), settings.vocabulary, settings.lowercase,
                                   settings.max_tokens or TRAINED_TOKENS)
-        with atomic_folder(scratch / "tokenizer") as temporary:
+        with whole_folder(scratch / "tokenizer") as temporary:
             trained.save_pretrained(temporary)
     return load_tokenizer(scratch / "tokenizer")
 

@@ -89,7 +89,9 @@ def groups(corpora: Sequence[str], relations: Sequence[str], types: Sequence[str
             whole = (np.flatnonzero(here),) if corpus in BY_FACT else tuple(of_relation.values())
             found.append(Group(corpus, "", control, whole))
             for kind in dict.fromkeys(t for t in type_of[here] if t):
-                parts = tuple(numbers for numbers in of_relation.values() if type_of[numbers[0]] == kind)
+                # a relation may mix types (the facts of a file of one's own): each counts with its facts of this type
+                of_kind = (numbers[type_of[numbers] == kind] for numbers in of_relation.values())
+                parts = tuple(numbers for numbers in of_kind if len(numbers))
                 found.append(Group(corpus, f"type:{kind}", control, parts))
             if corpus not in BY_FACT or len(names) > 1:
                 found += [Group(corpus, name, control, (numbers,)) for name, numbers in of_relation.items()]

@@ -20,9 +20,10 @@ from finetrace.errors import FinetraceError
 from finetrace.lenses.cloze.settings import ClozeSettings
 from finetrace.pipeline.lens import Record, write_lens
 from finetrace.pipeline.stage import Stage, write_curves
-from finetrace.store.files import atomic_folder, sha256_file, sha256_value, write_json
+from finetrace.store.files import sha256_file, sha256_value, write_json
 from finetrace.store.manifest import Manifest, make_key, read_key
 from finetrace.store.tables import read_table, write_table
+from finetrace.store.whole import is_whole, whole_folder
 
 log = logging.getLogger("finetrace")
 REACHED = 0.5  # of what large matrix products reach, for the time that is told beforehand
@@ -124,7 +125,7 @@ def _compute(work: Work) -> None:
     """Ranks of the checkpoints that have none yet."""
     timeline = work.timeline
     same = {work.keys[step]: step for step in reversed(timeline.steps)}  # checkpoints with equal weights are done once
-    todo = [step for step in sorted(same.values()) if not work.results(step).is_dir()]
+    todo = [step for step in sorted(same.values()) if not is_whole(work.results(step))]
     log.info("%s: %d checkpoints (%d different), %d to do; %s, ranked among %s words", work.stage.label,
              len(timeline.steps), len(same), len(todo), ", ".join(work.settings.readouts), f"{len(work.vocabulary):,}")
     for number, step in enumerate(todo):
@@ -156,7 +157,7 @@ def _checkpoint(work: Work, step: int, folder: Path, left: list[int]) -> None:
         ranks, told = _ranks(work, encoder, step)
     except (ValueError, FinetraceError) as error:
         raise FinetraceError(f"{work.stage.label}: step {step} of {timeline.trajectory}: {error}") from error
-    with atomic_folder(work.results(step)) as out:
+    with whole_folder(work.results(step)) as out:
         write_table(out / "ranks.parquet", to_table(ranks))
         write_table(out / "index.parquet", _index(work))
         write_json(out / "facts.json", {"counts": _counts(work.prompts), "heads": told, "words": len(work.vocabulary),

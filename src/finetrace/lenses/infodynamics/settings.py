@@ -29,5 +29,9 @@ class InfodynamicsSettings:
     def __post_init__(self) -> None:
         for window in [self.window, *(self.windows or [])]:
             require(window >= 1, f"window: {window} is less than 1 example")
+        for span in [self.span, *(self.spans or [])]:
+            require(span >= 1, f"span: {span} cannot divide a signal; take 1 or more, such as 56")
+        require(self.max_steps >= 0, f"max_steps: {self.max_steps} is negative; 0 takes all")
+        require(self.probe_window >= 1, f"probe_window: {self.probe_window} is less than 1 look; take 1 or more")
         require(self.permutations >= 20, f"permutations: {self.permutations} are too few for a 95 % band; take 20 or "
                                          "more")

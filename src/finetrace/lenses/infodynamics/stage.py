@@ -1,6 +1,7 @@
 """Novelty, transience, resonance -> .../sSEED/infodynamics/"""
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ import numpy as np
 
 from finetrace import seeds
 from finetrace.errors import FinetraceError, blame
+from finetrace.lenses.infodynamics.length import told
 from finetrace.lenses.infodynamics.settings import InfodynamicsSettings
 from finetrace.pipeline.lens import Record, write_lens
 from finetrace.pipeline.stage import Stage, write_curves
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from finetrace.lenses.infodynamics.summary import ProbeDynamics, TrainingDynamics
 
 SPLITS = ("train", "validation")
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -66,6 +69,9 @@ def _measure(stage: Stage, source: Path, settings: InfodynamicsSettings, seed: i
     curves = summary.curves(training, signals.losses)
     write_curves(out / "curves.csv", curves)
     manifest.facts = {"rows": len(signals.steps), "classes": int(signals.logits.shape[1])}
+    if training.absent:
+        manifest.facts["absent"] = training.absent
+        log.warning("%s: %s", stage.label, told(len(signals.steps), training.absent))
     evaluated = _evaluated(source, len(signals.steps))
     return {"name": stage.item, "evaluated": evaluated} | _record(settings, training, probes, curves)
 
@@ -110,7 +116,7 @@ def _record(settings: InfodynamicsSettings, training: "TrainingDynamics", probes
         "measure": settings.measure, "span": settings.span, "spans": settings.spans, "window": training.window,
         "examples_per_epoch": training.examples_per_epoch,
         "plateau": training.plateau if settings.measure == "jsd" else None,  # known in nats of this divergence only
-        "changes": (training.changes.positions + training.window).tolist(),
+        "changes": (training.changes.positions + training.window).tolist() if training.changes else [],
         "dynamics": {key: getattr(training.dynamics, key) for key in ("novelty", "transience", "resonance")},
         "confidence": training.confidence, "slope": training.slope,
         "train": {"examples": curves["example"], "loss": curves["train_loss"], "accuracy": curves["train_accuracy"]},

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from finetrace.lenses.infodynamics.length import absent, require_window
 from finetrace.lenses.infodynamics.measures import (
     Cartography,
     ChangePoints,
@@ -36,21 +37,23 @@ class TrainingDynamics:
     dynamics: at the main window;  smoothed: the same through the adaptive filter;  further: the other windows;
     confidence: (example,);  epochs: (example,) float, epoch at which each example was seen;  examples_per_epoch;
     changes: change points of curbed novelty, positions counted from its start;  correct: (example,) bool, most probable
-    class = label at the time.
+    class = label at the time;  absent: quantity that the series is too short for -> reason (`length.absent`); slope
+    and changes are None then, the interval NaN, and the metrics not there.
     """
 
     window: int
     dynamics: Dynamics
     smoothed: Dynamics
     further: dict[int, Dynamics]
-    slope: ResonanceNoveltySlope
-    changes: ChangePoints
+    slope: ResonanceNoveltySlope | None
+    changes: ChangePoints | None
     confidence: np.ndarray
     correct: np.ndarray
     epochs: np.ndarray
     examples_per_epoch: float
     plateau: float
     metrics: dict[str, float]
+    absent: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -70,16 +73,21 @@ def training_dynamics(logits: np.ndarray, labels: np.ndarray, example_ids: np.nd
     """Everything about the training logits of one trajectory.
 
     logits: (example, class) in time order;  labels, example_ids, epochs, steps: (example,);  window, windows: in
-    examples;  seed: of the shuffled-order null and the interval. Raises ValueError when the series is too short.
+    examples;  seed: of the shuffled-order null and the interval. Raises ValueError when the series is too short for
+    the main window; what it is too short for besides is absent, with a reason.
     """
     probabilities = softmax(logits)
-    all_windows = [window, *(w for w in windows if w != window and 2 * w + 1 <= len(probabilities))]
+    require_window(len(probabilities), window)
+    missing = absent(len(probabilities), window, windows)
+    all_windows = [window, *(w for w in windows if w != window and f"window {w}" not in missing)]
     by_window = resonance(probabilities, all_windows, measure)
     main = by_window[window]
     inner = curb(main, window)
-    null = shuffled_order_null(probabilities, window, measure, permutations=permutations, seed=seed)
-    slope = resonance_novelty_slope(inner.novelty, inner.resonance, null, block=2 * window, seed=seed)
-    changes = change_points(inner.novelty, block=window)
+    slope = None
+    if "slope" not in missing:
+        null = shuffled_order_null(probabilities, window, measure, permutations=permutations, seed=seed)
+        slope = _slope(inner, null, None if "slope_ci" in missing else 2 * window, seed)
+    changes = change_points(inner.novelty, block=window) if "change_points" not in missing else None
     plateau = label_balance_plateau(np.bincount(labels, minlength=probabilities.shape[1]))
     tail = max(1, len(inner.novelty) // 10)
     accuracy = probabilities.argmax(axis=1) == labels
@@ -91,17 +99,27 @@ def training_dynamics(logits: np.ndarray, labels: np.ndarray, example_ids: np.nd
         "resonance_mean": inner.resonance.mean(), "resonance_sd": inner.resonance.std(),
         "novelty_plateau": plateau, "confidence_last_tenth": probabilities.max(axis=1)[-tail:].mean(),
         "train_accuracy_last_tenth": accuracy[-tail:].mean(),
-        "slope": slope.slope, "slope_r2": slope.r2, "slope_ci_low": slope.ci_low, "slope_ci_high": slope.ci_high,
-        "slope_null_mean": slope.null_mean, "slope_null_low": slope.null_low, "slope_null_high": slope.null_high,
-        "slope_p": slope.p_value, "change_points": len(changes.positions),
         "repeated_share": 1 - len(np.unique(example_ids)) / len(example_ids),
     }
-    if len(inner.novelty) >= 64 and np.ptp(inner.novelty) > 0:
+    if slope is not None:
+        metrics |= {"slope": slope.slope, "slope_r2": slope.r2, "slope_null_mean": slope.null_mean,
+                    "slope_null_low": slope.null_low, "slope_null_high": slope.null_high, "slope_p": slope.p_value}
+    if slope is not None and "slope_ci" not in missing:
+        metrics |= {"slope_ci_low": slope.ci_low, "slope_ci_high": slope.ci_high}
+    if changes is not None:
+        metrics["change_points"] = len(changes.positions)
+    if "hurst_novelty" not in missing and np.ptp(inner.novelty) > 0:
         metrics["hurst_novelty"] = hurst_exponent(inner.novelty).exponent
     per_epoch = len(epochs) / max(1e-9, float(epochs[-1] - epochs[0])) if len(epochs) > 1 else 1.0
     return TrainingDynamics(window, main, smooth(main, window, span), {w: by_window[w] for w in all_windows[1:]}, slope,
                             changes, mean_confidence(probabilities, window), accuracy, epochs, per_epoch, plateau,
-                            {k: float(v) for k, v in metrics.items()})
+                            {k: float(v) for k, v in metrics.items()}, missing)
+
+
+def _slope(inner: Dynamics, null: np.ndarray, block: int | None, seed: int) -> ResonanceNoveltySlope:
+    """Slope beside its null; without blocks no interval, because that of independent points would be far too narrow."""
+    found = resonance_novelty_slope(inner.novelty, inner.resonance, null, block=block, seed=seed)
+    return found if block else replace(found, se=math.nan, ci_low=math.nan, ci_high=math.nan)
 
 
 def probe_dynamics(logits: np.ndarray, labels: np.ndarray, steps: np.ndarray, *, window: int,

@@ -21,8 +21,8 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     """What the stage measured, as name -> figure.
 
     record: name; measure, span, spans, window, examples_per_epoch, plateau (or None); changes, change points in
-    examples; dynamics {novelty, transience, resonance: (example,)}; confidence (example,); slope; train {examples,
-    loss, accuracy} and evaluated, the same; probes {split: {steps, window, dynamics, map}}.
+    examples; dynamics {novelty, transience, resonance: (example,)}; confidence (example,); slope, or None; train
+    {examples, loss, accuracy} and evaluated, the same; probes {split: {steps, window, dynamics, map}}.
     """
     name, window = record["name"], record["window"]
     examples = np.arange(len(record["confidence"]))
@@ -32,12 +32,14 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     marks = {"plateau": record["plateau"], "changes": record["changes"]}
     trends = {span: _dynamics({key: trend(record["dynamics"][key], window, span) for key in ("novelty", "resonance")})
               for span in record["spans"] or SPANS}
+    slope = {} if record["slope"] is None else {
+        "slope": figures.slope(curb(dynamics.novelty, window), curb(dynamics.resonance, window), record["slope"],
+                               title=f"Resonance on novelty: {name}")}
     return {
         "signals": figures.signals(examples, dynamics, smoothed, window=window, **marks, **common,
                                    title=f"Information dynamics: {name}"),
         "smoothing": figures.smoothing(examples, dynamics, trends, title=f"Smoothing: {name}", **common),
-        "slope": figures.slope(curb(dynamics.novelty, window), curb(dynamics.resonance, window), record["slope"],
-                               title=f"Resonance on novelty: {name}"),
+        **slope,
         "learning": figures.learning(examples, smoothed.novelty, **_courses(record), confidence=record["confidence"],
                                      title=f"Performance and process: {name}", **marks, **common),
     } | {f"probe-{split}": _probe_set(found, UNITS[record["measure"]], f"Probe set ({split}): {name}")
