@@ -8,7 +8,7 @@
       - {at: micro-a/pretrain, checkpoints: [512, 1200]}     # other settings of the lens at some places
       - micro-a-*/adapt
 
-Without `look` the cheap lenses look at every fine-tuning.
+Without `look` the cheap lenses look at every fine-tuning, and at given checkpoints as far as they can.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,12 @@ from finetrace.lenses.infodynamics.settings import InfodynamicsSettings
 from finetrace.lenses.kernel.settings import KernelSettings
 from finetrace.lenses.probes.settings import ProbesSettings
 from finetrace.lenses.similarity.settings import SimilaritySettings
-from finetrace.study.patterns import nearest, select
+from finetrace.study.patterns import ALL, matches, nearest, select
+
+SIGNALS = ("fine-tuning", "given with signals")
+HEADS = (*SIGNALS, "given with head")
+STATES = (*HEADS, "given")
+"""Kinds of trajectories on a task: whose training was recorded, whose head tells its classes, all."""
 
 
 @dataclass(frozen=True)
@@ -36,23 +41,23 @@ class Lens:
     reads: stages and lenses of the same trajectory that it builds on."""
 
     settings: type | None = None
-    of: tuple[str, ...] = ("fine-tuning",)
+    of: tuple[str, ...] = SIGNALS
     reads: tuple[str, ...] = ()
 
 
 EVERY = ("fine-tuning", "pre-training", "adaptation")
 LENSES: dict[str, Lens] = {
     "infodynamics": Lens(InfodynamicsSettings),
-    "geometry": Lens(GeometrySettings, reads=("hidden",)),
-    "similarity": Lens(SimilaritySettings, reads=("hidden",)),
-    "hulls": Lens(HullsSettings, reads=("hidden",)),
-    "probes": Lens(ProbesSettings, reads=("hidden",)),
-    "convergence": Lens(ConvergenceSettings, reads=("geometry", "probes")),
+    "geometry": Lens(GeometrySettings, STATES, reads=("hidden",)),
+    "similarity": Lens(SimilaritySettings, STATES, reads=("hidden",)),
+    "hulls": Lens(HullsSettings, STATES, reads=("hidden",)),
+    "probes": Lens(ProbesSettings, STATES, reads=("hidden",)),
+    "convergence": Lens(ConvergenceSettings, STATES, reads=("geometry", "probes")),
     "edges": Lens(EdgesSettings, of=EVERY),
     "cloze": Lens(ClozeSettings, of=EVERY),
-    "calibration": Lens(CalibrationSettings, reads=("predictions",)),
-    "features": Lens(FeaturesSettings, reads=("predictions",)),
-    "kernel": Lens(KernelSettings),
+    "calibration": Lens(CalibrationSettings, HEADS, reads=("predictions",)),
+    "features": Lens(FeaturesSettings, HEADS, reads=("predictions",)),
+    "kernel": Lens(KernelSettings, HEADS),
 }
 GROUPS = {
     "layers": ("geometry", "similarity", "hulls", "probes", "convergence"),
@@ -60,7 +65,7 @@ GROUPS = {
 }
 """A name for several lenses: those of hidden states, those of predictions."""
 CHEAP = ("infodynamics", "geometry", "similarity", "probes", "convergence", "calibration", "features")
-"""The lenses that look at every fine-tuning where a study does not say."""
+"""The lenses that look at every trajectory on a task that they can look at, where a study does not say."""
 
 if TYPE_CHECKING:
 
@@ -87,8 +92,7 @@ def who_looks(look: Mapping[str, Any] | None, places: Mapping[str, str], setting
     """
     found: Looked = {}
     if look is None:
-        fine_tunings = [place for place, kind in places.items() if kind == "fine-tuning"]
-        look = {lens: "all" for lens in CHEAP} if fine_tunings else {}
+        look = {lens: "all" for lens in CHEAP if set(LENSES[lens].of) & set(places.values())}
     for key, entries in look.items():
         names = _lenses(key)
         for lens in names:
@@ -129,9 +133,10 @@ def _places(where: str, lens: str, entries: Any, places: Mapping[str, str]) -> d
     own = [place for place, kind in places.items() if kind in LENSES[lens].of]
     entries = entries if isinstance(entries, Sequence) and not isinstance(entries, str) else [entries]
     plain = [entry for entry in entries if isinstance(entry, str)]
-    found: dict[str, dict[str, Any]] = (
-        {p: {} for p in select(plain, own, where, places)} if plain and plain != ["none"] else {}
-    )
+    found: dict[str, dict[str, Any]] = {}
+    if plain and plain != ["none"]:
+        _require_given(plain, where, lens, places)
+        found = {p: {} for p in select(plain, own, where, places)}
     for entry in entries:
         if isinstance(entry, str):
             continue
@@ -139,6 +144,20 @@ def _places(where: str, lens: str, entries: Any, places: Mapping[str, str]) -> d
             raise ValueError(
                 f"{where}: {entry!r} is not a pattern over places such as 'micro-a/*/ft/*', nor a mapping with `at`"
             )
+        _require_given(entry["at"], f"{where}.at", lens, places)
         for place in select(entry["at"], own, f"{where}.at", places):
             found.setdefault(place, {}).update({k: v for k, v in entry.items() if k != "at"})
     return found
+
+
+def _require_given(patterns: str | Sequence[str], where: str, lens: str, places: Mapping[str, str]) -> None:
+    """Raises ValueError for a pattern that means nothing but given checkpoints which lack what the lens reads."""
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        meant = [place for place in places if pattern != ALL and matches(place, pattern)]
+        if meant and all(places[p] in STATES[1:] and places[p] not in LENSES[lens].of for p in meant):
+            name, task = meant[0].split("/")[:2]
+            needs = (f"the checkpoints' own head; if they have one for its classes, say so: head: {task}"
+                     if "given with head" in LENSES[lens].of else
+                     "the signals of a training; of a folder that TraceCallback wrote say signals: true"
+                     if lens == "infodynamics" else f"the place {name}/pretrain")
+            raise ValueError(f"{where}: {pattern!r}: at {meant[0]} {lens} needs {needs} (series.{name})")
