@@ -15,7 +15,8 @@ from finetrace.store.tables import read_long_table
 
 @dataclass
 class Entry:
-    """One trajectory on a task: its names, manifests and metrics. metrics: lens (or "trajectory") -> metric -> value."""
+    """One trajectory on a task: its names, manifests and metrics. metrics: lens (or "trajectory") -> metric ->
+    value."""
 
     key: str
     model: str

@@ -99,7 +99,7 @@ def order_of(head: FoundHead, label_names: Sequence[str], said: Sequence[str], w
         raise FinetraceError(f"{where}: the head tells {len(head.names)} classes ({', '.join(head.names[:6])}), and "
                              f"the task has {len(label_names)} ({', '.join(label_names[:6])}); leave the task out of "
                              "`head`")
-    if not said and all(name == f"LABEL_{number}" for number, name in enumerate(outputs)):
+    if not said and all(name in (f"LABEL_{number}", str(number)) for number, name in enumerate(outputs)):
         return list(range(len(outputs)))
     found, wanted = [_folded(name) for name in outputs], [_folded(name) for name in label_names]
     if sorted(found) != sorted(wanted) or len(set(found)) != len(found):

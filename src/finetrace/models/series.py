@@ -237,7 +237,8 @@ def _put_tokenizer(where: str, settings: Any, last: Source, out: Path) -> None:
     elif isinstance(last, Published):
         places = [_fetched_tokenizer(where, last.id, last.revision)]
     else:
-        places = [Path(last.path), *([Path(settings.path)] if settings.path else [])]
+        around = [Path(settings.path), Path(settings.path) / TOKENIZER] if settings.path else []
+        places = [one for one in (Path(last.path), *around) if one.is_dir()]
         if isinstance(last.base, Local):
             places.append(Path(last.base.path))
         elif last.base is not None and not any(map(_has_vocabulary, places)):

@@ -56,7 +56,7 @@ def write_given(where: str, series: Path, task: Path, out: Path, *, head: bool, 
              "head": kind, "train": {**train, **pieces}}
     metrics = {"steps": last, "checkpoints": len(found)}
     if recorded is not None:
-        facts |= _recorded(where, recorded, names, out)
+        facts |= _recorded(where, recorded, names, labels, out)
         metrics |= json.loads((recorded / "metrics.json").read_text("utf-8"))
     else:
         merge_tables(out / "history.parquet", [HISTORY.empty_table()])
@@ -88,7 +88,7 @@ def _order(where: str, source: Source, head: FoundHead, kind: str, names: list[s
     return order_of(head, names, labels, f"{where}.head: {label(source)}")
 
 
-def _recorded(where: str, folder: Path, names: list[str], out: Path) -> dict[str, Any]:
+def _recorded(where: str, folder: Path, names: list[str], labels: list[str], out: Path) -> dict[str, Any]:
     """Take over the tables of a recorded trajectory. Returns the facts that its lenses need."""
     try:
         manifest = read_manifest(folder)
@@ -99,10 +99,11 @@ def _recorded(where: str, folder: Path, names: list[str], out: Path) -> dict[str
     if manifest.kind != "trajectory" or not (folder / RECORDED[0]).is_file():
         raise FinetraceError(f"{where}.signals: {folder} holds no signals (signals.parquet); name a folder that "
                              "TraceCallback wrote, or leave `signals` out")
-    if list(facts["label_names"]) != names:
-        raise FinetraceError(f"{where}.signals: {folder} was trained on the classes "
-                             f"{', '.join(map(str, facts['label_names'][:6]))}, and the task has "
-                             f"{', '.join(names[:6])}, in this order; name the task that it was trained on")
+    recorded = FoundHead("sequence", tuple(map(str, facts["label_names"])))
+    if order_of(recorded, names, labels, f"{where}.signals: {folder}") != list(range(len(names))):
+        raise FinetraceError(f"{where}.signals: {folder} was trained on the classes {', '.join(recorded.names[:6])}, "
+                             f"and the task has them as {', '.join(names[:6])}; give the task the same order "
+                             "(label_names)")
     for table in RECORDED:
         if (folder / table).is_file():
             shutil.copyfile(folder / table, out / table)
