@@ -33,7 +33,8 @@ def test_without_look_the_cheap_lenses_look_as_far_as_they_can() -> None:
     looked = parse_study(BASE, "params.yaml").looked
     every = ["folder/t/given/s1", "folder/u/given/s1", "one/t/given/s1", "hub/t/given/s1", "traced/t/given/s1"]
     assert {lens: list(places) for lens, places in looked.items()} == {
-        "infodynamics": ["traced/t/given/s1"], **dict.fromkeys(("geometry", "similarity", "probes", "convergence"), every),
+        "infodynamics": ["traced/t/given/s1"],
+        **dict.fromkeys(("geometry", "similarity", "probes", "convergence"), every),
         "calibration": sorted(HEADS), "features": sorted(HEADS)}
 
 
@@ -52,7 +53,8 @@ def test_the_items_of_a_series() -> None:
     given = [f"given@{key}" for key in study.given]
     assert sorted(name for name in items if name.startswith(("series", "given"))) == sorted([*given, *made])
     assert [name for name in items if name.startswith(("hidden", "predictions"))] == ["hidden@folder_t_given_s1"]
-    assert items["series-folder@folder"].paths == {"path": "runs/mine"} and items["series-folder@folder"].folder == "series"
+    folder = items["series-folder@folder"]
+    assert (folder.paths, folder.folder) == ({"path": "runs/mine"}, "series")
     assert items["kernel@traced_t_given_s1"].paths["base"] == "outputs/traced/pretrain/trajectory"
     asked = items["given@traced_t_given_s1"].asked
     assert asked is not None and asked["given"] == {
@@ -90,13 +92,13 @@ def test_the_study_of_the_guide_is_one() -> None:
     ({"series": {"x": {"model": "n"}}}, "series.x.model: 'n' is not defined; known: m"),
     ({"series": {"x": {"tasks": "t"}}}, "series.x: names nothing; name one of id (hub), path (folder), model"),
     ({"series": {"x": {"id": "a", "path": "b"}}}, "series.x: names id and path; name one of"),
-    ({"series": {"x": {"path": "b", "revision": "c"}}}, "revision: says nothing about a path; remove it"),
-    ({"series": {"x": {"id": "b", "pattern": "c-{step}"}}}, "pattern: says nothing about a id; remove it"),
+    ({"series": {"x": {"path": "b", "revision": "c"}}}, "revision: says nothing about a folder (path); remove it"),
+    ({"series": {"x": {"id": "b", "pattern": "c-{step}"}}}, "pattern: says nothing about a hub id; remove it"),
     ({"series": {"x": {"path": "b", "pattern": "c"}}}, "pattern: 'c' does not have {step} once"),
-    ({"series": {"x": {"path": "outputs/x"}}}, "series: x: path outputs/x lies in outputs/x, which the result replaces"),
+    ({"series": {"x": {"path": "outputs/x"}}}, "series: x: path outputs/x lies in outputs/x, which the result"),
     ({"series": {"x": {"path": "b", "tasks": "t", "labels": ["a", "b"]}}}, "labels: are of a head; name its task"),
-    ({"series": {"x": {"path": "b", "tasks": ["t", "u"], "signals": True}}}, "signals: are of one training on one task"),
-    ({"series": {"x": {"id": "b", "phases": [{"revision": "s{step}"}]}}}, "phases.0.steps: is missing; the hub is not"),
+    ({"series": {"x": {"path": "b", "tasks": ["t", "u"], "signals": True}}}, "signals: are of one training on one"),
+    ({"series": {"x": {"id": "b", "phases": [{"revision": "s{step}"}]}}}, "phases.0.steps: is missing; the hub is"),
     ({"series": {"x": {"id": "b", "phases": [{"pattern": "s{step}", "steps": [1]}]}}}, "stand in revision"),
     ({"series": {"x": {"path": "b", "steps": [1], "phases": [{"pattern": "s{step}"}]}}}, "remove those beside them"),
     ({"methods": {"given": {"kind": "ft"}}}, "methods: 'given' stands for checkpoints that were made elsewhere"),

@@ -5,6 +5,10 @@ from typing import Literal
 from finetrace.config.base import require, settings
 
 STEP = "{step}"
+KEYS = {"id": ("id", "revision", "steps", "unit", "phases", "tokenizer", "keep"),
+        "path": ("path", "pattern", "steps", "unit", "phases", "base", "tokenizer"), "model": ("model",)}
+"""What says where checkpoints are, by the key that says it first."""
+NAMES = {"id": "a hub id", "path": "a folder (path)", "model": "a model of the study"}
 
 
 @settings
@@ -66,18 +70,18 @@ class SeriesSettings:
     """Whether `path` is a trajectory with signals, as finetrace's TraceCallback writes it."""
 
     def __post_init__(self) -> None:
-        kinds = [key for key in ("id", "path", "model") if getattr(self, key)]
+        kinds = [key for key in KEYS if getattr(self, key)]
         require(len(kinds) == 1, f"names {' and '.join(kinds) or 'nothing'}; name one of id (hub), path (folder), "
                                  "model (of this study)")
-        of = {"id": ("revision", "keep", "unit", "steps", "phases"), "model": (),
-              "path": ("pattern", "base", "unit", "steps", "phases", "signals")}[kinds[0]]
         defaults = type(self).__dataclass_fields__
-        for key in ("revision", "keep", "pattern", "base", "unit", "steps", "phases", "signals"):
-            require(key in of or getattr(self, key) == defaults[key].default,
-                    f"{key}: says nothing about a {kinds[0]}; remove it")
-        require(not (self.model and self.tokenizer), "tokenizer: a model of the study has its own; remove it")
+        for key in dict.fromkeys(key for keys in KEYS.values() for key in keys):
+            require(key in KEYS[kinds[0]] or getattr(self, key) == defaults[key].default,
+                    f"{key}: says nothing about {NAMES[kinds[0]]}; remove it")
+        require(bool(self.path) or not self.signals, "signals: are those of a folder; name it in `path`")
         _require_steps(self.steps)
         require(self.unit >= 1, f"unit: {self.unit} is less than 1")
+        if self.id and not self.phases and self.steps is None:
+            object.__setattr__(self, "steps", (0,))
         self._check_names(kinds[0])
         self._check_tasks()
 
@@ -85,7 +89,7 @@ class SeriesSettings:
         """Where the names of the checkpoints differ."""
         if self.phases:
             key, other = ("revision", "pattern") if kind == "id" else ("pattern", "revision")
-            require(not self.steps and getattr(self, key) in ("", "main") and STEP not in self.id,
+            require(self.steps is None and getattr(self, key) in ("", "main") and STEP not in self.id,
                     f"phases: each has its own {key} and steps; remove those beside them")
             for number, phase in enumerate(self.phases):
                 require(bool(getattr(phase, key)) and not getattr(phase, other),
@@ -96,7 +100,7 @@ class SeriesSettings:
             return
         if kind == "id":
             named = any(STEP in text for text in (self.id, self.revision))
-            require(named or len(self.steps or (0,)) == 1, "id: write {step} where the names of the checkpoints "
+            require(named or len(self.steps or ()) == 1, "id: write {step} where the names of the checkpoints "
                     "differ (or in revision)")
         require(not self.pattern or self.pattern.count(STEP) == 1,
                 f"pattern: {self.pattern!r} does not have {{step}} once, e.g. checkpoint-{{step}}")
@@ -109,6 +113,11 @@ class SeriesSettings:
         require(len(set(self.labels)) == len(self.labels), f"labels: {list(self.labels)} names a class twice")
         require(not self.signals or (len(self.looked_at_with) == 1 and self.unit == 1 and not self.phases),
                 "signals: are of one training on one task; name it, and no other, in `tasks`, without unit and phases")
+
+    @property
+    def kind(self) -> str:
+        """Where its checkpoints are: id (hub), path (folder) or model (of the study)."""
+        return next(key for key in KEYS if getattr(self, key))
 
     @property
     def looked_at_with(self) -> tuple[str, ...]:

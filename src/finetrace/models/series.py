@@ -155,7 +155,7 @@ def _chosen(where: str, path: Path, pattern: str, listed: Mapping[int, Path], st
 def _from_hub(where: str, settings: Any) -> dict[int, Source]:
     """Step on the axis -> checkpoint of the hub."""
     lists = [(one.revision, one.steps, one.after) for one in settings.phases] or [
-        (settings.revision, settings.steps or (0,), None)]
+        (settings.revision, settings.steps, None)]
     found: dict[int, Source] = {}
     for revision, steps, after in lists:
         begin = max(found, default=0) if after is None else after

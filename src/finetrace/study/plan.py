@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from finetrace.config.base import as_dict, merge
-from finetrace.config.series import GivenSettings, SeriesSettings
+from finetrace.config.series import KEYS, GivenSettings, SeriesSettings
 from finetrace.data.registry import resolve, resolve_ood, section_of
 from finetrace.errors import hide_passwords
 from finetrace.study.look import LENSES
@@ -157,7 +157,8 @@ def _trained(study: Study) -> Rows:
 
 def _series(name: str, series: SeriesSettings) -> tuple[str, str, dict[str, str], dict[str, Any]]:
     """The look-up of a series; what it is looked at with is not its own affair."""
-    asked = {"series": {k: v for k, v in as_dict(series).items() if k not in ("tasks", "head", "labels", "signals")}}
+    values = as_dict(series)
+    asked = {"series": {key: values[key] for key in KEYS[series.kind] if key != "phases" or series.phases}}
     if series.path:
         return "series-folder", name, {"path": series.path}, asked
     return ("series-model", name, {"model": series.model}, asked) if series.model else ("series", name, {}, asked)
