@@ -157,12 +157,17 @@ def _from_hub(where: str, settings: Any) -> dict[int, Source]:
     lists = [(one.revision, one.steps, one.after) for one in settings.phases] or [
         (settings.revision, settings.steps, None)]
     found: dict[int, Source] = {}
+    seen: dict[str, str] = {}
     for revision, steps, after in lists:
         begin = max(found, default=0) if after is None else after
         of_phase = {begin + step * settings.unit: str(step) for step in steps}
         _require_after(where, revision, of_phase, found)
-        found |= {step: _look_up(where, settings.id.replace(STEP, number), revision.replace(STEP, number))
-                  for step, number in of_phase.items()}
+        for step, number in of_phase.items():
+            names = settings.id.replace(STEP, number), revision.replace(STEP, number)
+            found[step] = _look_up(where, *names)
+            called, weights = f"{names[0]} at {names[1]}", weights_digest(found[step])
+            if (same := seen.setdefault(weights, called)) != called:
+                raise FinetraceError(f"{where}: {called} has the same weights as {same}; one of the two names is wrong")
     return found
 
 
@@ -175,14 +180,10 @@ def _require_after(where: str, names: str, phase: Mapping[int, Any], before: Map
 
 
 def _tell_equal_weights(where: str, found: Mapping[int, Source]) -> None:
-    """Two names of equal weights: of the hub an error, in a folder a remark."""
+    """Remark on two folders with equal weights."""
     seen: dict[str, Source] = {}
     for source in found.values():
-        same = seen.setdefault(weights_digest(source), source)
-        if same is not source and isinstance(source, Published):
-            raise FinetraceError(f"{where}: {label(source)} has the same weights as {label(same)}; one of the "
-                                 "two names is wrong")
-        if same is not source:
+        if (same := seen.setdefault(weights_digest(source), source)) is not source:
             log.warning("%s: %s has the same weights as %s", where, label(source), label(same))
 
 
