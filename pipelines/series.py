@@ -6,7 +6,7 @@ Names, commits and digests only: each checkpoint is opened, or fetched, when a l
 
 from pathlib import Path
 
-from finetrace.config.series import SeriesSettings
+from finetrace.config.series import SourceSettings
 from finetrace.pipeline.stage import Stage, run
 from finetrace.store.files import write_json
 
@@ -14,7 +14,7 @@ from finetrace.store.files import write_json
 def main(stage: Stage) -> None:
     from finetrace.models.series import resolve_series, state_of
 
-    folder, entry = stage.layout.pretrain(stage.item), stage.settings("series", SeriesSettings)
+    folder, entry = stage.layout.pretrain(stage.item), stage.settings("series", SourceSettings)
     inputs: dict[Path, Path | str] = {}
     if entry.model:
         model = stage.layout.model(entry.model)

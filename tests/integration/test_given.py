@@ -286,7 +286,7 @@ def test_a_recorded_trajectory_keeps_its_signals(tmp_path: Path, monkeypatch: py
     complete(traced, Manifest("trajectory", "trace", "traced", "0", {}, {}, {}, facts), started=0.0)
     ask_study(root, {**STUDY, "series": {"mine": {"path": "runs/traced", "tasks": "tiny", "signals": True}},
                      "comparisons": {}, "look": {"infodynamics": "all", "answers": "all"},
-                     "infodynamics": {"window": 8, "permutations": 20}})
+                     "infodynamics": {"window": 2, "permutations": 20}})
     trajectory = looked_up(root)
     for table in ("signals", "history", "probe"):
         assert (trajectory / f"{table}.parquet").read_bytes() == (traced / f"{table}.parquet").read_bytes()

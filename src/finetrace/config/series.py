@@ -32,9 +32,8 @@ class Phase:
 
 
 @settings
-class SeriesSettings:
-    """A series of checkpoints that were made elsewhere, or a single model: read where it is, one checkpoint at a
-    time."""
+class SourceSettings:
+    """Where checkpoints are that were made elsewhere: read there, one at a time."""
 
     id: str = ""
     """Hub id; `{step}` stands for an entry of `steps`, e.g. google/multiberts-seed_0-step_{step}k."""
@@ -59,15 +58,6 @@ class SeriesSettings:
     """Hub id or folder of the tokenizer, where the checkpoints have none; by default that of the last checkpoint."""
     keep: bool = True
     """Whether fetched weights stay in the hub's cache after use; false saves disk and fetches again when asked."""
-    tasks: str | tuple[str, ...] = ()
-    """Tasks whose texts the checkpoints are looked at with; each makes a place NAME/TASK/given/s1."""
-    head: str | tuple[str, ...] = ()
-    """Those of `tasks` whose classes the checkpoints' own head tells."""
-    labels: tuple[str, ...] = ()
-    """The task's names of the classes in the order of the head's outputs; by default what the checkpoints' config
-    says."""
-    signals: bool = False
-    """Whether `path` is a trajectory with signals, as finetrace's TraceCallback writes it."""
 
     def __post_init__(self) -> None:
         kinds = [key for key in KEYS if getattr(self, key)]
@@ -77,13 +67,11 @@ class SeriesSettings:
         for key in dict.fromkeys(key for keys in KEYS.values() for key in keys):
             require(key in KEYS[kinds[0]] or getattr(self, key) == defaults[key].default,
                     f"{key}: says nothing about {NAMES[kinds[0]]}; remove it")
-        require(bool(self.path) or not self.signals, "signals: are those of a folder; name it in `path`")
         _require_steps(self.steps)
         require(self.unit >= 1, f"unit: {self.unit} is less than 1")
         if self.id and not self.phases and self.steps is None:
             object.__setattr__(self, "steps", (0,))
         self._check_names(kinds[0])
-        self._check_tasks()
 
     def _check_names(self, kind: str) -> None:
         """Where the names of the checkpoints differ."""
@@ -105,19 +93,31 @@ class SeriesSettings:
         require(not self.pattern or self.pattern.count(STEP) == 1,
                 f"pattern: {self.pattern!r} does not have {{step}} once, e.g. checkpoint-{{step}}")
 
-    def _check_tasks(self) -> None:
+
+@settings
+class SeriesSettings(SourceSettings):
+    """A series of checkpoints that were made elsewhere, or a single model, and the tasks that it is looked at with."""
+
+    tasks: str | tuple[str, ...] = ()
+    """Tasks whose texts the checkpoints are looked at with; each makes a place NAME/TASK/given/s1."""
+    head: str | tuple[str, ...] = ()
+    """Those of `tasks` whose classes the checkpoints' own head tells."""
+    labels: tuple[str, ...] = ()
+    """The task's names of the classes in the order of the head's outputs; by default what the checkpoints' config
+    says."""
+    signals: bool = False
+    """Whether `path` is a trajectory with signals, as finetrace's TraceCallback writes it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         for task in self.heads:
             require(task in self.looked_at_with, f"head: {task!r} is none of tasks ({', '.join(self.looked_at_with)}); "
                                                  "name it there, too")
         require(not self.labels or bool(self.heads), "labels: are of a head; name its task in `head`")
         require(len(set(self.labels)) == len(self.labels), f"labels: {list(self.labels)} names a class twice")
+        require(bool(self.path) or not self.signals, "signals: are those of a folder; name it in `path`")
         require(not self.signals or (len(self.looked_at_with) == 1 and self.unit == 1 and not self.phases),
                 "signals: are of one training on one task; name it, and no other, in `tasks`, without unit and phases")
-
-    @property
-    def kind(self) -> str:
-        """Where its checkpoints are: id (hub), path (folder) or model (of the study)."""
-        return next(key for key in KEYS if getattr(self, key))
 
     @property
     def looked_at_with(self) -> tuple[str, ...]:

@@ -73,7 +73,7 @@ def merged(folder: Path, base: Path, out: Path) -> None:
         model = getattr(transformers, CLASSES[kind]).from_pretrained(
             base, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype=torch.float32,
             ignore_mismatched_sizes=True, **changes)
-        config = PeftConfig.from_pretrained(folder)
+        config = PeftConfig.from_pretrained(str(folder))
         if config.is_prompt_learning:
             raise FinetraceError(f"{folder / CONFIG}: {config.peft_type} adds tokens to the input, which no layer can "
                                  "be changed for; name adapters that change weights, such as LoRA")

@@ -5,12 +5,12 @@ settings/STAGE/ITEM.json, of which each item depends on its own. Nothing else of
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import urlsplit
 
 from finetrace.config.base import as_dict, merge
-from finetrace.config.series import KEYS, GivenSettings, SeriesSettings
+from finetrace.config.series import GivenSettings, SeriesSettings, SourceSettings
 from finetrace.data.registry import resolve, resolve_ood, section_of
 from finetrace.errors import hide_passwords
 from finetrace.study.look import LENSES
@@ -157,8 +157,7 @@ def _trained(study: Study) -> Rows:
 
 def _series(name: str, series: SeriesSettings) -> tuple[str, str, dict[str, str], dict[str, Any]]:
     """The look-up of a series; what it is looked at with is not its own affair."""
-    values = as_dict(series)
-    asked = {"series": {key: values[key] for key in KEYS[series.kind] if key != "phases" or series.phases}}
+    asked = {"series": {one.name: as_dict(series)[one.name] for one in fields(SourceSettings)}}
     if series.path:
         return "series-folder", name, {"path": series.path}, asked
     return ("series-model", name, {"model": series.model}, asked) if series.model else ("series", name, {}, asked)
