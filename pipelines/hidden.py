@@ -14,10 +14,12 @@ from finetrace.store.manifest import read_manifest
 
 def main(stage: Stage) -> None:
     from finetrace.inference.trajectory import extract_trajectory
+    from finetrace.models.given import model_folder
 
     layout, settings = stage.layout, stage.settings("hidden", HiddenSettings)
     trajectory, folder = stage.folder / "trajectory", stage.folder / "hidden"
-    model, task = layout.model(stage.asked["model"]), layout.task(stage.asked["task"])
+    model = model_folder(trajectory, layout.model(stage.asked["model"]))
+    task = layout.task(stage.asked["task"])
     # all trajectories of a task look at the same examples
     seed = seeds.derive(stage.seed, "hidden", stage.asked["task"])
     manifest = stage.manifest("hidden", {trajectory: trajectory, task: task}, {"rows": seed}, outs=[folder])

@@ -13,10 +13,12 @@ from finetrace.store.files import write_json
 
 def main(stage: Stage) -> None:
     from finetrace.inference.predictions import predict_trajectory
+    from finetrace.models.given import model_folder
 
     layout, settings = stage.layout, stage.settings("predictions", PredictionsSettings)
     trajectory, folder = stage.folder / "trajectory", stage.folder / "predictions"
-    model, task = layout.model(stage.asked["model"]), layout.task(stage.asked["task"])
+    model = model_folder(trajectory, layout.model(stage.asked["model"]))
+    task = layout.task(stage.asked["task"])
     # all trajectories of a task look at the same examples
     seed = seeds.derive(stage.seed, "predictions", stage.asked["task"])
     inputs = {trajectory: trajectory, task: task, task / "ood": task / "ood"}

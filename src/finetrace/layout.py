@@ -8,7 +8,7 @@ from pathlib import Path
 from finetrace.errors import FinetraceError
 
 OF_SCRIPT = {"fact-files": "facts", "minimal-pair-files": "minimal-pairs", "model-folder": "model",
-             "data-files": "data", "train-tuned": "train"}
+             "series-folder": "series", "series-model": "series", "data-files": "data", "train-tuned": "train"}
 """Stages that share a script, because DVC wants files that are read to be named -> the script's stage."""
 _SLUG = re.compile(r"[a-z0-9][a-z0-9.-]*")
 

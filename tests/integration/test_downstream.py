@@ -21,7 +21,8 @@ from finetrace.config.models import AdaptSettings
 from finetrace.config.training import RecordSettings, TrainSettings
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
-from finetrace.models.timeline import Published, open_timeline, whole_model
+from finetrace.models.sources import Published
+from finetrace.models.timeline import open_timeline, whole_model
 from finetrace.pipeline.stage import Stage, open_stage
 from finetrace.store.files import sha256_folder
 from finetrace.store.manifest import read_manifest

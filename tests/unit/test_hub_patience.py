@@ -8,11 +8,12 @@ from huggingface_hub import constants
 from tests.hub import Hub, commit
 from tests.training_fixtures import bert_config, model_folder, tokenizer
 
-from finetrace.config.models import SeriesSettings
+from finetrace.config.series import SeriesSettings
 from finetrace.errors import FinetraceError
 from finetrace.models import hub as client
 from finetrace.models.fetch import fetch_hub
-from finetrace.models.timeline import Published, fetch_published, resolve_series
+from finetrace.models.series import resolve_series
+from finetrace.models.sources import Published, fetch_published
 
 
 @pytest.fixture(scope="module")

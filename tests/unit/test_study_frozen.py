@@ -16,10 +16,15 @@ NOT_ITEMS = ("study", "world", "tracking")
 STAGES = {stage for groups in FROZEN.values() for stage in groups}  # a lens that came after is in none
 LATER = ("on_nonfinite",)  # keys of `record` that came after; their defaults are what was
 
+PUBLISHED = ("id", "revision", "steps", "unit", "tokenizer", "keep")  # of `series`; other keys came after
+
 
 def as_before(item: Item) -> tuple[str, str, Any]:
     """Stage, name and settings of an item in the words of the frozen list."""
     asked, stage = item.asked or {}, item.folder
+    if stage == "series":
+        later = {key for key, value in asked[stage].items() if key not in PUBLISHED and not value}
+        return stage, item.key, {key: value for key, value in asked[stage].items() if key not in later}
     if stage == "facts":
         return stage, item.key, asked.get("facts") or asked["fact_files"]
     if stage == "data":

@@ -108,15 +108,17 @@ def test_a_whole_model_of_a_checkpoint_loads(tmp_path, weights):
 CLIENT = """
 import json, sys
 from pathlib import Path
-from finetrace.config.models import SeriesSettings
+from finetrace.config.base import parse
+from finetrace.config.series import SeriesSettings
 from finetrace.errors import FinetraceError
-from finetrace.models.timeline import open_timeline, resolve_series
+from finetrace.models.series import resolve_series
+from finetrace.models.timeline import open_timeline
 from finetrace.store.manifest import Manifest, complete
 case = json.load(sys.stdin)
 out = Path(case["out"])
 out.mkdir(parents=True)
 try:
-    facts = resolve_series("demo", SeriesSettings(**case["series"]), out)
+    facts = resolve_series("demo", parse(SeriesSettings, case["series"], "series"), out)
     done = Manifest(kind="trajectory", stage="series", name="demo", key="k", settings={}, inputs={}, seeds={})
     done.facts = facts
     complete(out, done)
@@ -177,6 +179,17 @@ def test_a_series_of_revisions_and_weights_that_are_not_kept(served, tmp_path):
         found = ask(hub, tmp_path, series={"id": "lab/one-repository", "revision": "step{step}", "steps": [0, 7],
                                            "keep": False})
     assert found["steps"] == [0, 7] and found["left"] == 0
+
+
+def test_phases_of_a_repository_follow_each_other_on_one_axis(served, weights, tmp_path):
+    shutil.copytree(weights[2], served / "models/lab/one-repository/decay3")
+    phases = [{"revision": "step{step}", "steps": [0, 7]}, {"revision": "decay{step}", "steps": [3]}]
+    with Hub(served) as hub:
+        series = {"id": "lab/one-repository", "phases": phases, "tokenizer": "lab/seed_0-step_20k"}
+        found = ask(hub, tmp_path, series=series, use=[10])
+        series = {**series, "phases": [phases[0], {**phases[1], "after": 50}]}
+        later = ask(hub, tmp_path, series=series, out=str(tmp_path / "later"), use=[])
+    assert found["steps"] == [0, 7, 10] and later["steps"] == [0, 7, 53] and found["files"]["10"]
 
 
 def test_two_names_of_one_checkpoint_are_refused(served, tmp_path):

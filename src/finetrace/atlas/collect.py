@@ -15,7 +15,8 @@ from finetrace.store.tables import read_long_table
 
 @dataclass
 class Entry:
-    """One trajectory: its names, manifests and metrics. metrics: lens (or "trajectory") -> metric -> value."""
+    """One trajectory on a task: its names, manifests and metrics. metrics: lens (or "trajectory") -> metric ->
+    value."""
 
     key: str
     model: str
@@ -30,6 +31,11 @@ class Entry:
     def label(self) -> str:
         return f"{self.model} {self.method}"
 
+    @property
+    def given(self) -> bool:
+        """Whether its checkpoints were made elsewhere."""
+        return self.manifest.facts.get("method_kind") == "given"
+
 
 def collect(runs: Sequence[Mapping[str, Any]], looked: Mapping[str, Sequence[str]], layout: Layout) -> list[Entry]:
     """The fine-tunings in the study's order.
@@ -43,6 +49,9 @@ def collect(runs: Sequence[Mapping[str, Any]], looked: Mapping[str, Sequence[str
         folder = layout.place(place)
         entry = Entry(place.replace("/", "_"), **run, folder=folder, manifest=read_manifest(folder / "trajectory"))
         entry.metrics = read_metrics(folder, place, looked)
+        if entry.given and {"calibration", "features"} & set(entry.metrics):  # no training has measured it
+            answers = json.loads((folder / "predictions" / "metrics.json").read_text("utf-8"))
+            entry.metrics["trajectory"] = answers | entry.metrics["trajectory"]
         entries.append(entry)
     return entries
 
@@ -50,7 +59,7 @@ def collect(runs: Sequence[Mapping[str, Any]], looked: Mapping[str, Sequence[str
 def read_metrics(folder: Path, place: str, looked: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float]]:
     """The metrics of a trajectory and of the lenses that look at it, by name: "trajectory" first, then the lenses in
     alphabetical order."""
-    found = {}
+    found: dict[str, dict[str, float]] = {}
     for part in ("trajectory", *sorted(lens for lens, places in looked.items() if place in places)):
         read_manifest(folder / part)
         found[part] = json.loads((folder / part / "metrics.json").read_text("utf-8"))

@@ -19,6 +19,7 @@ from finetrace.store.tables import read_long_table, read_table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+ACCURACY = "validation/accuracy"
 FLOORS = {"bag of words": "bag_of_words_accuracy", "most frequent class": "majority_accuracy"}
 """Name in the figure -> fact of a task's manifest."""
 
@@ -33,7 +34,7 @@ class Comparison(NamedTuple):
 
 def comparisons(asked: Mapping[str, Any], layout: Layout, entries: Sequence[Entry]) -> Iterator[Comparison]:
     """The figures of the atlas, one at a time, in the order of the page. asked: the settings of the stage."""
-    yield from _scores(layout, [entry for entry in entries if "validation/accuracy" in entry.metrics["trajectory"]])
+    yield from _scores(layout, [entry for entry in entries if ACCURACY in entry.metrics["trajectory"]])
     for task in dict.fromkeys(entry.task for entry in entries):
         of_task = [entry for entry in entries if entry.task == task]
         yield from _information_dynamics(task, of_task)
@@ -49,10 +50,17 @@ def _scores(layout: Layout, entries: Sequence[Entry]) -> Iterator[Comparison]:
     floors = {task: {name: of_task[key] for name, key in FLOORS.items() if key in of_task}
               for task, of_task in facts.items()}
     scores = [figures.Score(entry.task, f"{entry.label} s{entry.seed}",
-                            entry.metrics["trajectory"]["validation/accuracy"],
-                            facts[entry.task]["rows"]["validation"]) for entry in entries]
+                            entry.metrics["trajectory"][ACCURACY],
+                            _validated(entry, facts[entry.task])) for entry in entries]
     caption = "Validation accuracy of every trajectory beside what a bag of words and guessing reach."
     yield Comparison("scores", caption, figures.scores(scores, floors))
+
+
+def _validated(entry: Entry, facts: Mapping[str, Any]) -> int:
+    """Validation examples behind an accuracy: all, or of given checkpoints those that predictions were made of."""
+    if entry.given:
+        facts = read_manifest(entry.folder / "predictions", verify=False).facts
+    return int(facts["rows"]["validation"])
 
 
 def _information_dynamics(task: str, entries: Sequence[Entry]) -> Iterator[Comparison]:

@@ -41,7 +41,8 @@ def main(stage: "Stage") -> None:
         _write_metrics(out / "metrics", everything, layout)
         _write_pages(out / "runs", entries, places, layout)
         shown = [*_write_figures(out / "figures", stage, entries), *_standalone_figures(stage)]
-        listings = [listing("Fine-tunings", "model, task, method, seed", entries, FINE_TUNINGS),
+        heading = "Fine-tunings and given checkpoints" if any(e.given for e in entries) else "Fine-tunings"
+        listings = [listing(heading, "model, task, method, seed", entries, FINE_TUNINGS),
                     listing("Masked-word trainings", "model, and what it is", places, MASKED_WORDS)]
         text = page(f"finetrace atlas: {asked['study']}", _study_intro(stage, entries, places), listings, shown)
         (out / "index.html").write_text(text, "utf-8")
@@ -110,6 +111,11 @@ def _study_intro(stage: "Stage", entries: Sequence[Entry], places: Sequence[Plac
 
 def _entry_intro(entry: Entry) -> str:
     facts, metrics = entry.manifest.facts, entry.metrics["trajectory"]
+    if entry.given:
+        accuracy = metrics.get("validation/accuracy")
+        return (f"{entry.model} on {entry.task}: {facts['checkpoints']} checkpoints that were made elsewhere, the last "
+                f"of step {facts['steps']:,}" + (f"; validation accuracy {accuracy:.3f}." if accuracy is not None
+                                                 else "."))
     shown = "accuracy" if "validation/accuracy" in metrics else facts["metric"]
     return (f"{entry.model} on {entry.task} by {entry.method}, seed {entry.seed}: {facts['steps']:,} steps, "
             f"{facts['parameters']:,} parameters; validation {shown} "

@@ -107,33 +107,6 @@ def _require_masked(self: "PretrainSettings | AdaptSettings") -> None:
 
 
 @settings
-class SeriesSettings:
-    """A published series of checkpoints of one pre-training, or a single model: read where it is,
-    one checkpoint at a time."""
-
-    id: str
-    """Hub id; `{step}` stands for an entry of `steps`, e.g. google/multiberts-seed_0-step_{step}k."""
-    revision: str = "main"
-    """Commit, branch or tag; `{step}` as in `id`, e.g. step{step}."""
-    steps: tuple[int, ...] = (0,)
-    """The checkpoints, as their names count them."""
-    unit: int = 1
-    """Optimiser steps per unit of `steps`: 1000 where names count in thousands."""
-    tokenizer: str | None = None
-    """Hub id of the tokenizer, where the checkpoints have none; by default that of the last checkpoint."""
-    keep: bool = True
-    """Whether fetched weights stay in the hub's cache after use; false saves disk and fetches again when asked."""
-
-    def __post_init__(self) -> None:
-        require(bool(self.steps) and list(self.steps) == sorted(set(self.steps)) and self.steps[0] >= 0,
-                f"steps: {list(self.steps)} is not an ascending list of steps such as [0, 20, 60]")
-        require(self.unit >= 1, f"unit: {self.unit} is less than 1")
-        named = any("{step}" in text for text in (self.id, self.revision))
-        require(named or len(self.steps) == 1, "id: write {step} where the names of the checkpoints "
-                "differ (or in revision)")
-
-
-@settings
 class AdaptSettings:
     """Adaptive pre-training: more masked-word training on other texts, the masked-word head carried along."""
 

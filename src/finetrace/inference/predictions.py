@@ -16,10 +16,10 @@ from finetrace.errors import FinetraceError
 from finetrace.inference.choose import choose_rows
 from finetrace.inference.evaluate import classification_metrics, cross_entropy, predict_with_features
 from finetrace.models.device import device_name, fit_threads, set_up
+from finetrace.models.given import load_trained
 from finetrace.models.head import last_linear
 from finetrace.models.load import forward_names, load_tokenizer, longest_input
 from finetrace.models.rows import Collator, Encoded, encode
-from finetrace.models.saved import load_trained
 from finetrace.progress import Progress
 from finetrace.store.arrays import write_array
 from finetrace.store.checkpoints import list_weights

@@ -17,9 +17,9 @@ from finetrace.inference.extract import extract
 from finetrace.inference.targets import target_of
 from finetrace.models.device import device_name, fit_threads, set_up, use_bf16
 from finetrace.models.families import family_of, layer_count, sentence_position
+from finetrace.models.given import load_trained_encoder
 from finetrace.models.load import forward_names, load_tokenizer, longest_input
 from finetrace.models.rows import Collator, Encoded, encode, joined
-from finetrace.models.saved import load_trained_encoder
 from finetrace.models.timeline import chosen_steps
 from finetrace.progress import Progress
 from finetrace.store.checkpoints import list_weights

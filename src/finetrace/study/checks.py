@@ -25,13 +25,14 @@ def check(study: "Study") -> None:
     tasks = [*study.tasks, *study.task_files]
     _check_names(study, tasks)
     _check_runs(study, tasks)
+    _check_series(study, tasks)
     _check_masked(study, tasks)
     _check_looks(study, tasks)
     _check_record(study)
     _check_pairs(study, tasks)
     _check_dynamics(study, tasks)
     _check_targets(study)
-    models = study.models_named
+    models = [*study.models_named, *study.series]
     for name in study.probes.by_model:
         known(f"probes.by_model.{name}", name, models)
     changed = [("by_task", list(study.by_task), tasks), ("by_model", list(study.by_model), models)]
@@ -91,7 +92,7 @@ def _check_names(study: "Study", tasks: list[str]) -> None:
 
 def _check_paths(study: "Study") -> None:
     """Local files: on this machine, and neither in a result nor around it."""
-    folders = {"model_folders": "models", "tasks": "data", "task_files": "data", "corpora": "data",
+    folders = {"series": "outputs", "model_folders": "models", "tasks": "data", "task_files": "data", "corpora": "data",
                "fact_files": "data", "minimal_pair_files": "data"}
     paths = [
         (section, folder, name, entry.path)
@@ -147,12 +148,24 @@ def _check_runs(study: "Study", tasks: list[str]) -> None:
                 seen[place] = number
 
 
+def _check_series(study: "Study", tasks: list[str]) -> None:
+    """Tasks and models of checkpoints that were made elsewhere."""
+    require("given" not in study.methods, "methods: 'given' stands for checkpoints that were made elsewhere; choose "
+                                          "another name")
+    for name, entry in study.series.items():
+        for task in entry.looked_at_with:
+            known(f"series.{name}.tasks", task, tasks)
+        if entry.model:
+            known(f"series.{name}.model", entry.model, [*study.pretrain, *study.models, *study.model_folders])
+
+
 def _check_masked(study: "Study", tasks: list[str]) -> None:
     texts = ["world", *study.corpora, *tasks]
     for name, entry in study.pretrain.items():
         known(f"pretrain.{name}.corpus", entry.corpus, texts)
     for name, adapt in study.adapt.items():
-        known(f"adapt.{name}.start", adapt.start, [p for p in study.places if p != f"{name}/adapt"])
+        starts = [p for p, kind in study.places.items() if p != f"{name}/adapt" and not kind.startswith("given")]
+        known(f"adapt.{name}.start", adapt.start, starts)
         known(f"adapt.{name}.corpus", adapt.corpus, texts)
     for name, facts in study.fact_files.items():
         require(
@@ -233,7 +246,7 @@ def check_training(study: "Study", cell: "Cell", train: TrainSettings, where: st
 
 def _check_pairs(study: "Study", tasks: list[str]) -> None:
     """Comparisons and cross-task effects: what they compare exists, and can be compared."""
-    runs = [run.place for run in study.trajectories.values()]
+    runs = [run.place for run in study.on_tasks.values()]
     for name, comparison in study.comparisons.items():
         for side in ("first", "second"):
             known(f"comparisons.{name}.{side}", getattr(comparison, side), runs)
@@ -248,7 +261,7 @@ def _check_pairs(study: "Study", tasks: list[str]) -> None:
 
 
 def _check_dynamics(study: "Study", tasks: list[str]) -> None:
-    masked = [place for place, kind in study.places.items() if kind != "fine-tuning"]
+    masked = study.masked
     for name, entry in study.downstream.items():
         known(f"downstream.{name}.trajectory", entry.trajectory, masked)
         known(f"downstream.{name}.task", entry.task, tasks)

@@ -8,7 +8,7 @@
       - {at: micro-a/pretrain, checkpoints: [512, 1200]}     # other settings of the lens at some places
       - micro-a-*/adapt
 
-Without `look` the cheap lenses look at every fine-tuning.
+Without `look` the cheap lenses look at every fine-tuning, and at given checkpoints as far as they can.
 """
 
 import logging
@@ -29,7 +29,12 @@ from finetrace.lenses.kernel.settings import KernelSettings
 from finetrace.lenses.pairs.settings import PairsSettings
 from finetrace.lenses.probes.settings import ProbesSettings
 from finetrace.lenses.similarity.settings import SimilaritySettings
-from finetrace.study.patterns import nearest, select
+from finetrace.study.patterns import ALL, matches, nearest, select
+
+SIGNALS = ("fine-tuning", "given with signals")
+HEADS = (*SIGNALS, "given with head")
+STATES = (*HEADS, "given")
+"""Kinds of trajectories on a task: whose training was recorded, whose head tells its classes, all."""
 
 log = logging.getLogger("finetrace")
 
@@ -41,7 +46,7 @@ class Lens:
     one of classes, of which an example has one."""
 
     settings: type | None = None
-    of: tuple[str, ...] = ("fine-tuning",)
+    of: tuple[str, ...] = SIGNALS
     reads: tuple[str, ...] = ()
     classes: bool = False
 
@@ -49,17 +54,17 @@ class Lens:
 EVERY = ("fine-tuning", "pre-training", "adaptation")
 LENSES: dict[str, Lens] = {
     "infodynamics": Lens(InfodynamicsSettings, classes=True),
-    "geometry": Lens(GeometrySettings, reads=("hidden",)),
-    "similarity": Lens(SimilaritySettings, reads=("hidden",)),
-    "hulls": Lens(HullsSettings, reads=("hidden",), classes=True),
-    "probes": Lens(ProbesSettings, reads=("hidden",), classes=True),
-    "convergence": Lens(ConvergenceSettings, reads=("geometry", "probes"), classes=True),
+    "geometry": Lens(GeometrySettings, STATES, reads=("hidden",)),
+    "similarity": Lens(SimilaritySettings, STATES, reads=("hidden",)),
+    "hulls": Lens(HullsSettings, STATES, reads=("hidden",), classes=True),
+    "probes": Lens(ProbesSettings, STATES, reads=("hidden",), classes=True),
+    "convergence": Lens(ConvergenceSettings, STATES, reads=("geometry", "probes"), classes=True),
     "edges": Lens(EdgesSettings, of=EVERY),
     "cloze": Lens(ClozeSettings, of=EVERY),
     "pairs": Lens(PairsSettings, of=EVERY),
-    "calibration": Lens(CalibrationSettings, reads=("predictions",), classes=True),
-    "features": Lens(FeaturesSettings, reads=("predictions",), classes=True),
-    "kernel": Lens(KernelSettings, classes=True),
+    "calibration": Lens(CalibrationSettings, HEADS, reads=("predictions",), classes=True),
+    "features": Lens(FeaturesSettings, HEADS, reads=("predictions",), classes=True),
+    "kernel": Lens(KernelSettings, HEADS, classes=True),
 }
 GROUPS = {
     "layers": ("geometry", "similarity", "hulls", "probes", "convergence"),
@@ -67,7 +72,7 @@ GROUPS = {
 }
 """A name for several lenses: those of hidden states, those of predictions."""
 CHEAP = ("infodynamics", "geometry", "similarity", "probes", "convergence", "calibration", "features")
-"""The lenses that look at every fine-tuning where a study does not say."""
+"""The lenses that look at every trajectory on a task that they can look at, where a study does not say."""
 
 if TYPE_CHECKING:
 
@@ -100,8 +105,7 @@ def who_looks(look: Mapping[str, Any] | None, places: Mapping[str, str], setting
     left_out: dict[str, list[str]] = {}
     said = look is not None
     if look is None:
-        fine_tunings = [place for place, kind in places.items() if kind == "fine-tuning"]
-        look = {lens: "all" for lens in CHEAP} if fine_tunings else {}
+        look = {lens: "all" for lens in CHEAP if set(LENSES[lens].of) & set(places.values())}
     for key, entries in look.items():
         names = _lenses(key)
         for lens in names:
@@ -162,9 +166,10 @@ def _places(where: str, lens: str, entries: Any, places: Mapping[str, str]) -> d
     own = [place for place, kind in places.items() if kind in LENSES[lens].of]
     entries = entries if isinstance(entries, Sequence) and not isinstance(entries, str) else [entries]
     plain = [entry for entry in entries if isinstance(entry, str)]
-    found: dict[str, dict[str, Any]] = (
-        {p: {} for p in select(plain, own, where, places)} if plain and plain != ["none"] else {}
-    )
+    found: dict[str, dict[str, Any]] = {}
+    if plain and plain != ["none"]:
+        _require_given(plain, where, lens, places)
+        found = {p: {} for p in select(plain, own, where, places)}
     for entry in entries:
         if isinstance(entry, str):
             continue
@@ -172,6 +177,21 @@ def _places(where: str, lens: str, entries: Any, places: Mapping[str, str]) -> d
             raise ValueError(
                 f"{where}: {entry!r} is not a pattern over places such as 'micro-a/*/ft/*', nor a mapping with `at`"
             )
+        _require_given(entry["at"], f"{where}.at", lens, places)
         for place in select(entry["at"], own, f"{where}.at", places):
             found.setdefault(place, {}).update({k: v for k, v in entry.items() if k != "at"})
     return found
+
+
+def _require_given(patterns: str | Sequence[str], where: str, lens: str, places: Mapping[str, str]) -> None:
+    """Raises ValueError for a pattern that means nothing but given checkpoints which lack what the lens reads."""
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        meant = [place for place in places if pattern != ALL and matches(place, pattern)]
+        given = [place for place in meant if places[place] in STATES[1:]]
+        if given and not any(places[place] in LENSES[lens].of for place in meant):
+            name, task = given[0].split("/")[:2]
+            needs = (f"the checkpoints' own head; if they have one for its classes, say so: head: {task}"
+                     if "given with head" in LENSES[lens].of else
+                     "the signals of a training; of a folder that TraceCallback wrote say signals: true"
+                     if lens == "infodynamics" else f"the place {name}/pretrain")
+            raise ValueError(f"{where}: {pattern!r}: at {given[0]} {lens} needs {needs} (series.{name})")

@@ -5,21 +5,22 @@ settings/STAGE/ITEM.json, of which each item depends on its own. Nothing else of
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import urlsplit
 
 from finetrace.config.base import as_dict, merge
+from finetrace.config.series import GivenSettings, SeriesSettings, SourceSettings
 from finetrace.config.written import written
 from finetrace.data.registry import resolve, resolve_ood, section_of
 from finetrace.errors import hide_passwords
 from finetrace.layout import OF_SCRIPT
 from finetrace.study.look import LENSES
-from finetrace.study.study import Run, Study, place_key
+from finetrace.study.study import GIVEN, Run, Study, place_key
 
 STAGES = (
-    *("facts", "fact-files", "minimal-pairs", "minimal-pair-files"),
-    *("corpus", "series", "pretrain", "model", "model-folder", "data", "data-files"),
+    *("facts", "fact-files", "minimal-pairs", "minimal-pair-files", "corpus"),
+    *("series", "series-folder", "pretrain", "model", "model-folder", "series-model", "data", "data-files", "given"),
     *("tune", "train", "train-tuned", "adapt", "inputs", "hidden", "predictions"),
     *LENSES,
     *("downstream", "dynamics", "comparison", "cross-task", "directprobe"),
@@ -72,8 +73,8 @@ def last_settings(study: Study) -> dict[str, dict[str, Any]]:
         "atlas": seed
         | {
             "study": study.study.name,
-            "trajectories": [as_dict(run) for run in study.trajectories.values()],
-            "masked": [place for place, kind in study.places.items() if kind != "fine-tuning"],
+            "trajectories": [as_dict(run) for run in study.on_tasks.values()],
+            "masked": study.masked,
             "pretrained": [name for name, entry in study.pretrain.items() if entry.steps],
             "standalone": [list(one) for one in study.standalone()],
             "looked": {lens: list(places) for lens, places in study.looked.items()},
@@ -100,7 +101,7 @@ def _made(study: Study) -> Rows:
     for name, corpus in study.corpora.items():
         yield "corpus", name, {"path": corpus.path}, {"corpus": as_dict(corpus)}
     for name, series in study.series.items():
-        yield "series", name, {}, {"series": as_dict(series)}
+        yield _series(name, series)
     for name, pretrain in study.pretrain.items():
         yield "pretrain", name, {"corpus": pretrain.corpus}, {"pretrain": as_dict(pretrain)}
     for name, model in study.models.items():
@@ -153,16 +154,35 @@ def _trained(study: Study) -> Rows:
             "train": None if tuned else written(study.train_settings(run)),
         }
         yield ("train-tuned" if tuned else "train"), run.key, _paths(run) | ({"tune": tune} if tuned else {}), asked
+    for run in study.given.values():
+        yield "given", run.key, _paths(run), _of(run) | {"given": _given(study, run)}
     for name, adapt in study.adapt.items():
         yield "adapt", name, {"start": adapt.start, "corpus": adapt.corpus}, {"adapt": as_dict(adapt)}
+
+
+def _series(name: str, series: SeriesSettings) -> tuple[str, str, dict[str, str], dict[str, Any]]:
+    """The look-up of a series; what it is looked at with is not its own affair."""
+    asked = {"series": {one.name: as_dict(series)[one.name] for one in fields(SourceSettings)}}
+    if series.path:
+        return "series-folder", name, {"path": series.path}, asked
+    return ("series-model", name, {"model": series.model}, asked) if series.model else ("series", name, {}, asked)
+
+
+def _given(study: Study, run: Run) -> dict[str, Any]:
+    """How a series is looked at with a task: texts are cut as in a fine-tuning on the task."""
+    entry = study.series[run.model]
+    train = merge(study.train, study.by_task.get(run.task, {}), f"params.yaml: by_task.{run.task}")
+    head = run.task in entry.heads
+    return as_dict(GivenSettings(head, entry.labels if head else (), entry.path if entry.signals else "",
+                                 train.max_length, train.pieces))
 
 
 def _looking(study: Study) -> Rows:
     """Lenses that look at one trajectory, and the states and predictions that they read."""
     for stage, read in _read(study).items():
-        for run in (run for run in study.trajectories.values() if run.place in read):
+        for run in (run for run in study.on_tasks.values() if run.place in read):
             yield stage, run.key, _paths(run), _of(run) | {stage: as_dict(getattr(study, stage))}
-    runs = {run.place: run for run in study.trajectories.values()}
+    runs = {run.place: run for run in study.on_tasks.values()}
     for lens, places in study.looked.items():
         for place, settings in places.items():
             asked = _of(runs[place]) if place in runs else {"place": place}
@@ -174,6 +194,10 @@ def _looking(study: Study) -> Rows:
                 settings = merge(settings, {"split": split}, "params.yaml: convergence")
             if lens in ("probes", "kernel"):
                 paths = _paths(runs[place])
+            if lens == "kernel":
+                given = runs[place].method == GIVEN
+                paths |= {"base": f"outputs/{runs[place].model}/pretrain/trajectory" if given
+                          else f"models/{runs[place].model}"}
             if lens == "edges":
                 paths |= {"inputs": _edge_inputs(study, place, settings.tasks)}
             if lens == "cloze":
@@ -221,7 +245,7 @@ def _together(study: Study) -> Rows:
             {"comparison": as_dict(comparison), "similarity": as_dict(study.similarity)},
         )
     for name, cross in study.cross_tasks.items():
-        run = next(run for run in study.trajectories.values() if run.place == cross.tuned)
+        run = next(run for run in study.on_tasks.values() if run.place == cross.tuned)
         yield (
             "cross-task",
             name,

@@ -19,9 +19,9 @@ from finetrace.config.models import (
     FolderModelSettings,
     HubModelSettings,
     PretrainSettings,
-    SeriesSettings,
 )
 from finetrace.config.predictions import PredictionsSettings
+from finetrace.config.series import SeriesSettings
 from finetrace.config.tracking import TrackingSettings
 from finetrace.config.training import (
     MethodSettings,
@@ -76,6 +76,8 @@ GONE = {
     "cloze_probes": "look.cloze",
 }
 """Sections of an earlier form -> where that is said now."""
+GIVEN = "given"
+"""Stands for the method of checkpoints that were made elsewhere."""
 
 
 @settings
@@ -222,19 +224,42 @@ class Study(LensSections):
         return {run.key: run for run in runs}
 
     @cached_property
+    def given(self) -> dict[str, Run]:
+        """The series that are looked at with a task, as trajectories by their key: checkpoints that were made
+        elsewhere."""
+        runs = [Run(name, task, GIVEN) for name, entry in self.series.items() for task in entry.looked_at_with]
+        return {run.key: run for run in runs}
+
+    @cached_property
+    def on_tasks(self) -> dict[str, Run]:
+        """All trajectories on a task by their key: fine-tunings, then given ones."""
+        return self.trajectories | self.given
+
+    @cached_property
     def cells(self) -> dict[str, Cell]:
         """The cells of the fine-tunings by their key, in their order."""
         return {run.cell.key: run.cell for run in self.trajectories.values()}
 
     @cached_property
     def places(self) -> dict[str, str]:
-        """Every trajectory by its place -> its kind: pre-training, adaptation or fine-tuning."""
+        """Every trajectory by its place -> its kind: pre-training, adaptation, fine-tuning, or given."""
         return {
             **{f"{name}/pretrain": "pre-training" for name, entry in self.pretrain.items() if entry.steps},
             **{f"{name}/pretrain": "pre-training" for name in self.series},
             **{f"{name}/adapt": "adaptation" for name in self.adapt},
             **{run.place: "fine-tuning" for run in self.trajectories.values()},
+            **{run.place: self._kind_given(run) for run in self.given.values()},
         }
+
+    @property
+    def masked(self) -> list[str]:
+        """Places of masked-word trainings."""
+        return [place for place, kind in self.places.items() if kind in ("pre-training", "adaptation")]
+
+    def _kind_given(self, run: Run) -> str:
+        entry = self.series[run.model]
+        return "given with signals" if entry.signals else (
+            "given with head" if run.task in entry.heads else "given")
 
     @cached_property
     def looked(self) -> Looked:

@@ -43,7 +43,7 @@ def collect(layout: Layout, study: Study) -> Collected:
     for key, cell in study.cells.items():
         if study.methods[cell.method].settings == "tuned":
             jobs.append((f"tune {key}", partial(reader.tune, key, cell)))
-    for key, trajectory in study.trajectories.items():
+    for key, trajectory in study.on_tasks.items():
         jobs.append((f"trajectory {key}", partial(reader.trajectory, key, trajectory)))
     for stage, name, _ in study.standalone():
         jobs.append((f"{stage} {name}", partial(reader.standalone, stage, name)))
@@ -176,7 +176,7 @@ class _Reader:
 
     def _training(self, folder: Path, manifest: Manifest, tags: dict[str, str]) -> RunContent:
         content = self._plain(folder, manifest, tags)
-        if (folder / "history.parquet").is_file():  # a published series has none
+        if (folder / "history.parquet").is_file():  # a series has none
             content.series = history_series(folder / "history.parquet")
         if (folder / "timing.parquet").is_file():
             table = read_table(folder / "timing.parquet", ["step", "tokens_per_second"])

@@ -116,11 +116,13 @@ def _hidden_states(stage: Stage, trajectory: Path, task: Path, states: HiddenSet
     folder = scratch / "hidden"
     if not (folder / "manifest.json").is_file():
         from finetrace.inference.trajectory import extract_trajectory
+        from finetrace.models.given import model_folder
 
         train = read_manifest(trajectory).facts["train"]
         manifest = stage.manifest("hidden", {trajectory: trajectory, task: task}, {"rows": seed})
         with atomic_folder(folder) as out:
-            manifest.facts = extract_trajectory(trajectory, stage.layout.model(stage.asked["model"]), task, states,
+            model = model_folder(trajectory, stage.layout.model(stage.asked["model"]))
+            manifest.facts = extract_trajectory(trajectory, model, task, states,
                                                 states.max_length or train["max_length"], seed,
                                                 scratch=scratch / "steps", out=out, name=stage.label,
                                                 pieces=train.get("pieces", "mean"))

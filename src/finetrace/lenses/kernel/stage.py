@@ -68,14 +68,18 @@ class Work:
 
 def main(stage: Stage) -> None:
     from finetrace.lenses.kernel.figures import draw
+    from finetrace.models.given import model_folder
 
     settings = stage.settings("kernel", KernelSettings)
     trajectory, folder = stage.folder / "trajectory", stage.folder / "kernel"
-    model, task = stage.layout.model(stage.asked["model"]), stage.layout.task(stage.asked["task"])
+    model = model_folder(trajectory, stage.layout.model(stage.asked["model"]))
+    task = stage.layout.task(stage.asked["task"])
     trained = read_manifest(trajectory).facts
     checkpoints = _checkpoints(trajectory, settings.checkpoints)
     seed = seeds.derive(stage.seed, "kernel", stage.asked["task"])  # all trajectories of a task see the same examples
-    inputs: dict[Path, Path | str] = {trajectory: trajectory, model: model, task: task}
+    inputs: dict[Path, Path | str] = {trajectory: trajectory, task: task}
+    if model.parent != trajectory:  # else it is part of the trajectory
+        inputs[model] = model
     manifest = stage.manifest("lens", inputs, {"kernel": seed}, outs=(folder,))
 
     def measure(out: Path) -> Record:
@@ -168,9 +172,9 @@ def _examples(checkpoints: dict[int, Path], model_folder: Path, task_folder: Pat
               train: Mapping[str, Any], seed: int) -> tuple[Examples, Examples, dict[str, Any]]:
     """The chosen examples of the train and the eval split, and facts about them. train: settings of the training."""
     from finetrace.inference.choose import choose_rows
+    from finetrace.models.given import load_trained
     from finetrace.models.load import forward_names, load_tokenizer, longest_input
     from finetrace.models.rows import Collator, encode
-    from finetrace.models.saved import load_trained
 
     tokenizer = load_tokenizer(model_folder)
     model = load_trained(next(iter(checkpoints.values())), base=model_folder)
@@ -229,7 +233,7 @@ def _look(work: Work, step: int, tell: bool) -> "Look":
     from finetrace.lenses.kernel import summary
     from finetrace.lenses.kernel.ntk import estimate, ntk
     from finetrace.models.device import fit_threads, set_up
-    from finetrace.models.saved import load_trained
+    from finetrace.models.given import load_trained
 
     stage, settings, train, other = work.stage, work.settings, work.train, work.other
     checkpoint = work.checkpoints[step]
