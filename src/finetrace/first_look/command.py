@@ -1,0 +1,76 @@
+"""`finetrace look`: options, a table in the terminal, a page and its numbers in a folder."""
+
+import argparse
+import logging
+import shlex
+import sys
+from pathlib import Path
+
+from finetrace.errors import FinetraceError
+from finetrace.first_look.asked import LENSES, Asked
+
+OUT = Path("first-look")
+PAGE, TABLE = "index.html", "table.parquet"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.add_argument("model", nargs="+", help="folder of a model or of a checkpoint, or hub id, perhaps ID@REVISION")
+    parser.add_argument("--task", required=True, help="a built-in task such as sst2, a folder data/TASK, or a csv, tsv, "
+                        "jsonl or Parquet file (or a folder of them) with texts and labels")
+    parser.add_argument("--rows", type=int, default=200, help="at most so many rows of train, and as many of "
+                        "validation; 0: all (default 200)")
+    parser.add_argument("--lens", default=",".join(LENSES), help=f"lenses with commas between (default: all: "
+                        f"{','.join(LENSES)})")
+    parser.add_argument("--text", nargs="+", default=[], metavar="COLUMN", help="of a file: column with the text, or "
+                        "two columns of a pair")
+    parser.add_argument("--label", metavar="COLUMN", help="of a file: column with the label")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of rows (default 0)")
+    parser.add_argument("--out", type=Path, default=OUT, help=f"folder for {PAGE} and {TABLE} (default {OUT})")
+    parser.add_argument("--save", type=Path, metavar="STUDY.yaml", help="also write the study that looks at the same "
+                        "models in full")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Look, print the table, write the folder; exit code 0."""
+    _told()
+    lenses = tuple(dict.fromkeys(name.strip() for name in options.lens.split(",") if name.strip()))
+    asked = Asked(tuple(options.model), options.task, options.rows, lenses, tuple(options.text), options.label,
+                  options.seed)
+    for path, what in ((options.out, "folder"), (options.save, "file")):
+        if path is not None and path.exists() and path.is_dir() != (what == "folder"):
+            raise FinetraceError(f"{path}: is no {what}; name another one")
+    if options.save is not None and options.save.exists():
+        raise FinetraceError(f"{options.save}: is there already; name a file that is not")
+    from finetrace.first_look.run import long_table, look
+
+    found = look(asked)
+    from finetrace.first_look.numbers import terminal_table
+    from finetrace.first_look.page import page
+    from finetrace.store.files import write_text
+    from finetrace.store.tables import write_table
+
+    text = page(found, f"finetrace look {shlex.join(sys.argv[2:] if sys.argv[1:2] == ['look'] else [])}".rstrip())
+    write_table(options.out / TABLE, long_table(found))
+    write_text(options.out / PAGE, text)
+    print(terminal_table(found))
+    for note in found.notes:
+        print(note)
+    print(f"\nwritten: {options.out / PAGE} ({found.seconds:.0f} s)")
+    if options.save is not None:
+        from finetrace.first_look.study import study_of
+        from finetrace.store.files import write_text
+
+        write_text(options.save, study_of(found))
+        print(f"written: {options.save}: run it with finetrace use {options.save}, finetrace repro")
+    return 0
+
+
+def _told() -> None:
+    """What is logged goes to the terminal as it is."""
+    logger = logging.getLogger("finetrace")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
