@@ -1,9 +1,11 @@
 """`finetrace look`: options, a table in the terminal, a page and its numbers in a folder."""
 
 import argparse
+import contextlib
 import logging
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from finetrace.errors import FinetraceError
@@ -16,8 +18,8 @@ PAGE, TABLE = "index.html", "table.parquet"
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.add_argument("model", nargs="+", help="folder of a model or of a checkpoint, or hub id, perhaps ID@REVISION")
-    parser.add_argument("--task", required=True, help="a built-in task such as sst2, a folder data/TASK, or a csv, tsv, "
-                        "jsonl or Parquet file (or a folder of them) with texts and labels")
+    parser.add_argument("--task", required=True, help="a built-in task such as sst2, a folder data/TASK, or a csv, "
+                        "tsv, jsonl or Parquet file (or a folder of them) with texts and labels")
     parser.add_argument("--rows", type=int, default=200, help="at most so many rows of train, and as many of "
                         "validation; 0: all (default 200)")
     parser.add_argument("--lens", default=",".join(LENSES), help=f"lenses with commas between (default: all: "
@@ -33,7 +35,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Look, print the table, write the folder; exit code 0."""
-    _told()
+    with _told():
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
     lenses = tuple(dict.fromkeys(name.strip() for name in options.lens.split(",") if name.strip()))
     asked = Asked(tuple(options.model), options.task, options.rows, lenses, tuple(options.text), options.label,
                   options.seed)
@@ -59,18 +65,26 @@ def run(options: argparse.Namespace) -> int:
     print(f"\nwritten: {options.out / PAGE} ({found.seconds:.0f} s)")
     if options.save is not None:
         from finetrace.first_look.study import study_of
-        from finetrace.store.files import write_text
 
         write_text(options.save, study_of(found))
         print(f"written: {options.save}: run it with finetrace use {options.save}, finetrace repro")
     return 0
 
 
-def _told() -> None:
-    """What is logged goes to the terminal as it is."""
-    logger = logging.getLogger("finetrace")
-    handler = logging.StreamHandler()
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """What is logged meanwhile goes to the terminal as it is; what the fetching of a model says of trainings does
+    not."""
+    logger, handler = logging.getLogger("finetrace"), logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.addFilter(lambda record: not record.name.startswith("finetrace.models.fetch"))
+    before = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]

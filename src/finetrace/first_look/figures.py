@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 INKS = {"#000000": "ink", "#404040": "axis", "#6b6b6b": "soft", "#e6e6e6": "grid", "#ffffff": "paper",
         **{colour.lower(): f"c{number}" for number, colour in enumerate(style.PALETTE[:6])}}
 """Colours of the house style -> variables of the page, which has them for light and dark."""
+GROUPS = "figure|axes|patch|line2d|text|legend|matplotlib|xtick|ytick|QuadMesh|FillBetween|PathCollection|LineColl"
 MOST_PAIRS = 6
 """Pairs of models whose heat map is drawn."""
 
@@ -54,8 +55,7 @@ def to_svg(figure: "Figure", salt: str) -> str:
     text = text[text.index("<svg"):]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r' (?:width|height)="[\d.]+pt"', "", text, count=2)
-    text = re.sub(r'\bid="(?=figure|axes|patch|line2d|text|legend|matplotlib|xtick|ytick|QuadMesh|Fill|PathColl|LineColl)',
-                  f'id="{salt}-', text)
+    text = re.sub(rf' id="(?:{GROUPS})\w*"', "", text)  # of groups that nothing refers to, the same in each figure
     text = text.replace("font-family: 'DejaVu Sans'", "font-family: inherit")
     return re.sub("|".join(INKS), lambda match: f"var(--{INKS[match[0].lower()]})", text, flags=re.IGNORECASE)
 

@@ -1,4 +1,4 @@
-"""The numbers by which the models of a first look are compared: the headline metrics of the lenses, at one checkpoint."""
+"""The numbers by which the models of a first look are compared: headline metrics of the lenses, at one checkpoint."""
 
 import re
 from collections.abc import Iterator

@@ -28,6 +28,8 @@ SECONDS_PER_LAYER = {"geometry": 0.35, "hulls": 0.25, "probes": 0.12, "similarit
                      "calibration": 0.02}
 """Rough time of a lens for 200 rows of 384 dimensions, on one core of 2020."""
 TENTHS = 10
+SECONDS_BESIDE = 6.0
+"""Of packages that are loaded, and of figures."""
 
 
 @dataclass
@@ -73,7 +75,7 @@ def look(asked: Asked) -> Look:
         costs = _costs(prepared, lenses)
         rows = " + ".join(f"{count} of {split}" for split, count in found.rows.items())
         log.info("%d model%s x %s rows of %s through %s: about %s", len(sources), "s" if len(sources) > 1 else "", rows,
-                 task.name, ", ".join(asked.lenses), duration(sum(costs.values()) / TENTHS))
+                 task.name, ", ".join(asked.lenses), duration(sum(costs.values()) / TENTHS + SECONDS_BESIDE))
         _measure_all(found, prepared, lenses, costs, scratch)
         if "convergence" in asked.lenses and any(part["convergence"].facts["few"] for part in found.of_model.values()):
             found.notes.append("Convergence: a correlation over layers wants four of them at least.")
@@ -217,6 +219,7 @@ def long_table(found: Look) -> dict[str, np.ndarray]:
     whole = pd.concat(parts, ignore_index=True)
     front = ["model", "other_model", "lens", "layer", "statistic", "value", "low", "high", "n"]
     whole = whole.drop(columns=["step", "change", "change_low", "change_high", "other_step"], errors="ignore")
+    whole = whole.assign(layer=whole.get("layer", pd.Series(-1, whole.index)).fillna(-1).astype(np.int32))
     whole = whole[[*front, *(name for name in whole if name not in front)]]
     texts = {name: whole[name].astype(object).where(whole[name].notna(), "").astype(str).to_numpy(dtype=object)
              for name in whole if not pd.api.types.is_numeric_dtype(whole[name])}

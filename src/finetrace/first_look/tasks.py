@@ -154,5 +154,5 @@ def require_rows(task: Task, splits: np.ndarray, labels: np.ndarray, rows: int) 
         if (counts >= FEWEST).sum() < 2:
             found = ", ".join(f"{count} of {name!r}" for name, count in zip(task.label_names, counts, strict=True))
             more = "raise --rows" if rows and counts.sum() >= rows else "give it more rows"
-            raise FinetraceError(f"--task {task.name}: the {counts.sum()} rows of {split} are {found}; two classes need "
-                                 f"at least {FEWEST} rows each: {more}")
+            raise FinetraceError(f"--task {task.name}: the {counts.sum()} rows of {split} are {found}; two classes "
+                                 f"need at least {FEWEST} rows each: {more}")
