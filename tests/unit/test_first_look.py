@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import yaml
 from tests.first_looks import as_checkpoint, classifier_folder, encoder_folder, rows_file
 
 from finetrace.cli import main
@@ -67,7 +68,8 @@ def test_two_models_in_an_empty_folder(folder: Path, empty: Path, capsys: pytest
     text = (empty / "first-look/index.html").read_text("utf-8")
     page = Page(text)
     assert page.tags.count("svg") == 6 and "prefers-color-scheme: dark" in text
-    assert all(address.startswith(("#", "data:image/png;base64,")) for address in page.addresses), "the page needs nothing beside it"
+    beside = [address for address in page.addresses if not address.startswith(("#", "data:image/png;base64,"))]
+    assert beside == []
     assert "http://" not in re.sub(r'xmlns(:\w+)?="[^"]+"', "", text)
     table = read_table(empty / "first-look/table.parquet").to_pandas()
     assert set(table["lens"]) == {"geometry", "similarity", "hulls", "probes", "convergence", "calibration"}
@@ -167,6 +169,20 @@ def test_rows_may_lie_anywhere(folder: Path, empty: Path) -> None:
     for name, part in (("train", split[:30]), ("dev", split[30:])):
         (empty / "reviews" / f"{name}.jsonl").write_text("\n".join(part))
     assert main(["look", str(folder / "plain"), "--task", "reviews", "--lens", "probes"]) == 0
+
+
+def test_the_study_that_does_it_in_full(folder: Path, empty: Path) -> None:
+    models = [str(folder / name) for name in ("plain", "tuned")]
+    words = ["--task", str(folder / "rows.csv"), "--lens", "probes,calibration,similarity", "--seed", "3"]
+    assert main(["look", *models, *words, "--save", "study.yaml"]) == 0
+    study = yaml.safe_load((empty / "study.yaml").read_text())
+    assert study == {
+        "study": {"name": "look-rows", "seed": 3},
+        "task_files": {"rows": {"path": str(folder / "rows.csv"), "text": ["text"], "label": "label", "holdout": 0.5}},
+        "series": {"plain": {"path": models[0], "tasks": ["rows"]},
+                   "tuned": {"path": models[1], "tasks": ["rows"], "head": "rows"}},
+        "look": {"similarity, probes": "all", "calibration": ["tuned/rows/given/s1"]},
+        "comparisons": {"plain-tuned": {"first": "plain/rows/given/s1", "second": "tuned/rows/given/s1"}}}
 
 
 def test_heads_are_matched_by_name(folder: Path, empty: Path, capsys: pytest.CaptureFixture[str]) -> None:

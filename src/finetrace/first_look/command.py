@@ -56,18 +56,22 @@ def _run(options: argparse.Namespace) -> int:
     from finetrace.store.files import write_text
     from finetrace.store.tables import write_table
 
-    text = page(found, f"finetrace look {shlex.join(sys.argv[2:] if sys.argv[1:2] == ['look'] else [])}".rstrip())
+    command = f"finetrace look {shlex.join(sys.argv[2:] if sys.argv[1:2] == ['look'] else [])}".rstrip()
+    study = ""
+    if options.save is not None:
+        from finetrace.first_look.study import study_of
+
+        study = study_of(found, command, Path.cwd())
+    text = page(found, command)
     write_table(options.out / TABLE, long_table(found))
     write_text(options.out / PAGE, text)
     print(terminal_table(found))
     for note in found.notes:
         print(note)
     print(f"\nwritten: {options.out / PAGE} ({found.seconds:.0f} s)")
-    if options.save is not None:
-        from finetrace.first_look.study import study_of
-
-        write_text(options.save, study_of(found))
-        print(f"written: {options.save}: run it with finetrace use {options.save}, finetrace repro")
+    if study:
+        write_text(options.save, study)
+        print(f"written: {options.save}; in a project: finetrace use {options.save}, then finetrace repro")
     return 0
 
 
