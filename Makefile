@@ -76,7 +76,7 @@ lint: setup  ## ruff and mypy
 
 # The site needs nothing of finetrace but its text: the API is read from the source, not imported.
 docs: $(VENV)-docs/.stamp  ## the documents and the Python API as a site: site/index.html
-	$(VENV)-docs/bin/mkdocs build -q
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build -q
 
 $(VENV)-docs/.stamp: pyproject.toml
 	@test -x $(VENV)-docs/bin/pip || $(PYTHON) -m venv $(VENV)-docs
