@@ -71,47 +71,35 @@ def geometry(hidden: HiddenStates, task: str, study_seed: int) -> Found:
 
 
 def hulls(hidden: HiddenStates, task: str, study_seed: int) -> Found:
-    """Clusters of one class with disjoint convex hulls, and the distances of classes, in every layer."""
+    """Clusters of one class with disjoint convex hulls, and the distances of classes, in every layer.
+
+    Of the training rows; validation rows are only looked up among their clusters, and not probed by themselves.
+    """
     from finetrace.inference.choose import choose_rows
     from finetrace.lenses.hulls import partition, summary
     from finetrace.lenses.hulls.centroids import centroids
 
     settings, seed = HullsSettings(), seeds.derive(study_seed, "hulls", task)
     names, kind = np.arange(len(hidden.label_names)), hidden.kind(settings.vectors)
-    tracks: dict[str, dict[tuple[int, int], summary.Space]] = {}
-    for split in (settings.split, settings.compare_split):
-        rows = hidden.rows(split)
-        rows = rows[choose_rows(hidden.labels[rows], settings.max_points, "stratified",
-                                seeds.derive(seed, "points", split))]
-        asked = None
-        if split == settings.split:
-            other = hidden.rows(settings.compare_split)
-            asked = other[choose_rows(hidden.labels[other], settings.predict_rows, "stratified",
-                                      seeds.derive(seed, "predict"))]
-        tracks[split] = {}
-        for layer in layers_of(hidden):
-            values = _layer(hidden, kind, layer).astype(np.float64)
-            labels = hidden.labels[rows]
-            clusters = partition.probe(values[rows], labels, classes=names)
-            distances = partition.label_distances(clusters, min_size=settings.min_size, reduce=settings.reduce,
-                                                  missing=settings.missing)
-            right, units = np.zeros(0, dtype=bool), np.zeros(0, dtype=np.int64)
-            if asked is not None:
-                right = partition.predict(clusters, values[asked], nearest=1).labels == hidden.labels[asked]
-                units = hidden.sentence_codes(asked)
-            tracks[split][STEP, layer] = summary.Space(
-                distances, np.bincount(labels, minlength=len(names)), clusters.count,
-                sum(map(len, clusters.conflicts)), clusters.decisions.get("undecided", 0),
-                centroids(values[rows], labels, len(names)), right, units)
-    first, second = tracks[settings.split], tracks[settings.compare_split]
-    listed = [row for split, track in tracks.items()
-              for row in summary.rows(track, split, hidden.label_names, distances=split == settings.split)]
-    table = summary.table([*listed, *summary.between(first, second, settings.split)])
+    rows, asked = hidden.rows(settings.split), hidden.rows(settings.compare_split)
+    rows = rows[choose_rows(hidden.labels[rows], settings.max_points, "stratified",
+                            seeds.derive(seed, "points", settings.split))]
+    asked = asked[choose_rows(hidden.labels[asked], settings.predict_rows, "stratified", seeds.derive(seed, "predict"))]
+    track: dict[tuple[int, int], summary.Space] = {}
+    for layer in layers_of(hidden):
+        values, labels = _layer(hidden, kind, layer).astype(np.float64), hidden.labels[rows]
+        clusters = partition.probe(values[rows], labels, classes=names)
+        distances = partition.label_distances(clusters, min_size=settings.min_size, reduce=settings.reduce,
+                                              missing=settings.missing)
+        right = partition.predict(clusters, values[asked], nearest=1).labels == hidden.labels[asked]
+        track[STEP, layer] = summary.Space(
+            distances, np.bincount(labels, minlength=len(names)), clusters.count,
+            sum(map(len, clusters.conflicts)), clusters.decisions.get("undecided", 0),
+            centroids(values[rows], labels, len(names)), right, hidden.sentence_codes(asked))
+    table = summary.table(summary.rows(track, settings.split, hidden.label_names))
     metrics = summary.metrics(table, settings.split)
-    points = len(hidden.rows(settings.split))
-    return Found(table, metrics, {"split": settings.split, "points": points, "dim": hidden.width,
-                                  "classes": int(metrics.get("labels", 0)),
-                                  "trivial": points <= hidden.width + 1})
+    return Found(table, metrics, {"split": settings.split, "points": len(rows), "dim": hidden.width,
+                                  "classes": int(metrics.get("labels", 0)), "trivial": len(rows) <= hidden.width + 1})
 
 
 def probes(hidden: HiddenStates, task: str, study_seed: int) -> Found:

@@ -24,7 +24,7 @@ from finetrace.store.hidden import HiddenStates
 log = logging.getLogger("finetrace")
 REACHED = 0.5
 """Of what large matrix products reach, by a model's passes: for the time that is told beforehand."""
-SECONDS_PER_LAYER = {"geometry": 0.35, "hulls": 0.25, "probes": 0.12, "similarity": 0.45, "convergence": 0.02,
+SECONDS_PER_LAYER = {"geometry": 0.7, "hulls": 0.7, "probes": 0.15, "similarity": 0.45, "convergence": 0.02,
                      "calibration": 0.02}
 """Rough time of a lens for 200 rows of 384 dimensions, on one core of 2020."""
 TENTHS = 10
