@@ -37,9 +37,17 @@ def draw_all(found: "Look") -> list[Drawn]:
     drawn = []
     for lens, draw in DRAW.items():
         if lens in found.lenses:
-            figure, text = draw(found)
-            drawn.append(Drawn(lens, to_svg(figure, f"finetrace-{lens}"), text))
+            texts: list[str] = []
+            drawn.append(Drawn(lens, to_svg(_styled(draw, found, texts), f"finetrace-{lens}"), texts[0]))
     return drawn
+
+
+@style.styled
+def _styled(draw: Callable[["Look"], tuple["Figure", str]], found: "Look", texts: list[str]) -> "Figure":
+    """The figure in the house style; its text is appended to `texts`."""
+    figure, text = draw(found)
+    texts.append(text)
+    return figure
 
 
 def to_svg(figure: "Figure", salt: str) -> str:
@@ -60,7 +68,6 @@ def to_svg(figure: "Figure", salt: str) -> str:
     return re.sub("|".join(INKS), lambda match: f"var(--{INKS[match[0].lower()]})", text, flags=re.IGNORECASE)
 
 
-@style.styled
 def _geometry(found: "Look") -> tuple["Figure", str]:
     panels = {"cosine_mean": "mean cosine within sentences", "effective_rank": "effective rank (dimensions)",
               "anisotropy": "anisotropy (cosine)"}
@@ -74,7 +81,6 @@ def _geometry(found: "Look") -> tuple["Figure", str]:
                     "different sentences, so what any two have in common. Bands: 95 % intervals over sentences.")
 
 
-@style.styled
 def _similarity(found: "Look") -> tuple["Figure", str]:
     from finetrace.lenses.similarity.summary import main_measure
 
@@ -108,7 +114,6 @@ def _similarity(found: "Look") -> tuple["Figure", str]:
                     f"[CLS] among the embeddings. Bands: 95 % intervals.{more}")
 
 
-@style.styled
 def _hulls(found: "Look") -> tuple["Figure", str]:
     facts = next(iter(found.of_model.values()))["hulls"].facts
     figure, axes = style.new_figure(1, 3, size=(12, 3.6))
@@ -125,7 +130,6 @@ def _hulls(found: "Look") -> tuple["Figure", str]:
                     "Right: validation rows whose nearest cluster is of their class.")
 
 
-@style.styled
 def _probes(found: "Look") -> tuple["Figure", str]:
     facts = next(iter(found.of_model.values()))["probes"].facts
     figure, axes = style.new_figure(1, 1, size=(8, 4.0))
@@ -138,7 +142,6 @@ def _probes(found: "Look") -> tuple["Figure", str]:
                     "intervals of a share of so many rows.")
 
 
-@style.styled
 def _convergence(found: "Look") -> tuple["Figure", str]:
     figure, axes = style.new_figure(1, 1, size=(7, 4.2))
     panel = axes[0, 0]
@@ -156,7 +159,6 @@ def _convergence(found: "Look") -> tuple["Figure", str]:
     return figure, "Do layers whose tokens converge also probe better? A point is a layer, with its number."
 
 
-@style.styled
 def _calibration(found: "Look") -> tuple["Figure", str]:
     figure, axes = style.new_figure(1, 1, size=(5.2, 4.4))
     panel = axes[0, 0]
@@ -181,13 +183,15 @@ DRAW: Mapping[str, Callable[["Look"], tuple["Figure", str]]] = {
 
 def _courses(panel: "Axes", found: "Look", lens: str, title: str, *, band: bool = True, **where: Any) -> None:
     """One number of a lens by layer, a line per model."""
+    from matplotlib.ticker import MaxNLocator
+
     for number, (name, lenses) in enumerate(found.of_model.items()):
         if lens in lenses:
             table = lenses[lens].table.select(**where).sorted("layer").frame
             low, high = (table["low"], table["high"]) if band else (None, None)
             _line(panel, table["layer"], table["value"], low, high, number, style.short(name, 24))
     panel.set(title=title, xlabel="layer (0: embeddings)")
-    panel.xaxis.get_major_locator().set_params(integer=True)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _line(panel: "Axes", x: Sequence[float], y: Sequence[float], low: Any, high: Any, number: int, label: str) -> None:

@@ -189,9 +189,10 @@ def similarity_between(first: HiddenStates, second: HiddenStates, item: str, stu
             continue  # the models cut the texts into different tokens
         sentences, items = work.candidates(first, kind)
         chosen, groups = summary.choose(sentences, settings.rows, settings.groups, seed)
-        loads = [work.loader(one, kind, items[chosen], groups, settings, seed) for one in (first, second)]
-        rows[kind] = [row for part in summary.between(*loads, [(STEP, STEP)], counts[0], counts[1], settings.measures,
-                                                      settings.variance) for row in part]
+        of_first, of_second = (work.loader(one, kind, items[chosen], groups, settings, seed)
+                               for one in (first, second))
+        rows[kind] = [row for part in summary.between(of_first, of_second, [(STEP, STEP)], counts[0], counts[1],
+                                                      settings.measures, settings.variance) for row in part]
     table = summary.table(rows)
     return Found(table, summary.metrics(table, settings.measures, STEP, STEP), {"kinds": list(rows)})
 

@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -125,9 +126,9 @@ class _Told:
         self.done = 0
         self.bar = Progress(sum(self.costs.values()), "look", unit="part")
 
-    def share(self, piece: str, share: float) -> None:
-        """So much of a piece is done, 0 to 1."""
-        self.bar.update(self.done + int(share * self.costs.get(piece, 0)), f"({piece})")
+    def share(self, piece: str, done: int, of: int = 1) -> None:
+        """So much of a piece is done."""
+        self.bar.update(self.done + int(done / of * self.costs.get(piece, 0)), f"({piece})")
 
     def end(self, piece: str) -> None:
         """A piece is done."""
@@ -141,9 +142,8 @@ def _measure_all(found: Look, prepared: Sequence[Prepared], lenses: Sequence[str
     told = _Told(costs)
     states: list[HiddenStates] = []
     for number, one in enumerate(prepared):
-        piece, rows = f"{one.source.name}: states", len(one.rows)
-        states.append(hidden_states(one, scratch / f"states-{number}",
-                                    lambda done, piece=piece, rows=rows: told.share(piece, done / rows)))
+        piece = f"{one.source.name}: states"
+        states.append(hidden_states(one, scratch / f"states-{number}", partial(told.share, piece, of=len(one.rows))))
         told.end(piece)
         found.facts[one.source.name] = _facts(one)
         found.of_model[one.source.name] = _of_model(found, one, states[-1], lenses, told)

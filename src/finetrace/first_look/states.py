@@ -127,7 +127,7 @@ def hidden_states(of: Prepared, out: Path, on_batch: Callable[[int], None]) -> H
         out, Manifest("hidden", "look", of.source.name, "", {}, {}, {}, facts), of.splits,
         rows.targets.numbers[owner] if rows.targets else rows.example_ids, rows.example_ids, rows.labels,
         np.concatenate([[0], np.cumsum(rows.lengths[kept])]).astype(np.int64),
-        np.array([rows.examples([row])[0] for row in kept], dtype=np.int64),
+        np.array([rows.examples([row])[0] for row in kept.tolist()], dtype=np.int64),
         np.concatenate([np.array(rows.features["input_ids"][row], dtype=np.int64) for row in kept]),
         np.concatenate([np.array((rows.special or [])[row], dtype=bool) for row in kept]))
 
