@@ -188,17 +188,20 @@ def test_the_study_that_does_it_in_full(folder: Path, empty: Path) -> None:
 def test_heads_are_matched_by_name(folder: Path, empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = ["--task", str(folder / "rows.csv"), "--lens", "calibration"]
 
-    def accuracy(names: tuple[str, ...]) -> str:
+    def accuracy(*names: str) -> str:
         shutil.rmtree(empty / "model", ignore_errors=True)
         classifier_folder(empty / "model", names)
         assert main(["look", "model", *rows]) == 0
         said = capsys.readouterr().out
-        found = re.search(r"head, accuracy +([\d.]+)", said)
-        return found[1] if found else said
+        return re.findall(r"head, accuracy +([\d.]+)", said)[0]
 
-    straight = accuracy(("negative", "positive"))
-    assert float(accuracy(("POSITIVE", "NEGATIVE"))) == pytest.approx(1 - float(straight), abs=2e-3)
-    assert accuracy(("LABEL_0", "LABEL_1")) == straight
-    assert "its head tells happy, sad, and the task's classes are negative, positive" in accuracy(("happy", "sad"))
-    assert "its head has 3 classes" in accuracy(("a", "b", "c"))
+    straight = accuracy("negative", "positive")
+    assert float(accuracy("POSITIVE", "NEGATIVE")) == pytest.approx(1 - float(straight), abs=2e-3)
+    assert accuracy("LABEL_0", "LABEL_1") == straight
+    shutil.rmtree(empty / "first-look")
+    for names, words in ((("happy", "sad"), "its head tells happy, sad, and the task's classes are negative, positive"),
+                         (("a", "b", "c"), "its head has 3 classes")):
+        shutil.rmtree(empty / "model")
+        classifier_folder(empty / "model", names)
+        assert words in refused(capsys, "model", *rows)
     assert head_names(folder / "plain") is None

@@ -65,6 +65,8 @@ def to_svg(figure: "Figure", salt: str) -> str:
     text = re.sub(r' (?:width|height)="[\d.]+pt"', "", text, count=2)
     text = re.sub(rf' id="(?:{GROUPS})\w*"', "", text)  # of groups that nothing refers to, the same in each figure
     text = text.replace("font-family: 'DejaVu Sans'", "font-family: inherit")
+    width = figure.get_figwidth()  # on a narrow page the figure is scrolled, not shrunk until nobody can read it
+    text = text.replace("<svg", f'<svg style="min-width: {60 * width:.0f}px; max-width: {96 * width:.0f}px"', 1)
     return re.sub("|".join(INKS), lambda match: f"var(--{INKS[match[0].lower()]})", text, flags=re.IGNORECASE)
 
 
@@ -96,7 +98,9 @@ def _similarity(found: "Look") -> tuple["Figure", str]:
             rows = at_layers(part.table, statistic=measure, representation=kind).frame
             _line(panel, rows["layer"], rows["value"], rows["low"], rows["high"], number,
                   f"{style.short(first)} ~ {style.short(second)}")
-        panel.set(title="CKA of layers at equal depth", xlabel="layer (0: embeddings)", ylim=(-0.05, 1.05))
+        last = max(part.table.frame["layer"].max() for part in parts.values())
+        panel.set(title="CKA of layers at equal depth", xlabel="layer (0: embeddings)", ylim=(-0.05, 1.05),
+                  xlim=(-0.3, last + 0.3))
         panel.legend(loc="lower left")
     for panel, ((first, second), part) in zip(axes[0, lines:], shown.items(), strict=True):
         rows = part.table.select(statistic=measure, representation=part.facts["kinds"][0]).frame
@@ -123,7 +127,7 @@ def _hulls(found: "Look") -> tuple["Figure", str]:
         _courses(panel, found, "hulls", title, statistic=statistic, split=facts["split"], label="",
                  band=statistic == "intra_accuracy")
     axes[0, 0].axhline(facts["classes"], color=style.BLACK, ls=":", lw=1.2)
-    axes[0, 0].set_ylim(bottom=0)
+    axes[0, 0].set_yscale("log")  # where rows coincide, there are as many clusters as rows
     _legend(figure, found)
     return figure, (f"Clusters of one class whose convex hulls stay clear of all other classes', {facts['points']} "
                     f"training rows. As many clusters as classes ({facts['classes']}, dotted): planes separate them. "

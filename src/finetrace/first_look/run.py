@@ -83,6 +83,8 @@ def look(asked: Asked) -> Look:
         for parts in found.of_model.values():
             for lens in set(parts) - set(asked.lenses):
                 del parts[lens]  # only built on
+    if not found.lenses:
+        raise FinetraceError(f"--lens {','.join(asked.lenses)}: there is nothing to say: {' '.join(found.notes)}")
     found.seconds = time.perf_counter() - begun
     return found
 
@@ -182,9 +184,10 @@ def _of_model(found: Look, one: Prepared, hidden: HiddenStates, lenses: Sequence
                 hidden, task, seed)
         told.end(f"{name}: {lens}")
     if "hulls" in parts and parts["hulls"].facts["trivial"]:
-        found.notes.append(f"Hulls of {name}: {parts['hulls'].facts['points']} points in "
-                           f"{parts['hulls'].facts['dim']} dimensions: planes separate almost any classes of so few "
-                           "points, so that their number of clusters says little; distances do, and so do more rows.")
+        facts = parts["hulls"].facts
+        note = (f"Hulls: {facts['points']} points in {facts['dim']} dimensions: planes separate almost any classes of "
+                "so few points, so that the number of clusters says little; distances and new rows do, and more rows.")
+        found.notes += [note] if note not in found.notes else []
     return parts
 
 
