@@ -26,7 +26,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup repro publish ui test test-all test-gpu lint bench lock clean
+.PHONY: help setup repro publish ui test test-all test-gpu lint docs bench lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -73,6 +73,16 @@ test-gpu: setup  ## the tests that need a CUDA device
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The site needs nothing of finetrace but its text: the API is read from the source, not imported.
+docs: $(VENV)-docs/.stamp  ## the documents and the Python API as a site: site/index.html
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build -q
+
+$(VENV)-docs/.stamp: pyproject.toml
+	@test -x $(VENV)-docs/bin/pip || $(PYTHON) -m venv $(VENV)-docs
+	$(VENV)-docs/bin/pip install -q $$($(PYTHON) -c 'import tomllib; \
+	  print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])')
+	@touch $@
 
 # Exit code 77: a benchmark that lacks what it needs, such as a CUDA device.
 bench: setup  ## every benchmark, one after the other; which missed a bar is said at the end

@@ -1,4 +1,4 @@
-"""The command `finetrace`: repro, show, compare, plan, use, publish, table, directprobe, accept, export, doctor.
+"""The command `finetrace`: look, repro, show, compare, plan, use, publish, table, directprobe, accept, export, doctor.
 
 Stages run through `finetrace repro` or `dvc repro`; `mlflow ui` shows the runs.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from finetrace import __version__
 from finetrace.errors import FinetraceError, refusal
+from finetrace.first_look.command import add_options
 from finetrace.layout import Layout
 from finetrace.store.verified import remember_in
 
@@ -39,6 +40,9 @@ def _parser() -> argparse.ArgumentParser:
                                      "Run a study: finetrace repro. Look at it: mlflow ui, atlas/index.html.")
     parser.add_argument("--version", action="version", version=f"finetrace {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    look = commands.add_parser("look", help="a first look at models on some rows, without a study: one page, one table")
+    add_options(look)
+    look.set_defaults(run=_look)
     publish = commands.add_parser("publish", help="turn finished outputs into MLflow runs (safe to repeat)")
     publish.set_defaults(run=_publish)
     repro = commands.add_parser("repro", help="run what changed in the study, independent items side by side")
@@ -104,6 +108,12 @@ def _parser() -> argparse.ArgumentParser:
                         help="also hash every file of results, unfinished work and DVC's cache")
     doctor.set_defaults(run=_doctor)
     return parser
+
+
+def _look(options: argparse.Namespace) -> int:
+    from finetrace.first_look.command import run
+
+    return run(options)
 
 
 def _publish(options: argparse.Namespace) -> int:

@@ -1,0 +1,174 @@
+"""What a model says about the rows: the hidden states of all layers, and, where its head fits the task, its logits.
+
+As the stages hidden and predictions do it, for one state of one model: the same rows, the same arrays.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from finetrace import seeds
+from finetrace.config.hidden import HiddenSettings
+from finetrace.config.training import TrainSettings
+from finetrace.errors import FinetraceError
+from finetrace.first_look.sources import Source
+from finetrace.first_look.tasks import Task
+from finetrace.models.rows import Encoded
+from finetrace.store.hidden import HiddenStates, step_name
+from finetrace.store.manifest import Manifest
+
+UNNAMED = re.compile(r"LABEL_\d+")
+"""A class that nobody named, as transformers calls it."""
+STEP = 0
+"""The one checkpoint that there is."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model and the rows for it.
+
+    rows: what goes through it;  splits: (example,) str;  kept: (row,) whether all tokens of a row are kept;
+    collator: pads its batches;  encoder: loaded, on its device;  max_length: longest input in tokens.
+    """
+
+    source: Source
+    task: Task
+    rows: Encoded
+    splits: np.ndarray
+    kept: np.ndarray
+    collator: Any
+    encoder: Any
+    max_length: int
+
+    @property
+    def layers(self) -> int:
+        """Hidden states: the embeddings and one per layer."""
+        from finetrace.models.families import layer_count
+
+        return layer_count(self.encoder.config)
+
+    @property
+    def operations(self) -> float:
+        """Rough floating-point operations of one pass of all rows."""
+        embeddings = self.encoder.get_input_embeddings().weight.numel()
+        return 2.0 * (self.encoder.num_parameters() - embeddings) * float(self.rows.lengths.sum())
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the model's own head says of the validation rows.
+
+    logits: (example, class) float32, classes in the task's order;  labels: (example,) int64;
+    sentences: (example,) int64, here each its own;  note: how classes were matched, where it is no matter of names.
+    """
+
+    logits: np.ndarray
+    labels: np.ndarray
+    sentences: np.ndarray
+    note: str
+
+
+def settings_of(rows: int) -> HiddenSettings:
+    """The section `hidden` of a study that looks at so many rows per split; 0: all."""
+    return HiddenSettings(rows={"train": rows, "validation": rows})
+
+
+def prepare(source: Source, task: Task, rows: int, seed: int) -> Prepared:
+    """Load a model and tokenise the rows for it. Raises FinetraceError naming the model and what is wrong with it."""
+    import torch
+
+    from finetrace.inference.trajectory import chosen_examples
+    from finetrace.models.check import check_weights, read_config
+    from finetrace.models.device import fit_threads
+    from finetrace.models.load import forward_names, load_tokenizer, longest_input
+    from finetrace.models.rows import Collator, require_known
+    from finetrace.models.saved import load_trained_encoder
+
+    read_config(source.folder)
+    check_weights(source.folder)
+    tokenizer, encoder = load_tokenizer(source.base), load_trained_encoder(source.folder, source.base)
+    if len(tokenizer) > encoder.get_input_embeddings().num_embeddings:
+        raise FinetraceError(f"{source.asked}: its tokenizer has {len(tokenizer)} tokens, but the model only "
+                             f"{encoder.get_input_embeddings().num_embeddings} embeddings; they do not belong together")
+    cuda = torch.cuda.is_available()
+    fit_threads(encoder.num_parameters())
+    length = longest_input(encoder, tokenizer, TrainSettings().max_length)
+    encoded, splits, kept = chosen_examples(task.folder, settings_of(rows), seeds.derive(seed, "hidden", task.name),
+                                            tokenizer, length, forward_names(encoder))
+    require_known(encoded, tokenizer, f"{source.asked} on {task.name}")
+    collator = Collator(tokenizer, 8 if cuda else None, side="right", pieces="mean")
+    return Prepared(source, task, encoded, np.array(splits), kept, collator, encoder.to("cuda" if cuda else "cpu"),
+                    length)
+
+
+def hidden_states(of: Prepared, out: Path, on_batch: Callable[[int], None]) -> HiddenStates:
+    """The hidden states of all layers, in the folder `out`; on_batch: told the number of rows done."""
+    from finetrace.inference.extract import extract
+
+    rows, settings = of.rows, settings_of(0)
+    lengths = rows.lengths * of.kept
+    offsets = np.where(of.kept, np.cumsum(lengths) - lengths, -1)
+    (out / step_name(STEP)).mkdir(parents=True)
+    try:
+        extract(of.encoder, rows, of.collator, out / step_name(STEP), vectors=list(settings.vectors), offsets=offsets,
+                dtype=settings.dtype, batch_tokens=settings.batch_tokens, on_batch=on_batch)
+    except FinetraceError as error:
+        raise FinetraceError(f"{of.source.asked}: {error}") from error
+    kept = np.flatnonzero(of.kept)
+    facts = {"layers": of.layers, "dim": int(of.encoder.config.hidden_size), "steps": [STEP],
+             "spans": rows.targets.pieces.shape[1] if rows.targets else 0, "label_names": of.task.label_names}
+    owner = np.repeat(np.arange(len(rows)), rows.sizes)
+    return HiddenStates(
+        out, Manifest("hidden", "look", of.source.name, "", {}, {}, {}, facts), of.splits,
+        rows.targets.numbers[owner] if rows.targets else rows.example_ids, rows.example_ids, rows.labels,
+        np.concatenate([[0], np.cumsum(rows.lengths[kept])]).astype(np.int64),
+        np.array([rows.examples([row])[0] for row in kept.tolist()], dtype=np.int64),
+        np.concatenate([np.array(rows.features["input_ids"][row], dtype=np.int64) for row in kept]),
+        np.concatenate([np.array((rows.special or [])[row], dtype=bool) for row in kept]))
+
+
+def answers(of: Prepared) -> Answers | str:
+    """What the model's own head says, or why it says nothing about this task."""
+    names, wanted = head_names(of.source.folder), of.task.label_names
+    if names is None:
+        return "has no classification head"
+    if of.task.kind not in ("sequence", "pair"):
+        return "the task is one of marked words, which are asked through a trained head of finetrace only"
+    if len(names) != len(wanted):
+        return f"its head has {len(names)} classes ({', '.join(names[:4])}), the task {len(wanted)}"
+    from finetrace.inference.evaluate import predict
+    from finetrace.models.saved import load_trained
+
+    ours = {name.casefold(): number for number, name in enumerate(names)}
+    matched = all(name.casefold() in ours for name in wanted)
+    if not matched and not all(UNNAMED.fullmatch(name) for name in names):
+        return f"its head tells {', '.join(names[:4])}, and the task's classes are {', '.join(wanted[:4])}"
+    order = [ours[name.casefold()] for name in wanted] if matched else list(range(len(wanted)))
+    note = "" if matched else f"its classes have no names and are taken for {', '.join(wanted)}, in this order"
+    classifier = load_trained(of.source.folder, of.source.base).to(next(of.encoder.parameters()).device)
+    examples = np.flatnonzero(of.splits == "validation")
+    part = of.rows.take(examples)
+    logits = predict(classifier, part, of.collator)[:, order]
+    if not np.isfinite(logits).all():
+        return "its logits are NaN or infinite"
+    return Answers(logits, part.labels, part.example_ids, note)
+
+
+def head_names(folder: Path) -> list[str] | None:
+    """The classes of a folder's classification head; None where it has none."""
+    head = folder / "head.json"
+    try:
+        if head.is_file():
+            return [str(name) for name in json.loads(head.read_text("utf-8"))["label_names"]]
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if not any("ForSequenceClassification" in name for name in config.get("architectures") or []):
+        return None
+    names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
+    return [str(names[key]) for key in sorted(names, key=int)]

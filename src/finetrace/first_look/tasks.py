@@ -1,0 +1,158 @@
+"""The rows of a first look: a built-in task, a finished `data/TASK`, or files of one's own, as Parquet of a stage."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from finetrace import seeds
+from finetrace.config.base import parse
+from finetrace.config.data import FilesTaskSettings, RowsSettings, TaskSettings
+from finetrace.errors import FinetraceError
+from finetrace.layout import slug
+from finetrace.store.manifest import NAME, Manifest, complete, read_manifest
+
+LABELS = ("label", "labels", "class", "category", "sentiment", "target", "stars", "rating", "y")
+TEXTS: tuple[tuple[str, ...], ...] = (
+    ("text_a", "text_b"), ("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"),
+    ("question", "sentence"), ("text",), ("sentence",), ("review",), ("content",), ("question",), ("text_a",))
+"""Columns with the text, or with both texts of a pair, in the order in which they are looked for."""
+HOLDOUT = 0.5
+"""Share of the rows of one file that is validation: here as many rows are scored as are learned from."""
+FEWEST = 2
+"""Rows of a class that counts as one."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Rows with labels.
+
+    name: as in data/NAME of a study;  folder: train.parquet, validation.parquet and a manifest;  label_names: classes
+    in order;  kind: sequence, pair, or one of marked words;  settings: what a study's file would say, None for a
+    finished folder;  section: where it would say so, `tasks` or `task_files`.
+    """
+
+    name: str
+    folder: Path
+    label_names: list[str]
+    kind: str
+    settings: dict[str, Any] | None
+    section: str = "tasks"
+
+
+def find_task(asked: str, text: Sequence[str], label: str | None, seed: int, scratch: Path) -> Task:
+    """The task that a name or a path means.
+
+    text, label: columns of files of one's own, guessed where not given;  seed: the study's, from which the choice of
+    held out rows derives;  scratch: where the rows are written, as the stage data would. Raises FinetraceError naming
+    the task and the nearest names, or file, row and column.
+    """
+    path = Path(asked)
+    if not path.exists():
+        return _built_in(asked, seed, scratch)
+    if (path / NAME).is_file():
+        manifest = read_manifest(path)
+        if manifest.kind != "data":
+            raise FinetraceError(f"{asked}: is no folder of a task, but of the stage {manifest.stage}; name data/TASK")
+        facts = manifest.facts
+        if facts.get("multi_label"):
+            raise FinetraceError(f"{asked}: its examples can have several labels, and a first look wants one")
+        return Task(path.resolve().name, path, list(facts["label_names"]), facts["kind"], None)
+    section, name = "task_files", slug(path.resolve().stem)
+    given = {"path": asked} | _columns(path, tuple(text), label)
+    return _written(name, parse(FilesTaskSettings, given, "--task"), given, section, seed, scratch)
+
+
+def _built_in(asked: str, seed: int, scratch: Path) -> Task:
+    from finetrace.data.registry import entries, resolve
+    from finetrace.data.world import MICRO_TASKS
+
+    micro = asked in MICRO_TASKS
+    if not micro and asked not in entries():
+        known = [*entries(), *MICRO_TASKS]
+        near = difflib.get_close_matches(asked, known, 3, 0.4) or ["sst2", "mrpc", "mnli"]
+        file = "no such file, and " if "/" in asked or Path(asked).suffix else ""
+        raise FinetraceError(f"--task {asked}: {file}no built-in task; the nearest are {', '.join(near)}; or name a "
+                             "csv, tsv, jsonl or Parquet file with texts and labels")
+    given: dict[str, Any] = {"source": "micro"} if micro else {}
+    try:
+        return _written(asked, resolve(asked, TaskSettings(**given)), given, "tasks", seed, scratch)
+    except FinetraceError as error:
+        where = f"params.yaml: tasks.{asked}: "
+        if not str(error).startswith(where):
+            raise
+        raise FinetraceError(f"--task {asked}: {str(error).removeprefix(where)}; its files are yours: name the file or "
+                             "folder itself") from error
+
+
+def _written(name: str, task: TaskSettings, given: dict[str, Any], section: str, seed: int, scratch: Path) -> Task:
+    """Read and write the splits, as the stage data does, but for the floors that a training has to beat."""
+    from finetrace.data.build import write_splits
+    from finetrace.data.splits import hold_out
+    from finetrace.data.tables import read_tables
+
+    read = read_tables(name, task, Path.cwd(), seeds.derive(seed, "data"), _world(task, seed))
+    if read.multi_label:
+        raise FinetraceError(f"--task {name}: its examples can have several labels, and a first look wants one")
+    tables = read.splits
+    if "train" not in tables:
+        raise FinetraceError(f"--task {name}: has no training rows, from which classifier probes learn; name another "
+                             "task")
+    if "validation" not in tables:
+        share = task.holdout or HOLDOUT
+        tables |= hold_out(tables["train"], share, seeds.derive(seed, "data"), task.holdout_rows or "random")
+        given = given | {"holdout": share}
+    folder = scratch / "data" / name
+    write_splits({split: tables[split] for split in ("train", "validation")}, folder)
+    facts = {"label_names": list(read.label_names), "kind": read.kind}
+    complete(folder, Manifest("data", "data", name, "", {}, {}, {}, facts, versions={"finetrace": "look"}))
+    return Task(name, folder, list(read.label_names), read.kind, given, section)
+
+
+def _world(task: TaskSettings, seed: int) -> Any:
+    if task.source != "micro":
+        return None
+    from finetrace.config.world import WorldSettings
+    from finetrace.data.world import build_world
+
+    return build_world(WorldSettings(), seeds.derive(seed, "world"))
+
+
+def _columns(path: Path, text: tuple[str, ...], label: str | None) -> dict[str, Any]:
+    """The keys `text` and `label`: as given, else by the usual names of columns."""
+    from finetrace.data.readers import read_files
+
+    files = read_files("--task", RowsSettings(source="files", path=str(path)), Path.cwd())
+    columns = (files.get("train") or next(iter(files.values()))).columns
+    shown = f"its columns are {', '.join(columns)}"
+    label = label or next((name for name in LABELS if name in columns), None)
+    if label is None:
+        raise FinetraceError(f"{path}: has no column that is called a label; {shown}: say which it is with --label")
+    if not text:
+        others = [name for name in columns if name != label]
+        guesses = [names for names in TEXTS if set(names) <= set(others)]
+        text = guesses[0] if guesses else tuple(others) if len(others) == 1 else ()
+    if not text:
+        raise FinetraceError(f"{path}: has no column that is called a text; {shown}: say which it is, or which two are "
+                             "a pair, with --text")
+    for name in (*text, label):
+        if name not in columns:
+            raise FinetraceError(f"{path}: has no column {name!r}; {shown}")
+    return {"text": list(text), "label": label}
+
+
+def require_rows(task: Task, splits: np.ndarray, labels: np.ndarray, rows: int) -> None:
+    """Raises FinetraceError unless two classes at least have two rows in both splits.
+
+    splits, labels: (row,) of the chosen rows;  rows: how many were asked for.
+    """
+    for split in ("train", "validation"):
+        counts = np.bincount(labels[splits == split], minlength=len(task.label_names))
+        if (counts >= FEWEST).sum() < 2:
+            found = ", ".join(f"{count} of {name!r}" for name, count in zip(task.label_names, counts, strict=True))
+            more = "raise --rows" if rows and counts.sum() >= rows else "give it more rows"
+            raise FinetraceError(f"--task {task.name}: the {counts.sum()} rows of {split} are {found}; two classes "
+                                 f"need at least {FEWEST} rows each: {more}")
