@@ -28,14 +28,15 @@ from finetrace.store.verified import SETTLED_NS
 
 FORMAT = 1  # to be raised when the rules of this module change: every fingerprint differs then
 PACKAGE, SCRIPTS = "finetrace", "pipelines"
+LEADING = {"_PUBLIC", "__getattr__", "TYPE_CHECKING"}  # they lead a person to modules, `finetrace.TraceCallback`
 FIGURES = "figures"  # the last word of modules that draw, and of packages of such
 NOT_DECIDING = {
     "finetrace.tracking": "MLflow is a projection of finished outputs",
     "finetrace.cli": "the command line starts stages and decides nothing in them",
-    "finetrace.pipeline.accept": "vouches for results that are there and changes none",
+    **{f"finetrace.pipeline.{name}": "vouches for results that are there and changes none"
+       for name in ("accept", "accepted")},
     **{f"finetrace.pipeline.{name}": "decides when a stage runs, not what it gives"
        for name in ("executor", "fingerprint", "nursery", "repro", "unchanged")},
-    "finetrace.pipeline.accepted": "vouches for results that are there and changes none",
     "finetrace.store.verified": "finds damage, and changes nothing that is read",
     "finetrace.progress": "what a person sees, beside the results",
     "finetrace.training.watch": "live events, beside the results",
@@ -261,6 +262,9 @@ def _read(name: str, path: str, writer: _Writer) -> _Source:
     content, is_package, problem = Path(path).read_bytes(), path.endswith("__init__.py"), None
     try:
         tree = ast.parse(content)
+        if name == PACKAGE:  # a stage that imports such a name is refused: it is not bound here
+            tree.body = [n for n in tree.body if LEADING.isdisjoint(getattr(p, "id", getattr(p, "name", "")) for p in
+                                                                    ast.walk(n))]
         writer.imports.clear()
         meaning = _sha256(f"{FORMAT} {writer[ast.Module](tree)}")
     except (SyntaxError, ValueError, RecursionError) as error:
