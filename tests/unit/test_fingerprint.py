@@ -442,3 +442,14 @@ def test_real_modules(tmp_path: Path) -> None:
 @pytest.mark.parametrize("prefix, reason", NOT_DECIDING.items())
 def test_not_deciding_exists(prefix: str, reason: str) -> None:
     assert prefix in MODULES and len(reason) > 10
+
+
+def test_what_leads_persons_to_modules_means_nothing(tmp_path: Path) -> None:
+    """`finetrace.TraceCallback` is no part of any stage, and a stage that imports it in this way is refused."""
+    project = Project(tmp_path)
+    before = project.all()
+    project.write("src/finetrace/__init__.py", "_PUBLIC = {'rank': 'finetrace.lenses.rank'}\n\n"
+                  "def __getattr__(name):\n    import importlib\n    return importlib.import_module(_PUBLIC[name])\n")
+    assert project.all() == before
+    with pytest.raises(FinetraceError, match="imports finetrace.Trace, which does not exist"):
+        project.of("from finetrace import Trace\n")

@@ -62,17 +62,17 @@ class TraceCallback(TrainerCallback):
         trace = self._running()
         trace.after_update(stopping=control.should_training_stop)
         if control.should_save:
-            trace.recorder.flush()  # first: a checkpoint must never know more than the trace
+            trace.flush()  # first: a checkpoint must never know more than the trace
 
     def on_evaluate(self, args: TrainingArguments, state: Any, control: Any, metrics: dict[str, float] | None = None,
                     **_: Any) -> None:
         if self.trace and self.trace.running:
             split, found = named_metrics(metrics or {})
             self.trace.evaluation(split, found)
-            self.trace.recorder.flush()  # the best weights so far are saved after this
+            self.trace.flush()  # the best weights so far are saved after this
 
     def on_epoch_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
-        self._running().recorder.flush()
+        self._running().flush()
 
     def on_save(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
         trace = self.trace

@@ -6,6 +6,7 @@ set) puts modes and random states back as they were.
 """
 
 import contextlib
+import json
 import random
 import shutil
 import time
@@ -20,6 +21,7 @@ import torch
 from finetrace import seeds
 from finetrace.errors import FinetraceError
 from finetrace.store.checkpoints import list_weights, step_of
+from finetrace.store.files import write_json
 from finetrace.store.manifest import NAME
 from finetrace.training.schedule import steps_of
 from finetrace.training.tagging import Tag, labels_of, tagging
@@ -70,6 +72,9 @@ class Trace:
             require_kept(self.model)
         self.tokens = self.recorder.resume(step or -1)
         self._forget_weights(step)
+        if step:
+            before = self.seen(self.rank)
+            self.longest, self.facts = before["longest"], before["facts"]
         schedule = lambda wanted: set(steps_of(wanted, total, steps_per_epoch))  # noqa: E731
         self.looks = schedule(options.probe) if options.probe_rows else set()
         self.checkpoints = schedule(options.checkpoints)
@@ -92,6 +97,20 @@ class Trace:
         if self._ends:
             self._ends.close()
         self._ends, self._heard = None, None
+
+    def flush(self) -> None:
+        """Make everything recorded so far durable."""
+        self.recorder.flush()
+        write_json(self._seen_file(self.rank), {"longest": self.longest, "facts": self.facts})
+
+    def seen(self, rank: int) -> dict[str, Any]:
+        """What a process's batches were like: its longest input in tokens, and facts; nothing before its first
+        flush."""
+        file = self._seen_file(rank)
+        return dict(json.loads(file.read_text("utf-8"))) if file.is_file() else {"longest": 0, "facts": {}}
+
+    def _seen_file(self, rank: int) -> Path:
+        return self.folder / UNFINISHED / f"seen-{rank}.json"
 
     def epoch(self) -> None:
         """A new pass over the data begins: batches that were read ahead of an early end are forgotten."""
@@ -287,7 +306,8 @@ def call(model: Any, inputs: Any, device: Any) -> Any:
 def untouched(model: Any) -> Iterator[None]:
     """After the block the modes of all modules and all random states are as they were before."""
     modes = [(module, module.training) for module in model.modules()]
-    python, numbers, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    # numpy's old generator is the one that other people's collators may draw from
+    python, numbers, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
     try:
         yield
@@ -295,7 +315,7 @@ def untouched(model: Any) -> Iterator[None]:
         for module, training in modes:
             module.training = training
         random.setstate(python)
-        np.random.set_state(numbers)
+        np.random.set_state(numbers)  # noqa: NPY002
         torch.set_rng_state(cpu)
         if cuda is not None:
             torch.cuda.set_rng_state_all(cuda)

@@ -60,7 +60,7 @@ def finish(trace: Trace, settings: dict[str, Any], run_seeds: dict[str, int], to
     """
     recorder = trace.recorder
     recorder.expect(trace.step, recorder.rows)
-    recorder.flush()
+    trace.flush()
     _wait(trace)
     if trace.rank == 0:
         with atomic_folder(trace.folder) as out:
@@ -95,8 +95,9 @@ def _facts(trace: Trace, settings: dict[str, Any], kept: int, rows: dict[str, in
     if len(names) != trace.recorder.classes:
         raise FinetraceError(f"label_names: {len(names)} names ({', '.join(names[:5])}) for {trace.recorder.classes} "
                              "classes; name all of them in the order of the logits")
+    longest = max(int(trace.seen(rank)["longest"]) for rank in range(trace.processes))
     train = {"learning_rate": known.get("learning_rate"), "batch_size": known.get("batch_size"), "pieces": "mean",
-             "max_length": options.max_length or trace.longest} | settings
+             "max_length": options.max_length or longest} | settings
     told = describe(model)
     about = {"format": FORMAT, **told, "base": options.base or told["base"],
              "tokenizer": TOKENIZER if has_tokenizer else "", "task": options.task,

@@ -42,7 +42,7 @@ class TracedLoop:
 
     def flush(self) -> None:
         """Make all that was recorded durable; to be called before a checkpoint to resume from is written."""
-        self._trace.recorder.flush()
+        self._trace.flush()
 
     def _end_micro_batch(self) -> None:
         if self._waits:
