@@ -152,6 +152,7 @@ def test_nothing_changes_and_rows_are_known(tmp_path: Path, arguments: dict[str,
     for mine, theirs in zip(plain.model.state_dict().values(), traced.model.state_dict().values(), strict=True):
         assert torch.equal(mine, theirs)
     assert plain.state.log_history[-1]["train_loss"] == traced.state.log_history[-1]["train_loss"]
+    assert open_timeline(tmp_path / "trace", tmp_path / "models").steps[-1] == traced.state.global_step
     found, data = signals(tmp_path / "trace"), dataset()
     assert sorted(found["example_id"][:ROWS]) == data["number"] and sorted(found["example_id"][ROWS:]) == data["number"]
     assert (np.array(data["labels"])[found["example_id"] - 500] == found["label"]).all()
@@ -242,15 +243,14 @@ def test_adapters_are_kept_as_adapters(tmp_path: Path) -> None:
     start = AutoModelForSequenceClassification.from_pretrained(base, num_labels=2)
     lora = {"task_type": "SEQ_CLS", "r": 2, "target_modules": ["query", "value"]}
     wrapped = get_peft_model(start, LoraConfig(**lora, lora_alpha=4))
-    folder = tmp_path / "outputs" / "tiny" / "own" / "trajectory"
+    folder = tmp_path / "trace"
     one = train_rows(folder, tmp_path / "out", {"base": "tiny"}, model=wrapped, learning_rate=1e-2)
     manifest = read_manifest(folder)
     assert manifest.facts["method_kind"] == "lora" and manifest.facts["trace"]["adapters"]
     files = {p.name for p in (folder / "checkpoints" / "step-00000012").iterdir()}
     assert files == {"adapter_config.json", "adapter_model.safetensors", "head.safetensors", "head.json",
                      "config.json", "complete.json"}
-    timeline = open_timeline(folder, tmp_path / "models")
-    assert timeline.steps == [0, 1, 2, 4, 8, 12]
+    assert list(list_weights(folder / "checkpoints")) == [0, 1, 2, 4, 8, 12]
     batch = tokenizer()([WORDS[0], WORDS[20]], return_tensors="pt")
     with torch.no_grad():
         again = load_trained(list_weights(folder / "checkpoints")[12], base)(**batch).logits
@@ -349,7 +349,7 @@ def test_the_scripts_of_the_document_run(number: int, tmp_path: Path, monkeypatc
                  for i, (s, y) in enumerate(zip(*sentences(rows, 1), strict=True))]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     exec(compile(text, f"docs/own-trainings.md #{number}", "exec"), {"__name__": "__main__"})
     manifest = read_manifest(tmp_path / "runs" / ("traced", "looped")[number])
     assert manifest.facts["steps"] == 4 and manifest.facts["rows"]["signals"] == 64

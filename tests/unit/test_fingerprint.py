@@ -451,5 +451,5 @@ def test_what_leads_persons_to_modules_means_nothing(tmp_path: Path) -> None:
     project.write("src/finetrace/__init__.py", "_PUBLIC = {'rank': 'finetrace.lenses.rank'}\n\n"
                   "def __getattr__(name):\n    import importlib\n    return importlib.import_module(_PUBLIC[name])\n")
     assert project.all() == before
-    with pytest.raises(FinetraceError, match="imports finetrace.Trace, which does not exist"):
+    with pytest.raises(FinetraceError, match=r"imports finetrace\.Trace, which does not exist"):
         project.of("from finetrace import Trace\n")

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import TrainerCallback, TrainingArguments
 
 from finetrace.errors import FinetraceError
@@ -107,7 +108,7 @@ def named_metrics(metrics: dict[str, float]) -> tuple[str, dict[str, float]]:
     """
     prefix = next((key.removesuffix("_runtime") for key in metrics if key.endswith("_runtime")), "eval")
     found = {name: float(metrics[f"{prefix}_{key}"]) for key, name in METRICS.items()
-             if isinstance(metrics.get(f"{prefix}_{key}"), int | float)}
+             if isinstance(metrics.get(f"{prefix}_{key}"), int | float | np.number)}
     return "validation" if prefix == "eval" else prefix.removeprefix("eval_"), found
 
 
