@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from finetrace.api.trajectory import Trajectory as Trajectory
     from finetrace.api.trajectory import open as open
     from finetrace.errors import FinetraceError as FinetraceError
+    from finetrace.training.callback import TraceCallback as TraceCallback
+    from finetrace.training.traced_loop import trace as trace
 
 __version__ = "0.1.0"
 
@@ -28,6 +30,8 @@ _PUBLIC = {
     "hidden_states": "finetrace.api.texts",
     "lens": "finetrace.api.lens",
     "open": "finetrace.api.trajectory",
+    "TraceCallback": "finetrace.training.callback",
+    "trace": "finetrace.training.traced_loop",
 }
 """Name -> the module that it comes from, loaded when the name is first used (torch takes seconds)."""
 

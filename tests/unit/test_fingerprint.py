@@ -373,3 +373,14 @@ def test_the_form_of_a_meaning(project: Project, monkeypatch: pytest.MonkeyPatch
 def test_light_to_import() -> None:
     code = "import sys, finetrace.pipeline.fingerprint; sys.exit(len({'numpy', 'torch', 'yaml'} & {*sys.modules}))"
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, check=True)
+
+
+def test_what_leads_persons_to_modules_means_nothing(tmp_path: Path) -> None:
+    """`finetrace.TraceCallback` is no part of any stage, and a stage that imports it in this way is refused."""
+    project = Project(tmp_path)
+    before = project.all()
+    project.write("src/finetrace/__init__.py", "_PUBLIC = {'rank': 'finetrace.lenses.rank'}\n\n"
+                  "def __getattr__(name):\n    import importlib\n    return importlib.import_module(_PUBLIC[name])\n")
+    assert project.all() == before
+    with pytest.raises(FinetraceError, match=r"imports finetrace\.Trace, which does not exist"):
+        project.of("from finetrace import Trace\n")

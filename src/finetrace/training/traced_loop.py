@@ -1,0 +1,102 @@
+"""`finetrace.trace`: a training loop of one's own leaves a trajectory like those of finetrace's own trainings."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from finetrace.training.tagging import Tagged
+from finetrace.training.trace import Trace
+from finetrace.training.trace_folder import finish
+from finetrace.training.trace_options import TraceOptions
+
+
+class TracedLoop:
+    """What a loop says to its trace."""
+
+    def __init__(self, trace: Trace, loader: Any):
+        self._trace, self._loader, self._waits = trace, loader, False
+
+    @property
+    def step(self) -> int:
+        """Updates done."""
+        return self._trace.step
+
+    def batches(self) -> Iterator[Any]:
+        """One pass over the loader; the batches are what they would be without."""
+        self._trace.epoch()
+        for batch in self._loader:
+            self._end_micro_batch()
+            batch = batch.untie() if isinstance(batch, Tagged) else batch
+            self._waits = True
+            yield batch
+        self._end_micro_batch()
+
+    def evaluation(self, split: str, **metrics: float) -> None:
+        """Note an evaluation after the updates done so far: loss, accuracy, macro_f1, f1, matthews."""
+        self._trace.evaluation(split, metrics)
+
+    def flush(self) -> None:
+        """Make all that was recorded durable; to be called before a checkpoint to resume from is written."""
+        self._trace.flush()
+
+    def _end_micro_batch(self) -> None:
+        if self._waits:
+            self._waits = False
+            self._trace.end_micro_batch()
+
+    def _before_update(self, optimizer: Any, *_: Any) -> None:
+        self._end_micro_batch()
+        self._trace.before_update(optimizer)
+
+    def _after_update(self, *_: Any) -> None:
+        self._trace.after_update(stopping=self._trace.step + 1 >= self._trace.total)
+
+
+@contextlib.contextmanager
+def trace(model: Any, optimizer: Any, folder: str | Path, *, loader: Any, epochs: float = 1.0, accumulate: int = 1,
+          steps: int = 0, start: int = 0, tokenizer: Any = None, settings: dict[str, Any] | None = None,
+          seeds: dict[str, int] | None = None, **options: Any) -> Iterator[TracedLoop]:
+    """Record the training loop in the block into `folder`, which is whole when the block ends without an exception.
+
+        with finetrace.trace(model, optimizer, "runs/mine", loader=loader, epochs=2) as traced:
+            for epoch in range(2):
+                for batch in traced.batches():
+                    ...
+
+    model: called with a batch's inputs, it returns logits (example, class);  optimizer: its step() is an update;
+    loader: torch's DataLoader of a dataset with rows, also one that accelerate has prepared;  epochs, accumulate:
+    passes over it, and batches per update; with `steps`, the updates of the whole training, they do not count;
+    start: updates done before, of a loop that was resumed: what was recorded after them is dropped;  tokenizer: kept
+    beside the weights;  settings, seeds: of the training, for provenance.json;  options: those of `TraceOptions`.
+    Raises FinetraceError as `TraceCallback` does.
+    """
+    if start < 0 or accumulate < 1:
+        raise ValueError(f"start {start} is negative, or accumulate {accumulate} is less than 1")
+    one = Trace(Path(folder), TraceOptions.of(options), rank=_environment("RANK", 0),
+                processes=_environment("WORLD_SIZE", 1))
+    begun, per_epoch = time.time(), max(1, -(-len(loader) // accumulate))
+    one.begin(model, loader, step=start, total=steps or max(1, round(epochs * per_epoch)), steps_per_epoch=per_epoch)
+    loop, updated = TracedLoop(one, loader), getattr(optimizer, "optimizer", optimizer)
+    before = updated.register_step_pre_hook(loop._before_update)
+    after = updated.register_step_post_hook(loop._after_update)
+    try:
+        yield loop
+        loop._end_micro_batch()
+    finally:
+        before.remove()
+        after.remove()
+        one.close()
+    one.recorder.discard(one.step)
+    if one.checkpoints:
+        one.keep()
+    finish(one, {"epochs": epochs, "max_steps": steps, "accumulate": accumulate} | (settings or {}), seeds or {},
+           tokenizer, started=begun)
+
+
+def _environment(name: str, usual: int) -> int:
+    return int(os.environ.get(name, usual)) if torch.distributed.is_initialized() else usual
