@@ -4,11 +4,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from finetrace.atlas.collect import value_of
 from finetrace.atlas.headlines import OF_FINE_TUNINGS
 from finetrace.first_look.measure import SPLIT
 from finetrace.first_look.run import Look
-from finetrace.lenses.headline import Headline
+from finetrace.lenses.headline import Headline, value_of
 
 OWN = {
     "probes": (Headline(f"best_layer/{SPLIT}/last", "its layer", "", 0, "", "the layer whose probe is best"),),

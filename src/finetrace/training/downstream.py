@@ -16,6 +16,7 @@ from finetrace.config.training import RecordSettings, TrainSettings
 from finetrace.config.written import written
 from finetrace.inference.evaluate import classification_metrics
 from finetrace.models.device import device_name
+from finetrace.models.sources import Local
 from finetrace.models.timeline import Timeline, whole_model
 from finetrace.progress import duration
 from finetrace.store.files import sha256_file, sha256_value, write_json
@@ -134,4 +135,6 @@ def _config_key(timeline: Timeline, step: int) -> str:
     """Dropout, say, is not a weight. Of a published checkpoint its name stands for the config,
     which is not fetched yet."""
     source = timeline.sources[step]
+    if isinstance(source, Local):
+        return sha256_value(source.sha256)
     return sha256_file(source / "config.json") if isinstance(source, Path) else f"{source.id}@{source.revision}"

@@ -109,9 +109,9 @@ def tag_of(batch: Any, rows: np.ndarray) -> Tag:
     """The tag of a collated batch: a mapping, or a sequence whose last part is the labels."""
     labels = labels_of(batch)
     mask = batch.get("attention_mask") if hasattr(batch, "get") else None
-    shape = getattr(mask, "shape", ())
-    longest = int(shape[1]) if len(shape) == 2 else 0
-    return Tag(rows, None if labels is None else labels.detach().clone(), int(mask.sum()) if longest else 0, longest)
+    shape: tuple[int, ...] = tuple(getattr(mask, "shape", ()))
+    tokens, longest = (int(mask.sum()), int(shape[1])) if mask is not None and len(shape) == 2 else (0, 0)
+    return Tag(rows, None if labels is None else labels.detach().clone(), tokens, longest)
 
 
 def labels_of(batch: Any) -> Any:
