@@ -9,8 +9,7 @@
 What stands here is loaded when its name is first used, so that importing finetrace costs nothing.
 """
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # as type checkers know it, without importing typing
 if TYPE_CHECKING:
     from finetrace.api.lens import lens as lens
     from finetrace.api.texts import TextStates as TextStates

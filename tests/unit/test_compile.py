@@ -17,7 +17,8 @@ from ruamel.yaml import YAML
 from tests.code_project import RANK, STYLE, code_project, edit
 
 from finetrace import config
-from finetrace.config.base import as_dict, parse
+from finetrace.config.base import parse
+from finetrace.config.written import written
 from finetrace.errors import FinetraceError
 from finetrace.layout import OF_SCRIPT, Layout
 from finetrace.pipeline.compile import HEAD, compile_study, plan_text, write_plan, write_settings
@@ -250,8 +251,8 @@ def whole(kind: Any, value: dict[str, Any], where: str) -> Any:
         parsed = parse(kind, value, where)
     except FinetraceError:
         return None
-    written = json.loads(json.dumps(as_dict(parsed)))
-    return parsed if {k: v for k, v in written.items() if k not in ELSEWHERE.get(kind.__name__, ())} == value else None
+    plain = json.loads(json.dumps(written(parsed)))
+    return parsed if {k: v for k, v in plain.items() if k not in ELSEWHERE.get(kind.__name__, ())} == value else None
 
 
 # --- every study: dvc.yaml

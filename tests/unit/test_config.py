@@ -133,7 +133,7 @@ def _plain(value):
         ("tracking.url", "uri"),
         ("tune.trails", "trials"),
         ("infodynamics.windw", "window"),
-        ("task_files.own.labels", "label"),
+        ("task_files.own.lable", "label"),
     ],
 )
 def test_unknown_key_names_the_nearest(place, near):
@@ -257,7 +257,7 @@ def test_sources_that_the_result_would_replace_are_refused(changes, fix):
         ("tasks.sst2", {"text": ["a"], "kind": "pair"}, "a pair has two, a sequence one"),
         ("tasks.sst2", {"text": ["a", "b"], "kind": "sequence"}, "a pair has two, a sequence one"),
         ("tasks.sst2", {"label_names": ["a", "b", "a"]}, "label_names: a name stands twice"),
-        ("tasks.sst2", {"metric": "bleu"}, "'accuracy', 'f1', 'matthews' or 'macro_f1'"),
+        ("tasks.sst2", {"metric": "bleu"}, "'accuracy', 'f1', 'matthews', 'macro_f1'"),
         ("task_files.own", {"path": ""}, "path: name the file or folder with the rows"),
         ("tracking", {"points": 9999}, "points: 9999 is not in 2..2500"),
         ("tune", {"trials": 0}, "trials: 0 is less than 1"),

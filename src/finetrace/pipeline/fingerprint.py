@@ -31,6 +31,7 @@ LEADING = {"_PUBLIC", "__getattr__", "TYPE_CHECKING"}  # they lead a person to m
 FIGURES = "figures"  # the last word of modules that draw, and of packages of such
 NOT_DECIDING = {
     "finetrace.tracking": "MLflow is a projection of finished outputs",
+    "finetrace.api": "what a notebook uses; no stage does",
     "finetrace.cli": "the command line starts stages and decides nothing in them",
     **{f"finetrace.pipeline.{name}": "vouches for results that are there and changes none"
        for name in ("accept", "accepted")},
