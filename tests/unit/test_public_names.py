@@ -21,9 +21,9 @@ NAMES = {
     "hidden_states": "(model: str | pathlib.Path, texts: collections.abc.Sequence[str], *, max_length: int = 128) -> "
                      "finetrace.api.texts.TextStates",
     "lens": "calibration, convergence, features, geometry, hulls, infodynamics, probes, similarity",
-    "trace": "(model: Any, optimizer: Any, folder: str | pathlib.Path, *, loader: Any, epochs: float = 1.0, accumulate: "
-             "int = 1, steps: int = 0, start: int = 0, tokenizer: Any = None, settings: dict[str, Any] | None = None, "
-             "seeds: dict[str, int] | None = None, **options: Any) -> "
+    "trace": "(model: Any, optimizer: Any, folder: str | pathlib.Path, *, loader: Any, epochs: float = 1.0, "
+             "accumulate: int = 1, steps: int = 0, start: int = 0, tokenizer: Any = None, "
+             "settings: dict[str, Any] | None = None, seeds: dict[str, int] | None = None, **options: Any) -> "
              "collections.abc.Iterator[finetrace.training.traced_loop.TracedLoop]",
     "open": "(place: str | pathlib.Path) -> 'Trajectory'",
     "Trajectory.checkpoint": "(self, step: int) -> pathlib.Path",

@@ -1,8 +1,8 @@
 """What the code means that decides a pipeline script's result, as two hashes.
 
 A result must be made again when, and only when, the meaning of what decides it changes: of the project's modules that a
-script reaches, without what changes no number (comments, layout, imports for the type checker, `NOT_DECIDING`); of
-files that they read (`PACKAGE_DATA`); and the versions of deciding packages. What the syntax tree cannot show is refused.
+script reaches, without what changes no number (comments, layout, `NOT_DECIDING`); of files that they read
+(`PACKAGE_DATA`); and the versions of deciding packages. What the syntax tree cannot show is refused.
 """
 
 import ast
@@ -27,16 +27,14 @@ from finetrace.store.verified import SETTLED_NS
 
 FORMAT = 1  # to be raised when the rules of this module change: every fingerprint differs then
 PACKAGE, SCRIPTS = "finetrace", "pipelines"
-LEADING = {"_PUBLIC", "__getattr__", "TYPE_CHECKING"}  # they lead a person to modules, `finetrace.TraceCallback`
+LEADING = re.compile("_PUBLIC|__getattr__|TYPE_CHECKING")  # in the package itself: they lead a person to modules
 FIGURES = "figures"  # the last word of modules that draw, and of packages of such
 NOT_DECIDING = {
     "finetrace.tracking": "MLflow is a projection of finished outputs",
     "finetrace.api": "what a notebook uses; no stage does",
     "finetrace.cli": "the command line starts stages and decides nothing in them",
-    **{f"finetrace.pipeline.{name}": "vouches for results that are there and changes none"
-       for name in ("accept", "accepted")},
-    **{f"finetrace.pipeline.{name}": "decides when a stage runs, not what it gives"
-       for name in ("executor", "fingerprint", "nursery", "repro", "unchanged")},
+    **{f"finetrace.pipeline.{name}": "decides when a stage runs and whether a result counts, not what it gives"
+       for name in ("accept", "accepted", "executor", "fingerprint", "nursery", "repro", "unchanged")},
     "finetrace.pipeline.names": "what a person sees, beside the results",
     "finetrace.store.verified": "finds damage, and changes nothing that is read",
     "finetrace.progress": "what a person sees, beside the results",
@@ -264,8 +262,7 @@ def _read(name: str, path: str, writer: _Writer) -> _Source:
     try:
         tree = ast.parse(content)
         if name == PACKAGE:  # a stage that imports such a name is refused: it is not bound here
-            tree.body = [n for n in tree.body if LEADING.isdisjoint(getattr(p, "id", getattr(p, "name", "")) for p in
-                                                                    ast.walk(n))]
+            tree.body = [node for node in tree.body if not LEADING.search(ast.dump(node))]
         writer.imports.clear()
         meaning = _sha256(f"{FORMAT} {writer[ast.Module](tree)}")
     except (SyntaxError, ValueError, RecursionError) as error:

@@ -116,7 +116,8 @@ def settings_of(args: TrainingArguments) -> dict[str, Any]:
     """What decides a training, of its arguments, under the names of params.yaml where there are such."""
     return {"epochs": float(args.num_train_epochs), "max_steps": max(0, args.max_steps),
             "learning_rate": args.learning_rate, "weight_decay": args.weight_decay, "beta2": args.adam_beta2,
-            "max_grad_norm": args.max_grad_norm, "scheduler": str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)),
+            "max_grad_norm": args.max_grad_norm,
+            "scheduler": str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)),
             "warmup_steps": args.warmup_steps, "accumulate": args.gradient_accumulation_steps,
             "batch_size": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
             "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
