@@ -7,6 +7,7 @@ import argparse
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 from finetrace import __version__
 from finetrace.errors import FinetraceError, refusal
@@ -49,18 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     repro.add_argument("--jobs", type=int, default=0, help="processes at a time; by default one per core "
                        "for studies of micro-BERTs, else one")
     repro.set_defaults(run=_repro)
-    show = commands.add_parser("show", help="print the study's headline numbers: by model, task and method, over seeds")
-    show.add_argument("place", nargs="?", help="one place, e.g. micro-a/micro-sentiment/ft/s1, with every lens")
-    show.add_argument("--lens", default="trajectory", help="whose numbers; by default those of the trainings")
-    show.add_argument("--json", action="store_true", help="everything as JSON, for scripts")
-    show.set_defaults(run=_show)
-    compare = commands.add_parser("compare", help="print what differs between two places: settings, numbers, examples")
-    compare.add_argument("first", help="a place such as micro-a/micro-sentiment/ft/s1")
-    compare.add_argument("second", help="another one")
-    compare.add_argument("--set", default="validation", help="examples of which set (default: validation)")
-    compare.add_argument("--examples", type=int, default=5, help="how many of the changed examples are printed")
-    compare.add_argument("--json", action="store_true", help="everything as JSON, with all changed examples")
-    compare.set_defaults(run=_compare)
+    _add_reading(commands)
     use = commands.add_parser("use", help="choose the study that is run: checks it, copies it to params.yaml")
     use.add_argument("study", help="a file such as studies/x.yaml, or the name x")
     use.add_argument("--force", action="store_true", help="overwrite changes in params.yaml that are saved nowhere")
@@ -114,6 +104,22 @@ def _look(options: argparse.Namespace) -> int:
     from finetrace.first_look.command import run
 
     return run(options)
+
+
+def _add_reading(commands: Any) -> None:
+    """The commands that print what a study has found."""
+    show = commands.add_parser("show", help="print the study's headline numbers: by model, task and method, over seeds")
+    show.add_argument("place", nargs="?", help="one place, e.g. micro-a/micro-sentiment/ft/s1, with every lens")
+    show.add_argument("--lens", default="trajectory", help="whose numbers; by default those of the trainings")
+    show.add_argument("--json", action="store_true", help="everything as JSON, for scripts")
+    show.set_defaults(run=_show)
+    compare = commands.add_parser("compare", help="print what differs between two places: settings, numbers, examples")
+    compare.add_argument("first", help="a place such as micro-a/micro-sentiment/ft/s1")
+    compare.add_argument("second", help="another one")
+    compare.add_argument("--set", default="validation", help="examples of which set (default: validation)")
+    compare.add_argument("--examples", type=int, default=5, help="how many of the changed examples are printed")
+    compare.add_argument("--json", action="store_true", help="everything as JSON, with all changed examples")
+    compare.set_defaults(run=_compare)
 
 
 def _publish(options: argparse.Namespace) -> int:

@@ -142,3 +142,9 @@ def test_headlines_decide_no_measurement() -> None:
     assert len(headlines) >= 11 and importing
     assert {room(name) for name in importing} == {"atlas", "tracking", "first_look"}
     assert set().union(*(imports(name) for name in headlines)) == {"finetrace.lenses.headline"}
+
+
+def test_files_are_read_in_one_sitting() -> None:
+    files = [*SRC.rglob("*.py"), *(SRC.parent / "pipelines").glob("*.py")]
+    long = {str(path): count for path in files if (count := len(path.read_text("utf-8").splitlines())) > 400}
+    assert len(files) > 300 and not long, "split a file of more than 400 lines by what its parts are about"

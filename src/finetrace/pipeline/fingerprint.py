@@ -35,10 +35,9 @@ NOT_DECIDING = {
     "finetrace.cli": "the command line starts stages and decides nothing in them",
     **{f"finetrace.pipeline.{name}": "decides when a stage runs and whether a result counts, not what it gives"
        for name in ("accept", "accepted", "executor", "fingerprint", "nursery", "repro", "unchanged")},
-    "finetrace.pipeline.names": "what a person sees, beside the results",
     "finetrace.store.verified": "finds damage, and changes nothing that is read",
-    "finetrace.progress": "what a person sees, beside the results",
-    "finetrace.training.watch": "live events, beside the results",
+    **{f"finetrace.{name}": "what a person sees, beside the results"
+       for name in ("pipeline.names", "progress", "training.watch")},
 }
 """Module, with all below it -> why it decides no number though scripts import it. Such modules are not followed."""
 DECIDING = ("accelerate", "datasets", "matplotlib", "numpy", "optuna", "pandas", "peft", "pyarrow", "safetensors",
