@@ -36,8 +36,7 @@ NOT_DECIDING = {
     **{f"finetrace.pipeline.{name}": "decides when a stage runs and whether a result counts, not what it gives"
        for name in ("accept", "accepted", "executor", "fingerprint", "nursery", "repro", "unchanged")},
     "finetrace.store.verified": "finds damage, and changes nothing that is read",
-    **{f"finetrace.{name}": "what a person sees, beside the results"
-       for name in ("pipeline.names", "progress", "training.watch")},
+    **{f"finetrace.{name}": "what a person sees" for name in ("pipeline.names", "progress", "training.watch")},
 }
 """Module, with all below it -> why it decides no number though scripts import it. Such modules are not followed."""
 DECIDING = ("accelerate", "datasets", "matplotlib", "numpy", "optuna", "pandas", "peft", "pyarrow", "safetensors",
