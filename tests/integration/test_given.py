@@ -153,6 +153,7 @@ def test_every_lens_that_applies_has_looked(done: Path) -> None:
     assert (done / "comparisons/both/manifest.json").is_file()
     page = (done / "atlas/index.html").read_text("utf-8")
     assert "Fine-tunings and given checkpoints" in page and "mine_tiny_given_s1" in page
+    assert "mine_pretrain" not in page, "nothing looks at the series without a task"
     metrics = json.loads((done / f"outputs/{PLACE}/predictions/metrics.json").read_text())
     assert f"{metrics['validation/accuracy']:.3f}" in (done / "atlas/runs/mine_tiny_given_s1.html").read_text("utf-8")
     assert not list((done / "outputs").rglob("*.safetensors")), "weights are read where they lie"

@@ -74,7 +74,7 @@ def last_settings(study: Study) -> dict[str, dict[str, Any]]:
         | {
             "study": study.study.name,
             "trajectories": [as_dict(run) for run in study.on_tasks.values()],
-            "masked": study.masked,
+            "masked": study.shown,
             "pretrained": [name for name, entry in study.pretrain.items() if entry.steps],
             "standalone": [list(one) for one in study.standalone()],
             "looked": {lens: list(places) for lens, places in study.looked.items()},

@@ -256,6 +256,13 @@ class Study(LensSections):
         """Places of masked-word trainings."""
         return [place for place, kind in self.places.items() if kind in ("pre-training", "adaptation")]
 
+    @property
+    def shown(self) -> list[str]:
+        """Those that the atlas and MLflow show: a series that is looked at with tasks alone has its places there."""
+        looked = {place for places in self.looked.values() for place in places}
+        with_tasks = {f"{name}/pretrain" for name, entry in self.series.items() if entry.looked_at_with}
+        return [place for place in self.masked if place in looked or place not in with_tasks]
+
     def _kind_given(self, run: Run) -> str:
         entry = self.series[run.model]
         return "given with signals" if entry.signals else (

@@ -38,7 +38,8 @@ def collect(layout: Layout, study: Study) -> Collected:
     for model, pretrain in study.pretrain.items():
         if pretrain.steps:
             jobs.append((f"pretrain {model}", partial(reader.pretrain, model)))
-    jobs += [(f"series {model}", partial(reader.pretrain, model)) for model in study.series]
+    shown = [model for model in study.series if f"{model}/pretrain" in study.shown]
+    jobs += [(f"series {model}", partial(reader.pretrain, model)) for model in shown]
     jobs += [(f"adapt {model}", partial(reader.adapt, model)) for model in study.adapt]
     for key, cell in study.cells.items():
         if study.methods[cell.method].settings == "tuned":
