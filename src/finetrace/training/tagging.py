@@ -108,9 +108,8 @@ class TaggingCollator:
 def tag_of(batch: Any, rows: np.ndarray) -> Tag:
     """The tag of a collated batch: a mapping, or a sequence whose last part is the labels."""
     labels = labels_of(batch)
-    mask = batch.get("attention_mask") if hasattr(batch, "get") else None
-    shape = getattr(mask, "shape", ())
-    longest = int(shape[1]) if len(shape) == 2 else 0
+    mask: Any = batch.get("attention_mask") if hasattr(batch, "get") else None
+    longest = int(mask.shape[1]) if getattr(mask, "ndim", 0) == 2 else 0
     return Tag(rows, None if labels is None else labels.detach().clone(), int(mask.sum()) if longest else 0, longest)
 
 

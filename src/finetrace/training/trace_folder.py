@@ -140,7 +140,7 @@ def _link(source: str, target: str) -> str:
 
 def _evaluated(evaluations: list[dict[str, Any]], kept: int) -> dict[str, float]:
     """`split/metric` of the last evaluation of each split at the kept step."""
-    found = {}
+    found: dict[str, float] = {}
     for row in evaluations:
         if row["step"] == kept:
             found |= {f"{row['split']}/{key}": value for key, value in row.items()
