@@ -2,7 +2,7 @@
 
 A result must be made again when, and only when, the meaning of what decides it changes: of the project's modules that a
 script reaches, without what changes no number (comments, layout, imports for the type checker, `NOT_DECIDING`); of
-files that they read (`PACKAGE_DATA`); and the versions of deciding packages. What the syntax tree cannot show is refused.
+files that they read (`PACKAGE_DATA`); and the versions of packages. What the syntax tree cannot show is refused.
 """
 
 import ast
