@@ -79,7 +79,7 @@ def train(case: tuple[int, ...], now: Callable[[], float], callbacks: list[Any],
     trainer = Trainer(model, TrainingArguments(
         folder, per_device_train_batch_size=batch, max_steps=steps, report_to="none", save_strategy="no",
         logging_strategy="no", disable_tqdm=True, use_cpu=not torch.cuda.is_available()),
-        train_dataset=Rows(batch * 8, tokens), callbacks=callbacks)
+        train_dataset=Rows(batch * steps, tokens), callbacks=callbacks)
     begun = now()
     trainer.train()
     if torch.cuda.is_available():

@@ -70,10 +70,12 @@ class TraceCallback(TrainerCallback):
         if self.trace and self.trace.running:
             split, found = named_metrics(metrics or {})
             self.trace.evaluation(split, found)
-            self.trace.flush()  # the best weights so far are saved after this
+            if args.save_strategy != "no":
+                self.trace.flush()  # whether the weights are the best so far, and saved, is known after this
 
     def on_epoch_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
-        self._running().flush()
+        if control.should_save:
+            self._running().flush()
 
     def on_save(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
         trace = self.trace
@@ -116,9 +118,9 @@ def settings_of(args: TrainingArguments) -> dict[str, Any]:
     """What decides a training, of its arguments, under the names of params.yaml where there are such."""
     return {"epochs": float(args.num_train_epochs), "max_steps": max(0, args.max_steps),
             "learning_rate": args.learning_rate, "weight_decay": args.weight_decay, "beta2": args.adam_beta2,
-            "max_grad_norm": args.max_grad_norm,
+            "max_grad_norm": args.max_grad_norm, "warmup_steps": args.warmup_steps,
             "scheduler": str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)),
-            "warmup_steps": args.warmup_steps, "accumulate": args.gradient_accumulation_steps,
+            "accumulate": args.gradient_accumulation_steps,
             "batch_size": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
             "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
             "optimizer": str(getattr(args.optim, "value", args.optim)),

@@ -108,10 +108,9 @@ class TaggingCollator:
 def tag_of(batch: Any, rows: np.ndarray) -> Tag:
     """The tag of a collated batch: a mapping, or a sequence whose last part is the labels."""
     labels = labels_of(batch)
-    mask = batch.get("attention_mask") if hasattr(batch, "get") else None
-    shape: tuple[int, ...] = tuple(getattr(mask, "shape", ()))
-    tokens, longest = (int(mask.sum()), int(shape[1])) if mask is not None and len(shape) == 2 else (0, 0)
-    return Tag(rows, None if labels is None else labels.detach().clone(), tokens, longest)
+    mask: Any = batch.get("attention_mask") if hasattr(batch, "get") else None
+    longest = int(mask.shape[1]) if getattr(mask, "ndim", 0) == 2 else 0
+    return Tag(rows, None if labels is None else labels.detach().clone(), int(mask.sum()) if longest else 0, longest)
 
 
 def labels_of(batch: Any) -> Any:
