@@ -60,6 +60,7 @@ def test_a_cell_has_mean_spread_and_number_of_what_every_seed_has(tmp_path: Path
     (cell,) = [record for record in found.records if record.kind == "cell"]
     members = [record for record in found.records if record.kind == "trajectory" and "nli" in record.name]
     assert cell.members == tuple(record.identity for record in members) and cell.name == "micro-a_micro-nli_ft_cell"
+    assert cell.shown == "mean nli micro-a ft"
     content = cell.load()
     assert content.finals["final/validation/accuracy"] == 0.625 and content.finals["n"] == 2
     assert content.finals["final/validation/accuracy/sd"] == pytest.approx(0.1767766952966369)

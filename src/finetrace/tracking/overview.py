@@ -44,7 +44,7 @@ def cells(study: Study, records: Iterable[RunRecord]) -> Iterator[RunRecord]:
         place = {"model": cell.model, "task": cell.task, "method": cell.method}
         load = partial(_cell, [record for _, record in members], place | {"seeds": ", ".join(map(str, seeds))})
         yield RunRecord("cell", f"{key}_cell", sha256_value(["cell", key]), identity, "", "FINISHED", start, end, load,
-                        shown=f"mean of {len(seeds)}: {cell.task} {cell.method} {cell.model}",
+                        shown=f"mean {members[0][1].shown.partition(' ')[2]}",  # "s1 a lora" -> "mean a lora"
                         members=tuple(record.identity for _, record in members))
 
 
