@@ -397,3 +397,12 @@ def test_time_is_not_in_the_bytes(tmp_path):
     time.sleep(0.01)
     write_table(tmp_path / "b.parquet", signals(0, 5))
     assert sha256_file(tmp_path / "a.parquet") == sha256_file(tmp_path / "b.parquet")
+
+
+def test_rows_of_a_step_that_was_flushed_before_follow_the_earlier_ones(tmp_path):
+    table = SegmentedTable(tmp_path, "history")
+    for text in ("trained", "evaluated", "kept"):
+        table.append(512, pa.table({"what": [text]}))
+        table.flush()
+    assert table.merge(tmp_path / "whole.parquet") == 3
+    assert read_table(tmp_path / "whole.parquet")["what"].to_pylist() == ["trained", "evaluated", "kept"]

@@ -85,8 +85,10 @@ class SegmentedTable:
     def flush(self) -> None:
         """Make all buffered rows durable."""
         if self._rows:
-            write_table(self.folder / f"{self.name}-{self._first:010d}-{self._last:010d}.parquet",
-                        pa.concat_tables(self._rows))
+            path = self.folder / f"{self.name}-{self._first:010d}-{self._last:010d}.parquet"
+            if path.is_file():  # rows of a step that was made durable before: they follow those
+                self._rows.insert(0, read_table(path))
+            write_table(path, pa.concat_tables(self._rows))
         self._rows, self._first = [], None
 
     def segments(self) -> list[Path]:

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from finetrace.errors import FinetraceError
-from finetrace.store.tables import SegmentedTable, fixed_lists, read_table
+from finetrace.store.tables import fixed_lists, read_table
 from finetrace.training.recorder import Recorder, probe_schema, signals_schema
 
 
@@ -20,7 +20,6 @@ class TraceRecorder(Recorder):
 
     def __init__(self, folder: Path):
         super().__init__(folder, 0)
-        self.tables = {name: _Segments(folder, name) for name in self.tables}
         self._step_rows: dict[int, int] = {}  # of steps whose history row is not written
         self._sums: dict[int, list[Any]] = {}  # their losses, a sum per micro-batch
         self.rows = self.micro_steps = 0  # recorded so far
@@ -107,17 +106,6 @@ class TraceRecorder(Recorder):
         for row in self._steps:
             rows = self._step_rows.pop(row["step"])
             row["loss"] = sum(part / rows for part in self._sums.pop(row["step"]))
-
-
-class _Segments(SegmentedTable):
-    """Segments of one table. A Trainer may evaluate after it has saved at the same step: a second segment of a name
-    follows the first in one file instead of taking its place."""
-
-    def flush(self) -> None:
-        path = self.folder / f"{self.name}-{self._first or 0:010d}-{self._last:010d}.parquet"
-        if self._rows and path.is_file():
-            self._rows.insert(0, read_table(path))
-        super().flush()
 
 
 def losses_of(logits: Any, labels: Any, regression: bool) -> Any:
