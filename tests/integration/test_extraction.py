@@ -15,7 +15,7 @@ from finetrace.inference.trajectory import chosen_checkpoints, extract_trajector
 from finetrace.models.load import load_encoder
 from finetrace.store.checkpoints import mark
 from finetrace.store.hidden import LayerMajorFile, finite, read_hidden
-from finetrace.store.manifest import Manifest, complete
+from finetrace.store.manifest import Manifest, complete, read_manifest
 from finetrace.training.finetune import RunSeeds, finetune
 
 ROWS = {"train": 30, "validation": 20}
@@ -195,12 +195,11 @@ def test_missing_checkpoints_and_splits_are_named(trained, tmp_path):
     model, task, trajectory = copied(trained, tmp_path)
     with pytest.raises(FinetraceError, match=r"step 3 was not recorded in .* there are 0, 1, 2, 4, 8, 16; name these"):
         extraction(trained, tmp_path / "a", HiddenSettings(rows=ROWS, checkpoints=[3]))
-    (task / "test.parquet").rename(tmp_path / "away.parquet")
-    try:
-        with pytest.raises(FinetraceError, match=r"hidden.rows: task has none of test; it has train, validation"):
-            extraction(trained, tmp_path / "b", HiddenSettings(rows={"test": 5}, token_rows={}))
-    finally:
-        (tmp_path / "away.parquet").rename(task / "test.parquet")
+    less = shutil.copytree(task, tmp_path / "less" / "task")
+    (less / "test.parquet").unlink()
+    complete(less, read_manifest(less, verify=False))
+    with pytest.raises(FinetraceError, match=r"hidden.rows: task has none of test; it has train, validation"):
+        extraction((model, less, trajectory), tmp_path / "b", HiddenSettings(rows={"test": 5}, token_rows={}))
     shutil.rmtree(trajectory / "checkpoints")
     with pytest.raises(FinetraceError, match=r"has no checkpoints; set record.checkpoints, e.g. log2, and train again"):
         extraction((model, task, trajectory), tmp_path / "c")
