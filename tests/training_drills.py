@@ -121,6 +121,7 @@ def arm(fault: tuple[str, int] | None) -> None:
     import pyarrow.parquet as pq
     import transformers
 
+    from finetrace.inference.targets import Target
     from finetrace.store import tables
     from finetrace.training import checkpoints, finetune, recorder, trainer, tuning
 
@@ -168,7 +169,7 @@ def arm(fault: tuple[str, int] | None) -> None:
         "older state being removed": lambda: before(shutil, "rmtree", half_removed),
         "tables being merged": lambda: before(tables.pq.ParquetWriter, "write_table"),
         "checkpoints being copied": lambda: before(shutil, "copytree", half_copied),
-        "final metrics": lambda: before(finetune, "classification_metrics"),
+        "final metrics": lambda: before(Target, "evaluate"),
         "trial about to be told": lambda: before(tuning.optuna.Study, "tell"),
     }
     points[name]()

@@ -15,6 +15,7 @@ from tests.training_fixtures import model_folder, recording, settings, task_fold
 from finetrace.config.base import parse
 from finetrace.config.training import Dimension, MethodSettings, TrainSettings, TuneSettings
 from finetrace.errors import FinetraceError
+from finetrace.inference.targets import Target
 from finetrace.store.tables import read_table
 from finetrace.training import tuning
 from finetrace.training.finetune import RunSeeds, finetune
@@ -93,7 +94,7 @@ def test_the_value_is_that_of_the_training_it_names(root, tmp_path):
 
 def test_hopeless_trials_are_pruned_and_recorded(root, tmp_path, monkeypatch):
     values = iter([0.9, 0.95, 0.9, 0.9, 0.1, 0.2, 0.99])  # the third trial is below the median at its first evaluation
-    monkeypatch.setattr(tuning, "classification_metrics", lambda *_: {"accuracy": next(values)})
+    monkeypatch.setattr(Target, "evaluate", lambda *_: {"accuracy": next(values)})
     _, study = tuning.search(wanted(root, tmp_path, dataclasses.replace(TUNE, trials=4)))
     rows = table(study)
     assert [r["state"] for r in rows] == ["COMPLETE", "COMPLETE", "PRUNED", "PRUNED"]
@@ -191,7 +192,7 @@ def test_a_search_leaves_no_file_open(root, tmp_path):
 
 def test_importances_are_shares(root, tmp_path, monkeypatch):
     values = iter([0.1, 0.3, 0.5, 0.7, 0.2, 0.9])
-    monkeypatch.setattr(tuning, "classification_metrics", lambda *_: {"accuracy": next(values)})
+    monkeypatch.setattr(Target, "evaluate", lambda *_: {"accuracy": next(values)})
     _, study = tuning.search(wanted(root, tmp_path, dataclasses.replace(TUNE, trials=6, evaluations=1, pruner="none")))
     shares = tuning.importances(study)
     assert set(shares) == set(SPACE)
