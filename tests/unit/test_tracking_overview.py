@@ -25,6 +25,10 @@ def test_what_all_runs_share_comes_last_and_whole() -> None:
     assert list(shown_names(runs).values()) == ["s1 micro-a micro-nli ft", "s2 micro-a micro-nli ft"]
 
 
+def test_a_study_without_fine_tunings_has_no_names() -> None:
+    assert shown_names([]) == {}
+
+
 @pytest.mark.parametrize(("names", "shown"), [
     (("bert-base", "bert-large"), ("base", "large")),
     (("bert", "bert-large"), ("bert", "bert-large")),  # nothing would be left of the first

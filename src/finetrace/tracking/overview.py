@@ -71,7 +71,6 @@ def links(records: Mapping[str, str], members: Iterable[str], experiment_id: str
 def _without_common_words(names: Sequence[str]) -> dict[str, str]:
     """Name -> name without the words, each with its dash, with which all of them begin."""
     split = [name.split("-") for name in names]
-    common = 0
-    while all(len(words) > common + 1 and words[common] == split[0][common] for words in split):
-        common += 1
+    shortest = min((len(words) for words in split), default=0)
+    common = next((at for at in range(shortest) if at == shortest - 1 or len({words[at] for words in split}) > 1), 0)
     return {name: "-".join(words[common:]) for name, words in zip(names, split, strict=True)}
