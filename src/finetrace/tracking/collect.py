@@ -67,7 +67,7 @@ class _Reader:
     def __init__(self, layout: Layout, study: Study, problems: list[str]):
         self.layout, self.study, self.problems = layout, study, problems
         self.vouched = accepted(layout).entries
-        self.shown = shown_names(list(study.trajectories.values()))
+        self.shown = shown_names(list(study.on_tasks.values()))
 
     def pretrain(self, model: str) -> Iterator[RunRecord]:
         folder = self.layout.pretrain(model)
