@@ -31,6 +31,8 @@ from finetrace.store.files import atomic_folder
 from finetrace.store.manifest import Manifest, complete
 from finetrace.store.tables import read_long_table, write_table
 
+pytestmark = pytest.mark.slow  # several trainings; tests/unit has the parts
+
 TASK, SEED, MAX_LENGTH = "tiny", 0, 128
 SETTINGS: dict[str, Any] = {
     "geometry": GeometrySettings(), "similarity": SimilaritySettings(), "hulls": HullsSettings(),

@@ -18,6 +18,8 @@ from finetrace.store.manifest import Manifest, complete
 from finetrace.store.tables import matrix, read_table, write_table
 from finetrace.training.finetune import finetune
 
+pytestmark = pytest.mark.slow  # several trainings; tests/unit has the parts
+
 GOOD = [w for w in WORDS if w.startswith("good")]
 BAD = [w for w in WORDS if w.startswith("bad")]
 TAGS = ["B-x", "I-x", "O"]
