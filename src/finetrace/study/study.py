@@ -90,10 +90,8 @@ class StudySettings:
     """Every random choice derives from it."""
 
     def __post_init__(self) -> None:
-        require(
-            any(c.isalnum() and c.isascii() for c in self.name) and self.name == self.name.strip(),
-            f"name: {self.name!r} cannot name an experiment; use letters, digits, dots and hyphens",
-        )
+        require(any(c.isalnum() and c.isascii() for c in self.name) and self.name == self.name.strip(),
+                f"name: {self.name!r} cannot name an experiment; use letters, digits, dots and hyphens")
 
 
 @settings
@@ -214,19 +212,16 @@ class Study(LensSections):
 
     @cached_property
     def trajectories(self) -> dict[str, Run]:
-        """The fine-tunings by their key, sorted by model, task and method in the order of their first naming, then
-        by seed."""
-        runs = [
-            Run(*names) for one in self.runs for names in product(one.models, one.tasks, one.methods, one.seeds)
-        ]
+        """The fine-tunings by their key, sorted by model, task and method as first named, then by seed."""
+        runs = [Run(*names) for one in self.runs
+                for names in product(one.models, one.tasks, one.methods, one.seeds)]
         first = [list(dict.fromkeys(getattr(run, part) for run in runs)) for part in ("model", "task", "method")]
         runs.sort(key=lambda r: (first[0].index(r.model), first[1].index(r.task), first[2].index(r.method), r.seed))
         return {run.key: run for run in runs}
 
     @cached_property
     def given(self) -> dict[str, Run]:
-        """The series that are looked at with a task, as trajectories by their key: checkpoints that were made
-        elsewhere."""
+        """The series that are looked at with a task, as trajectories by their key."""
         runs = [Run(name, task, GIVEN) for name, entry in self.series.items() for task in entry.looked_at_with]
         return {run.key: run for run in runs}
 
@@ -265,8 +260,7 @@ class Study(LensSections):
 
     def _kind_given(self, run: Run) -> str:
         entry = self.series[run.model]
-        return "given with signals" if entry.signals else (
-            "given with head" if run.task in entry.heads else "given")
+        return "given with signals" if entry.signals else "given with head" if run.task in entry.heads else "given"
 
     @cached_property
     def looked(self) -> Looked:
@@ -290,8 +284,7 @@ class Study(LensSections):
         return self.tasks[name] if name in self.tasks else self.task_files[name]
 
     def target(self, name: str) -> str:
-        """What is predicted of a task's examples: class, regression or multi-label. A definition that is not complete
-        counts as one of classes; the plan refuses it."""
+        """What is predicted: class, regression or multi-label; class where the plan refuses the definition."""
         try:
             return target_of(resolve(name, self.task(name)))
         except (FinetraceError, KeyError):
