@@ -24,7 +24,7 @@ def settings(**values):
 def test_built_in_entries_only_need_a_path(name):
     task = resolve("mine", settings(like=name))
     assert (task.format, task.label) == BUILT_IN[name] and task.source == "files"
-    assert task.metric == (None if task.format in ("spr1", "spr2") else "accuracy"), "words with several labels have none"
+    assert task.metric == (None if task.format in ("spr1", "spr2") else "accuracy"), "several labels have none"
     assert resolve(name, TaskSettings(path="x")) == task
     with pytest.raises(FinetraceError, match=rf"tasks\.{name}: key 'path' is missing; add it$"):
         resolve(name, TaskSettings())
