@@ -380,7 +380,9 @@ def test_lenses_write_their_headline_metrics(project: Path, lens: str):
 def test_publishing_again_restores_a_deleted_store(project: Path):
     def names() -> list[str]:
         with contextlib.closing(sqlite3.connect(project / "mlflow.db")) as database:
-            return sorted(r[0] for r in database.execute("select name from runs where lifecycle_stage = 'active'"))
+            return sorted(r[0] for r in database.execute(
+                "select value from tags join runs using (run_uuid) where key = 'finetrace.name' and "
+                "lifecycle_stage = 'active'"))
 
     (project / "mlflow.db").unlink()
     shutil.rmtree(project / "mlruns")

@@ -140,7 +140,7 @@ def add_lens_of_the_guide(project: Path) -> None:
     files = dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", guide, flags=re.DOTALL))
     look = "src/finetrace/study/look.py"
     inserted = {"dvc.yaml": "  atlas:\n", "params.yaml": "look:\n",
-                look: '    "kernel": Lens(KernelSettings, HEADS),\n'}
+                look: '    "kernel": Lens(KernelSettings, HEADS, classes=True),\n'}
     of_atlas = "src/finetrace/atlas/headlines.py"
     inserted[of_atlas] = '    "kernel": kernel.HEADLINES,\n'
     room = ("__init__", "lengths", "settings", "figures", "headlines", "stage")
