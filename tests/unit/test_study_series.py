@@ -38,6 +38,15 @@ def test_without_look_the_cheap_lenses_look_as_far_as_they_can() -> None:
         "calibration": sorted(HEADS), "features": sorted(HEADS)}
 
 
+def test_numbers_are_looked_at_by_lenses_that_need_no_classes() -> None:
+    of_numbers = {"tasks": {**BASE["tasks"], "stsb": None}, "series": {"one": {"model": "m", "tasks": "stsb"}}}
+    looked = parse_study(BASE | of_numbers, "params.yaml").looked
+    assert {lens: list(places) for lens, places in looked.items()} == {
+        lens: ["one/stsb/given/s1"] for lens in ("geometry", "similarity")}
+    assert "series.one.head: stsb is target: regression" in problem(
+        tasks=of_numbers["tasks"], series={"one": {"path": "runs/one", "model": "", "tasks": ["stsb"], "head": "stsb"}})
+
+
 def test_groups_and_all_mean_the_places_that_a_lens_can_look_at() -> None:
     look = {"layers": "*/u/given/*", "answers, kernel": "all", "edges": "folder/pretrain"}
     looked = parse_study(BASE | {"look": look, "edges": {"tasks": ["t"]}}, "params.yaml").looked

@@ -270,7 +270,7 @@ class Study(LensSections):
             own["cloze"] = parse(ClozeSettings, {**as_dict(self.cloze), "facts": sets[0]}, "params.yaml: cloze")
         if not self.pairs.set and len(sets := [*self.minimal_pairs, *self.minimal_pair_files]) == 1:
             own["pairs"] = parse(PairsSettings, {**as_dict(self.pairs), "set": sets[0]}, "params.yaml: pairs")
-        targets = {run.place: self.target(run.task) for run in self.trajectories.values()}
+        targets = {run.place: self.target(run.task) for run in self.on_tasks.values()}
         without = {place: target for place, target in targets.items() if target != "class"}
         return who_looks(self.look, self.places, own, without)
 
