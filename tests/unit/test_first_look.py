@@ -11,7 +11,7 @@ import yaml
 from tests.first_looks import as_checkpoint, classifier_folder, encoder_folder, rows_file
 
 from finetrace.cli import main
-from finetrace.first_look.states import head_names
+from finetrace.models.heads import head_of
 from finetrace.store.tables import read_table
 
 
@@ -204,4 +204,4 @@ def test_heads_are_matched_by_name(folder: Path, empty: Path, capsys: pytest.Cap
         shutil.rmtree(empty / "model")
         classifier_folder(empty / "model", names)
         assert words in refused(capsys, "model", *rows)
-    assert head_names(folder / "plain") is None
+    assert head_of(folder / "plain").kind == "none"

@@ -3,7 +3,6 @@
 As the stages hidden and predictions do it, for one state of one model: the same rows, the same arrays.
 """
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -134,22 +133,23 @@ def hidden_states(of: Prepared, out: Path, on_batch: Callable[[int], None]) -> H
 
 def answers(of: Prepared) -> Answers | str:
     """What the model's own head says, or why it says nothing about this task."""
-    names, wanted = head_names(of.source.folder), of.task.label_names
-    if names is None:
+    from finetrace.inference.evaluate import predict
+    from finetrace.models.heads import head_of, order_of
+    from finetrace.models.saved import load_trained
+
+    head, wanted = head_of(of.source.folder, of.source.base), of.task.label_names
+    if head.kind not in ("sequence", "token", "span-pair"):
         return "has no classification head"
     if of.task.kind not in ("sequence", "pair"):
         return "the task is one of marked words, which are asked through a trained head of finetrace only"
-    if len(names) != len(wanted):
-        return f"its head has {len(names)} classes ({', '.join(names[:4])}), the task {len(wanted)}"
-    from finetrace.inference.evaluate import predict
-    from finetrace.models.saved import load_trained
-
-    ours = {name.casefold(): number for number, name in enumerate(names)}
-    matched = all(name.casefold() in ours for name in wanted)
-    if not matched and not all(UNNAMED.fullmatch(name) for name in names):
-        return f"its head tells {', '.join(names[:4])}, and the task's classes are {', '.join(wanted[:4])}"
-    order = [ours[name.casefold()] for name in wanted] if matched else list(range(len(wanted)))
-    note = "" if matched else f"its classes have no names and are taken for {', '.join(wanted)}, in this order"
+    if len(head.names) != len(wanted):
+        return f"its head has {len(head.names)} classes ({', '.join(head.names[:4])}), the task {len(wanted)}"
+    try:
+        order = order_of(head, wanted, (), of.source.asked)
+    except FinetraceError:
+        return f"its head tells {', '.join(head.names[:4])}, and the task's classes are {', '.join(wanted[:4])}"
+    unnamed = all(UNNAMED.fullmatch(name) for name in head.names)
+    note = f"its classes have no names and are taken for {', '.join(wanted)}, in this order" if unnamed else ""
     classifier = load_trained(of.source.folder, of.source.base).to(next(of.encoder.parameters()).device)
     examples = np.flatnonzero(of.splits == "validation")
     part = of.rows.take(examples)
@@ -157,18 +157,3 @@ def answers(of: Prepared) -> Answers | str:
     if not np.isfinite(logits).all():
         return "its logits are NaN or infinite"
     return Answers(logits, part.labels, part.example_ids, note)
-
-
-def head_names(folder: Path) -> list[str] | None:
-    """The classes of a folder's classification head; None where it has none."""
-    head = folder / "head.json"
-    try:
-        if head.is_file():
-            return [str(name) for name in json.loads(head.read_text("utf-8"))["label_names"]]
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    if not any("ForSequenceClassification" in name for name in config.get("architectures") or []):
-        return None
-    names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
-    return [str(names[key]) for key in sorted(names, key=int)]
