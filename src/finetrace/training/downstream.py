@@ -16,11 +16,12 @@ from finetrace.config.training import RecordSettings, TrainSettings
 from finetrace.config.written import written
 from finetrace.inference.evaluate import classification_metrics
 from finetrace.models.device import device_name
+from finetrace.models.digests import tokenizer_digest
 from finetrace.models.sources import Local
 from finetrace.models.timeline import Timeline, whole_model
 from finetrace.progress import duration
 from finetrace.store.files import sha256_file, sha256_value, write_json
-from finetrace.store.manifest import OF_MANIFEST, make_key, read_key, read_manifest
+from finetrace.store.manifest import make_key, read_key, read_manifest
 from finetrace.store.tables import read_table
 from finetrace.store.whole import is_whole, whole_folder
 from finetrace.training.finetune import RunSeeds, finetune
@@ -52,7 +53,7 @@ def plan_work(timeline: Timeline, task: Path, train: TrainSettings, study_seed: 
               code: str) -> list[Work]:
     """Every checkpoint with every seed. The key covers weights, config and tokenizer, task, settings, seeds and code:
     equal checkpoints, whatever their trajectory, are learned from once."""
-    inputs = {"task": read_key(task), "tokenizer": _tokenizer_key(timeline.tokenizer)}
+    inputs = {"task": read_key(task), "tokenizer": tokenizer_digest(timeline.tokenizer)}
     work = []
     for step in timeline.steps:
         checkpoint = sha256_value([timeline.digest(step), _config_key(timeline, step)])
@@ -123,12 +124,6 @@ def _read(result: Path) -> Learned:
     content = json.loads((result / "metrics.json").read_text("utf-8"))
     hits = {path.stem: np.load(path, allow_pickle=False) for path in sorted(result.glob("*.npy"))}
     return Learned(content["metrics"], hits, content["device"])
-
-
-def _tokenizer_key(folder: Path) -> str:
-    other = {"config.json", *OF_MANIFEST, "model.safetensors.index.json"}
-    return sha256_value({path.name: sha256_file(path) for path in sorted(folder.iterdir())
-                         if path.is_file() and path.suffix != ".safetensors" and path.name not in other})
 
 
 def _config_key(timeline: Timeline, step: int) -> str:

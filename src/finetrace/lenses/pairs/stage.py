@@ -19,9 +19,10 @@ from finetrace.errors import FinetraceError
 from finetrace.lenses.pairs.settings import PairsSettings
 from finetrace.pipeline.lens import Record, write_lens
 from finetrace.pipeline.stage import Stage, write_curves
-from finetrace.store.files import atomic_folder, write_json
+from finetrace.store.files import write_json
 from finetrace.store.manifest import Manifest, make_key, read_key
 from finetrace.store.tables import read_table, write_table
+from finetrace.store.whole import is_whole, whole_folder
 
 log = logging.getLogger("finetrace")
 REACHED = 0.3  # of what large matrix products reach, for the time that is told beforehand
@@ -135,7 +136,7 @@ def _compute(work: Work) -> None:
     """Scores of the checkpoints that have none yet."""
     timeline = work.timeline
     same = {work.keys[step]: step for step in reversed(timeline.steps)}  # checkpoints with equal weights are done once
-    todo = [step for step in sorted(same.values()) if not work.results(step).is_dir()]
+    todo = [step for step in sorted(same.values()) if not is_whole(work.results(step))]
     log.info("%s: %d checkpoints (%d different), %d to do; scoring: %s", work.stage.label, len(timeline.steps),
              len(same), len(todo), work.settings.scoring)
     for number, step in enumerate(todo):
@@ -172,7 +173,7 @@ def _checkpoint(work: Work, step: int, folder: Path, left: int) -> None:
     except FinetraceError as error:
         raise FinetraceError(f"{work.stage.label}: step {step} of {timeline.trajectory}: {error}") from error
     good, bad = found[asked.good], found[asked.bad]
-    with atomic_folder(work.results(step)) as out:
+    with whole_folder(work.results(step)) as out:
         write_table(out / "scores.parquet", {"pair": np.arange(len(good), dtype=np.int32), "good": good, "bad": bad})
         write_table(out / "index.parquet", asked.index)
         write_json(out / "told.json", {"pairs": len(good), "left_out": {"too long": asked.left_out},
