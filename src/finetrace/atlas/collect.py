@@ -28,6 +28,11 @@ class Entry:
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
+    def place(self) -> str:
+        """Its folder below outputs, which names it everywhere."""
+        return f"{self.model}/{self.task}/{self.method}/s{self.seed}"
+
+    @property
     def label(self) -> str:
         return f"{self.model} {self.method}"
 

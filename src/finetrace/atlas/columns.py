@@ -1,11 +1,10 @@
 """The columns of the tables of the atlas: those of the trajectory itself, then the headline metrics of the lenses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from finetrace.atlas.collect import Entry
 from finetrace.atlas.headlines import OF_FINE_TUNINGS, OF_MASKED_WORDS
-from finetrace.atlas.page import Listing
 from finetrace.atlas.places import Place
 from finetrace.lenses.headline import Headline, value_of
 
@@ -44,16 +43,6 @@ FINE_TUNINGS = _columns({"trajectory": FINE_TUNING, **OF_FINE_TUNINGS})
 MASKED_WORDS = _columns({"trajectory": MASKED_WORD_TRAINING, **OF_MASKED_WORDS})
 
 
-def listing(heading: str, names: str, found: Sequence[Entry | Place], columns: Sequence[Column]) -> Listing:
-    """A table of trajectories. names: what their names say."""
-    targets = {each.manifest.facts.get("target") for each in found}
-    instead = [text for target, text in INSTEAD.items() if target in targets]
-    header = [("trajectory", names), *((column.headline.heading, _explanation(column.headline, instead))
-                                       for column in columns)]
-    return Listing(heading, header, [[each.key, *(_cell(each, column) for column in columns)] for each in found],
-                   [f"runs/{each.key}.html" for each in found])
-
-
 def number_of(each: Entry | Place, column: Column) -> float | None:
     """A headline metric of a trajectory; None where it has none."""
     metric = column.headline.metric
@@ -62,11 +51,7 @@ def number_of(each: Entry | Place, column: Column) -> float | None:
     return value_of(each.metrics.get(column.part, {}), metric)
 
 
-def _explanation(headline: Headline, instead: Sequence[str]) -> str:
-    """What a column shows, also where a task has no accuracy."""
+def explanation(headline: Headline, targets: Iterable[str | None]) -> str:
+    """What a number says, also where a task has no accuracy. targets: what is predicted in the tasks shown."""
+    instead = [text for target, text in INSTEAD.items() if target in set(targets)]
     return "; ".join([headline.explanation, *(instead if headline.heading == "accuracy" else [])])
-
-
-def _cell(each: Entry | Place, column: Column) -> str:
-    value = number_of(each, column)
-    return "–" if value is None else f"{value:.{column.headline.digits}f}"

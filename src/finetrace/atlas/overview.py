@@ -90,9 +90,23 @@ def name_of(column: Column) -> str:
     return f"{column.part}/{column.headline.metric.replace(TASK_METRIC, 'metric')}"
 
 
+def settings_of(each: Entry | Place) -> dict[str, Any]:
+    """What a training was asked, flat: model, task, method, seed, and the settings of its manifest."""
+    named = {key: getattr(each, key) for key in ("model", "task", "method", "seed")} if isinstance(each, Entry) else {}
+    return named | _flat({key: value for key, value in each.manifest.facts.items()
+                          if key in ("train", "model", "steps", "parameters", "trained_parameters", "kept_step")})
+
+
 def is_there(layout: Layout, place: str, part: str) -> bool:
     """Whether a training ("trajectory") or a lens is finished at a place."""
     return (layout.place(place) / part / NAME).is_file()
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+    return found
 
 
 def _numbers(each: Entry | Place, columns: Iterable[Column]) -> Iterable[tuple[str, float]]:

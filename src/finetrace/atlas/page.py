@@ -1,34 +1,20 @@
-"""The pages of the atlas as HTML: plain, offline, sortable. What they look like lies in templates/."""
+"""The pages of the atlas as HTML that works from disk, without a network. What they look like lies in templates/."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from finetrace.atlas.bundle import Part
 
 PACKAGE_DATA = ("templates",)
 TEMPLATES = Path(__file__).parent / "templates"
-
-
-@dataclass(frozen=True)
-class Listing:
-    """One table of the overview: a row per trajectory.
-
-    header: (column, explanation);  rows: one text per column, the trajectory's name first;  links: address of each
-    row's figures.
-    """
-
-    heading: str
-    header: Sequence[tuple[str, str]]
-    rows: Sequence[Sequence[str]]
-    links: Sequence[str]
-
-    def lines(self) -> Iterator[tuple[str, Sequence[str], str]]:
-        """Name, other cells, and link of every row."""
-        for (name, *cells), link in zip(self.rows, self.links, strict=True):
-            yield name, cells, link
+SCRIPTS = ("core", "choose", "overview", "timeline", "layers", "pair", "leads", "tables", "main")
+"""Of index.html, in their order; one scope holds them all."""
 
 
 class Section(NamedTuple):
@@ -39,15 +25,40 @@ class Section(NamedTuple):
     figures: Sequence[str]
 
 
-def page(title: str, intro: str, listings: Sequence[Listing], figures: Sequence[tuple[str, str]]) -> str:
-    """The overview; figures: (address relative to the page, caption). Listings without rows are left out."""
-    shown = [listing for listing in listings if listing.rows]
-    return _render("overview.html", title=title, intro=intro, listings=shown, figures=figures)
+def index(title: str, intro: str, study: str, parts: Iterable[Part], pages: Sequence[tuple[str, str]]) -> str:
+    """The interactive page, with everything that it needs in it.
+
+    study: see `finetrace.atlas.bundle.study_json`;  parts: those that lie in the page;  pages: name and address of
+    every trajectory's page, for readers without JavaScript.
+    """
+    scripts = [Markup(_safe((TEMPLATES / f"{name}.js").read_text("utf-8"))) for name in SCRIPTS]
+    return _render("index.html", title=title, intro=intro, study=Markup(study), parts=parts, pages=pages,
+                   css=Markup((TEMPLATES / "atlas.css").read_text("utf-8")), scripts=scripts,
+                   plotly=Markup(_safe(_plotly())))
 
 
 def report(title: str, intro: str, home: str, sections: Sequence[Section]) -> str:
     """The page of one trajectory: every figure of every lens. home: address of the overview."""
     return _render("trajectory.html", title=title, intro=intro, home=home, sections=sections)
+
+
+def markdown(text: str) -> str:
+    """Markdown with tables as HTML; HTML in it stays text."""
+    from markdown_it import MarkdownIt
+
+    return str(MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
+
+
+def _plotly() -> str:
+    """plotly.js, of its Python package: charts with hover, zoom and export, in one file under the MIT licence."""
+    from plotly.offline import get_plotlyjs
+
+    return str(get_plotlyjs())
+
+
+def _safe(script: str) -> str:
+    """A script that may stand in a page: nothing in its strings ends it."""
+    return re.sub(r"</(?=script)", r"<\\/", script, flags=re.IGNORECASE)
 
 
 def _render(template: str, **content: object) -> str:

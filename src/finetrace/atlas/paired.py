@@ -65,12 +65,14 @@ def paired(layout: Layout, first: str, second: str, task: str, name: str) -> Pai
     right, rights = said == labels, says == labels
     difference, low, high = paired_difference(right, rights, sentences)
     independent = len(np.unique(sentences)) == len(sentences)
-    texts = _texts(layout, task, name)
+    texts = texts_of(layout, task, name)
+    until = other.steps.index(other.kept_step) + 1
+    since = np.array(other.steps)[flips(answers[:until])]
 
     def listed(keep: np.ndarray) -> list[Example]:
         names = one.label_names
         return [Example(int(shared[i]), texts.get(int(shared[i]), ""), names[labels[i]], names[said[i]], names[says[i]],
-                        _flipped(answers[:, i], other)) for i in np.flatnonzero(keep)]
+                        int(since[i])) for i in np.flatnonzero(keep)]
 
     return Paired(name, len(shared), float(right.mean()), float(rights.mean()), difference, low, high,
                   mcnemar(right, rights) if independent else float("nan"),
@@ -108,7 +110,9 @@ def _read(layout: Layout, place: str) -> Predictions:
     return read_predictions(folder)
 
 
-def _texts(layout: Layout, task: str, name: str) -> dict[int, str]:
+def texts_of(layout: Layout, task: str, name: str) -> dict[int, str]:
+    """Number of an example -> its text, for a split of a task or a set out of distribution; empty where its table is
+    not there."""
     folder = layout.task(task)
     found = [path for path in (folder / f"{name}.parquet", folder / "ood" / f"{name}.parquet") if path.is_file()]
     if not found:
@@ -117,8 +121,10 @@ def _texts(layout: Layout, task: str, name: str) -> dict[int, str]:
     return {row["example_id"]: " | ".join(filter(None, (row["text_a"], row["text_b"]))) for row in table}
 
 
-def _flipped(answers: np.ndarray, of: Predictions) -> int:
-    """answers: (step,) of one example."""
-    until = of.steps.index(of.kept_step)
-    other = np.flatnonzero(answers[:until + 1] != answers[until])
-    return of.steps[int(other[-1]) + 1] if len(other) else of.steps[0]
+def flips(answers: np.ndarray) -> np.ndarray:
+    """(example,) int64: the first checkpoint from which on an example's answer is the last one's.
+
+    answers: (checkpoint, example) classes.
+    """
+    other = answers != answers[-1]
+    return np.where(other.any(0), len(answers) - np.argmax(other[::-1], 0), 0)

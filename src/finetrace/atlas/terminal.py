@@ -13,7 +13,7 @@ from rich.table import Table
 
 from finetrace.atlas.collect import Entry, collect
 from finetrace.atlas.columns import FINE_TUNINGS, MASKED_WORDS, number_of
-from finetrace.atlas.overview import Cell, Overview, as_json, columns_of, is_there, name_of, overview
+from finetrace.atlas.overview import Cell, Overview, as_json, columns_of, is_there, name_of, overview, settings_of
 from finetrace.atlas.paired import Example, Paired, paired
 from finetrace.atlas.places import Place, collect_places
 from finetrace.errors import FinetraceError
@@ -92,13 +92,6 @@ def compare(asked: Mapping[str, Any], layout: Layout, first: str, second: str, *
         console.print(f"which examples changed is not known: {why}", style="yellow", highlight=False, markup=False)
         return None
     _print_changed(console, changed, examples)
-
-
-def settings_of(each: Entry | Place) -> dict[str, Any]:
-    """What a training was asked, flat: model, task, method, seed, and the settings of its manifest."""
-    named = {key: getattr(each, key) for key in ("model", "task", "method", "seed")} if isinstance(each, Entry) else {}
-    return named | _flat({key: value for key, value in each.manifest.facts.items()
-                          if key in ("train", "model", "steps", "parameters", "trained_parameters", "kept_step")})
 
 
 def different(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -186,13 +179,6 @@ def _places(places: list[Place], lens: str) -> Table:
         table.add_row(escape(place.name), *("-" if value is None else f"{value:.{column.headline.digits}f}"
                                             for column, value in zip(columns, values, strict=True)))
     return table
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
-    return found
 
 
 def _console() -> Console:

@@ -79,6 +79,7 @@ def last_settings(study: Study) -> dict[str, dict[str, Any]]:
             "standalone": [list(one) for one in study.standalone()],
             "looked": {lens: list(places) for lens, places in study.looked.items()},
             "test_split": study.probes.test_splits[0],
+            "params": {key: value for key, value in as_dict(study).items() if key != "tracking"},
         },
         "publish": {"study": study.study.name, "tracking": tracked | {"uri": _without_password(study.tracking.uri)}},
     }

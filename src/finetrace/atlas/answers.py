@@ -1,0 +1,89 @@
+"""What every training answers on the examples of its task, for the page's comparison of two of them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from finetrace.atlas.collect import Entry
+from finetrace.atlas.packing import pack
+from finetrace.atlas.paired import flips, texts_of
+from finetrace.layout import Layout
+from finetrace.store.manifest import NAME
+from finetrace.store.predictions import Predictions, read_predictions
+
+NOT_ASKED = 65535
+"""Stands for the answer of a training that was not asked about an example."""
+LONGEST = 400  # characters of a text that the page shows
+
+
+@dataclass
+class Answers:
+    """The examples of a task that any of its trainings was asked about, in rows, and what they said.
+
+    said: place -> (row,) uint16 class with the kept weights;  since: place -> (row,) int32 step of the first
+    checkpoint from which on that answer stands.
+    """
+
+    label_names: list[str]
+    rows: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Set and example's number -> row."""
+    labels: list[int] = field(default_factory=list)
+    sentences: list[int] = field(default_factory=list)
+    said: dict[str, np.ndarray] = field(default_factory=dict)
+    since: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def packed_answers(entries: Sequence[Entry], layout: Layout) -> Iterator[tuple[str, str]]:
+    """Task and packed answers, for every task on which predictions are finished. Columns: set, example, label,
+    sentence (examples of words share sentences), and `said PLACE`, `since PLACE`; the head has label_names, sets,
+    texts and places. Trainings that tell other classes apart than the first are left out."""
+    by_task: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if (entry.folder / "predictions" / NAME).is_file():
+            by_task.setdefault(entry.task, []).append(entry)
+    for task, members in by_task.items():
+        yield task, _packed(_answers(members), task, layout)
+
+
+def _answers(entries: Sequence[Entry]) -> Answers:
+    opened = {entry.place: read_predictions(entry.folder / "predictions") for entry in entries}
+    found = Answers(next(iter(opened.values())).label_names)
+    opened = {place: one for place, one in opened.items() if one.label_names == found.label_names}
+    at = {place: _rows(found, one) for place, one in opened.items()}
+    for place, one in opened.items():
+        answers = np.stack([np.asarray(one.logits(step)).argmax(1) for step in one.steps])
+        kept = one.steps.index(one.kept_step)
+        said, since = np.full(len(found.rows), NOT_ASKED, np.uint16), np.full(len(found.rows), -1, np.int32)
+        said[at[place]] = answers[kept]
+        since[at[place]] = np.array(one.steps, np.int32)[flips(answers[:kept + 1])]
+        found.said[place], found.since[place] = said, since
+    return found
+
+
+def _rows(found: Answers, one: Predictions) -> np.ndarray:
+    """(example,) where the examples of a training stand; new ones are added."""
+    at = np.empty(len(one.labels), np.int64)
+    for i, key in enumerate(zip(one.sets.tolist(), one.example_ids.tolist(), strict=True)):
+        if key not in found.rows:
+            found.rows[key] = len(found.rows)
+            found.labels.append(int(one.labels[i]))
+            found.sentences.append(int(one.sentences[i]))
+        at[i] = found.rows[key]
+    return at
+
+
+def _packed(found: Answers, task: str, layout: Layout) -> str:
+    sets = list(dict.fromkeys(name for name, _ in found.rows))
+    texts = {name: texts_of(layout, task, name) for name in sets}
+    columns = {"set": np.array([sets.index(name) for name, _ in found.rows], np.uint16),
+               "example": np.array([example for _, example in found.rows], np.int32),
+               "label": np.array(found.labels, np.uint16), "sentence": np.array(found.sentences, np.int32)}
+    for place in found.said:
+        columns |= {f"said {place}": found.said[place], f"since {place}": found.since[place]}
+    return pack(columns, label_names=found.label_names, sets=sets, places=list(found.said),
+                texts=[_short(texts[name].get(example, "")) for name, example in found.rows])
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else text[:LONGEST - 1] + "…"

@@ -1,0 +1,113 @@
+"""What the page index.html knows: the study in one JSON text, and the one table in packed parts, one per lens."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from finetrace.atlas.collect import Entry
+from finetrace.atlas.columns import FINE_TUNINGS, MASKED_WORDS, Column, explanation, number_of
+from finetrace.atlas.overview import name_of, settings_of
+from finetrace.atlas.packing import pack_table
+from finetrace.atlas.places import Place
+
+INLINE = 6_000_000
+"""Characters of packed parts that the page itself carries; what is more lies in files beside it, read when needed."""
+_LEFT_OUT = ["place", "model", "task", "method", "seed", "lens"]  # what the place says of every row of a slice
+
+
+@dataclass(frozen=True)
+class Part:
+    """Packed columns by a name: table/LENS or answers/TASK."""
+
+    name: str
+    text: str
+
+
+def study_json(title: str, intro: str, found: Sequence[Entry | Place], shared: Sequence[tuple[str, str]],
+               baselines: Mapping[str, Mapping[str, float]], **more: Any) -> str:
+    """The study without its table: places with settings and headline numbers, the headlines, baselines of tasks.
+
+    shared: lens and name of what belongs to several trajectories;  more: further plain values. What is not finite is
+    null; `<` is written so that nothing in it ends a script.
+    """
+    places = [_place(each) for each in found]
+    places += [{"name": f"{folder}/{name}", "kind": "shared", "model": "", "task": "", "method": folder, "seed": -1,
+                "cell": f"{folder}/{name}", "settings": {}, "numbers": {}} for folder, name in shared]
+    targets = {each.manifest.facts.get("target") for each in found}
+    headlines = [_headline(column, kind, targets) for kind, columns in (("fine-tuning", FINE_TUNINGS), ("masked", MASKED_WORDS))
+                 for column in columns if any(name_of(column) in place["numbers"] for place in places
+                                              if (place["kind"] == "masked") == (kind == "masked"))]
+    content = {"title": title, "intro": intro, "places": places, "headlines": headlines, "baselines": baselines, **more}
+    return json.dumps(_finite(content), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
+
+
+def table_parts(table: pa.Table, places: Sequence[str]) -> Iterator[Part]:
+    """The one table as a part per lens.
+
+    table: see `finetrace.atlas.table`;  places: as the study's JSON numbers them. The head of a part has `slices`:
+    [place, first row in the part, first row in the table, number of rows].
+    """
+    lenses, of_place = (table.column(name).combine_chunks() for name in ("lens", "place"))
+    lens, place = lenses.indices.to_numpy(), of_place.indices.to_numpy()
+    number = [places.index(name) for name in of_place.dictionary.to_pylist()]
+    rest = table.drop_columns(_LEFT_OUT)
+    starts = np.flatnonzero(np.r_[True, (np.diff(lens) != 0) | (np.diff(place) != 0)][:len(lens)])
+    counts = np.diff(np.r_[starts, len(lens)])
+    for code, name in enumerate(lenses.dictionary.to_pylist()):
+        mine = np.flatnonzero(lens[starts] == code)
+        if not len(mine):
+            continue
+        first = np.cumsum(np.r_[0, counts[mine]])
+        slices = [[number[place[starts[i]]], int(at), int(starts[i]), int(counts[i])]
+                  for i, at in zip(mine, first, strict=False)]
+        rows = np.concatenate([np.arange(starts[i], starts[i] + counts[i]) for i in mine])
+        yield Part(f"table/{name}", pack_table(rest, rows, slices=slices))
+
+
+def lenses_over_steps(table: pa.Table) -> list[dict[str, Any]]:
+    """Lenses with numbers over steps, in the table's order: {name, layers: whether some are about layers}."""
+    lens, step, layer = (table.column(name).combine_chunks() for name in ("lens", "step", "layer"))
+    codes, over = lens.indices.to_numpy(), step.to_numpy() >= 0
+    with_layers = set(codes[over & (layer.to_numpy() >= 0)].tolist())
+    return [{"name": lens.dictionary[int(code)].as_py(), "layers": code in with_layers}
+            for code in dict.fromkeys(codes[over].tolist())]
+
+
+def inside(parts: Sequence[Part], limit: int = INLINE) -> set[str]:
+    """Names of the parts that the page itself carries: the smallest ones, until `limit` characters are full."""
+    ranked = sorted(parts, key=lambda part: (len(part.text), part.name))
+    sizes = np.cumsum([len(part.text) for part in ranked])
+    return {part.name for part, size in zip(ranked, sizes, strict=True) if size <= limit}
+
+
+def _place(each: Entry | Place) -> dict[str, Any]:
+    columns = FINE_TUNINGS if isinstance(each, Entry) else MASKED_WORDS
+    numbers = {name_of(column): value for column in columns if (value := number_of(each, column)) is not None}
+    shared = {"page": f"runs/{each.key}.html", "key": each.key, "stage": each.manifest.stage, "numbers": numbers,
+              "settings": {name: str(value) for name, value in settings_of(each).items()}}
+    if isinstance(each, Entry):
+        return {"name": each.place, "kind": "fine-tuning", "model": each.model, "task": each.task,
+                "method": each.method, "seed": each.seed, "cell": f"{each.model}/{each.task}/{each.method}", **shared}
+    model, _, method = each.name.rpartition("/")
+    return {"name": each.name, "kind": "masked", "model": model, "task": "", "method": method, "seed": -1,
+            "cell": each.name, **shared}
+
+
+def _headline(column: Column, kind: str, targets: set[Any]) -> dict[str, Any]:
+    headline = column.headline
+    return {"name": name_of(column), "kind": kind, "lens": column.part, "heading": headline.heading,
+            "unit": headline.unit, "digits": headline.digits, "direction": headline.direction,
+            "says": explanation(headline, targets)}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,114 @@
+// Overview: model x task x method with the headline numbers of the lenses, mean and spread over seeds.
+
+const KINDS = {"fine-tuning": "fine-tunings", masked: "masked-word trainings"};
+
+function overview(main, params) {
+  const kinds = Object.keys(KINDS).filter(kind => study.places.some(place => place.kind === kind));
+  const kind = kinds.includes(params.get("kind")) ? params.get("kind") : kinds[0];
+  main.append(note(study.intro));
+  if (!kind) return main.append(note("Nothing of the study is finished yet: run finetrace repro."));
+  const lenses = distinct(study.headlines.filter(one => one.kind === kind).map(one => one.lens));
+  const lens = lenses.includes(params.get("lens")) ? params.get("lens") : lenses[0];
+  const by = params.get("rows") ?? "cell";
+  main.append(filters(params), el("div", {class: "bar"},
+    choice("show", kinds.map(one => [one, KINDS[one]]), kind, value => change({kind: value, lens: ""})),
+    choice("numbers of", lenses, lens, value => change({lens: value})),
+    choice("one row for", [["cell", "model × task × method"], ["model", "each model"], ["task", "each task"],
+      ["method", "each method"], ["place", "each training"]], by, value => change({rows: value}))));
+  const places = chosen(params, [kind]);
+  const headlines = study.headlines.filter(one => one.kind === kind && one.lens === lens
+    && places.some(place => place.numbers[one.name] !== undefined));
+  const groups = grouped(places, by === "place" ? "name" : by);
+  const header = [[by === "place" || by === "cell" ? "training" : by, "what was trained"],
+    ["n", "trainings behind the numbers"], ...headlines.map(one => [one.heading, one.says])];
+  const rows = [...groups].map(([name, members]) => [
+    {node: members.length === 1 ? link(members[0]) : el("span", {}, name), value: name},
+    {text: members.length, value: members.length}, ...headlines.map(one => cellOf(one, members))]);
+  main.append(sortable(header, rows, `${KINDS[kind]}: ${lens}. Means ± standard deviation over trainings; click a number `
+    + "for its trainings, a heading to sort, rest on a heading for its meaning."));
+  if (kind === "fine-tuning") main.append(...baselines(places));
+  if (headlines.length) dots(main, params, headlines, groups);
+}
+
+function grouped(places, by) {
+  const groups = new Map();
+  for (const place of places) groups.set(place[by], [...groups.get(place[by]) ?? [], place]);
+  return groups;
+}
+
+function link(place) {
+  return place.page ? el("a", {href: place.page}, place.name) : el("span", {}, place.name);
+}
+
+function numbersOf(headline, members) {
+  return members.map(place => ({place, value: place.numbers[headline.name]}))
+    .filter(({value}) => value !== undefined && value !== null);
+}
+
+function cellOf(headline, members) {
+  const found = numbersOf(headline, members);
+  if (!found.length) return {text: "–", value: ""};
+  const values = found.map(({value}) => value);
+  const text = shown(mean(values), headline.digits) + (values.length > 1 ? ` ± ${shown(spread(values), headline.digits)}` : "");
+  const button = el("button", {type: "button", class: "plain", click: () => trainings(headline, found)}, text);
+  return {node: button, value: mean(values)};
+}
+
+// The trainings behind a number, best first where a direction is better.
+function trainings(headline, found) {
+  const sign = headline.direction === "up" ? -1 : 1;
+  const ranked = [...found].sort((a, b) => sign * (a.value - b.value));
+  if (ranked.length === 1) {
+    const lens = headline.lens;
+    return origin({place: ranked[0].place.name, lens, quantity: headline.name.slice(lens.length + 1), value: ranked[0].value});
+  }
+  const values = found.map(({value}) => value);
+  const words = headline.direction ? ["best", "worst"] : ["lowest", "highest"];
+  const box = document.getElementById("origin");
+  box.replaceChildren(el("form", {method: "dialog"}, el("h2", {}, `${headline.lens}: ${headline.heading}`),
+    el("p", {}, headline.says),
+    el("p", {}, `mean ${shown(mean(values), headline.digits)}, 95 % interval of the mean ± ${
+      shown(halfWidth(values), headline.digits)} (Student's t, n = ${values.length})`),
+    el("ol", {}, ranked.map(({place, value}, i) => el("li", {}, link(place), ` ${shown(value, headline.digits)}`,
+      i === 0 ? ` (${words[0]})` : i === ranked.length - 1 ? ` (${words[1]})` : ""))), el("button", {}, "Close")));
+  box.showModal();
+}
+
+// What needs no training: the most frequent class, and a bag of words.
+function baselines(places) {
+  const rows = distinct(places.map(place => place.task)).filter(task => study.baselines[task]).map(task => [
+    task, ...["majority", "bag of words"].map(name => {
+      const value = study.baselines[task][name];
+      return {text: shown(value, 3), value};
+    })]);
+  if (!rows.length) return [];
+  return [sortable([["task", ""], ["majority", "accuracy of always saying the most frequent class"],
+    ["bag of words", "accuracy of a logistic regression on word counts"]], rows, "Validation accuracy without a model")];
+}
+
+function dots(main, params, headlines, groups) {
+  const headline = headlines.find(one => one.name === params.get("number")) ?? headlines[0];
+  main.append(el("h2", {}, "Every training"), el("div", {class: "bar"}, choice("number",
+    headlines.map(one => [one.name, one.heading]), headline.name, value => change({number: value}))));
+  const names = [...groups.keys()].filter(name => numbersOf(headline, groups.get(name)).length);
+  const found = names.flatMap(name => numbersOf(headline, groups.get(name)).map(one => ({...one, name})));
+  const means = names.map(name => mean(numbersOf(headline, groups.get(name)).map(({value}) => value)));
+  const traces = [{type: "scatter", mode: "markers", name: "training", x: found.map(one => one.value), y: found.map(one => one.name),
+    text: found.map(one => one.place.name), hovertemplate: "%{text}<br>%{x}<extra></extra>",
+    marker: {color: COLOURS[0], size: 9, opacity: 0.75}},
+  {type: "scatter", mode: "markers", name: "mean", x: means, y: names, hovertemplate: "%{y}<br>mean %{x}<extra></extra>",
+    marker: {color: colour("text"), size: 16, symbol: "line-ns-open"}}];
+  if (headline.name === "trajectory/validation/accuracy|validation/pearson|validation/micro_f1") {
+    for (const [task, values] of Object.entries(study.baselines)) {
+      const rows = names.filter(name => groups.get(name).every(place => place.task === task));
+      if (rows.length && values.majority) traces.push({type: "scatter", mode: "markers", name: `majority, ${task}`,
+        x: rows.map(() => values.majority), y: rows, marker: {symbol: "x-thin-open", size: 8, color: colour("faint")}});
+    }
+  }
+  plot(main, traces, {height: 110 + 26 * names.length, yaxis: {autorange: "reversed", type: "category"},
+    xaxis: {title: {text: headline.heading + (headline.unit ? ` (${headline.unit})` : "")}}},
+  `${headline.heading}: ${headline.says}. A dot is a training, a line the mean.`, point => {
+    const one = found[point.pointNumber];
+    if (point.curveNumber === 0) trainings(headline, [one]);
+  });
+}

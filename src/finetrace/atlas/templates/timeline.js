@@ -1,0 +1,163 @@
+// Timeline: quantities of any lenses over steps, examples, tokens or epochs; seeds as bands; one slider for all panels.
+
+const AXES = {step: "optimiser steps", examples: "training examples seen", tokens: "training tokens seen",
+  epoch: "passes over the training set"};
+const MOST_LINES = 120;
+const DASHES = ["solid", "dash", "dot", "dashdot"];
+
+async function timeline(main, params) {
+  const first = study.lenses.find(lens => lens.name === "trajectory") ?? study.lenses[0];
+  if (!first) return main.append(note("No lens has looked yet: run finetrace repro."));
+  const wanted = (await Promise.all(params.getAll("q").map(text => valid(parseQuantity(text))))).filter(Boolean);
+  if (!wanted.length) {
+    const table = await part(`table/${first.name}`);
+    const names = quantities(table);
+    wanted.push(usual(table, first.name, names.includes("loss") ? "loss" : names[0]));
+  }
+  const by = params.get("by") ?? "cell";
+  const axis = AXES[params.get("x")] ? params.get("x") : "step";
+  const log = params.get("log") === "1";
+  const layout = params.get("panels") ?? "apart";
+  main.append(filters(params), el("div", {class: "bar"},
+    choice("over", Object.entries(AXES), axis, value => change({x: value})),
+    switchOf("logarithmic", log, on => change({log: on ? "1" : ""})),
+    choice("a line for", [["cell", "each model × task × method, seeds as a band"], ["name", "each training"],
+      ["model", "each model"], ["method", "each method"]], by, value => change({by: value})),
+    choice("panels", [["apart", "one below the other"], ["together", "together, own axes"],
+      ["scaled", "together, each line from 0 to 1"]], layout, value => change({panels: value}))));
+  const store = changed => change({q: changed.map(written)});
+  const courses = [];
+  for (const [i, asked] of wanted.entries()) {
+    const row = await chooser(asked, changed => store(wanted.map((one, j) => j === i ? changed : one)));
+    if (wanted.length > 1) {
+      row.append(el("button", {type: "button", click: () => store(wanted.filter((_, j) => j !== i)),
+        "aria-label": `remove ${title(asked)}`}, "remove"));
+    }
+    main.append(row);
+    const table = await part(`table/${asked.lens}`);
+    courses.push({asked, lines: linesOf(rowsOf(table, asked, chosen(params)), asked, by, axis)});
+  }
+  main.append(el("button", {type: "button", click: () => store([...wanted, wanted[wanted.length - 1]])}, "add a quantity"));
+  if (!courses.some(({lines}) => lines.length)) {
+    return main.append(note(`Nothing here has been measured over ${AXES[axis]} for the trainings that the filter leaves.`));
+  }
+  const boxes = draw(main, courses, axis, log, layout);
+  slider(main, params, courses, boxes, axis);
+}
+
+// Lines of a quantity: {name, points: [{x, step, mean, low, high, values, rows}]}, seeds of a group averaged.
+function linesOf(rows, asked, by, axis) {
+  const each = FACETS.filter(name => asked[name] === "*");
+  const groups = new Map();
+  for (const row of rows) {
+    if (Number.isNaN(row.value) || Number.isNaN(row[axis])) continue;
+    const name = [placeOf.get(row.place)[by], ...each.map(facet => facet === "layer" ? `layer ${row.layer}` : row[facet])].join(", ");
+    if (!groups.has(name)) groups.set(name, new Map());
+    const members = groups.get(name);
+    if (!members.has(row.place)) members.set(row.place, new Map());
+    members.get(row.place).set(axis === "examples" ? row.examples : row.step, row);  // several examples lie in a step
+  }
+  return [...groups].map(([name, members]) => ({name, points: averaged([...members.values()], axis)}));
+}
+
+// members: of every training, its rows by time. Times at which all were measured; if there are none, all times.
+function averaged(members, axis) {
+  const times = distinct(members.flatMap(one => [...one.keys()])).sort((a, b) => a - b);
+  const common = times.filter(time => members.every(one => one.has(time)));
+  return (common.length ? common : times).map(time => {
+    const rows = members.filter(one => one.has(time)).map(one => one.get(time));
+    const values = rows.map(row => row.value);
+    const middle = mean(values);
+    const half = values.length > 1 ? halfWidth(values) : NaN;
+    const [low, high] = values.length > 1 ? [middle - half, middle + half] : [rows[0].low, rows[0].high];
+    return {x: mean(rows.map(row => row[axis])), step: rows[0].step, mean: middle, low, high, rows};
+  });
+}
+
+function draw(main, courses, axis, log, layout) {
+  const x = {title: {text: AXES[axis]}, type: log ? "log" : "linear"};
+  const more = courses.some(({lines}) => lines.length > MOST_LINES);
+  if (more) main.append(note(`Only the first ${MOST_LINES} lines are drawn; filter, or let a line stand for more trainings.`));
+  if (layout === "apart") {
+    return courses.map(({asked, lines}) => plot(main, traces(lines, log), {xaxis: x, yaxis: {title: {text: unitOf(asked)}},
+      height: 360 + 9 * Math.min(lines.length, 30)}, `${title(asked)}. Bands: 95 % interval over seeds; of one training, `
+      + "that of the measurement where there is one.", point => origin(point.data.points[point.pointNumber].rows[0])));
+  }
+  const scaled = layout === "scaled";
+  const all = courses.flatMap(({asked, lines}, i) => traces(lines, log, {scaled, band: false, dash: DASHES[i % DASHES.length],
+    name: line => `${title(asked)}: ${line}`, axis: scaled || !i ? "y" : `y${i + 1}`}));
+  const axes = Object.fromEntries(scaled ? [["yaxis", {title: {text: "each line from its least to its greatest"}}]]
+    : courses.map(({asked}, i) => [i ? `yaxis${i + 1}` : "yaxis", {title: {text: unitOf(asked)}, ...i ? {overlaying: "y",
+      side: i % 2 ? "right" : "left", anchor: "free", autoshift: true, showgrid: false} : {}}]));
+  return [plot(main, all, {xaxis: x, ...axes, height: 560}, `${courses.map(({asked}) => title(asked)).join("; ")}, in one figure.`,
+    point => origin(point.data.points[point.pointNumber].rows[0]))];
+}
+
+function unitOf(asked) {
+  return `${asked.quantity}`;
+}
+
+function traces(lines, log, {scaled = false, band = true, dash, name = text => text, axis = "y"} = {}) {
+  return lines.slice(0, MOST_LINES).flatMap((line, i) => {
+    const points = log ? line.points.filter(point => point.x > 0) : line.points;
+    const values = points.map(point => point.mean);
+    const [least, greatest] = [Math.min(...values), Math.max(...values)];
+    const scale = value => scaled ? (value - least) / (greatest - least || 1) : value;
+    const own = COLOURS[i % COLOURS.length];
+    const x = points.map(point => point.x);
+    const made = [{type: "scatter", mode: points.length > 60 ? "lines" : "lines+markers", name: name(line.name), x, yaxis: axis,
+      y: values.map(scale), points, customdata: points.map(point => [shown(point.mean), point.step, point.rows.length]),
+      line: {color: own, width: 2, dash: dash ?? DASHES[Math.floor(i / COLOURS.length) % DASHES.length]}, marker: {size: 5}, legendgroup: line.name + name(line.name),
+      hovertemplate: "%{fullData.name}<br>%{customdata[0]} at step %{customdata[1]} (n = %{customdata[2]})<extra></extra>"}];
+    const banded = points.filter(point => Number.isFinite(point.low) && Number.isFinite(point.high));
+    if (band && banded.length > 1) {
+      made.push({type: "scatter", mode: "lines", x: [...banded.map(point => point.x), ...banded.map(point => point.x).reverse()],
+        y: [...banded.map(point => point.high), ...banded.map(point => point.low).reverse()], fill: "toself", yaxis: axis,
+        fillcolor: `${own}33`, line: {width: 0}, hoverinfo: "skip", showlegend: false, legendgroup: line.name + name(line.name)});
+    }
+    return made;
+  });
+}
+
+// One slider over all steps that any line has; a line in every panel and a table of the values follow.
+function slider(main, params, courses, boxes, axis) {
+  const steps = distinct(courses.flatMap(({lines}) => lines.flatMap(line => line.points.map(point => point.step)))).sort((a, b) => a - b);
+  const at = params.has("at") ? nearest(steps, Number(params.get("at"))) : steps.length - 1;
+  const say = el("output", {});
+  const values = el("div");
+  const follow = index => {
+    const step = steps[index];
+    say.textContent = `step ${step.toLocaleString("en")}`;
+    for (const box of boxes) {
+      const x = axis === "step" ? step : placed(courses, step);
+      Plotly.relayout(box, {shapes: [{type: "line", xref: "x", yref: "paper", x0: x, x1: x, y0: 0, y1: 1,
+        line: {color: colour("text"), width: 1, dash: "dot"}}]});
+    }
+    const rows = courses.flatMap(({asked, lines}) => lines.slice(0, MOST_LINES).map(line => {
+      const point = line.points.findLast(one => one.step <= step);
+      const cell = point && el("button", {type: "button", class: "plain", click: () => origin(point.rows[0])}, shown(point.mean));
+      return [title(asked), line.name, {node: cell, value: point?.mean}, {text: shown(point?.low), value: point?.low},
+        {text: shown(point?.high), value: point?.high}, {text: shown(point?.step), value: point?.step}];
+    }));
+    values.replaceChildren(sortable([["quantity", ""], ["line", ""], ["value", "the last one measured until this step"], ["low", ""],
+      ["high", ""], ["step", "at which it was measured"]], rows, `Values at step ${step.toLocaleString("en")}`));
+  };
+  const input = el("input", {type: "range", min: 0, max: steps.length - 1, step: 1, value: at, "aria-label": "checkpoint",
+    input: () => follow(Number(input.value)), change: () => quietly({at: steps[Number(input.value)]})});
+  main.append(el("label", {class: "slider"}, el("span", {}, "checkpoint"), input, say), values);
+  const table = () => csv([["quantity", "line", "x", "step", "value", "low", "high", "n"], ...courses.flatMap(({asked, lines}) =>
+    lines.flatMap(line => line.points.map(point => [title(asked), line.name, point.x, point.step, point.mean, point.low,
+      point.high, point.rows.length])))]);
+  main.append(el("button", {type: "button", click: () => save("timeline.csv", table())}, "save as csv"));
+  follow(at);
+}
+
+function nearest(steps, step) {
+  return steps.reduce((best, one, i) => Math.abs(one - step) < Math.abs(steps[best] - step) ? i : best, 0);
+}
+
+// Where a step lies on another axis: by the line that has it, or the last one before.
+function placed(courses, step) {
+  const points = courses.flatMap(({lines}) => lines.flatMap(line => line.points)).filter(point => point.step <= step);
+  return points.length ? points.reduce((best, point) => point.step > best.step ? point : best).x : 0;
+}
