@@ -64,7 +64,7 @@ function heat(parent, grid, name, asked, range) {
   const reach = Math.max(...values.flat().filter(Number.isFinite).map(Math.abs), 1e-12);
   const [zmin, zmax] = range ?? [-reach, reach];
   plot(parent, [{type: "heatmap", z: values, x: grid.steps.map(String), y: grid.layers.map(String), zmin, zmax,
-    colorscale: range ? "Viridis" : "RdBu", reversescale: !range, colorbar: {thickness: 10, outlinewidth: 0},
+    colorscale: range ? "Viridis" : "RdBu", colorbar: {thickness: 10, outlinewidth: 0},
     text: values.map(line => line.map(value => shown(value))),
     hovertemplate: "layer %{y}, step %{x}<br>%{text}<extra></extra>"}],
   {height: 120 + 34 * grid.layers.length, xaxis: {title: {text: "step"}, type: "category"},

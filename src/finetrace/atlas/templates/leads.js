@@ -43,7 +43,7 @@ function phasesOf(main, maps, phases, turns) {
   plot(main, [{type: "heatmap", y: names, x: numbers.map(number => {
     const {first_step: from, last_step: to} = phases.find(row => row.state === number);
     return `phase ${number}: ${from}–${to}`;
-  }), z: names.map(name => numbers.map(number => of(number, name)?.standardised ?? null)), zmid: 0, colorscale: "RdBu", reversescale: true,
+  }), z: names.map(name => numbers.map(number => of(number, name)?.standardised ?? null)), zmid: 0, colorscale: "RdBu",
   text: names.map(name => numbers.map(number => shown(of(number, name)?.mean))), texttemplate: "%{text}",
   hovertemplate: "%{y}<br>%{x}: %{text} (%{z:.2f} sd)<extra></extra>", colorbar: {thickness: 10, title: {text: "sd"}}}],
   {height: 120 + 22 * names.length, xaxis: {type: "category"}, yaxis: {type: "category", autorange: "reversed"}},
