@@ -209,9 +209,8 @@ function origin(found) {
   if (place.key) {
     const stage = found.lens === "trajectory" ? place.stage : found.lens;
     lines.push(["stage", el("code", {}, `${stage}@${place.key}`)]);
-    const tags = [["model", place.model], ["task", place.task], ["method", place.task && place.method],
-      ["seed", place.seed >= 0 && place.seed], ["lens", found.lens !== "trajectory" && found.lens]].filter(([, tag]) => tag);
-    lines.push(["in MLflow", el("code", {}, tags.map(([name, tag]) => `tags.${name} = '${tag}'`).join(" and "))]);
+    const run = found.lens === "trajectory" ? place.key : `${found.lens}@${place.key}`;
+    lines.push(["in MLflow", el("code", {}, `tags.\`finetrace.name\` = '${run}'`)]);
   }
   if (found.row !== undefined) {
     lines.push(["row", el("code", {}, `pd.read_parquet("atlas/table.parquet").iloc[${found.row}]`)]);
