@@ -42,9 +42,12 @@ Course = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Signal:
-    """A course of the one table. name: LENS/WORDS; lens: trajectory is the training itself; quantity and the rest choose
-    the rows: words are the split or values of keys, flags are keys that are True; mean: over the first key; best: of
-    the layers, not the last. unit, direction: as of the metric."""
+    """A course of the one table.
+
+    name: LENS/WORDS;  lens: trajectory is the training itself;  quantity and what follows choose the rows: words are
+    the split or values of keys, flags are keys that are True;  mean: over the first key;  best: of the layers, not the
+    last.  unit, direction: as of the metric.
+    """
 
     name: str
     lens: str
@@ -152,18 +155,19 @@ def cell_of(name: str, runs: Sequence[tuple[str, int]],
         elif there:
             complete.append((signal, there))
     axis = _axis(complete)
-    kept, values = [], []
+    kept: list[Signal] = []
+    values: list[np.ndarray] = []
     for signal, courses in complete:
-        on_axis = [_on(axis, signal, course) for course in courses]
-        if any(each is None for each in on_axis):
+        on_axis = _all_on(axis, signal, courses)
+        if on_axis is None:
             left_out[signal.name] = f"not at the {len(axis)} steps that most signals share"
-        elif all(np.ptp(each) <= 1e-12 * np.abs(each).max() for each in on_axis):
+        elif (np.ptp(on_axis, axis=1) <= 1e-12 * np.abs(on_axis).max()).all():
             left_out[signal.name] = "does not move"
         elif len(kept) == MOST_SIGNALS:
             left_out[signal.name] = f"the cell has {MOST_SIGNALS} signals before it"
         else:
             kept.append(signal)
-            values.append(np.stack(on_axis))
+            values.append(on_axis)
     if len(kept) < 2:
         return None
     return Cell(name, tuple(place for place, _ in runs), tuple(seed for _, seed in runs), axis, tuple(kept),
@@ -182,8 +186,8 @@ def _meant(lens: str, metric: str, headline: Headline, quantities: set[str], key
             flags = (affix,) if affix in keys else ()
             split = (OPEN[lens],) if lens in OPEN else ()
             name = "/".join([lens, *rest, "_".join([quantity, *flags])])
-            return Signal(name, lens, quantity, (*rest, *split), flags, bool(headline.mean_of), affix == "best", headline.unit,
-                          headline.direction)
+            return Signal(name, lens, quantity, (*rest, *split), flags, bool(headline.mean_of), affix == "best",
+                          headline.unit, headline.direction)
     return None
 
 
@@ -232,7 +236,7 @@ def _axis(found: Sequence[tuple[Signal, Sequence[Course]]]) -> np.ndarray:
     """(time,) int64: the common steps of one of the signals on which most can be compared; empty where none fits."""
     best, chosen = (0.0, 0.0), np.zeros(0, np.int64)
     for axis in _candidates(found):
-        there = [signal for signal, courses in found if all(_on(axis, signal, course) is not None for course in courses)]
+        there = [signal for signal, courses in found if _all_on(axis, signal, courses) is not None]
         lenses, changes = len({signal.lens for signal in there}), len(axis) - 1
         score = (lenses * (lenses - 1) / 2 * changes, float(len(there) * changes))
         if score > best:
@@ -251,6 +255,13 @@ def _candidates(found: Sequence[tuple[Signal, Sequence[Course]]]) -> Iterator[np
         if not signal.name.startswith(EVERY_STEP) and len(axis) >= LEAST_TIMES and tuple(axis) not in seen:
             seen.add(tuple(axis))
             yield axis
+
+
+def _all_on(axis: np.ndarray, signal: Signal, courses: Sequence[Course]) -> np.ndarray | None:
+    """(run, time) float64: the courses of all runs at the steps of an axis; None where one does not fit it."""
+    found = [_on(axis, signal, course) for course in courses]
+    there = [each for each in found if each is not None]
+    return np.stack(there) if len(there) == len(found) else None
 
 
 def _on(axis: np.ndarray, signal: Signal, course: Course) -> np.ndarray | None:

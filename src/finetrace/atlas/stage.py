@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from finetrace.atlas.collect import Entry, collect
 from finetrace.atlas.columns import FINE_TUNINGS, MASKED_WORDS, listing
 from finetrace.atlas.comparisons import comparisons
+from finetrace.atlas.leads_and_maps import write_leads, write_maps
 from finetrace.atlas.page import Section, page, report
 from finetrace.atlas.places import Place, collect_places
+from finetrace.atlas.signals import cells_of
 from finetrace.atlas.table import one_table
 from finetrace.figures.style import to_png
 from finetrace.layout import Layout
@@ -36,7 +38,11 @@ def main(stage: "Stage") -> None:
     manifest = stage.manifest("atlas", {folder: folder for folder in folders})
     with stage.output(layout.atlas, manifest) as out:
         shared = [(kind, layout.standalone(kind, name)) for kind, name, _ in asked["standalone"]]
-        write_table(out / "table.parquet", one_table(everything, shared))
+        table = one_table(everything, shared)
+        write_table(out / "table.parquet", table)
+        cells = cells_of(table.to_pandas())
+        write_leads(out, cells, stage.seed)
+        write_maps(out, cells)
         write_json(out / "metrics.json", _compared(entries))
         _write_metrics(out / "metrics", everything, layout)
         _write_pages(out / "runs", entries, places, layout)
