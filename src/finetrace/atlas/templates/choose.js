@@ -129,3 +129,22 @@ function rowsOf(table, asked, places) {
   }
   return found;
 }
+
+// One slider over checkpoints; the address keeps where it stands. follow(step): what goes along with it.
+function checkpoints(steps, params, follow) {
+  const at = params.has("at") ? nearest(steps, Number(params.get("at"))) : steps.length - 1;
+  const say = el("output", {});
+  const move = index => {
+    say.textContent = `step ${steps[index].toLocaleString("en")}`;
+    follow(steps[index]);
+  };
+  const input = el("input", {type: "range", min: 0, max: steps.length - 1, step: 1, value: at, "aria-label": "checkpoint",
+    input: () => move(Number(input.value)), change: () => quietly({at: steps[Number(input.value)]})});
+  move(at);
+  return el("label", {class: "slider"}, el("span", {}, "checkpoint"), input, say);
+}
+
+// Index of the step that is nearest.
+function nearest(steps, step) {
+  return steps.reduce((best, one, i) => Math.abs(one - step) < Math.abs(steps[best] - step) ? i : best, 0);
+}
