@@ -39,8 +39,11 @@ function written(asked) {
 
 function title(asked) {
   const facets = FACETS.filter(name => !["", "*", "-1", undefined].includes(asked[name]));
-  return `${asked.lens} ${asked.quantity}` + facets.map(name =>
-    name === "layer" ? `, layer ${asked.layer}` : `, ${asked[name]}`).join("");
+  return `${asked.lens} ${asked.quantity}` + facets.map(name => `, ${facetText(name, asked[name])}`).join("");
+}
+
+function facetText(name, value) {
+  return name !== "layer" ? value : Number(value) < 0 ? "no layer" : `layer ${value}`;
 }
 
 // Values of every facet among the rows of a quantity over steps: {layer: [...], split: [...], …}, as texts.
@@ -103,7 +106,7 @@ async function chooser(asked, changed, {layers = false, fixed = []} = {}) {
     changed(usual(found, lens, preferred));
   };
   const several = FACETS.filter(name => options[name].length > 1 && !fixed.includes(name)).map(name => choice(
-    name, [...options[name], ["*", `each ${name}`]], asked[name], value => changed({...asked, [name]: value})));
+    name, [...options[name].map(value => [value, facetText(name, value)]), ["*", `each ${name}`]], asked[name], value => changed({...asked, [name]: value})));
   return el("div", {class: "bar"}, choice("lens", lenses, asked.lens, other),
     choice("quantity", names, asked.quantity, value => changed(usual(table, asked.lens, value))), ...several);
 }

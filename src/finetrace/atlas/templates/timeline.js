@@ -51,7 +51,7 @@ function linesOf(rows, asked, by, axis) {
   const groups = new Map();
   for (const row of rows) {
     if (Number.isNaN(row.value) || Number.isNaN(row[axis])) continue;
-    const name = [placeOf.get(row.place)[by], ...each.map(facet => facet === "layer" ? `layer ${row.layer}` : row[facet])].join(", ");
+    const name = [placeOf.get(row.place)[by], ...each.map(facet => facetText(facet, row[facet]))].join(", ");
     if (!groups.has(name)) groups.set(name, new Map());
     const members = groups.get(name);
     if (!members.has(row.place)) members.set(row.place, new Map());
