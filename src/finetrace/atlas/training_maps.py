@@ -32,7 +32,7 @@ LEAST_POINTS = 10
 """Checkpoints of all runs together, below which nothing found means nothing."""
 _VARIANCE, _WEIGHT = 0.1, 2.0  # prior of a state's variance, in variances of the cell; its weight, in checkpoints
 _SKIP = 0.05  # at first, of the ways out of a state those that pass over the next
-_ITERATIONS, _TOLERANCE = 30, 1e-3
+_ITERATIONS, _TOLERANCE = 15, 1e-2
 
 
 @dataclass(frozen=True)
