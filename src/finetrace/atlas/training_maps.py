@@ -31,6 +31,7 @@ MOVES = 0.5
 LEAST_POINTS = 10
 """Checkpoints of all runs together, below which nothing found means nothing."""
 _VARIANCE, _WEIGHT = 0.1, 2.0  # prior of a state's variance, in variances of the cell; its weight, in checkpoints
+_HELD = 0.95
 _SKIP = 0.05  # at first, of the ways out of a state those that pass over the next
 _ITERATIONS, _TOLERANCE = 15, 1e-2
 
@@ -114,8 +115,9 @@ def training_map(values: np.ndarray, steps: np.ndarray, lenses: Sequence[str]) -
     spread = np.where(spread > 1e-12 * np.abs(values).max(axis=(0, 2)), spread, 1)
     curves = ((values - middle[:, None]) / spread[:, None]).transpose(0, 2, 1)
     criterion = "held-out seed" if len(curves) > 1 else "every second checkpoint"
-    count, gains = _count(curves)
-    states, probability = _decoded(curves, count)
+    components = _components(curves)
+    count, gains = _count(components)
+    states, probability = _decoded(components, count)
     phases = _phases(values, curves, steps, states)
     way = _way(states)
     turns = _turns(curves, steps, states, way, lenses)
@@ -126,8 +128,11 @@ def training_map(values: np.ndarray, steps: np.ndarray, lenses: Sequence[str]) -
 
 def _count(curves: np.ndarray) -> tuple[int, dict[int, float]]:
     """How many states, and by number the gain in held-out log likelihood over one. curves: (run, time, signal)."""
+    gains, count = {1: 0.0}, 1
+    if curves.shape[0] * curves.shape[1] < LEAST_POINTS:
+        return count, gains
     folds = list(_folds(curves))
-    alone, gains, count = _held_out(folds, 1), {1: 0.0}, 1
+    alone = _held_out(folds, 1)
     for states in range(2, min(MOST_STATES, curves.shape[1] // 2) + 1):
         gains[states] = _held_out(folds, states) - alone
         if gains[states] > gains[count] + log(LIKELIER):
@@ -147,6 +152,18 @@ def _folds(curves: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     fold = np.arange(runs) % min(runs, MOST_FOLDS)
     for i in range(fold.max() + 1):
         yield curves[fold != i], curves[fold == i]
+
+
+def _components(curves: np.ndarray) -> np.ndarray:
+    """(run, time, component) float64 of variance 1: the principal components that hold `_HELD` of the variance.
+
+    Signals that say the same, loss and accuracy, count once by this: a Gaussian with a variance per component knows that
+    they go together, one with a variance per signal takes each for evidence of its own.
+    """
+    left, sizes, _ = np.linalg.svd(_flat(curves), full_matrices=False)
+    held = np.cumsum(np.square(sizes)) / max(np.square(sizes).sum(), 1e-300)
+    count = int((held < _HELD).sum()) + 1
+    return (left[:, :count] * np.sqrt(len(left)) * (sizes[0] > 0)).reshape(*curves.shape[:2], -1)
 
 
 def _held_out(folds: Sequence[tuple[np.ndarray, np.ndarray]], states: int) -> float:
