@@ -1,7 +1,7 @@
 """Phases of trainings: planted ones are found, noise has none, runs that go another way are named."""
 
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +41,8 @@ def test_planted_phases_are_found(runs: int) -> None:
         np.testing.assert_allclose(phase.means, LEVELS[phase.state], atol=0.6)
     first, second = found.turns
     assert (first.step_before, first.step_after, second.step_before, second.step_after) == (40, 50, 80, 90)
-    assert first.largest == 0 and second.largest == 1 and found.criterion.startswith("held-out" if runs > 1 else "every")
+    assert first.largest == 0 and second.largest == 1
+    assert found.criterion == ("held-out seed" if runs > 1 else "every second checkpoint")
     assert (found.probability > 0.9).all() and "times as likely in 3 phases" in found.reason
 
 
@@ -88,24 +89,38 @@ def test_scale_offset_and_order_of_signals_change_nothing() -> None:
     np.testing.assert_array_equal(found.probability, again.probability)
 
 
-def alarms(runs: int, signals: int, times: int, count: int) -> float:
-    return sum(mapped(np.random.default_rng(seed).normal(size=(runs, signals, times))).verdict == "phases"
-               for seed in range(count)) / count
+def alarms(runs: int, signals: int, times: int, count: int, *, shared: float = 0) -> float:
+    """Share of studies of noise in which phases are found. shared: of noise that all signals have in common."""
+    found = 0
+    for seed in range(count):
+        rng = np.random.default_rng(seed)
+        noise = rng.normal(size=(runs, signals, times)) + shared * rng.normal(size=(runs, 1, times))
+        found += mapped(noise).verdict == "phases"
+    return found / count
 
 
 @pytest.mark.parametrize(("runs", "signals", "times"), [(1, 3, 12), (4, 3, 12)])
 def test_noise_has_no_phases(runs: int, signals: int, times: int) -> None:
-    assert alarms(runs, signals, times, 40) <= 0.1
+    assert alarms(runs, signals, times, 15) <= 0.14
     found = mapped(np.random.default_rng(1).normal(size=(runs, signals, times)))
     assert found.verdict == "none" and found.count == 1 and not found.turns and "nowhere 20 times" in found.reason
     assert not found.states.any() and (found.probability == 1).all()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("runs", "signals", "times"), [(1, 1, 40), (1, 3, 12), (1, 8, 10), (2, 3, 12), (5, 1, 20),
-                                                        (5, 8, 12)])
+@pytest.mark.parametrize(("runs", "signals", "times"), [(1, 1, 12), (1, 3, 12), (1, 8, 10), (2, 3, 12), (5, 2, 12)])
 def test_noise_has_no_phases_in_many_studies(runs: int, signals: int, times: int) -> None:
     assert alarms(runs, signals, times, ALL) <= 0.05
+
+
+def test_signals_that_say_the_same_are_no_evidence_of_their_own() -> None:
+    assert alarms(1, 8, 12, 15, shared=3) <= 0.14
+
+
+@pytest.mark.slow
+def test_signals_that_say_the_same_are_no_evidence_of_their_own_in_many_studies() -> None:
+    assert alarms(1, 8, 12, ALL, shared=3) <= 0.06
+    assert alarms(2, 8, 12, ALL, shared=3) <= 0.06
 
 
 def test_few_checkpoints_are_undecided() -> None:
@@ -121,7 +136,7 @@ def test_pieces_are_the_best_of_all() -> None:
     def cost(begins: tuple[int, ...]) -> float:
         edges = [0, *begins, len(curve)]
         return sum(np.square(part - part.mean(axis=0)).sum()
-                   for part in (curve[a:b] for a, b in zip(edges, edges[1:], strict=False)))
+                   for part in (curve[a:b] for a, b in pairwise(edges)))
 
     for count in (1, 2, 3, 4):
         best = min(combinations(range(1, len(curve)), count - 1), key=cost)
