@@ -74,8 +74,8 @@ def test_leads_and_maps_are_there(layout: Layout) -> None:
     names = {path.stem for path in layout.atlas.glob("*.parquet")}
     assert names == {"table", "signals", "leads", "maps", "phases", "turns"}
     leads = read_table(layout.atlas / "leads.parquet").to_pandas()
-    assert set(leads["cell"]) <= {"micro-a/micro-sentiment/ft", "micro-a/pretrain"}
-    assert set(leads["verdict"]) <= {"undecided"}  # two seeds
+    assert set(leads["cell"]) == {"micro-a/micro-sentiment/ft", "micro-a/pretrain"}
+    assert set(leads["verdict"]) == {"undecided"}  # two seeds
 
 
 def test_numbers_for_dvc_and_the_long_table(layout: Layout) -> None:
