@@ -70,6 +70,14 @@ def test_the_overview_has_both_tables(layout: Layout) -> None:
     assert len(addresses) >= 5 and all((layout.atlas / address).is_file() for address in addresses)
 
 
+def test_leads_and_maps_are_there(layout: Layout) -> None:
+    names = {path.stem for path in layout.atlas.glob("*.parquet")}
+    assert names == {"table", "signals", "leads", "maps", "phases", "turns"}
+    leads = read_table(layout.atlas / "leads.parquet").to_pandas()
+    assert set(leads["cell"]) == {"micro-a/micro-sentiment/ft", "micro-a/pretrain"}
+    assert set(leads["verdict"]) == {"undecided"}  # two seeds
+
+
 def test_numbers_for_dvc_and_the_long_table(layout: Layout) -> None:
     compared = json.loads((layout.atlas / "metrics.json").read_text())
     assert compared == {f"{RUNS[0]}/accuracy": 0.75, f"{RUNS[1]}/accuracy": 0.5}

@@ -1,7 +1,7 @@
-"""Leads and training maps of a whole study -> atlas/{signals,leads,maps,phases,turns}.parquet (docs/leads-and-maps.md)
+"""Leads and training maps of a whole study -> atlas/courses/ (docs/leads-and-maps.md)
 
     import pandas as pd
-    t = pd.read_parquet("atlas/leads.parquet")
+    t = pd.read_parquet("atlas/courses/leads.parquet")
     t[t.verdict == "first leads"].query("lag == best_lag")[["cell", "first", "second", "lag", "correlation", "p_cell"]]
 
 What it costs: a cell has at most `MOST_SIGNALS` signals at `MOST_TIMES` checkpoints; leads take time by the pairs of
@@ -9,7 +9,6 @@ signals times seeds times the orders of seeds (1,000 at most), maps by the folds
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ import pyarrow as pa
 from finetrace.atlas.lead_lag import leads
 from finetrace.atlas.signals import Cell
 from finetrace.atlas.training_maps import TrainingMap, training_map
-from finetrace.store.tables import write_table
 
 VERSION = 1
 """Of the columns; in the metadata of each file as finetrace_leads_and_maps."""
@@ -92,16 +90,9 @@ TURNS: Columns = {
 }
 
 
-def write_leads(out: Path, cells: Sequence[Cell], seed: int) -> None:
-    """Into the folder `out`: signals.parquet, leads.parquet. seed: the study's."""
-    write_table(out / "signals.parquet", signals_table(cells))
-    write_table(out / "leads.parquet", leads_table(cells, seed))
-
-
-def write_maps(out: Path, cells: Sequence[Cell]) -> None:
-    """Into the folder `out`: maps.parquet, phases.parquet, turns.parquet."""
-    for name, table in maps_tables(cells).items():
-        write_table(out / f"{name}.parquet", table)
+def courses(cells: Sequence[Cell], seed: int) -> dict[str, pa.Table]:
+    """Name of the file -> table, of all five. seed: the study's."""
+    return {"signals": signals_table(cells), "leads": leads_table(cells, seed), **maps_tables(cells)}
 
 
 def signals_table(cells: Sequence[Cell]) -> pa.Table:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from finetrace.atlas.collect import Entry, collect
 from finetrace.atlas.comparisons import comparisons
-from finetrace.atlas.leads_and_maps import leads_table, maps_tables, signals_table
+from finetrace.atlas.leads_and_maps import courses
 from finetrace.atlas.page import Section, report
 from finetrace.atlas.places import Place, collect_places
 from finetrace.atlas.signals import cells_of
@@ -41,17 +41,16 @@ def main(stage: "Stage") -> None:
         shared = [(kind, layout.standalone(kind, name)) for kind, name, _ in asked["standalone"]]
         table = one_table(everything, shared)
         write_table(out / "table.parquet", table)
-        cells = cells_of(table.to_pandas())
-        courses = {"signals": signals_table(cells), "leads": leads_table(cells, stage.seed), **maps_tables(cells)}
+        of_cells = courses(cells_of(table.to_pandas()), stage.seed)
         (out / "courses").mkdir()
-        for name, course in courses.items():
+        for name, course in of_cells.items():
             write_table(out / "courses" / f"{name}.parquet", course)
         write_json(out / "metrics.json", _compared(entries))
         _write_metrics(out / "metrics", everything, layout)
         _write_pages(out / "runs", entries, places, layout)
         shown = [*_write_figures(out / "figures", stage, entries), *_standalone_figures(stage)]
         intro = _study_intro(stage, entries, places)
-        write_index(out, stage, entries, places, intro, table, courses, shown)
+        write_index(out, stage, entries, places, intro, table, of_cells, shown)
 
 
 def _compared(entries: Sequence[Entry]) -> dict[str, float]:
