@@ -1,26 +1,22 @@
-"""The comparison across trajectories -> atlas/{index.html, parts/, runs/, figures/, metrics/, table.parquet,
-metrics.json}"""
+"""The comparison across trajectories -> atlas/{index.html, parts/, runs/, figures/, table.parquet, courses/,
+metrics.json, metrics/}"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
-from finetrace.atlas.answers import packed_answers
-from finetrace.atlas.bundle import Part, inside, lenses_over_steps, study_json, table_parts
 from finetrace.atlas.collect import Entry, collect
 from finetrace.atlas.comparisons import comparisons
-from finetrace.atlas.page import Section, index, markdown, report
+from finetrace.atlas.leads_and_maps import leads_table, maps_tables, signals_table
+from finetrace.atlas.page import Section, report
 from finetrace.atlas.places import Place, collect_places
+from finetrace.atlas.signals import cells_of
+from finetrace.atlas.site import write_index
 from finetrace.atlas.table import one_table
 from finetrace.figures.style import to_png
 from finetrace.layout import Layout
-from finetrace.reports import closer_look, learning_dynamics, lp_ft
 from finetrace.store.files import write_json
-from finetrace.store.manifest import NAME, read_manifest
 from finetrace.store.tables import write_table
-from finetrace.study import parse_study
 
 if TYPE_CHECKING:
     from finetrace.pipeline.stage import Stage
@@ -45,56 +41,17 @@ def main(stage: "Stage") -> None:
         shared = [(kind, layout.standalone(kind, name)) for kind, name, _ in asked["standalone"]]
         table = one_table(everything, shared)
         write_table(out / "table.parquet", table)
+        cells = cells_of(table.to_pandas())
+        courses = {"signals": signals_table(cells), "leads": leads_table(cells, stage.seed), **maps_tables(cells)}
+        (out / "courses").mkdir()
+        for name, course in courses.items():
+            write_table(out / "courses" / f"{name}.parquet", course)
         write_json(out / "metrics.json", _compared(entries))
         _write_metrics(out / "metrics", everything, layout)
         _write_pages(out / "runs", entries, places, layout)
         shown = [*_write_figures(out / "figures", stage, entries), *_standalone_figures(stage)]
-        _write_index(out, stage, entries, places, table, shown)
-
-
-def _write_index(out: Path, stage: "Stage", entries: Sequence[Entry], places: Sequence[Place], table: pa.Table,
-                 figures: Sequence[tuple[str, str]]) -> None:
-    """The interactive page, and beside it the parts that are too large to lie in it."""
-    layout, found = stage.layout, [*entries, *places]
-    shared = [layout.standalone(kind, name) for kind, name, _ in stage.asked["standalone"]]
-    shared = [folder for folder in shared if (folder / NAME).is_file()]
-    names = [each.place if isinstance(each, Entry) else each.name for each in found]
-    names += [f"{folder.parent.name}/{folder.name}" for folder in shared]
-    answers = [Part(f"answers/{task}", text) for task, text in packed_answers(entries, layout)]
-    parts = [*table_parts(table, names), *answers]
-    carried, beside = inside(parts), {}
-    for part in parts:
-        if part.name not in carried:
-            beside[part.name] = f"parts/{part.name.replace('/', '-')}.js"
-            (out / "parts").mkdir(exist_ok=True)
-            (out / beside[part.name]).write_text(f"finetrace.part({json.dumps(part.name)}, {json.dumps(part.text)});\n", "utf-8")
-    title, intro = f"finetrace atlas: {stage.asked['study']}", _study_intro(stage, entries, places)
-    study = study_json(title, intro, found, [(folder.parent.name, folder.name) for folder in shared],
-                       _baselines(entries, layout), lenses=lenses_over_steps(table), beside=beside, courses=[],
-                       answers=[part.name.removeprefix("answers/") for part in answers], figures=list(figures),
-                       reports=[{"heading": heading, "html": markdown(text)} for heading, text in _reports(stage)])
-    pages = [(name, f"runs/{each.key}.html") for name, each in zip(names, found, strict=False)]
-    text = index(title, intro, study, [part for part in parts if part.name in carried], pages)
-    (out / "index.html").write_text(text, "utf-8")
-
-
-def _baselines(entries: Sequence[Entry], layout: Layout) -> dict[str, dict[str, float]]:
-    """Task -> what its data say of accuracy without a model: majority, bag of words; what is not known is left out."""
-    named = {"majority": "majority_accuracy", "bag of words": "bag_of_words_accuracy"}
-    facts = {task: read_manifest(layout.task(task)).facts for task in dict.fromkeys(entry.task for entry in entries)}
-    return {task: {name: of[key] for name, key in named.items() if key in of} for task, of in facts.items()}
-
-
-def _reports(stage: "Stage") -> Iterator[tuple[str, str]]:
-    """Heading and Markdown of the published studies' tables of which this study has something."""
-    study, layout = parse_study(stage.asked["params"], "settings/atlas/atlas.json: params"), stage.layout
-    looked = study.looked
-    if looked.get("hulls") or looked.get("probes"):
-        yield "A closer look at how fine-tuning changes BERT (finetrace table closer-look)", closer_look.tables(layout, study)
-    if looked.get("calibration") or looked.get("features") or looked.get("kernel"):
-        yield "Linear probing then fine-tuning (finetrace table lp-ft)", lp_ft.tables(layout, study)
-    if study.dynamics:
-        yield "How does BERT learn (finetrace table learning-dynamics)", learning_dynamics.tables(layout, study, last=True)
+        intro = _study_intro(stage, entries, places)
+        write_index(out, stage, entries, places, intro, table, courses, shown)
 
 
 def _compared(entries: Sequence[Entry]) -> dict[str, float]:

@@ -39,8 +39,8 @@ NOT_DECIDING = {
     **{f"finetrace.{name}": "what a person sees" for name in ("pipeline.names", "progress", "training.watch")},
 }
 """Module, with all below it -> why it decides no number though scripts import it. Such modules are not followed."""
-DECIDING = ("accelerate", "datasets", "matplotlib", "numpy", "optuna", "pandas", "peft", "pyarrow", "safetensors",
-            "scikit-learn", "scipy", "tokenizers", "torch", "transformers")
+DECIDING = ("accelerate", "datasets", "hmmlearn", "matplotlib", "numpy", "optuna", "pandas", "peft", "pyarrow",
+            "safetensors", "scikit-learn", "scipy", "tokenizers", "torch", "transformers")
 DRAWING = ("matplotlib",)  # decides how figures look, and no number
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml"}  # known without a search of all that is installed (0.6 s)
 LOADING = set("__import__ builtins.eval builtins.exec import_module module_from_spec runpy SourceFileLoader".split())
