@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from finetrace.layout import Layout
+from finetrace.longtable import INTERVAL, LongTable
 from finetrace.store.manifest import Manifest, read_manifest
-from finetrace.store.tables import read_long_table
+from finetrace.store.tables import read_table
 
 
 @dataclass
@@ -90,5 +92,9 @@ def by_layer(folder: Path, lens: str, statistic: str, **where: str) -> dict[int,
     path = folder / lens / "table.parquet"
     if not path.is_file():
         return {}
-    table = read_long_table(path).select(statistic=statistic, **where).averaged("step", "layer")
+    rows = read_table(path)
+    for name, value in {"statistic": statistic, **where}.items():  # before it is a data frame: most rows are others
+        rows = rows.filter(pc.equal(rows[name], value))
+    columns = {name: rows[name].to_numpy() for name in ("step", "layer", *INTERVAL)}
+    table = LongTable.of_columns(columns).averaged("step", "layer")
     return {layer: table.course(layer=layer) for layer in table.distinct("layer")}
