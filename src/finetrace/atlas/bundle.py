@@ -55,7 +55,8 @@ def table_parts(table: pa.Table, places: Sequence[str]) -> Iterator[Part]:
     """
     lenses, of_place = (table.column(name).combine_chunks() for name in ("lens", "place"))
     lens, place = lenses.indices.to_numpy(), of_place.indices.to_numpy()
-    number = [places.index(name) for name in of_place.dictionary.to_pylist()]
+    known = {name: i for i, name in enumerate(places)}
+    number = [known[name] for name in of_place.dictionary.to_pylist()]
     rest = table.drop_columns(_LEFT_OUT)
     starts = np.flatnonzero(np.r_[True, (np.diff(lens) != 0) | (np.diff(place) != 0)][:len(lens)])
     counts = np.diff(np.r_[starts, len(lens)])

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetrace.atlas.collect import Entry, collect
+from finetrace.atlas.collect import Entry, collect, lenses_at
 from finetrace.atlas.comparisons import comparisons
 from finetrace.atlas.leads_and_maps import courses
 from finetrace.atlas.page import Section, report
@@ -15,7 +15,7 @@ from finetrace.atlas.site import write_index
 from finetrace.atlas.table import one_table
 from finetrace.figures.style import to_png
 from finetrace.layout import Layout
-from finetrace.store.files import write_json
+from finetrace.store.files import json_text, write_json
 from finetrace.store.tables import write_table
 
 if TYPE_CHECKING:
@@ -32,11 +32,13 @@ HOME = "../index.html"
 
 def main(stage: "Stage") -> None:
     layout, asked = stage.layout, stage.asked
-    entries = collect(asked["trajectories"], asked["looked"], layout)
-    places = collect_places(asked["masked"], asked["looked"], layout)
+    looks = lenses_at(asked["looked"])
+    names = ["{model}/{task}/{method}/s{seed}".format(**run) for run in asked["trajectories"]] + asked["masked"]
+    folders = [layout.place(name) / part for name in names for part in ("trajectory", *looks.get(name, ()))]
+    manifest = stage.manifest("atlas", {folder: folder for folder in folders})  # verifies them all
+    entries = collect(asked["trajectories"], asked["looked"], layout, verify=False)
+    places = collect_places(asked["masked"], asked["looked"], layout, verify=False)
     everything: list[Entry | Place] = [*entries, *places]
-    folders = [each.folder / part for each in everything for part in each.metrics]
-    manifest = stage.manifest("atlas", {folder: folder for folder in folders})
     with stage.output(layout.atlas, manifest) as out:
         shared = [(kind, layout.standalone(kind, name)) for kind, name, _ in asked["standalone"]]
         table = one_table(everything, shared)
@@ -65,7 +67,7 @@ def _write_metrics(out: Path, found: Sequence[Entry | Place], layout: Layout) ->
         for part, values in each.metrics.items():
             target = out / each.folder.relative_to(layout.root / "outputs") / f"{part}.json"
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_json(target, values)
+            target.write_text(json_text(values), "utf-8")  # the whole folder reaches the disk at the end
 
 
 def _write_pages(out: Path, entries: Sequence[Entry], places: Sequence[Place], layout: Layout) -> None:
