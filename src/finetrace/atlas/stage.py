@@ -1,11 +1,11 @@
-"""The comparison across trajectories -> atlas/{index.html, runs/, figures/, metrics/, table.parquet, metrics.json}"""
+"""The comparison across trajectories -> atlas/{index.html, runs/, figures/, metrics/, table.parquet}"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetrace.atlas.collect import Entry, collect
-from finetrace.atlas.columns import FINE_TUNINGS, MASKED_WORDS, listing
+from finetrace.atlas.columns import FINE_TUNINGS, MASKED_WORDS, few_numbers, listing
 from finetrace.atlas.comparisons import comparisons
 from finetrace.atlas.page import Section, page, report
 from finetrace.atlas.places import Place, collect_places
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 ORDER = ("infodynamics", "geometry", "similarity", "hulls", "probes", "convergence", "edges", "cloze", "pairs",
          "calibration", "features", "kernel")
 """Lenses on a trajectory's page; others follow."""
-COMPARED = {"accuracy": ("trajectory", "validation/accuracy"), "pearson": ("trajectory", "validation/pearson"),
-            "micro_f1": ("trajectory", "validation/micro_f1"), "slope": ("infodynamics", "slope")}
-"""Name in metrics.json, after the trajectory's -> part and metric."""
 HOME = "../index.html"
 
 
@@ -37,8 +34,7 @@ def main(stage: "Stage") -> None:
     with stage.output(layout.atlas, manifest) as out:
         shared = [(kind, layout.standalone(kind, name)) for kind, name, _ in asked["standalone"]]
         write_table(out / "table.parquet", one_table(everything, shared))
-        write_json(out / "metrics.json", _compared(entries))
-        _write_metrics(out / "metrics", everything, layout)
+        _write_metrics(out / "metrics", everything)
         _write_pages(out / "runs", entries, places, layout)
         shown = [*_write_figures(out / "figures", stage, entries), *_standalone_figures(stage)]
         heading = "Fine-tunings and given checkpoints" if any(e.given for e in entries) else "Fine-tunings"
@@ -48,19 +44,11 @@ def main(stage: "Stage") -> None:
         (out / "index.html").write_text(text, "utf-8")
 
 
-def _compared(entries: Sequence[Entry]) -> dict[str, float]:
-    """The numbers by which `dvc metrics` compares fine-tunings at a glance."""
-    return {f"{entry.key}/{name}": entry.metrics[part][metric] for entry in entries
-            for name, (part, metric) in COMPARED.items() if metric in entry.metrics.get(part, {})}
-
-
-def _write_metrics(out: Path, found: Sequence[Entry | Place], layout: Layout) -> None:
-    """The metrics of every trajectory and lens by place, as `dvc metrics show` and `diff` read them (dvc.yaml)."""
+def _write_metrics(out: Path, found: Sequence[Entry | Place]) -> None:
+    """A small file of numbers per trajectory: `dvc metrics show` makes a row of each (dvc.yaml)."""
     for each in found:
-        for part, values in each.metrics.items():
-            target = out / each.folder.relative_to(layout.root / "outputs") / f"{part}.json"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_json(target, values)
+        columns = FINE_TUNINGS if isinstance(each, Entry) else MASKED_WORDS
+        write_json(out / f"{each.key}.json", few_numbers(each, columns))
 
 
 def _write_pages(out: Path, entries: Sequence[Entry], places: Sequence[Place], layout: Layout) -> None:
