@@ -27,6 +27,7 @@ from finetrace.tracking.series import metric_name
 
 FORMAT = 1  # part of a run's identity: raise it when the same files shall become different runs
 LARGEST_ARTIFACT = 1_000_000  # bytes; a larger file is named in pointers.json instead of being copied
+SPEED_POINTS = 100  # of tokens per second, a curve that nobody reads closely: every point costs time
 _ARTIFACTS = {NAME, "metrics.json", "table.parquet", "results.json", "best.yaml", "trials.parquet", "history.parquet",
               "signals.parquet", "probe.parquet", "curves.csv", "index.html"}
 _STATES = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED", "RUNNING": "RUNNING", "WAITING": "SCHEDULED"}
@@ -192,7 +193,8 @@ class _Reader:
             content.series = history_series(folder / "history.parquet")
         if (folder / "timing.parquet").is_file():
             table = read_table(folder / "timing.parquet", ["step", "tokens_per_second"])
-            content.series += one_series("timing/tokens_per_second", *valid(table, "tokens_per_second"))
+            speed = one_series("timing/tokens_per_second", *valid(table, "tokens_per_second"))
+            content.series += [one.thinned(SPEED_POINTS) for one in speed]
         content.final_step = max((int(s.steps[-1]) for s in content.series), default=0)
         if "task" in tags:
             content.data = self._data(tags["task"])
