@@ -43,6 +43,10 @@ class Checkpoints:
     place: dict[str, str] = field(default_factory=dict)
     """Model, task, method and seed, as far as there are such."""
 
+    def told_as(self, shown: str) -> str:
+        """The digest of what is told under the name `shown` of the training's run."""
+        return sha256_value([self.digest, shown])
+
 
 def checkpoints_of(layout: Layout, folder: Path, manifest: Manifest, lenses: Mapping[str, Manifest],
                    place: dict[str, str]) -> Checkpoints | None:

@@ -30,7 +30,7 @@ def put_checkpoints(client: "MlflowClient", experiment_id: str, run_id: str, sho
                     start_ms: int, *, fresh: bool) -> None:
     """Make the models of a run those of its checkpoints, and set the run's tag.
 
-    shown: how MLflow shows the run, with which the models' names begin;  start_ms: when the run began, from which the
+    shown: how MLflow shows the run, with which the models' names end;  start_ms: when the run began, from which the
     times of points count;  fresh: whether the run was made a moment ago, so that it has no models and no such points.
     """
     from mlflow.entities import LoggedModelStatus
@@ -45,7 +45,7 @@ def put_checkpoints(client: "MlflowClient", experiment_id: str, run_id: str, sho
     points: list[Metric] = []
     for one in found:
         model = client.create_logged_model(
-            experiment_id, f"{shown} step {one.step}".translate(_NOT_IN_NAMES), run_id,
+            experiment_id, f"step {one.step} {shown}".translate(_NOT_IN_NAMES), run_id,
             {"sha256": json.dumps(one.sha256, sort_keys=True)},
             {**checkpoints.place, "step": str(one.step), "weights": one.weights}, TYPE)
         client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
@@ -53,7 +53,7 @@ def put_checkpoints(client: "MlflowClient", experiment_id: str, run_id: str, sho
     while points:
         client.log_batch(run_id, metrics=points[:ENTRIES_PER_CALL])
         points = points[ENTRIES_PER_CALL:]
-    client.set_tag(run_id, TAG, checkpoints.digest)
+    client.set_tag(run_id, TAG, checkpoints.told_as(shown))
 
 
 def remove_checkpoints(client: "MlflowClient", experiment_id: str, run_id: str) -> None:

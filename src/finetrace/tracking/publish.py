@@ -134,13 +134,12 @@ class _Writer:
         """The models of a training, whose numbers come and change after it, as its headline metrics do."""
         from mlflow.exceptions import MlflowException
 
-        found = record.checkpoints
-        if found is None or (known is not None and known.checkpoints == found.digest):
+        found, shown = record.checkpoints, record.shown or record.name.replace("_", " ")
+        if found is None or (known is not None and known.checkpoints == found.told_as(shown)):
             return
         try:
             logged_models.put_checkpoints(self.store.client, self.store.experiment_id, self.run_ids[record.identity],
-                                          record.shown or record.name.replace("_", " "), found, record.started_at_ms,
-                                          fresh=fresh)
+                                          shown, found, record.started_at_ms, fresh=fresh)
         except MlflowException as error:
             raise FinetraceError(f"checkpoints of {record.name} in {self.store.uri}: {str(error).splitlines()[0]}; "
                                  "remove the cause and run `finetrace publish` again: it goes on here") from error
