@@ -91,6 +91,16 @@ def test_weights_are_pointers_and_large_files_too(tmp_path: Path, monkeypatch: p
     assert f"{trajectory}/history.parquet" in str(content.artifacts["pointers.json"])
 
 
+def test_the_pages_of_the_atlas_open_in_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout, study = make_project(tmp_path)
+    write_text(layout.atlas / "index.html", "x" * 2000)
+    write_text(layout.atlas / "runs" / "a.html", "y")
+    complete(layout.atlas, manifest("atlas", "atlas", ""))
+    monkeypatch.setattr(module, "LARGEST_ARTIFACT", 1000)
+    content = by_name(collect(layout, study).records)["atlas"].load()
+    assert {"index.html", "runs/a.html", "figures/all.png"} <= set(content.artifacts)
+
+
 def test_lens_content(tmp_path: Path) -> None:
     layout, study = make_project(tmp_path, examples=100)
     record = by_name(collect(layout, study).records)["infodynamics@micro-a_micro-sentiment_ft_s1"]

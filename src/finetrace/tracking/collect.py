@@ -27,9 +27,10 @@ from finetrace.tracking.series import metric_name
 
 FORMAT = 1  # part of a run's identity: raise it when the same files shall become different runs
 LARGEST_ARTIFACT = 1_000_000  # bytes; a larger file is named in pointers.json instead of being copied
+LARGEST_PAGE = 20_000_000  # of the atlas, which people open in MLflow
 SPEED_POINTS = 100  # of tokens per second, a curve that nobody reads closely: every point costs time
 _ARTIFACTS = {NAME, "metrics.json", "table.parquet", "results.json", "best.yaml", "trials.parquet", "history.parquet",
-              "signals.parquet", "probe.parquet", "curves.csv", "index.html"}
+              "signals.parquet", "probe.parquet", "curves.csv"}
 _STATES = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED", "RUNNING": "RUNNING", "WAITING": "SCHEDULED"}
 
 
@@ -244,8 +245,8 @@ class _Reader:
             if name.startswith("checkpoints/"):
                 if name.endswith(".safetensors"):
                     checkpoints.append(pointer | {"step": _checkpoint_step(name)})
-            elif name in _ARTIFACTS:
-                if facts["bytes"] <= LARGEST_ARTIFACT:
+            elif name in _ARTIFACTS or name.endswith(".html"):
+                if facts["bytes"] <= (LARGEST_PAGE if name.endswith(".html") else LARGEST_ARTIFACT):
                     found[name] = folder / name
                 else:
                     pointers.append(pointer)
