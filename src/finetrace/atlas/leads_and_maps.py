@@ -5,7 +5,8 @@
     t[t.verdict == "first leads"].query("lag == best_lag")[["cell", "first", "second", "lag", "correlation", "p_cell"]]
 
 What it costs: a cell has at most `MOST_SIGNALS` signals at `MOST_TIMES` checkpoints; leads take time by the pairs of
-signals times seeds times the orders of seeds (1,000 at most), maps by the folds (8 at most) times the states (6).
+signals times seeds times the orders of seeds (1,000 at most), maps by the folds (8 at most) times the states (6), and
+are made of the first `MOST_MAPPED` cells.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,8 @@ from finetrace.atlas.signals import Cell
 from finetrace.atlas.training_maps import TrainingMap, training_map
 from finetrace.store.tables import write_table
 
+MOST_MAPPED = 12
+"""Cells with maps: one takes about half a second."""
 VERSION = 1
 """Of the columns; in the metadata of each file as finetrace_leads_and_maps."""
 _TEXT = pa.dictionary(pa.int32(), pa.string())
@@ -126,7 +129,8 @@ def leads_table(cells: Sequence[Cell], seed: int) -> pa.Table:
 
 def maps_tables(cells: Sequence[Cell]) -> dict[str, pa.Table]:
     """Name of the file -> maps: the phase of every run and step; phases: what they are like; turns: what changes."""
-    found = [(cell, training_map(cell.values, cell.steps, [signal.lens for signal in cell.signals])) for cell in cells]
+    found = [(cell, training_map(cell.values, cell.steps, [signal.lens for signal in cell.signals]))
+             for cell in cells[:MOST_MAPPED]]
     maps = [({**run, "states": of.count, "other_way": bool(of.other_way[i]), "criterion": of.criterion,
               "verdict": of.verdict, "reason": of.reason},
              {"step": cell.steps, "state": of.states[i], "probability": of.probability[i]})

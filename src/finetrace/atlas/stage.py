@@ -5,6 +5,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from finetrace.atlas.collect import Entry, collect, lenses_at
 from finetrace.atlas.comparisons import comparisons
 from finetrace.atlas.leads_and_maps import leads_table, maps_tables, signals_table
@@ -19,6 +22,8 @@ from finetrace.store.files import json_text, write_json
 from finetrace.store.tables import write_table
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from finetrace.pipeline.stage import Stage
 
 ORDER = ("infodynamics", "geometry", "similarity", "hulls", "probes", "convergence", "edges", "cloze", "pairs",
@@ -43,7 +48,7 @@ def main(stage: "Stage") -> None:
         shared = [(kind, layout.standalone(kind, name)) for kind, name, _ in asked["standalone"]]
         table = one_table(everything, shared)
         write_table(out / "table.parquet", table)
-        cells = cells_of(table.to_pandas())
+        cells = cells_of(_over_steps(table))
         courses = {"signals": signals_table(cells), "leads": leads_table(cells, stage.seed), **maps_tables(cells)}
         (out / "courses").mkdir()
         for name, course in courses.items():
@@ -54,6 +59,15 @@ def main(stage: "Stage") -> None:
         shown = [*_write_figures(out / "figures", stage, entries), *_standalone_figures(stage)]
         intro = _study_intro(stage, entries, places)
         write_index(out, stage, entries, places, intro, table, courses, shown)
+
+
+def _over_steps(table: pa.Table) -> "pd.DataFrame":
+    """What is told of steps, as a data frame of the columns that courses need; with millions of rows each copy
+    counts."""
+    names = ["place", "model", "task", "method", "seed", "lens", "quantity", "step", "layer", "split", "label", "keys",
+             "value"]
+    rows = table.select(names).filter(pc.greater_equal(table["step"], 0))
+    return rows.to_pandas(split_blocks=True, self_destruct=True)
 
 
 def _compared(entries: Sequence[Entry]) -> dict[str, float]:
