@@ -39,7 +39,8 @@ def study_json(title: str, intro: str, found: Sequence[Entry | Place], shared: S
     places += [{"name": f"{folder}/{name}", "kind": "shared", "model": "", "task": "", "method": folder, "seed": -1,
                 "cell": f"{folder}/{name}", "settings": {}, "numbers": {}} for folder, name in shared]
     targets = {each.manifest.facts.get("target") for each in found}
-    headlines = [_headline(column, kind, targets) for kind, columns in (("fine-tuning", FINE_TUNINGS), ("masked", MASKED_WORDS))
+    columns_of = {"fine-tuning": FINE_TUNINGS, "masked": MASKED_WORDS}
+    headlines = [_headline(column, kind, targets) for kind, columns in columns_of.items()
                  for column in columns if any(name_of(column) in place["numbers"] for place in places
                                               if (place["kind"] == "masked") == (kind == "masked"))]
     content = {"title": title, "intro": intro, "places": places, "headlines": headlines, "baselines": baselines, **more}

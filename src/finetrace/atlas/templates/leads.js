@@ -23,7 +23,7 @@ function records(packed) {
 }
 
 function phasesOf(main, maps, phases, turns) {
-  if (!maps.length) return main.append(note("No map of phases: too little was measured, or the study has many cells, of which the first have maps."));
+  if (!maps.length) return main.append(note("Too little for a map of phases."));
   const {verdict, reason, states, criterion} = maps[0];
   main.append(el("p", {}, verdict === "phases" ? `${states} phases (their number by the likelihood of ${criterion}). ${reason}`
     : `${verdict === "none" ? "No phases" : "Undecided"}: ${reason}`));
