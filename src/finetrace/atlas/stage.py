@@ -1,4 +1,5 @@
-"""The comparison across trajectories -> atlas/{index.html, parts/, runs/, figures/, metrics/, table.parquet, courses/}"""
+"""The comparison across trajectories -> atlas/{index.html, parts/, runs/, figures/, metrics/, table.parquet,
+courses/}"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
