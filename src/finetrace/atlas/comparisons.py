@@ -1,10 +1,13 @@
 """Which trajectories the figures of the atlas put side by side."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from finetrace.atlas import figures
 from finetrace.atlas.collect import Entry, by_layer
@@ -12,9 +15,8 @@ from finetrace.figures.methods import methods
 from finetrace.layout import Layout
 from finetrace.lenses.infodynamics.figures import panels as infodynamics
 from finetrace.lenses.infodynamics.slope import ResonanceNoveltySlope
-from finetrace.lenses.probes.figures import lattice
 from finetrace.store.manifest import read_manifest
-from finetrace.store.tables import read_long_table, read_table
+from finetrace.store.tables import read_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -140,14 +142,15 @@ def _evaluation_sets(found: Sequence[Mapping[str, float]]) -> list[str]:
 
 def _calibration_intervals(entry: Entry) -> dict[str, float]:
     """`{set}/{statistic}/{low,high}` of the kept weights, before temperature scaling."""
-    kept = read_long_table(entry.folder / "calibration" / "table.parquet").select(
-        step=entry.manifest.facts["kept_step"], scaled=False, statistic=["accuracy", "ece"]).frame
-    return {f"{name}/{statistic}/{end}": value for end in ("low", "high")
-            for name, statistic, value in zip(kept["set"], kept["statistic"], kept[end].tolist(), strict=True)}
+    rows = read_table(entry.folder / "calibration" / "table.parquet")
+    meant = (pc.equal(rows["step"], entry.manifest.facts["kept_step"]), pc.invert(rows["scaled"]),
+             pc.is_in(rows["statistic"], pa.array(["accuracy", "ece"])))
+    kept = rows.filter(reduce(pc.and_, meant)).to_pylist()
+    return {f"{row['set']}/{row['statistic']}/{end}": row[end] for row in kept for end in ("low", "high")}
 
 
 def _layers(task: str, entries: Sequence[Entry], split: str) -> Iterator[Comparison]:
-    """What training changed layer by layer, and the lattice of the probes, of all trajectories of a task."""
+    """What training changed layer by layer: geometry, and what probes find."""
     sources: dict[str, tuple[str, str, dict[str, str]]] = {
         "cosine within sentences": ("geometry", "cosine_mean", {}),
         "effective rank": ("geometry", "effective_rank", {}),
@@ -163,19 +166,6 @@ def _layers(task: str, entries: Sequence[Entry], split: str) -> Iterator[Compari
                          + _of(len(shown), len(looked_at)),
                          figures.before_and_after({name: panel for name, panel in panels.items() if panel},
                                                   title=f"Before and after training on {task}"))
-    if panels["probe accuracy"]:
-        rows = {f"{label}, {state}": {layer: tuple(values[position]) for layer, values in layers.items()}
-                for label, layers in panels["probe accuracy"].items()
-                for state, position in (("before", 0), ("after", -1))}
-        yield Comparison(f"lattice-{task}", f"Accuracy of probes on {task} by layer, before and after training."
-                         + _of(len(shown), len(looked_at)),
-                         lattice(rows, split=split, floor=_majority_floor(entries, split),
-                                 title=f"Probe accuracy on {task}"))
-
-
-def _majority_floor(entries: Sequence[Entry], split: str) -> float:
-    """Accuracy of the most frequent class, which probes of all trajectories of a task share."""
-    return next(entry.metrics["probes"][f"majority_floor/{split}"] for entry in entries if "probes" in entry.metrics)
 
 
 def _pretraining(layout: Layout, models: Sequence[str]) -> Iterator[Comparison]:

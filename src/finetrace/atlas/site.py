@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from finetrace.atlas.answers import packed_answers
-from finetrace.atlas.bundle import Part, inside, lenses_over_steps, study_json, table_parts
+from finetrace.atlas.bundle import INLINE, Part, inside, lenses_over_steps, study_json, table_parts
 from finetrace.atlas.collect import Entry
 from finetrace.atlas.packing import pack_table
 from finetrace.atlas.page import index, markdown
@@ -39,10 +40,15 @@ def write_index(out: Path, stage: "Stage", entries: Sequence[Entry], places: Seq
     of_several = [(folder.parent.name, folder.name) for folder in shared if (folder / NAME).is_file()]
     names = [each.place if isinstance(each, Entry) else each.name for each in found]
     answers = [Part(f"answers/{task}", text) for task, text in packed_answers(entries, layout)]
-    parts = [*table_parts(table, [*names, *("/".join(pair) for pair in of_several)]), *answers,
-             *(Part(f"courses/{name}", pack_table(course)) for name, course in courses.items())]
+    parts, beside = list(answers), {}
+    for part in chain(table_parts(table, [*names, *("/".join(pair) for pair in of_several)]),
+                      (Part(f"courses/{name}", pack_table(course)) for name, course in courses.items())):
+        if len(part.text) > INLINE:  # not kept until all are there
+            beside[part.name] = _write_part(out, part)
+        else:
+            parts.append(part)
     carried = inside(parts)
-    beside = {part.name: _write_part(out, part) for part in parts if part.name not in carried}
+    beside |= {part.name: _write_part(out, part) for part in parts if part.name not in carried}
     title = f"finetrace atlas: {stage.asked['study']}"
     study = study_json(
         title, intro, found, of_several, _baselines(entries, layout),

@@ -1,8 +1,12 @@
-"""The comparison across trajectories -> atlas/{index.html, parts/, runs/, figures/, metrics/, table.parquet, courses/}"""
+"""The comparison across trajectories -> atlas/{index.html, parts/, runs/, figures/, metrics/, table.parquet,
+courses/}"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from finetrace.atlas.collect import Entry, collect, lenses_at
 from finetrace.atlas.columns import FINE_TUNINGS, MASKED_WORDS, few_numbers
@@ -19,6 +23,8 @@ from finetrace.store.files import json_text
 from finetrace.store.tables import write_table
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from finetrace.pipeline.stage import Stage
 
 ORDER = ("infodynamics", "geometry", "similarity", "hulls", "probes", "convergence", "edges", "cloze", "pairs",
@@ -40,7 +46,7 @@ def main(stage: "Stage") -> None:
         shared = [(kind, layout.standalone(kind, name)) for kind, name, _ in asked["standalone"]]
         table = one_table(everything, shared)
         write_table(out / "table.parquet", table)
-        of_cells = courses(cells_of(table.to_pandas()), stage.seed)
+        of_cells = courses(cells_of(_over_steps(table)), stage.seed)
         (out / "courses").mkdir()
         for name, course in of_cells.items():
             write_table(out / "courses" / f"{name}.parquet", course)
@@ -49,6 +55,15 @@ def main(stage: "Stage") -> None:
         shown = [*_write_figures(out / "figures", stage, entries), *_standalone_figures(stage)]
         intro = _study_intro(stage, entries, places)
         write_index(out, stage, entries, places, intro, table, of_cells, shown)
+
+
+def _over_steps(table: pa.Table) -> "pd.DataFrame":
+    """What is told of steps, as a data frame of the columns that courses need; with millions of rows each copy
+    counts."""
+    names = ["place", "model", "task", "method", "seed", "lens", "quantity", "step", "layer", "split", "label", "keys",
+             "value"]
+    rows = table.select(names).filter(pc.greater_equal(table["step"], 0))
+    return rows.to_pandas(split_blocks=True, self_destruct=True)
 
 
 def _write_metrics(out: Path, found: Sequence[Entry | Place]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from finetrace.atlas.collect import Entry
 from finetrace.atlas.growing import GrowingTable, Rows, Texts, texts_of
@@ -139,7 +140,7 @@ def _summaries(metrics: Mapping[str, float]) -> Rows | None:
 
 def _read_history(trajectory: Path) -> pa.Table | None:
     path = trajectory / "history.parquet"
-    return read_table(path) if path.is_file() else None
+    return _read(path) if path.is_file() else None
 
 
 def _history(table: pa.Table | None) -> Rows | None:
@@ -163,7 +164,7 @@ def _history(table: pa.Table | None) -> Rows | None:
 def _lens(folder: Path, axis: TimeAxis) -> Rows | None:
     if not (folder / "table.parquet").is_file():
         return None
-    table = read_table(folder / "table.parquet")
+    table = _read(folder / "table.parquet")
     if "value" not in table.column_names:
         return _curves(folder, axis)
     if not table.num_rows:
@@ -224,6 +225,14 @@ def _keys(own: Mapping[str, Any]) -> Texts | str:
         found = Texts(codes, [f"{found.texts[pair // len(texts)]} {texts[pair % len(texts)]}".strip()
                               for pair in pairs.tolist()])
     return found
+
+
+def _read(path: Path) -> pa.Table:
+    """A table as `read_table` reads it, in half the time where it is small and one of thousands."""
+    try:
+        return pq.ParquetFile(path, page_checksum_verification=True).read(use_threads=False)
+    except (pa.ArrowException, OSError):
+        return read_table(path)  # says what is wrong
 
 
 def _column(column: pa.ChunkedArray) -> Any:

@@ -48,6 +48,18 @@ function facetText(name, value) {
 
 // Values of every facet among the rows of a quantity over steps: {layer: [...], split: [...], …}, as texts.
 function facets(table, quantity) {
+  return remembered(table, `facets ${quantity}`, () => facetsAmong(table, quantity));
+}
+
+// What is found by going through all rows of a table, which need not be done twice.
+const known = new WeakMap();
+function remembered(table, name, find) {
+  if (!known.has(table)) known.set(table, new Map());
+  if (!known.get(table).has(name)) known.get(table).set(name, find());
+  return known.get(table).get(name);
+}
+
+function facetsAmong(table, quantity) {
   const {columns, texts} = table;
   const code = texts.quantity.indexOf(quantity);
   const seen = Object.fromEntries(FACETS.map(name => [name, new Set()]));
@@ -61,6 +73,10 @@ function facets(table, quantity) {
 
 // Quantities of a lens that have rows over steps; with `layers`, those with several layers only.
 function quantities(table, layers = false) {
+  return remembered(table, `quantities ${layers}`, () => quantitiesAmong(table, layers));
+}
+
+function quantitiesAmong(table, layers) {
   const {columns, texts} = table;
   const first = new Map();
   for (let i = 0; i < table.rows; i++) {

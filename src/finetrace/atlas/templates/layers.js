@@ -11,19 +11,18 @@ async function layers(main, params) {
   }
   asked = {...asked, layer: "*"};
   const table = await part(`table/${asked.lens}`);
-  const inside = chosen(params).filter(place => table.slices.some(([i]) => study.places[i] === place));
+  const there = placesOf(table, asked.quantity);
+  const names = chosen(params).map(place => place.name).filter(name => there.has(name));
   main.append(filters(params), await chooser(asked, changed => change({q: written({...changed, layer: "*"})}),
     {layers: true, fixed: ["layer"]}));
-  const grids = new Map(inside.map(place => [place.name, gridOf(rowsOf(table, asked, [place]))]).filter(([, grid]) => grid.steps.length));
-  if (!grids.size) return main.append(note("No training that the filter leaves has this quantity."));
-  const names = [...grids.keys()];
+  if (!names.length) return main.append(note("No training that the filter leaves has this quantity."));
   const a = names.includes(params.get("a")) ? params.get("a") : names[0];
   const b = names.includes(params.get("b")) ? params.get("b") : "";
   main.append(el("div", {class: "bar"}, choice("A", names, a, value => change({a: value})),
     choice("B", [["", "(none)"], ...names], b, value => change({b: value}))));
   const row = el("div", {class: "row"});
   main.append(row);
-  const [one, other] = [grids.get(a), grids.get(b)];
+  const [one, other] = [a, b].map(name => name ? gridOf(rowsOf(table, asked, [placeOf.get(name)])) : undefined);
   const range = rangeOf([one, other].filter(Boolean).flatMap(grid => grid.cells.flat().map(cell => cell?.value)));
   heat(row, one, `A: ${a}`, asked, range);
   if (other) {
@@ -31,6 +30,14 @@ async function layers(main, params) {
     heat(row, difference(one, other), "B − A", asked, null);
   }
   profiles(main, params, asked, [["A", a, one], ["B", b, other]].filter(([, , grid]) => grid));
+}
+
+// Names of the places with rows of a quantity over steps.
+function placesOf(table, quantity) {
+  const {columns, texts, slices} = table;
+  const code = texts.quantity.indexOf(quantity);
+  const has = (from, count) => range(count).some(i => columns.quantity[from + i] === code && columns.step[from + i] >= 0);
+  return new Set(slices.filter(([, from, , count]) => has(from, count)).map(([place]) => study.places[place].name));
 }
 
 // {layers, steps, cells: [layer][step] -> row or null} of the rows of one training.

@@ -122,27 +122,52 @@ function traces(lines, log, {scaled = false, band = true, dash, name = text => t
 // One slider over all steps that any line has; a line in every panel and a table of the values follow.
 function slider(main, params, courses, boxes, axis) {
   const steps = distinct(courses.flatMap(({lines}) => lines.flatMap(line => line.points.map(point => point.step)))).sort((a, b) => a - b);
-  const values = el("div");
+  const rows = courses.flatMap(({asked, lines}) => lines.slice(0, MOST_LINES).map(line => {
+    const row = {asked, line, nodes: {low: el("span"), high: el("span"), step: el("span")}};
+    row.nodes.mean = el("button", {type: "button", class: "plain", click: () => origin(row.point.rows[0])});
+    return row;
+  }));
+  const table = sortable([["quantity", ""], ["line", ""], ["value", "the last one measured until this step"], ["low", ""],
+    ["high", ""], ["step", "at which it was measured"]], rows.map(({asked, line, nodes}) => [title(asked), line.name,
+    ...["mean", "low", "high", "step"].map(name => ({node: nodes[name], value: 0}))]), "Values at a step");
   const follow = step => {
-    for (const box of boxes) {
-      const x = axis === "step" ? step : placed(courses, step);
-      Plotly.relayout(box, {shapes: [{type: "line", xref: "x", yref: "paper", x0: x, x1: x, y0: 0, y1: 1,
-        line: {color: colour("text"), width: 1, dash: "dot"}}]});
+    const x = axis === "step" ? step : placed(courses, step);
+    for (const box of boxes) mark(box, x);
+    for (const row of rows) {
+      row.point = row.line.points.findLast(one => one.step <= step);
+      row.nodes.mean.disabled = !row.point;
+      for (const [name, node] of Object.entries(row.nodes)) {
+        node.textContent = shown(row.point?.[name]);
+        node.parentNode.dataset.value = row.point?.[name] ?? "";
+      }
     }
-    const rows = courses.flatMap(({asked, lines}) => lines.slice(0, MOST_LINES).map(line => {
-      const point = line.points.findLast(one => one.step <= step);
-      const cell = point && el("button", {type: "button", class: "plain", click: () => origin(point.rows[0])}, shown(point.mean));
-      return [title(asked), line.name, {node: cell, value: point?.mean}, {text: shown(point?.low), value: point?.low},
-        {text: shown(point?.high), value: point?.high}, {text: shown(point?.step), value: point?.step}];
-    }));
-    values.replaceChildren(sortable([["quantity", ""], ["line", ""], ["value", "the last one measured until this step"], ["low", ""],
-      ["high", ""], ["step", "at which it was measured"]], rows, `Values at step ${step.toLocaleString("en")}`));
+    table.querySelector("p.note").textContent = `Values at step ${step.toLocaleString("en")}`;
   };
-  main.append(checkpoints(steps, params, follow), values);
-  const table = () => csv([["quantity", "line", "x", "step", "value", "low", "high", "n"], ...courses.flatMap(({asked, lines}) =>
+  main.append(checkpoints(steps, params, follow), table);
+  const content = () => csv([["quantity", "line", "x", "step", "value", "low", "high", "n"], ...courses.flatMap(({asked, lines}) =>
     lines.flatMap(line => line.points.map(point => [title(asked), line.name, point.x, point.step, point.mean, point.low,
       point.high, point.rows.length])))]);
-  main.append(el("button", {type: "button", click: () => save("timeline.csv", table())}, "save as csv"));
+  main.append(el("button", {type: "button", click: () => save("timeline.csv", content())}, "save as csv"));
+}
+
+// Mark a place on the x axis of a plot. The mark is set in shares of the width: one on the axis would make Plotly draw
+// all lines anew at every move.
+function mark(box, x) {
+  const put = () => {
+    const {range: [first, last], type} = box.layout.xaxis;
+    const share = ((type === "log" ? Math.log10(box.marked) : box.marked) - first) / (last - first);
+    return {"shapes[0].x0": share, "shapes[0].x1": share, "shapes[0].visible": share >= 0 && share <= 1};
+  };
+  const fresh = box.marked === undefined;
+  box.marked = x;
+  if (fresh) {
+    Plotly.relayout(box, {shapes: [{type: "line", xref: "paper", yref: "paper", x0: 0, x1: 0, y0: 0, y1: 1,
+      line: {color: colour("text"), width: 1, dash: "dot"}}]});
+    box.on("plotly_relayout", changed => {
+      if (Object.keys(changed).some(name => name.startsWith("xaxis"))) Plotly.relayout(box, put());
+    });
+  }
+  Plotly.relayout(box, put());
 }
 
 // Where a step lies on another axis: by the line that has it, or the last one before.
