@@ -96,8 +96,8 @@ def make_geometry(layout: Layout, place: str, seed: int) -> None:
     rows[3] |= {"value": float("nan"), "low": float("nan"), "high": float("nan")}
     folder = fresh(layout.place(place) / "geometry")
     write_table(folder / "table.parquet", pa.Table.from_pylist(rows))
-    write_json(folder / "metrics.json", {"effective_rank/layer-02/last": rows[-1]["value"], "cosine_mean/layer-02/last": None,
-                                         "effective_rank/layer-02/first": 10.5 + seed})
+    write_json(folder / "metrics.json", {"effective_rank/layer-02/last": rows[-1]["value"],
+                                         "effective_rank/layer-02/first": 10.5 + seed, "cosine_mean/layer-02/last": None})
     complete(folder, manifest("lens", "geometry", place))
 
 

@@ -97,7 +97,8 @@ def test_trainings_with_other_rows_and_sets(tmp_path: Path, make: Make) -> None:
 
 
 def test_trainings_that_tell_other_classes_apart_are_left_out(tmp_path: Path, make: Make) -> None:
-    entries = [make(1, {0: [0]}, plain(1)), make(2, {0: [0]}, plain(2), names=("yes", "no")), make(3, {0: [1]}, plain(1))]
+    entries = [make(1, {0: [0]}, plain(1)), make(2, {0: [0]}, plain(2), names=("yes", "no")),
+               make(3, {0: [1]}, plain(1))]
     columns, head = packed(tmp_path, *entries)["t"]
     assert head["places"] == ["m/t/ft/s1", "m/t/ft/s3"] and head["rows"] == 1
     assert "said m/t/ft/s2" not in columns

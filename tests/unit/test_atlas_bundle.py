@@ -102,7 +102,8 @@ def entry(seed: int, metrics: dict[str, dict[str, float]], **facts: object) -> E
 
 
 def place(metrics: dict[str, dict[str, float]]) -> Place:
-    return Place("m/pretrain", Path("outputs/m/pretrain"), replace(manifest("trajectory", "pretrain", "m"), facts={}), metrics)
+    of = replace(manifest("trajectory", "pretrain", "m"), facts={})
+    return Place("m/pretrain", Path("outputs/m/pretrain"), of, metrics)
 
 
 def read(*found: Entry | Place, title: str = "t", **more: object) -> dict:
@@ -119,7 +120,7 @@ def test_places_with_their_headline_numbers() -> None:
     assert second["numbers"] == {"trajectory/steps": 40} and shared["numbers"] == {}
     assert masked["numbers"] == {"trajectory/steps": 7, "trajectory/checkpoints": 3}
     assert (first["cell"], first["page"], first["stage"]) == ("m/t/ft", "runs/m_t_ft_s1.html", "train")
-    assert (masked["kind"], masked["cell"], masked["method"], masked["seed"]) == ("masked", "m/pretrain", "pretrain", -1)
+    assert [masked[name] for name in ("kind", "cell", "method", "seed")] == ["masked", "m/pretrain", "pretrain", -1]
     kinds = {(one["kind"], one["name"]) for one in study["headlines"]}
     assert ("fine-tuning", "infodynamics/slope") in kinds and ("masked", "trajectory/checkpoints") in kinds
     assert ("masked", "trajectory/validation/accuracy") not in kinds, "a number that none has heads no column"
@@ -162,8 +163,8 @@ class Scripts(HTMLParser):
 
 def test_nothing_in_it_ends_a_script() -> None:
     one = entry(1, {"trajectory": {"steps": 1}}, train={HOSTILE: HOSTILE})
-    text = study_json(HOSTILE, HOSTILE, [one], [(HOSTILE, HOSTILE)], {HOSTILE: {HOSTILE: 0.5}}, figures=[[HOSTILE, HOSTILE]],
-                      reports=[{"heading": HOSTILE, "html": HOSTILE}])
+    text = study_json(HOSTILE, HOSTILE, [one], [(HOSTILE, HOSTILE)], {HOSTILE: {HOSTILE: 0.5}},
+                      figures=[[HOSTILE, HOSTILE]], reports=[{"heading": HOSTILE, "html": HOSTILE}])
     assert "<" not in text
     scripts = Scripts(f'<script type="application/json">{text}</script><p>after</p>').found
     assert scripts == [text] and json.loads(scripts[0])["title"] == HOSTILE

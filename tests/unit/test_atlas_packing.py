@@ -31,8 +31,8 @@ def test_all_kinds_come_back(rows: int) -> None:
 
 
 def test_numbers_at_the_ends_of_their_kinds() -> None:
-    columns = {"a": np.array([np.nan, np.inf, -np.inf, -0.0], np.float32), "b": np.array([-2**31, 2**31 - 1, -1, 0], np.int32),
-               "c": np.array([0, 2**16 - 1, 1, 2], np.uint16)}
+    columns = {"a": np.array([np.nan, np.inf, -np.inf, -0.0], np.float32),
+               "b": np.array([-2**31, 2**31 - 1, -1, 0], np.int32), "c": np.array([0, 2**16 - 1, 1, 2], np.uint16)}
     found, _ = unpack(pack(columns))
     for name, values in columns.items():
         np.testing.assert_array_equal(found[name], values)

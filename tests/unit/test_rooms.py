@@ -34,7 +34,7 @@ USES = {
     "pipeline": {"study", "store", "config", "figures", *GROUND},
     "originals": {"lens", "store", *GROUND},
     "reports": {"study", "lens", "store", *GROUND},
-    "atlas": {"lens", "lens headlines", "lens figures", "figures", "store", *GROUND},
+    "atlas": {"reports", "study", "lens", "lens headlines", "lens figures", "figures", "store", *GROUND},
     "tracking": {"pipeline", "study", "store", "config", "lens headlines", *GROUND},
     "first_look": {"atlas", "lens", "lens stage", "lens settings", "lens headlines", "figures", "inference", "models",
                    "data", "store", "config", *GROUND},
