@@ -1,7 +1,7 @@
 """A small made study with its atlas, in which everything occurs that the page has to cope with, without any training.
 
-Three seeds of ft and one run of lp, all on micro-sentiment, and a pre-training. Only two seeds were seen by geometry
-(layers, intervals, NaN, names that would be HTML), one by calibration (keys); all have predictions, on sets that differ.
+Three seeds of ft and one run of lp, all on micro-sentiment, and a pre-training. Two seeds were seen by geometry (layers,
+intervals, NaN, names that would be HTML), one by calibration (keys); all have predictions, on sets that differ.
 """
 
 from dataclasses import replace
@@ -36,7 +36,7 @@ SETS = {"validation": 60, "far": 20}
 
 def make_study(folder: Path) -> Layout:
     """Write the study into `folder`, and its atlas by the real stage."""
-    layout, study = make_project(folder, name="größer", seeds=(1, 2, 3), tuned=False, atlas=False, examples=600)
+    layout, _ = make_project(folder, name="größer", seeds=(1, 2, 3), tuned=False, atlas=False, examples=600)
     content = yaml.safe_load(layout.params.read_text("utf-8"))
     runs = [*content["runs"], {"model": "micro-a", "task": TASK, "method": "lp", "seed": 1}]
     look = {"infodynamics": "all", "geometry": "micro-a/*/ft/s{1,2}", "calibration": FT[0], "edges": PRETRAIN}
@@ -96,8 +96,8 @@ def make_geometry(layout: Layout, place: str, seed: int) -> None:
     rows[3] |= {"value": float("nan"), "low": float("nan"), "high": float("nan")}
     folder = fresh(layout.place(place) / "geometry")
     write_table(folder / "table.parquet", pa.Table.from_pylist(rows))
-    write_json(folder / "metrics.json", {"effective_rank/layer-02/last": rows[-1]["value"],
-                                         "effective_rank/layer-02/first": 10.5 + seed, "cosine_mean/layer-02/last": None})
+    metrics = {f"effective_rank/layer-02/{end}": rows[at]["value"] for end, at in (("first", 12), ("last", -1))}
+    write_json(folder / "metrics.json", metrics | {"cosine_mean/layer-02/last": None})
     complete(folder, manifest("lens", "geometry", place))
 
 

@@ -137,7 +137,8 @@ def test_headlines_say_what_the_lenses_declare() -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_numbers_that_are_none_are_null(value: float) -> None:
     study = read(entry(1, {"trajectory": {"steps": value}}), more={"deep": [value, (1.0, value)]})
-    assert study["places"][0]["numbers"] == {"trajectory/steps": None} and study["more"] == {"deep": [None, [1.0, None]]}
+    assert study["places"][0]["numbers"] == {"trajectory/steps": None}
+    assert study["more"] == {"deep": [None, [1.0, None]]}
 
 
 class Scripts(HTMLParser):

@@ -67,7 +67,7 @@ def test_the_text_may_stand_in_a_page() -> None:
 
 @pytest.mark.parametrize("kind", ["float64", "int64", "uint8", "bool", "<U1"])
 def test_other_types_are_refused(kind: str) -> None:
-    with pytest.raises(ValueError, match="a: .* is none of float32, int32, uint16"):
+    with pytest.raises(ValueError, match=r"a: .* is none of float32, int32, uint16"):
         pack({"a": np.zeros(2, kind)})
 
 
