@@ -39,8 +39,11 @@ function written(asked) {
 
 function title(asked) {
   const facets = FACETS.filter(name => !["", "*", "-1", undefined].includes(asked[name]));
-  return `${asked.lens} ${asked.quantity}` + facets.map(name =>
-    name === "layer" ? `, layer ${asked.layer}` : `, ${asked[name]}`).join("");
+  return `${asked.lens} ${asked.quantity}` + facets.map(name => `, ${facetText(name, asked[name])}`).join("");
+}
+
+function facetText(name, value) {
+  return name !== "layer" ? value : Number(value) < 0 ? "no layer" : `layer ${value}`;
 }
 
 // Values of every facet among the rows of a quantity over steps: {layer: [...], split: [...], …}, as texts.
@@ -103,7 +106,7 @@ async function chooser(asked, changed, {layers = false, fixed = []} = {}) {
     changed(usual(found, lens, preferred));
   };
   const several = FACETS.filter(name => options[name].length > 1 && !fixed.includes(name)).map(name => choice(
-    name, [...options[name], ["*", `each ${name}`]], asked[name], value => changed({...asked, [name]: value})));
+    name, [...options[name].map(value => [value, facetText(name, value)]), ["*", `each ${name}`]], asked[name], value => changed({...asked, [name]: value})));
   return el("div", {class: "bar"}, choice("lens", lenses, asked.lens, other),
     choice("quantity", names, asked.quantity, value => changed(usual(table, asked.lens, value))), ...several);
 }
@@ -128,4 +131,23 @@ function rowsOf(table, asked, places) {
     }
   }
   return found;
+}
+
+// One slider over checkpoints; the address keeps where it stands. follow(step): what goes along with it.
+function checkpoints(steps, params, follow) {
+  const at = params.has("at") ? nearest(steps, Number(params.get("at"))) : steps.length - 1;
+  const say = el("output", {});
+  const move = index => {
+    say.textContent = `step ${steps[index].toLocaleString("en")}`;
+    follow(steps[index]);
+  };
+  const input = el("input", {type: "range", min: 0, max: steps.length - 1, step: 1, value: at, "aria-label": "checkpoint",
+    input: () => move(Number(input.value)), change: () => quietly({at: steps[Number(input.value)]})});
+  move(at);
+  return el("label", {class: "slider"}, el("span", {}, "checkpoint"), input, say);
+}
+
+// Index of the step that is nearest.
+function nearest(steps, step) {
+  return steps.reduce((best, one, i) => Math.abs(one - step) < Math.abs(steps[best] - step) ? i : best, 0);
 }

@@ -77,20 +77,15 @@ function heat(parent, grid, name, asked, range) {
 // Layer by layer before, at the slider's checkpoint, and after; and the change.
 function profiles(main, params, asked, grids) {
   const steps = distinct(grids.flatMap(([, , grid]) => grid.steps)).sort((a, b) => a - b);
-  const at = params.has("at") ? nearest(steps, Number(params.get("at"))) : steps.length - 1;
   const row = el("div", {class: "row"});
-  const say = el("output", {});
-  const input = el("input", {type: "range", min: 0, max: steps.length - 1, step: 1, value: at, "aria-label": "checkpoint",
-    input: () => follow(Number(input.value)), change: () => quietly({at: steps[Number(input.value)]})});
-  main.append(el("h2", {}, "Before, at a checkpoint, after"), el("label", {class: "slider"}, el("span", {}, "checkpoint"), input, say), row);
+  const place = el("div", {});
+  main.append(el("h2", {}, "Before, at a checkpoint, after"), place, row);
   const left = plot(row, [], {height: 360, xaxis: {title: {text: "layer"}, dtick: 1}, yaxis: {title: {text: asked.quantity}}},
     "Every layer: dotted the first checkpoint, dashed the chosen one, solid the last.",
     point => origin(point.data.cells[point.pointNumber]));
   const right = plot(row, [], {height: 360, xaxis: {title: {text: "layer"}, dtick: 1}, yaxis: {title: {text: "change"}}, barmode: "group"},
     "Change from the first checkpoint to the chosen one.");
-  const follow = index => {
-    const step = steps[index];
-    say.textContent = `step ${step.toLocaleString("en")}`;
+  const follow = step => {
     const column = (grid, i) => grid.cells.map(line => line[i]);
     const curves = grids.flatMap(([letter, , grid], k) => {
       const chosenAt = Math.max(grid.steps.findLastIndex(one => one <= step), 0);
@@ -106,5 +101,5 @@ function profiles(main, params, asked, grids) {
     Plotly.react(left, curves, left.layout);
     Plotly.react(right, bars, right.layout);
   };
-  follow(at);
+  place.replaceWith(checkpoints(steps, params, follow));
 }

@@ -51,7 +51,7 @@ function linesOf(rows, asked, by, axis) {
   const groups = new Map();
   for (const row of rows) {
     if (Number.isNaN(row.value) || Number.isNaN(row[axis])) continue;
-    const name = [placeOf.get(row.place)[by], ...each.map(facet => facet === "layer" ? `layer ${row.layer}` : row[facet])].join(", ");
+    const name = [placeOf.get(row.place)[by], ...each.map(facet => facetText(facet, row[facet]))].join(", ");
     if (!groups.has(name)) groups.set(name, new Map());
     const members = groups.get(name);
     if (!members.has(row.place)) members.set(row.place, new Map());
@@ -122,12 +122,8 @@ function traces(lines, log, {scaled = false, band = true, dash, name = text => t
 // One slider over all steps that any line has; a line in every panel and a table of the values follow.
 function slider(main, params, courses, boxes, axis) {
   const steps = distinct(courses.flatMap(({lines}) => lines.flatMap(line => line.points.map(point => point.step)))).sort((a, b) => a - b);
-  const at = params.has("at") ? nearest(steps, Number(params.get("at"))) : steps.length - 1;
-  const say = el("output", {});
   const values = el("div");
-  const follow = index => {
-    const step = steps[index];
-    say.textContent = `step ${step.toLocaleString("en")}`;
+  const follow = step => {
     for (const box of boxes) {
       const x = axis === "step" ? step : placed(courses, step);
       Plotly.relayout(box, {shapes: [{type: "line", xref: "x", yref: "paper", x0: x, x1: x, y0: 0, y1: 1,
@@ -142,18 +138,11 @@ function slider(main, params, courses, boxes, axis) {
     values.replaceChildren(sortable([["quantity", ""], ["line", ""], ["value", "the last one measured until this step"], ["low", ""],
       ["high", ""], ["step", "at which it was measured"]], rows, `Values at step ${step.toLocaleString("en")}`));
   };
-  const input = el("input", {type: "range", min: 0, max: steps.length - 1, step: 1, value: at, "aria-label": "checkpoint",
-    input: () => follow(Number(input.value)), change: () => quietly({at: steps[Number(input.value)]})});
-  main.append(el("label", {class: "slider"}, el("span", {}, "checkpoint"), input, say), values);
+  main.append(checkpoints(steps, params, follow), values);
   const table = () => csv([["quantity", "line", "x", "step", "value", "low", "high", "n"], ...courses.flatMap(({asked, lines}) =>
     lines.flatMap(line => line.points.map(point => [title(asked), line.name, point.x, point.step, point.mean, point.low,
       point.high, point.rows.length])))]);
   main.append(el("button", {type: "button", click: () => save("timeline.csv", table())}, "save as csv"));
-  follow(at);
-}
-
-function nearest(steps, step) {
-  return steps.reduce((best, one, i) => Math.abs(one - step) < Math.abs(steps[best] - step) ? i : best, 0);
 }
 
 // Where a step lies on another axis: by the line that has it, or the last one before.
