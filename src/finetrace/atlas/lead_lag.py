@@ -32,8 +32,9 @@ class LeadLag:
     correlation: (lag,) float64, in -1 .. 1; 0 for unrelated signals.
     low, high: (lag,) its 95 % band over resampled seeds;  null_low, null_high: (lag,) 95 % of what shuffled seeds give,
         both NaN with one seed.
-    best_lag: where the correlation is farthest from what shuffled seeds give, in their standard deviations; 0 where
-        nothing can be said.  best_low, best_high: 95 % of the best lags of resampled seeds.
+    best_lag: where the correlation is farthest from what shuffled seeds give, in their standard deviations; with fewer
+        than `LEAST_SEEDS` farthest from 0; 0 with few changes.  best_low, best_high: least and greatest best lag when
+        any one seed is left out.
     p: share of the orders of seeds whose best lag stands out as much: the search of the lags is paid for.  p_cell: the
         same among the best of all pairs of the cell: the search of pairs is paid for, too. NaN with one seed.
     verdict: of p_cell at .05;  reason: in words.  seeds, changes: how many there were.
@@ -124,27 +125,29 @@ def _pair(first: np.ndarray, second: np.ndarray, orders: np.ndarray, weights: np
                   float("nan"), "undecided", "" if size.any() else "one of them does not change", seeds, changes)
     if seeds == 1:
         return one, np.zeros(len(orders))
-    middle, spread = _of_all_orders(cross)
-    spread = np.where(spread > 1e-9 * size, spread, np.inf)
     shuffled = cross[:, np.arange(seeds), orders].sum(axis=-1)
-    far = np.abs((shuffled - middle[:, None]) / spread[:, None])  # (lag, order)
+    far = _far(cross, shuffled)
+    left = [[j for j in range(seeds) if j != i] for i in range(seeds)] if seeds > 2 else [[*range(seeds)]]
+    best = [lags[_far(cross[:, kept][:, :, kept], own[:, kept].sum(axis=1)[:, None]).argmax()] for kept in left]
     sums = np.einsum("rs,xls->xrl", weights, np.concatenate([own[None], squares]))
     low, high = np.quantile(_ratio(sums[0], np.sqrt(sums[1] * sums[2])), (0.025, 0.975), axis=0)
     null_low, null_high = np.quantile(_ratio(shuffled, size[:, None]), (0.025, 0.975), axis=1)
-    best = lags[np.abs((sums[0] - middle) / spread).argmax(axis=1)]
-    best_low, best_high = np.quantile(best, (0.025, 0.975), method="closest_observation")
-    return replace(one, low=low, high=high, null_low=null_low, null_high=null_high, best_low=int(best_low),
-                   best_lag=int(lags[far[:, 0].argmax()]), best_high=int(best_high)), far.max(axis=0)
+    return replace(one, low=low, high=high, null_low=null_low, null_high=null_high, best_low=int(min(best)),
+                   best_lag=int(lags[far[:, 0].argmax()]), best_high=int(max(best))), far.max(axis=0)
 
 
-def _of_all_orders(cross: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation, each (lag,), of the sums that all orders of the seeds give (Hoeffding 1951).
+def _far(cross: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """(lag, order) float64: how far sums of products are from the mean of all orders of the seeds, in their standard
+    deviations, both exact (Hoeffding 1951); 0 where all orders give the same.
 
-    cross: (lag, seed, seed) sums of products of one signal in a seed and the other in a seed.
+    cross: (lag, seed, seed) products of one signal in a seed and the other in a seed;  sums: (lag, order).
     """
+    seeds = cross.shape[1]
     both = cross.mean(axis=(1, 2), keepdims=True)
     about = cross - cross.mean(axis=1, keepdims=True) - cross.mean(axis=2, keepdims=True) + both
-    return cross.shape[1] * both[:, 0, 0], np.sqrt(np.square(about).sum(axis=(1, 2)) / (cross.shape[1] - 1))
+    spread = np.sqrt(np.square(about).sum(axis=(1, 2)) / (seeds - 1))[:, None]
+    size = np.sqrt(np.square(cross).sum(axis=(1, 2)))[:, None]
+    return np.where(spread > 1e-9 * size, np.abs(sums - seeds * both[:, :, 0]) / np.where(spread > 0, spread, 1), 0)
 
 
 def _ratio(sums: np.ndarray, size: np.ndarray) -> np.ndarray:
@@ -163,7 +166,10 @@ def _judged(one: LeadLag, p: float, p_cell: float, pairs: int) -> LeadLag:
         return replace(one, best_lag=0, best_low=0, best_high=0, reason=one.reason or few)
     if one.seeds < LEAST_SEEDS:
         seeds = "one seed" if one.seeds == 1 else f"{one.seeds} seeds"
-        return replace(one, p=p if one.seeds > 1 else float("nan"), p_cell=p_cell if one.seeds > 1 else float("nan"),
+        at = int(one.lags[np.abs(one.correlation).argmax()])
+        if one.seeds == 1:
+            p = p_cell = float("nan")
+        return replace(one, best_lag=at, best_low=at, best_high=at, p=p, p_cell=p_cell,
                        reason=f"{seeds} cannot give p < {LEVEL}: with {LEAST_SEEDS} or more it can be said")
     verdict, reason = _verdict(one, p_cell)
     searched = f"; the best of {pairs} pairs" if pairs > 1 else ""
@@ -173,9 +179,9 @@ def _judged(one: LeadLag, p: float, p_cell: float, pairs: int) -> LeadLag:
 def _verdict(one: LeadLag, p: float) -> tuple[Verdict, str]:
     if p > LEVEL:
         return "none", "shuffled seeds go together as much"
-    band = f"{one.best_low} to {one.best_high}"
-    if one.best_low > 0:
-        return "first leads", f"the second follows {one.best_lag} checkpoints later, {band} in resampled seeds"
-    if one.best_high < 0:
-        return "second leads", f"the first follows {-one.best_lag} checkpoints later, {band} in resampled seeds"
-    return "together", f"the best lag is {one.best_lag}, {band} in resampled seeds"
+    band = f"{one.best_low} to {one.best_high}, whichever seed is left out"
+    if min(one.best_lag, one.best_low) > 0:
+        return "first leads", f"the second follows; best lag {one.best_lag}, {band}"
+    if max(one.best_lag, one.best_high) < 0:
+        return "second leads", f"the first follows; best lag {one.best_lag}, {band}"
+    return "together", f"best lag {one.best_lag}, {band}"

@@ -1,10 +1,10 @@
 """Phases of a training: a hidden Markov model over the signals of a cell, after Hu et al. (2023), "Latent State Models
 of Training Dynamics", and PolyPythias (van der Wal et al. 2025), who find by it the runs that go another way.
 
-A state is a level of all signals, a Gaussian with a variance per signal. States come in the order of time and may be
-passed over, but do not come back (a left-to-right model): so a phase of a run has a first and a last step, and few
-checkpoints suffice to tell. A level that returns - a spike - is a phase of its own. How many states there are is told
-by data that the model has not seen: the runs of other seeds, or of a single run every second checkpoint.
+A state is a level of all signals, a Gaussian with a variance per principal component. States come in the order of time
+and may be passed over, but do not come back (a left-to-right model): so a phase of a run has a first and a last step,
+and few checkpoints suffice to tell. A level that returns - a spike - is a phase of its own. How many states there are
+is told by data that the model has not seen: the runs of other seeds, or of a single run every second checkpoint.
 """
 
 import logging
@@ -31,8 +31,9 @@ MOVES = 0.5
 LEAST_POINTS = 10
 """Checkpoints of all runs together, below which nothing found means nothing."""
 _VARIANCE, _WEIGHT = 0.1, 2.0  # prior of a state's variance, in variances of the cell; its weight, in checkpoints
+_HELD = 0.95  # of the variance, by the components that count
 _SKIP = 0.05  # at first, of the ways out of a state those that pass over the next
-_ITERATIONS, _TOLERANCE = 30, 1e-3
+_ITERATIONS, _TOLERANCE = 15, 1e-2
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,9 @@ def training_map(values: np.ndarray, steps: np.ndarray, lenses: Sequence[str]) -
     spread = np.where(spread > 1e-12 * np.abs(values).max(axis=(0, 2)), spread, 1)
     curves = ((values - middle[:, None]) / spread[:, None]).transpose(0, 2, 1)
     criterion = "held-out seed" if len(curves) > 1 else "every second checkpoint"
-    count, gains = _count(curves)
-    states, probability = _decoded(curves, count)
+    components = _components(curves)
+    count, gains = _count(components)
+    states, probability = _decoded(components, count, curves)
     phases = _phases(values, curves, steps, states)
     way = _way(states)
     turns = _turns(curves, steps, states, way, lenses)
@@ -125,9 +127,12 @@ def training_map(values: np.ndarray, steps: np.ndarray, lenses: Sequence[str]) -
 
 
 def _count(curves: np.ndarray) -> tuple[int, dict[int, float]]:
-    """How many states, and by number the gain in held-out log likelihood over one. curves: (run, time, signal)."""
+    """How many states, and by number the gain in held-out log likelihood over one. curves: (run, time, component)."""
+    gains, count = {1: 0.0}, 1
+    if curves.shape[0] * curves.shape[1] < LEAST_POINTS:
+        return count, gains
     folds = list(_folds(curves))
-    alone, gains, count = _held_out(folds, 1), {1: 0.0}, 1
+    alone = _held_out(folds, 1)
     for states in range(2, min(MOST_STATES, curves.shape[1] // 2) + 1):
         gains[states] = _held_out(folds, states) - alone
         if gains[states] > gains[count] + log(LIKELIER):
@@ -138,7 +143,7 @@ def _count(curves: np.ndarray) -> tuple[int, dict[int, float]]:
 
 
 def _folds(curves: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """What a model is fitted to and what is held out, each (run, time, signal)."""
+    """What a model is fitted to and what is held out, each (run, time, component)."""
     runs = len(curves)
     if runs == 1:
         yield curves[:, ::2], curves[:, 1::2]
@@ -149,13 +154,25 @@ def _folds(curves: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield curves[fold != i], curves[fold == i]
 
 
+def _components(curves: np.ndarray) -> np.ndarray:
+    """(run, time, component) float64 of variance 1: the principal components that hold `_HELD` of the variance.
+
+    Signals that say the same, loss and accuracy, count once by this: a Gaussian with a variance per component knows
+    that they go together, one with a variance per signal takes each for evidence of its own.
+    """
+    left, sizes, _ = np.linalg.svd(_flat(curves), full_matrices=False)
+    held = np.cumsum(np.square(sizes)) / max(np.square(sizes).sum(), 1e-300)
+    count = int((held < _HELD).sum()) + 1
+    return (left[:, :count] * np.sqrt(len(left)) * (sizes[0] > 0)).reshape(*curves.shape[:2], -1)
+
+
 def _held_out(folds: Sequence[tuple[np.ndarray, np.ndarray]], states: int) -> float:
     """Log likelihood of all that is held out, in nats."""
     return sum(_fitted(known, states).score(_flat(other), _lengths(other)) for known, other in folds)
 
 
 def _fitted(curves: np.ndarray, states: int) -> "GaussianHMM":
-    """The model of so many states. curves: (run, time, signal), standardised."""
+    """The model of so many states. curves: (run, time, component), of variance 1."""
     from hmmlearn.hmm import GaussianHMM
 
     pieces = _pieces(curves.mean(axis=0), min(states, curves.shape[1]))
@@ -206,16 +223,21 @@ def _pieces(curve: np.ndarray, count: int) -> np.ndarray:
     return np.array(found[::-1], dtype=np.int64)
 
 
-def _decoded(curves: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The likeliest states and their probability, each (run, time); states that no run visits are not counted."""
-    runs, times, _ = curves.shape
+def _decoded(components: np.ndarray, count: int, curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The likeliest states and their probability, each (run, time). States that no run visits are not counted, and
+    neighbours between which no signal changes by `MOVES` are one. curves: (run, time, signal), standardised."""
+    runs, times, _ = components.shape
     if count == 1:
         return np.zeros((runs, times), np.int64), np.ones((runs, times))
-    model = _fitted(curves, count)
-    states = model.predict(_flat(curves), _lengths(curves))
-    probability = model.predict_proba(_flat(curves), _lengths(curves))[np.arange(len(states)), states]
-    numbers = np.unique(states, return_inverse=True)[1]
-    return numbers.reshape(runs, times), probability.reshape(runs, times)
+    model = _fitted(components, count)
+    states = model.predict(_flat(components), _lengths(components))
+    posterior = model.predict_proba(_flat(components), _lengths(components))
+    means = {state: _flat(curves)[states == state].mean(axis=0) for state in np.unique(states)}
+    numbers = np.zeros(count, np.int64)  # of the states, as they are told apart
+    for before, after in pairwise(means):
+        numbers[after:] += int(np.abs(means[after] - means[before]).max() >= MOVES)
+    alike = numbers == numbers[states][:, None]
+    return numbers[states].reshape(runs, times), (posterior * alike).sum(axis=1).reshape(runs, times)
 
 
 def _phases(values: np.ndarray, curves: np.ndarray, steps: np.ndarray, states: np.ndarray) -> tuple[Phase, ...]:
