@@ -49,11 +49,17 @@ class Reader:
     requests: list[str] = field(default_factory=list)
 
     def open(self, view: str, **asked: str | list[str]) -> "Reader":
-        """Open a view by its address. asked: of the address; a list gives a name several times."""
+        """Open a view by its address, in a tab that has the page by the address alone. asked: of the address; a list
+        gives a name several times."""
         pairs = [(name, one) for name, value in asked.items() for one in ([value] if isinstance(value, str) else value)]
         query = "&".join(f"{name}={quote(value, safe='')}" for name, value in pairs)
+        address = f"{self.index.as_uri()}#{view}" + (f"?{query}" if query else "")
+        if self.page.url.partition("#")[0] == self.index.as_uri() and self.page.url != address:
+            self.page.keyboard.press("Escape")  # a dialog that is open
+            self.redraws(lambda: self.page.goto(address))
+            return self
         self.page.goto("about:blank")
-        self.page.goto(f"{self.index.as_uri()}#{view}" + (f"?{query}" if query else ""))
+        self.page.goto(address)
         self.wait()
         return self
 
@@ -86,7 +92,8 @@ class Reader:
             "({type, name, x: x && [...x], y: y && [...y], z: z && [...z]})))")
 
     def point(self, chart: int, x: Any, y: Any) -> tuple[float, float]:
-        """Where a point of a chart is on the screen; the chart is scrolled there. x, y: on its axes."""
+        """Where a point of a chart is on the screen; the chart is scrolled there. x, y: on its axes, of
+        categories their numbers."""
         box = self.page.locator(".plot").nth(chart)
         box.scroll_into_view_if_needed()
         return tuple(box.evaluate("""(box, [x, y]) => {
@@ -100,7 +107,9 @@ class Reader:
         self.page.mouse.move(left, top, steps=4)
         label = self.page.locator(".plot").nth(chart).locator(".hoverlayer .hovertext")
         label.first.wait_for()
-        return str(label.first.text_content())
+        return str(label.first.evaluate("e => [...e.querySelectorAll('text')].flatMap(text => text.querySelector('.line') ?"
+                                        " [...text.querySelectorAll('.line')] : [text]).map(line => line.textContent)"
+                                        ".join('\\n')"))
 
 
 @pytest.fixture(scope="session")
@@ -145,20 +154,12 @@ Opened = Callable[..., Reader]
 
 @pytest.fixture
 def opened(browser: "Browser") -> Iterator[Opened]:
-    """Opens a page of the atlas in a tab of its own. At the end: no error was told, nothing was asked of a network."""
+    """Opens a page of the atlas in a tab of its own; at the end it has met no problem, unless it `fails`."""
     readers: list[tuple[Reader, bool]] = []
 
     def open_tab(index: Path, *, fails: bool = False, **options: Any) -> Reader:
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, "offline": True} | options)
-        page = context.new_page()
-        reader = Reader(page, index)
-        page.on("console", lambda said: reader.problems.append(said.text) if said.type == "error" else None)
-        page.on("pageerror", lambda error: reader.problems.append(str(error)))
-        page.on("dialog", lambda dialog: (reader.problems.append(f"alert: {dialog.message}"), dialog.dismiss()))
-        page.on("request", lambda asked: reader.requests.append(asked.url)
-                if asked.url.split(":")[0] not in ("file", "blob", "data", "about") else None)
-        readers.append((reader, fails))
-        return reader
+        readers.append((tab(browser, index, **options), fails))
+        return readers[-1][0]
 
     yield open_tab
     for reader, fails in readers:
@@ -166,7 +167,27 @@ def opened(browser: "Browser") -> Iterator[Opened]:
         assert not reader.requests and (fails or not reader.problems), reader
 
 
+@pytest.fixture(scope="session")
+def shared_reader(browser: "Browser", layout: Layout) -> Reader:
+    return tab(browser, layout.atlas / "index.html")
+
+
 @pytest.fixture
-def reader(opened: Opened, layout: Layout) -> Reader:
-    """A tab for the made study's page."""
-    return opened(layout.atlas / "index.html")
+def reader(shared_reader: Reader) -> Iterator[Reader]:
+    """The tab that tests share, on the made study's page; at the end it has met no problem."""
+    yield shared_reader
+    problems, shared_reader.problems = shared_reader.problems, []
+    assert not problems and not shared_reader.requests
+
+
+def tab(browser: "Browser", index: Path, **options: Any) -> Reader:
+    """A tab without a network that notes problems."""
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, "offline": True} | options)
+    page = context.new_page()
+    reader = Reader(page, index)
+    page.on("console", lambda said: reader.problems.append(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: reader.problems.append(str(error)))
+    page.on("dialog", lambda dialog: (reader.problems.append(f"alert: {dialog.message}"), dialog.dismiss()))
+    page.on("request", lambda asked: reader.requests.append(asked.url)
+            if asked.url.split(":")[0] not in ("file", "blob", "data", "about") else None)
+    return reader

@@ -109,7 +109,7 @@ def test_texts_of_the_study_stay_texts(reader: Reader) -> None:
     reader.choose("label", "each label")
     assert HOSTILE in " ".join(row[1] for row in reader.table("Values at"))
     reader.open("timeline", q="calibration|ece|-1|validation||bins=10 note=" + HOSTILE)
-    assert HOSTILE in reader.page.locator("select").nth(4).locator("option").first.text_content()
+    assert HOSTILE in " ".join(reader.page.locator("option").all_text_contents())
     reader.open("pair", a=FT[0], b=FT[1])
     assert HOSTILE in reader.page.locator("#main").text_content()
     assert reader.page.evaluate(scripts) == before and reader.page.locator("#main img").count() == 0
@@ -125,7 +125,8 @@ def test_colours_follow_the_reader(opened: Opened, layout: Layout) -> None:
 
 
 def test_a_study_without_anything_says_so(opened: Opened, tmp_path: Path) -> None:
-    study = study_json("t", "Nothing.", [], [], {}, lenses=[], answers=[], courses=[], beside={}, figures=[], reports=[])
+    empty = {name: [] for name in ("lenses", "answers", "courses", "figures", "reports")}
+    study = study_json("t", "Nothing.", [], [], {}, beside={}, **empty)
     (tmp_path / "index.html").write_text(index("t", "Nothing.", study, [], []), "utf-8")
     reader = opened(tmp_path / "index.html")
     for view in VIEWS:

@@ -25,16 +25,19 @@ function filters(params) {
 }
 
 // --- quantities: LENS|quantity|layer|split|label|keys; "*" for a layer, split, label or keys: each of them -----------
+// In a part, % and | are written as %25 and %7C.
 
 const FACETS = ["layer", "split", "label", "keys"];
 
 function parseQuantity(text) {
-  const [lens, quantity, layer, split, label, keys] = text.split("|");
+  const [lens, quantity, layer, split, label, keys] = text.split("|").map(
+    part => part.replaceAll("%7C", "|").replaceAll("%25", "%"));
   return {lens, quantity, layer, split, label, keys};
 }
 
 function written(asked) {
-  return [asked.lens, asked.quantity, ...FACETS.map(name => asked[name])].join("|");
+  return [asked.lens, asked.quantity, ...FACETS.map(name => asked[name])].map(
+    part => part.replaceAll("%", "%25").replaceAll("|", "%7C")).join("|");
 }
 
 function title(asked) {
