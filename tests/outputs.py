@@ -182,7 +182,7 @@ def make_atlas(layout: Layout) -> None:
     folder = fresh(layout.atlas)
     write_text(folder / "index.html", "<html>atlas</html>")
     write_table(folder / "table.parquet", {"run": ["a"], "value": [1.0]})
-    write_json(folder / "metrics.json", {"trajectories": 2})
+    write_json(folder / "metrics" / "a.json", {"accuracy": 0.5})
     figure(folder / "figures" / "all.png")
     complete(folder, manifest("atlas", "atlas", ""))
 

@@ -96,15 +96,18 @@ def test_the_page_holds_the_table(layout: Layout) -> None:
         np.testing.assert_array_equal(columns["value"], table[table.lens == lens]["value"].to_numpy(np.float32))
 
 
+def test_leads_and_maps_are_there(layout: Layout) -> None:
+    names = {path.stem for path in layout.atlas.glob("*.parquet")}
+    assert names == {"table", "signals", "leads", "maps", "phases", "turns"}
+    leads = read_table(layout.atlas / "leads.parquet").to_pandas()
+    assert set(leads["cell"]) == {"micro-a/micro-sentiment/ft", "micro-a/pretrain"}
+    assert set(leads["verdict"]) == {"undecided"}  # two seeds
+
+
 def test_numbers_for_dvc_and_the_long_table(layout: Layout) -> None:
-    compared = json.loads((layout.atlas / "metrics.json").read_text())
-    assert compared == {f"{RUNS[0]}/accuracy": 0.75, f"{RUNS[1]}/accuracy": 0.5}
-    metrics = layout.atlas / "metrics"
-    files = {path.relative_to(metrics).as_posix() for path in metrics.rglob("*.json")}
-    runs = {f"micro-a/micro-sentiment/ft/s{seed}/trajectory.json" for seed in (1, 2)}
-    assert files == runs | {"micro-a/micro-sentiment/ft/s1/hulls.json", "micro-a/pretrain/trajectory.json",
-                            "micro-a/pretrain/edges.json"}
-    assert json.loads((metrics / "micro-a/pretrain/edges.json").read_text())["mean_f1/last"] == 0.75
+    metrics = {path.stem: json.loads(path.read_text()) for path in (layout.atlas / "metrics").iterdir()}
+    assert metrics == {RUNS[0]: {"accuracy": 0.75, "clusters": 4}, RUNS[1]: {"accuracy": 0.5},
+                       "micro-a_pretrain": {"accuracy": 0.91, "words": 0.75}}
     table = read_table(layout.atlas / "table.parquet").to_pylist()
     assert {row["place"] for row in table} == {name.replace("_", "/") for name in RUNS} | {"micro-a/pretrain"}
     assert [row["value"] for row in table if row["quantity"] == "clusters/layer-02/last"] == [4]

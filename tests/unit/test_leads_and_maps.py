@@ -15,13 +15,10 @@ from finetrace.atlas.leads_and_maps import (
     SIGNALS,
     TURNS,
     VERSION,
-    leads_table,
-    maps_tables,
-    signals_table,
-    write_leads,
-    write_maps,
+    courses,
 )
 from finetrace.atlas.signals import Cell, Signal
+from finetrace.store.tables import write_table
 
 STEPS = 100 * np.arange(14)
 COLUMNS = {"signals": SIGNALS, "leads": LEADS, "maps": MAPS, "phases": PHASES, "turns": TURNS}
@@ -45,10 +42,13 @@ CELLS = [cell("m/t/ft", tuple(range(1, 9))), cell("m/pretrain", (-1,), lag=3)]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("atlas")
-    write_leads(out, CELLS, seed=3)
-    write_maps(out, CELLS)
-    return out
+    return written(tmp_path_factory.mktemp("courses"))
+
+
+def written(folder: Path) -> Path:
+    for name, table in courses(CELLS, seed=3).items():
+        write_table(folder / f"{name}.parquet", table)
+    return folder
 
 
 @pytest.mark.parametrize("name", COLUMNS)
@@ -92,14 +92,12 @@ def test_maps_phases_and_turns_go_together(folder: Path) -> None:
 
 
 def test_a_study_without_cells_has_empty_tables() -> None:
-    tables = {"signals": signals_table([]), "leads": leads_table([], 1), **maps_tables([])}
+    tables = courses([], 1)
     assert {name: table.num_rows for name, table in tables.items()} == dict.fromkeys(COLUMNS, 0)
     assert all(table.schema.names == list(COLUMNS[name]) for name, table in tables.items())
     assert pa.types.is_dictionary(tables["leads"].schema.field("verdict").type)
 
 
 def test_equal_studies_give_equal_bytes(folder: Path, tmp_path: Path) -> None:
-    write_leads(tmp_path, CELLS, seed=3)
-    write_maps(tmp_path, CELLS)
     for name in COLUMNS:
-        assert (tmp_path / f"{name}.parquet").read_bytes() == (folder / f"{name}.parquet").read_bytes()
+        assert (written(tmp_path) / f"{name}.parquet").read_bytes() == (folder / f"{name}.parquet").read_bytes()

@@ -18,7 +18,8 @@ from finetrace.store.files import write_text, write_yaml
 from finetrace.store.manifest import complete
 from finetrace.store.tables import write_table
 from finetrace.tracking import collect as module
-from finetrace.tracking.collect import collect, curves_series, flat_params, history_series
+from finetrace.tracking.collect import collect, flat_params
+from finetrace.tracking.curves import curves_series, history_series
 from finetrace.tracking.described import TAG, description
 from finetrace.tracking.records import RunRecord
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -89,10 +90,25 @@ def test_points_arrive_once_with_times_from_the_start(store: Store) -> None:
     follower.flush()
     run, = store.runs()
     assert (run.key, run.kind, run.name, run.status, run.complete) == ("k", "trajectory", "run", "RUNNING", False)
-    found = points(store, run.run_id)
+    found = sorted(points(store, run.run_id))
     assert [(s, t) for s, _, t in found] == [(1, 1001), (2, 1002), (3, 1003)]
     data = store.client.get_run(run.run_id).data
     assert data.tags["a"] == "b" and data.params == {"x.y": "1"}
+
+
+def test_nan_is_never_the_latest_value_where_there_is_a_finite_one(store: Store) -> None:
+    nan, follower = float("nan"), Follower(store, 400)
+
+    def latest(*events: dict[str, Any]) -> float:
+        follower.take(list(events))
+        follower.flush()
+        return float(store.client.get_run(store.runs()[0].run_id).data.metrics["train/loss"])
+
+    assert math.isnan(latest(start(), metrics(1, nan)))
+    assert latest(metrics(2, 0.5), metrics(3, float("inf"))) == 0.5
+    assert latest(metrics(4, 0.25)) == 0.25
+    assert latest(metrics(5, nan), {"event": "end", "id": "k", "state": "FAILED"}) == 0.25
+    assert sorted(s for s, _, _ in points(store, store.runs()[0].run_id)) == [1, 2, 3, 4]
 
 
 def test_the_end_closes_the_run_and_sends_the_last_point(store: Store) -> None:

@@ -42,6 +42,12 @@ def test_every_point_arrives_once(store: Store) -> None:
     assert latest["a"] == 0.25 and latest["c"] == 1.0 and latest["e"] == 2099 / 7 and not math.isnan(latest["b"])
 
 
+def test_infinities_arrive_as_nan(store: Store) -> None:
+    run_id = store.client.create_run(store.experiment_id).info.run_id
+    store.log_points(run_id, [Point("a", float("inf"), 1, 1), Point("b", float("-inf"), 1, 1)])
+    assert all(math.isnan(value) for value in store.client.get_run(run_id).data.metrics.values())
+
+
 def test_calls_hold_what_mlflow_takes() -> None:
     from mlflow.utils.validation import MAX_ENTITIES_PER_BATCH, MAX_PARAMS_TAGS_PER_BATCH
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from finetrace.tracking.live import _LiveRun
-from finetrace.tracking.series import Series, metric_name, stride, thin
+from finetrace.tracking.series import Series, metric_name, not_finite, stride, thin
 
 
 @pytest.mark.parametrize("points", [2, 3, 4, 5, 10, 399, 400, 2500])
@@ -39,6 +39,27 @@ def test_thin_accepts_nan() -> None:
     values = np.arange(50.0)
     values[3] = np.nan
     assert 49 in thin(np.arange(50), values, 10)
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(("values", "kept"), [
+    ([1.0, NAN, 3.0], [1, 2, 3]), ([1.0, 2.0, NAN, NAN], [1, 2]), ([NAN, 2.0, NAN], [1, 2]), ([NAN, NAN], [1, 2]),
+    ([1.0], [1]), ([], [])])
+def test_no_point_follows_the_last_finite_one(values: list[float], kept: list[int]) -> None:
+    """MLflow shows the latest value in its lists: there NaN would hide the number that it follows."""
+    series = Series("train/loss", np.arange(1, len(values) + 1), np.array(values))
+    assert series.thinned(10).steps.tolist() == kept
+    assert not_finite([series]) == (
+        {"not_finite": f"train/loss after step {kept[-1]}"} if len(kept) < len(values) else {})
+
+
+def test_the_last_finite_point_is_kept_when_points_are_few() -> None:
+    values = np.arange(1000.0)
+    values[777:] = NAN
+    thinned = Series("x", np.arange(1000), values).thinned(20)
+    assert (thinned.steps[-1], thinned.values[-1]) == (776, 776) and len(thinned.steps) <= 20
 
 
 def test_live_points_are_a_subset_of_the_published_ones() -> None:

@@ -76,9 +76,12 @@ def _rows(found: Answers, one: Predictions) -> np.ndarray:
 def _packed(found: Answers, task: str, layout: Layout) -> str:
     sets = list(dict.fromkeys(name for name, _ in found.rows))
     texts = {name: texts_of(layout, task, name) for name in sets}
-    columns = {"set": np.array([sets.index(name) for name, _ in found.rows], np.uint16),
-               "example": np.array([example for _, example in found.rows], np.int32),
-               "label": np.array(found.labels, np.uint16), "sentence": np.array(found.sentences, np.int32)}
+    columns: dict[str, np.ndarray] = {
+        "set": np.array([sets.index(name) for name, _ in found.rows], np.uint16),
+        "example": np.array([example for _, example in found.rows], np.int32),
+        "label": np.array(found.labels, np.uint16),
+        "sentence": np.array(found.sentences, np.int32),
+    }
     for place in found.said:
         columns |= {f"said {place}": found.said[place], f"since {place}": found.since[place]}
     return pack(columns, label_names=found.label_names, sets=sets, places=list(found.said),

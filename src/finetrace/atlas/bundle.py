@@ -39,7 +39,8 @@ def study_json(title: str, intro: str, found: Sequence[Entry | Place], shared: S
     places += [{"name": f"{folder}/{name}", "kind": "shared", "model": "", "task": "", "method": folder, "seed": -1,
                 "cell": f"{folder}/{name}", "settings": {}, "numbers": {}} for folder, name in shared]
     targets = {each.manifest.facts.get("target") for each in found}
-    headlines = [_headline(column, kind, targets) for kind, columns in (("fine-tuning", FINE_TUNINGS), ("masked", MASKED_WORDS))
+    columns_of = {"fine-tuning": FINE_TUNINGS, "masked": MASKED_WORDS}
+    headlines = [_headline(column, kind, targets) for kind, columns in columns_of.items()
                  for column in columns if any(name_of(column) in place["numbers"] for place in places
                                               if (place["kind"] == "masked") == (kind == "masked"))]
     content = {"title": title, "intro": intro, "places": places, "headlines": headlines, "baselines": baselines, **more}
@@ -54,7 +55,8 @@ def table_parts(table: pa.Table, places: Sequence[str]) -> Iterator[Part]:
     """
     lenses, of_place = (table.column(name).combine_chunks() for name in ("lens", "place"))
     lens, place = lenses.indices.to_numpy(), of_place.indices.to_numpy()
-    number = [places.index(name) for name in of_place.dictionary.to_pylist()]
+    known = {name: i for i, name in enumerate(places)}
+    number = [known[name] for name in of_place.dictionary.to_pylist()]
     rest = table.drop_columns(_LEFT_OUT)
     starts = np.flatnonzero(np.r_[True, (np.diff(lens) != 0) | (np.diff(place) != 0)][:len(lens)])
     counts = np.diff(np.r_[starts, len(lens)])

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from finetrace.layout import Layout
+from finetrace.longtable import INTERVAL, LongTable
 from finetrace.store.manifest import Manifest, read_manifest
-from finetrace.store.tables import read_long_table
+from finetrace.store.tables import read_table
 
 
 @dataclass
@@ -42,18 +44,20 @@ class Entry:
         return self.manifest.facts.get("method_kind") == "given"
 
 
-def collect(runs: Sequence[Mapping[str, Any]], looked: Mapping[str, Sequence[str]], layout: Layout) -> list[Entry]:
+def collect(runs: Sequence[Mapping[str, Any]], looked: Mapping[str, Sequence[str]], layout: Layout, *,
+            verify: bool = True) -> list[Entry]:
     """The fine-tunings in the study's order.
 
-    runs: {model, task, method, seed} of each;  looked: lens -> places that it looks at. Raises FinetraceError when
-    something is absent or damaged.
+    runs: {model, task, method, seed} of each;  looked: lens -> places that it looks at;  verify: False where the
+    folders have just been verified. Raises FinetraceError when something is absent or damaged.
     """
-    entries = []
+    entries, looks = [], lenses_at(looked)
     for run in runs:
         place = "{model}/{task}/{method}/s{seed}".format(**run)
         folder = layout.place(place)
-        entry = Entry(place.replace("/", "_"), **run, folder=folder, manifest=read_manifest(folder / "trajectory"))
-        entry.metrics = read_metrics(folder, place, looked)
+        entry = Entry(place.replace("/", "_"), **run, folder=folder,
+                      manifest=read_manifest(folder / "trajectory", verify=verify))
+        entry.metrics = read_metrics(folder, looks.get(place, ()), verify=verify)
         if entry.given and {"calibration", "features"} & set(entry.metrics):  # no training has measured it
             answers = json.loads((folder / "predictions" / "metrics.json").read_text("utf-8"))
             entry.metrics["trajectory"] = answers | entry.metrics["trajectory"]
@@ -61,12 +65,21 @@ def collect(runs: Sequence[Mapping[str, Any]], looked: Mapping[str, Sequence[str
     return entries
 
 
-def read_metrics(folder: Path, place: str, looked: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float]]:
-    """The metrics of a trajectory and of the lenses that look at it, by name: "trajectory" first, then the lenses in
-    alphabetical order."""
+def lenses_at(looked: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Place -> the lenses that look at it, in alphabetical order."""
+    found: dict[str, list[str]] = {}
+    for lens in sorted(looked):
+        for place in dict.fromkeys(looked[lens]):
+            found.setdefault(place, []).append(lens)
+    return found
+
+
+def read_metrics(folder: Path, lenses: Sequence[str], *, verify: bool = True) -> dict[str, dict[str, float]]:
+    """The metrics of a trajectory and of the lenses that look at it, by name, "trajectory" first."""
     found: dict[str, dict[str, float]] = {}
-    for part in ("trajectory", *sorted(lens for lens, places in looked.items() if place in places)):
-        read_manifest(folder / part)
+    for part in ("trajectory", *lenses):
+        if verify:
+            read_manifest(folder / part)
         found[part] = json.loads((folder / part / "metrics.json").read_text("utf-8"))
     return found
 
@@ -79,5 +92,9 @@ def by_layer(folder: Path, lens: str, statistic: str, **where: str) -> dict[int,
     path = folder / lens / "table.parquet"
     if not path.is_file():
         return {}
-    table = read_long_table(path).select(statistic=statistic, **where).averaged("step", "layer")
+    rows = read_table(path)
+    for name, value in {"statistic": statistic, **where}.items():  # before it is a data frame: most rows are others
+        rows = rows.filter(pc.equal(rows[name], value))
+    columns = {name: rows[name].to_numpy() for name in ("step", "layer", *INTERVAL)}
+    table = LongTable.of_columns(columns).averaged("step", "layer")
     return {layer: table.course(layer=layer) for layer in table.distinct("layer")}

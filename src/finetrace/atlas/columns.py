@@ -15,7 +15,7 @@ FINE_TUNING = (
     Headline(f"validation/{TASK_METRIC}", "validation", "", 3, "up",
              "the task's own metric on validation, final weights"),
     Headline("validation/accuracy|validation/pearson|validation/micro_f1", "accuracy", "share", 3, "up",
-             "validation examples that are right"),
+             "validation examples that are right", short="accuracy"),
     STEPS,
 )
 INSTEAD = {"regression": "of a regression: Pearson's correlation", "multi-label": "of several classes: micro F1"}
@@ -24,7 +24,7 @@ MASKED_WORD_TRAINING = (
     STEPS,
     Headline("checkpoints", "checkpoints", "count", 0, "", "checkpoints of a published series or of an adaptation"),
     Headline("validation/accuracy", "masked words", "share", 3, "up",
-             "held-out masked words that are right, final weights"),
+             "held-out masked words that are right, final weights", short="accuracy"),
 )
 
 
@@ -49,6 +49,12 @@ def number_of(each: Entry | Place, column: Column) -> float | None:
     if TASK_METRIC in metric:
         metric = metric.replace(TASK_METRIC, each.manifest.facts["metric"])
     return value_of(each.metrics.get(column.part, {}), metric)
+
+
+def few_numbers(each: Entry | Place, columns: Sequence[Column]) -> dict[str, float]:
+    """The numbers of a trajectory that `dvc metrics` shows, by their short names, rounded as in the tables."""
+    numbers = {column.headline: number_of(each, column) for column in columns if column.headline.short}
+    return {headline.short: round(value, headline.digits) for headline, value in numbers.items() if value is not None}
 
 
 def explanation(headline: Headline, targets: Iterable[str | None]) -> str:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ACCURACY = "validation/accuracy"
+MOST = 12
+"""Trajectories of a task, or labels of them, in one figure at most: with more nobody tells lines apart."""
 FLOORS = {"bag of words": "bag_of_words_accuracy", "most frequent class": "majority_accuracy"}
 """Name in the figure -> fact of a task's manifest."""
 
@@ -34,16 +36,36 @@ class Comparison(NamedTuple):
 
 def comparisons(asked: Mapping[str, Any], layout: Layout, entries: Sequence[Entry]) -> Iterator[Comparison]:
     """The figures of the atlas, one at a time, in the order of the page. asked: the settings of the stage."""
-    yield from _scores(layout, [entry for entry in entries if ACCURACY in entry.metrics["trajectory"]])
-    for task in dict.fromkeys(entry.task for entry in entries):
-        of_task = [entry for entry in entries if entry.task == task]
+    by_task: dict[str, list[Entry]] = {}
+    for entry in entries:
+        by_task.setdefault(entry.task, []).append(entry)
+    yield from _scores(layout, by_task)
+    for task, of_task in by_task.items():
         yield from _information_dynamics(task, of_task)
         yield from _training_methods(task, of_task)
         yield from _layers(task, of_task, asked["test_split"])
     yield from _pretraining(layout, asked["pretrained"])
 
 
-def _scores(layout: Layout, entries: Sequence[Entry]) -> Iterator[Comparison]:
+def readable(entries: Sequence[Entry], most: int = MOST) -> list[Entry]:
+    """At most so many trajectories, in their order: the first seed of every model and method, then further seeds."""
+    turns: dict[str, int] = {}
+    ranked = []
+    for number, entry in enumerate(entries):
+        turns[entry.label] = turns.get(entry.label, 0) + 1
+        ranked.append((turns[entry.label], number))
+    return [entries[number] for number in sorted(number for _, number in sorted(ranked)[:most])]
+
+
+def _of(shown: int, known: int, what: str = "trajectories") -> str:
+    """The end of a caption where a figure leaves something out."""
+    return f" {shown} of {known} {what}; the page's other views have them all." if shown < known else ""
+
+
+def _scores(layout: Layout, by_task: Mapping[str, Sequence[Entry]]) -> Iterator[Comparison]:
+    scored = {task: [entry for entry in entries if ACCURACY in entry.metrics["trajectory"]]
+              for task, entries in by_task.items()}
+    entries = [entry for of_task in list(filter(None, scored.values()))[:MOST] for entry in readable(of_task)]
     if not entries:
         return
     facts = {task: read_manifest(layout.task(task)).facts for task in dict.fromkeys(entry.task for entry in entries)}
@@ -53,6 +75,7 @@ def _scores(layout: Layout, entries: Sequence[Entry]) -> Iterator[Comparison]:
                             entry.metrics["trajectory"][ACCURACY],
                             _validated(entry, facts[entry.task])) for entry in entries]
     caption = "Validation accuracy of every trajectory beside what a bag of words and guessing reach."
+    caption += _of(len(entries), sum(map(len, scored.values())))
     yield Comparison("scores", caption, figures.scores(scores, floors))
 
 
@@ -64,10 +87,12 @@ def _validated(entry: Entry, facts: Mapping[str, Any]) -> int:
 
 
 def _information_dynamics(task: str, entries: Sequence[Entry]) -> Iterator[Comparison]:
-    curves = [_dynamics_curve(entry) for entry in entries if "infodynamics" in entry.metrics]
+    looked_at = [entry for entry in entries if "infodynamics" in entry.metrics]
+    curves = [_dynamics_curve(entry) for entry in readable(looked_at)]
     if curves:
         yield Comparison(f"infodynamics-{task}",
-                         f"Novelty and resonance of the training logits on {task}; slopes beside their nulls.",
+                         f"Novelty and resonance of the training logits on {task}; slopes beside their nulls."
+                         + _of(len(curves), len(looked_at)),
                          infodynamics.comparison(curves, title=f"Information dynamics on {task}"))
 
 
@@ -91,14 +116,17 @@ def _training_methods(task: str, entries: Sequence[Entry]) -> Iterator[Compariso
     """Training methods on a task, where more than one was looked at."""
     looked_at = [entry for entry in entries if {"calibration", "features"} <= set(entry.metrics)]
     several_models = len({entry.model for entry in looked_at}) > 1
-    seeds_of: dict[str, list[dict[str, float]]] = {}
+    by_label: dict[str, list[Entry]] = {}
     for entry in looked_at:
-        numbers = {**entry.metrics["calibration"], **entry.metrics["features"], **_calibration_intervals(entry)}
-        seeds_of.setdefault(entry.label if several_models else entry.method, []).append(numbers)
-    if len(seeds_of) > 1:
+        by_label.setdefault(entry.label if several_models else entry.method, []).append(entry)
+    if len(by_label) > 1:
+        seeds_of = {label: [{**entry.metrics["calibration"], **entry.metrics["features"],
+                             **_calibration_intervals(entry)} for entry in by_label[label]]
+                    for label in list(by_label)[:MOST]}
         sets = _evaluation_sets([numbers for seeds in seeds_of.values() for numbers in seeds])
         yield Comparison(f"methods-{task}",
-                         f"Training methods on {task}: accuracy also out of distribution, calibration, feature change.",
+                         f"Training methods on {task}: accuracy also out of distribution, calibration, feature change."
+                         + _of(len(seeds_of), len(by_label), "methods"),
                          methods(seeds_of, sets, "test" if "test" in sets else "validation",
                                  title=f"Training methods on {task}"))
 
@@ -124,19 +152,23 @@ def _layers(task: str, entries: Sequence[Entry], split: str) -> Iterator[Compari
         "cosine within sentences": ("geometry", "cosine_mean", {}),
         "effective rank": ("geometry", "effective_rank", {}),
         "probe accuracy": ("probes", "accuracy", {"split": split})}
-    panels = {name: {f"{entry.label} s{entry.seed}": layers for entry in entries
+    looked_at = [entry for entry in entries if {"geometry", "probes"} & set(entry.metrics)]
+    shown = readable(looked_at)
+    panels = {name: {f"{entry.label} s{entry.seed}": layers for entry in shown
                      if (layers := by_layer(entry.folder, lens, statistic, **where))}
               for name, (lens, statistic, where) in sources.items()}
     if any(panels.values()):
         yield Comparison(f"layers-{task}",
-                         f"What training changed on {task}, layer by layer: dashed before, solid after.",
+                         f"What training changed on {task}, layer by layer: dashed before, solid after."
+                         + _of(len(shown), len(looked_at)),
                          figures.before_and_after({name: panel for name, panel in panels.items() if panel},
                                                   title=f"Before and after training on {task}"))
     if panels["probe accuracy"]:
         rows = {f"{label}, {state}": {layer: tuple(values[position]) for layer, values in layers.items()}
                 for label, layers in panels["probe accuracy"].items()
                 for state, position in (("before", 0), ("after", -1))}
-        yield Comparison(f"lattice-{task}", f"Accuracy of probes on {task} by layer, before and after training.",
+        yield Comparison(f"lattice-{task}", f"Accuracy of probes on {task} by layer, before and after training."
+                         + _of(len(shown), len(looked_at)),
                          lattice(rows, split=split, floor=_majority_floor(entries, split),
                                  title=f"Probe accuracy on {task}"))
 

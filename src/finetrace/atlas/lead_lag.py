@@ -37,7 +37,7 @@ class LeadLag:
         any one seed is left out.
     p: share of the orders of seeds whose best lag stands out as much: the search of the lags is paid for.  p_cell: the
         same among the best of all pairs of the cell: the search of pairs is paid for, too. NaN with one seed.
-    verdict: of p_cell at .05;  reason: in words.  seeds, changes: how many there were.
+    verdict: by p_cell < .05;  reason: in words.  seeds, changes: how many there were.
     """
 
     lags: np.ndarray
@@ -177,7 +177,7 @@ def _judged(one: LeadLag, p: float, p_cell: float, pairs: int) -> LeadLag:
 
 
 def _verdict(one: LeadLag, p: float) -> tuple[Verdict, str]:
-    if p > LEVEL:
+    if p >= LEVEL:
         return "none", "shuffled seeds go together as much"
     band = f"{one.best_low} to {one.best_high}, whichever seed is left out"
     if min(one.best_lag, one.best_low) > 0:

@@ -1,7 +1,7 @@
-"""Leads and training maps of a whole study -> atlas/{signals,leads,maps,phases,turns}.parquet (docs/leads-and-maps.md)
+"""Leads and training maps of a whole study -> atlas/courses/ (docs/leads-and-maps.md)
 
     import pandas as pd
-    t = pd.read_parquet("atlas/leads.parquet")
+    t = pd.read_parquet("atlas/courses/leads.parquet")
     t[t.verdict == "first leads"].query("lag == best_lag")[["cell", "first", "second", "lag", "correlation", "p_cell"]]
 
 What it costs: a cell has at most `MOST_SIGNALS` signals at `MOST_TIMES` checkpoints; leads take time by the pairs of
@@ -9,17 +9,20 @@ signals times seeds times the orders of seeds (1,000 at most), maps by the folds
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from finetrace.atlas.lead_lag import leads
+from finetrace.atlas.lead_lag import LeadLag, leads
 from finetrace.atlas.signals import Cell
 from finetrace.atlas.training_maps import TrainingMap, training_map
-from finetrace.store.tables import write_table
+from finetrace.store.threads import share
 
+Leads = dict[tuple[int, int], LeadLag]
+"""Positions of two signals of a cell -> which leads."""
+MANY = 20
+"""Cells from which on processes of their own pay."""
 VERSION = 1
 """Of the columns; in the metadata of each file as finetrace_leads_and_maps."""
 _TEXT = pa.dictionary(pa.int32(), pa.string())
@@ -92,16 +95,20 @@ TURNS: Columns = {
 }
 
 
-def write_leads(out: Path, cells: Sequence[Cell], seed: int) -> None:
-    """Into the folder `out`: signals.parquet, leads.parquet. seed: the study's."""
-    write_table(out / "signals.parquet", signals_table(cells))
-    write_table(out / "leads.parquet", leads_table(cells, seed))
+def courses(cells: Sequence[Cell], seed: int) -> dict[str, pa.Table]:
+    """Name of the file -> table, of all five. seed: the study's. Many cells go side by side on all cores that the item
+    has; the tables are the same."""
+    from joblib import Parallel, delayed
+
+    side_by_side = Parallel(n_jobs=(share() or -1) if len(cells) >= MANY else 1)
+    found = side_by_side(delayed(_of_cell)(cell, seed) for cell in cells)
+    of_leads, of_maps = [pairs for pairs, _ in found], [of for _, of in found]
+    return {"signals": signals_table(cells), "leads": leads_table(cells, of_leads), **maps_tables(cells, of_maps)}
 
 
-def write_maps(out: Path, cells: Sequence[Cell]) -> None:
-    """Into the folder `out`: maps.parquet, phases.parquet, turns.parquet."""
-    for name, table in maps_tables(cells).items():
-        write_table(out / f"{name}.parquet", table)
+def _of_cell(cell: Cell, seed: int) -> tuple[Leads, TrainingMap]:
+    return (leads(cell.values, seed=seed),
+            training_map(cell.values, cell.steps, [signal.lens for signal in cell.signals]))
 
 
 def signals_table(cells: Sequence[Cell]) -> pa.Table:
@@ -113,25 +120,25 @@ def signals_table(cells: Sequence[Cell]) -> pa.Table:
     return _table(SIGNALS, rows)
 
 
-def leads_table(cells: Sequence[Cell], seed: int) -> pa.Table:
+def leads_table(cells: Sequence[Cell], found: Sequence[Leads]) -> pa.Table:
     """Every pair of signals of every cell, a row per lag, with the columns of `LEADS`."""
     courses = ("correlation", "low", "high", "null_low", "null_high")
     said = ("best_lag", "best_low", "best_high", "p", "p_cell", "verdict", "reason", "seeds", "changes")
     rows = [({"cell": cell.name, "first": cell.signals[i].name, "second": cell.signals[j].name,
               "step_unit": "checkpoints", **{name: getattr(lead, name) for name in said}},
              {"lag": lead.lags, **{name: getattr(lead, name) for name in courses}})
-            for cell in cells for (i, j), lead in leads(cell.values, seed=seed).items()]
+            for cell, pairs in zip(cells, found, strict=True) for (i, j), lead in pairs.items()]
     return _table(LEADS, rows)
 
 
-def maps_tables(cells: Sequence[Cell]) -> dict[str, pa.Table]:
+def maps_tables(cells: Sequence[Cell], maps: Sequence[TrainingMap]) -> dict[str, pa.Table]:
     """Name of the file -> maps: the phase of every run and step; phases: what they are like; turns: what changes."""
-    found = [(cell, training_map(cell.values, cell.steps, [signal.lens for signal in cell.signals])) for cell in cells]
-    maps = [({**run, "states": of.count, "other_way": bool(of.other_way[i]), "criterion": of.criterion,
+    found = list(zip(cells, maps, strict=True))
+    rows = [({**run, "states": of.count, "other_way": bool(of.other_way[i]), "criterion": of.criterion,
               "verdict": of.verdict, "reason": of.reason},
              {"step": cell.steps, "state": of.states[i], "probability": of.probability[i]})
             for cell, of in found for i, run in _runs(cell)]
-    return {"maps": _table(MAPS, maps),
+    return {"maps": _table(MAPS, rows),
             "phases": _table(PHASES, [row for cell, of in found for row in _phase_rows(cell, of)]),
             "turns": _table(TURNS, [row for cell, of in found for row in _turn_rows(cell, of)])}
 

@@ -51,7 +51,8 @@ def pack_table(table: pa.Table, rows: np.ndarray | None = None, **about: Any) ->
     columns: dict[str, np.ndarray] = {}
     texts: dict[str, list[str]] = {}
     for name in table.column_names:
-        column = table.column(name).combine_chunks()
+        column = table.column(name)
+        column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which copies
         if pa.types.is_dictionary(column.type) or pa.types.is_string(column.type) or pa.types.is_boolean(column.type):
             column = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
             codes = column.indices.to_numpy(zero_copy_only=False)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from finetrace.atlas.collect import read_metrics
+from finetrace.atlas.collect import lenses_at, read_metrics
 from finetrace.atlas.headlines import OF_MASKED_WORDS
 from finetrace.layout import Layout
 from finetrace.lenses.headline import add_means
@@ -26,13 +26,15 @@ class Place:
         return self.name.replace("/", "_")
 
 
-def collect_places(names: Sequence[str], looked: Mapping[str, Sequence[str]], layout: Layout) -> list[Place]:
-    """In the study's order. Raises FinetraceError when one is absent or damaged."""
-    places = []
+def collect_places(names: Sequence[str], looked: Mapping[str, Sequence[str]], layout: Layout, *,
+                   verify: bool = True) -> list[Place]:
+    """In the study's order. verify: False where the folders have just been verified. Raises FinetraceError when one is
+    absent or damaged."""
+    places, looks = [], lenses_at(looked)
     for name in names:
         folder = layout.place(name)
-        place = Place(name, folder, read_manifest(folder / "trajectory"))
-        place.metrics = read_metrics(folder, name, looked)
+        place = Place(name, folder, read_manifest(folder / "trajectory", verify=verify))
+        place.metrics = read_metrics(folder, looks.get(name, ()), verify=verify)
         for lens, headlines in OF_MASKED_WORDS.items():
             add_means(place.metrics.get(lens, {}), headlines)
         places.append(place)

@@ -33,7 +33,8 @@ def write_index(out: Path, stage: "Stage", entries: Sequence[Entry], places: Seq
     table: the one table;  courses: see `finetrace.atlas.leads_and_maps`;  figures: address and caption of those that
     belong to several trajectories.
     """
-    layout, found = stage.layout, [*entries, *places]
+    layout = stage.layout
+    found: list[Entry | Place] = [*entries, *places]
     shared = [layout.standalone(kind, name) for kind, name, _ in stage.asked["standalone"]]
     of_several = [(folder.parent.name, folder.name) for folder in shared if (folder / NAME).is_file()]
     names = [each.place if isinstance(each, Entry) else each.name for each in found]

@@ -1,13 +1,13 @@
-"""The comparison across trajectories -> atlas/{index.html, parts/, runs/, figures/, table.parquet, courses/,
-metrics.json, metrics/}"""
+"""The comparison across trajectories -> atlas/{index.html, parts/, runs/, figures/, metrics/, table.parquet, courses/}"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetrace.atlas.collect import Entry, collect
+from finetrace.atlas.collect import Entry, collect, lenses_at
+from finetrace.atlas.columns import FINE_TUNINGS, MASKED_WORDS, few_numbers
 from finetrace.atlas.comparisons import comparisons
-from finetrace.atlas.leads_and_maps import leads_table, maps_tables, signals_table
+from finetrace.atlas.leads_and_maps import courses
 from finetrace.atlas.page import Section, report
 from finetrace.atlas.places import Place, collect_places
 from finetrace.atlas.signals import cells_of
@@ -15,7 +15,7 @@ from finetrace.atlas.site import write_index
 from finetrace.atlas.table import one_table
 from finetrace.figures.style import to_png
 from finetrace.layout import Layout
-from finetrace.store.files import write_json
+from finetrace.store.files import json_text
 from finetrace.store.tables import write_table
 
 if TYPE_CHECKING:
@@ -24,49 +24,40 @@ if TYPE_CHECKING:
 ORDER = ("infodynamics", "geometry", "similarity", "hulls", "probes", "convergence", "edges", "cloze", "pairs",
          "calibration", "features", "kernel")
 """Lenses on a trajectory's page; others follow."""
-COMPARED = {"accuracy": ("trajectory", "validation/accuracy"), "pearson": ("trajectory", "validation/pearson"),
-            "micro_f1": ("trajectory", "validation/micro_f1"), "slope": ("infodynamics", "slope")}
-"""Name in metrics.json, after the trajectory's -> part and metric."""
 HOME = "../index.html"
 
 
 def main(stage: "Stage") -> None:
     layout, asked = stage.layout, stage.asked
-    entries = collect(asked["trajectories"], asked["looked"], layout)
-    places = collect_places(asked["masked"], asked["looked"], layout)
+    looks = lenses_at(asked["looked"])
+    names = ["{model}/{task}/{method}/s{seed}".format(**run) for run in asked["trajectories"]] + asked["masked"]
+    folders = [layout.place(name) / part for name in names for part in ("trajectory", *looks.get(name, ()))]
+    manifest = stage.manifest("atlas", {folder: folder for folder in folders})  # verifies them all
+    entries = collect(asked["trajectories"], asked["looked"], layout, verify=False)
+    places = collect_places(asked["masked"], asked["looked"], layout, verify=False)
     everything: list[Entry | Place] = [*entries, *places]
-    folders = [each.folder / part for each in everything for part in each.metrics]
-    manifest = stage.manifest("atlas", {folder: folder for folder in folders})
     with stage.output(layout.atlas, manifest) as out:
         shared = [(kind, layout.standalone(kind, name)) for kind, name, _ in asked["standalone"]]
         table = one_table(everything, shared)
         write_table(out / "table.parquet", table)
-        cells = cells_of(table.to_pandas())
-        courses = {"signals": signals_table(cells), "leads": leads_table(cells, stage.seed), **maps_tables(cells)}
+        of_cells = courses(cells_of(table.to_pandas()), stage.seed)
         (out / "courses").mkdir()
-        for name, course in courses.items():
+        for name, course in of_cells.items():
             write_table(out / "courses" / f"{name}.parquet", course)
-        write_json(out / "metrics.json", _compared(entries))
-        _write_metrics(out / "metrics", everything, layout)
+        _write_metrics(out / "metrics", everything)
         _write_pages(out / "runs", entries, places, layout)
         shown = [*_write_figures(out / "figures", stage, entries), *_standalone_figures(stage)]
         intro = _study_intro(stage, entries, places)
-        write_index(out, stage, entries, places, intro, table, courses, shown)
+        write_index(out, stage, entries, places, intro, table, of_cells, shown)
 
 
-def _compared(entries: Sequence[Entry]) -> dict[str, float]:
-    """The numbers by which `dvc metrics` compares fine-tunings at a glance."""
-    return {f"{entry.key}/{name}": entry.metrics[part][metric] for entry in entries
-            for name, (part, metric) in COMPARED.items() if metric in entry.metrics.get(part, {})}
-
-
-def _write_metrics(out: Path, found: Sequence[Entry | Place], layout: Layout) -> None:
-    """The metrics of every trajectory and lens by place, as `dvc metrics show` and `diff` read them (dvc.yaml)."""
+def _write_metrics(out: Path, found: Sequence[Entry | Place]) -> None:
+    """A small file of numbers per trajectory: `dvc metrics show` makes a row of each (dvc.yaml)."""
+    out.mkdir()
     for each in found:
-        for part, values in each.metrics.items():
-            target = out / each.folder.relative_to(layout.root / "outputs") / f"{part}.json"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_json(target, values)
+        columns = FINE_TUNINGS if isinstance(each, Entry) else MASKED_WORDS
+        text = json_text(few_numbers(each, columns))
+        (out / f"{each.key}.json").write_text(text, "utf-8")  # the whole folder reaches the disk at the end
 
 
 def _write_pages(out: Path, entries: Sequence[Entry], places: Sequence[Place], layout: Layout) -> None:

@@ -6,19 +6,20 @@
     t.query("quantity == 'validation/accuracy'").groupby(["model", "task", "method"]).value.agg(["mean", "std"])
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from finetrace.atlas.collect import Entry
+from finetrace.atlas.growing import GrowingTable, Rows, Texts, texts_of
 from finetrace.atlas.places import Place
 from finetrace.longtable import SHARED
-from finetrace.store.tables import read_long_table, read_table
+from finetrace.store.tables import read_table
 
 VERSION = 2
 """Of the columns; in the metadata of the file as finetrace_table. 1 had the numbers of metrics.json only."""
@@ -48,6 +49,8 @@ COLUMNS: dict[str, tuple[pa.DataType, str]] = {
 _TRAINING_ROWS = 500  # of a training's history at most; evaluations are all there
 _COUNTS = ("clusters", "seeds")  # whole numbers in tables of lenses that are no keys
 _AXES = ("examples", "tokens", "epoch")
+_WHOLE: Rows = {"step": -1, "layer": -1, "split": "", "label": "", "keys": "", "low": np.nan, "high": np.nan, "n": -1}
+"""What a number about the whole has in columns that say nothing of it."""
 
 
 def one_table(found: Sequence[Entry | Place], shared: Sequence[tuple[str, Path]] = ()) -> pa.Table:
@@ -55,11 +58,15 @@ def one_table(found: Sequence[Entry | Place], shared: Sequence[tuple[str, Path]]
 
     shared: lens and folder of what belongs to several trajectories. A lens with a wide table is there by its curves.
     """
-    parts = [_arrow(part) for each in found for part in _of_place(each)]
-    parts += [_arrow(part) for lens, folder in shared for part in _of_shared(lens, folder)]
-    schema = pa.schema([(name, kind) for name, (kind, _) in COLUMNS.items()],
-                       metadata={"finetrace_table": str(VERSION)})
-    return pa.concat_tables([part.cast(schema) for part in parts] or [schema.empty_table()]).unify_dictionaries()
+    grown = GrowingTable({name: kind for name, (kind, _) in COLUMNS.items()})
+    for each in found:
+        for rows in _of_place(each):
+            grown.append(rows)
+    for lens, folder in shared:
+        nowhere = {"place": f"{folder.parent.name}/{folder.name}", "model": "", "task": "", "method": "", "seed": -1}
+        if (own := _lens(folder, TimeAxis.of_history(None))) is not None:
+            grown.append(dict.fromkeys(_AXES, np.nan) | own | nowhere | {"lens": lens})
+    return grown.table({"finetrace_table": str(VERSION)})
 
 
 @dataclass(frozen=True)
@@ -72,17 +79,22 @@ class TimeAxis:
     @classmethod
     def of(cls, trajectory: Path) -> "TimeAxis":
         """As history.parquet says; empty where there is none (published checkpoints)."""
-        path = trajectory / "history.parquet"
-        if not path.is_file():
+        return cls.of_history(_read_history(trajectory))
+
+    @classmethod
+    def of_history(cls, history: pa.Table | None) -> "TimeAxis":
+        """As a history says, empty without one."""
+        if history is None:
             return cls(np.zeros(0), {})
-        frame = read_table(path).to_pandas()
-        steps = frame["step"].to_numpy()
-        first = np.unique(steps, return_index=True)[1]
-        seen = {name: frame[name].to_numpy(np.float64)[first] for name in ("examples", "epoch") if name in frame}
-        if "tokens" in frame:  # told by a step's row with its own: had been seen when the next step began
-            told = frame.dropna(subset="tokens")
-            seen["tokens"] = np.interp(steps[first], [0, *told["step"] + 1], [0, *told["tokens"]])
-        return cls(steps[first].astype(np.float64), seen)
+        names = history.column_names
+        steps, first = np.unique(history["step"].to_numpy(), return_index=True)
+        seen = {name: _numbers(history, name)[first] for name in ("examples", "epoch") if name in names}
+        if "tokens" in names:  # told by a step's row with its own: had been seen when the next step began
+            tokens = _numbers(history, "tokens")
+            told = np.flatnonzero(~np.isnan(tokens))
+            begun = history["step"].to_numpy()[told] + 1
+            seen["tokens"] = np.interp(steps, [0, *begun], [0, *tokens[told]])
+        return cls(steps.astype(np.float64), seen)
 
     def at(self, steps: np.ndarray) -> dict[str, np.ndarray]:
         """Axis -> (row,) float64: what had been seen at these steps, NaN where unknown."""
@@ -94,110 +106,132 @@ class TimeAxis:
         return np.searchsorted(self.seen.get("examples", np.zeros(0)), examples, side="right") - 1
 
 
-def _of_place(each: Entry | Place) -> Iterator[pd.DataFrame]:
+def _of_place(each: Entry | Place) -> Iterator[Rows]:
     """The rows of a trajectory: of each lens the numbers of its metrics.json, then those of its table."""
-    axis = TimeAxis.of(each.folder / "trajectory")
+    history = _read_history(each.folder / "trajectory")
+    axis = TimeAxis.of_history(history)
     for part, metrics in each.metrics.items():
-        folder = each.folder / part
-        for rows in (_summaries(metrics), _history(folder) if part == "trajectory" else _lens(folder, axis)):
-            if rows is not None and len(rows):
-                rows = rows.assign(**{name: values for name, values in axis.at(rows["step"].to_numpy()).items()
-                                      if name not in rows})
-                yield rows.assign(**_names(each), lens=part)
+        of_part = _history(history) if part == "trajectory" else _lens(each.folder / part, axis)
+        for rows in (_summaries(metrics), of_part):
+            if rows is not None:
+                yield _seen(axis, rows["step"]) | rows | _names(each) | {"lens": part}
 
 
-def _of_shared(lens: str, folder: Path) -> Iterator[pd.DataFrame]:
-    rows = _lens(folder, TimeAxis(np.zeros(0), {}))
-    if rows is not None and len(rows):
-        place = f"{folder.parent.name}/{folder.name}"
-        unknown = {name: np.nan for name in _AXES if name not in rows}
-        yield rows.assign(place=place, model="", task="", method="", seed=-1, lens=lens, **unknown)
+def _seen(axis: TimeAxis, step: Any) -> Rows:
+    """What had been seen at a step, or at (row,) steps."""
+    found = axis.at(np.atleast_1d(step))
+    return {name: values if np.ndim(step) else values[0] for name, values in found.items()}
 
 
-def _names(each: Entry | Place) -> dict[str, Any]:
+def _names(each: Entry | Place) -> Rows:
     if isinstance(each, Entry):
-        return {"place": f"{each.model}/{each.task}/{each.method}/s{each.seed}", "model": each.model,
-                "task": each.task, "method": each.method, "seed": each.seed}
+        return {"place": each.place, "model": each.model, "task": each.task, "method": each.method, "seed": each.seed}
     model, _, kind = each.name.rpartition("/")
     return {"place": each.name, "model": model, "task": "", "method": kind, "seed": -1}
 
 
-def _summaries(metrics: dict[str, float]) -> pd.DataFrame:
+def _summaries(metrics: Mapping[str, float]) -> Rows | None:
     numbers = {name: float(value) for name, value in metrics.items() if isinstance(value, int | float)}
-    return _rows(quantity=list(numbers), value=list(numbers.values()))
-
-
-def _history(folder: Path) -> pd.DataFrame | None:
-    """Every evaluation, and at most `_TRAINING_ROWS` steps of the training, each number a row."""
-    if not (folder / "history.parquet").is_file():
+    if not numbers:
         return None
-    frame = read_table(folder / "history.parquet").to_pandas()
-    steps = np.flatnonzero(frame["kind"] == "train")
+    return _WHOLE | {"quantity": Texts(np.arange(len(numbers)), list(numbers)), "value": np.array([*numbers.values()])}
+
+
+def _read_history(trajectory: Path) -> pa.Table | None:
+    path = trajectory / "history.parquet"
+    return read_table(path) if path.is_file() else None
+
+
+def _history(table: pa.Table | None) -> Rows | None:
+    """Every evaluation, and at most `_TRAINING_ROWS` steps of the training, each number a row."""
+    if table is None:
+        return None
+    training = pc.equal(table["kind"], "train").fill_null(False).to_numpy()
+    steps = np.flatnonzero(training)
     if len(steps) > _TRAINING_ROWS:
         steps = steps[np.unique(np.linspace(0, len(steps) - 1, _TRAINING_ROWS).round().astype(int))]
-    kept = np.union1d(np.flatnonzero(frame["kind"] != "train"), steps)
-    frame = frame.iloc[kept]
-    numbers = [name for name in frame if name not in ("step", "kind", "split", *_AXES)]
-    long = frame.melt(["step", "kind", "split"], numbers, "quantity").dropna(subset="value")
-    split = long["split"].fillna("").where(long["kind"] != "train", "train")
-    return _rows(step=long["step"].to_numpy(), quantity=long["quantity"].to_numpy(), split=split.to_numpy(),
-                 value=long["value"].to_numpy(np.float64))
+    kept = np.union1d(np.flatnonzero(~training), steps)
+    names = [name for name in table.column_names if name not in ("step", "kind", "split", *_AXES)]
+    known, at = _long([_numbers(table, name)[kept] for name in names], names)
+    if known is None:
+        return None
+    split = texts_of(table["split"])
+    codes = np.where(training, len(split.texts), split.codes)[kept][at]
+    return _WHOLE | known | {"step": table["step"].to_numpy()[kept][at], "split": Texts(codes, [*split.texts, "train"])}
 
 
-def _lens(folder: Path, axis: TimeAxis) -> pd.DataFrame | None:
+def _lens(folder: Path, axis: TimeAxis) -> Rows | None:
     if not (folder / "table.parquet").is_file():
         return None
-    table = read_long_table(folder / "table.parquet")
-    if "value" not in table.frame:
+    table = read_table(folder / "table.parquet")
+    if "value" not in table.column_names:
         return _curves(folder, axis)
-    rows = table.shared()
-    own = [name for name in rows if name not in SHARED and name not in _COUNTS
-           and not pd.api.types.is_float_dtype(rows[name].dtype)]
-    return rows[list(SHARED)].rename(columns={"statistic": "quantity"}).assign(keys=_keys(rows[own]))
+    if not table.num_rows:
+        return None
+    rows = {name: _column(table[name]) if name in table.column_names else absent for name, absent in SHARED.items()}
+    own = [name for name in table.column_names if name not in SHARED and name not in _COUNTS]
+    return rows | {"quantity": rows["statistic"], "keys": _keys({name: _column(table[name]) for name in own})}
 
 
-def _curves(folder: Path, axis: TimeAxis) -> pd.DataFrame | None:
+def _curves(folder: Path, axis: TimeAxis) -> Rows | None:
     """The courses of curves.csv over steps or examples, its first column."""
     if not (folder / "curves.csv").is_file():
         return None
+    import pandas as pd
+
     frame = pd.read_csv(folder / "curves.csv")
     over = str(frame.columns[0])
-    numbers = [name for name in frame.columns[1:] if pd.api.types.is_numeric_dtype(frame[name].dtype)]
-    long = frame.melt(over, numbers, "quantity").dropna(subset="value")
-    time = long[over].to_numpy()
-    rows = _rows(step=time if over == "step" else axis.step_of(time), quantity=long["quantity"].to_numpy(),
-                 value=long["value"].to_numpy(np.float64))
-    return rows if over == "step" else rows.assign(examples=time.astype(np.float64))
+    names = [name for name in frame.columns[1:] if pd.api.types.is_numeric_dtype(frame[name].dtype)]
+    known, at = _long([frame[name].to_numpy(np.float64) for name in names], names)
+    if known is None:
+        return None
+    time = frame[over].to_numpy()[at]
+    if over == "step":
+        return _WHOLE | known | {"step": time}
+    return _WHOLE | known | {"step": axis.step_of(time), "examples": time.astype(np.float64)}
 
 
-def _keys(own: pd.DataFrame) -> Any:
-    """(row,) categories "name=value name=value" of the columns that tell rows apart; empty ones are left out."""
-    if not own.shape[1]:
-        return pd.Categorical([""] * len(own))
-    codes = own.groupby(list(own), observed=True, sort=False, dropna=False).ngroup().to_numpy()
-    firsts = own.iloc[np.unique(codes, return_index=True)[1]]
-    texts = [" ".join(f"{name}={value}" for name, value in zip(own, row, strict=True) if value not in ("", -1))
-             for row in firsts.astype(object).itertuples(index=False)]
-    names = sorted(set(texts))
-    return pd.Categorical.from_codes(np.array([names.index(text) for text in texts])[codes], names)
+def _long(columns: Sequence[np.ndarray], names: Sequence[str]) -> tuple[Rows | None, np.ndarray]:
+    """Columns one below the other without what is NaN: quantity and value, and (row,) where each stood in its column;
+    None when nothing is left.
+
+    columns: each (row,) float64.
+    """
+    kept = [np.flatnonzero(~np.isnan(values)) for values in columns]
+    at = np.concatenate([*kept, np.zeros(0, np.int64)]).astype(np.int64)
+    if not len(at):
+        return None, at
+    codes = np.repeat(np.arange(len(names)), [len(rows) for rows in kept])
+    return {"quantity": Texts(codes, names),
+            "value": np.concatenate([values[rows] for values, rows in zip(columns, kept, strict=True)])}, at
 
 
-def _rows(**columns: Any) -> pd.DataFrame:
-    """Rows with these columns, the others as of a number about the whole."""
-    count = len(next(iter(columns.values())))
-    rest: dict[str, Any] = {"step": -1, "layer": -1, "split": "", "label": "", "keys": "", "low": np.nan,
-                            "high": np.nan, "n": -1}
-    return pd.DataFrame({**{name: [value] * count for name, value in rest.items() if name not in columns}, **columns})
+def _keys(own: Mapping[str, Any]) -> Texts | str:
+    """(row,) texts "name=value name=value" of the columns that tell rows apart; empty ones are left out, and so are
+    columns of fractions, which are no keys."""
+    found: Texts | str = ""
+    for name, column in own.items():
+        if not isinstance(column, Texts):
+            if column.dtype.kind == "f":
+                continue
+            values, codes = np.unique(column, return_inverse=True)
+            column = Texts(codes, values.tolist())
+        texts = ["" if value in ("", -1) else f"{name}={value}" for value in column.texts]
+        if isinstance(found, str):
+            found = Texts(column.codes, texts)
+            continue
+        pairs, codes = np.unique(found.codes.astype(np.int64) * len(texts) + column.codes, return_inverse=True)
+        found = Texts(codes, [f"{found.texts[pair // len(texts)]} {texts[pair % len(texts)]}".strip()
+                              for pair in pairs.tolist()])
+    return found
 
 
-def _arrow(rows: pd.DataFrame) -> pa.Table:
-    columns = {}
-    for name, (kind, _) in COLUMNS.items():
-        values = rows[name] if name in rows else pd.Series([""] * len(rows))
-        if kind == _TEXT:
-            values = pd.Categorical(values)
-            columns[name] = pa.DictionaryArray.from_arrays(pa.array(values.codes, pa.int32()),
-                                                           pa.array(values.categories.tolist(), pa.string()))
-        else:
-            columns[name] = pa.array(values.to_numpy(), kind)
-    return pa.table(columns)
+def _column(column: pa.ChunkedArray) -> Any:
+    """A column of a lens: Texts, or (row,) numbers, where null is NaN."""
+    texts = pa.types.is_dictionary(column.type) or pa.types.is_string(column.type) or pa.types.is_null(column.type)
+    return texts_of(column) if texts else column.to_numpy()
+
+
+def _numbers(table: pa.Table, name: str) -> np.ndarray:
+    """(row,) float64; null is NaN."""
+    return table[name].cast(pa.float64()).to_numpy()

@@ -4,7 +4,8 @@ A lens declares its own in `headlines.py`, as `HEADLINES`. No stage of a lens im
 nothing again.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,12 +32,42 @@ class Headline:
     mean_of: str = ""
     """Where the lens writes one number per task or corpus: their name with `*`. `metric` is then their mean, made by
     the reader."""
+    short: str = ""
+    """One word, for the one or two metrics of a lens that `dvc metrics` shows."""
 
     @property
     def explanation(self) -> str:
         """The sentence with unit and direction."""
         details = [text for text in (self.unit, DIRECTIONS[self.direction]) if text]
         return f"{self.sentence} ({'; '.join(details)})" if details else self.sentence
+
+
+@dataclass(frozen=True)
+class AtCheckpoint:
+    """One number by which the checkpoints of trajectories are compared; a lens declares its own as `AT_CHECKPOINTS`."""
+
+    name: str
+    """One or two words, e.g. accuracy; shown as LENS/NAME."""
+    columns: str
+    """Where curves.csv has it. `{layer}` stands for the number of a layer, of which the last counts, `*` for any text:
+    the mean of such columns counts. Of several, `a|b`, the first that is there counts."""
+    largest: bool = False
+    """Whether the layer with the largest number counts, and not the last."""
+
+
+def columns_of(columns: str, names: Iterable[str]) -> list[list[str]]:
+    """The names that fit `columns` of an `AtCheckpoint`: one list per text that stands for `*`, ascending by layer."""
+    names = list(names)
+    for pattern in columns.split("|"):
+        wanted = re.escape(pattern).replace(r"\*", "(?P<each>.+)").replace(r"\{layer\}", r"(?P<layer>\d+)")
+        found: dict[str, list[tuple[int, str]]] = {}
+        for name in names:
+            if fits := re.fullmatch(wanted, name):
+                parts = fits.groupdict()
+                found.setdefault(parts.get("each", ""), []).append((int(parts.get("layer", 0)), name))
+        if found:
+            return [[name for _, name in sorted(group)] for group in found.values()]
+    return []
 
 
 def value_of(metrics: Mapping[str, float], metric: str) -> float | None:

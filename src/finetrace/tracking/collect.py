@@ -17,16 +17,19 @@ from finetrace.store.manifest import NAME, PROVENANCE, Manifest, read_key, read_
 from finetrace.store.tables import read_table
 from finetrace.study import Study
 from finetrace.study.study import Cell, Run
+from finetrace.tracking.checkpoints import checkpoints_of
+from finetrace.tracking.curves import curves_series, history_series, one_series, valid
 from finetrace.tracking.described import description, headline_metrics
-from finetrace.tracking.overview import cells, shown_names
+from finetrace.tracking.names import cell_names, place_names, shown_names
+from finetrace.tracking.overview import cells
 from finetrace.tracking.records import Collected, DataInput, RunContent, RunRecord
-from finetrace.tracking.series import Series, metric_name
+from finetrace.tracking.series import metric_name
 
 FORMAT = 1  # part of a run's identity: raise it when the same files shall become different runs
 LARGEST_ARTIFACT = 1_000_000  # bytes; a larger file is named in pointers.json instead of being copied
+SPEED_POINTS = 100  # of tokens per second, a curve that nobody reads closely: every point costs time
 _ARTIFACTS = {NAME, "metrics.json", "table.parquet", "results.json", "best.yaml", "trials.parquet", "history.parquet",
               "signals.parquet", "probe.parquet", "curves.csv", "index.html"}
-_NOT_METRICS = {"step", "kind", "split", "examples", "epoch", "tokens"}  # columns of history.parquet
 _STATES = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED", "RUNNING": "RUNNING", "WAITING": "SCHEDULED"}
 
 
@@ -67,7 +70,10 @@ class _Reader:
     def __init__(self, layout: Layout, study: Study, problems: list[str]):
         self.layout, self.study, self.problems = layout, study, problems
         self.vouched = accepted(layout).entries
-        self.shown = shown_names(list(study.on_tasks.values()))
+        runs = list(study.on_tasks.values())
+        self.cells = cell_names(runs)
+        masked = [*(model for model, one in study.pretrain.items() if one.steps), *study.series]
+        self.shown = shown_names(runs) | place_names(masked, list(study.adapt))
 
     def pretrain(self, model: str) -> Iterator[RunRecord]:
         folder = self.layout.pretrain(model)
@@ -88,6 +94,8 @@ class _Reader:
         parent = self._record(kind, name, manifest, folder, partial(self._training, folder, manifest, tags))
         headlines: dict[str, float] = {}
         lenses: list[RunRecord] = []
+        looked: dict[str, Manifest] = {}
+        shown = self.shown.get(name, "")
         for lens in sorted(path.parent for path in folder.parent.glob(f"*/{NAME}")):
             if lens == folder or lens.name.startswith("."):
                 continue
@@ -98,9 +106,12 @@ class _Reader:
                 continue
             if of_lens.kind == "lens":
                 load = partial(self._lens, lens, of_lens, tags | {"lens": lens.name})
-                lenses.append(self._record("lens", f"{lens.name}@{name}", of_lens, lens, load, parent.identity))
+                record = self._record("lens", f"{lens.name}@{name}", of_lens, lens, load, parent.identity)
+                lenses.append(dataclasses.replace(record, shown=f"{lens.name} {shown or name}"))
                 headlines |= headline_metrics(lens)
-        yield dataclasses.replace(parent, shown=self.shown.get(name, ""), headlines=headlines)
+                looked[lens.name] = of_lens
+        yield dataclasses.replace(parent, shown=shown, headlines=headlines,
+                                  checkpoints=checkpoints_of(self.layout, folder, manifest, looked, place))
         yield from lenses
 
     def tune(self, key: str, cell: Cell) -> Iterator[RunRecord]:
@@ -114,7 +125,8 @@ class _Reader:
         tags = _place(cell) | self._hashes(manifest, _place(cell))
         load = partial(self._tune, folder, manifest, trials, tags)
         parent = self._record("tune", f"{key}_tune", manifest, folder, load)
-        yield parent
+        shown = self.cells.get(key, key)
+        yield dataclasses.replace(parent, shown=f"tune {shown}")
         for trial in trials:
             name, ran = f"trial-{trial['number']:04d}@{key}", times.get(trial["number"], {})
             trial_key = f"{manifest.key}:{trial['number']}"
@@ -122,7 +134,7 @@ class _Reader:
                             self._identity("trial", name, trial_key, sha256_value(trial), parent.identity),
                             parent.identity, _STATES.get(trial["state"], "FAILED"),
                             ran.get("started_at_ms") or _started(manifest, folder), ran.get("finished_at_ms"),
-                            partial(self._trial, trial, manifest, tags))
+                            partial(self._trial, trial, manifest, tags), shown=f"trial {trial['number']} {shown}")
 
     def standalone(self, stage: str, name: str) -> Iterator[RunRecord]:
         folder = self.layout.standalone(stage, name)
@@ -181,7 +193,8 @@ class _Reader:
             content.series = history_series(folder / "history.parquet")
         if (folder / "timing.parquet").is_file():
             table = read_table(folder / "timing.parquet", ["step", "tokens_per_second"])
-            content.series += _series("timing/tokens_per_second", *_valid(table, "tokens_per_second"))
+            speed = one_series("timing/tokens_per_second", *valid(table, "tokens_per_second"))
+            content.series += [one.thinned(SPEED_POINTS) for one in speed]
         content.final_step = max((int(s.steps[-1]) for s in content.series), default=0)
         if "task" in tags:
             content.data = self._data(tags["task"])
@@ -198,7 +211,7 @@ class _Reader:
         content = self._plain(folder, manifest, tags)
         values = [(t["number"], t["value"]) for t in trials if t["value"] is not None]
         if values:
-            content.series = _series("objective/value", *map(np.array, zip(*values, strict=True)))
+            content.series = one_series("objective/value", *map(np.array, zip(*values, strict=True)))
         return _apart(content)
 
     def _trial(self, trial: dict[str, Any], manifest: Manifest, tags: dict[str, str]) -> RunContent:
@@ -207,7 +220,7 @@ class _Reader:
         points = sorted((int(step), float(value)) for step, value in json.loads(trial["intermediate_json"]).items()
                         if value is not None)
         if points:
-            content.series = _series("objective/intermediate", *map(np.array, zip(*points, strict=True)))
+            content.series = one_series("objective/intermediate", *map(np.array, zip(*points, strict=True)))
             content.final_step = points[-1][0]
         if trial["value"] is not None:
             content.finals["objective/value"] = float(trial["value"])
@@ -254,64 +267,6 @@ def flat_params(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
     return found
 
 
-def history_series(path: Path) -> list[Series]:
-    """Curves of a training: train/<column> per optimiser step, <split>/<column> per evaluation."""
-    table = read_table(path)
-    kind = np.array(table["kind"].to_pylist(), dtype=object)
-    split = np.array([s or "eval" for s in table["split"].to_pylist()], dtype=object)
-    group = np.where(kind == "train", "train", split)
-    found = []
-    for name in table.column_names:
-        if name in _NOT_METRICS or not _is_number(table[name].type):
-            continue
-        steps, values, rows = _valid(table, name, with_rows=True)
-        for prefix in sorted(set(group[rows])):
-            here = group[rows] == prefix
-            if name == "loss" or not np.isnan(values[here]).all():
-                found += _series(f"{prefix}/{name}", steps[here], values[here])
-    return found
-
-
-def curves_series(path: Path, prefix: str) -> list[Series]:
-    """Curves of a lens: the first column is the x axis (whole numbers), every other numeric column a curve."""
-    from pyarrow import ArrowInvalid
-    from pyarrow.csv import read_csv
-
-    try:
-        table = read_csv(path)
-    except (ArrowInvalid, OSError) as error:
-        raise FinetraceError(f"{path}: not a readable CSV file ({error}); delete its folder and run the stage "
-                             "again") from error
-    axis = table.column_names[0]
-    if not _is_number(table[axis].type):
-        raise FinetraceError(f"{path}: its first column {axis!r} is no x axis of whole numbers; the lens must write "
-                             "it first")
-    table = table.rename_columns(["step", *table.column_names[1:]])
-    return [one for name in table.column_names[1:] if _is_number(table[name].type)
-            for one in _series(prefix + name, *_valid(table, name))]
-
-
-def _valid(table: Any, column: str, *, with_rows: bool = False) -> tuple[np.ndarray, ...]:
-    """Steps and values of the rows in which neither is null (NaN is a value), optionally with the rows' numbers."""
-    rows = np.flatnonzero(np.asarray(table[column].is_valid()) & np.asarray(table["step"].is_valid()))
-    taken = table.select(["step", column]).take(rows)
-    steps = np.rint(np.asarray(taken["step"])).astype(np.int64)
-    values = np.asarray(taken[column]).astype(np.float64)
-    return (steps, values, rows) if with_rows else (steps, values)
-
-
-def _series(name: str, steps: np.ndarray, values: np.ndarray) -> list[Series]:
-    """One series with increasing steps; of several values at a step the last counts. Infinities become NaN: MLflow
-    would store them as 1.8e308 and no chart of the run could be read."""
-    if not len(steps):
-        return []
-    steps, values = np.asarray(steps, dtype=np.int64), np.asarray(values, dtype=np.float64)
-    order = np.argsort(steps, kind="stable")
-    steps, values = steps[order], np.where(np.isfinite(values[order]), values[order], np.nan)
-    last = np.append(steps[1:] != steps[:-1], True)
-    return [Series(metric_name(name), steps[last], values[last])]
-
-
 def _apart(content: RunContent) -> RunContent:
     """A final number with the name of a curve becomes final/<name>, so that the curve keeps its own last point."""
     curves = {s.name for s in content.series}
@@ -350,9 +305,3 @@ def _place(cell: Cell) -> dict[str, str]:
 def _checkpoint_step(name: str) -> int:
     digits = name.split("/")[1].rpartition("-")[2]
     return int(digits) if digits.isdigit() else -1
-
-
-def _is_number(kind: Any) -> bool:
-    import pyarrow.types as types
-
-    return types.is_integer(kind) or types.is_floating(kind)

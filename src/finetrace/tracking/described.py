@@ -1,12 +1,14 @@
 """What MLflow says of a lens's run: its headline metrics, as the lens declares them."""
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from finetrace.lenses import headline
-from finetrace.lenses.headline import Headline, add_means, value_of
+from finetrace.lenses.headline import AtCheckpoint, Headline, add_means, value_of
 from finetrace.tracking.series import metric_name
 
 TAG = "mlflow.note.content"
@@ -25,12 +27,22 @@ def description(lens: str, prefix: str) -> dict[str, str]:
 
 
 def headlines_of(lens: str) -> Sequence[Headline]:
-    """What `headlines.py` of a lens declares; it imports nothing that takes time."""
+    """The headline metrics that a lens declares."""
+    return tuple(_declared(lens, "HEADLINES"))
+
+
+def at_checkpoints_of(lens: str) -> Sequence[AtCheckpoint]:
+    """The numbers by which a lens compares checkpoints."""
+    return tuple(_declared(lens, "AT_CHECKPOINTS"))
+
+
+def _declared(lens: str, name: str) -> Iterable[Any]:
+    """What `headlines.py` of a lens holds under a name; it imports nothing that takes time."""
     package = lens.replace("-", "_")
     if not (LENSES / package / "headlines.py").is_file():
         return ()
-    headlines: Sequence[Headline] = import_module(f"finetrace.lenses.{package}.headlines").HEADLINES
-    return headlines
+    found: Iterable[Any] = getattr(import_module(f"finetrace.lenses.{package}.headlines"), name, ())
+    return found
 
 
 def headline_metrics(folder: Path) -> dict[str, float]:
@@ -42,7 +54,7 @@ def headline_metrics(folder: Path) -> dict[str, float]:
     add_means(metrics, declared)
     values = {one.heading: value_of(metrics, one.metric) for one in declared}
     return {metric_name(f"{folder.name}/{heading.replace(',', '')}"): float(value)
-            for heading, value in values.items() if value is not None}
+            for heading, value in values.items() if value is not None and math.isfinite(value)}
 
 
 def _names(one: Headline, prefix: str) -> str:

@@ -248,6 +248,8 @@ class _LiveRun:
         self.run_id, self.base_ms, self.total_steps = run_id, base_ms, total_steps
         self.there = there  # metric -> steps that the run has
         self.last: dict[str, tuple[int, float]] = {}  # the newest point of each metric, sent at the end
+        self.finite = set(there)  # metrics of which a finite value has been sent
+        self.waiting: dict[str, list[tuple[str, int, float]]] = {}  # NaN after it: never MLflow's latest value
         self.buffer: list[tuple[str, int, float]] = []
         self.state: str | None = None
         self.closed = False
@@ -261,10 +263,15 @@ class _LiveRun:
             if step in steps or value is None:
                 continue
             value = float(value) if math.isfinite(value) else math.nan
-            self.last[name] = (step, value)
+            late = math.isnan(value) and name in self.finite
+            if not math.isnan(value):
+                self.finite.add(name)
+                self.buffer += self.waiting.pop(name, [])
+            if not late:
+                self.last[name] = (step, value)
             if regular or not steps or (not name.startswith("train/") and len(steps) < points):
                 steps.add(step)
-                self.buffer.append((name, step, value))
+                (self.waiting.setdefault(name, []) if late else self.buffer).append((name, step, value))
 
     def flush(self, store: Store) -> None:
         if self.state is not None:

@@ -1,5 +1,4 @@
-"""What makes MLflow's list of runs readable: names that tell runs apart at a glance, and a run per cell with mean and
-spread over its seeds."""
+"""A run per cell in MLflow, with mean and spread over its seeds."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -8,24 +7,8 @@ import numpy as np
 
 from finetrace.store.files import sha256_value
 from finetrace.study import Study
-from finetrace.study.study import Run
 from finetrace.tracking.described import TAG
 from finetrace.tracking.records import RunContent, RunRecord
-
-
-def shown_names(runs: Sequence[Run]) -> dict[str, str]:
-    """Key of a fine-tuning -> how MLflow's list shows it, e.g. "s1 a lp-lora sentiment", all of them different.
-
-    What differs between the runs comes first, short names before long ones, without the words with which all names of a
-    kind begin: MLflow shows about 24 characters.
-    """
-    kinds = ("model", "task", "method")
-    names = {kind: sorted({getattr(run, kind) for run in runs}) for kind in kinds}
-    short = {kind: _without_common_words(names[kind]) for kind in kinds}
-    varying = sorted((kind for kind in kinds if len(names[kind]) > 1), key=lambda k: max(map(len, short[k].values())))
-    constant = [kind for kind in kinds if len(names[kind]) == 1]
-    return {run.key: " ".join([f"s{run.seed}", *(short[kind][getattr(run, kind)] for kind in varying),
-                               *(getattr(run, kind) for kind in constant)]) for run in runs}
 
 
 def cells(study: Study, records: Iterable[RunRecord]) -> Iterator[RunRecord]:
@@ -66,11 +49,3 @@ def links(records: Mapping[str, str], members: Iterable[str], experiment_id: str
     ids = [records[identity] for identity in members if identity in records]
     lines = [f"- [run {number}](#/experiments/{experiment_id}/runs/{run_id})" for number, run_id in enumerate(ids, 1)]
     return {TAG: "\n".join(["Mean, standard deviation (`/sd`) and number (`n`) over the seeds of:", *lines])}
-
-
-def _without_common_words(names: Sequence[str]) -> dict[str, str]:
-    """Name -> name without the words, each with its dash, with which all of them begin."""
-    split = [name.split("-") for name in names]
-    shortest = min((len(words) for words in split), default=0)
-    common = next((at for at in range(shortest) if at == shortest - 1 or len({words[at] for words in split}) > 1), 0)
-    return {name: "-".join(words[common:]) for name, words in zip(names, split, strict=True)}

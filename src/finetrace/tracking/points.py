@@ -5,6 +5,7 @@ around them cheap. Asynchronous logging is no faster on a sqlite store (1.0 s ag
 threads wait for one interpreter and one file. What saves time is fewer points: `tracking.points`.
 """
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,7 +27,8 @@ class Point(NamedTuple):
 
 def log_points(client: "MlflowClient", run_id: str, points: Sequence[Point],
                params: dict[str, str] | None = None) -> None:
-    """Add points to a run; MLflow drops those that it has already, with the same step, value and time.
+    """Add points to a run; MLflow drops those that it has already, with the same step, value and time. Infinities
+    become NaN: MLflow would store them as 1.8e308, and no chart of the run could be read.
 
     params: settings that travel in the same calls, since every call costs a transaction.
     """
@@ -36,5 +38,7 @@ def log_points(client: "MlflowClient", run_id: str, points: Sequence[Point],
     while points or settings:
         called, settings = settings[:PARAMS_PER_CALL], settings[PARAMS_PER_CALL:]
         room = ENTRIES_PER_CALL - len(called)
-        client.log_batch(run_id, metrics=[Metric(*point) for point in points[:room]], params=called)
+        metrics = [Metric(name, value if math.isfinite(value) else math.nan, time, step)
+                   for name, value, time, step in points[:room]]
+        client.log_batch(run_id, metrics=metrics, params=called)
         points = points[room:]

@@ -15,12 +15,13 @@ from finetrace.errors import FinetraceError, hide_passwords
 from finetrace.layout import Layout
 from finetrace.store.files import file_lock, sha256_value, write_json
 from finetrace.study import Study
+from finetrace.tracking import logged_models
 from finetrace.tracking.collect import collect
 from finetrace.tracking.moved import SUPERSEDED_TAG
 from finetrace.tracking.overview import links
 from finetrace.tracking.points import Point
 from finetrace.tracking.records import DataInput, RunContent, RunRecord
-from finetrace.tracking.series import Series
+from finetrace.tracking.series import Series, not_finite
 from finetrace.tracking.store import KnownRun, Store, open_store, tracking_uri
 
 
@@ -95,8 +96,10 @@ class _Writer:
         """Make the store hold this record exactly once, as the current run of its name."""
         known = self.by_identity.get(record.identity)
         if known and known.deleted:
+            self._remove_checkpoints(known)
             done.deleted.append(record.name)
             return
+        started = None
         if known and known.complete and not _artifacts_lost(known):
             self.run_ids[record.identity] = known.run_id
             done.unchanged.append(record.name)
@@ -110,6 +113,7 @@ class _Writer:
             (done.completed if started else done.new).append(record.name)
             say(f"{'completed' if started else 'new':9}  {record.kind:10}  {record.name}")
         self._put_headlines(record, known)
+        self._put_checkpoints(record, known, fresh=known is None and started is None)
         if known and known.superseded:
             self.store.client.delete_tag(known.run_id, SUPERSEDED_TAG)
         self._supersede(record, done)
@@ -126,6 +130,27 @@ class _Writer:
             self.store.log_points(run_id, points)
             self.store.client.set_tag(run_id, "finetrace.headlines", content)
 
+    def _put_checkpoints(self, record: RunRecord, known: KnownRun | None, *, fresh: bool) -> None:
+        """The models of a training, whose numbers come and change after it, as its headline metrics do."""
+        from mlflow.exceptions import MlflowException
+
+        found, shown = record.checkpoints, record.shown or record.name.replace("_", " ")
+        if found is None or (known is not None and known.checkpoints == found.told_as(shown)):
+            return
+        try:
+            logged_models.put_checkpoints(self.store.client, self.store.experiment_id, self.run_ids[record.identity],
+                                          shown, found, record.started_at_ms, fresh=fresh)
+        except MlflowException as error:
+            raise FinetraceError(f"checkpoints of {record.name} in {self.store.uri}: {str(error).splitlines()[0]}; "
+                                 "remove the cause and run `finetrace publish` again: it goes on here") from error
+
+    def _remove_checkpoints(self, run: KnownRun) -> None:
+        """The models of a run that is replaced or deleted."""
+        if run.checkpoints:
+            logged_models.remove_checkpoints(self.store.client, self.store.experiment_id, run.run_id)
+            if not run.deleted:
+                self.store.client.delete_tag(run.run_id, logged_models.TAG)
+
     def _live(self, record: RunRecord) -> KnownRun | None:
         """The run that was fed while this record's work was going on."""
         same = [r for r in self.unfinished if r.key == record.key and (r.name == record.name or record.kind == "trial")]
@@ -136,6 +161,7 @@ class _Writer:
         for run in self.by_name.get((record.kind, record.name), []):
             old = run.run_id != self.run_ids[record.identity] and not run.deleted and not run.superseded
             if old and (run.complete or run.status != "RUNNING"):
+                self._remove_checkpoints(run)
                 self.store.client.set_tag(run.run_id, SUPERSEDED_TAG, "true")
                 done.superseded.append(run.name)
 
@@ -160,7 +186,7 @@ class _Writer:
         from mlflow.entities import RunTag
 
         client = self.store.client
-        tags = content.tags | self._tags(record)
+        tags = content.tags | not_finite(content.series) | self._tags(record)
         base, params, there = record.started_at_ms, dict(content.params), {}
         if run_id is not None:
             run = client.get_run(run_id)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from finetrace.tracking.checkpoints import Checkpoints
 from finetrace.tracking.series import Series
 
 
@@ -58,6 +59,8 @@ class RunRecord:
     """Headline metrics of the lenses at this place, which the run of the training carries, too."""
     members: tuple[str, ...] = ()
     """Identities of the runs that a cell is made of."""
+    checkpoints: Checkpoints | None = None
+    """What a training has kept, and what the lenses measured at it."""
 
 
 @dataclasses.dataclass

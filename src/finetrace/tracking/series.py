@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,9 +20,28 @@ class Series:
     values: np.ndarray
 
     def thinned(self, points: int) -> "Series":
-        """At most `points` of the points, chosen by `thin`."""
-        kept = thin(self.steps, self.values, points)
-        return Series(self.name, self.steps[kept], self.values[kept])
+        """At most `points` of the points, chosen by `thin`; none after the last finite one, see `shown`."""
+        count = shown(self.values)
+        steps, values = self.steps[:count], self.values[:count]
+        kept = thin(steps, values, points)
+        return Series(self.name, steps[kept], values[kept])
+
+
+def shown(values: np.ndarray) -> int:
+    """How many of a series' values, from the first on, are shown: up to the last finite one; all where none is finite.
+
+    MLflow's lists and comparisons show the latest value of a metric: a loss that became NaN would hide what it had
+    been, and sort as 0.
+    """
+    finite = np.flatnonzero(np.isfinite(values))
+    return int(finite[-1]) + 1 if len(finite) else len(values)
+
+
+def not_finite(series: Sequence[Series]) -> dict[str, str]:
+    """A tag that names the series whose last values are not shown."""
+    ends = [f"{one.name} after step {one.steps[count - 1]}" for one in series
+            if (count := shown(one.values)) < len(one.values)]
+    return {"not_finite": "; ".join(ends)} if ends else {}
 
 
 def thin(steps: np.ndarray, values: np.ndarray, points: int) -> np.ndarray:

@@ -21,6 +21,7 @@ from finetrace.config.tracking import TrackingSettings
 from finetrace.errors import FinetraceError, hide_passwords
 from finetrace.layout import slug
 from finetrace.store.files import file_lock
+from finetrace.tracking import logged_models
 from finetrace.tracking.moved import HOME_TAG, SUPERSEDED_TAG, has_moved, made_here_before, retire
 from finetrace.tracking.points import Point, log_points
 
@@ -52,6 +53,7 @@ class KnownRun:
     accepted: str
     shown: str
     headlines: str
+    checkpoints: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +95,7 @@ def _known(run: Any) -> KnownRun:
                     tags.get("finetrace.kind", ""), name, tags.get("finetrace.complete") == "true",
                     tags.get(SUPERSEDED_TAG) == "true", run.info.lifecycle_stage == "deleted", run.info.status,
                     run.info.artifact_uri, tags.get("accepted", ""), run.info.run_name,
-                    tags.get("finetrace.headlines", ""))
+                    tags.get("finetrace.headlines", ""), tags.get(logged_models.TAG, ""))
 
 
 def tracking_uri(settings: TrackingSettings, home: Path) -> str:

@@ -1,10 +1,16 @@
 """Headline metrics of the lens calibration."""
 
-from finetrace.lenses.headline import Headline
+from finetrace.lenses.headline import AtCheckpoint, Headline
 
 HEADLINES = (
     Headline("test/ece", "ECE", "share", 3, "down",
-             "expected calibration error on test; 0: probabilities mean what they say"),
+             "expected calibration error on test; 0: probabilities mean what they say", short="ECE"),
     Headline("test/ece_scaled", "ECE, scaled", "share", 3, "down",
              "expected calibration error on test after temperature scaling fitted on validation"),
+)
+AT_CHECKPOINTS = (
+    AtCheckpoint("accuracy", "test_accuracy|validation_accuracy"),
+    AtCheckpoint("ece", "test_ece|validation_ece"),
+    AtCheckpoint("ece_scaled", "test_ece_scaled|validation_ece_scaled"),
+    AtCheckpoint("temperature", "temperature"),
 )

@@ -1,11 +1,15 @@
 """Headline metrics of the lens cloze."""
 
-from finetrace.lenses.headline import Headline
+from finetrace.lenses.headline import AtCheckpoint, Headline
 
 HEADLINES = (
     Headline("mean_p_at_1", "facts, P@1", "share", 3, "up",
-             "facts whose object ranks first, own head, last checkpoint, mean over corpora", mean_of="*/p_at_1"),
+             "facts whose object ranks first, own head, last checkpoint, mean over corpora", mean_of="*/p_at_1",
+             short="facts"),
     Headline("mean_p_at_10", "facts, P@10", "share", 3, "up",
              "facts whose object ranks among the ten best, own head, last checkpoint, mean over corpora",
              mean_of="*/p_at_10"),
+)
+AT_CHECKPOINTS = (
+    AtCheckpoint("p_at_1", "*/own_layer{layer}"),
 )

@@ -1,9 +1,13 @@
 """Headline metrics of the lens features."""
 
-from finetrace.lenses.headline import Headline
+from finetrace.lenses.headline import AtCheckpoint, Headline
 
 HEADLINES = (
     Headline("head_norm/first", "head norm", "Euclidean", 2, "", "norm of the head before the first step"),
     Headline("validation/diff", "feature change", "Euclidean", 2, "",
              "mean distance that an example's feature vector moved"),
+)
+AT_CHECKPOINTS = (
+    AtCheckpoint("head_norm", "head_norm"),
+    AtCheckpoint("change", "validation_diff"),
 )

@@ -1,6 +1,6 @@
 """Headline metrics of the lens geometry."""
 
-from finetrace.lenses.headline import Headline
+from finetrace.lenses.headline import AtCheckpoint, Headline
 
 HEADLINES = (
     Headline("cosine_mean/layer-*/first", "cosine, before", "cosine", 3, "",
@@ -10,5 +10,10 @@ HEADLINES = (
     Headline("effective_rank/layer-*/first", "rank, before", "dimensions", 1, "",
              "effective rank of the last layer's tokens, pre-trained"),
     Headline("effective_rank/layer-*/last", "rank, after", "dimensions", 1, "",
-             "effective rank of the last layer's tokens after training"),
+             "effective rank of the last layer's tokens after training", short="rank"),
+)
+AT_CHECKPOINTS = (
+    AtCheckpoint("cosine", "cosine_mean_layer_{layer}"),
+    AtCheckpoint("rank", "effective_rank_layer_{layer}"),
+    AtCheckpoint("anisotropy", "anisotropy_layer_{layer}"),
 )

@@ -8,7 +8,7 @@ HEADLINES = (
     Headline("novelty_plateau", "plateau", "nats", 4, "",
              "novelty of a confident model that merely sees shuffled labels"),
     Headline("resonance_mean", "resonance", "nats", 5, "", "mean resonance; 0 for a stationary run"),
-    Headline("slope", "slope", "Pearson's r", 3, "", "slope of resonance on novelty, both as z-scores"),
+    Headline("slope", "slope", "Pearson's r", 3, "", "slope of resonance on novelty, both as z-scores", short="slope"),
     Headline("slope_null_low", "null low", "Pearson's r", 3, "", "2.5 % of the slopes in shuffled order"),
     Headline("slope_null_high", "null high", "Pearson's r", 3, "", "97.5 % of the slopes in shuffled order"),
     Headline("change_points", "changes", "count", 0, "", "change points of novelty"),

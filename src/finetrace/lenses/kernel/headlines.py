@@ -1,8 +1,12 @@
 """Headline metrics of the lens kernel."""
 
-from finetrace.lenses.headline import Headline
+from finetrace.lenses.headline import AtCheckpoint, Headline
 
 HEADLINES = (
     Headline("ft_ratio/first", "FT ratio", "share", 3, "",
              "part of the first step's change of the logits that comes through the features"),
+)
+AT_CHECKPOINTS = (
+    AtCheckpoint("ft_ratio", "ft_ratio"),
+    AtCheckpoint("alignment", "full_alignment"),
 )
