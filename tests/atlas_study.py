@@ -1,7 +1,7 @@
 """A small made study with its atlas, in which everything occurs that the page has to cope with, without any training.
 
-Three seeds of ft and one run of lp, all on micro-sentiment, and a pre-training. Geometry has seen two of the seeds (layers,
-intervals, NaN, names that would be HTML), calibration one (keys); all have predictions, on sets that differ.
+Three seeds of ft and one run of lp, all on micro-sentiment, and a pre-training. Geometry has seen two of the seeds
+(layers, intervals, NaN, names that would be HTML), calibration one (keys); all have predictions, on sets that differ.
 """
 
 from dataclasses import replace

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 VIEWS = {"overview": "Overview", "timeline": "Timeline", "layers": "Layers", "pair": "A | B", "leads": "Who leads",
          "tables": "Tables", "figures": "Figures"}
 """In the address -> as its link says."""
+LINES = """label => [...label.querySelectorAll('text')].flatMap(text => text.querySelector('.line')
+    ? [...text.querySelectorAll('.line')] : [text]).map(line => line.textContent).join('\\n')"""
+"""The lines of the label of a point."""
 INSTALL = ("no browser for these tests. Debian: apt-get install chromium; elsewhere: .venv/bin/playwright install "
            "chromium, or name one: CHROMIUM=/path/to/chrome make test-browser")
 
@@ -79,11 +82,11 @@ class Reader:
         box = self.page.locator("label.choice", has=self.page.locator(f"span:text-is('{label}')")).nth(nth)
         self.redraws(lambda: box.locator("select").select_option(label=option))
 
-    def table(self, caption: str = "", nth: int = 0) -> list[list[str]]:
+    def table(self, caption: str) -> list[list[str]]:
         """Cells of a table of the view, as texts. caption: part of it."""
-        regions = self.page.locator("#main .wide:not(.report)" if not caption else f'#main .wide[aria-label*="{caption}"]')
-        return regions.nth(nth).evaluate("e => [...e.querySelectorAll('tbody tr')].map("
-                                         "row => [...row.cells].map(cell => cell.textContent))")
+        regions = self.page.locator(f'#main .wide[aria-label*="{caption}"]')
+        return regions.first.evaluate("e => [...e.querySelectorAll('tbody tr')].map("
+                                      "row => [...row.cells].map(cell => cell.textContent))")
 
     def charts(self) -> list[list[dict[str, Any]]]:
         """The traces of every chart of the view."""
@@ -107,9 +110,7 @@ class Reader:
         self.page.mouse.move(left, top, steps=4)
         label = self.page.locator(".plot").nth(chart).locator(".hoverlayer .hovertext")
         label.first.wait_for()
-        return str(label.first.evaluate("e => [...e.querySelectorAll('text')].flatMap(text => text.querySelector('.line') ?"
-                                        " [...text.querySelectorAll('.line')] : [text]).map(line => line.textContent)"
-                                        ".join('\\n')"))
+        return str(label.first.evaluate(LINES))
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from tests.atlas_pages import study_of
 from tests.outputs import make_lens, make_project
 from tests.stages import ask, stage_of
 
@@ -65,14 +66,8 @@ def test_every_trajectory_has_a_page_with_its_figures(layout: Layout) -> None:
     assert len(addresses) == 2 and all((layout.atlas / "runs" / address).is_file() for address in addresses)
 
 
-def held(layout: Layout) -> dict:
-    """The study as the page holds it."""
-    text = (layout.atlas / "index.html").read_text("utf-8")
-    return json.loads(re.search(r'<script type="application/json" id="study">(.*?)</script>', text, re.DOTALL)[1])
-
-
 def test_the_page_knows_the_study(layout: Layout) -> None:
-    study, text = held(layout), (layout.atlas / "index.html").read_text("utf-8")
+    study, text = study_of(layout.atlas), (layout.atlas / "index.html").read_text("utf-8")
     assert "2 trajectories of 1 models on 1 tasks, 1 masked-word trainings." in study["intro"]
     first, second, masked = study["places"]
     assert [one["name"] for one in study["places"]] == [*(run.replace("_", "/") for run in RUNS), "micro-a/pretrain"]
@@ -124,7 +119,7 @@ def test_what_is_too_large_lies_beside_the_page(layout: Layout, monkeypatch: pyt
     monkeypatch.setattr("finetrace.atlas.site.inside", lambda parts: inside(parts, 0))
     shutil.rmtree(layout.atlas)
     main(stage_of(layout.root, "atlas"))
-    beside = held(layout)["beside"]
+    beside = study_of(layout.atlas)["beside"]
     assert set(beside) >= {"table/trajectory", "table/hulls", "courses/signals"}
     for name, address in beside.items():
         said = (layout.atlas / address).read_text("utf-8")

@@ -19,7 +19,7 @@ function filters(params) {
     const fields = values.map(value => switchOf(value, wanted.includes(value), on => change({
       [name]: on ? [...wanted, value] : wanted.filter(other => other !== value)})));
     const all = el("button", {type: "button", click: () => change({[name]: ""})}, "all");
-    return el("details", {class: "filter"}, el("summary", {}, summary), el("div", {}, ...fields, wanted.length ? all : null));
+    return el("details", {class: "filter", "data-name": name}, el("summary", {}, summary), el("div", {}, ...fields, wanted.length ? all : null));
   });
   return el("div", {class: "bar", role: "group", "aria-label": "filter"}, ...boxes);
 }
@@ -142,6 +142,7 @@ function checkpoints(steps, params, follow) {
   const say = el("output", {});
   const move = index => {
     say.textContent = `step ${steps[index].toLocaleString("en")}`;
+    input.setAttribute("aria-valuetext", say.textContent);
     follow(steps[index]);
   };
   const input = el("input", {type: "range", min: 0, max: steps.length - 1, step: 1, value: at, "aria-label": "checkpoint",
