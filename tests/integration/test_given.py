@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.atlas_pages import study_of
 from tests.given_checkpoints import LABELS, adapter_folders, classifier, saved_folders, trainer_folder
 from tests.stages import ask_study, stage_of
 from tests.training_fixtures import bert_config, model_folder, recording, settings, task_folder, tokenizer
@@ -149,9 +150,10 @@ def test_lenses_have_looked_and_the_atlas_shows_it(done: Path) -> None:
     for place, lenses in ((PLACE, LENSES), ("before/tiny/given/s1", OF_ONE)):
         assert [(done / f"outputs/{place}/{lens}/manifest.json").is_file() for lens in lenses] == [True] * len(lenses)
     assert (done / "comparisons/both/manifest.json").is_file()
-    page = (done / "atlas/index.html").read_text("utf-8")
-    assert "Fine-tunings and given checkpoints" in page and "mine_tiny_given_s1" in page
-    assert "mine_pretrain" not in page, "nothing looks at the series without a task"
+    study = study_of(done / "atlas")
+    places = {place["name"]: place for place in study["places"]}
+    assert places[PLACE]["kind"] == "fine-tuning" and study["answers"] == ["tiny"]
+    assert "mine/pretrain" not in places, "nothing looks at the series without a task"
     metrics = json.loads((done / f"outputs/{PLACE}/predictions/metrics.json").read_text())
     assert f"{metrics['validation/accuracy']:.3f}" in (done / "atlas/runs/mine_tiny_given_s1.html").read_text("utf-8")
     assert not list((done / "outputs").rglob("*.safetensors")), "weights are read where they lie"

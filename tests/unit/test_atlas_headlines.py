@@ -11,7 +11,7 @@ from tests.outputs import manifest
 
 from finetrace.atlas import headlines
 from finetrace.atlas.collect import Entry
-from finetrace.atlas.columns import FINE_TUNINGS, MASKED_WORDS, TASK_METRIC, listing
+from finetrace.atlas.columns import FINE_TUNINGS, MASKED_WORDS, Column, explanation, number_of
 from finetrace.atlas.places import Place
 from finetrace.lenses.headline import DIRECTIONS, Headline, add_means, matching, value_of
 
@@ -92,21 +92,29 @@ def test_means_over_tasks_are_named_as_declared() -> None:
     assert metrics.pop("mean_f1/last") == pytest.approx(0.7) and len(metrics) == 3
 
 
-def test_cells() -> None:
+def numbers(each: Entry | Place, columns: list[Column]) -> dict[str, float | None]:
+    """Heading -> number."""
+    return {column.headline.heading: number_of(each, column) for column in columns}
+
+
+def test_the_numbers_of_a_fine_tuning() -> None:
     made = replace(manifest("trajectory", "train", "x"), facts={"metric": "matthews"})
     entry = Entry("m_t_ft_s1", "m", "t", "ft", 1, Path("x"), made, {
         "trajectory": {"validation/matthews": 0.25, "validation/accuracy": 0.5, "steps": 1200},
         "calibration": {"test/ece": 0.0625}, "hulls": {"clusters/layer-02/last": 4.0, "clusters/layer-01/last": 9.0}})
-    table = listing("Fine-tunings", "model", [entry], FINE_TUNINGS)
-    cells = dict(zip([heading for heading, _ in table.header], table.rows[0], strict=True))
-    assert cells["trajectory"] == "m_t_ft_s1" and table.links == ["runs/m_t_ft_s1.html"]
-    assert [cells[name] for name in ("validation", "accuracy", "steps", "ECE", "clusters, after", "slope")] == [
-        "0.250", "0.500", "1200", "0.062", "4", "–"]
-    assert "higher is better" in dict(table.header)["accuracy"] and TASK_METRIC not in str(table.header)
+    found = numbers(entry, FINE_TUNINGS)
+    assert [found[name] for name in ("validation", "accuracy", "steps", "ECE", "clusters, after", "slope")] == [
+        0.25, 0.5, 1200, 0.0625, 4, None]
 
 
-def test_the_table_of_masked_word_trainings() -> None:
+def test_what_is_said_of_an_accuracy_where_there_is_none() -> None:
+    accuracy = next(column.headline for column in FINE_TUNINGS if column.headline.heading == "accuracy")
+    assert explanation(accuracy, {"class", None}) == accuracy.explanation
+    assert explanation(accuracy, {"regression"}) == f"{accuracy.explanation}; of a regression: Pearson's correlation"
+    assert explanation(SAID, {"regression"}) == SAID.explanation
+
+
+def test_the_numbers_of_a_masked_word_training() -> None:
     metrics = {"trajectory": {"steps": 40.0}, "cloze": {"mean_p_at_1": 0.5}}
     place = Place("more/adapt", Path("x"), manifest("trajectory", "adapt", "x"), metrics)
-    table = listing("Masked-word trainings", "model", [place], MASKED_WORDS)
-    assert table.rows == [["more_adapt", "40", "–", "–", "–", "–", "0.500", "–", "–", "–"]]
+    assert {value for value in numbers(place, MASKED_WORDS).values() if value is not None} == {40, 0.5}

@@ -1,12 +1,15 @@
 """The pages of the atlas: what they show, and that no text of a study becomes HTML."""
 
+import json
+import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from finetrace.atlas import page as pages
-from finetrace.atlas.page import Listing, Section, page, report
+from finetrace.atlas.bundle import Part
+from finetrace.atlas.page import Section, index, report
 
 HOSTILE = """<script>alert("x")</script> & 'y'"""
 
@@ -40,27 +43,65 @@ class Read(HTMLParser):
         return [found[name] for element, found in self.elements if element == tag and name in found]
 
 
+@pytest.fixture(autouse=True)
+def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """plotly.js has 4 MB."""
+    monkeypatch.setattr(pages, "_plotly", lambda: "const Plotly = {};")
+
+
 def overview(text: str = "x") -> str:
-    table = Listing(text, [("trajectory", "names"), (text, text)], [[text, "0.5"], ["b", text]], [text, "runs/b.html"])
-    return page(text, text, [table], [(text, text)])
+    study = json.dumps({"title": text}).replace("<", "\\u003c")  # as bundle.study_json writes it
+    return index(text, text, study, [Part(text, "AAAA")], [(text, text)])
 
 
 def trajectory(text: str = "x") -> str:
     return report(text, text, text, [Section(text, text, [text, f"../../outputs/a/figures/{text}.b.png"])])
 
 
-def test_the_overview_shows_tables_and_figures() -> None:
-    table = Listing("Fine-tunings", [("trajectory", "names"), ("steps", "updates")], [["a", "10"], ["b", "–"]],
-                    ["runs/a.html", "runs/b.html"])
-    empty = Listing("Empty", [("a", "")], [], [])
-    seen = Read(page("finetrace atlas: s", "Two.", [table, empty], [("f/a.png", "Scores.")]))
-    assert seen.of("title") == seen.of("h1") == ["finetrace atlas: s"]
-    assert seen.of("h2") == ["Fine-tunings", "Figures"] and seen.of("th") == ["trajectory", "steps"]
-    assert seen.attributes("th", "title") == ["names", "updates"]
-    assert seen.of("a") == ["a", "b"] and seen.attributes("a", "href") == ["runs/a.html", "runs/b.html"]
-    assert seen.of("td") == ["10", "–"] and seen.of("figcaption") == ["Scores."]
-    assert seen.attributes("img", "src") == ["f/a.png"] and seen.attributes("img", "alt") == ["Scores."]
-    assert "tBodies" in seen.of("script")[0] and "border-collapse" in seen.of("style")[0]
+def test_the_overview_holds_study_parts_and_scripts() -> None:
+    text = index("finetrace atlas: s", "Two.", '{"a": 1}', [Part("table/hulls", "AAAA"), Part("answers/t", "BBBB")],
+                 [("m/t/ft/s1", "runs/a.html")])
+    seen = Read(text)
+    assert seen.of("title") == ["finetrace atlas: s"] and seen.attributes("html", "lang") == ["en"]
+    scripts = [(attrs.get("id"), attrs.get("type")) for tag, attrs in seen.elements if tag == "script"]
+    assert scripts == [("study", "application/json"), ("part:table/hulls", "text/plain"),
+                       ("part:answers/t", "text/plain"), (None, None), (None, None)]
+    held = seen.of("script")
+    assert [part.strip() for part in held[:4]] == ['{"a": 1}', "AAAA", "BBBB", "const Plotly = {};"]
+    assert all(f"function {name}(" in held[4] for name in ("unpack", "timeline", "layers", "mcnemar", "render"))
+    assert "--ground" in seen.of("style")[0]
+
+
+def test_without_javascript_it_leads_to_the_trajectories() -> None:
+    seen = Read(index("t", "Two.", "{}", [], [("m/t/ft/s1", "runs/a.html")]))
+    assert "runs/a.html" in seen.attributes("a", "href") and "m/t/ft/s1" in seen.of("a")
+    assert any("Two." in text and "needs JavaScript" in text for text in seen.of("p"))
+
+
+def test_it_asks_the_network_for_nothing() -> None:
+    seen = Read(overview())
+    assert not [tag for tag, attrs in seen.elements if tag in ("link", "iframe") or "src" in attrs]
+    assert "@import" not in overview() and "url(" not in seen.of("style")[0]
+
+
+def test_the_charts_are_those_of_the_installed_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    text = index("t", "i", "{}", [], [])
+    assert "Plotly" in text and len(text) > 1_000_000
+    assert len([tag for tag, _ in Read(text).elements if tag == "script"]) == 3, "nothing in it ends its script"
+
+
+@pytest.mark.parametrize("text", ["</script>", "</SCRIPT >", "a</scRipt"])
+def test_a_script_does_not_end_itself(text: str) -> None:
+    assert "</script" not in pages._safe(text).lower() and pages._safe(text).replace("<\\/", "</") == text
+    assert pages._safe("a < b </scr") == "a < b </scr"
+
+
+def test_markdown_of_reports() -> None:
+    html = pages.markdown(f"| a | b |\n|---|--:|\n| {HOSTILE} | 1 |\n")
+    seen = Read(html)
+    assert {tag for tag, _ in seen.elements} == {"table", "thead", "tbody", "tr", "th", "td"}
+    assert "".join(seen.of("td")) == HOSTILE + "1"
 
 
 def test_a_trajectory_shows_the_figures_of_its_lenses() -> None:
@@ -76,14 +117,16 @@ def test_hostile_names_stay_text(make) -> None:
     plain, hostile = Read(make("x")), Read(make(HOSTILE))
     assert HOSTILE not in make(HOSTILE)
     assert [tag for tag, _ in hostile.elements] == [tag for tag, _ in plain.elements]  # no element more
-    assert {"".join(hostile.of(tag)) for tag in ("title", "h1")} == {HOSTILE}
+    assert "".join(hostile.of("title")) == HOSTILE
     names = {"/".join(sorted(found)) for _, found in hostile.elements}
     assert names == {"/".join(sorted(found)) for _, found in plain.elements}  # nor an attribute
-    assert HOSTILE in hostile.attributes("img", "src") and HOSTILE in hostile.attributes("a", "href")
+    assert HOSTILE in hostile.attributes("a", "href")
 
 
 def test_templates_are_part_of_the_package_and_of_the_fingerprint() -> None:
     root = Path(__file__).parents[2]
-    declared = (root / "pyproject.toml").read_text("utf-8")
-    assert "atlas/templates/*.html" in declared and (pages.TEMPLATES.name,) == pages.PACKAGE_DATA
-    assert {path.name for path in pages.TEMPLATES.iterdir()} == {"base.html", "overview.html", "trajectory.html"}
+    declared = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["package-data"]
+    packed = {path for pattern in declared["finetrace"] for path in pages.TEMPLATES.parents[1].glob(pattern)}
+    assert set(pages.TEMPLATES.iterdir()) <= packed and (pages.TEMPLATES.name,) == pages.PACKAGE_DATA
+    scripts = {path.stem for path in pages.TEMPLATES.glob("*.js")}
+    assert scripts == set(pages.SCRIPTS), "a script that the page leaves out"

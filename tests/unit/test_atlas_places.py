@@ -6,7 +6,6 @@ import pytest
 import yaml
 from tests.outputs import make_lens, make_project, make_training
 
-from finetrace.atlas.page import Listing, page
 from finetrace.atlas.places import Place, collect_places
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
@@ -66,10 +65,3 @@ def test_each_becomes_a_run(project: tuple[Layout, Study]) -> None:
     assert records["more_adapt"].kind == "adapt"
     assert records["edges@micro-a_pretrain"].parent == records["micro-a_pretrain"].identity
     assert {s.name for s in records["more_adapt"].load().series} & {"train/loss", "validation/loss"}
-
-
-def test_the_page_leaves_empty_tables_out() -> None:
-    full = Listing("Full", [("a", "tip")], [["x & y"]], ["runs/x.html"])
-    empty = Listing("Empty", [("a", "tip")], [], [])
-    text = page("t", "i", [full, empty], [])
-    assert "<h2>Full</h2>" in text and "x &amp; y" in text and "Empty" not in text

@@ -2,14 +2,19 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from tests.atlas_pages import study_of
 from tests.outputs import make_lens, make_project
 from tests.stages import ask, stage_of
 
+from finetrace.atlas.bundle import inside
+from finetrace.atlas.packing import unpack
 from finetrace.atlas.stage import main
 from finetrace.layout import Layout
 from finetrace.store.files import write_json
@@ -61,13 +66,29 @@ def test_every_trajectory_has_a_page_with_its_figures(layout: Layout) -> None:
     assert len(addresses) == 2 and all((layout.atlas / "runs" / address).is_file() for address in addresses)
 
 
-def test_the_overview_has_both_tables(layout: Layout) -> None:
+def test_the_page_knows_the_study(layout: Layout) -> None:
+    study, text = study_of(layout.atlas), (layout.atlas / "index.html").read_text("utf-8")
+    assert "2 trajectories of 1 models on 1 tasks, 1 masked-word trainings." in study["intro"]
+    first, second, masked = study["places"]
+    assert [one["name"] for one in study["places"]] == [*(run.replace("_", "/") for run in RUNS), "micro-a/pretrain"]
+    assert first["numbers"]["trajectory/validation/metric"] == 0.75 and second["numbers"]["trajectory/steps"] == 1200
+    assert first["numbers"]["hulls/clusters/layer-*/last"] == 4 and masked["numbers"]["edges/mean_f1/last"] == 0.75
+    assert study["baselines"] == {"micro-sentiment": {"majority": 0.5}} and study["beside"] == {}
+    assert [heading for heading in (one["heading"] for one in study["reports"]) if "closer-look" in heading]
+    addresses = [place["page"] for place in study["places"]] + [address for address, _ in study["figures"]]
+    addresses += re.findall(r'<a href="(runs/[^"]+)"', text)
+    assert len(addresses) >= 7 and all((layout.atlas / address).is_file() for address in addresses)
+
+
+def test_the_page_holds_the_table(layout: Layout) -> None:
+    """Lens by lens the same numbers as table.parquet, in its order."""
     text = (layout.atlas / "index.html").read_text("utf-8")
-    assert "2 trajectories of 1 models on 1 tasks, 1 masked-word trainings." in text
-    assert "<td>0.750</td><td>0.750</td><td>1200</td>" in text and "<td>–</td><td>4</td>" in text
-    assert f'<a href="runs/{RUNS[1]}.html">{RUNS[1]}</a>' in text and "<td>0.750</td><td>–</td>" in text
-    addresses = re.findall(r'(?:img src|a href)="([^"]+)"', text)
-    assert len(addresses) >= 5 and all((layout.atlas / address).is_file() for address in addresses)
+    table = read_table(layout.atlas / "table.parquet").to_pandas()
+    parts = dict(re.findall(r'id="part:table/([^"]+)">([^<]+)</script>', text))
+    assert list(parts) == table["lens"].unique().tolist()
+    for lens, packed in parts.items():
+        columns, _ = unpack(packed)
+        np.testing.assert_array_equal(columns["value"], table[table.lens == lens]["value"].to_numpy(np.float32))
 
 
 def test_leads_and_maps_are_there(layout: Layout) -> None:
@@ -92,3 +113,17 @@ def test_its_inputs_are_what_it_shows(layout: Layout) -> None:
     assert set(read_manifest(layout.atlas).inputs) == {
         f"{run}1/trajectory", f"{run}1/hulls", f"{run}2/trajectory", "outputs/micro-a/pretrain/trajectory",
         "outputs/micro-a/pretrain/edges"}
+
+
+def test_what_is_too_large_lies_beside_the_page(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finetrace.atlas.site.inside", lambda parts: inside(parts, 0))
+    shutil.rmtree(layout.atlas)
+    main(stage_of(layout.root, "atlas"))
+    beside = study_of(layout.atlas)["beside"]
+    assert set(beside) >= {"table/trajectory", "table/hulls", "courses/signals"}
+    for name, address in beside.items():
+        said = (layout.atlas / address).read_text("utf-8")
+        function, packed = re.fullmatch(r"(finetrace\.part\(.*), \"([A-Za-z0-9+/=]*)\"\);\n", said).groups()
+        assert function == f"finetrace.part({json.dumps(name)}" and unpack(packed)[1]["rows"] >= 0
+    assert {path.relative_to(layout.atlas).as_posix() for path in (layout.atlas / "parts").iterdir()} == set(
+        beside.values())

@@ -19,22 +19,25 @@ function filters(params) {
     const fields = values.map(value => switchOf(value, wanted.includes(value), on => change({
       [name]: on ? [...wanted, value] : wanted.filter(other => other !== value)})));
     const all = el("button", {type: "button", click: () => change({[name]: ""})}, "all");
-    return el("details", {class: "filter"}, el("summary", {}, summary), el("div", {}, ...fields, wanted.length ? all : null));
+    return el("details", {class: "filter", "data-name": name}, el("summary", {}, summary), el("div", {}, ...fields, wanted.length ? all : null));
   });
   return el("div", {class: "bar", role: "group", "aria-label": "filter"}, ...boxes);
 }
 
 // --- quantities: LENS|quantity|layer|split|label|keys; "*" for a layer, split, label or keys: each of them -----------
+// In a part, % and | are written as %25 and %7C.
 
 const FACETS = ["layer", "split", "label", "keys"];
 
 function parseQuantity(text) {
-  const [lens, quantity, layer, split, label, keys] = text.split("|");
+  const [lens, quantity, layer, split, label, keys] = text.split("|").map(
+    part => part.replaceAll("%7C", "|").replaceAll("%25", "%"));
   return {lens, quantity, layer, split, label, keys};
 }
 
 function written(asked) {
-  return [asked.lens, asked.quantity, ...FACETS.map(name => asked[name])].join("|");
+  return [asked.lens, asked.quantity, ...FACETS.map(name => asked[name])].map(
+    part => part.replaceAll("%", "%25").replaceAll("|", "%7C")).join("|");
 }
 
 function title(asked) {
@@ -155,6 +158,7 @@ function checkpoints(steps, params, follow) {
   const say = el("output", {});
   const move = index => {
     say.textContent = `step ${steps[index].toLocaleString("en")}`;
+    input.setAttribute("aria-valuetext", say.textContent);
     follow(steps[index]);
   };
   const input = el("input", {type: "range", min: 0, max: steps.length - 1, step: 1, value: at, "aria-label": "checkpoint",

@@ -102,7 +102,7 @@ function sortable(header, rows, caption) {
   const body = el("tbody", {}, rows.map(row => el("tr", {}, row.map((cell, i) => {
     const {text, value, node} = typeof cell === "object" && cell !== null ? cell : {text: cell, value: cell};
     const made = el(i ? "td" : "th", i ? {} : {scope: "row"}, node || (text ?? "–"));
-    made.dataset.value = value ?? "";
+    made.dataset.value = Number.isNaN(value) ? "" : value ?? "";
     if (typeof value === "number") made.classList.add("number");
     return made;
   }))));
@@ -217,6 +217,6 @@ function origin(found) {
   }
   const box = document.getElementById("origin");
   box.replaceChildren(el("form", {method: "dialog"}, el("h2", {}, "Where this number comes from"),
-    el("dl", {}, lines.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])), el("button", {}, "Close")));
+    el("dl", {}, lines.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])), el("button", {}, "Close")));
   box.showModal();
 }

@@ -9,11 +9,12 @@ let turn = 0;
 
 async function render() {
   const mine = ++turn;
+  const focused = focusNow();
+  const open = [...document.querySelectorAll("details[open]")].map(list => list.dataset.name);
   const {view, params} = asked();
   const kept = new URLSearchParams([...params].filter(([name]) => KEPT.includes(name)));
   document.getElementById("views").replaceChildren(...Object.entries(VIEWS).map(([name, [text]]) => el("a", {
     href: address(name, name === view ? params : kept), "aria-current": name === view ? "page" : null}, text)));
-  const focused = document.activeElement?.closest("label")?.textContent;
   const fresh = el("main", {id: "main", tabindex: -1}, el("h1", {}, VIEWS[view][0]));
   const shownNow = document.getElementById("main");
   shownNow.setAttribute("aria-busy", "true");
@@ -29,8 +30,29 @@ async function render() {
   shownNow.remove();
   fresh.style.visibility = "";
   document.title = `${VIEWS[view][0]} · ${study.title}`;
+  if (document.documentElement.dataset.ready === view) {
+    for (const list of fresh.querySelectorAll("details")) list.open = open.includes(list.dataset.name);
+  }
   document.documentElement.dataset.ready = view;
-  if (focused) [...fresh.querySelectorAll("label")].find(label => label.textContent === focused)?.querySelector("select, input")?.focus();
+  const control = focused && controls(focused.name)[focused.nth];
+  if (control) (control.querySelector("select, input") ?? control).focus();
+}
+
+const CONTROLS = "#views a, #main label, #main button";
+
+// The control that has the focus, by what the view drawn anew has as well: {name, nth: of those with this name}.
+function focusNow() {
+  const control = document.activeElement?.closest(CONTROLS);
+  const name = control && nameOf(control);
+  return control ? {name, nth: controls(name).indexOf(control)} : null;
+}
+
+function controls(name) {
+  return [...document.querySelectorAll(CONTROLS)].filter(control => nameOf(control) === name);
+}
+
+function nameOf(control) {
+  return `${control.closest("details")?.dataset.name ?? ""} ${control.textContent}`;
 }
 
 // Keep the address of what a slider shows, without drawing everything anew.
