@@ -249,15 +249,14 @@ def _use(options: argparse.Namespace) -> int:
 def _plan(options: argparse.Namespace) -> int:
     from finetrace.pipeline.compile import compile_study
     from finetrace.study import load_study
-    from finetrace.study.plan import plan_of
+    from finetrace.study.plan import names_of
 
     layout = Layout.here()
     if options.list:
-        for item in plan_of(load_study(layout.params)):
-            print(f"{item.stage}@{item.key}")
+        print("\n".join(names_of(load_study(layout.params))))
         return 0
     study, changed = compile_study(layout)
-    print(f"study {study.study.name!r}: {len(plan_of(study))} items, {len(study.trajectories)} fine-tunings; "
+    print(f"study {study.study.name!r}: {len(names_of(study))} items, {len(study.trajectories)} fine-tunings; "
           f"plan.yaml {'is written' if changed else 'is up to date'}")
     return 0
 

@@ -97,6 +97,13 @@ def test_items_run_after_what_they_read_and_no_more_than_jobs_at_once(tmp_path):
     assert said[-1] == "done: 7 items"
 
 
+def test_it_counts_what_the_plan_counts(tmp_path):
+    """As `finetrace plan` and `use` do: the two stages that say what is asked are not of it."""
+    whole = {"plan": set(), "settings": {"plan"}, **CHAIN}
+    _, said = drive(tmp_path, FakeGraph(whole, {"atlas"}), FakeExecutor())
+    assert said[0].startswith("1 of 7 items are out of date, 0 more build on them")
+
+
 @pytest.mark.parametrize(("cores", "jobs", "threads"), [(8, 2, 4), (2, 2, 1), (2, 5, 1), (6, 1, 6)])
 def test_items_side_by_side_share_the_cores(tmp_path, monkeypatch, cores, jobs, threads):
     monkeypatch.setattr("finetrace.pipeline.repro.cores", lambda: cores)

@@ -115,8 +115,9 @@ class _Driver:
         due = self._builds_on(stale)
         self.state = Progress(waiting=due)
         self.ranks = self._ranks(due)
+        items = len(graph.stages.keys() - set(FIRST))
         self.say(
-            f"{len(stale)} of {len(graph.stages)} items are out of date, {len(due) - len(stale)} more build on them; "
+            f"{len(stale)} of {items} items are out of date, {len(due) - len(stale)} more build on them; "
             f"{self.times.text(self._to_go())} on {self.jobs} process{'es' if self.jobs > 1 else ''}"
         )
         try:
