@@ -15,10 +15,11 @@ from finetrace.errors import FinetraceError
 from finetrace.inference.choose import choose_rows
 from finetrace.inference.extract import extract
 from finetrace.inference.targets import target_of
-from finetrace.models.device import device_name, fit_threads, set_up, use_bf16
+from finetrace.models.device import device_name, fit_threads, set_up
 from finetrace.models.families import family_of, layer_count, sentence_position
 from finetrace.models.given import load_trained_encoder
 from finetrace.models.load import forward_names, load_tokenizer, longest_input
+from finetrace.models.precision import bf16_of
 from finetrace.models.rows import Collator, Encoded, encode, joined
 from finetrace.models.timeline import chosen_steps
 from finetrace.progress import Progress
@@ -64,7 +65,7 @@ def extract_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
     if size > shutil.disk_usage(scratch.parent if scratch.parent.exists() else Path.cwd()).free:
         raise FinetraceError(f"hidden: needs {size / 1e9:.1f} GB of disk for {name}, more than is free; lower "
                              "hidden.rows or token_rows, name fewer hidden.checkpoints, or set hidden.dtype: float16")
-    bf16 = use_bf16(settings.precision)
+    bf16 = bf16_of(model, settings.precision)
     # padding must not move absolute positions
     collator = Collator(tokenizer, 8 if cuda else None, side="right", pieces=pieces)
     progress = Progress(len(checkpoints) * len(rows), name)

@@ -252,3 +252,25 @@ def test_errors_name_what_to_do(project, script, tmp_path):
     save_trajectory(project, "broken/pretrain", {0: broken})
     with pytest.raises(FinetraceError, match=r"step 0 of .*broken.*layer 2 of row .* is not finite"):
         script.main(stage_of(project, ClozeSettings(readouts=("own",)), "broken/pretrain", tmp_path))
+
+
+def test_rows_of_the_embedding_beyond_the_tokens_change_nothing(project, script, tmp_path):
+    """Padded vocabularies: not among the candidates, not in the normaliser, not in what the read-outs learn from."""
+    layout = Layout(tmp_path, tmp_path)
+    for folder in ("data", "models"):
+        shutil.copytree(project.root / folder, layout.root / folder)
+    model = masked_model(3)
+    tokens = len(model.cls.predictions.bias)
+    model.resize_token_embeddings(tokens + 7, mean_resizing=False)
+    with torch.no_grad():
+        model.cls.predictions.bias[tokens:] = 50.0
+    save_trajectory(layout, PRETRAIN, {9: model})
+    save_trajectory(layout, "other/pretrain", {9: masked_model(3)})
+    settings = ClozeSettings(**SHORT, vocabulary="full")
+    tables = []
+    for place in (PRETRAIN, "other/pretrain"):
+        script.main(stage_of(layout, settings, place))
+        tables.append(read_table(layout.place(place) / "cloze/facts/step-00000009.parquet").to_pandas())
+    for name in ("rank", "rank_full", "rank_candidates"):
+        assert tables[0][name].tolist() == tables[1][name].tolist(), name
+    np.testing.assert_allclose(tables[0]["log_prob"], tables[1]["log_prob"], atol=1e-5)
