@@ -83,13 +83,7 @@ def extract_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
     progress.close()
     for step in checkpoints:
         hand_over(scratch / step_name(step), out / step_name(step))
-    owner = np.repeat(np.arange(len(rows)), rows.sizes)
-    first = np.concatenate([[True], owner[1:] != owner[:-1]])  # a sentence's tokens belong to its first example
-    write_table(out / "index.parquet", {
-        "split": splits, "example_id": rows.example_ids, "label": _recorded(rows.labels),
-        "sentence": rows.targets.numbers[owner] if rows.targets else rows.example_ids,
-        "length": rows.lengths[owner], "token_offset": np.where(first, offsets[owner], -1)})
-    write_table(out / "tokens.parquet", _token_table(rows, np.flatnonzero(kept)))
+    _write_index(rows, splits, offsets, kept, out)
     facts = read_manifest(task_folder).facts
     return {"device": device_name(), "layers": layers, "dim": dim, "spans": spans, "steps": list(checkpoints),
             "label_names": facts["label_names"], **({"target": facts["target"]} if "target" in facts else {}),
@@ -98,6 +92,17 @@ def extract_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
             "sentence_token": family_of(model.config).token, "final_norm": family_of(model.config).final_norm,
             "max_length": length, "truncated": rows.told(tokenizer)["rows_cut"], "tokens": int(rows.lengths.sum()),
             "rows": {s: splits.count(s) for s in dict.fromkeys(splits)}}
+
+
+def _write_index(rows: Encoded, splits: list[str], offsets: np.ndarray, kept: np.ndarray, out: Path) -> None:
+    """index.parquet and tokens.parquet: what the examples and the kept tokens are, in the order of the states."""
+    owner = np.repeat(np.arange(len(rows)), rows.sizes)
+    first = np.concatenate([[True], owner[1:] != owner[:-1]])  # a sentence's tokens belong to its first example
+    write_table(out / "index.parquet", {
+        "split": splits, "example_id": rows.example_ids, "label": _recorded(rows.labels),
+        "sentence": rows.targets.numbers[owner] if rows.targets else rows.example_ids,
+        "length": rows.lengths[owner], "token_offset": np.where(first, offsets[owner], -1)})
+    write_table(out / "tokens.parquet", _token_table(rows, np.flatnonzero(kept)))
 
 
 def _recorded(labels: np.ndarray) -> np.ndarray:
