@@ -96,7 +96,7 @@ def assert_whole(figure: Figure) -> None:
     for panel in figure.axes:
         box = panel.get_window_extent(renderer)
         if panel.get_visible():
-            assert box.width > 12 and box.height > 12, f"{panel.get_title(loc='left')!r} is {box.width:.0f} x " \
+            assert box.width > 4 and box.height > 4, f"{panel.get_title(loc='left')!r} is {box.width:.0f} x " \
                 f"{box.height:.0f} pixels"
             cut = [kind for kind, points in _data(panel) if _beyond(panel, points)]
             assert not cut, f"{panel.get_title(loc='left')!r}: beyond its axes: {cut[:5]}"

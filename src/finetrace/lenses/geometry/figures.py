@@ -261,6 +261,7 @@ def _matrix(panel: "Axes", similarity: np.ndarray, names: Sequence[str]) -> "Axe
         return image
     few = len(names) <= 7
     size = 9 if few else 6.5
+    names = [style.short(name) for name in names]
     panel.set_xticks(ticks, names, rotation=30 if few else 90, ha="right" if few else "center", fontsize=size)
     panel.set_yticks(ticks, names, fontsize=size)
     if few:
