@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from tests.drawn import GIVEN, Given, assert_whole
+from tests.drawn import GIVEN, Given, assert_inside, assert_whole
 
 import finetrace
 from finetrace.atlas import figures as atlas
@@ -498,7 +498,18 @@ def _pretraining(g: Given) -> Figure:
     return atlas.pretraining({name: (np.array(g.steps), g.size(g.count), g.share(g.count)) for name in g.names(9)})
 
 
-@pytest.mark.parametrize("given", GIVEN)
+@pytest.mark.parametrize("name", FIGURES)
+def test_broken_values_and_long_names_are_drawn_whole(name: str) -> None:
+    assert_whole(FIGURES[name](GIVEN["broken"]))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_single_tiny_value_is_drawn(name: str) -> None:
+    assert_inside(FIGURES[name](GIVEN["one tiny"]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("given", ["one", "one tiny", "many, huge", "some, tiny"])
 @pytest.mark.parametrize("name", FIGURES)
 def test_nothing_is_cut_off(name: str, given: str) -> None:
     assert_whole(FIGURES[name](GIVEN[given]))
