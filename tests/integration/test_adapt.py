@@ -206,9 +206,10 @@ def killed_between(root):
 
 
 @pytest.mark.parametrize(("file", "how"), [
-    ("checkpoint-*/model.safetensors", "flipped"), ("checkpoint-*/optimizer.pt", "truncated"),
-    ("checkpoint-*/trainer_state.json", "flipped"), ("checkpoints/step-*/model.safetensors", "truncated"),
-    ("segments/history-*.parquet", "flipped"), ("segments/history-*.parquet", "truncated")])
+    ("checkpoint-*/optimizer.pt", "flipped"), ("segments/history-*.parquet", "truncated"),
+    *(pytest.param(*one, marks=pytest.mark.slow) for one in (
+        ("checkpoint-*/model.safetensors", "truncated"), ("checkpoint-*/trainer_state.json", "flipped"),
+        ("checkpoints/step-*/model.safetensors", "truncated"), ("segments/history-*.parquet", "flipped")))])
 def test_damage_in_what_a_killed_training_left_alters_no_result(root, calm, killed, file, how):
     """The newest file of each kind: an earlier state is taken, or the training starts over."""
     resume(root / f"damaged-{how}-{file.replace('/', '-').replace('*', '')}", killed, f"scratch/from-*/{file}", how,
@@ -216,7 +217,9 @@ def test_damage_in_what_a_killed_training_left_alters_no_result(root, calm, kill
 
 
 @pytest.mark.parametrize(("file", "how"), [
-    ("checkpoints/step-*/model.safetensors", "flipped"), ("history.parquet", "truncated"), ("whole.json", "flipped")])
+    ("checkpoints/step-*/model.safetensors", "flipped"),
+    *(pytest.param(*one, marks=pytest.mark.slow) for one in (("history.parquet", "truncated"),
+                                                             ("whole.json", "flipped")))])
 def test_damage_in_an_adaptation_that_had_ended_alters_no_result(root, calm_several, killed_between, file, how):
     resume(root / f"damaged-done-{file.replace('/', '-').replace('*', '')}", killed_between,
            f"scratch/done/step-00000000/{file}", how, SEVERAL, calm_several)

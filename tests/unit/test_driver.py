@@ -8,7 +8,7 @@ import pytest
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.pipeline.executor import Finished
-from finetrace.pipeline.repro import _Driver, _reason, repro
+from finetrace.pipeline.repro import Driver, reason_of, repro
 
 
 class FakeGraph:
@@ -73,7 +73,7 @@ class FakeExecutor:
 
 def drive(tmp_path: Path, graph: FakeGraph, executor: FakeExecutor, jobs: int = 2) -> tuple[int, list[str]]:
     said: list[str] = []
-    driver = _Driver(Layout(tmp_path, tmp_path), graph, jobs, said.append)  # type: ignore[arg-type]
+    driver = Driver(Layout(tmp_path, tmp_path), graph, jobs, said.append)  # type: ignore[arg-type]
     return driver.run(executor), said
 
 
@@ -208,8 +208,8 @@ def test_times_are_remembered(tmp_path):
 
 
 def test_reasons():
-    assert _reason("a\nfinetrace: stage x failed: one\ntwo\n  log: there") == "stage x failed: one\n    two"
-    assert _reason("a\nlast") == "last" and _reason("") == "ended without a word"
+    assert reason_of("a\nfinetrace: stage x failed: one\ntwo\n  log: there") == "stage x failed: one\n    two"
+    assert reason_of("a\nlast") == "last" and reason_of("") == "ended without a word"
 
 
 def test_wrong_calls(tmp_path):

@@ -1,4 +1,4 @@
-"""Every figure with extreme values, names and counts: nothing is cut off, nothing warns, what cannot be drawn says so."""
+"""Every figure with extreme values, names and counts: nothing is cut off, and nothing warns."""
 
 import importlib
 import inspect
@@ -80,7 +80,8 @@ def _reliability(g: Given) -> Figure:
     labels = rng.integers(0, classes, rows)
     sure = np.full((rows, classes), 1e-12) if g.scale < 1 else rng.dirichlet([0.3] * classes, rows)
     one = calibrated(sure / sure.sum(axis=1, keepdims=True), labels)
-    return calibration.reliability({name: (one, one) for name in g.names(4)}, g.scale, fitted_on=g.names()[0], **said(g))
+    sets = {name: (one, one) for name in g.names(4)}
+    return calibration.reliability(sets, g.scale, fitted_on=g.names()[0], **said(g))
 
 
 @figure_of(calibration.course)
@@ -105,7 +106,8 @@ def _by_readout(g: Given) -> Figure:
 
 @figure_of(cloze.relations)
 def _relations(g: Given) -> Figure:
-    return cloze.relations(g.steps, named(g, g.share, g.count, g.count, most=12), readout="own", axis="steps", **said(g))
+    maps = named(g, g.share, g.count, g.count, most=12)
+    return cloze.relations(g.steps, maps, readout="own", axis="steps", **said(g))
 
 
 @figure_of(cloze.changes)
@@ -185,8 +187,9 @@ def _planes(g: Given) -> Figure:
     flat = Plane(np.zeros(4), np.eye(2, 4), np.array([0.7, 0.3]))
     rows, labels = 3 * g.count, np.arange(3 * g.count) % g.count
     states = ("before (step 0)", f"after (step {g.steps[-1]:,})")
-    return features.planes({s: Given(1, g.scale).number(rows, 4) for s in states},
-                           {s: Given(1, g.scale).number(g.count, 4) for s in states}, labels, g.names(), flat, **said(g))
+    whole = Given(1, g.scale)
+    return features.planes({s: whole.number(rows, 4) for s in states}, {s: whole.number(g.count, 4) for s in states},
+                           labels, g.names(), flat, **said(g))
 
 
 @figure_of(features.neighbours)
@@ -294,8 +297,8 @@ def _slope(g: Given) -> Figure:
 @figure_of(information.learning)
 def _learning(g: Given) -> Figure:
     x = np.arange(10.0 * g.count)
-    return information.learning(x, g.size(len(x)), train_loss=(x, g.size(len(x))), eval_loss=(x[::5], g.size(len(x[::5]))),
-                                train_accuracy=(x, g.share(len(x))), eval_accuracy=(x[::5], g.share(len(x[::5]))),
+    return information.learning(x, g.size(len(x)), train_loss=(x, g.size(len(x))),
+                                eval_loss=(x[::5], g.size(len(x[::5]))), train_accuracy=(x, g.share(len(x))), eval_accuracy=(x[::5], g.share(len(x[::5]))),
                                 confidence=g.share(len(x)), plateau=0.5 * g.scale, chance=0.5, changes=[2.0],
                                 examples_per_epoch=7.0, title=g.title)
 
@@ -452,7 +455,8 @@ def _downstream(g: Given) -> Figure:
 @figure_of(methods.methods)
 def _methods(g: Given) -> Figure:
     sets = g.names()[:12]
-    one = {f"{s}/{k}": float(v) for s in sets for k, v in zip(("accuracy", "ece", "ece_scaled"), g.share(3), strict=True)}
+    shares = dict(zip(("accuracy", "ece", "ece_scaled"), g.share(3).tolist(), strict=True))
+    one = {f"{s}/{k}": v for s in sets for k, v in shares.items()}
     one |= {f"{sets[0]}/diff": float(g.size(1)[0]), "head_norm/first": float(g.size(2)[1])}
     return methods.methods({name: [one] * min(g.count, 3) for name in g.names(7)}, sets, sets[0], title=g.title)
 

@@ -19,6 +19,7 @@ from finetrace.data.minimal_pairs import Pair, write_pairs
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.lenses.pairs.settings import PairsSettings
+from finetrace.models.saved import load_trained_encoder
 from finetrace.pipeline.stage import Stage, open_stage
 from finetrace.store.manifest import complete, read_manifest
 from finetrace.store.tables import read_table
@@ -100,16 +101,16 @@ def points(good: float, bad: float) -> float:
 @pytest.mark.usefixtures("without_figures")
 def test_a_killed_stage_continues_and_a_checkpoint_costs_only_itself(project: Layout, script: Any, tmp_path: Path,
                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
-    done, once = [], script._checkpoint
+    done: list[str] = []
 
-    def counted(work: Any, step: int, folder: Path, left: int) -> None:
-        if step == 4 and "killed" not in done:
+    def counted(folder: Path, *rest: Any) -> Any:
+        if folder.name == "step-00000004" and "killed" not in done:
             done.append("killed")
             raise KeyboardInterrupt
-        done.append(str(step))
-        once(work, step, folder, left)
+        done.append(str(int(folder.name[5:])))
+        return load_trained_encoder(folder, *rest)
 
-    monkeypatch.setattr(script, "_checkpoint", counted)
+    monkeypatch.setattr("finetrace.models.saved.load_trained_encoder", counted)
     script.main(stage_of(project, home=tmp_path, checkpoints="ends"))
     assert done == ["0", "9"]
     with pytest.raises(KeyboardInterrupt):

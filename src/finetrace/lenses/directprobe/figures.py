@@ -62,8 +62,8 @@ def labels(names: Sequence[str], clusters: Sequence[int], outside_min: np.ndarra
 
     colours = colormaps[style.SEQUENTIAL].with_extremes(bad="#EEEEEE")
     image = picture.imshow(np.asarray(matrix, np.float64)[np.ix_(order, order)], cmap=colours, vmin=0, origin="lower")
-    picture.set_xticks(np.arange(len(order)), [style.short(names[k], 30) for k in order], rotation=90, fontsize=size - 1)
-    picture.set_yticks(np.arange(len(order)), [style.short(names[k], 30) for k in order], fontsize=size - 1)
+    picture.set_xticks(np.arange(len(order)), [style.short(names[k]) for k in order], rotation=90, fontsize=size - 1)
+    picture.set_yticks(np.arange(len(order)), [style.short(names[k]) for k in order], fontsize=size - 1)
     picture.grid(False)
     picture.set_title("Distances of all pairs; grey: none")
     figure.colorbar(image, ax=picture, shrink=0.6, pad=0.015, label="distance (unit of the vectors)")
