@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from _bars import verdict
 from finetrace.lenses.calibration.error_intervals import error_interval, filled_bins
+from finetrace.lenses.edges.metrics import f1_difference
 from finetrace.lenses.geometry.cones import own_and_other
 from finetrace.lenses.intervals import groups_of, jackknife_interval, share_interval, wilson_interval
 
@@ -63,6 +64,18 @@ def calibration(gap: float) -> Trial:
     return trial
 
 
+def differences(first: float, second: float) -> Trial:
+    """F1 of two probes on the same sentences of one word; half of the words go together."""
+    def trial(random: np.random.Generator, count: int) -> Iterator[tuple[str, bool]]:
+        drawn = random.random((2, count))
+        drawn[1] = np.where(random.random(count) < 0.5, drawn[0], drawn[1])
+        right = drawn < np.array([[first], [second]])
+        _, low, high = f1_difference(*np.stack([right, ~right, ~right], axis=-1).astype(np.float64))
+        yield f"difference of F1 {first:g} and {second:g}", bool(low <= first - second <= high)
+
+    return trial
+
+
 def cones(truth: np.ndarray) -> Trial:
     """Two classes in eight dimensions: cosines with the own and the other class's mean."""
     def trial(random: np.random.Generator, count: int) -> Iterator[tuple[str, bool]]:
@@ -91,7 +104,8 @@ def main() -> int:
     for count in asked.examples:
         cosines = np.mean([own_and_other(*classes(random, count))[0] for _ in range(2000)], axis=0)
         trials = [*(words(c, rate) for c in (0.0, 0.1) for rate in (0.5, 0.8, 0.95)),
-                  *(calibration(gap) for gap in (0.0, 0.05, 0.1, 0.2)), cones(cosines)]
+                  *(calibration(gap) for gap in (0.0, 0.05, 0.1, 0.2)), cones(cosines),
+                  *(differences(*pair) for pair in ((0.5, 0.5), (0.8, 0.9), (0.97, 0.9)))]
         for trial in trials:
             held: dict[str, list[bool]] = {}
             for _ in range(asked.samples):

@@ -12,11 +12,11 @@ from finetrace.layout import Layout
 
 def main() -> int:
     from finetrace.pipeline.compile import write_plan
-    from finetrace.study import load_study
+    from finetrace.pipeline.temporary import whole_study
 
     layout = Layout.here()
     try:
-        changed = write_plan(layout, load_study(layout.params))
+        changed = write_plan(layout, whole_study(layout))
     except FinetraceError as error:
         print(f"finetrace: {error}", file=sys.stderr)
         return 1

@@ -8,11 +8,11 @@ from finetrace.layout import Layout
 
 def main() -> int:
     from finetrace.pipeline.compile import write_settings
-    from finetrace.study import load_study
+    from finetrace.pipeline.temporary import whole_study
 
     layout = Layout.here()
     try:
-        changed = write_settings(layout, load_study(layout.params))
+        changed = write_settings(layout, whole_study(layout))
     except FinetraceError as error:
         print(f"finetrace: {error}", file=sys.stderr)
         return 1

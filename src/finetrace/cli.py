@@ -75,17 +75,7 @@ def _parser() -> argparse.ArgumentParser:
                        "probes.test_splits, lp-ft: validation")
     table.add_argument("--last", action="store_true", help="learning-dynamics: the first and last checkpoint only")
     table.set_defaults(run=_table)
-    probe = commands.add_parser("directprobe", help="run the hull probe on an INI file of the original "
-                                "DirectProbe programs")
-    probe.add_argument("config", type=Path, help="the INI file; results go to its output_path, in the original's files")
-    probe.add_argument("--out", type=Path, help="folder for the results instead; it must be absent or empty")
-    probe.add_argument("--mode", choices=["probing", "prediction", "batch_probing"], help="instead of the INI's mode")
-    probe.add_argument("--min-size", type=int, default=6, metavar="N",
-                       help="leave clusters of fewer points out of label distances (default 6, as the "
-                       "original; 1: none)")
-    probe.add_argument("--numbering", choices=["creation", "row"], default="creation",
-                       help="cluster numbers: as they came to be (as the original), or by smallest row (faster)")
-    probe.set_defaults(run=_directprobe)
+    _add_directprobe(commands)
     export = commands.add_parser("export", help="write a checkpoint as a whole Hugging Face model, adapters merged")
     export.add_argument("checkpoint", type=Path,
                         help="a folder outputs/MODEL/TASK/METHOD/sSEED/trajectory/checkpoints/step-...")
@@ -120,6 +110,21 @@ def _add_reading(commands: Any) -> None:
     compare.add_argument("--examples", type=int, default=5, help="how many of the changed examples are printed")
     compare.add_argument("--json", action="store_true", help="everything as JSON, with all changed examples")
     compare.set_defaults(run=_compare)
+
+
+def _add_directprobe(commands: Any) -> None:
+    """The command that runs the hull probe by itself."""
+    probe = commands.add_parser("directprobe", help="run the hull probe on an INI file of the original "
+                                "DirectProbe programs")
+    probe.add_argument("config", type=Path, help="the INI file; results go to its output_path, in the original's files")
+    probe.add_argument("--out", type=Path, help="folder for the results instead; it must be absent or empty")
+    probe.add_argument("--mode", choices=["probing", "prediction", "batch_probing"], help="instead of the INI's mode")
+    probe.add_argument("--min-size", type=int, default=6, metavar="N",
+                       help="leave clusters of fewer points out of label distances (default 6, as the "
+                       "original; 1: none)")
+    probe.add_argument("--numbering", choices=["creation", "row"], default="creation",
+                       help="cluster numbers: as they came to be (as the original), or by smallest row (faster)")
+    probe.set_defaults(run=_directprobe)
 
 
 def _publish(options: argparse.Namespace) -> int:
@@ -249,15 +254,14 @@ def _use(options: argparse.Namespace) -> int:
 def _plan(options: argparse.Namespace) -> int:
     from finetrace.pipeline.compile import compile_study
     from finetrace.study import load_study
-    from finetrace.study.plan import plan_of
+    from finetrace.study.plan import names_of
 
     layout = Layout.here()
     if options.list:
-        for item in plan_of(load_study(layout.params)):
-            print(f"{item.stage}@{item.key}")
+        print("\n".join(names_of(load_study(layout.params))))
         return 0
     study, changed = compile_study(layout)
-    print(f"study {study.study.name!r}: {len(plan_of(study))} items, {len(study.trajectories)} fine-tunings; "
+    print(f"study {study.study.name!r}: {len(names_of(study))} items, {len(study.trajectories)} fine-tunings; "
           f"plan.yaml {'is written' if changed else 'is up to date'}")
     return 0
 

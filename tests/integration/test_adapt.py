@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import shutil
 import signal
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.damage import WAYS
 from tests.masked_fixtures import finetuned, masked_model, pretrained
 from tests.training_drills import adapt_job, digests, run
 from tests.training_fixtures import sentences, tokenizer
@@ -188,6 +190,49 @@ def test_killed_between_starts_it_ends_with_the_same_bytes(root, calm_several, f
     drill(root, calm_several, SEVERAL, faults, request)
 
 
+@pytest.fixture(scope="module")
+def killed(root):
+    """An adaptation that was killed in the middle: states after some steps, weights, segments of tables."""
+    assert run(adapt_job, root / "killed", SETTINGS, TEXTS, 0, ("step", 9)) == -signal.SIGKILL
+    return root / "killed"
+
+
+@pytest.fixture(scope="module")
+def killed_between(root):
+    """Two adaptations of which the first has ended and the second was killed."""
+    assert run(adapt_job, root / "killed-between", SEVERAL, TEXTS, 0, ("step", 8)) == -signal.SIGKILL
+    assert (root / "killed-between/scratch/done/step-00000000").is_dir()
+    return root / "killed-between"
+
+
+@pytest.mark.parametrize(("file", "how"), [
+    ("checkpoint-*/optimizer.pt", "flipped"), ("segments/history-*.parquet", "truncated"),
+    *(pytest.param(*one, marks=pytest.mark.slow) for one in (
+        ("checkpoint-*/model.safetensors", "truncated"), ("checkpoint-*/trainer_state.json", "flipped"),
+        ("checkpoints/step-*/model.safetensors", "truncated"), ("segments/history-*.parquet", "flipped")))])
+def test_damage_in_what_a_killed_training_left_alters_no_result(root, calm, killed, file, how):
+    """The newest file of each kind: an earlier state is taken, or the training starts over."""
+    resume(root / f"damaged-{how}-{file.replace('/', '-').replace('*', '')}", killed, f"scratch/from-*/{file}", how,
+           SETTINGS, calm)
+
+
+@pytest.mark.parametrize(("file", "how"), [
+    ("checkpoints/step-*/model.safetensors", "flipped"),
+    *(pytest.param(*one, marks=pytest.mark.slow) for one in (("history.parquet", "truncated"),
+                                                             ("whole.json", "flipped")))])
+def test_damage_in_an_adaptation_that_had_ended_alters_no_result(root, calm_several, killed_between, file, how):
+    resume(root / f"damaged-done-{file.replace('/', '-').replace('*', '')}", killed_between,
+           f"scratch/done/step-00000000/{file}", how, SEVERAL, calm_several)
+
+
+def resume(where, killed, file, how, settings, calm):
+    shutil.copytree(killed, where)
+    WAYS[how](sorted(where.glob(file))[-1])
+    assert run(adapt_job, where, settings, TEXTS, 0) == 0
+    for part in ("trajectory", "model"):
+        assert digests(where / part) == digests(calm / part)
+
+
 def drill(root, calm, settings, faults, request):
     where = root / "".join(c if c.isalnum() else "-" for c in request.node.name)
     for fault in faults:
@@ -199,8 +244,6 @@ def drill(root, calm, settings, faults, request):
 
 
 def test_finished_trainings_are_not_repeated(root, calm_several, tmp_path, monkeypatch):
-    import shutil
-
     from finetrace.training import adapt as module
 
     begun = []

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
+from tests.damage import WAYS
 from tests.training_fixtures import bert_config, model_folder, recording, settings, task_folder
 
 from finetrace.config.hidden import HiddenSettings
@@ -110,6 +111,32 @@ def test_a_killed_extraction_continues_after_its_last_checkpoint(trained, hidden
     assert len(done) == 3
     for step in hidden.steps:
         np.testing.assert_array_equal(hidden.tokens(step), again.tokens(step))
+
+
+@pytest.fixture(scope="module")
+def killed(trained, tmp_path_factory):
+    """An extraction that ended after three of six checkpoints."""
+    folder, true, done = tmp_path_factory.mktemp("killed"), stage.extract, []
+
+    def breaks(*arguments, **options):
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(true(*arguments, **options))
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(stage, "extract", breaks)
+        extraction(trained, folder)
+    return folder
+
+
+@pytest.mark.parametrize(("file", "how"), [("cls.npy", "flipped"), ("tokens.npy", "truncated"),
+                                           ("whole.json", "flipped")])
+def test_pieces_that_were_damaged_since_are_made_again(trained, hidden, killed, tmp_path, file, how, caplog):
+    folder = shutil.copytree(killed, tmp_path / "here")
+    WAYS[how](folder / "scratch/step-00000001" / file)
+    again = extraction(trained, folder)
+    assert "step-00000001: is damaged since it was written" in caplog.text
+    assert again.manifest.files == hidden.manifest.files
 
 
 def test_a_tokenizer_that_pads_left_changes_nothing(trained, hidden, tmp_path):

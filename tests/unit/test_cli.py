@@ -171,7 +171,7 @@ def coded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_plan_writes_the_plan_and_the_settings(coded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan"]) == 0
     said = capsys.readouterr().out
-    assert said == "study 'demo': 6 items, 1 fine-tunings; plan.yaml is written\n"
+    assert said == "study 'demo': 9 items, 1 fine-tunings; plan.yaml is written\n"
     assert (coded / "settings" / "geometry" / "micro-a_micro-sentiment_ft_s1.json").is_file()
     assert main(["plan"]) == 0
     assert "plan.yaml is up to date" in capsys.readouterr().out
@@ -181,8 +181,8 @@ def test_plan_lists_the_items_and_writes_nothing(coded: Path, capsys: pytest.Cap
     assert main(["plan", "--list"]) == 0
     run = "micro-a_micro-sentiment_ft_s1"
     assert capsys.readouterr().out.splitlines() == [
-        "pretrain@micro-a", "data@micro-sentiment", f"train@{run}", "inputs@atlas--none", f"hidden@{run}",
-        f"geometry@{run}"]
+        "world", "pretrain@micro-a", "data@micro-sentiment", f"train@{run}", "inputs@atlas--none", f"hidden@{run}",
+        f"geometry@{run}", "atlas", "publish"]
     assert sorted(p.name for p in coded.iterdir()) == sorted({"params.yaml", *(n.split("/")[0] for n in CODE)})
 
 

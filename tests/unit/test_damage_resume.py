@@ -8,18 +8,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from tests.damage import flip, truncate
 
 from finetrace.errors import FinetraceError
 from finetrace.store.checkpoints import MARKER, damage, mark
 from finetrace.store.tables import SegmentedTable, read_table
 from finetrace.training.checkpoints import built_on, newest_state
 from finetrace.training.recorder import Recorder
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
 
 
 def weights(scratch: Path, step: int) -> None:
@@ -62,7 +57,7 @@ SCHEDULED = {0, 3, 6}
                                   "checkpoint-6/trainer_state.json", f"checkpoint-6/{MARKER}",
                                   "segments/signals-0000000006-0000000006.parquet",
                                   "checkpoints/step-00000006/model.safetensors"])
-@pytest.mark.parametrize("how", [flip, Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-20])],
+@pytest.mark.parametrize("how", [flip, Path.unlink, truncate],
                          ids=["flipped", "deleted", "truncated"])
 def test_the_state_before_the_damage_is_taken(scratch: Path, file: str, how, caplog: pytest.LogCaptureFixture) -> None:
     how(scratch / file)

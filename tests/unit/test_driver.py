@@ -8,7 +8,7 @@ import pytest
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.pipeline.executor import Finished
-from finetrace.pipeline.repro import _Driver, _reason, repro
+from finetrace.pipeline.repro import Driver, reason_of, repro
 
 
 class FakeGraph:
@@ -73,7 +73,7 @@ class FakeExecutor:
 
 def drive(tmp_path: Path, graph: FakeGraph, executor: FakeExecutor, jobs: int = 2) -> tuple[int, list[str]]:
     said: list[str] = []
-    driver = _Driver(Layout(tmp_path, tmp_path), graph, jobs, said.append)  # type: ignore[arg-type]
+    driver = Driver(Layout(tmp_path, tmp_path), graph, jobs, said.append)  # type: ignore[arg-type]
     return driver.run(executor), said
 
 
@@ -95,6 +95,13 @@ def test_items_run_after_what_they_read_and_no_more_than_jobs_at_once(tmp_path):
     for name, after in CHAIN.items():
         assert all(executor.begun.index(other) < executor.begun.index(name) for other in after)
     assert said[-1] == "done: 7 items"
+
+
+def test_it_counts_what_the_plan_counts(tmp_path):
+    """As `finetrace plan` and `use` do: the two stages that say what is asked are not of it."""
+    whole = {"plan": set(), "settings": {"plan"}, **CHAIN}
+    _, said = drive(tmp_path, FakeGraph(whole, {"atlas"}), FakeExecutor())
+    assert said[0].startswith("1 of 7 items are out of date, 0 more build on them")
 
 
 @pytest.mark.parametrize(("cores", "jobs", "threads"), [(8, 2, 4), (2, 2, 1), (2, 5, 1), (6, 1, 6)])
@@ -201,8 +208,8 @@ def test_times_are_remembered(tmp_path):
 
 
 def test_reasons():
-    assert _reason("a\nfinetrace: stage x failed: one\ntwo\n  log: there") == "stage x failed: one\n    two"
-    assert _reason("a\nlast") == "last" and _reason("") == "ended without a word"
+    assert reason_of("a\nfinetrace: stage x failed: one\ntwo\n  log: there") == "stage x failed: one\n    two"
+    assert reason_of("a\nlast") == "last" and reason_of("") == "ended without a word"
 
 
 def test_wrong_calls(tmp_path):

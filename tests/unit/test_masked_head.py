@@ -89,6 +89,26 @@ def test_the_decoder_is_the_word_embeddings(folders):
     assert head.inner(torch.zeros(2, 16)).shape == (2, 8)
 
 
+def padded(model, rows=9):
+    """The model with rows of the embedding that stand for no token, each more probable than all words."""
+    model.resize_token_embeddings(TOKENS + rows, mean_resizing=False)
+    with torch.no_grad():
+        masked_head_of(model).bias[TOKENS:] = 30.0
+    return model
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "modernbert, biases"])
+def test_rows_beyond_the_tokens_stand_for_no_word(folders, name, tmp_path):
+    from transformers import AutoModelForMaskedLM
+
+    padded(AutoModelForMaskedLM.from_pretrained(folders(name))).save_pretrained(tmp_path)
+    assert len(load_masked_head(tmp_path).decoder) == TOKENS + 9
+    found, wanted = load_masked_head(tmp_path, tokenizer()), load_masked_head(folders(name), tokenizer())
+    assert torch.equal(found.decoder, wanted.decoder) and torch.equal(found.bias, wanted.bias)
+    states = torch.randn(4, 16)
+    assert torch.equal(found(states), wanted(states))
+
+
 def test_heads_side_by_side_read_their_own_part(folders):
     head = load_masked_head(folders("bert"))
     states = torch.randn(2, 4, 16)

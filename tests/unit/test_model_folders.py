@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,8 +17,10 @@ from finetrace.models.check import check_model
 from finetrace.models.fetch import fetch_folder
 from finetrace.models.load import load_classifier, load_encoder, load_tokenizer
 from finetrace.models.masked import load_masked
+from finetrace.models.precision import bf16_of
 from finetrace.training.methods import start_classifier
 
+SRC = Path(__file__).parents[2] / "src/finetrace"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
 
@@ -221,6 +224,16 @@ def test_a_deberta_of_the_first_version_is_refused_in_bf16(tmp_path):
     start_classifier(folder, task, settings(precision="fp32"), MethodSettings(), 1, 1)
     with pytest.raises(FinetraceError, match=r"precision: bf16: on a CPU .* set fp32"):
         start_classifier(folder, task, settings(precision="bf16"), MethodSettings(), 1, 1)
+    assert not bf16_of(load_encoder(folder), "fp32") and not bf16_of(load_encoder(folder), "auto")
+    with pytest.raises(FinetraceError, match=r"precision: bf16: on a CPU .* set fp32"):
+        bf16_of(load_encoder(folder), "bf16")
+
+
+def test_whoever_reads_a_model_asks_whether_it_can_be_in_bf16():
+    """Lenses and extraction ask for the model they have; trainings have asked when they began."""
+    asking = {path.relative_to(SRC).as_posix() for path in SRC.rglob("*.py") if "use_bf16(" in path.read_text("utf-8")}
+    began = {f"training/{name}.py" for name in ("trainer", "finetune", "tuning")}
+    assert asking == {"models/device.py", "models/precision.py", *began}
 
 
 def test_the_fixtures_tokenizer_is_whole(folder):

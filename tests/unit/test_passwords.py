@@ -146,6 +146,6 @@ def test_the_command_line_prints_none(monkeypatch: pytest.MonkeyPatch, tmp_path:
     def refuse(_: object) -> int:
         raise FinetraceError(f"tracking store http://ann:{SECRET}@host: gone")
 
-    monkeypatch.setattr(cli, "_plan", refuse)
+    monkeypatch.setattr("finetrace.pipeline.compile.compile_study", refuse)
     assert cli.main(["plan"]) == 1
     assert capsys.readouterr().err == "finetrace: tracking store http://ann:***@host: gone\n"

@@ -129,7 +129,7 @@ def test_the_command_line_says_one_line(monkeypatch: pytest.MonkeyPatch, tmp_pat
     def refuse(_: object) -> int:
         raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "plan.yaml"))
 
-    monkeypatch.setattr(cli, "_plan", refuse)
+    monkeypatch.setattr("finetrace.pipeline.compile.compile_study", refuse)
     assert cli.main(["plan"]) == 1
     error = capsys.readouterr().err
     assert error.startswith(f"finetrace: {tmp_path / 'plan.yaml'}: user {os.getuid()} may not read or write it")

@@ -148,3 +148,12 @@ def test_files_are_read_in_one_sitting() -> None:
     files = [*SRC.rglob("*.py"), *(SRC.parent / "pipelines").glob("*.py")]
     long = {str(path): count for path in files if (count := len(path.read_text("utf-8").splitlines())) > 400}
     assert len(files) > 300 and not long, "split a file of more than 400 lines by what its parts are about"
+
+
+def test_functions_are_read_at_a_glance() -> None:
+    files = [*SRC.rglob("*.py"), *(SRC.parent / "pipelines").glob("*.py")]
+    functions = [(path, node) for path in files for node in ast.walk(ast.parse(path.read_text("utf-8")))
+                 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    long = {f"{path.name}: {node.name}": lines for path, node in functions
+            if (lines := (node.end_lineno or 0) - node.lineno + 1) > 60}
+    assert len(functions) > 1500 and not long, "split a function of more than 60 lines by what its parts do"

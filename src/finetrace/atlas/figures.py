@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from finetrace.figures.style import BLACK, GREY, colour, count_axis, footnote, new_figure, styled
+from finetrace.figures.style import BLACK, GREY, colour, count_axis, footnote, new_figure, short, styled
 from finetrace.lenses.intervals import wilson_interval
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def before_and_after(panels: Mapping[str, Mapping[str, Mapping[int, np.ndarray]]
             number, x = labels.index(label), list(layers)
             first, last = (np.array([layers[layer][i] for layer in x]) for i in (0, -1))
             panel.plot(x, first[:, 0], color=colour(number), ls="--", lw=1.2, alpha=0.8)
-            panel.plot(x, last[:, 0], color=colour(number), ls="-", marker="o", ms=4, label=label)
+            panel.plot(x, last[:, 0], color=colour(number), ls="-", marker="o", ms=4, label=short(label, 30))
             panel.fill_between(x, last[:, 1], last[:, 2], color=colour(number), alpha=0.15, lw=0)
         panel.set(xlabel="layer (0: embeddings)", title=name)
         panel.xaxis.get_major_locator().set_params(integer=True)
@@ -87,7 +87,7 @@ def pretraining(curves: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]])
     figure, axes = new_figure(1, 2, size=(9, 4), title="Pre-training: held-out masked words")
     for number, (model, (steps, loss, accuracy)) in enumerate(curves.items()):
         for panel, values in zip(axes[0], (loss, accuracy), strict=True):
-            panel.plot(steps, values, marker="o", ms=4, color=colour(number), label=model)
+            panel.plot(steps, values, marker="o", ms=4, color=colour(number), label=short(model, 30))
     for panel, label in zip(axes[0], ("loss (nats per masked word)", "accuracy (share of masked words)"), strict=True):
         panel.set(xlabel="optimiser steps", ylabel=label)
         count_axis(panel.xaxis)

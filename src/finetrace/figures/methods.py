@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from finetrace.figures.style import colour, footnote, new_figure, styled
+from finetrace.figures.style import colour, footnote, new_figure, short, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +36,7 @@ def methods(found: Mapping[str, Sequence[Metrics]], sets: Sequence[str], judged:
         for place, which in enumerate(sets):
             _interval(first, seeds, f"{which}/accuracy", place + shift, number)
             _dots(first, [m[f"{which}/accuracy"] for m in seeds if f"{which}/accuracy" in m], place + shift, number,
-                  name if place == 0 else None)
+                  short(name, 30) if place == 0 else None)
         before, after = ([m[f"{judged}/{key}"] for m in seeds if m.get(f"{judged}/{key}") is not None]
                          for key in ("ece", "ece_scaled"))
         if before and after:
@@ -50,19 +50,19 @@ def methods(found: Mapping[str, Sequence[Metrics]], sets: Sequence[str], judged:
             x, y = np.array(moved).T
             third.plot(x, y, "o", ms=4, color=colour(number), alpha=0.5)
             third.plot(np.exp(np.log(x).mean()), y.mean(), "o", ms=8, color=colour(number))
-    first.set_yticks(range(len(sets)), list(sets))
+    first.set_yticks(range(len(sets)), [short(name, 30) for name in sets])
     first.set_ylim(len(sets) - 0.5, -0.5)
     first.set(xlabel="accuracy (share of examples)", title="Accuracy by evaluation set")
-    second.set_yticks(range(len(names)), names)
+    second.set_yticks(range(len(names)), [short(name, 30) for name in names])
     second.set_ylim(len(names) - 0.5, -0.5)
     second.set_xlim(left=0)
-    second.set(xlabel=f"expected calibration error on {judged}", title="Temperature scaling: before (open), after")
+    second.set(xlabel=f"expected calibration error on {short(judged, 30)}", title="Temperature scaling: before (open), after")
     third.set_xscale("log")
     third.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     third.xaxis.set_major_formatter(ScalarFormatter())
     third.xaxis.set_minor_formatter(NullFormatter())
     third.set_ylim(bottom=0)
-    third.set(xlabel="norm of the head at the start", ylabel=f"mean change of a feature vector ({judged})",
+    third.set(xlabel="norm of the head at the start", ylabel=f"mean change of a feature vector ({short(judged, 30)})",
               title="Feature change and head norm")
     figure.legend(*first.get_legend_handles_labels(), loc="outside upper right", ncols=min(6, len(names)))
     footnote(figure, "Small dots: seeds; large: their mean. Thin lines: 95 % intervals over examples, where there "

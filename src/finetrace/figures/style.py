@@ -8,6 +8,7 @@ difference a second time wherever lines meet.
 import functools
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
@@ -61,16 +62,43 @@ P = ParamSpec("P")
 
 
 def styled(draw: Callable[P, "Figure"]) -> Callable[P, "Figure"]:
-    """Decorator of a figure function: draws under the house style and leaves matplotlib's global settings alone."""
+    """Decorator of a figure function: draws under the house style and leaves matplotlib's global settings alone.
+
+    Infinite numbers are drawn as NaN are, as gaps; titles and notes that are longer than the figure is wide are broken
+    into lines.
+    """
 
     @functools.wraps(draw)
     def inside(*args: P.args, **kwargs: P.kwargs) -> "Figure":
         from matplotlib import rc_context
 
         with rc_context(_RC):  # type: ignore[arg-type]
-            return draw(*args, **kwargs)
+            figure = draw(*_finite(args), **_finite(kwargs))
+        for text in (figure._suptitle, figure._supxlabel,  # type: ignore[attr-defined]
+                     *(panel._left_title for panel in figure.axes)):  # type: ignore[attr-defined]
+            if text is not None:
+                text.set_wrap(True)
+        return figure
 
     return inside
+
+
+def _finite(values: Any) -> Any:
+    """The same with NaN for infinite numbers; what holds none is given back as it is."""
+    if isinstance(values, np.ndarray):
+        return np.where(np.isinf(values), np.nan, values) if values.dtype.kind == "f" and np.isinf(values).any() \
+            else values
+    if isinstance(values, float):
+        return np.nan if np.isinf(values) else values
+    if isinstance(values, dict):
+        return {key: _finite(value) for key, value in values.items()}
+    if isinstance(values, list | tuple) and not hasattr(values, "_fields"):
+        return type(values)(map(_finite, values))
+    if is_dataclass(values) and not isinstance(values, type):
+        changed = {one.name: new for one in fields(values)
+                   if (new := _finite(old := getattr(values, one.name))) is not old and one.init}
+        return replace(values, **changed) if changed else values
+    return values
 
 
 def new_figure(

@@ -15,10 +15,11 @@ from finetrace.errors import FinetraceError
 from finetrace.inference.choose import choose_rows
 from finetrace.inference.extract import extract
 from finetrace.inference.targets import target_of
-from finetrace.models.device import device_name, fit_threads, set_up, use_bf16
+from finetrace.models.device import device_name, fit_threads, set_up
 from finetrace.models.families import family_of, layer_count, sentence_position
 from finetrace.models.given import load_trained_encoder
 from finetrace.models.load import forward_names, load_tokenizer, longest_input
+from finetrace.models.precision import bf16_of
 from finetrace.models.rows import Collator, Encoded, encode, joined
 from finetrace.models.timeline import chosen_steps
 from finetrace.progress import Progress
@@ -64,7 +65,7 @@ def extract_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
     if size > shutil.disk_usage(scratch.parent if scratch.parent.exists() else Path.cwd()).free:
         raise FinetraceError(f"hidden: needs {size / 1e9:.1f} GB of disk for {name}, more than is free; lower "
                              "hidden.rows or token_rows, name fewer hidden.checkpoints, or set hidden.dtype: float16")
-    bf16 = use_bf16(settings.precision)
+    bf16 = bf16_of(model, settings.precision)
     # padding must not move absolute positions
     collator = Collator(tokenizer, 8 if cuda else None, side="right", pieces=pieces)
     progress = Progress(len(checkpoints) * len(rows), name)
@@ -82,13 +83,7 @@ def extract_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
     progress.close()
     for step in checkpoints:
         hand_over(scratch / step_name(step), out / step_name(step))
-    owner = np.repeat(np.arange(len(rows)), rows.sizes)
-    first = np.concatenate([[True], owner[1:] != owner[:-1]])  # a sentence's tokens belong to its first example
-    write_table(out / "index.parquet", {
-        "split": splits, "example_id": rows.example_ids, "label": _recorded(rows.labels),
-        "sentence": rows.targets.numbers[owner] if rows.targets else rows.example_ids,
-        "length": rows.lengths[owner], "token_offset": np.where(first, offsets[owner], -1)})
-    write_table(out / "tokens.parquet", _token_table(rows, np.flatnonzero(kept)))
+    _write_index(rows, splits, offsets, kept, out)
     facts = read_manifest(task_folder).facts
     return {"device": device_name(), "layers": layers, "dim": dim, "spans": spans, "steps": list(checkpoints),
             "label_names": facts["label_names"], **({"target": facts["target"]} if "target" in facts else {}),
@@ -97,6 +92,17 @@ def extract_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
             "sentence_token": family_of(model.config).token, "final_norm": family_of(model.config).final_norm,
             "max_length": length, "truncated": rows.told(tokenizer)["rows_cut"], "tokens": int(rows.lengths.sum()),
             "rows": {s: splits.count(s) for s in dict.fromkeys(splits)}}
+
+
+def _write_index(rows: Encoded, splits: list[str], offsets: np.ndarray, kept: np.ndarray, out: Path) -> None:
+    """index.parquet and tokens.parquet: what the examples and the kept tokens are, in the order of the states."""
+    owner = np.repeat(np.arange(len(rows)), rows.sizes)
+    first = np.concatenate([[True], owner[1:] != owner[:-1]])  # a sentence's tokens belong to its first example
+    write_table(out / "index.parquet", {
+        "split": splits, "example_id": rows.example_ids, "label": _recorded(rows.labels),
+        "sentence": rows.targets.numbers[owner] if rows.targets else rows.example_ids,
+        "length": rows.lengths[owner], "token_offset": np.where(first, offsets[owner], -1)})
+    write_table(out / "tokens.parquet", _token_table(rows, np.flatnonzero(kept)))
 
 
 def _recorded(labels: np.ndarray) -> np.ndarray:

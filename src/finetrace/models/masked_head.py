@@ -70,6 +70,10 @@ class MaskedHead:
         """Scores (..., word) of states (..., dim), before the softmax."""
         return self.inner(states) @ self.decoder.T + self.bias
 
+    def up_to(self, words: int) -> "MaskedHead":
+        """The head without the words of number `words` and above; tensors are shared with it."""
+        return replace(self, decoder=self.decoder[:words], bias=self.bias[:words])
+
     def to(self, *where: Any) -> "MaskedHead":
         """The head on another device or in another type."""
         moved = (self.transform
@@ -77,9 +81,11 @@ class MaskedHead:
         return MaskedHead(moved, self.decoder.to(*where), self.bias.to(*where))
 
 
-def load_masked_head(folder: Path) -> MaskedHead:
+def load_masked_head(folder: Path, tokenizer: Any = None) -> MaskedHead:
     """The masked-word head of a model or checkpoint folder, float32, on the CPU.
 
+    tokenizer: where given, rows of the decoder beyond its last token (vocabularies are often padded to a multiple of
+    64) are left out: they stand for no word, so that none is ranked, and none has a share of the probability.
     Raises FinetraceError where the folder has no such head: its weights would be freshly drawn, and measure nothing.
     """
     import torch
@@ -102,9 +108,10 @@ def load_masked_head(folder: Path) -> MaskedHead:
                              "numbers; cloze probing needs a model that was trained with masked words and saved with "
                              "that head (not a sentence encoder or a classifier)")
     try:
-        return masked_head_of(model)
+        head = masked_head_of(model)
     except ValueError as error:
         raise FinetraceError(f"{folder}: {error}") from error
+    return head if tokenizer is None else head.up_to(1 + max(tokenizer.get_vocab().values()))
 
 
 def masked_head_of(model: Any) -> MaskedHead:

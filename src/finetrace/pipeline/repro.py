@@ -80,7 +80,7 @@ def repro(layout: Layout, jobs: int = 0, say: Callable[[str], None] = print, exe
             follow(layout)
             study, _ = compile_study(layout)
             with opened(layout.root) as graph:
-                driver = _Driver(layout, graph, jobs or default_jobs(study), say)
+                driver = Driver(layout, graph, jobs or default_jobs(study), say)
                 code = driver.run(own)
                 if code == 0:
                     driver.remember()
@@ -92,7 +92,9 @@ def repro(layout: Layout, jobs: int = 0, say: Callable[[str], None] = print, exe
         return code
 
 
-class _Driver:
+class Driver:
+    """One run of a study: what is due, what runs, what has ended. say: told every line of progress."""
+
     def __init__(self, layout: Layout, graph: Graph, jobs: int, say: Callable[[str], None]):
         self.layout, self.graph, self.jobs, self.say = layout, graph, jobs, say
         self.times = Times(layout.home / ".finetrace" / "times.json")
@@ -115,8 +117,9 @@ class _Driver:
         due = self._builds_on(stale)
         self.state = Progress(waiting=due)
         self.ranks = self._ranks(due)
+        items = len(graph.stages.keys() - set(FIRST))
         self.say(
-            f"{len(stale)} of {len(graph.stages)} items are out of date, {len(due) - len(stale)} more build on them; "
+            f"{len(stale)} of {items} items are out of date, {len(due) - len(stale)} more build on them; "
             f"{self.times.text(self._to_go())} on {self.jobs} process{'es' if self.jobs > 1 else ''}"
         )
         try:
@@ -274,7 +277,7 @@ class _Driver:
         counts = f"done: {len(state.done)} items; failed: {len(state.failed)}"
         lines = [f"{counts}; not begun, because they build on these: {len(state.blocked)}"]
         for name, output in state.failed.items():
-            lines.append(f"  {name}: {_reason(output)}\n    log: .finetrace/logs/{name.replace('/', '-')}.log")
+            lines.append(f"  {name}: {reason_of(output)}\n    log: .finetrace/logs/{name.replace('/', '-')}.log")
         lines.append(
             "Mend the cause and run the same command again: what is done stays. `finetrace publish` shows in MLflow "
             "what there is."
@@ -297,7 +300,7 @@ def _last_words(ended: Finished) -> str:
     return f"{text}\nwas ended by {signal.Signals(number).name}{hint}".strip()
 
 
-def _reason(output: str) -> str:
+def reason_of(output: str) -> str:
     """The line that says why, of the last lines of a stage."""
     lines = [line for line in output.splitlines() if line.strip()]
     for start, line in enumerate(lines):

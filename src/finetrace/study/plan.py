@@ -64,6 +64,14 @@ def plan_of(study: Study) -> list[Item]:
     return sorted(items, key=lambda item: order[item.stage])
 
 
+def names_of(study: Study) -> list[str]:
+    """Everything that is made for the study, as DVC names it, in an order in which it could be made one by one: the
+    world, the items, the atlas and the publication. (The stages `plan` and `settings`, which ask for it, are not of
+    it.)"""
+    first, *last = last_settings(study)
+    return [first, *(f"{item.stage}@{item.key}" for item in plan_of(study)), *last]
+
+
 def last_settings(study: Study) -> dict[str, dict[str, Any]]:
     """Content of the settings files of stages without items: the world before all, the atlas and MLflow after all."""
     seed = {"study_seed": study.study.seed}

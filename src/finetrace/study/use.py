@@ -7,7 +7,7 @@ from pathlib import Path
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.store.files import sha256_file, write_bytes, write_json
-from finetrace.study.plan import plan_of
+from finetrace.study.plan import names_of
 from finetrace.study.study import load_study
 
 
@@ -19,7 +19,7 @@ def use(layout: Layout, name: str, *, force: bool = False) -> str:
     """
     path = _find(layout, name)
     study = load_study(path)
-    items = len(plan_of(study))  # everything that could fail later fails here
+    items = len(names_of(study))  # everything that could fail later fails here
     content = path.read_bytes()
     if layout.params.is_file() and not force and layout.params.read_bytes() != content and _unsaved(layout):
         raise FinetraceError(

@@ -19,6 +19,7 @@ from finetrace.errors import FinetraceError
 from finetrace.models.device import device_name, set_up
 from finetrace.models.load import load_tokenizer, longest_input, set_dropout
 from finetrace.models.masked import load_masked
+from finetrace.models.precision import bf16_of
 from finetrace.models.timeline import AXES, Timeline
 from finetrace.store.checkpoints import checkpoint_name, list_weights, mark
 from finetrace.store.files import write_json
@@ -66,6 +67,7 @@ def adapt(settings: AdaptSettings, timeline: Timeline, texts: list[str], study_s
             with timeline.checkpoint(step) as folder:
                 model = load_masked(folder, timeline.head, timeline.base, settings.dropout)
                 config = _config(timeline.head or folder)
+            bf16_of(model, settings.precision)  # refuses what cannot be
             set_up(model.num_parameters())
             prepared = prepared or _prepare(settings, kept, timeline, model, seed["held out"])
             _train_one(settings, model, config, prepared, seed, scratch=scratch / f"from-{step:08d}", done=done,

@@ -217,53 +217,84 @@ def finetune(model_folder: Path, task_folder: Path, settings: TrainSettings, rec
         require_thresholds(target)
     recorder = Recorder(scratch / "segments", len(prepared.label_names), record.signals, watch, target.kind,
                         target.metrics)
-    weights, found = scratch / "checkpoints", None
+    weights = scratch / "checkpoints"
     if method.kind == "lp":
-        start = drawn_head(model)
-        found, features = probe_head(model, train, prepared.collator, settings, run_seeds.folds)
-        plan = Plan([], found.iterations, 1, 1, train.sizes)
-        if on_plan:
-            on_plan(plan)
-        recorder.truncate(-1)
-        shutil.rmtree(weights, ignore_errors=True)
-        record_linear_probe(model, prepared, settings, record, found, features,
-                            looked_at(prepared, record, run_seeds.probe), start, recorder, weights)
-        last, examples, tokens = found.iterations, found.iterations * len(train.labels), int(train.lengths.sum())
+        done = _probed(model, prepared, settings, record, run_seeds, recorder, weights, on_plan)
     else:
-        plan = make_plan(train, settings, run_seeds.order)
-        if on_plan:
-            on_plan(plan)
-        if method.probes:
-            found, _ = probe_head(model, train, prepared.collator, settings, run_seeds.folds, scratch / "linear-probe")
-        scale_head(model, settings)
-        trainer = _train(model, prepared, plan, settings, record, run_seeds, recorder, scratch, name, of_examples)
-        last, examples, tokens = trainer.state.global_step, trainer.examples, trainer.tokens
-    if record.checkpoints != "none" and last not in list_weights(weights):
-        save_weights(model, weights, last)  # early stopping ended between two steps of the schedule
-    kept, device = last, next(model.parameters()).device
+        done = _trained(model, prepared, settings, record, run_seeds, recorder, scratch, name, of_examples, on_plan,
+                        probes=method.probes)
+    if record.checkpoints != "none" and done.last not in list_weights(weights):
+        save_weights(model, weights, done.last)  # early stopping ended between two steps of the schedule
+    kept, device = done.last, next(model.parameters()).device
     if settings.keep == "best" and method.kind != "lp":
         kept = best_step(recorder.evaluations, prepared.metric)
         model = load_trained(weights / checkpoint_name(kept), model_folder).to(device)
     scores, chosen = _final(model, prepared, settings, on_answers)
-    metrics = {"steps": last, "examples": examples, "kept_step": kept, **scores}
     rows_written = recorder.finish(out)
     scheduled = set(list_weights(weights)) if method.kind == "lp" else set(
-        steps_of(record.checkpoints, plan.total_steps, plan.steps_per_epoch))
-    for step, folder in list_weights(weights).items():
-        if step in scheduled | {last, kept} and step <= last:
-            shutil.copytree(folder, out / "checkpoints" / folder.name)
-    (out / "checkpoints").mkdir(exist_ok=True)
-    write_json(out / "metrics.json", metrics)
-    return {"device": device_name(), "steps": last, "steps_per_epoch": plan.steps_per_epoch, "kept_step": kept,
-            "metric": prepared.metric, "label_names": prepared.label_names, "rows": rows_written,
+        steps_of(record.checkpoints, done.plan.total_steps, done.plan.steps_per_epoch))
+    _keep(weights, scheduled | {done.last, kept}, done.last, out / "checkpoints")
+    write_json(out / "metrics.json", {"steps": done.last, "examples": done.examples, "kept_step": kept, **scores})
+    return {"device": device_name(), "steps": done.last, "steps_per_epoch": done.plan.steps_per_epoch,
+            "kept_step": kept, "metric": prepared.metric, "label_names": prepared.label_names, "rows": rows_written,
             "method_kind": method.kind,
-            "parameters": model.num_parameters(), "train_rows": len(train.labels), "tokens": tokens,
+            "parameters": model.num_parameters(), "train_rows": len(train.labels), "tokens": done.tokens,
             "trained_parameters": trained_parameters(model), "max_length": prepared.longest, "texts": prepared.texts,
-            **({"linear_probe": _describe(found)} if found else {}),
+            **({"linear_probe": _describe(done.probe)} if done.probe else {}),
             **({} if target.kind == "class" else {"target": target.kind}),
             **({"thresholds": chosen} if chosen else {}),
             **({"loss": words} if (words := loss_words(target, settings)) else {}),
             **_diverged(out / "history.parquet", record.on_nonfinite)}
+
+
+@dataclass(frozen=True)
+class _Done:
+    """A training that has ended: its plan; the last step, and the examples and tokens until then; the linear probe that
+    it began with or was."""
+
+    plan: Plan
+    last: int
+    examples: int
+    tokens: int
+    probe: LinearProbe | None
+
+
+def _probed(model: Any, prepared: Prepared, settings: TrainSettings, record: RecordSettings, run_seeds: RunSeeds,
+            recorder: Recorder, weights: Path, on_plan: Callable[[Plan], None] | None) -> _Done:
+    """Fit the head on the frozen encoder: method lp."""
+    train, start = prepared.splits["train"], drawn_head(model)
+    probe, features = probe_head(model, train, prepared.collator, settings, run_seeds.folds)
+    plan = Plan([], probe.iterations, 1, 1, train.sizes)
+    if on_plan:
+        on_plan(plan)
+    recorder.truncate(-1)
+    shutil.rmtree(weights, ignore_errors=True)
+    record_linear_probe(model, prepared, settings, record, probe, features,
+                        looked_at(prepared, record, run_seeds.probe), start, recorder, weights)
+    return _Done(plan, probe.iterations, probe.iterations * len(train.labels), int(train.lengths.sum()), probe)
+
+
+def _trained(model: Any, prepared: Prepared, settings: TrainSettings, record: RecordSettings, run_seeds: RunSeeds,
+             recorder: Recorder, scratch: Path, name: str, of_examples: LossOf,
+             on_plan: Callable[[Plan], None] | None, *, probes: bool) -> _Done:
+    """Train by gradient steps; probes: from the fitted head on."""
+    train, probe = prepared.splits["train"], None
+    plan = make_plan(train, settings, run_seeds.order)
+    if on_plan:
+        on_plan(plan)
+    if probes:
+        probe, _ = probe_head(model, train, prepared.collator, settings, run_seeds.folds, scratch / "linear-probe")
+    scale_head(model, settings)
+    trainer = _train(model, prepared, plan, settings, record, run_seeds, recorder, scratch, name, of_examples)
+    return _Done(plan, trainer.state.global_step, trainer.examples, trainer.tokens, probe)
+
+
+def _keep(weights: Path, steps: set[int], last: int, out: Path) -> None:
+    """Copy the checkpoints of some steps up to the last one."""
+    for step, folder in list_weights(weights).items():
+        if step in steps and step <= last:
+            shutil.copytree(folder, out / folder.name)
+    out.mkdir(exist_ok=True)
 
 
 def _train(model: Any, prepared: Prepared, plan: Plan, settings: TrainSettings, record: RecordSettings,

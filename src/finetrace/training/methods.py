@@ -10,9 +10,9 @@ import numpy as np
 from finetrace.config.training import MethodSettings, TrainSettings
 from finetrace.errors import FinetraceError
 from finetrace.inference.evaluate import predict_with_features
-from finetrace.models.device import use_bf16
 from finetrace.models.head import last_linear
 from finetrace.models.load import load_classifier
+from finetrace.models.precision import bf16_of
 from finetrace.models.rows import Collator, Encoded
 from finetrace.models.saved import freeze_encoder, remember_base
 from finetrace.store.whole import is_whole, whole_folder
@@ -27,14 +27,11 @@ def start_classifier(model_folder: Path, task: dict[str, Any], settings: TrainSe
 
     task: facts of the task's manifest. Raises FinetraceError when weights of the model are NaN or infinite.
     """
-    import torch
 
     model = load_classifier(model_folder, task["label_names"], head_seed, settings.dropout, task.get("spans", 0),
                             settings.head)
     require_finite(model, model_folder)
-    if model.config.model_type == "deberta" and use_bf16(settings.precision) and not torch.cuda.is_available():
-        raise FinetraceError("precision: bf16: on a CPU the attention of DeBERTa (v1) cannot be computed in bf16; set "
-                             "fp32")
+    bf16_of(model, settings.precision)  # refuses what cannot be
     if method.adapts:
         from finetrace.models.adapters import add_lora
 

@@ -17,6 +17,7 @@ from finetrace.data.facts import Fact, write_facts
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.lenses.cloze.settings import ClozeSettings, HeadsSettings, TunedSettings
+from finetrace.models.saved import load_trained_encoder
 from finetrace.pipeline.stage import Stage, open_stage
 from finetrace.store.manifest import complete, read_manifest
 from finetrace.store.tables import read_long_table, read_table, write_table
@@ -152,16 +153,17 @@ def test_the_last_layer_is_the_model_itself(whole, project):
 
 
 def test_a_killed_stage_continues_and_a_checkpoint_costs_only_itself(project, script, tmp_path, monkeypatch, whole):
-    done, once = [], script._checkpoint
+    done = []
 
-    def counted(work, step, folder, left):
+    def counted(folder, *rest):
+        step = int(folder.name[5:])
         if len(done) == 1 and step == 5 and "killed" not in done:
             done.append("killed")
             raise KeyboardInterrupt
         done.append(step)
-        once(work, step, folder, left)
+        return load_trained_encoder(folder, *rest)
 
-    monkeypatch.setattr(script, "_checkpoint", counted)
+    monkeypatch.setattr("finetrace.models.saved.load_trained_encoder", counted)
     stage = stage_of(project, ClozeSettings(readouts=("own",), checkpoints="ends"), home=tmp_path)
     script.main(stage)
     assert done == [0, 9]
@@ -252,3 +254,25 @@ def test_errors_name_what_to_do(project, script, tmp_path):
     save_trajectory(project, "broken/pretrain", {0: broken})
     with pytest.raises(FinetraceError, match=r"step 0 of .*broken.*layer 2 of row .* is not finite"):
         script.main(stage_of(project, ClozeSettings(readouts=("own",)), "broken/pretrain", tmp_path))
+
+
+def test_rows_of_the_embedding_beyond_the_tokens_change_nothing(project, script, tmp_path):
+    """Padded vocabularies: not among the candidates, not in the normaliser, not in what the read-outs learn from."""
+    layout = Layout(tmp_path, tmp_path)
+    for folder in ("data", "models"):
+        shutil.copytree(project.root / folder, layout.root / folder)
+    model = masked_model(3)
+    tokens = len(model.cls.predictions.bias)
+    model.resize_token_embeddings(tokens + 7, mean_resizing=False)
+    with torch.no_grad():
+        model.cls.predictions.bias[tokens:] = 50.0
+    save_trajectory(layout, PRETRAIN, {9: model})
+    save_trajectory(layout, "other/pretrain", {9: masked_model(3)})
+    settings = ClozeSettings(**SHORT, vocabulary="full")
+    tables = []
+    for place in (PRETRAIN, "other/pretrain"):
+        script.main(stage_of(layout, settings, place))
+        tables.append(read_table(layout.place(place) / "cloze/facts/step-00000009.parquet").to_pandas())
+    for name in ("rank", "rank_full", "rank_candidates"):
+        assert tables[0][name].tolist() == tables[1][name].tolist(), name
+    np.testing.assert_allclose(tables[0]["log_prob"], tables[1]["log_prob"], atol=1e-5)

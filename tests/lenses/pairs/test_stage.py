@@ -19,6 +19,7 @@ from finetrace.data.minimal_pairs import Pair, write_pairs
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.lenses.pairs.settings import PairsSettings
+from finetrace.models.saved import load_trained_encoder
 from finetrace.pipeline.stage import Stage, open_stage
 from finetrace.store.manifest import complete, read_manifest
 from finetrace.store.tables import read_table
@@ -100,16 +101,16 @@ def points(good: float, bad: float) -> float:
 @pytest.mark.usefixtures("without_figures")
 def test_a_killed_stage_continues_and_a_checkpoint_costs_only_itself(project: Layout, script: Any, tmp_path: Path,
                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
-    done, once = [], script._checkpoint
+    done: list[str] = []
 
-    def counted(work: Any, step: int, folder: Path, left: int) -> None:
-        if step == 4 and "killed" not in done:
+    def counted(folder: Path, *rest: Any) -> Any:
+        if folder.name == "step-00000004" and "killed" not in done:
             done.append("killed")
             raise KeyboardInterrupt
-        done.append(str(step))
-        once(work, step, folder, left)
+        done.append(str(int(folder.name[5:])))
+        return load_trained_encoder(folder, *rest)
 
-    monkeypatch.setattr(script, "_checkpoint", counted)
+    monkeypatch.setattr("finetrace.models.saved.load_trained_encoder", counted)
     script.main(stage_of(project, home=tmp_path, checkpoints="ends"))
     assert done == ["0", "9"]
     with pytest.raises(KeyboardInterrupt):
@@ -178,3 +179,28 @@ def test_a_word_more_and_the_study_finds_the_set() -> None:
     study = parse_study(more | {"pairs": {"set": "blimp"}}, "params.yaml")
     files = next(item for item in plan_of(study) if item.stage == "minimal-pair-files")
     assert files.folder == "minimal-pairs" and files.paths == {"path": "blimp/data"}
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_rows_of_the_embedding_beyond_the_tokens_have_no_probability(tmp_path: Path, script: Any) -> None:
+    import torch
+
+    pretrained(tmp_path, steps=(9,))
+    pretrained(tmp_path, "padded", steps=(9,))
+    model = masked_model(109)
+    tokens = len(model.cls.predictions.bias)
+    model.resize_token_embeddings(tokens + 7, mean_resizing=False)
+    with torch.no_grad():
+        model.cls.predictions.bias[tokens:] = 50.0
+    folder = tmp_path / "outputs/padded/pretrain/trajectory"
+    shutil.rmtree(folder)
+    save_weights(model, folder / "checkpoints", 9)
+    complete(folder, finished("trajectory", model="padded"))
+    write_pairs(tmp_path / "data/set/pairs.parquet", some_pairs())
+    complete(tmp_path / "data/set", finished("data"))
+    scores = []
+    for name in ("toy", "padded"):
+        script.main(stage_of(Layout(tmp_path, tmp_path), f"{name}/pretrain"))
+        found = read_table(tmp_path / f"outputs/{name}/pretrain/pairs/scores/step-00000009.parquet")
+        scores.append(np.array([found["good"].to_numpy(), found["bad"].to_numpy()]))
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-5)

@@ -77,9 +77,9 @@ def reliability(sets: Mapping[str, tuple[Calibration, Calibration]], temperature
             ends = np.array([wilson_interval(a * n, n) for a, n in zip(accuracy, one.counts[known], strict=True)])
             panel.vlines(confidence, ends[:, 0], ends[:, 1], color=tint, lw=1.2)
             panel.plot(confidence, accuracy, ls="", marker="o", ms=4.5, color=tint, clip_on=False)
-            panel.plot([0, 1], [0, 1], color=style.GREY, lw=1.2, ls=style.DASHES[1], zorder=1)
+            panel.axline((1, 1), slope=1, color=style.GREY, lw=1.2, ls=style.DASHES[1], zorder=1)
             own = ", fitted here" if name == fitted_on and when == "after" else ""
-            heading = f"{name}: as it is" if when == "before" else f"divided by T = {temperature:.3g}{own}"
+            heading = f"{style.short(name)}: as it is" if when == "before" else f"divided by T = {temperature:.3g}{own}"
             panel.set_title(f"{heading}\nECE {100 * one.ece:.1f} %, MCE {100 * one.mce:.1f} %", fontsize=9.5)
             panel.set(xlim=(_start(sets), 1.0), ylim=(0, 1.0), yticks=[0, 0.5, 1.0])
             panel.tick_params(labelleft=panel in axes[:, 0])
@@ -121,7 +121,7 @@ def course(steps: Sequence[int], kept: int, curves: Mapping[str, Mapping[str, np
             line = {"color": style.colour(number), "marker": MARKS[number % len(MARKS)], "ms": 4.5}
             beside = 0.06 * (number - (len(curves) - 1) / 2)  # so that intervals do not hide each other
             panel.vlines(where[barred] + beside, values[barred, 1], values[barred, 2], color=line["color"], lw=1.2)
-            panel.plot(where, values[:, 0], label=name, **line)
+            panel.plot(where, values[:, 0], label=style.short(name), **line)
             if f"{key}_scaled" in of:
                 scaled = factor * np.asarray(of[f"{key}_scaled"], dtype=np.float64)[:, 0]
                 panel.plot(where, scaled, ls=style.DASHES[1], lw=1.3, color=line["color"])
@@ -135,7 +135,8 @@ def course(steps: Sequence[int], kept: int, curves: Mapping[str, Mapping[str, np
     tall = axes[1, 1]
     tall.plot(where, temperatures, color=style.BLACK, marker="o", ms=4.5)
     tall.axhline(1, color=style.GREY, lw=1.2, ls=style.DASHES[2])
-    tall.set_ylim(min(0.7, float(np.min(temperatures)) / 1.15), max(1.4, float(np.max(temperatures)) * 1.15))
+    known = temperatures[np.isfinite(temperatures)]
+    tall.set_ylim(known.min(initial=0.7 * 1.15) / 1.15, known.max(initial=1.4 / 1.15) * 1.15)
     plain_log_axis(tall)
     tall.set_title("Temperature (1: as it is)")
     tall.set_ylabel("temperature")

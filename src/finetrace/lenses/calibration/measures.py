@@ -24,7 +24,8 @@ class Calibration:
     """Expected calibration error: mean over examples of |confidence - accuracy| of their bin; 0 is calibrated, at most
     1."""
     mce: float
-    """Maximum calibration error: the same of the worst bin that holds an example, however few; never below ece."""
+    """Maximum calibration error: the same of the worst bin that holds an example, however few; never below ece. Its
+    95 % interval holds the truth in 85 % of samples only where all bins err alike by 0.2 (`benchmarks/coverage.py`)."""
     adaptive_ece: float
     """ece with as many bins of equally many examples each, so that no bin is nearly empty."""
     classwise_ece: float

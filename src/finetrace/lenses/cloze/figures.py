@@ -133,7 +133,7 @@ def relations(steps: Sequence[int], found: Mapping[str, np.ndarray], *, readout:
         panel = axes.flat[number]
         image = panel.imshow(100 * np.asarray(values), origin="lower", aspect="auto", cmap=style.SEQUENTIAL, vmin=0,
                              vmax=100)
-        panel.set_title(name, fontsize=9.5)
+        panel.set_title(style.short(name, 24), fontsize=9.5)
         panel.grid(False)
         panel.yaxis.set_major_locator(_whole())
         _checkpoints(panel, steps, axis if number >= len(found) - columns else "", named=4, line=False)
@@ -174,7 +174,7 @@ def changes(steps: Sequence[int], found: Mapping[str, np.ndarray], *, readout: s
     panel.set_title(f"Facts known by rank 1, last layer, {NAMES[readout]}")
     panel.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, borderaxespad=0.2)
     panel.grid(axis="x", visible=False)
-    panel.set_ylim(-1.1 * max(1.0, lost.max()), 1.05 * max(1.0, (kept + learned).max()))
+    panel.set_ylim(-1.1 * np.nanmax(lost, initial=1.0), 1.05 * np.nanmax([kept, kept + learned], initial=1.0))
     panel.set_xlim(-0.8, where[-1] + 0.8)
     style.footnote(figure, note)
     return figure

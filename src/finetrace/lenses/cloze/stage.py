@@ -144,7 +144,7 @@ def _checkpoint(work: Work, step: int, folder: Path, left: list[int]) -> None:
 
     started, timeline = time.monotonic(), work.timeline
     if timeline.head is None or work.head is None:
-        work.head = load_masked_head(timeline.head or folder).to(work.device)
+        work.head = load_masked_head(timeline.head or folder, work.tokenizer).to(work.device)
     encoder = load_trained_encoder(folder, timeline.base).to(work.device)
     (set_up if work.device == "cuda" else fit_threads)(encoder.num_parameters())
     if encoder.config.hidden_size != _dim(work.head):

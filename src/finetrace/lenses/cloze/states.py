@@ -11,7 +11,7 @@ import numpy as np
 from finetrace import seeds
 from finetrace.config.base import as_dict
 from finetrace.inference.masked import MaskedTexts, cache_states, masked_states
-from finetrace.models.device import use_bf16
+from finetrace.models.precision import bf16_of
 from finetrace.models.rows import Collator
 from finetrace.store.arrays import read_array
 
@@ -42,7 +42,7 @@ def fit_readouts(encoder: Any, head: "MaskedHead", texts: dict[str, MaskedTexts]
         for name, part in texts.items():
             path = scratch / f"{name}.npy"
             order = cache_states(encoder, part, path, collator, batch_tokens=settings.batch_tokens,
-                                 dtype=settings.dtype, bf16=use_bf16(settings.precision))
+                                 dtype=settings.dtype, bf16=bf16_of(encoder, settings.precision))
             data[name] = Cached(_in_memory(read_array(path), device, settings.memory_mib), part.targets[order])
         last = len(data["train"].states) - 1
         common: dict[str, Any] = {"seed": seeds.derive(seed, "heads"), "memory_bytes": settings.memory_mib * 2**20}
@@ -87,7 +87,7 @@ def rank_facts(encoder: Any, head: "MaskedHead", prompts: "Prompts", vocabulary:
     parts: dict[str, list[Ranks]] = {readout: [] for readout in readouts}
     order = []
     for numbers, states in masked_states(encoder, prompts.rows, np.arange(len(prompts) + 1), prompts.mask_at, collator,
-                                         settings.batch_tokens, use_bf16(settings.precision)):
+                                         settings.batch_tokens, bf16_of(encoder, settings.precision)):
         with torch.no_grad():
             for readout, found in parts.items():
                 inner = inner_states(readout, head, fitted.get(readout), states)

@@ -54,14 +54,14 @@ def classes(names: Sequence[str], before: np.ndarray, after: np.ndarray, *, titl
         panel.plot([before[k], after[k]], [place, place], color=tint, lw=2.2, alpha=0.75, zorder=2)
         panel.plot(before[k], place, "o", ms=5.5, mfc="white", mec=tint, zorder=3)
         panel.plot(after[k], place, "o", ms=5.5, color=tint, zorder=3)
-    panel.set_yticks(range(len(order)), [names[k] for k in order], fontsize=size)
+    panel.set_yticks(range(len(order)), [style.short(names[k], 40) for k in order], fontsize=size)
     panel.set_ylim(-0.7, max(len(order), 1) - 0.3)
     panel.set_xlim(left=0)
     panel.set_xlabel("distance to the nearest other class (unit of the vectors)")
     up, down = int((change > 0).sum()), int((change < 0).sum())
     panel.set_title(f"hollow: before, full: after; {up} grew (blue), {down} shrank (orange)")
     more = f" and {len(gone) - 8} more" if len(gone) > 8 else ""
-    without = f"no distance: {', '.join(gone[:8])}{more}" if gone else ""
+    without = f"no distance: {', '.join(style.short(name) for name in gone[:8])}{more}" if gone else ""
     if text := "; ".join(part for part in (note, without) if part):
         style.footnote(figure, text)
     return figure
@@ -101,7 +101,7 @@ def layers(numbers: Sequence[int], up: Sequence[int], down: Sequence[int], chang
             values = 100 * np.asarray(values, np.float64)
             x = where + shift * (number - (len(accuracies) - 1) / 2)
             panel.errorbar(x, values[:, 0], yerr=np.abs(values[:, 1:] - values[:, :1]).T, color=style.colour(number),
-                           marker="os^D"[number % 4], ms=5, capsize=3, elinewidth=1.2, label=name)
+                           marker="os^D"[number % 4], ms=5, capsize=3, elinewidth=1.2, label=style.short(name))
         if floor is not None:
             panel.axhline(100 * floor, color=style.GREY, lw=1.2, ls=style.DASHES[2], label="majority class")
         panel.set_ylim(top=min(100.5, panel.get_ylim()[1]))

@@ -52,7 +52,7 @@ def labels(names: Sequence[str], clusters: Sequence[int], outside_min: np.ndarra
     for place, k in enumerate(order):
         text = f"{clusters[k]:,}" if np.isfinite(outside_min[k]) else f"{clusters[k]:,}  (no distance)"
         bars.text(values[place] + 0.015 * right, place, text, va="center", fontsize=size - 1, color=style.GREY)
-    bars.set_yticks(np.arange(len(order)), [names[k] for k in order], fontsize=size)
+    bars.set_yticks(np.arange(len(order)), [style.short(names[k], 30) for k in order], fontsize=size)
     bars.set_ylim(-0.6, len(order) - 0.4)
     bars.set_xlim(0, 1.14 * right)
     bars.grid(axis="y", visible=False)
@@ -62,8 +62,8 @@ def labels(names: Sequence[str], clusters: Sequence[int], outside_min: np.ndarra
 
     colours = colormaps[style.SEQUENTIAL].with_extremes(bad="#EEEEEE")
     image = picture.imshow(np.asarray(matrix, np.float64)[np.ix_(order, order)], cmap=colours, vmin=0, origin="lower")
-    picture.set_xticks(np.arange(len(order)), [names[k] for k in order], rotation=90, fontsize=size - 1)
-    picture.set_yticks(np.arange(len(order)), [names[k] for k in order], fontsize=size - 1)
+    picture.set_xticks(np.arange(len(order)), [style.short(names[k]) for k in order], rotation=90, fontsize=size - 1)
+    picture.set_yticks(np.arange(len(order)), [style.short(names[k]) for k in order], fontsize=size - 1)
     picture.grid(False)
     picture.set_title("Distances of all pairs; grey: none")
     figure.colorbar(image, ax=picture, shrink=0.6, pad=0.015, label="distance (unit of the vectors)")
@@ -93,7 +93,7 @@ def layers(checkpoints: Mapping[str, Mapping[int, np.ndarray | None]], *, title:
         for tint, (name, found) in zip(tints, checkpoints.items(), strict=True):
             known = [np.empty(0) if (v := found.get(layer)) is None else v[np.isfinite(v)] for layer in every]
             values = [np.nan if not len(v) else v.mean() if panel is axes[0, 1] else v.min() for v in known]
-            panel.plot(every, values, "o-", ms=4, color=tint, label=name)
+            panel.plot(every, values, "o-", ms=4, color=tint, label=style.short(name, 30))
         panel.set_ylim(bottom=0)
         panel.set_xticks(every[:: max(1, len(every) // 13)])
         panel.set_xlabel("layer")
@@ -105,7 +105,7 @@ def layers(checkpoints: Mapping[str, Mapping[int, np.ndarray | None]], *, title:
         scale = ScalarMappable(Normalize(0, len(names) - 1), colormaps[style.SEQUENTIAL])
         bar = figure.colorbar(scale, ax=axes, pad=0.015)
         ticks = np.unique(np.linspace(0, len(names) - 1, 5).round().astype(int))
-        bar.set_ticks(ticks.tolist(), labels=[names[k] for k in ticks])
+        bar.set_ticks(ticks.tolist(), labels=[style.short(names[k], 30) for k in ticks])
         bar.set_label("checkpoint")
     gone = sum(v is None for found in checkpoints.values() for v in found.values())
     whole = sum(len(found) for found in checkpoints.values())

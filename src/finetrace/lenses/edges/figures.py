@@ -95,7 +95,7 @@ def scores(steps: Sequence[int], single: Mapping[str, np.ndarray], *, full: Mapp
             panel.fill_between(x, mixed[:, 1], mixed[:, 2], color=style.GREY, alpha=0.25, lw=0)
         if np.isfinite(majority.get(task, np.nan)):
             panel.axhline(100 * majority[task], color=style.GREY, lw=1.2, ls=style.DASHES[2])
-        panel.set_title(task)
+        panel.set_title(style.short(task, 26))
         _step_axis(panel, steps)
     _labels(panels, "micro F1 (%)", axis)
     _legend(figure, bool(full), bool(majority))
@@ -129,7 +129,7 @@ def lattices(steps: Sequence[int], single: Mapping[str, np.ndarray], *, axis: st
         bar = figure.colorbar(image, ax=panel, pad=0.02, fraction=0.06)
         bar.ax.tick_params(labelsize=8)
         bar.ax.spines[:].set_visible(False)
-        panel.set_title(task)
+        panel.set_title(style.short(task, 26))
     _labels(panels, "layer (0: embeddings)", axis)
     style.footnote(figure, f"colour: micro F1 in %, a scale per task from its lowest to its highest value; {note}")
     return figure
@@ -162,7 +162,7 @@ def strips(steps: Sequence[int], weights: Mapping[str, np.ndarray], *, axis: str
             panel.tick_params(labelsize=7.5)
             if column == 0:
                 panel.set_ylabel(_short(steps[step]), rotation=0, ha="right", va="center", fontsize=9)
-        axes[0, column].set_title(task)
+        axes[0, column].set_title(style.short(task, 26))
         shown = layers if len(layers) <= 8 else layers[::3]
         axes[-1, column].set_xticks(shown, [str(layer) for layer in shown])
     figure.supylabel(axis, fontsize=10)
@@ -188,7 +188,7 @@ def centre(steps: Sequence[int], gravity: Mapping[str, np.ndarray], expected: Ma
         for number, name in enumerate(names):
             if name in values:
                 panel.plot(x, values[name], color=style.colour(number), ls=style.dashes(number),
-                           marker=MARKS[number % len(MARKS)], ms=4.5, label=name)
+                           marker=MARKS[number % len(MARKS)], ms=4.5, label=style.short(name))
         panel.set_title(what)
         panel.set_ylabel(unit)
         _step_axis(panel, steps)
@@ -226,7 +226,7 @@ def cumulative(steps: Sequence[int], mixes: Mapping[str, np.ndarray], expected: 
             panel.axvline(mark, color=style.GREY, lw=1.2, ls=style.DASHES[2])
         shown = k if len(k) <= 8 else k[::2]
         panel.set_xticks(shown, [str(layer) for layer in shown])
-        panel.set_title(task)
+        panel.set_title(style.short(task, 26))
     _labels(panels, "micro F1 (%)", "layers 0 to k in the mix")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, title=axis, loc="outside upper right", ncols=len(labels), fontsize=8.5,

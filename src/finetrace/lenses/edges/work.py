@@ -219,15 +219,16 @@ class Work:
         """States and moments of one group at one checkpoint; the file is removed at the end."""
         import torch
 
-        from finetrace.models.device import use_bf16
+        from finetrace.models.precision import bf16_of
         from finetrace.models.rows import Collator
 
         self.scratch.mkdir(parents=True, exist_ok=True)
         path, count = self.scratch / "states.npy", len(group.texts.rows)
+        bf16 = bf16_of(encoder, self.settings.precision)
         collator = Collator(self.tokenizer, 8 if self.device == "cuda" else None, side="right")
         try:
             moments = encode_texts(encoder, group.texts, collator, path, dtype=self.settings.dtype,
-                                   batch_tokens=self.settings.batch_tokens, bf16=use_bf16(self.settings.precision),
+                                   batch_tokens=self.settings.batch_tokens, bf16=bf16,
                                    on_batch=lambda n: self._tell(f"step {step}: {n} of {count} sentences encoded"))
             states: Any = read_array(path)
             if self.device == "cuda" and states.nbytes < SHARE * torch.cuda.mem_get_info()[0]:

@@ -71,7 +71,7 @@ def course(steps: Sequence[int], kept: int, curves: Mapping[str, Mapping[str, np
         for number, (name, of) in enumerate(curves.items()):
             values = np.asarray(of[key], dtype=np.float64)
             line = {"color": style.colour(number), "marker": MARKS[number % len(MARKS)], "ms": 4.5}
-            panel.plot(where, values[:, 0], label=name, **line)
+            panel.plot(where, values[:, 0], label=style.short(name), **line)
             beside = 0.06 * (number - (len(curves) - 1) / 2)
             panel.vlines(where + beside, values[:, 1], values[:, 2], color=line["color"], lw=1.2)
         panel.set_title(heading)
@@ -103,7 +103,7 @@ def _head_panel(panel: "Axes", where: np.ndarray, head: np.ndarray, rows: Mappin
         panel.legend(loc="best", fontsize=8, ncols=1 + len(rows) // 4)
     panel.set_title("Norm of the head" + (" and of its rows" if len(rows) <= MOST_ROWS else ""))
     panel.set_ylabel("Frobenius norm")
-    panel.set_ylim(0, 1.08 * float(np.max(head)) or 1.0)
+    panel.set_ylim(0, 1.08 * float(np.nanmax([head, *rows.values()], initial=0.0)) or 1.0)
 
 
 @style.styled

@@ -60,7 +60,9 @@ def own_and_other(vectors: np.ndarray, labels: np.ndarray, groups: np.ndarray | 
     those of the other classes: (1 + group, 2) float64 in [-1, 1], of all rows, then with each group of rows left out.
 
     vectors: (row, dim);  labels: (row,);  groups: (row,) 0 .. G-1, none without. A row that is alone in its class has
-    no own mean and does not count there; NaN where there is none left. With one class there are no others: NaN.
+    no own mean and does not count there; NaN where there is none left. With one class there are no others: NaN. The
+    95 % interval of the first, by the jackknife over groups, is wide: it holds the truth in 99 % of samples, since
+    leaving a group out moves the means, too (`benchmarks/coverage.py`).
     """
     vectors, labels, classes = _checked(vectors, labels)
     units, column = unit_vectors(vectors), np.searchsorted(classes, labels)

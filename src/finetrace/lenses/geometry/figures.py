@@ -207,6 +207,7 @@ def class_cones(
     many = len(labels) > _MANY_POINTS
     points = {"s": 5 if many else 13, "alpha": 0.35 if many else 0.6, "linewidths": 0}
     image, own = None, labels == labels[0]
+    first, names = names[labels[0]], [style.short(name) for name in names]
     groups = [(labels == c, style.colour(c), name) for c, name in enumerate(names)]
     if len(names) > len(style.PALETTE):  # more classes than colours
         groups = [(~own, style.GREY, "other classes"), (own, style.VERMILION, names[labels[0]])]
@@ -236,7 +237,7 @@ def class_cones(
     for panel in axes[:, 1]:
         panel.set_ylabel("")  # that of the left one
     style.panel_letters(axes)
-    what = f"layer {layer}, {len(labels):,} examples, the first one of class {names[labels[0]]}"
+    what = f"layer {layer}, {len(labels):,} examples, the first one of class {first}"
     style.footnote(figure, _joined(what, note))
     return figure
 

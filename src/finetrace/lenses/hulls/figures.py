@@ -232,7 +232,7 @@ def motion(paths: Sequence[tuple[int, np.ndarray, np.ndarray]], names: Sequence[
         panel.set_ylabel(f"second component ({100 * shares[1]:.0f} %)")
         panel.set_aspect("equal", adjustable="datalim")
         panel.margins(0.12)
-        if chosen:
+        if panel.get_legend_handles_labels()[0]:
             panel.legend(loc="best", fontsize=8)
     side = axes[0, -1]
     where = np.arange(len(layers))

@@ -272,10 +272,11 @@ def _shade(values: np.ndarray) -> tuple[Any, str]:
     most."""
     from matplotlib.colors import LogNorm, Normalize
 
-    top = float(values.max())
-    if top <= 0 or values.min() * _EVEN >= top:
+    top = float(np.nanmax(values, initial=0.0))
+    least = float(np.nanmin(values, initial=top))
+    if top <= 0 or least * _EVEN >= top:
         return Normalize(0, top or 1.0), ""
-    return LogNorm(max(float(values.min()), top / _DYNAMIC), top), " (log scale)"
+    return LogNorm(max(least, top / _DYNAMIC), top), " (log scale)"
 
 
 def _class_ticks(panel: "Axes", of_bin: np.ndarray, names: Sequence[str], left: bool, bottom: bool) -> None:

@@ -41,7 +41,7 @@ def by_step(steps: Sequence[int], courses: Mapping[str, np.ndarray], *, axis: st
     for number, (name, values) in enumerate(list(courses.items())[:_LINES]):
         value, low, high = 100 * np.asarray(values).T
         tint = style.colour(number)
-        panel.plot(where, value, color=tint, ls=style.dashes(number), marker=MARKS[number % 7], ms=4, label=name)
+        panel.plot(where, value, color=tint, ls=style.dashes(number), marker=MARKS[number % 7], ms=4, label=style.short(name, 30))
         panel.fill_between(where, low, high, color=tint, alpha=0.12, lw=0)
     panel.axhline(50, color=style.GREY, ls=style.DASHES[2], label="chance")
     panel.set_ylabel("pairs whose good sentence is more probable (%)")
@@ -77,7 +77,7 @@ def acquisition(steps: Sequence[int], ages: Mapping[str, np.ndarray], reasons: M
     panel.set_xscale("log")
     panel.set_xlim(left, last * 1.3)
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    panel.set_yticks(range(len(order)), order)
+    panel.set_yticks(range(len(order)), [style.short(name, 40) for name in order])
     panel.set_ylim(len(order) - 0.5, -0.5)
     panel.set_xlabel(axis)
     panel.set_title("Step at which accuracy passes the middle between chance and its last value")
@@ -95,7 +95,7 @@ def by_paradigm(steps: Sequence[int], found: Mapping[str, np.ndarray], *, axis: 
     panel = axes[0, 0]
     image = panel.imshow(100 * np.array([found[name] for name in names]), aspect="auto", cmap=style.DIVERGING,
                          vmin=0, vmax=100)
-    panel.set_yticks(range(len(names)), names, fontsize=8)
+    panel.set_yticks(range(len(names)), [style.short(name, 48) for name in names], fontsize=8)
     panel.grid(False)
     _checkpoints(panel, steps, axis, line=False)
     bar = figure.colorbar(image, ax=panel, pad=0.01, fraction=0.03)

@@ -149,14 +149,15 @@ def _compute(work: Work) -> None:
 def _checkpoint(work: Work, step: int, folder: Path, left: int) -> None:
     """Scores of one checkpoint, kept with the index of pairs when they are whole."""
     from finetrace.inference.pseudo_likelihood import pseudo_log_likelihoods
-    from finetrace.models.device import device_name, fit_threads, set_up, use_bf16
+    from finetrace.models.device import device_name, fit_threads, set_up
     from finetrace.models.masked_head import load_masked_head
+    from finetrace.models.precision import bf16_of
     from finetrace.models.rows import Collator
     from finetrace.models.saved import load_trained_encoder
 
     started, timeline, settings = time.monotonic(), work.timeline, work.settings
     if timeline.head is None or work.head is None:
-        work.head = load_masked_head(timeline.head or folder).to(work.device)
+        work.head = load_masked_head(timeline.head or folder, work.tokenizer).to(work.device)
     encoder = load_trained_encoder(folder, timeline.base).to(work.device)
     (set_up if work.device == "cuda" else fit_threads)(encoder.num_parameters())
     if work.asked is None:
@@ -168,7 +169,7 @@ def _checkpoint(work: Work, step: int, folder: Path, left: int) -> None:
         found = pseudo_log_likelihoods(
             encoder, work.head, asked.sentences, work.tokenizer.mask_token_id, collator,
             batch_tokens=settings.batch_tokens, memory_bytes=settings.memory_mib * 2**20,
-            bf16=use_bf16(settings.precision),
+            bf16=bf16_of(encoder, settings.precision),
             tell=lambda count: work.progress.update(done + count, f"checkpoint {step:,}"))
     except FinetraceError as error:
         raise FinetraceError(f"{work.stage.label}: step {step} of {timeline.trajectory}: {error}") from error

@@ -94,7 +94,7 @@ def lattice(rows: Mapping[str, Mapping[int, Estimate]], *, split: str, floor: fl
         if intervals and np.isfinite(low):
             panel.text(c, r + 0.24, f"{low:.1f}–{high:.1f}", ha="center", va="center", color=tint, fontsize=6.8)
     panel.set_xticks(range(len(layers)), [str(layer) for layer in layers])
-    panel.set_yticks(range(len(rows)), list(rows))
+    panel.set_yticks(range(len(rows)), [style.short(name, 40) for name in rows])
     panel.grid(False)
     panel.tick_params(length=0)
     for spine in panel.spines.values():
@@ -129,10 +129,10 @@ def by_layer(layers: Sequence[int], states: Mapping[str, np.ndarray], *, split: 
         x = where + shift * (number - (len(states) - 1) / 2)  # side by side, so that intervals do not hide each other
         ends = np.abs(values[:, 1:] - values[:, :1]).T
         panel.errorbar(x, values[:, 0], yerr=ends, color=style.colour(number), marker="os^Dv"[number % 5], ms=5.5,
-                       capsize=3, elinewidth=1.2, ls=style.DASHES[0], label=name)
+                       capsize=3, elinewidth=1.2, ls=style.DASHES[0], label=style.short(name, 26))
         if own and np.isfinite(own.get(name, np.nan)):
             panel.axhline(100 * own[name], color=style.colour(number), lw=1.2, ls=style.DASHES[1],
-                          label=f"the model's own classifier, {name}")
+                          label=f"the model's own classifier, {style.short(name, 26)}")
     if floor is not None:
         panel.axhline(100 * floor, color=style.GREY, lw=1.2, ls=style.DASHES[2], label="majority class")
     lowest = min([100 * (floor if floor is not None else 1), *(100 * np.nanmin(v) for v in states.values())])
@@ -238,7 +238,7 @@ def compression(layers: Sequence[int], states: Mapping[str, np.ndarray], *, titl
     panel = axes[0, 0]
     where = np.arange(len(layers))
     for number, (name, values) in enumerate(states.items()):
-        panel.plot(where, values, color=style.colour(number), marker="os^Dv"[number % 5], ms=5.5, label=name)
+        panel.plot(where, values, color=style.colour(number), marker="os^Dv"[number % 5], ms=5.5, label=style.short(name, 26))
     panel.axhline(1, color=style.GREY, lw=1.2, ls=style.DASHES[2], label="uniform code")
     panel.set_ylim(bottom=0)
     panel.set_xticks(where, [str(layer) for layer in layers])

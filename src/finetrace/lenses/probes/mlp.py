@@ -23,6 +23,8 @@ from finetrace.lenses.probes.linear import checked, held_out_rows, spread
 from finetrace.lenses.probes.mlp_search import Hidden, weight_count
 
 if TYPE_CHECKING:
+    import torch
+
     from finetrace.lenses.probes.mlp_trainer import Trained
 
 SIZES = (32, 64, 128, 256)
@@ -88,9 +90,6 @@ def mlp_grid(X: np.ndarray, y: np.ndarray, *, hidden: Sequence[Sequence[int]] = 
     """
     import torch
 
-    from finetrace.lenses.probes.mlp_search import Fold, halving_rounds, in_parallel, search_grid
-    from finetrace.lenses.probes.mlp_trainer import Training
-
     X, classes, codes = checked(X, y)
     if search not in ("full", "halving"):
         raise ValueError(f"search: {search!r} is neither full nor halving")
@@ -100,60 +99,15 @@ def mlp_grid(X: np.ndarray, y: np.ndarray, *, hidden: Sequence[Sequence[int]] = 
     centre, scale = _scaling(X, standardise)
 
     X = (X - centre[:, None]) * scale[:, None] if standardise else X
-    rows, outputs = torch.as_tensor(X).to(getattr(torch, dtype)), len(classes) if len(classes) > 2 else 1
-    gold = torch.as_tensor(codes, device=device)
-
-    def parts(shape: int, problems: int, models: int) -> list[slice]:
-        """Problems of one shape in groups that fit the memory, on a CPU its cache."""
-        room = CACHE_BYTES if device == "cpu" else memory_mib * 2**20
-        size = max(1, room // mlp_bytes(X.shape[1], X.shape[2], len(classes), shapes[shape], models))
-        return [slice(start, min(start + size, problems)) for start in range(0, problems, size)]
-
+    problems = _Problems(torch.as_tensor(X).to(getattr(torch, dtype)), torch.as_tensor(codes, device=device),
+                         len(classes), shapes, strengths, max_epochs, device, memory_mib * 2**20)
     grid = (len(X), len(shapes), len(strengths))
     held_out, search_epochs = np.full(grid, np.nan), np.zeros(grid)
     if grid[1] * grid[2] > 1:
-        splits = [torch.as_tensor(out) for out in fold_rows(y, folds, holdout, seed)]
-        updates = -(-int((~splits[0]).sum()) // BATCH)
-        rounds = halving_rounds(*grid[1:], max_epochs, updates) if search == "halving" else [(grid[1], max_epochs)]
-        size = max(1,
-                   memory_mib * 2**20 // search_bytes(X.shape[1], X.shape[2], len(classes), shapes, len(strengths),
-                                                      folds))
-        smaller, done = _simplicity(shapes, grid[2], X.shape[2], len(classes)), 0
-        for start in range(0, len(X), size):
-            some = rows[start:start + size]
-            several = [Fold(some[:, ~out].to(device), gold[~out], some[:, out].to(device), gold[out]) for out in splits]
-            groups = [parts(shape, len(some), grid[2]) for shape in range(grid[1])]
-
-            def tell(share: float, some: "torch.Tensor" = some, done: int = done) -> None:
-                if told:
-                    told(round(1000 * (done + share * len(some)) / len(X)), 1000)
-
-            found = search_grid(several, shapes, strengths.tolist(), outputs, smaller, rounds, groups, seed, max_epochs,
-                                device, tell)
-            held_out[start:start + size], search_epochs[start:start + size] = found
-            done += len(some)
+        held_out, search_epochs = _searched(problems, fold_rows(y, folds, holdout, seed), search, seed, told)
     best = [_best(table, shapes, X.shape[2], len(classes)) for table in held_out]
-    few = SEEDS_AT_ONCE if device == "cpu" else len(seeds)
-    finals = [(chosen, problems[part], slice(start, start + few)) for chosen in sorted(set(best))
-              for problems in [[p for p in range(len(X)) if best[p] == chosen]]
-              for part in parts(chosen[0], len(problems), few) for start in range(0, len(seeds), few)]
-
-    def finish(job: tuple[tuple[int, int], list[int], slice]) -> "Trained":
-        (shape, strength), part, some = job
-        return Training(rows[part].to(device), gold, outputs, shapes[shape], strengths[[strength]].tolist(),
-                        seeds[some], max_epochs).run(max_epochs)
-
-    weights: list[list[np.ndarray]] = [[] for _ in X]
-    biases: list[list[np.ndarray]] = [[] for _ in X]
-    epochs, converged = np.zeros((len(X), len(seeds)), dtype=np.int64), np.zeros((len(X), len(seeds)), dtype=bool)
-    for (_, part, these), found in zip(finals, in_parallel(finish, finals, device), strict=True):
-        for i, p in enumerate(part):
-            for target, values in ((weights, found.weights), (biases, found.biases)):
-                new = [v[i, :, 0].cpu().numpy() for v in values]
-                target[p] = [np.concatenate(pair) for pair in zip(target[p], new, strict=True)] if target[p] else new
-            epochs[p, these], converged[p, these] = found.epochs[i, :, 0], found.converged[i, :, 0]
     return MlpProbe(shapes, strengths, held_out, search_epochs, np.array([s for s, _ in best]),
-                    strengths[[k for _, k in best]], weights, biases, epochs, converged, classes, centre, scale)
+                    strengths[[k for _, k in best]], *_final(problems, best, seeds), classes, centre, scale)
 
 
 def mlp_logits(probe: MlpProbe, problem: int, X: np.ndarray) -> np.ndarray:
@@ -206,6 +160,96 @@ def grid_operations(rows: int, dim: int, classes: int, hidden: Sequence[Hidden],
     share = (folds - 1) / folds if folds > 1 else 0.8
     per_row = sum(6 * weight_count(dim, h, classes) - 2 * dim * (h[0] if h else 1) for h in hidden)
     return float(per_row) * rows * share * strengths * max(1, folds)
+
+
+@dataclass(frozen=True)
+class _Problems:
+    """What networks are trained on, and where.
+
+    rows: (problem, row, dim) on the CPU;  gold: (row,) numbers of classes, on the device;  memory: bytes on a GPU.
+    """
+
+    rows: "torch.Tensor"
+    gold: "torch.Tensor"
+    classes: int
+    shapes: tuple[Hidden, ...]
+    strengths: np.ndarray
+    max_epochs: int
+    device: str
+    memory: int
+
+    @property
+    def outputs(self) -> int:
+        """One output stands for two classes."""
+        return self.classes if self.classes > 2 else 1
+
+    def groups(self, shape: int, problems: int, models: int) -> list[slice]:
+        """Problems of one shape in groups that fit the memory, on a CPU its cache."""
+        room = CACHE_BYTES if self.device == "cpu" else self.memory
+        _, count, dim = self.rows.shape
+        size = max(1, room // mlp_bytes(count, dim, self.classes, self.shapes[shape], models))
+        return [slice(start, min(start + size, problems)) for start in range(0, problems, size)]
+
+
+def _searched(of: _Problems, held_out: list[np.ndarray], search: str, seed: int,
+              told: Callable[[int, int], None] | None) -> tuple[np.ndarray, np.ndarray]:
+    """(problem, shape, strength) held-out accuracy and epochs of the search, means over the folds, of which `held_out`
+    says the rows, (row,) bool."""
+    import torch
+
+    from finetrace.lenses.probes.mlp_search import Fold, halving_rounds, search_grid
+
+    count, dim, shapes, strengths = len(of.rows), of.rows.shape[2], of.shapes, of.strengths
+    accuracy, epochs = np.empty((2, count, len(shapes), len(strengths)))
+    splits = [torch.as_tensor(out) for out in held_out]
+    updates = -(-int((~splits[0]).sum()) // BATCH)
+    rounds = (halving_rounds(len(shapes), len(strengths), of.max_epochs, updates) if search == "halving"
+              else [(len(shapes), of.max_epochs)])
+    size = max(1, of.memory // search_bytes(of.rows.shape[1], dim, of.classes, shapes, len(strengths), len(splits)))
+    smaller = _simplicity(shapes, len(strengths), dim, of.classes)
+    for start in range(0, count, size):
+        some = of.rows[start:start + size]
+        several = [Fold(some[:, ~out].to(of.device), of.gold[~out], some[:, out].to(of.device), of.gold[out])
+                   for out in splits]
+        groups = [of.groups(shape, len(some), len(strengths)) for shape in range(len(shapes))]
+
+        def tell(share: float, problems: int = len(some), done: int = start) -> None:
+            if told:
+                told(round(1000 * (done + share * problems) / count), 1000)
+
+        accuracy[start:start + size], epochs[start:start + size] = search_grid(
+            several, shapes, strengths.tolist(), of.outputs, smaller, rounds, groups, seed, of.max_epochs, of.device,
+            tell)
+    return accuracy, epochs
+
+
+def _final(of: _Problems, best: list[tuple[int, int]], seeds: Sequence[int],
+           ) -> tuple[list[list[np.ndarray]], list[list[np.ndarray]], np.ndarray, np.ndarray]:
+    """Weights, biases, epochs and converged, as `MlpProbe` has them, of the chosen (shape, strength) of each problem on
+    all rows."""
+    from finetrace.lenses.probes.mlp_search import in_parallel
+    from finetrace.lenses.probes.mlp_trainer import Training
+
+    count, few = len(of.rows), SEEDS_AT_ONCE if of.device == "cpu" else len(seeds)
+    jobs = [(chosen, problems[part], slice(start, start + few)) for chosen in sorted(set(best))
+            for problems in [[p for p in range(count) if best[p] == chosen]]
+            for part in of.groups(chosen[0], len(problems), few) for start in range(0, len(seeds), few)]
+
+    def train(job: tuple[tuple[int, int], list[int], slice]) -> "Trained":
+        (shape, strength), part, some = job
+        return Training(of.rows[part].to(of.device), of.gold, of.outputs, of.shapes[shape],
+                        of.strengths[[strength]].tolist(), seeds[some], of.max_epochs).run(of.max_epochs)
+
+    weights: list[list[np.ndarray]] = [[] for _ in range(count)]
+    biases: list[list[np.ndarray]] = [[] for _ in range(count)]
+    epochs, converged = np.zeros((count, len(seeds)), dtype=np.int64), np.zeros((count, len(seeds)), dtype=bool)
+    for (_, part, these), trained in zip(jobs, in_parallel(train, jobs, of.device), strict=True):
+        for i, p in enumerate(part):
+            for target, values in ((weights, trained.weights), (biases, trained.biases)):
+                new = [v[i, :, 0].cpu().numpy() for v in values]
+                target[p] = [np.concatenate(pair) for pair in zip(target[p], new, strict=True)] if target[p] else new
+            epochs[p, these], converged[p, these] = trained.epochs[i, :, 0], trained.converged[i, :, 0]
+    return weights, biases, epochs, converged
 
 
 def _checked_grid(hidden: Sequence[Sequence[int]], l2: Sequence[float]) -> tuple[tuple[Hidden, ...], np.ndarray]:

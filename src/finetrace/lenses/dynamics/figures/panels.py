@@ -132,7 +132,7 @@ def differences(rows: Mapping[str, Mapping[str, tuple[float, float, float]]], *,
                 panel.plot(value, place + shift, marker=MARKS[number], ls="", ms=6.5, color=style.colour(number),
                            label=label)
                 label = ""
-    panel.set_yticks(range(len(rows)), list(rows))
+    panel.set_yticks(range(len(rows)), [style.short(name, 40) for name in rows])
     panel.set_ylim(len(rows) - 0.5, -0.5)
     panel.set_xlabel("difference in points (percent)")
     panel.grid(axis="y", visible=False)
@@ -170,7 +170,7 @@ def gains(rows: Mapping[str, Sequence[Dot]], *, steps: Sequence[int], axis: str,
                 if np.isfinite([dot.low, dot.high]).all():
                     panel.plot(_at(np.array([dot.low, dot.high]), unit), [place] * 2, color=style.BLACK, lw=1.4)
                 panel.plot(_at(dot.step, unit), place, "D", ms=7, color=style.BLACK, zorder=3)
-    panel.set_yticks(range(len(rows)), list(rows))
+    panel.set_yticks(range(len(rows)), [style.short(name, 40) for name in rows])
     panel.set_ylim(len(rows) - 0.5, -0.5)
     panel.grid(axis="y", visible=False)
     step_ticks(panel, steps, unit, room=0.06)
@@ -218,7 +218,7 @@ def _draw(place: "Axes", panel: Panel, unit: float, look: _Look, wide: bool) -> 
         mine = look.of(line.label)
         place.plot(x, line.factor * line.value, ms=4, **mine)
         place.fill_between(x, line.factor * line.low, line.factor * line.high, color=mine["color"], alpha=0.15, lw=0)
-    place.set_title(panel.title)
+    place.set_title(style.short(panel.title, 36))
     place.set_ylabel(panel.ylabel)
     if panel.lines:
         step_ticks(place, [int(s) for line in panel.lines for s in line.steps], unit, room=0.08 if wide else 0.15)

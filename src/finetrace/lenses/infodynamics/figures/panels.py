@@ -291,7 +291,8 @@ def _bin_means(values: np.ndarray, bins: int) -> np.ndarray:
 
 def _time_axis(panels: Sequence["Axes"] | np.ndarray, examples: np.ndarray, examples_per_epoch: float | None) -> None:
     panels[-1].set_xlabel("training examples")
-    panels[-1].set_xlim(examples[0], examples[-1])
+    if examples[0] < examples[-1]:
+        panels[-1].set_xlim(examples[0], examples[-1])
     style.count_axis(panels[-1].xaxis)
     if examples_per_epoch:
         style.scaled_top_axis(panels[0], examples_per_epoch, "epochs")

@@ -48,7 +48,8 @@ def probe_set(
     lower.set_xlabel("optimizer step")
     for panel in (upper, lower):
         panel.set_ylabel(unit)
-        panel.set_xlim(steps[0], steps[-1])
+        if steps[0] < steps[-1]:
+            panel.set_xlim(steps[0], steps[-1])
         if log_steps:
             panel.set_xscale("symlog", linthresh=max(1.0, float(min(steps[steps > 0], default=1.0))))
         else:
