@@ -270,8 +270,9 @@ def _check_dynamics(study: "Study", tasks: list[str]) -> None:
         known(f"downstream.{name}.trajectory", entry.trajectory, masked)
         known(f"downstream.{name}.task", entry.task, tasks)
     for name, dynamics in study.dynamics.items():
-        for place in (*dynamics.original, *dynamics.adapted, *dynamics.control):
-            for source in dynamics.sources:
+        for source in dynamics.sources:
+            compared = dynamics.compared(source, study.looked.get(source, {}))
+            for place in (place for of in compared.values() for place in of):
                 _looked_at(name, place, source, study.looked)
         for other in dynamics.downstream:
             known(f"dynamics.{name}.downstream", other, study.downstream)
