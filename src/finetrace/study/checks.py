@@ -225,8 +225,10 @@ def _check_targets(study: "Study") -> None:
                 "classes; name a task of classes, or make them of its labels by label_ranges")
     for name, entry in study.series.items():
         for task in entry.heads:
-            require(study.target(task) == "class", f"series.{name}.head: {task} is target: {study.target(task)}, and "
-                    "only heads of classes are read; leave it out of `head` and `signals`")
+            told = "leave `labels` out" if entry.signals else "leave it out of `head`"
+            require(study.target(task) == "class" or (entry.signals and not entry.labels),
+                    f"series.{name}.head: {task} is target: {study.target(task)}, and only heads of classes are read; "
+                    f"{told}")
     for cell in study.cells.values():
         target, method = study.target(cell.task), study.methods[cell.method]
         require(target == "class" or not method.probes, f"runs: method {cell.method} fits a linear probe, which needs "

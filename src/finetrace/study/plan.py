@@ -172,7 +172,7 @@ def _given(study: Study, run: Run) -> dict[str, Any]:
     """How a series is looked at with a task: texts are cut as in a fine-tuning on the task."""
     entry = study.series[run.model]
     train = merge(study.train, study.by_task.get(run.task, {}), f"params.yaml: by_task.{run.task}")
-    head = run.task in entry.heads
+    head = run.task in entry.heads and study.target(run.task) == "class"
     return as_dict(GivenSettings(head, entry.labels if head else (), entry.path if entry.signals else "",
                                  train.max_length, train.pieces))
 
