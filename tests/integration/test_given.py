@@ -152,6 +152,8 @@ def test_lenses_have_looked_and_the_atlas_shows_it(done: Path) -> None:
     page = (done / "atlas/index.html").read_text("utf-8")
     assert "Fine-tunings and given checkpoints" in page and "mine_tiny_given_s1" in page
     assert "mine_pretrain" not in page, "nothing looks at the series without a task"
+    assert "The first checkpoint (dashed) and the last (solid) on tiny" in page and "before training" not in page
+    assert "of given checkpoints: the first" in page
     metrics = json.loads((done / f"outputs/{PLACE}/predictions/metrics.json").read_text())
     assert f"{metrics['validation/accuracy']:.3f}" in (done / "atlas/runs/mine_tiny_given_s1.html").read_text("utf-8")
     assert not list((done / "outputs").rglob("*.safetensors")), "weights are read where they lie"

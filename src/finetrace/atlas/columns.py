@@ -19,6 +19,8 @@ FINE_TUNING = (
              "validation examples that are right"),
     STEPS,
 )
+OF_GIVEN = {"pre-trained": "of given checkpoints: the first", "after training": "of given checkpoints: the last"}
+"""Words of a headline -> what they mean of checkpoints that were made elsewhere."""
 INSTEAD = {"regression": "of a regression: Pearson's correlation", "multi-label": "of several classes: micro F1"}
 """What is predicted of a task's examples, where it is no class -> what stands in the place of the accuracy."""
 MASKED_WORD_TRAINING = (
@@ -48,7 +50,8 @@ def listing(heading: str, names: str, found: Sequence[Entry | Place], columns: S
     """A table of trajectories. names: what their names say."""
     targets = {each.manifest.facts.get("target") for each in found}
     instead = [text for target, text in INSTEAD.items() if target in targets]
-    header = [("trajectory", names), *((column.headline.heading, _explanation(column.headline, instead))
+    given = any(each.manifest.facts.get("method_kind") == "given" for each in found)
+    header = [("trajectory", names), *((column.headline.heading, _explanation(column.headline, instead, given))
                                        for column in columns)]
     return Listing(heading, header, [[each.key, *(_cell(each, column) for column in columns)] for each in found],
                    [f"runs/{each.key}.html" for each in found])
@@ -62,9 +65,10 @@ def number_of(each: Entry | Place, column: Column) -> float | None:
     return value_of(each.metrics.get(column.part, {}), metric)
 
 
-def _explanation(headline: Headline, instead: Sequence[str]) -> str:
-    """What a column shows, also where a task has no accuracy."""
-    return "; ".join([headline.explanation, *(instead if headline.heading == "accuracy" else [])])
+def _explanation(headline: Headline, instead: Sequence[str], given: bool) -> str:
+    """What a column shows, also where a task has no accuracy, and of checkpoints that were made elsewhere."""
+    of_given = [text for words, text in OF_GIVEN.items() if given and words in headline.sentence]
+    return "; ".join([headline.explanation, *(instead if headline.heading == "accuracy" else []), *of_given])
 
 
 def _cell(each: Entry | Place, column: Column) -> str:

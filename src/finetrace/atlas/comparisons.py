@@ -118,6 +118,22 @@ def _calibration_intervals(entry: Entry) -> dict[str, float]:
             for name, statistic, value in zip(kept["set"], kept["statistic"], kept[end].tolist(), strict=True)}
 
 
+class Ends(NamedTuple):
+    """What the first and the last checkpoint of trajectories are called."""
+
+    title: str
+    caption: str
+    states: tuple[str, str]
+    rows: tuple[str, str]
+
+
+TRAINED = Ends("Before and after training", "What training changed on {}, layer by layer: dashed before, solid after.",
+               ("before training", "after"), ("before", "after"))
+GIVEN = Ends("First and last checkpoint", "The first checkpoint (dashed) and the last (solid) on {}, layer by layer.",
+             ("first checkpoint", "last"), ("first", "last"))
+"""Of checkpoints that were made elsewhere, which need not begin before a training."""
+
+
 def _layers(task: str, entries: Sequence[Entry], split: str) -> Iterator[Comparison]:
     """What training changed layer by layer, and the lattice of the probes, of all trajectories of a task."""
     sources: dict[str, tuple[str, str, dict[str, str]]] = {
@@ -127,16 +143,16 @@ def _layers(task: str, entries: Sequence[Entry], split: str) -> Iterator[Compari
     panels = {name: {f"{entry.label} s{entry.seed}": layers for entry in entries
                      if (layers := by_layer(entry.folder, lens, statistic, **where))}
               for name, (lens, statistic, where) in sources.items()}
+    ends = GIVEN if any(entry.given for entry in entries) else TRAINED
     if any(panels.values()):
-        yield Comparison(f"layers-{task}",
-                         f"What training changed on {task}, layer by layer: dashed before, solid after.",
-                         figures.before_and_after({name: panel for name, panel in panels.items() if panel},
-                                                  title=f"Before and after training on {task}"))
+        yield Comparison(f"layers-{task}", ends.caption.format(task),
+                         figures.before_and_after({name: panel for name, panel in panels.items() if panel}, ends.states,
+                                                  title=f"{ends.title} on {task}"))
     if panels["probe accuracy"]:
         rows = {f"{label}, {state}": {layer: tuple(values[position]) for layer, values in layers.items()}
                 for label, layers in panels["probe accuracy"].items()
-                for state, position in (("before", 0), ("after", -1))}
-        yield Comparison(f"lattice-{task}", f"Accuracy of probes on {task} by layer, before and after training.",
+                for state, position in zip(ends.rows, (0, -1), strict=True)}
+        yield Comparison(f"lattice-{task}", f"Accuracy of probes on {task} by layer, {ends.title.lower()}.",
                          lattice(rows, split=split, floor=_majority_floor(entries, split),
                                  title=f"Probe accuracy on {task}"))
 
