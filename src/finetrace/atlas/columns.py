@@ -19,8 +19,9 @@ FINE_TUNING = (
              "validation examples that are right"),
     STEPS,
 )
-OF_GIVEN = {"pre-trained": "of given checkpoints: the first", "after training": "of given checkpoints: the last"}
-"""Words of a headline -> what they mean of checkpoints that were made elsewhere."""
+OF_GIVEN = {"before and after training": "of given checkpoints: the first and the last",
+            "pre-trained": "of given checkpoints: the first", "after training": "of given checkpoints: the last"}
+"""Words of a headline -> what they mean of checkpoints that were made elsewhere; the first that is there counts."""
 INSTEAD = {"regression": "of a regression: Pearson's correlation", "multi-label": "of several classes: micro F1"}
 """What is predicted of a task's examples, where it is no class -> what stands in the place of the accuracy."""
 MASKED_WORD_TRAINING = (
@@ -67,7 +68,7 @@ def number_of(each: Entry | Place, column: Column) -> float | None:
 
 def _explanation(headline: Headline, instead: Sequence[str], given: bool) -> str:
     """What a column shows, also where a task has no accuracy, and of checkpoints that were made elsewhere."""
-    of_given = [text for words, text in OF_GIVEN.items() if given and words in headline.sentence]
+    of_given = [text for words, text in OF_GIVEN.items() if given and words in headline.sentence][:1]
     return "; ".join([headline.explanation, *(instead if headline.heading == "accuracy" else []), *of_given])
 
 
