@@ -1,4 +1,4 @@
-"""Synthetic outputs of edges, cloze and downstream along trajectories: what learning dynamics reads, without any
+"""Synthetic outputs of edges, cloze, pairs and downstream along trajectories: what learning dynamics reads, without any
 model."""
 
 import shutil
@@ -12,6 +12,8 @@ from tests.stages import ask
 from finetrace.config.base import as_dict
 from finetrace.layout import Layout
 from finetrace.lenses.dynamics.settings import DynamicsSettings
+from finetrace.lenses.pairs import summary
+from finetrace.lenses.pairs.scores import Pairs
 from finetrace.pipeline.stage import Stage, open_stage
 from finetrace.store.arrays import write_array
 from finetrace.store.manifest import complete
@@ -116,6 +118,35 @@ def make_cloze(layout: Layout, place: str, *, steps: tuple[int, ...] = STEPS, se
     return folder
 
 
+def make_pairs(layout: Layout, place: str, *, steps: tuple[int, ...] = STEPS, seed: int = 1, top: float = 1.0,
+               each: int = 20, name: str = "blimp", scoring: str = "word_l2r") -> Path:
+    """outputs/PLACE/pairs, its table made by the lens: agreement of two paradigms, word order, and a control that
+    stays at chance."""
+    folder = fresh(layout.place(place) / "pairs")
+    kinds = [("agreement", "gender", False), ("agreement", "number", False), ("order", "swapped", False),
+             ("unknown", "unknown", True)]
+    kinds = [kind for kind in kinds for _ in range(each)]
+    rows = [{"pair": i, "pair_id": f"{paradigm}:{i}", "field": "", "phenomenon": phenomenon, "paradigm": paradigm,
+             "good": f"good {i}", "bad": f"bad {i}", "control": control, "good_tokens": 3, "bad_tokens": 3}
+            for i, (phenomenon, paradigm, control) in enumerate(kinds)]
+    write_table(folder / "scores" / "index.parquet", pa.Table.from_pylist(rows))
+    need = np.random.default_rng(5).random(len(rows))
+    late = np.array([{"agreement": 60.0, "order": 10.0}.get(kind[0], np.inf) for kind in kinds])
+    scores = np.zeros((len(steps), len(rows), 2))
+    for number, step in enumerate(steps):
+        noise = 0.05 * np.random.default_rng([seed, number]).normal(size=len(rows))
+        level = 0.5 + (0.5 * top) / (1 + (late / max(step, 1e-9)) ** 3)
+        scores[number, :, 0] = level - need + noise
+        write_table(folder / "scores" / f"step-{step:08d}.parquet",
+                    {"pair": np.arange(len(rows)), "good": scores[number, :, 0], "bad": scores[number, :, 1]})
+    pairs = Pairs(*([row[key] for row in rows] for key in ("field", "phenomenon", "paradigm")),
+                  np.array([row["control"] for row in rows]), np.full((len(rows), 2), 3))
+    table, _ = summary.table(steps, scores, pairs, draws=100, seed=seed)
+    write_table(folder / "table.parquet", table.columns())
+    complete(folder, finished("pairs", steps=list(steps), set=name, scoring=scoring))
+    return folder
+
+
 def make_downstream(layout: Layout, name: str, *, steps: tuple[int, ...] = STEPS, seeds: tuple[int, ...] = (1, 2),
                     top: float = 0.9, examples: int = 50, shift: int = 0) -> Path:
     """outputs/downstream/NAME: a task that is learned better from later checkpoints."""
@@ -138,12 +169,13 @@ def make_downstream(layout: Layout, name: str, *, steps: tuple[int, ...] = STEPS
 
 
 def dynamics_stage(root: Path, entry: DynamicsSettings, *, downstream: dict[str, tuple[str, str]] | None = None,
-                   tasks: tuple[str, ...] = TASKS, named: tuple[str, ...] = ()) -> Stage:
+                   tasks: tuple[str, ...] = TASKS, named: tuple[str, ...] = (), paired: tuple[str, ...] = ()) -> Stage:
     """A stage dynamics@life in a project whose outputs are made apart; call the script's `main` with it.
 
-    downstream: entry -> trajectory, task;  named: trajectories that edges and cloze are asked to look at.
+    downstream: entry -> trajectory, task;  named: trajectories that edges and cloze are asked to look at;  paired:
+    those of pairs.
     """
     known = {name: {"trajectory": place, "task": task} for name, (place, task) in (downstream or {}).items()}
     ask(root, "dynamics", NAME, dynamics=as_dict(entry), downstream=known, edge_tasks=list(tasks),
-        looked={"edges": list(named), "cloze": list(named)})
+        looked={"edges": list(named), "cloze": list(named), "pairs": list(paired)})
     return open_stage("dynamics", NAME, Layout(root, root))

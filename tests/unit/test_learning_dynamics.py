@@ -129,3 +129,21 @@ def test_what_a_reader_must_know_is_said(project):
 def test_a_study_without_dynamics_is_told_what_to_add(project):
     with pytest.raises(FinetraceError, match="the section dynamics is empty; add an entry"):
         tables(project, study())
+
+
+def test_minimal_pairs_and_when_they_are_acquired(project):
+    table = filled()
+    whole = Key("pairs", "blimp", "original", "accuracy")
+    for key, values in ((whole, [0.5, 0.75]), (whole._replace(relation="agreement"), [0.5, 0.875]),
+                        (whole._replace(held_out=True), [0.5, 0.5])):
+        table.add(key, [0, 2000], values, n=8, seeds=2)
+    table.add(whole._replace(relation="agreement", statistic="age_of_acquisition"), 2000, 1000, 500, 1500, n=8, seeds=2)
+    write_table(project.dynamics("life") / "table.parquet", table.columns())
+    made = manifest("lens", "dynamics", "life")
+    made.facts = FACTS
+    complete(project.dynamics("life"), made)
+    text = plain(tables(project, study("life")))
+    assert lines(text, "Minimal pairs of blimp") == [
+        "| step | all | agreement | control |", "| --- | --- | --- | --- |", "| 0 | 50.0 | 50.0 | 50.0 |",
+        "| 2,000 | 75.0 | 87.5 | 50.0 |", "| acquired | - | 1,000 [500, 1,500] | - |"]
+    assert "| blimp (accuracy) | 50.0 | 75.0 |" in text

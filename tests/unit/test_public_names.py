@@ -20,7 +20,7 @@ NAMES = {
     "Trajectory": "(folder)",
     "hidden_states": "(model: str | pathlib.Path, texts: collections.abc.Sequence[str], *, max_length: int = 128) -> "
                      "finetrace.api.texts.TextStates",
-    "lens": "calibration, convergence, features, geometry, hulls, infodynamics, probes, similarity",
+    "lens": "calibration, convergence, dynamics, features, geometry, hulls, infodynamics, pairs, probes, similarity",
     "trace": "(model: Any, optimizer: Any, folder: str | pathlib.Path, *, loader: Any, epochs: float = 1.0, "
              "accumulate: int = 1, steps: int = 0, start: int = 0, tokenizer: Any = None, "
              "settings: dict[str, Any] | None = None, seeds: dict[str, int] | None = None, **options: Any) -> "

@@ -43,6 +43,9 @@ def as_before(item: Item) -> tuple[str, str, Any]:
         return stage, asked["place"], {**asked["kind"], "record": record, "train": asked["train"]}
     if stage == "downstream":
         return stage, item.key, {**asked["downstream"], "train": asked["train"]}
+    if stage == "dynamics":
+        sources = [source for source in asked[stage]["sources"] if source in STAGES]
+        return stage, item.key, {**asked[stage], "sources": sources}
     if stage == "comparison":
         return stage, item.key, {**asked["comparison"], **asked["similarity"]}
     if stage == "cross-task":

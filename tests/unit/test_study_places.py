@@ -6,6 +6,7 @@ import pytest
 
 from finetrace.errors import FinetraceError
 from finetrace.study import parse_study
+from finetrace.study.plan import plan_of
 
 BASE: dict[str, Any] = {
     "study": {"name": "demo"},
@@ -83,3 +84,23 @@ def test_a_source_that_dynamics_leaves_out_need_not_look_there() -> None:
     one = {"original": ["m/pretrain"], "adapted": ["m-s/adapt"], "sources": ["edges"]}
     study = parse_study(BASE | {"look": look, "dynamics": {"all": one}}, "params.yaml")
     assert study.dynamics["all"].sources == ("edges",)
+
+
+PAIRS: dict[str, Any] = {
+    "minimal_pairs": {"grammar": {"source": "world"}},
+    "dynamics": {"all": {"original": ["m/pretrain"], "adapted": ["m-s/adapt"], "sources": ["edges", "pairs"]}},
+}
+
+
+def test_pairs_may_look_at_the_original_alone() -> None:
+    for places, read in ((["m/pretrain"], 1), (["m/pretrain", "m-s/adapt"], 2)):
+        study = parse_study(BASE | PAIRS | {"look": BASE["look"] | {"pairs": places}}, "params.yaml")
+        paths = [item.paths["from"] for item in plan_of(study) if item.key.startswith("dynamics-all--")]
+        assert [path for path in paths if "/pairs/" in path] == [f"outputs/{p}/pairs/manifest.json" for p in places]
+        assert len(paths) == 2 + read
+    assert "dynamics.all: pairs does not look at m/pretrain; add it to look.pairs" in problem(
+        **PAIRS, look={"pairs": "m-s/adapt"})
+    two = PAIRS["dynamics"]["all"] | {"original": ["m/pretrain", "m/s/ft/s1"], "adapted": ["m-s/adapt", "pub/pretrain"]}
+    told = problem(**PAIRS | {"dynamics": {"all": {**two, "sources": ["pairs"]}}},
+                   look={"pairs": ["m/pretrain", "m/s/ft/s1", "m-s/adapt"]})
+    assert "dynamics.all: pairs does not look at pub/pretrain" in told

@@ -25,6 +25,10 @@ FUNCTIONS: dict[str, dict[str, str]] = {
     "features": {
         "feature_change": "change", "fisher_ratio": "change", "mean_norm": "change", "cosine_similarity": "change"},
     "convergence": {"correlation": "correlation", "links": "correlation"},
+    "dynamics": {
+        "step_of_gain": "gains", "area_under_curve": "gains", "steepest_rise": "gains",
+        "multi_bootstrap": "resampling"},
+    "pairs": {"points": "scores", "crossing": "acquisition"},
 }
 """Lens -> function -> the module of its room, finetrace.lenses.LENS.MODULE, that has it."""
 

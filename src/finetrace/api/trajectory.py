@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from finetrace.longtable import LongTable
+    from finetrace.models.sources import Source
     from finetrace.store.hidden import HiddenStates
     from finetrace.store.manifest import Manifest
     from finetrace.store.predictions import Predictions
@@ -23,7 +24,8 @@ def open(place: str | Path) -> "Trajectory":
     """Open what a study left of one trajectory.
 
     Args:
-        place: its folder, such as `outputs/micro-a/micro-sentiment/ft/s1` or `outputs/micro-a/pretrain`.
+        place: its folder, such as `outputs/micro-a/micro-sentiment/ft/s1` or `outputs/micro-a/pretrain`; of a training
+            of your own the folder that `TraceCallback` or `trace` wrote.
 
     Returns:
         The trajectory. Files are read when they are asked for, and refused when they are unfinished or damaged.
@@ -32,6 +34,8 @@ def open(place: str | Path) -> "Trajectory":
         FinetraceError: there is no finished trajectory; the message names those that are near.
     """
     folder = Path(place)
+    if not (folder / "trajectory").is_dir() and _is_trace(folder):
+        return Trajectory(folder)
     if not (folder / "trajectory" / "manifest.json").is_file():
         parent = next((one for one in (folder, *folder.parents) if one.is_dir()), Path())
         near = sorted(path.parent.parent.as_posix() for path in parent.glob("**/trajectory/manifest.json"))[:5]
@@ -40,12 +44,23 @@ def open(place: str | Path) -> "Trajectory":
     return Trajectory(folder)
 
 
+def _is_trace(folder: Path) -> bool:
+    """Whether a folder is itself the record of a training."""
+    from finetrace.store.manifest import read_manifest
+
+    return (folder / "manifest.json").is_file() and read_manifest(folder, verify=False).kind == "trajectory"
+
+
 @dataclass(frozen=True)
 class Trajectory:
-    """The record of one training, and what the lenses made of it. Make it with `finetrace.open`."""
+    """The record of one training, and what the lenses made of it. Make it with `finetrace.open`.
+
+    Of checkpoints that were made elsewhere (`series`) the record says where they lie; what no training has written,
+    such as signals, is not there, and asking for it says so.
+    """
 
     folder: Path
-    """Its folder in outputs."""
+    """Its folder in outputs, or that of a trace."""
 
     def __repr__(self) -> str:
         return f"Trajectory({self.folder.as_posix()!r}: {len(self.steps)} checkpoints, lenses {', '.join(self.lenses)})"
@@ -55,7 +70,12 @@ class Trajectory:
         """How the training was made: settings, seeds, versions; `manifest.facts`: steps, parameters, label names."""
         from finetrace.store.manifest import read_manifest
 
-        return read_manifest(self.folder / "trajectory")
+        return read_manifest(self._record)
+
+    @cached_property
+    def _record(self) -> Path:
+        inside = self.folder / "trajectory"
+        return inside if inside.is_dir() else self.folder
 
     @property
     def label_names(self) -> list[str]:
@@ -64,10 +84,24 @@ class Trajectory:
 
     @cached_property
     def steps(self) -> list[int]:
-        """Optimiser steps of the recorded checkpoints, ascending; 0 is the model before the training."""
+        """Optimiser steps of the checkpoints, ascending; 0 is the model before the training."""
+        return list(self._checkpoints)
+
+    @cached_property
+    def _checkpoints(self) -> "dict[int, Path | Source]":
+        """Step -> folder, or where it lies of checkpoints that were made elsewhere."""
+        import json
+
+        from finetrace.models.given import POINTER
+        from finetrace.models.sources import of_plain
+        from finetrace.models.timeline import SERIES, read_series
         from finetrace.store.checkpoints import list_weights
 
-        return list(list_weights(self.folder / "trajectory" / "checkpoints"))
+        if (self._record / SERIES).is_file():
+            return dict(read_series(self._record)[0])
+        return {step: of_plain(json.loads((folder / POINTER).read_text("utf-8"))["source"])
+                if (folder / POINTER).is_file() else folder
+                for step, folder in list_weights(self._record / "checkpoints").items()}
 
     @cached_property
     def lenses(self) -> list[str]:
@@ -76,15 +110,22 @@ class Trajectory:
                       if (path.parent / "table.parquet").is_file())
 
     def checkpoint(self, step: int) -> Path:
-        """The folder with the weights after so many optimiser steps. Raises FinetraceError naming the steps there
-        are."""
-        from finetrace.store.checkpoints import list_weights
+        """The folder with the weights after so many optimiser steps. Raises FinetraceError naming the steps there are,
+        and for one that was made elsewhere and is no whole model in a folder."""
+        from finetrace.models.sources import Local, label, verified
 
-        there = list_weights(self.folder / "trajectory" / "checkpoints")
-        if step not in there:
+        if step not in self._checkpoints:
             raise FinetraceError(f"{self.folder}: step {step} was not recorded; there are "
-                                 f"{', '.join(map(str, there)) or 'none'}")
-        return there[step]
+                                 f"{', '.join(map(str, self.steps)) or 'none'}")
+        found = self._checkpoints[step]
+        if isinstance(found, Path):
+            return found
+        if isinstance(found, Local) and found.base is None:
+            return verified(found)
+        instead = (f"changes {label(found.base)}; save both as one model (merge_and_unload of peft)"
+                   if isinstance(found, Local) and found.base is not None else
+                   "lies on the hub; hidden_states takes its id with @REVISION")
+        raise FinetraceError(f"{self.folder}: step {step}: {label(found)} {instead}")
 
     def signals(self, columns: list[str] | None = None) -> "pd.DataFrame":
         """What was recorded of every training example when it was seen, in time order.
@@ -182,7 +223,7 @@ class Trajectory:
     def _lens(self, lens: str) -> Path:
         from finetrace.store.manifest import read_manifest
 
-        folder = self.folder / lens
+        folder = self._record if lens == "trajectory" else self.folder / lens
         if not (folder / "metrics.json").is_file():
             raise FinetraceError(f"{self.folder}: no lens {lens!r} has looked; there are {', '.join(self.lenses)}")
         read_manifest(folder)
@@ -192,4 +233,8 @@ class Trajectory:
         from finetrace.store.tables import read_table
 
         self.manifest  # noqa: B018  (refuses a damaged trajectory)
-        return read_table(self.folder / "trajectory" / f"{name}.parquet", columns).to_pandas()
+        path = self._record / f"{name}.parquet"
+        if not path.is_file():
+            there = ", ".join(sorted(one.stem for one in self._record.glob("*.parquet"))) or "none"
+            raise FinetraceError(f"{self.folder}: has no {name}, which only a training records; its tables: {there}")
+        return read_table(path, columns).to_pandas()

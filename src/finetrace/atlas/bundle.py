@@ -38,9 +38,9 @@ def study_json(title: str, intro: str, found: Sequence[Entry | Place], shared: S
     places = [_place(each) for each in found]
     places += [{"name": f"{folder}/{name}", "kind": "shared", "model": "", "task": "", "method": folder, "seed": -1,
                 "cell": f"{folder}/{name}", "settings": {}, "numbers": {}} for folder, name in shared]
-    targets = {each.manifest.facts.get("target") for each in found}
+    facts = [each.manifest.facts for each in found]
     columns_of = {"fine-tuning": FINE_TUNINGS, "masked": MASKED_WORDS}
-    headlines = [_headline(column, kind, targets) for kind, columns in columns_of.items()
+    headlines = [_headline(column, kind, facts) for kind, columns in columns_of.items()
                  for column in columns if any(name_of(column) in place["numbers"] for place in places
                                               if (place["kind"] == "masked") == (kind == "masked"))]
     content = {"title": title, "intro": intro, "places": places, "headlines": headlines, "baselines": baselines, **more}
@@ -100,11 +100,11 @@ def _place(each: Entry | Place) -> dict[str, Any]:
             "cell": each.name, **shared}
 
 
-def _headline(column: Column, kind: str, targets: set[Any]) -> dict[str, Any]:
+def _headline(column: Column, kind: str, facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     headline = column.headline
     return {"name": name_of(column), "kind": kind, "lens": column.part, "heading": headline.heading,
             "unit": headline.unit, "digits": headline.digits, "direction": headline.direction,
-            "says": explanation(headline, targets)}
+            "says": explanation(headline, facts)}
 
 
 def _finite(value: Any) -> Any:

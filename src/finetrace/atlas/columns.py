@@ -1,7 +1,7 @@
 """The columns of the tables of the atlas: those of the trajectory itself, then the headline metrics of the lenses."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from finetrace.atlas.collect import Entry
 from finetrace.atlas.headlines import OF_FINE_TUNINGS, OF_MASKED_WORDS
@@ -18,6 +18,9 @@ FINE_TUNING = (
              "validation examples that are right", short="accuracy"),
     STEPS,
 )
+OF_GIVEN = {"before and after training": "of given checkpoints: the first and the last",
+            "pre-trained": "of given checkpoints: the first", "after training": "of given checkpoints: the last"}
+"""Words of a headline -> what they mean of checkpoints that were made elsewhere; the first that is there counts."""
 INSTEAD = {"regression": "of a regression: Pearson's correlation", "multi-label": "of several classes: micro F1"}
 """What is predicted of a task's examples, where it is no class -> what stands in the place of the accuracy."""
 MASKED_WORD_TRAINING = (
@@ -57,7 +60,13 @@ def few_numbers(each: Entry | Place, columns: Sequence[Column]) -> dict[str, flo
     return {headline.short: round(value, headline.digits) for headline, value in numbers.items() if value is not None}
 
 
-def explanation(headline: Headline, targets: Iterable[str | None]) -> str:
-    """What a number says, also where a task has no accuracy. targets: what is predicted in the tasks shown."""
-    instead = [text for target, text in INSTEAD.items() if target in set(targets)]
-    return "; ".join([headline.explanation, *(instead if headline.heading == "accuracy" else [])])
+def explanation(headline: Headline, facts: Iterable[Mapping[str, Any]]) -> str:
+    """What a number says, also where a task has no accuracy, and of checkpoints that were made elsewhere.
+
+    facts: of the manifests of the trajectories that are shown.
+    """
+    targets = {of.get("target") for of in facts}
+    given = any(of.get("method_kind") == "given" for of in facts)
+    instead = [text for target, text in INSTEAD.items() if target in targets and headline.heading == "accuracy"]
+    of_given = [text for words, text in OF_GIVEN.items() if given and words in headline.sentence][:1]
+    return "; ".join([headline.explanation, *instead, *of_given])

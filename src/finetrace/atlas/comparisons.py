@@ -15,6 +15,7 @@ from finetrace.figures.methods import methods
 from finetrace.layout import Layout
 from finetrace.lenses.infodynamics.figures import panels as infodynamics
 from finetrace.lenses.infodynamics.slope import ResonanceNoveltySlope
+from finetrace.lenses.probes.figures import lattice
 from finetrace.store.manifest import read_manifest
 from finetrace.store.tables import read_table
 
@@ -149,6 +150,22 @@ def _calibration_intervals(entry: Entry) -> dict[str, float]:
     return {f"{row['set']}/{row['statistic']}/{end}": row[end] for row in kept for end in ("low", "high")}
 
 
+class Ends(NamedTuple):
+    """What the first and the last checkpoint of trajectories are called."""
+
+    title: str
+    caption: str
+    states: tuple[str, str]
+    rows: tuple[str, str]
+
+
+TRAINED = Ends("Before and after training", "What training changed on {}, layer by layer: dashed before, solid after.",
+               ("before training", "after"), ("before", "after"))
+GIVEN = Ends("First and last checkpoint", "The first checkpoint (dashed) and the last (solid) on {}, layer by layer.",
+             ("first checkpoint", "last"), ("first", "last"))
+"""Of checkpoints that were made elsewhere, which need not begin before a training."""
+
+
 def _layers(task: str, entries: Sequence[Entry], split: str) -> Iterator[Comparison]:
     """What training changed layer by layer: geometry, and what probes find."""
     sources: dict[str, tuple[str, str, dict[str, str]]] = {
@@ -160,12 +177,24 @@ def _layers(task: str, entries: Sequence[Entry], split: str) -> Iterator[Compari
     panels = {name: {f"{entry.label} s{entry.seed}": layers for entry in shown
                      if (layers := by_layer(entry.folder, lens, statistic, **where))}
               for name, (lens, statistic, where) in sources.items()}
+    ends = GIVEN if any(entry.given for entry in entries) else TRAINED
     if any(panels.values()):
-        yield Comparison(f"layers-{task}",
-                         f"What training changed on {task}, layer by layer: dashed before, solid after."
+        yield Comparison(f"layers-{task}", ends.caption.format(task) + _of(len(shown), len(looked_at)),
+                         figures.before_and_after({name: panel for name, panel in panels.items() if panel}, ends.states,
+                                                  title=f"{ends.title} on {task}"))
+    if panels["probe accuracy"]:
+        rows = {f"{label}, {state}": {layer: tuple(values[position]) for layer, values in layers.items()}
+                for label, layers in panels["probe accuracy"].items()
+                for state, position in zip(ends.rows, (0, -1), strict=True)}
+        yield Comparison(f"lattice-{task}", f"Accuracy of probes on {task} by layer, {ends.title.lower()}."
                          + _of(len(shown), len(looked_at)),
-                         figures.before_and_after({name: panel for name, panel in panels.items() if panel},
-                                                  title=f"Before and after training on {task}"))
+                         lattice(rows, split=split, floor=_majority_floor(entries, split),
+                                 title=f"Probe accuracy on {task}"))
+
+
+def _majority_floor(entries: Sequence[Entry], split: str) -> float:
+    """Accuracy of the most frequent class, which probes of all trajectories of a task share."""
+    return next(entry.metrics["probes"][f"majority_floor/{split}"] for entry in entries if "probes" in entry.metrics)
 
 
 def _pretraining(layout: Layout, models: Sequence[str]) -> Iterator[Comparison]:

@@ -56,11 +56,11 @@ def scores(found: Sequence[Score], floors: Mapping[str, Mapping[str, float]], me
 
 @styled
 def before_and_after(panels: Mapping[str, Mapping[str, Mapping[int, np.ndarray]]],
-                     title: str | None = None) -> "Figure":
+                     states: tuple[str, str] = ("before training", "after"), title: str | None = None) -> "Figure":
     """Statistics by layer at the first checkpoint (dashed) and at the last (solid, with its 95 % interval).
 
     panels: statistic -> trajectory -> layer -> (checkpoint, 3) value, low, high. A colour is a trajectory, in all
-    panels.
+    panels.  states: what the two are called.
     """
     labels = list(dict.fromkeys(label for found in panels.values() for label in found))
     figure, axes = new_figure(1, len(panels), size=(max(6.0, 4.2 * len(panels)), 4.6), title=title)
@@ -74,7 +74,7 @@ def before_and_after(panels: Mapping[str, Mapping[str, Mapping[int, np.ndarray]]
         panel.set(xlabel="layer (0: embeddings)", title=name)
         panel.xaxis.get_major_locator().set_params(integer=True)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=min(len(labels), 4))
-    footnote(figure, "Dashed: before training; solid: after, with 95 % intervals over sentences.")
+    footnote(figure, f"Dashed: {states[0]}; solid: {states[1]}, with 95 % intervals over sentences.")
     return figure
 
 

@@ -11,6 +11,13 @@ if TYPE_CHECKING:
 MARKS = "os^DvP*"
 
 
+def ends_named(steps: Sequence[int]) -> tuple[str, str]:
+    """What figures call the first and the last of some checkpoints: raw and tuned where the first is the model before a
+    training; else, as of checkpoints that were made elsewhere and begin later, first and last."""
+    first, last = ("raw", "tuned") if steps[0] == 0 < steps[-1] else ("first", "last")
+    return f"{first} (step {steps[0]:,})", f"{last} (step {steps[-1]:,})"
+
+
 def checkpoint_axis(panel: "Axes", steps: Sequence[int], kept: int, label: bool = True) -> None:
     """Evenly spaced checkpoints on the x axis, at most eight of them named, and a line at the kept one."""
     few = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 8)).round().astype(int))

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetrace.errors import FinetraceError
+from finetrace.models.peft_folders import adapter_config
+from finetrace.models.sources import needs_base
+from finetrace.models.timeline import TOKENIZER
 from finetrace.store.checkpoints import MARKER
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -74,6 +77,8 @@ def _base(folder: Path, asked: str) -> Path:
     """The folder with the tokenizer."""
     if any(any(folder.glob(pattern)) for pattern in TOKENIZERS) or not (folder / MARKER).is_file():
         return folder
+    if (tokenizer := folder.resolve().parents[1] / TOKENIZER).is_dir():  # of a trace
+        return tokenizer if not needs_base(folder) else _changed(folder, asked)
     place = folder.resolve().parts
     if OUTPUTS in place[:-1]:
         at = len(place) - 1 - place[::-1].index(OUTPUTS)
@@ -82,6 +87,15 @@ def _base(folder: Path, asked: str) -> Path:
             return base
     raise FinetraceError(f"{asked}: is a checkpoint without a tokenizer, and models/MODEL of its project is not there; "
                          "write a whole model with `finetrace export`")
+
+
+def _changed(folder: Path, asked: str) -> Path:
+    """The model that the adapters of a trace change."""
+    said = str(adapter_config(folder).get("base_model_name_or_path") or "")
+    if said and (Path(said) / "config.json").is_file():
+        return Path(said)
+    raise FinetraceError(f"{asked}: holds adapters over {said or 'a model that they do not name'}, which is no folder; "
+                         "write a whole model with `finetrace export CHECKPOINT OUT --base FOLDER`")
 
 
 def _hub(name: str, asked: str, out: Path) -> Source:

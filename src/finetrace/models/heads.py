@@ -40,13 +40,13 @@ def head_of(folder: Path, base: Path | None = None) -> FoundHead:
 
     base: of adapters, the folder of the model that they change. Raises FinetraceError for damaged or foreign files.
     """
+    if (folder / OWN_HEAD).is_file():  # also beside adapters
+        facts = json.loads((folder / OWN_HEAD).read_text("utf-8"))
+        return FoundHead(OF_SPANS[int(facts["spans"])], tuple(facts["label_names"]), own=True)
     if (folder / ADAPTER_CONFIG).is_file():
         kind, classes = adapter_head(folder)
         names = names_of(read_config(base)) if base is not None else ()
         return FoundHead(kind, names if len(names) == classes else tuple(f"LABEL_{i}" for i in range(classes)))
-    if (folder / OWN_HEAD).is_file():
-        facts = json.loads((folder / OWN_HEAD).read_text("utf-8"))
-        return FoundHead(OF_SPANS[int(facts["spans"])], tuple(facts["label_names"]), own=True)
     config = read_config(folder)
     check_weights(folder)
     return told_by(config, tensor_names(folder))

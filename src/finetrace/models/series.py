@@ -124,7 +124,10 @@ def _from_folder(where: str, settings: Any) -> dict[int, Source]:
 def _listed(where: str, path: Path, pattern: str) -> dict[int, Path]:
     """Step -> folder of the checkpoints below `path` whose names fit a pattern."""
     if not pattern and (path / NAME).is_file() and read_manifest(path).kind == "trajectory":
-        return list_weights(path / "checkpoints")
+        if kept := list_weights(path / "checkpoints"):
+            return kept
+        raise FinetraceError(f"{where}: {path} kept no weights; train with checkpoints such as log2, so that there is "
+                             "something to look at")
     found: dict[int, Path] = {}
     before, _, after = (pattern or GUESSED).partition(STEP)
     for folder in sorted(path.glob(f"{escape(before)}*{escape(after)}")):

@@ -10,8 +10,9 @@ import numpy as np
 
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
-from finetrace.lenses.dynamics.report import full_mix, headlines, layers_of, readouts_of
+from finetrace.lenses.dynamics.report import full_mix, headlines, layers_of, phenomena_of, readouts_of
 from finetrace.lenses.dynamics.table import ARMS, DIFFERENCES, UNION, Course, Key, Table
+from finetrace.lenses.pairs.summary import AGE
 from finetrace.reports import markdown
 from finetrace.reports.markdown import NONE
 from finetrace.store.manifest import read_manifest
@@ -61,6 +62,8 @@ def _parts(table: Table, last: bool, axis: str) -> list[tuple[str, str]]:
         found += [(f"Facts of {corpus}, read-out {readout}: P@1 / P@10 in % by layer",
                    _facts(table, corpus, readout, last))
                   for readout in readouts_of(table, corpus)]
+    found += [(f"Minimal pairs of {name}: accuracy in % by phenomenon, and the step at which it is acquired [95 % "
+               "interval]", _pairs(table, name, last)) for name in table.items_of("pairs")]
     if tasks := table.items_of("downstream"):
         title = "Learned downstream: accuracy in % [95 % interval], original; adapted; control"
         found.append((title, _downstream(table, tasks, last)))
@@ -125,6 +128,20 @@ def _facts(table: Table, corpus: str, readout: str, last: bool) -> str:
     known = _steps(table, [("cloze", corpus)], last, readout)
     shown = [name for name in columns if any(cell(name, step) != NONE for step in known)]
     return markdown.table(("step", *shown), [[f"{step:,}", *(cell(name, step) for name in shown)] for step in known])
+
+
+def _pairs(table: Table, name: str, last: bool) -> str:
+    """Rows are steps, then the ages of acquisition; columns the whole set, its phenomena, the control."""
+    whole = Key("pairs", name, "original", "accuracy")
+    columns = {"all": whole} | {key.relation: key for key in phenomena_of(table, name)}
+    columns |= {"control": whole._replace(held_out=True)}
+    columns = {label: key for label, key in columns.items() if table.get(key) is not None}
+    rows = [[f"{step:,}", *(_percent(_at(table.get(key), step)) for key in columns.values())]
+            for step in _steps(table, [("pairs", name)], last)]
+    ages = [table.get(key._replace(statistic=AGE)) for key in columns.values()]
+    rows.append(["acquired", *(NONE if age is None else f"{age.value[-1]:,.0f}{_ends(age, 1, ',.0f')}"
+                               for age in ages)])
+    return markdown.table(("step", *columns), rows)
 
 
 def _downstream(table: Table, tasks: Sequence[str], last: bool) -> str:

@@ -225,8 +225,10 @@ def _check_targets(study: "Study") -> None:
                 "classes; name a task of classes, or make them of its labels by label_ranges")
     for name, entry in study.series.items():
         for task in entry.heads:
-            require(study.target(task) == "class", f"series.{name}.head: {task} is target: {study.target(task)}, and "
-                    "only heads of classes are read; leave it out of `head` and `signals`")
+            told = "leave `labels` out" if entry.signals else "leave it out of `head`"
+            require(study.target(task) == "class" or (entry.signals and not entry.labels),
+                    f"series.{name}.head: {task} is target: {study.target(task)}, and only heads of classes are read; "
+                    f"{told}")
     for cell in study.cells.values():
         target, method = study.target(cell.task), study.methods[cell.method]
         require(target == "class" or not method.probes, f"runs: method {cell.method} fits a linear probe, which needs "
@@ -270,8 +272,9 @@ def _check_dynamics(study: "Study", tasks: list[str]) -> None:
         known(f"downstream.{name}.trajectory", entry.trajectory, masked)
         known(f"downstream.{name}.task", entry.task, tasks)
     for name, dynamics in study.dynamics.items():
-        for place in (*dynamics.original, *dynamics.adapted, *dynamics.control):
-            for source in dynamics.sources:
+        for source in dynamics.sources:
+            compared = dynamics.compared(source, study.looked.get(source, {}))
+            for place in (place for of in compared.values() for place in of):
                 _looked_at(name, place, source, study.looked)
         for other in dynamics.downstream:
             known(f"dynamics.{name}.downstream", other, study.downstream)

@@ -181,7 +181,7 @@ def _given(study: Study, run: Run) -> dict[str, Any]:
     """How a series is looked at with a task: texts are cut as in a fine-tuning on the task."""
     entry = study.series[run.model]
     train = merge(study.train, study.by_task.get(run.task, {}), f"params.yaml: by_task.{run.task}")
-    head = run.task in entry.heads
+    head = run.task in entry.heads and study.target(run.task) == "class"
     return as_dict(GivenSettings(head, entry.labels if head else (), entry.path if entry.signals else "",
                                  train.max_length, train.pieces))
 
@@ -241,7 +241,7 @@ def _together(study: Study) -> Rows:
                 },
                 "looked": {
                     lens: [place for place in study.looked.get(lens, {}) if place in arms]
-                    for lens in ("edges", "cloze")
+                    for lens in dynamics.sources
                 },
                 "edge_tasks": list(study.edges.tasks),
             },
@@ -282,9 +282,10 @@ def _inputs(study: Study) -> Rows:
     for place, edges in study.looked.get("edges", {}).items():
         groups[_edge_inputs(study, place, edges.tasks)] = [f"data/{task}" for task in edges.tasks]
     for name, dynamics in study.dynamics.items():
-        places = [*dynamics.original, *dynamics.adapted, *dynamics.control]
+        compared = {source: dynamics.compared(source, study.looked.get(source, {})) for source in dynamics.sources}
         groups[f"dynamics-{name}"] = [
-            *(f"outputs/{place}/{source}" for place in places for source in dynamics.sources),
+            *(f"outputs/{place}/{source}" for arm, of in dynamics.arms.items() for place in of
+              for source in dynamics.sources if arm in compared[source]),
             *(f"outputs/downstream/{other}" for other in dynamics.downstream),
         ]
     folders = {

@@ -11,9 +11,11 @@ from finetrace.errors import FinetraceError
 from finetrace.training.trace import Trace
 from finetrace.training.trace_folder import finish
 from finetrace.training.trace_options import TraceOptions
+from finetrace.training.trace_recorder import METRICS as OF_TARGETS
 
 METRICS = {"loss": "loss", "accuracy": "accuracy", "macro_f1": "macro_f1", "f1": "f1", "matthews": "matthews",
-           "matthews_correlation": "matthews"}
+           "matthews_correlation": "matthews", **{name: name for name in OF_TARGETS}, "pearsonr": "pearson",
+           "spearmanr": "spearman"}
 """Names of a Trainer's metrics, without their prefix -> names in history.parquet."""
 
 

@@ -36,6 +36,8 @@ def write_given(where: str, series: Path, task: Path, out: Path, *, head: bool, 
     """
     facts_of_task = read_manifest(task).facts
     names, kind_of_task = list(facts_of_task["label_names"]), str(facts_of_task.get("kind", "sequence"))
+    target = str(facts_of_task.get("target", "class"))
+    trained = {} if recorded is None else _trained(where, recorded, target)
     found, keep = read_series(series)
     for step, source in found.items():
         folder = out / "checkpoints" / checkpoint_name(step)
@@ -53,10 +55,10 @@ def write_given(where: str, series: Path, task: Path, out: Path, *, head: bool, 
     pieces = {"pieces": "first"} if kind == "token" and not own.own else {}  # as transformers trains heads for words
     facts = {"steps": last, "checkpoints": len(found), "kept_step": last, "metric": facts_of_task["metric"],
              "label_names": names, "method_kind": "given", "axis": read_manifest(series).facts["axis"],
-             "head": kind, "train": {**train, **pieces}}
+             "head": kind, "train": {**train, **pieces}, **({} if target == "class" else {"target": target})}
     metrics = {"steps": last, "checkpoints": len(found)}
     if recorded is not None:
-        facts |= _recorded(where, recorded, names, labels, out)
+        facts |= _take_over(where, recorded, trained, names, labels, out)
         metrics |= json.loads((recorded / "metrics.json").read_text("utf-8"))
     else:
         merge_tables(out / "history.parquet", [HISTORY.empty_table()])
@@ -88,8 +90,8 @@ def _order(where: str, source: Source, head: FoundHead, kind: str, names: list[s
     return order_of(head, names, labels, f"{where}.head: {label(source)}")
 
 
-def _recorded(where: str, folder: Path, names: list[str], labels: list[str], out: Path) -> dict[str, Any]:
-    """Take over the tables of a recorded trajectory. Returns the facts that its lenses need."""
+def _trained(where: str, folder: Path, target: str) -> dict[str, Any]:
+    """Facts of a recorded trajectory. Raises FinetraceError when it has no signals, or those of another target."""
     try:
         manifest = read_manifest(folder)
     except FinetraceError as error:
@@ -99,8 +101,18 @@ def _recorded(where: str, folder: Path, names: list[str], labels: list[str], out
     if manifest.kind != "trajectory" or not (folder / RECORDED[0]).is_file():
         raise FinetraceError(f"{where}.signals: {folder} holds no signals (signals.parquet); name a folder that "
                              "TraceCallback wrote, or leave `signals` out")
+    if (trained := facts.get("target", "class")) != target:
+        raise FinetraceError(f"{where}.signals: {folder} was trained on target: {trained}, and the task is target: "
+                             f"{target}; name the task that it was trained on")
+    return facts
+
+
+def _take_over(where: str, folder: Path, facts: Mapping[str, Any], names: list[str], labels: list[str],
+               out: Path) -> dict[str, Any]:
+    """Copy the tables of a recorded trajectory; facts: its own. Returns those that its lenses need."""
     recorded = FoundHead("sequence", tuple(map(str, facts["label_names"])))
-    if order_of(recorded, names, labels, f"{where}.signals: {folder}") != list(range(len(names))):
+    has_classes = facts.get("target") != "regression"
+    if has_classes and order_of(recorded, names, labels, f"{where}.signals: {folder}") != list(range(len(names))):
         raise FinetraceError(f"{where}.signals: {folder} was trained on the classes {', '.join(recorded.names[:6])}, "
                              f"and the task has them as {', '.join(names[:6])}; give the task the same order "
                              "(label_names)")

@@ -26,7 +26,7 @@ from finetrace.store.manifest import NAME
 from finetrace.training.schedule import steps_of
 from finetrace.training.tagging import Tag, labels_of, tagging
 from finetrace.training.trace_options import TraceOptions, ids_of
-from finetrace.training.trace_recorder import TraceRecorder
+from finetrace.training.trace_recorder import TraceRecorder, require_labels
 from finetrace.training.traced_model import bare, head_of, keep_weights, require_kept
 
 UNFINISHED = "unfinished"  # below the folder of a trace, until it is whole
@@ -129,9 +129,10 @@ class Trace:
                                  "them (outputs.logits)")
         logits, labels = logits
         labels = tag.labels if labels is None else labels
-        if labels is None or labels.ndim != 1:
-            raise FinetraceError(f"step {self.step}: the batch has no labels (example,); a trace needs one label per "
-                                 "example, in `labels`")
+        if labels is None:
+            raise FinetraceError(f"step {self.step}: the batch has no labels; a trace needs one label per example, in "
+                                 "`labels`")
+        require_labels(self.step, labels if tag.labels is None else tag.labels, logits)  # the tag's are on the CPU
         if not len(logits) == len(labels) == len(tag.rows):
             raise FinetraceError(f"step {self.step}: {len(logits)} rows of logits and {len(labels)} labels for "
                                  f"{len(tag.rows)} examples of the loader; a trace needs one row per example")
@@ -165,7 +166,8 @@ class Trace:
         self._last = time.perf_counter()
 
     def evaluation(self, split: str, metrics: dict[str, float]) -> None:
-        """Metrics of one evaluation after the updates done so far: loss, accuracy, macro_f1, f1, matthews."""
+        """Metrics of one evaluation after the updates done so far: loss, accuracy, macro_f1, f1, matthews; of numbers
+        mse, pearson, spearman; of several labels micro_f1, exact_match."""
         if self.rank == 0:
             self.recorder.evaluation(self.step, split, self.recorder.rows * self.processes,
                                      self.step / self.steps_per_epoch, metrics)

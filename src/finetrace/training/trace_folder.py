@@ -3,8 +3,10 @@
     signals.parquet    one row per example and step, in the order step, micro_step, position: what the model answered
                        before the update.  step int64, updates done before;  micro_step int64, forward passes before;
                        position int32, place in the micro-batch, processes one after the other by rank;  example_id
-                       int64;  label int32 (float32 where the model gives one number);  logits list<float32>[class];
-                       loss float32, cross-entropy in nats or the squared error, whatever the training minimises.
+                       int64;  label int32, float32 where the model gives one number, list<bool>[class] of several
+                       labels per example;  logits list<float32>[class];  loss float32, cross-entropy in nats, the
+                       squared error, or the mean over the classes of binary cross-entropies in nats, whatever the
+                       training minimises.
     history.parquet    kind `train`: one row per step with loss (mean of the above), learning_rate, gradient_norm,
                        head_norm, examples (seen before), tokens (read so far, without padding), epoch; kind `eval`:
                        what the training's own evaluations said.
@@ -19,13 +21,15 @@
     provenance.json    settings of the training, seeds, versions, device.   cost.json  when, how long, where.
 
 Facts are those of every fine-tuning (steps, steps_per_epoch, kept_step, metric, label_names, rows, method_kind,
-parameters, trained_parameters, train_rows, tokens, max_length, train, model) and `trace`:
+parameters, trained_parameters, train_rows, tokens, max_length, train, model, target where it is not one class) and
+`trace`:
 
     format 1;  architecture, model_type;  head: `family` (a transformers *ForSequenceClassification) or `own`;
     adapters: whether checkpoints need the base model;  base, base_revision: hub id or folder it started from, and the
     hub's commit where it is known;  tokenizer: `tokenizer` or "";  task, columns: as the person named them;
     ids: `rows` (row numbers of the training dataset) or `given`;  validation: whether the probe set has such a part;
-    loss: `cross_entropy` or `squared_error`;  gradient_norm: `before_clipping` or `of_the_update`;  processes.
+    loss: `cross_entropy`, `squared_error` or `binary_cross_entropy`;  gradient_norm: `before_clipping` or
+    `of_the_update`;  processes.
 """
 
 import logging
@@ -42,13 +46,16 @@ from finetrace.store.checkpoints import list_weights
 from finetrace.store.files import atomic_folder, write_json
 from finetrace.store.manifest import Manifest, complete, make_key
 from finetrace.store.tables import read_table, write_table
-from finetrace.training.recorder import Recorder
 from finetrace.training.trace import UNFINISHED, Trace
+from finetrace.training.trace_recorder import METRICS, TraceRecorder
 from finetrace.training.traced_model import class_names, describe, kind_of
 
 log = logging.getLogger(__name__)
 FORMAT = 1
 TOKENIZER = "tokenizer"
+LOSSES = {"class": "cross_entropy", "regression": "squared_error", "multi-label": "binary_cross_entropy"}
+FIRST = {"class": "accuracy", "regression": "pearson", "multi-label": "micro_f1"}
+"""By what trainings are compared, by target, unless said."""
 
 
 def finish(trace: Trace, settings: dict[str, Any], run_seeds: dict[str, int], tokenizer: Any = None, *,
@@ -89,7 +96,7 @@ def _wait(trace: Trace) -> None:
 
 def _facts(trace: Trace, settings: dict[str, Any], kept: int, rows: dict[str, int],
            has_tokenizer: bool) -> dict[str, Any]:
-    model, options, known = trace.model, trace.options, trace.facts
+    model, options, known, target = trace.model, trace.options, trace.facts, trace.recorder.target or "class"
     parameters = list(model.parameters())
     names = list(options.label_names or class_names(model) or map(str, range(trace.recorder.classes)))
     if len(names) != trace.recorder.classes:
@@ -103,15 +110,17 @@ def _facts(trace: Trace, settings: dict[str, Any], kept: int, rows: dict[str, in
              "tokenizer": TOKENIZER if has_tokenizer else "", "task": options.task,
              "columns": dict(options.columns or {}), "ids": "rows" if options.ids is None else "given",
              "validation": options.validation is not None,
-             "loss": "squared_error" if trace.recorder.regression else "cross_entropy",
+             "loss": LOSSES[target],
              "gradient_norm": "before_clipping" if trace.norms.clipped else "of_the_update",
              "processes": trace.processes}
     return {"steps": trace.step, "steps_per_epoch": trace.steps_per_epoch, "kept_step": kept,
-            "metric": options.metric, "label_names": names, "rows": rows, "method_kind": kind_of(model),
+            "metric": options.metric or FIRST[target], "label_names": names, "rows": rows,
+            "method_kind": kind_of(model),
             "parameters": sum(p.numel() for p in parameters),
             "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
             "train_rows": trace.dataset_rows, "tokens": trace.tokens, "max_length": train["max_length"],
-            "train": train, "model": trace.folder.name, "trace": about}
+            "train": train, "model": trace.folder.name, "trace": about,
+            **({} if target == "class" else {"target": target})}
 
 
 def _copy_weights(trace: Trace, out: Path) -> int:
@@ -144,11 +153,11 @@ def _evaluated(evaluations: list[dict[str, Any]], kept: int) -> dict[str, float]
     for row in evaluations:
         if row["step"] == kept:
             found |= {f"{row['split']}/{key}": value for key, value in row.items()
-                      if key in ("loss", "accuracy", "macro_f1", "f1", "matthews") and value is not None}
+                      if key in ("loss", "accuracy", "macro_f1", "f1", "matthews", *METRICS) and value is not None}
     return found
 
 
-def _joined(trace: Trace) -> Recorder:
+def _joined(trace: Trace) -> TraceRecorder:
     """A recorder with the rows of all processes.
 
     Segments of signals end at the same steps in all processes, so that one group of them is in memory at a time.
@@ -156,7 +165,8 @@ def _joined(trace: Trace) -> Recorder:
     home = trace.folder / UNFINISHED
     folders = [home / f"segments-{rank}" for rank in range(trace.processes)]
     shutil.rmtree(home / "segments", ignore_errors=True)
-    joined = Recorder(home / "segments", trace.recorder.classes)
+    joined = TraceRecorder(home / "segments")
+    joined.know(trace.recorder.classes, trace.recorder.target)
     losses: dict[int, tuple[float, int]] = {}
     for path in trace.recorder.tables["signals"].segments():
         group = [folder / path.name for folder in folders]

@@ -36,8 +36,9 @@ class TraceOptions:
     """Hub id or folder of the model that the training started from, by default what the model says."""
     max_length: int = 0
     """Tokens to which texts were cut; by default the longest input that was seen."""
-    metric: str = "accuracy"
-    """By which trainings on this task are compared: accuracy, f1, macro_f1 or matthews."""
+    metric: str = ""
+    """By which trainings on this task are compared: accuracy, f1, macro_f1 or matthews; of numbers pearson, spearman or
+    mse, of several labels micro_f1, macro_f1 or exact_match. By default the first of each."""
     seed: int = 1
     """Of the choice of the probe set."""
 

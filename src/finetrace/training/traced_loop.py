@@ -37,7 +37,8 @@ class TracedLoop:
         self._end_micro_batch()
 
     def evaluation(self, split: str, **metrics: float) -> None:
-        """Note an evaluation after the updates done so far: loss, accuracy, macro_f1, f1, matthews."""
+        """Note an evaluation after the updates done so far: loss, accuracy, macro_f1, f1, matthews; of numbers mse,
+        pearson, spearman; of several labels micro_f1, exact_match."""
         self._trace.evaluation(split, metrics)
 
     def flush(self) -> None:

@@ -48,6 +48,16 @@ def test_box_plots_stand_side_by_side_on_the_whole_range_of_cosines() -> None:
     assert "64 sentences" in figure.get_supxlabel() and drawn(figure).shape == (600, 900, 4)
 
 
+@pytest.mark.parametrize(("steps", "names"), [((4, 20), ["first (step 4)", "last (step 20)"]),
+                                              ((0, 0), ["first (step 0)", "last (step 0)"])])
+def test_checkpoints_that_begin_later_are_not_called_raw(steps: tuple[int, int], names: list[str]) -> None:
+    first, last = bands(LAYERS), bands(LAYERS, level=0.6)
+    figure = figures.cosine_boxes(boxes(0.1), boxes(0.5), first, last, steps=steps)
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()][:2] == names
+    figure = figures.layer_profiles({"effective_rank": (first, last)}, figures.LABELS, steps=steps)
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == names
+
+
 def test_a_layer_without_cosines_is_left_empty() -> None:
     raw = boxes(0.1)
     raw[1] = np.nan

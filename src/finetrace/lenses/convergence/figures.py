@@ -31,7 +31,7 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
 def convergence(layers: Sequence[int], cosine: np.ndarray, accuracy: np.ndarray,
                 rows: Mapping[str, Mapping[str, Correlation]], *, split: str, title: str | None = None,
                 note: str = "") -> "Figure":
-    """Left: each layer's way from the raw (hollow) to the tuned state (filled), one colour per layer. Right:
+    """Left: each layer's way from the first (hollow) to the last checkpoint (filled), one colour per layer. Right:
     correlations with their 95 % intervals, numbers written out.
 
     cosine, accuracy: (checkpoint, layer) mean within-sentence cosine in [-1, 1], and accuracy as a share.
@@ -50,9 +50,9 @@ def convergence(layers: Sequence[int], cosine: np.ndarray, accuracy: np.ndarray,
         ways.plot(change[-1:, i], percent[-1:, i], "o", ms=7, color=tint)
     ways.margins(x=0.08, y=0.08)
     ways.legend(loc="best" if len(layers) <= 13 else "upper left", title="layer", ncols=1 + (len(layers) - 1) // 7, fontsize=8)
-    ways.set_xlabel("change of the mean within-sentence cosine since checkpoint 0")
+    ways.set_xlabel("change of the mean within-sentence cosine since the first checkpoint")
     ways.set_ylabel(f"probe accuracy (%), split {split!r}")
-    ways.set_title("From raw (hollow) to tuned (filled), per layer")
+    ways.set_title("From the first (hollow) to the last checkpoint (filled), per layer")
     for place, (name, kinds) in enumerate(rows.items()):
         tint = style.colour(place // 2)
         forest.text(-1, place - 0.36, name, fontsize=9.5, va="center", fontweight="bold", color=tint)

@@ -1,10 +1,13 @@
-"""What learning dynamics reads: finished folders of the lenses edges and cloze and of the stage downstream.
+"""What learning dynamics reads: finished folders of the lenses edges, cloze and pairs and of the stage downstream.
 
     edges/table.parquet                task, step, readout, layer, split, statistic, value, low, high, n
     edges/hits/TASK.npy                (step, readout, target, 3) uint8: true and false positives, false negatives
     edges/hits/TASK.parquet            one row per target: example_id, sentence
     cloze/facts/index.parquet          one row per fact: fact, fact_id, corpus, relation, relation_type, held_out
     cloze/facts/step-00000128.parquet  fact, layer, readout, rank, log_prob, ...
+    pairs/table.parquet                step, field, phenomenon, paradigm, control, statistic, value, low, high, n
+    pairs/scores/index.parquet         one row per pair: pair_id, phenomenon, paradigm, good, bad, control
+    pairs/scores/step-00000128.parquet good, bad: scores in nats
     downstream/NAME/table.parquet      step, seed, split, statistic, value, low, high, n
     downstream/NAME/hits.npy           (step, seed, example) uint8
 """
@@ -149,6 +152,55 @@ class ClozeOutput:
 
 
 @dataclass(frozen=True)
+class PairsOutput:
+    """The results of the lens pairs along one trajectory."""
+
+    folder: Path
+    manifest: Manifest
+
+    @cached_property
+    def steps(self) -> list[int]:
+        """Checkpoints, ascending."""
+        return [int(step) for step in _fact(self.folder, self.manifest, "steps")]
+
+    @property
+    def asked(self) -> tuple[str, str]:
+        """The set of pairs, and how they were scored."""
+        return str(_fact(self.folder, self.manifest, "set")), str(_fact(self.folder, self.manifest, "scoring"))
+
+    @cached_property
+    def index(self) -> list[dict[str, Any]]:
+        """The pairs: pair_id, phenomenon, paradigm, good, bad, control."""
+        columns = ("pair_id", "phenomenon", "paradigm", "good", "bad", "control")
+        return _table(self.folder / "scores" / "index.parquet", columns).to_pylist()
+
+    @cached_property
+    def pairs(self) -> list[tuple[str, str, str]]:
+        """What tells a pair from all others: its id and its sentences."""
+        return [(row["pair_id"], row["good"], row["bad"]) for row in self.index]
+
+    def scores(self, step: int) -> np.ndarray:
+        """(pair, 2) float64 nats of the good and of the bad sentence, pairs as in the index."""
+        path = self.folder / "scores" / f"step-{step:08d}.parquet"
+        table = _table(path, ("good", "bad"))
+        if table.num_rows != len(self.index):
+            raise FinetraceError(f"{path}: has {table.num_rows} pairs instead of {len(self.index)}; delete "
+                                 f"{self.folder} and run the stage pairs again")
+        return np.stack([table[name].to_numpy() for name in ("good", "bad")], axis=1)
+
+    @cached_property
+    def numbers(self) -> dict[tuple[str, bool], Numbers]:
+        """The lens's own statistics by phenomenon and control; the phenomenon of the whole set is empty."""
+        columns = ("step", "field", "phenomenon", "paradigm", "control", "statistic", "value", "low", "high", "n")
+        found: dict[tuple[str, bool], list[dict[str, Any]]] = {}
+        for row in _table(self.folder / "table.parquet", columns).to_pylist():
+            if not row["field"] and not row["paradigm"]:
+                one = row | {"readout": "", "layer": 0, "split": "test"}
+                found.setdefault((row["phenomenon"], row["control"]), []).append(one)
+        return {key: _numbers(rows) for key, rows in found.items()}
+
+
+@dataclass(frozen=True)
 class DownstreamOutput:
     """A task learned from the checkpoints of one trajectory."""
 
@@ -188,6 +240,11 @@ def read_edges(folder: Path) -> EdgesOutput:
 def read_cloze(folder: Path, scratch: Path) -> ClozeOutput:
     """Open a finished folder `outputs/PLACE/cloze`; scratch: folder for arrays, safe to delete afterwards."""
     return ClozeOutput(folder, read_manifest(folder), scratch)
+
+
+def read_pairs(folder: Path) -> PairsOutput:
+    """Open a finished folder `outputs/PLACE/pairs`."""
+    return PairsOutput(folder, read_manifest(folder))
 
 
 def read_downstream(folder: Path) -> DownstreamOutput:

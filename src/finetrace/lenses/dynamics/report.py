@@ -7,6 +7,7 @@ import numpy as np
 
 from finetrace.lenses.dynamics.gains import steepest_rise
 from finetrace.lenses.dynamics.table import DIFFERENCES, UNION, Course, Key, Table
+from finetrace.lenses.pairs.summary import AGE
 
 MOST_CURVES = 30
 DRAWN = ("f1", "accuracy", "p_at_1", "p_at_10", "cog", "majority")
@@ -42,8 +43,15 @@ def last_layer(table: Table, corpus: str, readout: str, statistic: str = "p_at_1
     return max((key for key, _ in found if key.layer != UNION), key=lambda key: key.layer, default=None)
 
 
+def phenomena_of(table: Table, name: str) -> list[Key]:
+    """Keys of the accuracies of a set's phenomena in the arm original, its control left out."""
+    found = table.select(source="pairs", item=name, arm="original", statistic="accuracy", held_out=False)
+    return [key for key, _ in found if key.relation]
+
+
 def headlines(table: Table) -> Iterator[tuple[str, Key]]:
-    """The score that stands for each task, corpus and downstream task: name and key in the arm original."""
+    """The score that stands for each task, corpus, set of pairs and downstream task: name and key in the arm
+    original."""
     for task in table.items_of("edges"):
         found = [key for name in ("layer", "full") for key, _ in
                  table.select(source="edges", item=task, arm="original", statistic="f1", readout=name)]
@@ -53,13 +61,16 @@ def headlines(table: Table) -> Iterator[tuple[str, Key]]:
         for readout in readouts_of(table, corpus)[:1]:
             if (key := last_layer(table, corpus, readout)) is not None:
                 yield f"cloze/{corpus}", key
+    for name in table.items_of("pairs"):
+        yield f"pairs/{name}", Key("pairs", name, "original", "accuracy")
     for task in table.items_of("downstream"):
         yield f"downstream/{task}", Key("downstream", task, "original", "accuracy")
 
 
 def metrics(table: Table, unit: float) -> dict[str, float]:
     """What a person compares between runs: of each headline first, last, step at 90 % of the gain and area; centres of
-    gravity; the transition of facts; adapted minus original at the last step. What is unknown is left out."""
+    gravity; the transition of facts; ages of acquisition; adapted minus original at the last step. What is unknown is
+    left out."""
     found: dict[str, float] = {}
     for name, key in headlines(table):
         course = table.get(key)
@@ -81,6 +92,9 @@ def metrics(table: Table, unit: float) -> dict[str, float]:
             found[f"edges/{task}/expected_layer/last"] = course.value[-1]
     for corpus in table.items_of("cloze"):
         found |= _of_facts(table, corpus, unit)
+    for name in table.items_of("pairs"):
+        if (age := table.get(Key("pairs", name, "original", AGE))) is not None:
+            found[f"pairs/{name}/{AGE}"] = age.value[-1]
     return {name: float(value) for name, value in found.items() if np.isfinite(value)}
 
 
@@ -107,10 +121,11 @@ def _of_facts(table: Table, corpus: str, unit: float) -> dict[str, float]:
 
 
 def drawn(table: Table) -> Table:
-    """The courses that figures show: `DRAWN`, of whole tasks and corpora."""
+    """The courses that figures show: `DRAWN`, of whole tasks and corpora; of pairs every phenomenon and its age."""
     found = Table()
-    for key, course in table.select(relation=""):
-        if key.statistic.removesuffix("_interpolated").removesuffix("_step_90") in DRAWN:
+    for key, course in table.select():
+        whole = key.statistic.removesuffix("_interpolated").removesuffix("_step_90") in DRAWN and not key.relation
+        if whole or (key.source == "pairs" and key.statistic in ("accuracy", AGE)):
             found.add(key, course.steps, course.value, course.low, course.high, course.p, n=course.n,
                       seeds=course.seeds)
     return found

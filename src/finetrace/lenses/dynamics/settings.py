@@ -1,5 +1,6 @@
 """Settings of learning dynamics: which trajectories are compared, and how."""
 
+from collections.abc import Collection
 from typing import Literal
 
 from finetrace.config.base import require, settings
@@ -16,15 +17,16 @@ class DynamicsSettings:
     """
 
     original: tuple[str, ...]
-    """Folders in outputs of trajectories that the lenses edges or cloze looked at."""
+    """Folders in outputs of trajectories that the lenses edges, cloze or pairs looked at."""
     adapted: tuple[str, ...] = ()
     """The same after adaptation, one per entry of `original`."""
     control: tuple[str, ...] = ()
     """The same after as much training on the original corpus, one per entry of `original`."""
     downstream: tuple[str, ...] = ()
     """Entries of the section downstream that start from these trajectories."""
-    sources: tuple[Literal["edges", "cloze"], ...] = ("edges", "cloze")
-    """Lenses that are compared; each must have looked at every trajectory named here."""
+    sources: tuple[Literal["edges", "cloze", "pairs"], ...] = ("edges", "cloze")
+    """Lenses that are compared; each must have looked at every trajectory named here. Only `pairs`, which asks when
+    something is acquired, may have looked at none of adapted, or of control."""
     step_unit: int = 0
     """Unit u of the logarithmic time axis log10(1 + step / u), in steps; 0: the first step after 0."""
     draws: int = 1000
@@ -40,7 +42,8 @@ class DynamicsSettings:
                     f"{key}: names {len(getattr(self, key))} trajectories; give one per entry of original "
                     f"({len(self.original)})")
         require(all(is_slug(name) for name in self.downstream), "downstream: names entries of the section downstream")
-        require(bool(self.sources or self.downstream), "sources: is empty and downstream too; name edges or cloze")
+        require(bool(self.sources or self.downstream), "sources: is empty and downstream too; name edges, "
+                                                             "cloze or pairs")
         require(self.step_unit >= 0, f"step_unit: {self.step_unit} is negative; give steps, or 0 for the first step "
                                      "after 0")
         everything = [*self.original, *self.adapted, *self.control]
@@ -48,3 +51,14 @@ class DynamicsSettings:
         require(not twice, f"original, adapted, control: {', '.join(twice)} stands there twice; name each trajectory "
                            "once")
         require(self.draws >= 100, f"draws: {self.draws} are too few for an interval; take 100 or more")
+
+    @property
+    def arms(self) -> dict[str, tuple[str, ...]]:
+        """Arm -> its trajectories, of the arms that have some."""
+        arms = {"original": self.original, "adapted": self.adapted, "control": self.control}
+        return {arm: of for arm, of in arms.items() if of}
+
+    def compared(self, source: str, looked: Collection[str]) -> dict[str, tuple[str, ...]]:
+        """Arm -> its trajectories, as far as a source compares them. looked: the places that it looks at."""
+        return {arm: of for arm, of in self.arms.items()
+                if source != "pairs" or arm == "original" or set(of) & set(looked)}

@@ -42,12 +42,12 @@ def add_downstream(table: Table, task: str, arms: Mapping[str, Arm], examples: i
 
 
 def add_numbers(table: Table, source: str, item: str, arms: Mapping[str, Arm], numbers: Mapping[str, Sequence[Numbers]],
-                resampling: Resampling, known: Sequence[str]) -> None:
+                resampling: Resampling, known: Sequence[str], relation: str = "", held_out: bool = False) -> None:
     """Statistics that are known only as numbers, such as centres of gravity: means over seeds, intervals from
     resampled seeds.
 
     With one seed the interval is the one that the lens gave, and differences have none.  known: statistics that are
-    left out, because the table has them already.
+    left out, because the table has them already;  relation, held_out: of the keys.
     """
     curves = dict.fromkeys(key for of_arm in numbers.values() for one in of_arm for key in one if key[2] not in known)
     for statistic in dict.fromkeys(name for _, _, name in curves):
@@ -58,8 +58,8 @@ def add_numbers(table: Table, source: str, item: str, arms: Mapping[str, Arm], n
                                resampling.of_numbers(values[..., 0]))
                   for name, values in found.items()}
         side = Table()
-        add_arms(side, source, item, statistic, scores, [(readout, layer, "") for readout, layer, _ in here], n=counts,
-                 seeds=resampling.seeds, gains=False)
+        add_arms(side, source, item, statistic, scores, [(readout, layer, relation) for readout, layer, _ in here],
+                 n=counts, seeds=resampling.seeds, held_out=held_out, gains=False)
         for key, course in side.select():
             low, high = course.low, course.high
             if resampling.seeds == 1 and key.arm in arms:

@@ -1,9 +1,8 @@
 """What was learned when, and what adaptation kept and lost -> dynamics/NAME/"""
 
-import hashlib
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +15,18 @@ from finetrace.lenses.dynamics.inputs import (
     DownstreamOutput,
     EdgesOutput,
     Numbers,
+    PairsOutput,
     read_cloze,
     read_downstream,
     read_edges,
+    read_pairs,
 )
 from finetrace.lenses.dynamics.settings import DynamicsSettings
+from finetrace.lenses.dynamics.work import Load, Work, compared, in_all
 from finetrace.pipeline.lens import Record, write_lens
 from finetrace.pipeline.stage import Stage, write_curves
 from finetrace.store.files import write_json
-from finetrace.store.manifest import Manifest, read_manifest
+from finetrace.store.manifest import Manifest
 from finetrace.store.tables import write_table
 
 if TYPE_CHECKING:
@@ -33,24 +35,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("finetrace")
 MOST_TOLD = 20
-Places = Mapping[str, Sequence[str]]
-"""Arm -> its trajectories, one per seed."""
-Load = Callable[[int, int], Any]
-"""Seed and step -> raw results."""
 
 
 def main(stage: Stage) -> None:
     from finetrace.lenses.dynamics.figures import draw
 
     entry, folder = stage.settings("dynamics", DynamicsSettings), stage.layout.dynamics(stage.item)
-    places = {arm: getattr(entry, arm) for arm in ("original", "adapted", "control") if getattr(entry, arm)}
-    inputs = _inputs(stage, entry, places)
+    inputs = _inputs(stage, entry)
     seed = seeds.derive(stage.seed, "dynamics", stage.item)
     manifest = stage.manifest("lens", {one: one for one in inputs}, {"resampling": seed}, outs=(folder,))
-    write_lens(stage, folder, manifest, lambda out: _measure(Work(stage, entry, places, seed), manifest, out), draw)
+    write_lens(stage, folder, manifest, lambda out: _measure(Work(stage, entry, seed), manifest, out), draw)
 
 
-def _measure(work: "Work", manifest: Manifest, out: Path) -> Record:
+def _measure(work: Work, manifest: Manifest, out: Path) -> Record:
     """Compare the arms in every source; write table, metrics and curves."""
     from finetrace.lenses.dynamics.report import curves, drawn, metrics
 
@@ -61,6 +58,8 @@ def _measure(work: "Work", manifest: Manifest, out: Path) -> Record:
         _edges(work)
     if "cloze" in entry.sources:
         _cloze(work, scratch)
+    if "pairs" in entry.sources:
+        _pairs(work)
     _downstream(work)
     for text in work.identical:
         log.warning("%s: the same results twice, so no second measurement: %s", stage.label, text)
@@ -82,76 +81,11 @@ def _measure(work: "Work", manifest: Manifest, out: Path) -> Record:
             "units": {arm: work.unit(arm) for arm in work.places}, "note": work.note()}
 
 
-class Work:
-    """What the sources share: the entry, its trajectories, the table that they fill, and what a reader must be told."""
-
-    def __init__(self, stage: Stage, entry: DynamicsSettings, places: Places, seed: int):
-        from finetrace.lenses.dynamics.table import Table
-
-        self.stage, self.entry, self.places, self.seed, self.table = stage, entry, places, seed, Table()
-        self.axes = {arm: _axis(stage, arm, of) for arm, of in places.items()}
-        self.steps: dict[str, dict[str, list[int]]] = {}  # source -> arm -> steps
-        self.left_out: list[str] = []
-        self.identical: list[str] = []
-        self.resampled: dict[str, str] = {}
-        self.counts: dict[str, int] = {}
-        self._units: dict[str, float] = {}
-
-    def arm(self, name: str, source: str, steps: Sequence[Sequence[int]], load: Load) -> "Arm":
-        """The lens's Arm of one source: steps that all of its seeds have, others told. steps: of each seed."""
-        from finetrace.lenses.dynamics.arms import Arm
-
-        common = sorted(set.intersection(*map(set, steps)))
-        for place, one in zip(self.places[name], steps, strict=True):
-            if more := sorted(set(one) - set(common)):
-                text = f"{source}: {place}: steps {', '.join(map(str, more))} (not in all of {name})"
-                self.left_out += [text] if text not in self.left_out else []
-        if not common:
-            raise FinetraceError(f"params.yaml: dynamics.{self.stage.item}.{name}: its trajectories have no common "
-                                 f"step in {source}; look at the same checkpoints (checkpoints: [...])")
-        self.steps.setdefault(source, {})[name] = common
-        return Arm(tuple(common), self.axes[name], self.unit(name), load)
-
-    def unit(self, arm: str) -> float:
-        """The unit of an arm's time axis: as set, else the first step after 0 of any trajectory on that axis."""
-        axis = self.axes[arm]
-        if self.entry.step_unit and axis == self.axes["original"]:
-            return float(self.entry.step_unit)
-        if axis not in self._units:
-            steps = [s for name, of in self.places.items() if self.axes[name] == axis for place in of
-                     for s in _recorded(self.stage, self.entry, place)]
-            self._units[axis] = float(min((s for s in steps if s > 0), default=1))
-        return self._units[axis]
-
-    def settings(self, *purpose: str | int) -> dict[str, int]:
-        """Keywords of the lens's functions."""
-        return {"seeds": len(self.entry.original), "draws": self.entry.draws, "seed": seeds.derive(self.seed, *purpose)}
-
-    def check_copies(self, what: str, arms: "Mapping[str, Arm]") -> None:
-        """Note seeds whose raw results are the same at a step; results that are one constant are no sign of a copy."""
-        from finetrace.lenses.dynamics.forgetting import repeated
-
-        for name, arm in arms.items():
-            if len(self.places[name]) < 2:
-                continue
-            for step in arm.steps:
-                found = {place: _digest(arm.load(s, step)) for s, place in enumerate(self.places[name])}
-                for first, second in repeated({place: digest for place, digest in found.items() if digest}):
-                    self.identical.append(f"{what}, step {step}: {first} and {second}")
-
-    def note(self) -> str:
-        """What figures must say about their intervals."""
-        several = len(self.entry.original)
-        what = "examples" if set(self.resampled.values()) == {"examples"} else "seeds and examples"
-        text = f"{several} trajectories per arm" if several > 1 else "one trajectory per arm"
-        return f"{self.entry.draws:,} resamplings of {what}; {text}"
-
-
-def _inputs(stage: Stage, entry: DynamicsSettings, places: Places) -> list[Path]:
+def _inputs(stage: Stage, entry: DynamicsSettings) -> list[Path]:
     """The finished folders that are read. Raises FinetraceError for a trajectory that a lens has not looked at."""
     folders = []
     for source in entry.sources:
-        for place in (place for of in places.values() for place in of):
+        for place in (place for of in compared(stage, entry, source).values() for place in of):
             folder = stage.layout.place(place) / source
             if not (folder / "manifest.json").is_file():
                 fix = f"add {place} to look.{source}, or name only what there is in dynamics.{stage.item}.sources"
@@ -169,35 +103,6 @@ def _inputs(stage: Stage, entry: DynamicsSettings, places: Places) -> list[Path]
     return folders
 
 
-def _axis(stage: Stage, arm: str, places: Sequence[str]) -> str:
-    """What the steps of an arm count."""
-    from finetrace.models.timeline import AXES, FINE_TUNING
-
-    found = {}
-    for place in places:
-        facts = read_manifest(stage.layout.place(place) / "trajectory", verify=False).facts
-        found[place] = str(facts.get("axis") or AXES.get(place.split("/")[1], FINE_TUNING))
-    if len(set(found.values())) > 1:
-        raise FinetraceError(f"params.yaml: dynamics.{stage.item}.{arm}: its trajectories have different time axes ("
-                             f"{'; '.join(f'{place}: {axis}' for place, axis in found.items())}); compare one kind "
-                             "at a time")
-    return next(iter(found.values()))
-
-
-def _recorded(stage: Stage, entry: DynamicsSettings, place: str) -> list[int]:
-    """The checkpoints of a trajectory that any source looked at."""
-    folder = stage.layout.place(place)
-    steps: list[int] = []
-    if "edges" in entry.sources:
-        steps += read_edges(folder / "edges").steps
-    if "cloze" in entry.sources:
-        steps += read_cloze(folder / "cloze", folder).steps
-    for name in entry.downstream:
-        if stage.asked["downstream"][name]["trajectory"] == place:
-            steps += read_downstream(stage.layout.downstream(name)).steps
-    return steps
-
-
 def _edges(work: Work) -> None:
     from finetrace.lenses.dynamics.sources import add_edges
 
@@ -205,9 +110,9 @@ def _edges(work: Work) -> None:
     outputs = {arm: [read_edges(stage.layout.place(place) / "edges") for place in of]
                for arm, of in work.places.items()}
     every = [one for of in outputs.values() for one in of]
-    tasks = _in_all(work, "edges", "task", {one.folder: one.tasks for one in every})
+    tasks = in_all(work, "edges", "task", {one.folder: one.tasks for one in every})
     order = list(stage.asked["edge_tasks"])
-    readouts = _in_all(work, "edges", "readout", {one.folder: one.readouts for one in every})
+    readouts = in_all(work, "edges", "readout", {one.folder: one.readouts for one in every})
     for task in sorted(tasks, key=lambda name: (order.index(name) if name in order else len(order), name)):
         targets = every[0].targets(task)
         for one in every[1:]:
@@ -237,13 +142,13 @@ def _cloze(work: Work, scratch: Path) -> None:
     outputs = {arm: [read_cloze(stage.layout.place(place) / "cloze", scratch / place.replace("/", "_")) for place in of]
                for arm, of in work.places.items()}
     every = [one for of in outputs.values() for one in of]
-    ids = _in_all(work, "cloze", "fact", {one.folder: one.index["fact_id"].tolist() for one in every})
+    ids = in_all(work, "cloze", "fact", {one.folder: one.index["fact_id"].tolist() for one in every})
     first = every[0].index
     rows = np.flatnonzero(np.isin(first["fact_id"], ids))
     facts = Facts(first["corpus"][rows], first["relation"][rows], first["relation_type"][rows],
                   first["held_out"][rows].astype(bool))
     read = {one.folder: list(dict.fromkeys(name for step in one.steps for name in one.layers(step))) for one in every}
-    for readout in _in_all(work, "cloze", "readout", read):
+    for readout in in_all(work, "cloze", "readout", read):
         read_layers = [set(one.layers(step)[readout]) for one in every for step in one.steps_of(readout)]
         layers = sorted(set.intersection(*read_layers))
         arms = {name: work.arm(name, f"cloze, {readout}", [one.steps_of(readout) for one in of],
@@ -276,6 +181,38 @@ def _answers_loader(outputs: Sequence[ClozeOutput], ids: np.ndarray, readout: st
         return Answers(*(values[kept][:, columns[seed]] for values in outputs[seed].answers(step, readout)))
 
     return load
+
+
+def _pairs(work: Work) -> None:
+    from finetrace.lenses.dynamics.pairs import Asked, add_pairs
+
+    stage = work.stage
+    places = compared(stage, work.entry, "pairs")
+    work.left_out += [f"pairs: {arm}, at which it has not looked" for arm in work.places if arm not in places]
+    outputs = {arm: [read_pairs(stage.layout.place(place) / "pairs") for place in of] for arm, of in places.items()}
+    every = [one for of in outputs.values() for one in of]
+    (name, _), *_ = in_all(work, "pairs", "set and scoring", {one.folder: [one.asked] for one in every})
+    pairs = in_all(work, "pairs", "pair", {one.folder: one.pairs for one in every})
+    first = {pair: row for pair, row in zip(every[0].pairs, every[0].index, strict=True)}
+    asked = Asked(*(np.array([first[pair][column] for pair in pairs]) for column in ("phenomenon", "paradigm",
+                                                                                     "control")))
+    arms = {arm: work.arm(arm, "pairs", [one.steps for one in of], _scores_loader(of, pairs))
+            for arm, of in outputs.items()}
+    numbers = {arm: [one.numbers for one in of] for arm, of in outputs.items()}
+    for control in sorted(set(asked.control.tolist())):
+        count = len(asked.rows(control))
+        log.info("%s: pairs, %s%s: %s pairs", stage.label, name, ", control" if control else "", f"{count:,}")
+        found = add_pairs(work.table, name, control, arms, asked, numbers, **work.settings("pairs", name, int(control)))
+        work.resampled["pairs"] = found.resampled
+        work.counts[f"pairs/{name}{'/control' if control else ''}"] = count
+    work.check_copies(f"pairs, {name}", arms)
+
+
+def _scores_loader(outputs: Sequence[PairsOutput], pairs: Sequence[tuple[str, str, str]]) -> Load:
+    """load(seed, step) -> (pair, 2) scores of the common pairs."""
+    place = [{pair: row for row, pair in enumerate(one.pairs)} for one in outputs]
+    rows = [[of[pair] for pair in pairs] for of in place]
+    return lambda seed, step: outputs[seed].scores(step)[rows[seed]]
 
 
 def _downstream(work: Work) -> None:
@@ -328,7 +265,7 @@ def _trainings(work: Work, task: str, outputs: Mapping[str, Sequence[DownstreamO
         numbers = {name: [_mean_numbers([one.numbers(s) for s in one.seeds]) for one in of]
                    for name, of in outputs.items()}
         return arms, numbers, len(work.entry.original)
-    common = _in_all(work, f"downstream, {task}", "seed", {of[0].folder: of[0].seeds for of in outputs.values()})
+    common = in_all(work, f"downstream, {task}", "seed", {of[0].folder: of[0].seeds for of in outputs.values()})
 
     def load_seed(one: DownstreamOutput) -> Load:
         return lambda seed, step: np.asarray(one.hits[one.steps.index(step), one.seeds.index(common[seed])])
@@ -344,28 +281,3 @@ def _mean_numbers(several: Sequence[Numbers]) -> Numbers:
 
     return {key: {step: (mean(key, step), np.nan, np.nan, of[step][3]) for step in of}
             for key, of in several[0].items()}
-
-
-def _in_all(work: Work, source: str, what: str, lists: Mapping[Path, Sequence[Any]]) -> list[Any]:
-    """What stands in all lists, in the order of the first; the rest is told."""
-    values = list(lists.values())
-    shared = set.intersection(*(set(other) for other in values))
-    common = [one for one in values[0] if one in shared]
-    more = list(dict.fromkeys(one for other in values for one in other if one not in shared))
-    if more:
-        shown = ", ".join(" ".join(map(str, one)) if isinstance(one, tuple) else str(one) for one in more[:5])
-        work.left_out.append(f"{source}: {len(more):,} {what}{'s' if len(more) > 1 else ''} not in all trajectories: "
-                             f"{shown}{', ...' if len(more) > 5 else ''}")
-    if not common:
-        raise FinetraceError(f"params.yaml: dynamics.{work.stage.item}: the trajectories have no {what} of {source} in "
-                             f"common ({', '.join(str(folder) for folder in lists)}); look at the same")
-    return common
-
-
-def _digest(raw: "np.ndarray | Answers") -> str | None:
-    """SHA-256 of raw results, or None where every example has the same."""
-    parts = [raw] if isinstance(raw, np.ndarray) else [raw.ranks, raw.log_probs]
-    axis = -2 if isinstance(raw, np.ndarray) else -1
-    if all((part == np.take(part, [0], axis=axis)).all() for part in parts):
-        return None
-    return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()

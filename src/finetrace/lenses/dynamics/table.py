@@ -24,9 +24,9 @@ class Key(NamedTuple):
     """What a course is about."""
 
     source: str
-    """edges | cloze | downstream."""
+    """edges | cloze | pairs | downstream."""
     item: str
-    """Task, corpus of facts, or task learned downstream."""
+    """Task, corpus of facts, set of minimal pairs, or task learned downstream."""
     arm: str
     statistic: str
     readout: str = ""
@@ -34,9 +34,9 @@ class Key(NamedTuple):
     layer: int = 0
     """Number of the layer; of a mix the last one in it; -1: any layer; 0 where none is meant."""
     relation: str = ""
-    """Relation of the facts, or type:...; empty: the mean over all."""
+    """Relation of the facts, or type:...; phenomenon of the pairs; empty: the mean over all."""
     held_out: bool = False
-    """Facts that cannot be known, as a control."""
+    """Facts that cannot be known, or pairs that cannot be told, as a control."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Course:
     p: np.ndarray
     """One-sided p-value of a difference, else NaN."""
     n: int
-    """Test examples, targets or facts."""
+    """Test examples, targets, facts or pairs."""
     seeds: int
 
     @property

@@ -51,7 +51,8 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
 
 
 def _state(step: int, first: int) -> str:
-    return f"{'before' if step == first else 'after'} (step {step:,})"
+    before, after = ("before", "after") if first == 0 else ("first", "later")  # made elsewhere: begins later
+    return f"{before if step == first else after} (step {step:,})"
 
 
 @style.styled

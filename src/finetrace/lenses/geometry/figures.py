@@ -1,7 +1,8 @@
 """Figures of the geometry lens: within-sentence cosines, spread and rank by layer, trajectories, class cones.
 
 Cosines are drawn on [-1, 1] throughout, so that a small change looks small. "Raw" is the first checkpoint, "tuned" the
-last. Error bars and bands are 95 % intervals over sentences.
+last; checkpoints that do not begin at step 0 are called first and last. Error bars and bands are 95 % intervals over
+sentences.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finetrace.figures import style
+from finetrace.figures.checkpoints import ends_named
 from finetrace.lenses.geometry.cones import ConeStatistics
 from finetrace.lenses.geometry.summary import BOX, Bands
 
@@ -84,10 +86,9 @@ def cosine_boxes(
     """
     figure, axes = style.new_figure(1, 1, title=title)
     panel = axes[0, 0]
-    layers = np.arange(len(raw))
+    layers, named = np.arange(len(raw)), ends_named(steps)
     for boxes, medians, shift, tint, name, marker in (
-            (raw, raw_medians, -0.2, RAW, f"raw (step {steps[0]:,})", "o"),
-            (tuned, tuned_medians, 0.2, TUNED, f"tuned (step {steps[1]:,})", "D")):
+            (raw, raw_medians, -0.2, RAW, named[0], "o"), (tuned, tuned_medians, 0.2, TUNED, named[1], "D")):
         known = ~np.isnan(boxes).any(axis=1)
         stats = [dict(zip(("whislo", "q1", "med", "q3", "whishi"), box, strict=True)) for box in boxes[known]]
         drawn = panel.bxp(stats, positions=layers[known] + shift, widths=0.32, showfliers=False, patch_artist=True,
@@ -122,11 +123,11 @@ def layer_profiles(
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = style.new_figure(-(-len(profiles) // 2), 2, title=title, sharex=True)
-    panels = axes.reshape(-1)
+    panels, named = axes.reshape(-1), ends_named(steps)
     for panel, (statistic, pair) in zip(panels, profiles.items(), strict=False):
         heading, unit = labels[statistic]
-        for values, tint, name, marker, dash in ((pair[0], RAW, f"raw (step {steps[0]:,})", "o", "-"),
-                                                 (pair[1], TUNED, f"tuned (step {steps[1]:,})", "D", style.DASHES[1])):
+        for values, tint, name, marker, dash in ((pair[0], RAW, named[0], "o", "-"),
+                                                 (pair[1], TUNED, named[1], "D", style.DASHES[1])):
             layers = np.arange(len(values.value))
             panel.fill_between(layers, values.low, values.high, color=tint, alpha=0.18, lw=0)
             panel.plot(layers, values.value, color=tint, marker=marker, ms=4, ls=dash, label=name)
@@ -184,7 +185,7 @@ def trajectories(
     bar.set_label("layer (0 = embeddings)")
     bar.set_ticks(list(range(count)))
     style.panel_letters(axes)
-    raw = "step 0 is the raw model" if steps[0] == 0 else ""
+    raw = "step 0 is the raw model" if steps[0] == 0 < steps[-1] else ""
     style.footnote(figure, _joined("bands: 95 % interval over sentences", raw, note))
     return figure
 
@@ -203,7 +204,7 @@ def class_cones(
     is drawn for three classes and more.
     """
     figure, axes = style.new_figure(2, 2, title=title, height_ratios=[1.15, 1], sharex="row", sharey="row")
-    states = (f"Raw (step {steps[0]:,})", f"Tuned (step {steps[1]:,})")
+    states = tuple(map(str.capitalize, ends_named(steps)))
     many = len(labels) > _MANY_POINTS
     points = {"s": 5 if many else 13, "alpha": 0.35 if many else 0.6, "linewidths": 0}
     image, own = None, labels == labels[0]

@@ -147,7 +147,8 @@ def likeness(layers: Sequence[int], steps: Sequence[int], to_first: np.ndarray, 
     panel.set_yticks(*style.thinned([str(layer) for layer in layers], 14))
     _step_axis(panel, steps, thin=6)
     panel.set_ylabel("layer (0 = embeddings)")
-    panel.set_title("To the same layer before training")
+    panel.set_title("To the same layer before training" if steps[0] == 0 < steps[-1] else
+                    f"To the same layer at step {steps[0]:,}")
     least = np.nanmin(to_first) if np.isfinite(to_first).any() else 0.0
     bar = figure.colorbar(ScalarMappable(shade, colours), ax=panel, pad=0.02, extend="min" if least < 0 else "neither")
     bar.set_label("Pearson r of label distances")

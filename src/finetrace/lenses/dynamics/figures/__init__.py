@@ -7,15 +7,18 @@ import numpy as np
 
 from finetrace.lenses.dynamics.figures import panels as figures
 from finetrace.lenses.dynamics.figures.panels import Dot, Line, Panel
-from finetrace.lenses.dynamics.report import headlines, last_layer, layers_of
+from finetrace.lenses.dynamics.report import headlines, last_layer, layers_of, phenomena_of
 from finetrace.lenses.dynamics.table import DIFFERENCES, UNION, Course, Key, Table
+from finetrace.lenses.pairs.summary import AGE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TITLES = {"edges": "{}: words probed", "cloze": "{}: facts", "downstream": "{}: learned downstream"}
+TITLES = {"edges": "{}: words probed", "cloze": "{}: facts", "pairs": "{}: minimal pairs",
+          "downstream": "{}: learned downstream"}
 NAMES = {"f1": "F1 (%)", "p_at_1": "P@1 (%)", "accuracy": "accuracy (%)"}
 MARK = "90 % of the gain"
+CHANCE = ("chance", 50.0)
 MOST_LINES = 8
 
 
@@ -40,6 +43,8 @@ def figures_of(name: str, table: Table, axes: Mapping[str, str], units: Mapping[
     if len(steps) > 1:
         found["step_90"] = figures.gains({_label(key): _dots(table, key) for _, key in heads}, steps=steps, axis=axis,
                                          unit=unit, note=note, title=f"When the gain was made: {name}")
+    if table.items_of("pairs"):
+        found["acquisition"] = _acquisition(table, axes, unit, note, name)
     later = [arm for arm in axes if arm != "original"]
     shown = [arm for arm in later if axes[arm] == axes[later[0]]]
     over, over_unit = (axes[later[0]], units[later[0]]) if later else (axis, unit)
@@ -76,7 +81,7 @@ def _line(label: str, course: Course, factor: float = 100.0) -> Line:
 def _overview(table: Table, key: Key) -> Panel:
     """A panel of one task or corpus: its headline and what stands beside it."""
     wanted = {"edges": "all layers mixed" if key.readout == "full" else "last layer", "cloze": "P@1, last layer",
-              "downstream": "fine-tuned"}
+              "pairs": "all phenomena", "downstream": "fine-tuned"}
     lines, floor = [_line(wanted[key.source], table.course(key))], None
     if key.source == "edges":
         single = layers_of(table, "edges", key.item, "f1", "layer")
@@ -91,12 +96,31 @@ def _overview(table: Table, key: Key) -> Panel:
                   "P@1, held-out facts": last_layer(table, key.item, key.readout, held_out=True)}
         lines += [_line(name, course) for name, other in others.items() if other
                   and (course := table.get(other)) is not None]
+    elif key.source == "pairs":
+        control = table.get(key._replace(held_out=True))
+        lines += [_line("control pairs", control)] if control is not None else []
+        floor = CHANCE
     else:
         majority = table.get(key._replace(statistic="majority"))
         floor = ("majority class", 100 * majority.value[-1]) if majority is not None else None
     mark = table.get(key._replace(statistic=f"{key.statistic}_step_90"))
     ylabel = "share of facts (%)" if key.source == "cloze" else NAMES[key.statistic]
     return Panel(_label(key), lines, ylabel, floor, None if mark is None else float(mark.value[-1]))
+
+
+def _acquisition(table: Table, axes: Mapping[str, str], unit: float, note: str, name: str) -> "Figure":
+    """A panel per phenomenon of minimal pairs: the original and what shares its time axis, and when it is acquired."""
+    shown = [arm for arm in axes if axes[arm] == axes["original"]]
+    several = len(table.items_of("pairs")) > 1
+    panels = []
+    for key in (key for item in table.items_of("pairs") for key in phenomena_of(table, item)):
+        courses = {arm: table.get(key._replace(arm=arm)) for arm in shown}
+        age = table.get(key._replace(statistic=AGE))
+        title = f"{key.item}: {key.relation}" if several else key.relation
+        panels.append(Panel(title, [_line(arm, course) for arm, course in courses.items() if course is not None],
+                            NAMES["accuracy"], CHANCE, None if age is None else float(age.value[-1])))
+    return figures.courses(panels, axis=axes["original"], unit=unit, mark="age of acquisition", note=note,
+                           title=f"When phenomena are acquired: {name}")
 
 
 def _arms(table: Table, key: Key, axes: Mapping[str, str], shown: Sequence[str], factor: float = 100.0) -> list[Line]:
@@ -130,10 +154,10 @@ def _dots(table: Table, key: Key) -> list[Dot]:
 
 
 def _beside(table: Table, heads: Sequence[tuple[str, Key]], axis: str, unit: float, note: str, title: str) -> "Figure":
-    """Three panels on one time axis: tasks learned downstream, probes of words, facts."""
+    """Panels on one time axis: tasks learned downstream, probes of words, facts, minimal pairs."""
     panels = []
     for source, name in (("downstream", "Tasks learned downstream"), ("edges", "Words probed, all layers mixed"),
-                         ("cloze", "Facts, last layer")):
+                         ("cloze", "Facts, last layer"), ("pairs", "Minimal pairs")):
         keys = [key for _, key in heads if key.source == source]
         if len(keys) > MOST_LINES:
             name += f" ({MOST_LINES} of {len(keys)})"

@@ -1,0 +1,82 @@
+"""Rows of the table from what the lens pairs found: accuracy by phenomenon, what was gained when, ages of acquisition.
+Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from finetrace.lenses.dynamics.arms import Arm, add_arms, collect
+from finetrace.lenses.dynamics.resampling import Resampled, Resampling
+from finetrace.lenses.dynamics.sources import Numbers, add_numbers
+from finetrace.lenses.dynamics.table import Key, Table
+from finetrace.lenses.pairs.scores import points
+from finetrace.lenses.pairs.summary import AGE
+
+OfPhenomena = Mapping[tuple[str, bool], Numbers]
+"""(Phenomenon, control) -> what the lens's own table says of it; the phenomenon of the whole set is empty."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The pairs that all trajectories were asked; each array is (pair,)."""
+
+    phenomena: np.ndarray
+    paradigms: np.ndarray
+    control: np.ndarray
+    """bool: pairs that cannot be told."""
+
+    def rows(self, control: bool) -> np.ndarray:
+        """Numbers of the pairs of the control, or of all others."""
+        return np.flatnonzero(self.control == control)
+
+
+def add_pairs(table: Table, name: str, control: bool, arms: Mapping[str, Arm], asked: Asked,
+              numbers: Mapping[str, Sequence[OfPhenomena]], *, seeds: int, draws: int, seed: int) -> Resampling:
+    """One set of minimal pairs: accuracy of the whole and of every phenomenon, the lens's other statistics, and when
+    each is acquired.
+
+    arms: `load` gives (pair, 2) scores in nats of the good and of the bad sentence;  numbers: of each arm's seeds. An
+    accuracy is the mean over paradigms of the mean over their pairs, as the lens has it; pairs are resampled within
+    paradigms.
+    """
+    rows = asked.rows(control)
+    paradigms = np.array([f"{phenomenon}/{paradigm}" for phenomenon, paradigm
+                          in zip(asked.phenomena[rows], asked.paradigms[rows], strict=True)])
+    resampling = Resampling(seeds, np.arange(len(rows)), draws, seed, paradigms)
+    groups = _groups(asked.phenomena[rows], paradigms, resampling)
+
+    def score(found: np.ndarray) -> Resampled:
+        by = resampling.by_stratum(points(found[rows, 0], found[rows, 1]))
+        return Resampled(*(np.stack([values[..., of].mean(axis=-1) for of in groups.values()], axis=-1)
+                           for values in (by.value, by.draws)))
+
+    scores = {arm: collect(one, resampling, score) for arm, one in arms.items()}
+    sizes = [len(rows), *(int((asked.phenomena[rows] == phenomenon).sum()) for phenomenon in list(groups)[1:])]
+    add_arms(table, "pairs", name, "accuracy", scores, [("", 0, phenomenon) for phenomenon in groups], n=sizes,
+             seeds=seeds, held_out=control)
+    for phenomenon, size in zip(groups, sizes, strict=True):
+        of_arms = {arm: [one.get((phenomenon, control), {}) for one in of] for arm, of in numbers.items()}
+        add_numbers(table, "pairs", name, arms, of_arms, resampling, known=("accuracy", AGE), relation=phenomenon,
+                    held_out=control)
+        _add_ages(table, Key("pairs", name, "", AGE, relation=phenomenon, held_out=control), arms, of_arms, resampling,
+                  size)
+    return resampling
+
+
+def _groups(phenomena: np.ndarray, paradigms: np.ndarray, resampling: Resampling) -> dict[str, np.ndarray]:
+    """Phenomenon -> which strata, (stratum,) bool; first the whole set, whose name is empty."""
+    of = dict(zip(paradigms.tolist(), phenomena.tolist(), strict=True))
+    of_strata = np.array([of[paradigm] for paradigm in resampling.strata.tolist()])
+    whole = {"": np.ones(len(of_strata), dtype=bool)}
+    return whole | {name: of_strata == name for name in dict.fromkeys(phenomena.tolist())}
+
+
+def _add_ages(table: Table, key: Key, arms: Mapping[str, Arm], numbers: Mapping[str, Sequence[Numbers]],
+              resampling: Resampling, n: int) -> None:
+    """The lens's own ages of acquisition: of several seeds the mean, where each of them has one."""
+    for name, arm in arms.items():
+        found = np.array([next(iter(one.get(("", 0, AGE), {}).values()), (np.nan,) * 3)[:3] for one in numbers[name]])
+        mean = resampling.of_numbers(found[:, 0])
+        low, high = found[0, 1:] if resampling.seeds == 1 else mean.interval()
+        table.add(key._replace(arm=name), arm.steps[-1], mean.value, low, high, n=n, seeds=resampling.seeds)
