@@ -33,7 +33,9 @@ function textOf(name) {
 }
 
 async function unpack(text) {
-  const bytes = Uint8Array.from(atob(text.trim()), character => character.charCodeAt(0));
+  const binary = atob(text.trim());
+  const bytes = new Uint8Array(binary.length);
+  for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   const buffer = await new Response(stream).arrayBuffer();
   const size = new DataView(buffer).getUint32(0, true);

@@ -156,7 +156,8 @@ function mark(box, x) {
   const put = () => {
     const {range: [first, last], type} = box.layout.xaxis;
     const share = ((type === "log" ? Math.log10(box.marked) : box.marked) - first) / (last - first);
-    return {"shapes[0].x0": share, "shapes[0].x1": share, "shapes[0].visible": share >= 0 && share <= 1};
+    const at = share >= 0 && share <= 1 ? share : -10;  // out of sight
+    return {"shapes[0].x0": at, "shapes[0].x1": at};
   };
   const fresh = box.marked === undefined;
   box.marked = x;
