@@ -79,22 +79,18 @@ function draw(main, courses, axis, log, layout) {
   const more = courses.some(({lines}) => lines.length > MOST_LINES);
   if (more) main.append(note(`Only the first ${MOST_LINES} lines are drawn; filter, or let a line stand for more trainings.`));
   if (layout === "apart") {
-    return courses.map(({asked, lines}) => plot(main, traces(lines, log), {xaxis: x, yaxis: {title: {text: unitOf(asked)}},
+    return courses.map(({asked, lines}) => plot(main, traces(lines, log), {xaxis: x, yaxis: {title: {text: asked.quantity}},
       height: 360 + 9 * Math.min(lines.length, 30)}, `${title(asked)}. Bands: 95 % interval over seeds; of one training, `
-      + "that of the measurement where there is one.", point => origin(point.data.points[point.pointNumber].rows[0])));
+      + `that of the measurement where there is one.${log ? " What lies at 0 has no place on this axis." : ""}`, point => origin(point.data.points[point.pointNumber].rows[0])));
   }
   const scaled = layout === "scaled";
   const all = courses.flatMap(({asked, lines}, i) => traces(lines, log, {scaled, band: false, dash: DASHES[i % DASHES.length],
     name: line => `${title(asked)}: ${line}`, axis: scaled || !i ? "y" : `y${i + 1}`}));
   const axes = Object.fromEntries(scaled ? [["yaxis", {title: {text: "each line from its least to its greatest"}}]]
-    : courses.map(({asked}, i) => [i ? `yaxis${i + 1}` : "yaxis", {title: {text: unitOf(asked)}, ...i ? {overlaying: "y",
+    : courses.map(({asked}, i) => [i ? `yaxis${i + 1}` : "yaxis", {title: {text: asked.quantity}, ...i ? {overlaying: "y",
       side: i % 2 ? "right" : "left", anchor: "free", autoshift: true, showgrid: false} : {}}]));
   return [plot(main, all, {xaxis: x, ...axes, height: 560}, `${courses.map(({asked}) => title(asked)).join("; ")}, in one figure.`,
     point => origin(point.data.points[point.pointNumber].rows[0]))];
-}
-
-function unitOf(asked) {
-  return `${asked.quantity}`;
 }
 
 function traces(lines, log, {scaled = false, band = true, dash, name = text => text, axis = "y"} = {}) {
