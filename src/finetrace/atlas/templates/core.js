@@ -104,7 +104,7 @@ function sortable(header, rows, caption) {
   const body = el("tbody", {}, rows.map(row => el("tr", {}, row.map((cell, i) => {
     const {text, value, node} = typeof cell === "object" && cell !== null ? cell : {text: cell, value: cell};
     const made = el(i ? "td" : "th", i ? {} : {scope: "row"}, node || (text ?? "–"));
-    made.dataset.value = Number.isNaN(value) ? "" : value ?? "";
+    sortedBy(made, value);
     if (typeof value === "number") made.classList.add("number");
     return made;
   }))));
@@ -127,6 +127,11 @@ function sortable(header, rows, caption) {
   })));
   return el("div", {}, el("p", {class: "note"}, caption), el("div", {class: "wide", tabindex: 0, role: "region", "aria-label": caption},
     el("table", {}, head, body)));
+}
+
+// What a cell is sorted by; what is absent or no number stays at the end.
+function sortedBy(cell, value) {
+  cell.dataset.value = Number.isNaN(value) ? "" : value ?? "";
 }
 
 function note(...texts) {

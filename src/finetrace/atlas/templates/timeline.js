@@ -134,7 +134,7 @@ function slider(main, params, courses, boxes, axis) {
       row.nodes.mean.disabled = !row.point;
       for (const [name, node] of Object.entries(row.nodes)) {
         node.textContent = shown(row.point?.[name]);
-        node.parentNode.dataset.value = row.point?.[name] ?? "";
+        sortedBy(node.parentNode, row.point?.[name]);
       }
     }
     table.querySelector("p.note").textContent = `Values at step ${step.toLocaleString("en")}`;
