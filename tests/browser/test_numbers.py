@@ -107,7 +107,7 @@ def test_the_slider_moves_the_lines_and_the_table(reader: Reader, frame: pd.Data
         slider.fill(str(at))
         step = steps[at]
         assert page.locator("output").text_content() == f"step {step}"
-        lines = page.evaluate("[...document.querySelectorAll('.plot')].map(box => box.layout.shapes[0].x0)")
+        lines = page.evaluate("[...document.querySelectorAll('.plot')].map(box => box.marked)")
         assert lines == [step, step]
         assert page.evaluate("document.querySelectorAll('.plot .shapelayer path').length") == 2
         rows = reader.table("Values at")
