@@ -109,7 +109,7 @@ def test_the_slider_moves_the_lines_and_the_table(reader: Reader, frame: pd.Data
         assert page.locator("output").text_content() == f"step {step}"
         lines = page.evaluate("[...document.querySelectorAll('.plot')].map(box => box.marked)")
         assert lines == [step, step]
-        assert page.evaluate("document.querySelectorAll('.plot .shapelayer path').length") == 2
+        assert page.evaluate("document.querySelectorAll('.plot .mark:not([hidden])').length") == 2
         rows = reader.table("Values at")
         for place in FT:
             for quantity, layer in (("effective_rank", 2), ("loss", -1)):
