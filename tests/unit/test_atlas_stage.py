@@ -92,9 +92,9 @@ def test_the_page_holds_the_table(layout: Layout) -> None:
 
 
 def test_leads_and_maps_are_there(layout: Layout) -> None:
-    names = {path.stem for path in layout.atlas.glob("*.parquet")}
-    assert names == {"table", "signals", "leads", "maps", "phases", "turns"}
-    leads = read_table(layout.atlas / "leads.parquet").to_pandas()
+    names = {path.stem for path in (layout.atlas / "courses").iterdir()}
+    assert names == {"signals", "leads", "maps", "phases", "turns"}
+    leads = read_table(layout.atlas / "courses/leads.parquet").to_pandas()
     assert set(leads["cell"]) == {"micro-a/micro-sentiment/ft", "micro-a/pretrain"}
     assert set(leads["verdict"]) == {"undecided"}  # two seeds
 

@@ -298,7 +298,8 @@ def _slope(g: Given) -> Figure:
 def _learning(g: Given) -> Figure:
     x = np.arange(10.0 * g.count)
     return information.learning(x, g.size(len(x)), train_loss=(x, g.size(len(x))),
-                                eval_loss=(x[::5], g.size(len(x[::5]))), train_accuracy=(x, g.share(len(x))), eval_accuracy=(x[::5], g.share(len(x[::5]))),
+                                eval_loss=(x[::5], g.size(len(x[::5]))),
+                                train_accuracy=(x, g.share(len(x))), eval_accuracy=(x[::5], g.share(len(x[::5]))),
                                 confidence=g.share(len(x)), plateau=0.5 * g.scale, chance=0.5, changes=[2.0],
                                 examples_per_epoch=7.0, title=g.title)
 

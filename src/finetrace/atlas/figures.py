@@ -73,7 +73,9 @@ def before_and_after(panels: Mapping[str, Mapping[str, Mapping[int, np.ndarray]]
             panel.fill_between(x, last[:, 1], last[:, 2], color=colour(number), alpha=0.15, lw=0)
         panel.set(xlabel="layer (0: embeddings)", title=name)
         panel.xaxis.get_major_locator().set_params(integer=True)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=min(len(labels), 4))
+    room = int(100 * figure.get_figwidth() // (45 + 7 * max(len(short(label, 30)) for label in labels)))  # columns
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right",
+                  ncols=max(1, min(len(labels), 4, room)))
     footnote(figure, f"Dashed: {states[0]}; solid: {states[1]}, with 95 % intervals over sentences.")
     return figure
 

@@ -56,7 +56,8 @@ def methods(found: Mapping[str, Sequence[Metrics]], sets: Sequence[str], judged:
     second.set_yticks(range(len(names)), [short(name, 30) for name in names])
     second.set_ylim(len(names) - 0.5, -0.5)
     second.set_xlim(left=0)
-    second.set(xlabel=f"expected calibration error on {short(judged, 30)}", title="Temperature scaling: before (open), after")
+    second.set(xlabel=f"expected calibration error on {short(judged, 30)}",
+               title="Temperature scaling: before (open), after")
     third.set_xscale("log")
     third.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     third.xaxis.set_major_formatter(ScalarFormatter())

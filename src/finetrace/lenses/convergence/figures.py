@@ -49,7 +49,8 @@ def convergence(layers: Sequence[int], cosine: np.ndarray, accuracy: np.ndarray,
         ways.plot(change[:1, i], percent[:1, i], "o", ms=7, mfc="white", mec=tint, mew=1.6)
         ways.plot(change[-1:, i], percent[-1:, i], "o", ms=7, color=tint)
     ways.margins(x=0.08, y=0.08)
-    ways.legend(loc="best" if len(layers) <= 13 else "upper left", title="layer", ncols=1 + (len(layers) - 1) // 7, fontsize=8)
+    ways.legend(loc="best" if len(layers) <= 13 else "upper left",  # the best place among many lines takes seconds
+                title="layer", ncols=1 + (len(layers) - 1) // 7, fontsize=8)
     ways.set_xlabel("change of the mean within-sentence cosine since the first checkpoint")
     ways.set_ylabel(f"probe accuracy (%), split {split!r}")
     ways.set_title("From the first (hollow) to the last checkpoint (filled), per layer")

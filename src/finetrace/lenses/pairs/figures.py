@@ -41,7 +41,8 @@ def by_step(steps: Sequence[int], courses: Mapping[str, np.ndarray], *, axis: st
     for number, (name, values) in enumerate(list(courses.items())[:_LINES]):
         value, low, high = 100 * np.asarray(values).T
         tint = style.colour(number)
-        panel.plot(where, value, color=tint, ls=style.dashes(number), marker=MARKS[number % 7], ms=4, label=style.short(name, 30))
+        panel.plot(where, value, color=tint, ls=style.dashes(number), marker=MARKS[number % 7], ms=4,
+                   label=style.short(name, 30))
         panel.fill_between(where, low, high, color=tint, alpha=0.12, lw=0)
     panel.axhline(50, color=style.GREY, ls=style.DASHES[2], label="chance")
     panel.set_ylabel("pairs whose good sentence is more probable (%)")

@@ -141,7 +141,8 @@ def by_layer(layers: Sequence[int], states: Mapping[str, np.ndarray], *, split: 
     panel.set_xlabel("layer (0: embeddings)")
     panel.set_ylabel("accuracy (%)")
     panel.set_title(f"Accuracy of the probes on the split {split!r}, with 95 % intervals")
-    panel.legend(loc="lower center", bbox_to_anchor=(0.5, 1.05), ncols=3, borderaxespad=0)
+    longest = max(map(len, panel.get_legend_handles_labels()[1]))
+    panel.legend(loc="lower center", bbox_to_anchor=(0.5, 1.05), ncols=3 if longest <= 36 else 2, borderaxespad=0)
     style.footnote(figure, (f"{note}; " if note else "") + f"the axis starts at {panel.get_ylim()[0]:.0f} %")
     return figure
 
@@ -238,7 +239,8 @@ def compression(layers: Sequence[int], states: Mapping[str, np.ndarray], *, titl
     panel = axes[0, 0]
     where = np.arange(len(layers))
     for number, (name, values) in enumerate(states.items()):
-        panel.plot(where, values, color=style.colour(number), marker="os^Dv"[number % 5], ms=5.5, label=style.short(name, 26))
+        panel.plot(where, values, color=style.colour(number), marker="os^Dv"[number % 5], ms=5.5,
+                   label=style.short(name, 26))
     panel.axhline(1, color=style.GREY, lw=1.2, ls=style.DASHES[2], label="uniform code")
     panel.set_ylim(bottom=0)
     panel.set_xticks(where, [str(layer) for layer in layers])
