@@ -18,10 +18,6 @@ from finetrace.layout import Layout
 pytestmark = pytest.mark.browser
 RANK = "geometry|effective_rank|2|validation||"
 LOSS = "trajectory|loss|-1|validation||"
-MARKS = """[...document.querySelectorAll('.plot')].map(box => {
-    const [first, last] = box.layout.xaxis.range;
-    return first + box.layout.shapes[0].x0 * (last - first)})"""
-"""Where the slider's line stands on the axis of every panel."""
 SHOWN = 5e-5
 """Relative error of five significant digits."""
 
@@ -111,8 +107,9 @@ def test_the_slider_moves_the_lines_and_the_table(reader: Reader, frame: pd.Data
         slider.fill(str(at))
         step = steps[at]
         assert page.locator("output").text_content() == f"step {step}"
-        assert page.evaluate(MARKS) == pytest.approx([step, step], abs=1e-6)
-        assert page.evaluate("document.querySelectorAll('.plot .shapelayer path').length") == 2
+        lines = page.evaluate("[...document.querySelectorAll('.plot')].map(box => box.marked)")
+        assert lines == [step, step]
+        assert page.evaluate("document.querySelectorAll('.plot .mark:not([hidden])').length") == 2
         rows = reader.table("Values at")
         for place in FT:
             for quantity, layer in (("effective_rank", 2), ("loss", -1)):

@@ -146,25 +146,21 @@ function slider(main, params, courses, boxes, axis) {
   main.append(el("button", {type: "button", click: () => save("timeline.csv", content())}, "save as csv"));
 }
 
-// Mark a place on the x axis of a plot. The mark is set in shares of the width: one on the axis would make Plotly draw
-// all lines anew at every move.
+// Mark a place on the x axis of a plot by a line of its own above it: Plotly would draw everything anew at every move.
 function mark(box, x) {
-  const put = () => {
-    const {range: [first, last], type} = box.layout.xaxis;
-    const share = ((type === "log" ? Math.log10(box.marked) : box.marked) - first) / (last - first);
-    const at = share >= 0 && share <= 1 ? share : -10;  // out of sight
-    return {"shapes[0].x0": at, "shapes[0].x1": at};
-  };
-  const fresh = box.marked === undefined;
-  box.marked = x;
-  if (fresh) {
-    Plotly.relayout(box, {shapes: [{type: "line", xref: "paper", yref: "paper", x0: 0, x1: 0, y0: 0, y1: 1,
-      line: {color: colour("text"), width: 1, dash: "dot"}}]});
-    box.on("plotly_relayout", changed => {
-      if (Object.keys(changed).some(name => name.startsWith("xaxis"))) Plotly.relayout(box, put());
-    });
+  if (!box.marker) {
+    box.style.position = "relative";
+    box.marker = el("div", {class: "mark"});
+    box.append(box.marker);
+    box.on("plotly_afterplot", () => mark(box, box.marked));
   }
-  Plotly.relayout(box, put());
+  box.marked = x;
+  const {range: [first, last], type} = box.layout.xaxis;
+  const share = ((type === "log" ? Math.log10(x) : x) - first) / (last - first);
+  const [left, top, width, height] = ["x", "y", "width", "height"].map(
+    name => Number(box.querySelector(".nsewdrag").getAttribute(name)));
+  box.marker.hidden = !(share >= 0 && share <= 1);
+  Object.assign(box.marker.style, {left: `${left + share * width}px`, top: `${top}px`, height: `${height}px`});
 }
 
 // Where a step lies on another axis: by the line that has it, or the last one before.
