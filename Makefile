@@ -26,7 +26,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup repro publish ui test test-all test-browser test-gpu lint docs bench lock clean
+.PHONY: help setup repro publish ui test test-all test-browser browser-tools test-gpu lint docs bench lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -64,11 +64,15 @@ ui: publish  ## publish, then compare runs at http://127.0.0.1:5000 (PORT=…)
 test: setup  ## the default tests: no network, no GPU, nothing slow
 	$(PYTEST) $(PYTEST_ARGS)
 
-test-all: setup  ## the default tests, the slow ones, and those in a browser
+test-all: setup browser-tools  ## the default tests, the slow ones, and those in a browser
 	$(PYTEST) -m 'not gpu' $(PYTEST_ARGS)
 
-test-browser: setup  ## the page of the atlas in Chromium (CHROMIUM=/path/to/chrome names one)
+test-browser: setup browser-tools  ## the page of the atlas in Chromium (CHROMIUM=/path/to/chrome names one)
 	$(PYTEST) -m browser tests/browser $(PYTEST_ARGS)
+
+browser-tools: setup
+	@$(BIN)/python -c 'import playwright, axe_playwright_python' 2> /dev/null || \
+	  $(BIN)/pip install -q --no-build-isolation -e '.[browser]'
 
 test-gpu: setup  ## the tests that need a CUDA device
 	$(BIN)/pytest -m gpu $(PYTEST_ARGS)
