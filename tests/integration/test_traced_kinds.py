@@ -136,19 +136,19 @@ def test_a_training_that_was_killed_goes_on_with_its_labels(base: Path, tmp_path
 
     class Killed(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if state.global_step == 9:
+            if state.global_step == 5:
                 raise KeyboardInterrupt
 
     def prepared(folder: Path, *more: Any) -> Any:
         model = started(base, num_labels=3, problem_type="multi_label_classification")
-        return trainer([finetrace.TraceCallback(folder), *more], tmp_path / "out", model, data=data(classes()),
-                       save_strategy="steps", save_steps=4)
+        return trainer([finetrace.TraceCallback(folder, probe_rows=4), *more], tmp_path / "out", model,
+                       data=data(classes()), num_train_epochs=1, save_strategy="steps", save_steps=2)
 
     whole, parts = tmp_path / "whole/trace", tmp_path / "parts/trace"
     prepared(whole).train()
     with pytest.raises(KeyboardInterrupt):
         prepared(parts, Killed()).train()
-    prepared(parts).train(resume_from_checkpoint=str(tmp_path / "out/checkpoint-4"))
+    prepared(parts).train(resume_from_checkpoint=str(tmp_path / "out/checkpoint-2"))
     for file in (SIGNALS, "history.parquet", PROBE, "manifest.json"):
         assert (parts / file).read_bytes() == (whole / file).read_bytes(), file
 
