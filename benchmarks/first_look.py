@@ -3,8 +3,8 @@
 Without arguments, two BERTs of MiniLM's shape (6 layers, 384 wide, 22.7 million parameters) with random weights and a
 vocabulary of 30,522 made-up words, on 1,000 made-up sentences: no network is needed, and time does not depend on what
 weights say, but for the hull probe, which takes longest where classes overlap. 200 rows of train and of validation,
-all lenses; a process of its own, start of Python included. Exits with 1 when the bar is missed: by the clock, or, on a
-machine that is busy with other work, by the processor time, which is what one idle core would take.
+all lenses; a process of its own, start of Python included. Exits with 1 when the bar is missed. On a machine that is busy with
+other work the processor time, printed beside, says more than the clock.
 """
 
 import os
@@ -67,8 +67,8 @@ def main() -> int:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = used.ru_utime + used.ru_stime
     print(f"{seconds:.1f} s by the clock, {cpu:.1f} s of processor, load {os.getloadavg()[0]:.1f}")
-    return verdict([(f"finetrace look, {len(models)} models, bar {BAR_SECONDS:.0f} s", min(seconds, cpu),
-                     min(seconds, cpu) < BAR_SECONDS, "{:.1f} s")])
+    return verdict([(f"finetrace look, {len(models)} models, bar {BAR_SECONDS:.0f} s", seconds,
+                     seconds < BAR_SECONDS, "{:.1f} s")])
 
 
 if __name__ == "__main__":
