@@ -125,7 +125,7 @@ async function chooser(asked, changed, {layers = false, fixed = []} = {}) {
     changed(usual(found, lens, preferred));
   };
   const several = FACETS.filter(name => options[name].length > 1 && !fixed.includes(name)).map(name => choice(
-    name, [...options[name].map(value => [value, facetText(name, value)]), ["*", `each ${name}`]], asked[name], value => changed({...asked, [name]: value})));
+    name, [...options[name].map(value => [value, facetText(name, value)]), ["*", name === "layer" ? "each layer" : "each of them"]], asked[name], value => changed({...asked, [name]: value})));
   return el("div", {class: "bar"}, choice("lens", lenses, asked.lens, other),
     choice("quantity", names, asked.quantity, value => changed(usual(table, asked.lens, value))), ...several);
 }

@@ -106,6 +106,7 @@ function sortable(header, rows, caption) {
     const made = el(i ? "td" : "th", i ? {} : {scope: "row"}, node || (text ?? "–"));
     sortedBy(made, value);
     if (typeof value === "number") made.classList.add("number");
+    if (String(text ?? "").length > 40) made.classList.add("long");
     return made;
   }))));
   const sort = (heading, column) => {

@@ -18,7 +18,8 @@ function overview(main, params) {
   const places = chosen(params, [kind]);
   const headlines = study.headlines.filter(one => one.kind === kind && one.lens === lens
     && places.some(place => place.numbers[one.name] !== undefined));
-  const groups = grouped(places, by === "place" ? "name" : by);
+  const measured = places.filter(place => headlines.some(one => place.numbers[one.name] !== undefined));
+  const groups = grouped(measured, by === "place" ? "name" : by);
   const header = [[by === "place" || by === "cell" ? "training" : by, "what was trained"],
     ["n", "trainings behind the numbers"], ...headlines.map(one => [one.heading, one.says])];
   const rows = [...groups].map(([name, members]) => [

@@ -84,22 +84,22 @@ function draw(main, courses, axis, log, layout) {
       + `that of the measurement where there is one.${log ? " What lies at 0 has no place on this axis." : ""}`, point => origin(point.data.points[point.pointNumber].rows[0])));
   }
   const scaled = layout === "scaled";
-  const all = courses.flatMap(({asked, lines}, i) => traces(lines, log, {scaled, band: false, dash: DASHES[i % DASHES.length],
+  const all = courses.flatMap(({asked, lines}, i) => traces(lines, log, {scaled, band: false, first: i, dash: DASHES[i % DASHES.length],
     name: line => `${title(asked)}: ${line}`, axis: scaled || !i ? "y" : `y${i + 1}`}));
   const axes = Object.fromEntries(scaled ? [["yaxis", {title: {text: "each line from its least to its greatest"}}]]
     : courses.map(({asked}, i) => [i ? `yaxis${i + 1}` : "yaxis", {title: {text: asked.quantity}, ...i ? {overlaying: "y",
-      side: i % 2 ? "right" : "left", anchor: "free", autoshift: true, showgrid: false} : {}}]));
+      side: i % 2 ? "right" : "left", anchor: "free", autoshift: true, showgrid: false, tickmode: "auto"} : {}}]));
   return [plot(main, all, {xaxis: x, ...axes, height: 560}, `${courses.map(({asked}) => title(asked)).join("; ")}, in one figure.`,
     point => origin(point.data.points[point.pointNumber].rows[0]))];
 }
 
-function traces(lines, log, {scaled = false, band = true, dash, name = text => text, axis = "y"} = {}) {
+function traces(lines, log, {scaled = false, band = true, first = 0, dash, name = text => text, axis = "y"} = {}) {
   return lines.slice(0, MOST_LINES).flatMap((line, i) => {
     const points = log ? line.points.filter(point => point.x > 0) : line.points;
     const values = points.map(point => point.mean);
     const [least, greatest] = [Math.min(...values), Math.max(...values)];
     const scale = value => scaled ? (value - least) / (greatest - least || 1) : value;
-    const own = COLOURS[i % COLOURS.length];
+    const own = COLOURS[(first + i) % COLOURS.length];
     const x = points.map(point => point.x);
     const made = [{type: "scatter", mode: points.length > 60 ? "lines" : "lines+markers", name: name(line.name), x, yaxis: axis,
       y: values.map(scale), points, customdata: points.map(point => [shown(point.mean), point.step, point.rows.length]),
