@@ -154,9 +154,9 @@ def test_lenses_have_looked_and_the_atlas_shows_it(done: Path) -> None:
     places = {place["name"]: place for place in study["places"]}
     assert places[PLACE]["kind"] == "fine-tuning" and study["answers"] == ["tiny"]
     assert "mine/pretrain" not in places, "nothing looks at the series without a task"
-    text = (done / "atlas/index.html").read_text("utf-8").partition("plotly.js v")[0]
-    assert "The first checkpoint (dashed) and the last (solid) on tiny" in text and "before training" not in text
-    assert "of given checkpoints: the first" in text
+    captions = " ".join(caption for _, caption in study["figures"])
+    assert "The first checkpoint (dashed) and the last (solid) on tiny" in captions and "training" not in captions
+    assert any("of given checkpoints: the first" in headline["says"] for headline in study["headlines"])
     metrics = json.loads((done / f"outputs/{PLACE}/predictions/metrics.json").read_text())
     assert f"{metrics['validation/accuracy']:.3f}" in (done / "atlas/runs/mine_tiny_given_s1.html").read_text("utf-8")
     assert not list((done / "outputs").rglob("*.safetensors")), "weights are read where they lie"

@@ -52,7 +52,7 @@ def test_similarity_is_drawn_with_gaps_and_without_a_second_split() -> None:
     grid = np.array([[np.nan, np.nan], [1.0, -0.4]])
     both = figures.likeness([0, 1], [0, 8], grid, {"step 0": np.array([np.nan, 0.5]), "step 8": np.array([0.2, -0.3])})
     assert [text.get_text() for text in both.axes[0].texts] == ["1.00", "-0.40"]
-    assert both.axes[0].get_title("left") == "To the same layer before training"
+    assert both.axes[0].get_title("left").endswith("To the same layer before training")
     assert figures.likeness([0, 1], [4, 8], grid, {}).axes[0].get_title("left") == "To the same layer at step 4"
     assert both.axes[1].get_ylim()[0] < -0.3 or both.axes[2].get_ylim()[0] < -0.3
     alone = figures.likeness([0, 1], [0, 8], grid, {"step 0": np.full(2, np.nan)})
