@@ -109,9 +109,13 @@ def test_the_numbers_of_a_fine_tuning() -> None:
 
 def test_what_is_said_of_an_accuracy_where_there_is_none() -> None:
     accuracy = next(column.headline for column in FINE_TUNINGS if column.headline.heading == "accuracy")
-    assert explanation(accuracy, {"class", None}) == accuracy.explanation
-    assert explanation(accuracy, {"regression"}) == f"{accuracy.explanation}; of a regression: Pearson's correlation"
-    assert explanation(SAID, {"regression"}) == SAID.explanation
+    scores = [{"target": "regression"}]
+    assert explanation(accuracy, [{"target": "class"}, {}]) == accuracy.explanation
+    assert explanation(accuracy, scores) == f"{accuracy.explanation}; of a regression: Pearson's correlation"
+    assert explanation(SAID, scores) == SAID.explanation
+    before = replace(SAID, sentence="length, pre-trained")
+    assert explanation(before, [{"method_kind": "given"}]).endswith("; of given checkpoints: the first")
+    assert explanation(before, scores) == before.explanation
 
 
 def test_the_numbers_of_a_masked_word_training() -> None:
