@@ -91,9 +91,11 @@ def _finite(values: Any) -> Any:
     if isinstance(values, float):
         return np.nan if np.isinf(values) else values
     if isinstance(values, dict):
-        return {key: _finite(value) for key, value in values.items()}
+        drawn = {key: _finite(value) for key, value in values.items()}
+        return drawn if any(drawn[key] is not value for key, value in values.items()) else values
     if isinstance(values, list | tuple) and not hasattr(values, "_fields"):
-        return type(values)(map(_finite, values))
+        listed = type(values)(map(_finite, values))
+        return listed if any(new is not old for new, old in zip(listed, values, strict=True)) else values
     if is_dataclass(values) and not isinstance(values, type):
         changed = {one.name: new for one in fields(values)
                    if (new := _finite(old := getattr(values, one.name))) is not old and one.init}
