@@ -192,9 +192,10 @@ def _layers(task: str, entries: Sequence[Entry], split: str) -> Iterator[Compari
                                  title=f"Probe accuracy on {task}"))
 
 
-def _majority_floor(entries: Sequence[Entry], split: str) -> float:
-    """Accuracy of the most frequent class, which probes of all trajectories of a task share."""
-    return next(entry.metrics["probes"][f"majority_floor/{split}"] for entry in entries if "probes" in entry.metrics)
+def _majority_floor(entries: Sequence[Entry], split: str) -> float | None:
+    """Accuracy of the most frequent class, which probes of all trajectories of a task share; None where unknown."""
+    name = f"majority_floor/{split}"
+    return next((entry.metrics["probes"][name] for entry in entries if name in entry.metrics.get("probes", {})), None)
 
 
 def _pretraining(layout: Layout, models: Sequence[str]) -> Iterator[Comparison]:
