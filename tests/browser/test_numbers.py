@@ -230,7 +230,7 @@ def test_headings_sort(reader: Reader) -> None:
         assert page.locator("th[aria-sort]").get_attribute("aria-sort") == direction
         cells = [row[column] for row in reader.table("fine-tunings")]
         known = [number(cell) for cell in cells if cell != "–"]
-        assert known == sorted(known, reverse=way < 0) and len(known) == 2 and cells[2:] == ["–", "–"]
+        assert known == sorted(known, reverse=way < 0) and len(known) == 2 and set(cells[2:]) <= {"–"}
     page.get_by_role("button", name="training", exact=True).click()
     assert [row[0] for row in reader.table("fine-tunings")] == [*FT, LP]
 
