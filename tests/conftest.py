@@ -18,6 +18,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The whole studies first: each is one long file, which at the end would leave the other processes idle."""
+    items.sort(key=lambda item: "tests/pipeline/" not in item.nodeid)
+
+
 @dataclass(frozen=True)
 class Micro:
     """world: a small micro world;  model: folder of a tiny random BERT with the world's tokenizer (no manifest)."""

@@ -18,7 +18,7 @@ from finetrace.study import Study
 from finetrace.tracking.live import Follower
 
 
-@pytest.mark.parametrize("calls", [1, 2, 6, 9, 20, 31])
+@pytest.mark.parametrize("calls", [2, 20, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 6, 9, 31))])
 def test_killed_publisher_is_completed_by_the_next(tmp_path: Path, calls: int) -> None:
     """kill -9 at the n-th call that writes."""
     layout, study = make_project(tmp_path / "project", steps=60)
