@@ -3,8 +3,8 @@
 Without arguments, two BERTs of MiniLM's shape (6 layers, 384 wide, 22.7 million parameters) with random weights and a
 vocabulary of 30,522 made-up words, on 1,000 made-up sentences: no network is needed, and time does not depend on what
 weights say, but for the hull probe, which takes longest where classes overlap. 200 rows of train and of validation,
-all lenses; a process of its own, start of Python included. Exits with 1 when the bar is missed. On a machine that is busy with
-other work the processor time, printed beside, says more than the clock.
+all lenses; a process of its own, start of Python included. Exits with 1 when the bar is missed. On a machine
+that is busy with other work the processor time, printed beside, says more than the clock.
 """
 
 import os
