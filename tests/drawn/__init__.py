@@ -2,7 +2,7 @@
 
 import itertools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,3 +142,23 @@ def _beyond(panel: Axes, points: np.ndarray) -> bool:
         at = panel.transData.transform(points[np.isfinite(points).all(axis=1)])
     at, box = at[np.isfinite(at).all(axis=1)], panel.get_window_extent()
     return bool(len(at) and ((at < [box.x0 - SLACK, box.y0 - SLACK]) | (at > [box.x1 + SLACK, box.y1 + SLACK])).any())
+
+
+FIGURES: dict[str, Callable[[Given], Figure]] = {}
+"""Module and name of a figure function -> how it is made of what is given; filled by the modules beside this one."""
+
+
+def figure_of(function: Callable[..., Figure]) -> Callable[[Callable[[Given], Figure]], Callable[[Given], Figure]]:
+    """Say how a figure is made of what is given."""
+    def remember(make: Callable[[Given], Figure]) -> Callable[[Given], Figure]:
+        FIGURES[f"{function.__module__}.{function.__name__}"] = make
+        return make
+    return remember
+
+
+def named(g: Given, values: Callable[..., np.ndarray], *shape: int, most: int = 1000) -> dict[str, np.ndarray]:
+    return {name: values(*shape) for name in g.names(most)}
+
+
+def said(g: Given) -> dict[str, Any]:
+    return {"title": g.title, "note": g.note}
