@@ -102,7 +102,7 @@ def test_every_stage_leaves_whole_outputs(project: Path):
                           (project / "atlas/runs", re.findall(r'(?:img src|a href)="([^"]+)"', report))):
         assert len(shown) > 3 and all((folder / address).exists() for address in shown)
     assert all(
-        f"<h2>{lens}</h2>" in report
+        f'<h2 id="{lens}">' in report
         for lens in ("infodynamics", "geometry", "similarity", "hulls", "probes", "convergence")
     )
     assert (project / "mlflow.db").is_file()
@@ -405,7 +405,7 @@ def test_the_lens_of_the_guide_works_as_written(project: Path):
     assert {s for s in made if "norms" in s} == {f"norms@{key}" for key in runs}
     assert "atlas" in made and "publish" in made
     assert json.loads((project / RUN / "norms/metrics.json").read_text())["norm/layer-02/last"] > 0
-    assert "<h2>norms</h2>" in (project / "atlas/runs/toy_micro-sentiment_ft_s1.html").read_text()
+    assert '<h2 id="norms">' in (project / "atlas/runs/toy_micro-sentiment_ft_s1.html").read_text()
     assert "norm, after" in {one["heading"] for one in study_of(project / "atlas")["headlines"]}
     published = json.loads((project / "mlruns/published.json").read_text())
     assert any(r["name"] == "norms@toy_micro-sentiment_ft_s1" for r in published)

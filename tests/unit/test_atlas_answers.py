@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.atlas_pages import unpack
 from tests.outputs import fresh, manifest
 
 from finetrace.atlas.answers import LONGEST, NOT_ASKED, packed_answers
 from finetrace.atlas.collect import Entry
-from finetrace.atlas.packing import unpack
 from finetrace.atlas.paired import flips
 from finetrace.layout import Layout
 from finetrace.store.arrays import write_array

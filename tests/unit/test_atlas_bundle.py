@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from tests.atlas_pages import unpack
 from tests.outputs import manifest
 
 from finetrace.atlas.bundle import Part, inside, lenses_over_steps, study_json, table_parts
 from finetrace.atlas.collect import Entry
-from finetrace.atlas.packing import unpack
 from finetrace.atlas.places import Place
 from finetrace.atlas.table import COLUMNS
 

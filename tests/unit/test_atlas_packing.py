@@ -7,8 +7,9 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
+from tests.atlas_pages import unpack
 
-from finetrace.atlas.packing import KINDS, pack, pack_table, unpack
+from finetrace.atlas.packing import KINDS, pack, pack_table
 
 TEXTS = ["négatif", "</script><script>alert(1)</script>", "好, „gut“", ""]
 

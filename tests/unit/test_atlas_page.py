@@ -107,7 +107,8 @@ def test_markdown_of_reports() -> None:
 def test_a_trajectory_shows_the_figures_of_its_lenses() -> None:
     figures = ["../../outputs/a/hulls/figures/clusters.png", "../../outputs/a/hulls/figures/v1.2.png"]
     seen = Read(report("a", "Intro.", "../index.html", [Section("hulls", "outputs/a/hulls", figures)]))
-    assert seen.of("h1") == ["a"] and seen.of("h2") == ["hulls"] and seen.of("p") == ["Intro.", "outputs/a/hulls"]
+    assert seen.of("h1") == ["a"] and seen.of("h2") == seen.attributes("h2", "id") == ["hulls"]
+    assert seen.of("p") == ["Intro.", "outputs/a/hulls"]
     assert seen.attributes("a", "href") == ["../index.html"] and seen.attributes("img", "src") == figures
     assert seen.attributes("img", "alt") == ["clusters", "v1.2"]
 

@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from tests.atlas_pages import study_of
+from tests.atlas_pages import study_of, unpack
 from tests.outputs import make_lens, make_project
 from tests.stages import ask, stage_of
 
 from finetrace.atlas.bundle import inside
-from finetrace.atlas.packing import unpack
 from finetrace.atlas.stage import main
 from finetrace.layout import Layout
 from finetrace.store.files import write_json
@@ -61,7 +60,7 @@ def test_every_trajectory_has_a_page_with_its_figures(layout: Layout) -> None:
     names = {path.stem for path in (layout.atlas / "runs").iterdir()}
     assert names == {*RUNS, "micro-a_pretrain"}
     text = (layout.atlas / f"runs/{RUNS[0]}.html").read_text("utf-8")
-    assert "<h2>hulls</h2>" in text and "1,200 steps, 12,345 parameters; validation accuracy 0.750." in text
+    assert '<h2 id="hulls">hulls</h2>' in text and "1,200 steps, 12,345 parameters; validation accuracy 0.750." in text
     addresses = re.findall(r'(?:img src|a href)="([^"]+)"', text)
     assert len(addresses) == 2 and all((layout.atlas / "runs" / address).is_file() for address in addresses)
 

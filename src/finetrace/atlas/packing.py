@@ -1,5 +1,5 @@
 """Columns of numbers as text that a page carries, or a file beside it: compressed, and read back by a few lines of
-JavaScript (site/core.js)."""
+JavaScript (templates/core.js)."""
 
 import base64
 import gzip
@@ -66,12 +66,3 @@ def pack_table(table: pa.Table, rows: np.ndarray | None = None, **about: Any) ->
                 raise ValueError(f"{name}: {np.abs(values).max()} is too large for the page")
             columns[name] = values.astype(np.int32 if pa.types.is_integer(column.type) else np.float32)
     return pack(columns, texts=texts, **about)
-
-
-def unpack(text: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Columns and head of what `pack` made."""
-    content = gzip.decompress(base64.b64decode(text))
-    size = int.from_bytes(content[:4], "little")
-    head = json.loads(content[4:4 + size])
-    return {column["name"]: np.frombuffer(content, np.dtype(column["kind"]).newbyteorder("<"), head["rows"],
-                                          4 + size + column["offset"]) for column in head["columns"]}, head

@@ -33,13 +33,13 @@ def index(title: str, intro: str, study: str, parts: Iterable[Part], pages: Sequ
     """
     scripts = [Markup(_safe((TEMPLATES / f"{name}.js").read_text("utf-8"))) for name in SCRIPTS]
     return _render("index.html", title=title, intro=intro, study=Markup(study), parts=parts, pages=pages,
-                   css=Markup((TEMPLATES / "atlas.css").read_text("utf-8")), scripts=scripts,
+                   css=_css(), scripts=scripts,
                    plotly=Markup(_safe(_plotly())))
 
 
 def report(title: str, intro: str, home: str, sections: Sequence[Section]) -> str:
-    """The page of one trajectory: every figure of every lens. home: address of the overview."""
-    return _render("trajectory.html", title=title, intro=intro, home=home, sections=sections)
+    """The page of one trajectory: every figure of every lens, which stands at #LENS. home: address of the overview."""
+    return _render("trajectory.html", title=title, intro=intro, home=home, sections=sections, css=_css())
 
 
 def markdown(text: str) -> str:
@@ -47,6 +47,10 @@ def markdown(text: str) -> str:
     from markdown_it import MarkdownIt
 
     return str(MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
+
+
+def _css() -> Markup:
+    return Markup((TEMPLATES / "atlas.css").read_text("utf-8"))
 
 
 def _plotly() -> str:
