@@ -106,7 +106,7 @@ def test_texts_of_the_study_stay_texts(reader: Reader) -> None:
     """The dialog of an alert would be a problem that the reader has at the end."""
     scripts = "document.querySelectorAll('script').length"
     before = reader.open("timeline", q=RANK).page.evaluate(scripts)
-    reader.choose("label", "each label")
+    reader.choose("label", "each of them")
     assert HOSTILE in " ".join(row[1] for row in reader.table("Values at"))
     reader.open("timeline", q="calibration|ece|-1|validation||bins=10 note=" + HOSTILE)
     assert HOSTILE in " ".join(reader.page.locator("option").all_text_contents())
