@@ -142,8 +142,9 @@ def convergence(of_geometry: Found, of_probes: Found, task: str, study_seed: int
                                     seed=seeds.derive(study_seed, "convergence", task)) if link.over == "layers"]
     table = LongTable.of_rows(({
         "step": STEP, "layer": -1, "statistic": link.kind, "of": link.of, "over": link.over, "split": split,
-        **vars(link.found)} for link in found), COLUMNS)
-    metrics = {f"{link.kind}/{link.of}/last": link.found.value for link in found if np.isfinite(link.found.value)}
+        **vars(link.correlation)} for link in found), COLUMNS)
+    metrics = {f"{link.kind}/{link.of}/last": link.correlation.value for link in found
+               if np.isfinite(link.correlation.value)}
     return Found(table, metrics, {"cosine": cosine[0], "accuracy": accuracy[0], "few": cosine.shape[1] < FEWEST})
 
 
