@@ -88,7 +88,7 @@ class Plan:
             content = read_key(folder)
             for step in self.timeline.steps:
                 for part in PARTS:
-                    if not self._asked(part, step):
+                    if not self._is_wanted(part, step):
                         continue
                     extra = {} if part == "probes" else given[part] or {}
                     decides = {**shared, part: {k: v for k, v in extra.items() if k != "checkpoints"},
@@ -97,7 +97,7 @@ class Plan:
                     keys[step, task, part] = make_key(f"edges-{part}", decides, inputs, code)
         return keys
 
-    def _asked(self, part: str, step: int) -> bool:
+    def _is_wanted(self, part: str, step: int) -> bool:
         if part == "probes":
             return True
         settings, steps = getattr(self.settings, part), self.timeline.steps

@@ -168,7 +168,7 @@ def _probe_all(work: Work, out: Path) -> tuple[Tracks, Counter[str]]:
     hidden, rows_of, settings = work.hidden, work.rows_of, work.settings
     tracks: Tracks = {split: {} for split in rows_of}
     decisions: Counter[str] = Counter()
-    new_rows = _asked(hidden, rows_of, settings, work.seed)
+    new_rows = _new_rows(hidden, rows_of, settings, work.seed)
     writer = hull_files.Writer(out / "files", hidden.label_names, settings.missing) if settings.files else None
     hull_files.describe(out / "files", settings.files)
     if writer:
@@ -194,7 +194,7 @@ def _probe_all(work: Work, out: Path) -> tuple[Tracks, Counter[str]]:
     return tracks, decisions
 
 
-def _asked(hidden: HiddenStates, rows_of: Rows, settings: HullsSettings, seed: int) -> np.ndarray | None:
+def _new_rows(hidden: HiddenStates, rows_of: Rows, settings: HullsSettings, seed: int) -> np.ndarray | None:
     """Rows of the second split whose nearest cluster is looked up; None if there are none."""
     if settings.compare_split == "none" or not settings.predict_rows:
         return None
