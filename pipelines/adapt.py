@@ -23,7 +23,7 @@ def main(stage: Stage) -> None:
     start, corpus = layout.place(entry.start) / "trajectory", layout.task(entry.corpus)
     model, folder = layout.model(stage.item), layout.adapt(stage.item)
     timeline = open_timeline(start, layout.root / "models", "ends" if entry.from_steps == "last" else entry.from_steps)
-    inputs = {one: one for one in (start, corpus, timeline.head) if one is not None}
+    inputs = {path: path for path in (start, corpus, timeline.head) if path is not None}
     manifest = stage.manifest("trajectory", inputs, outs=[model, folder])
     scratch = layout.scratch("adapt", manifest.key)
     manifest.started_at_ms = stage.started_at_ms(scratch)

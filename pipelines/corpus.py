@@ -18,9 +18,9 @@ def main(stage: Stage) -> None:
     with stage.output(folder, manifest) as out:
         manifest.facts = build_corpus(stage.item, settings, out, root=stage.layout.root, seed=seed,
                                       held_out_seed=seeds.derive(stage.seed, "held-out facts"))
-    found = manifest.facts
-    log.info("%s: %s texts, %s words; left out: %s", stage.label, f"{found['texts']:,}", f"{found['words']:,}",
-             ", ".join(f"{count:,} {reason}" for reason, count in found["left_out"].items()) or "none")
+    facts = manifest.facts
+    log.info("%s: %s texts, %s words; left out: %s", stage.label, f"{facts['texts']:,}", f"{facts['words']:,}",
+             ", ".join(f"{count:,} {reason}" for reason, count in facts["left_out"].items()) or "none")
 
 
 if __name__ == "__main__":

@@ -18,17 +18,17 @@ def main(stage: Stage) -> None:
 
     folder, root = stage.layout.task(stage.item), stage.layout.root
     task = stage.settings("task", TaskSettings)
-    sets = {name: parse(OodSettings, one, f"{stage.label}: ood.{name}") for name, one in stage.asked["ood"].items()}
+    sets = {name: parse(OodSettings, ood, f"{stage.label}: ood.{name}") for name, ood in stage.asked["ood"].items()}
     seed = seeds.derive(stage.seed, "data")
-    for name, one in sets.items():
-        if one.source == "files" and task.source != "files":
-            log.info("%s: changes of %s are not noticed; after one, run dvc repro -f %s", name, one.path, stage.label)
+    for name, ood in sets.items():
+        if ood.source == "files" and task.source != "files":
+            log.info("%s: changes of %s are not noticed; after one, run dvc repro -f %s", name, ood.path, stage.label)
     section = "task_files" if stage.label.startswith("data-files@") else "tasks"
 
     # The sets out of distribution have a manifest of their own: trainings depend on the task's,
     # and another set re-runs none.
     manifest = stage.manifest("data", _inputs(root, task), {"data": seed})
-    of_files = {path: value for one in sets.values() for path, value in _inputs(root, one).items()}
+    of_files = {path: value for ood in sets.values() for path, value in _inputs(root, ood).items()}
     of_sets = stage.manifest("data", of_files, {"data": seed})
     if stage.is_there(folder, manifest) and stage.is_there(folder / "ood", of_sets):
         raise AlreadyThere

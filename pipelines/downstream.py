@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from finetrace.training.downstream import Learned
 
 COUNTS = ("steps", "examples", "kept_step")  # of a training's metrics: not scores
-Found = Mapping[tuple[int, int], "Learned"]
+Results = Mapping[tuple[int, int], "Learned"]
 """(step, seed) -> what a training gave."""
 
 
@@ -37,7 +37,7 @@ def main(stage: Stage) -> None:
     read = [timeline.trajectory, layout.task(entry.task)]
     if not timeline.tokenizer.is_relative_to(timeline.trajectory):
         read.append(timeline.tokenizer)
-    manifest = stage.manifest("lens", {one: one for one in read}, outs=(folder,))
+    manifest = stage.manifest("lens", {path: path for path in read}, outs=(folder,))
     write_lens(stage, folder, manifest, lambda out: _measure(stage, entry, timeline, manifest, out), draw)
 
 
@@ -48,16 +48,16 @@ def _measure(stage: Stage, entry: DownstreamSettings, timeline: "Timeline", mani
     layout, task, train = stage.layout, stage.layout.task(entry.task), stage.settings("train", TrainSettings)
     steps, seeds = timeline.steps, list(range(1, entry.seeds + 1))
     work = plan_work(timeline, task, train, stage.seed, seeds, stage.code["measure"])
-    found = learn(timeline, task, train, stage.seed, work, results=lambda key: layout.results("downstream", key),
-                  scratch=lambda key: layout.scratch("downstream", key), name=stage.item)
+    results = learn(timeline, task, train, stage.seed, work, results=lambda key: layout.results("downstream", key),
+                    scratch=lambda key: layout.scratch("downstream", key), name=stage.item)
     base, facts = majority(task), read_manifest(task).facts
     split = "test" if "test" in base else "validation"
     metric = facts["metric"]
     least = base[split].get(metric, 0.0)  # the most frequent tag is no entity
-    hits = np.stack([[found[step, seed].hits[split] for seed in seeds] for step in steps])
-    scores = np.array([[found[step, seed].metrics[f"{split}/{metric}"] for seed in seeds] for step in steps])
+    hits = np.stack([[results[step, seed].hits[split] for seed in seeds] for step in steps])
+    scores = np.array([[results[step, seed].metrics[f"{split}/{metric}"] for seed in seeds] for step in steps])
     np.save(out / "hits.npy", hits, allow_pickle=False)
-    write_table(out / "table.parquet", _table(found, base, {s: facts["rows"][s] for s in base}))
+    write_table(out / "table.parquet", _table(results, base, {s: facts["rows"][s] for s in base}))
     write_json(out / "metrics.json", _metrics(steps, scores, least, metric))
     write_curves(out / "curves.csv", {
         "step": steps, metric: scores.mean(axis=1), f"{metric}_low": scores.min(axis=1),
@@ -65,18 +65,18 @@ def _measure(stage: Stage, entry: DownstreamSettings, timeline: "Timeline", mani
     manifest.facts = {
         "trajectory": entry.trajectory, "task": entry.task, "axis": timeline.axis, "steps": steps, "seeds": seeds,
         "split": split, "metric": metric, "examples": hits.shape[2], "majority": base,
-        "label_names": facts["label_names"], "device": found[steps[-1], 1].device}
+        "label_names": facts["label_names"], "device": results[steps[-1], 1].device}
     return {"name": stage.item, "steps": steps, "scores": scores, "majority": least, "metric": metric, "split": split,
             "axis": timeline.axis}
 
 
-def _table(found: Found, base: Mapping[str, Mapping[str, float]], rows: Mapping[str, int]) -> pa.Table:
+def _table(results: Results, base: Mapping[str, Mapping[str, float]], rows: Mapping[str, int]) -> pa.Table:
     """A row per checkpoint, seed, split and statistic; 95 % intervals (Wilson, over examples) of shares of examples."""
     from finetrace.lenses.intervals import wilson_interval
 
     lines = []
-    for (step, seed), one in found.items():
-        values = {tuple(key.split("/")): value for key, value in one.metrics.items() if key not in COUNTS}
+    for (step, seed), result in results.items():
+        values = {tuple(key.split("/")): value for key, value in result.metrics.items() if key not in COUNTS}
         for (split, statistic), value in values.items():
             lines.append((step, seed, split, statistic, value))
         lines += [(step, seed, split, "majority", scores["accuracy"]) for split, scores in base.items()]

@@ -154,11 +154,11 @@ def _show(options: argparse.Namespace) -> int:
     from finetrace.study.plan import last_settings
 
     layout = Layout.here()
-    asked = last_settings(load_study(layout.params))["atlas"]
+    settings = last_settings(load_study(layout.params))["atlas"]
     if options.place:
-        show_place(asked, layout, options.place, as_data=options.json)
+        show_place(settings, layout, options.place, as_data=options.json)
     else:
-        show(asked, layout, lens=options.lens, as_data=options.json)
+        show(settings, layout, lens=options.lens, as_data=options.json)
     return 0
 
 

@@ -58,8 +58,8 @@ def refusal(error: BaseException, where: Path) -> str | None:
     """
     current: BaseException | None = error
     while current is not None:
-        if (found := _refused(current, where)) is not None:
-            return found
+        if (reason := _refused(current, where)) is not None:
+            return reason
         current = current.__cause__ or current.__context__
     return None
 
@@ -77,9 +77,9 @@ def _refused(error: BaseException, where: Path) -> str | None:
                 "writing, or work in a copy of the project on another disk")
     if number in (errno.EACCES, errno.EPERM) or (isinstance(error, OSError | RuntimeError) and _DENIED.search(text)):
         path = _path(error, where)
-        there = _existing(path)
+        nearest = _existing(path)
         return (f"{path}: user {os.getuid()} may not read or write it; make it yours (sudo chown -R {os.getuid()} "
-                f"{there}; chmod -R u+rwX {there})")
+                f"{nearest}; chmod -R u+rwX {nearest})")
     return None
 
 
@@ -95,10 +95,10 @@ def _path(error: BaseException, where: Path) -> Path:
 
 def _existing(path: Path) -> Path:
     """The path, or the nearest folder above that is there."""
-    for one in (path, *path.parents):
+    for candidate in (path, *path.parents):
         try:
-            if one.exists():
-                return one
+            if candidate.exists():
+                return candidate
         except OSError:
             continue
     return Path.cwd()

@@ -113,29 +113,29 @@ class LongTable:
 
     def value(self, **where: Any) -> float:
         """The number of the one row that is meant; NaN where there is none. ValueError where there are several."""
-        found = self.select(**where).frame["value"]
-        if len(found) > 1:
-            raise ValueError(f"{where}: {len(found)} rows, where one is meant")
-        return float(found.iloc[0]) if len(found) else float("nan")
+        values = self.select(**where).frame["value"]
+        if len(values) > 1:
+            raise ValueError(f"{where}: {len(values)} rows, where one is meant")
+        return float(values.iloc[0]) if len(values) else float("nan")
 
-    def headlines(self, asked: Mapping[str, Mapping[str, Any]], steps: Sequence[int],
+    def headlines(self, wanted: Mapping[str, Mapping[str, Any]], steps: Sequence[int],
                   layers: Sequence[int] | None = None
                   ) -> dict[str, float]:
         """Flat numbers of the first and the last checkpoint: `NAME/first`, `NAME/last`, or `NAME/layer-04/last` with
         layers.
 
-        asked: name -> which rows (see `select`);  steps: ascending. Numbers that are not finite are left out.
+        wanted: name -> which rows (see `select`);  steps: ascending. Numbers that are not finite are left out.
         """
-        found: dict[str, float] = {}
+        numbers: dict[str, float] = {}
         ends = {"first": steps[0], "last": steps[-1]}
-        for name, where in asked.items():
+        for name, where in wanted.items():
             if layers is None:
-                found |= dict(zip((f"{name}/{when}" for when in ends),
-                                  self.course(list(ends.values()), **where)[:, 0].tolist(), strict=True))
+                numbers |= dict(zip((f"{name}/{when}" for when in ends),
+                                    self.course(list(ends.values()), **where)[:, 0].tolist(), strict=True))
                 continue
             for when, row in zip(ends, self.grid(list(ends.values()), layers, **where)[..., 0].tolist(), strict=True):
-                found |= {f"{name}/layer-{layer:02d}/{when}": value for layer, value in zip(layers, row, strict=True)}
-        return known(found)
+                numbers |= {f"{name}/layer-{layer:02d}/{when}": value for layer, value in zip(layers, row, strict=True)}
+        return known(numbers)
 
     def _cells(self, place: list[str]) -> pd.DataFrame:
         """Value, low and high by place, each of which one row stands for."""

@@ -12,12 +12,12 @@ LINE_SECONDS = 15.0
 class Progress:
     """A bar on a terminal, a line every 15 s in a log; states the expected cost once it can be judged.
 
-    total: how many units there are;  what: whose progress it is;  started: units that were done before;  unit: one of
+    total: how many units there are;  label: whose progress it is;  started: units that were done before;  unit: one of
     them.
     """
 
-    def __init__(self, total: int, what: str, started: int = 0, unit: str = "step"):
-        self.total, self.what, self.first, self.unit = total, what, started, unit
+    def __init__(self, total: int, label: str, started: int = 0, unit: str = "step"):
+        self.total, self.label, self.first, self.unit = total, label, started, unit
         self.begun = self.said = time.monotonic()
         self.done = started
         self.paced: tuple[float, int] | None = None
@@ -26,7 +26,7 @@ class Progress:
         if sys.stderr.isatty() and not os.environ.get("CI") and not os.environ.get("FINETRACE_LINES"):
             from tqdm import tqdm
 
-            self.bar = tqdm(total=total, initial=started, desc=what, unit=unit, leave=False)
+            self.bar = tqdm(total=total, initial=started, desc=label, unit=unit, leave=False)
 
     def update(self, step: int, note: str = "") -> None:
         """`step` of the units are done."""
@@ -43,10 +43,10 @@ class Progress:
         left = f", about {duration((now - since) / (step - first) * (self.total - step))} to go" if step > first else ""
         if not self.announced and left and now - self.begun > 3:
             self.announced = True
-            log.info("%s: %d %ss in all%s", self.what, self.total, self.unit, left)
+            log.info("%s: %d %ss in all%s", self.label, self.total, self.unit, left)
         elif now - self.said >= LINE_SECONDS:
             self.said = now
-            log.info("%s: %s %d of %d%s %s", self.what, self.unit, step, self.total, left, note)
+            log.info("%s: %s %d of %d%s %s", self.label, self.unit, step, self.total, left, note)
 
     def advance(self, note: str = "") -> None:
         """One more unit is done."""

@@ -14,21 +14,21 @@ def entities(tags: Sequence[str]) -> list[tuple[int, int, str]]:
     type is open; it ends before O, before the next one begins, and with E and S. So IOB1 (I- begins), IOB2 (B- begins)
     and IOBES are all read, and wrong sequences, which models predict, have a meaning too.
     """
-    found: list[tuple[int, int, str]] = []
+    spans: list[tuple[int, int, str]] = []
     kind, start = "", 0  # of the entity that is open; "" is none
     for place, tag in enumerate([*tags, "O"]):
         prefix, _, of = tag.partition("-")
         prefix = {"L": "E", "U": "S"}.get(prefix, prefix)
         begins = prefix in ("B", "S") or (prefix in ("I", "E") and of != kind)
         if kind and (begins or prefix == "O"):
-            found.append((start, place, kind))
+            spans.append((start, place, kind))
             kind = ""
         if begins:
             kind, start = of, place
         if kind and prefix in ("E", "S"):
-            found.append((start, place + 1, kind))
+            spans.append((start, place + 1, kind))
             kind = ""
-    return found
+    return spans
 
 
 def entity_scores(truth: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -37,8 +37,8 @@ def entity_scores(truth: Sequence[Sequence[str]], predicted: Sequence[Sequence[s
 
     truth, predicted: the tags of every sentence. Source: Tjong Kim Sang and De Meulder 2003.
     """
-    pairs = [(set(entities(one)), set(entities(other))) for one, other in zip(truth, predicted, strict=True)]
-    right = sum(len(one & other) for one, other in pairs)
-    named, said = sum(len(one) for one, _ in pairs), sum(len(other) for _, other in pairs)
-    return {"entity_precision": right / said if said else 0.0, "entity_recall": right / named if named else 0.0,
-            "entity_f1": 2 * right / (named + said) if named + said else 0.0}
+    pairs = [(set(entities(gold)), set(entities(guess))) for gold, guess in zip(truth, predicted, strict=True)]
+    right = sum(len(gold & guess) for gold, guess in pairs)
+    named, guessed = sum(len(gold) for gold, _ in pairs), sum(len(guess) for _, guess in pairs)
+    return {"entity_precision": right / guessed if guessed else 0.0, "entity_recall": right / named if named else 0.0,
+            "entity_f1": 2 * right / (named + guessed) if named + guessed else 0.0}

@@ -15,7 +15,7 @@ from tests.training_fixtures import task_folder
 from finetrace import seeds
 from finetrace.config.hidden import HiddenSettings
 from finetrace.config.predictions import PredictionsSettings
-from finetrace.first_look.asked import LENSES, Asked
+from finetrace.first_look.request import LENSES, Request
 from finetrace.first_look.run import Look, comparison_name, look
 from finetrace.inference.predictions import predict_trajectory
 from finetrace.inference.trajectory import extract_trajectory
@@ -80,7 +80,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def found(project: Path) -> Look:
     """A first look at the same models, all rows."""
     models = tuple(str(project / "models" / name) for name in ("plain", "tuned"))
-    return look(Asked(models, str(project / "data" / TASK), rows=0, seed=SEED))
+    return look(Request(models, str(project / "data" / TASK), rows=0, seed=SEED))
 
 
 def assert_equal(ours: pd.DataFrame, study: pd.DataFrame) -> None:
@@ -117,7 +117,7 @@ def test_similarity_of_two_models_is_that_of_a_comparison(project: Path, found: 
 
 
 def test_similarity_of_one_model_is_that_of_the_lens(project: Path) -> None:
-    alone = look(Asked((str(project / "models/plain"),), str(project / "data" / TASK), rows=0, seed=SEED,
+    alone = look(Request((str(project / "models/plain"),), str(project / "data" / TASK), rows=0, seed=SEED,
                        lenses=("similarity",)))
     study = read_long_table(project / "outputs/plain" / TASK / "ft/s1/similarity/table.parquet").frame
     assert list(alone.of_model["plain"]) == ["similarity"]

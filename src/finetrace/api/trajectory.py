@@ -37,7 +37,7 @@ def open(place: str | Path) -> "Trajectory":
     if not (folder / "trajectory").is_dir() and _is_trace(folder):
         return Trajectory(folder)
     if not (folder / "trajectory" / "manifest.json").is_file():
-        parent = next((one for one in (folder, *folder.parents) if one.is_dir()), Path())
+        parent = next((candidate for candidate in (folder, *folder.parents) if candidate.is_dir()), Path())
         near = sorted(path.parent.parent.as_posix() for path in parent.glob("**/trajectory/manifest.json"))[:5]
         hint = f"there are {', '.join(near)}" if near else "run the study first: finetrace repro"
         raise FinetraceError(f"{place}: holds no finished trajectory; {hint}")
@@ -117,15 +117,15 @@ class Trajectory:
         if step not in self._checkpoints:
             raise FinetraceError(f"{self.folder}: step {step} was not recorded; there are "
                                  f"{', '.join(map(str, self.steps)) or 'none'}")
-        found = self._checkpoints[step]
-        if isinstance(found, Path):
-            return found
-        if isinstance(found, Local) and found.base is None:
-            return verified(found)
-        instead = (f"changes {label(found.base)}; save both as one model (merge_and_unload of peft)"
-                   if isinstance(found, Local) and found.base is not None else
+        source = self._checkpoints[step]
+        if isinstance(source, Path):
+            return source
+        if isinstance(source, Local) and source.base is None:
+            return verified(source)
+        instead = (f"changes {label(source.base)}; save both as one model (merge_and_unload of peft)"
+                   if isinstance(source, Local) and source.base is not None else
                    "lies on the hub; hidden_states takes its id with @REVISION")
-        raise FinetraceError(f"{self.folder}: step {step}: {label(found)} {instead}")
+        raise FinetraceError(f"{self.folder}: step {step}: {label(source)} {instead}")
 
     def signals(self, columns: list[str] | None = None) -> "pd.DataFrame":
         """What was recorded of every training example when it was seen, in time order.
@@ -235,6 +235,6 @@ class Trajectory:
         self.manifest  # noqa: B018  (refuses a damaged trajectory)
         path = self._record / f"{name}.parquet"
         if not path.is_file():
-            there = ", ".join(sorted(one.stem for one in self._record.glob("*.parquet"))) or "none"
-            raise FinetraceError(f"{self.folder}: has no {name}, which only a training records; its tables: {there}")
+            tables = ", ".join(sorted(file.stem for file in self._record.glob("*.parquet"))) or "none"
+            raise FinetraceError(f"{self.folder}: has no {name}, which only a training records; its tables: {tables}")
         return read_table(path, columns).to_pandas()

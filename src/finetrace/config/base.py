@@ -78,12 +78,12 @@ def _explain(cls: Any, problem: Any, where: str) -> str:
         hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
         return f"{where}: unknown key {key!r}; {hint}"
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    got = problem.get("input")
-    shown = "" if isinstance(got, dict | list) or problem["type"] == "value_error" else f" (got {got!r})"
+    value = problem.get("input")
+    shown = "" if isinstance(value, dict | list) or problem["type"] == "value_error" else f" (got {value!r})"
     if problem["type"] in ("missing", "missing_argument"):
         return f"{where}: key {key!r} is missing; add it"
-    if problem["type"] == "string_type" and isinstance(got, bool):
-        return f"{where}: {key}: {str(got).lower()} is a truth value, and a text is needed; put it in quotes"
+    if problem["type"] == "string_type" and isinstance(value, bool):
+        return f"{where}: {key}: {str(value).lower()} is a truth value, and a text is needed; put it in quotes"
     if of_name or problem["type"] == "invalid_key":
         return f"{where}: {key}: is no name; write a text, in quotes where it could be something else"
     return f"{where}: {key + ': ' if key else ''}{message}{shown}"
@@ -95,24 +95,25 @@ def _truths(kind: Any, value: Any, place: str = "") -> list[tuple[str, bool]]:
     if isinstance(value, bool):
         return [(place, value)] if {int, float} & set(kinds) and not {bool, Any} & set(kinds) else []
     inner: list[tuple[Any, Any, Any]] = []  # key, kind and value of what lies within
-    for one in kinds:
-        origin, parts = typing.get_origin(one), typing.get_args(one)
-        if isinstance(value, dict) and dataclasses.is_dataclass(one):
-            hints = typing.get_type_hints(one)
+    for kind_part in kinds:
+        origin, parts = typing.get_origin(kind_part), typing.get_args(kind_part)
+        if isinstance(value, dict) and dataclasses.is_dataclass(kind_part):
+            hints = typing.get_type_hints(kind_part)
             inner += [(key, hints[key], part) for key, part in value.items() if key in hints]
         elif isinstance(value, dict) and origin is dict:
             inner += [(key, parts[1], part) for key, part in value.items()]
         elif isinstance(value, list) and origin in (list, tuple):
             of = [*parts] if origin is tuple and parts[-1] is not ... else [parts[0]] * len(value)
             inner += [(number, of[number], part) for number, part in enumerate(value[: len(of)])]
-    return [found for key, one, part in inner for found in _truths(one, part, f"{place}.{key}" if place else str(key))]
+    return [truth for key, kind_part, part in inner
+            for truth in _truths(kind_part, part, f"{place}.{key}" if place else str(key))]
 
 
 def _fields_at(cls: Any, place: list[str]) -> list[str]:
     for part in place:  # a field, a name in dict[str, Settings], or a number in tuple[Settings, ...]
-        found = typing.get_type_hints(cls).get(part) if dataclasses.is_dataclass(cls) else next(
+        hint = typing.get_type_hints(cls).get(part) if dataclasses.is_dataclass(cls) else next(
             (kind for kind in reversed(typing.get_args(cls)) if kind is not ...), None)
-        kinds = [found, *typing.get_args(found)] if typing.get_origin(found) not in (dict, tuple) else [found]
+        kinds = [hint, *typing.get_args(hint)] if typing.get_origin(hint) not in (dict, tuple) else [hint]
         cls = next((k for k in kinds if dataclasses.is_dataclass(k) or typing.get_origin(k) in (dict, tuple)), None)
         if cls is None:
             return []

@@ -14,4 +14,4 @@ def written(value: Any) -> dict[str, Any]:
     """
     later = getattr(type(value), "LATER", ())
     usual = {field.name: field.default for field in dataclasses.fields(value) if field.name in later}
-    return {key: one for key, one in as_dict(value).items() if key not in usual or one != usual[key]}
+    return {key: setting for key, setting in as_dict(value).items() if key not in usual or setting != usual[key]}

@@ -75,7 +75,7 @@ def _metric(name: str, task: TaskSettings, read: Tables) -> str:
     of_tags = _of_tags(task, read)
     metric = task.metric or ("entity_f1" if of_tags else METRICS[read.target][0])
     if metric not in METRICS[read.target] or (metric == "entity_f1" and not of_tags):
-        usual = [one for one in METRICS[read.target] if one != "entity_f1" or of_tags]
+        usual = [possible for possible in METRICS[read.target] if possible != "entity_f1" or of_tags]
         raise FinetraceError(f"{name}: metric {metric!r} is none of this task's; use {' or '.join(usual)}")
     if read.target == "class" and CLASSES.get(metric, len(read.label_names)) != len(read.label_names):
         raise FinetraceError(f"{name}: metric {metric!r} needs {CLASSES[metric]} classes, but there are "

@@ -119,12 +119,12 @@ def vocabulary_file(path: Path, tokenizer: Any) -> tuple[np.ndarray, dict[str, A
     by_word = {word: number for piece, number in sorted(vocabulary.items(), key=lambda item: item[1], reverse=True)
                if number not in special and (word := word_of(piece, kind)) is not None}
     uncased = not any(letter.isupper() for word in by_word if not _RESERVED.fullmatch(word) for letter in word)
-    found = [by_word.get(word.lower() if uncased else word) for word in words]
-    ids = np.array(sorted({number for number in found if number is not None}), dtype=np.int64)
+    numbers = [by_word.get(word.lower() if uncased else word) for word in words]
+    ids = np.array(sorted({number for number in numbers if number is not None}), dtype=np.int64)
     if not len(ids):
         raise FinetraceError(f"{path}: none of its {len(words)} words is one piece of the tokenizer; give "
                              "one word per line")
-    missing = sum(number is None for number in found)
+    missing = sum(number is None for number in numbers)
     return ids, {"vocabulary": path.name, "sha256": sha256_file(path), "words": len(ids), "kind": kind,
                  "lines": len(words), "left_out": {"not one piece": missing,
                                                    "repeated": len(words) - missing - len(ids)}}

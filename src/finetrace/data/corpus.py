@@ -148,16 +148,16 @@ def corpus_files(name: str, settings: CorpusSettings, root: Path) -> list[Path]:
         return [base]
     patterns = settings.files or PATTERNS[settings.format]
     unwanted = {path for pattern in patterns if pattern.startswith("!") for path in base.glob(pattern[1:])}
-    found: dict[Path, None] = {}
+    files: dict[Path, None] = {}
     for pattern in (pattern for pattern in patterns if not pattern.startswith("!")):
         matches = [path for path in sorted(base.glob(pattern)) if path.is_file()]
         if not matches and settings.files is not None:
             raise FinetraceError(f"corpora.{name}: no file in {base} is called {pattern}; it has {_some(base)}")
-        found |= dict.fromkeys(path for path in matches if path not in unwanted)
-    if not found:
+        files |= dict.fromkeys(path for path in matches if path not in unwanted)
+    if not files:
         raise FinetraceError(f"corpora.{name}: {base} has no file called {' or '.join(patterns)}; it has "
                              f"{_some(base)}; set `files`")
-    return list(found)
+    return list(files)
 
 
 def _some(base: Path) -> str:
@@ -241,11 +241,12 @@ def _statements(path: Path) -> Iterator[tuple[str, str, str]]:
     for row in read_rows(path):
         label, subject = row.values.get("obj_label"), str(row.values.get("sub_label") or row.values.get("sub"))
         sentences = texts_of(row, "masked_sentences")
-        found = [(sentences, label)] if sentences else [([one["masked_sentence"]], one.get("obj_surface", label))
-                                                        for one in evidences_of(row)]
-        if not found:
+        statements = [(sentences, label)] if sentences else [([evidence["masked_sentence"]],
+                                                              evidence.get("obj_surface", label))
+                                                             for evidence in evidences_of(row)]
+        if not statements:
             yield subject, str(label), LeftOut("no sentence")
-        for masked, answer in found:
+        for masked, answer in statements:
             if not isinstance(answer, str):
                 raise FinetraceError(f"{row.place}: key 'obj_label' holds {answer!r}; give the object that "
                                      "is to be put back")

@@ -37,8 +37,8 @@ def read_dpr_task(name: str, task: RowsSettings, root: Path, only: str | None = 
     from finetrace.store.files import sha256_file
 
     path = one_file(name, base_of(name, task, root), FILE)
-    found = read_dpr(decode(path, task.encoding or "utf-8"), str(path), moses())
-    return with_origin(our_splits(name, task, found, only), {"file": path.name, "sha256": sha256_file(path)})
+    splits = read_dpr(decode(path, task.encoding or "utf-8"), str(path), moses())
+    return with_origin(our_splits(name, task, splits, only), {"file": path.name, "sha256": sha256_file(path)})
 
 
 def moses() -> Tokenize:
@@ -72,13 +72,13 @@ def read_dpr(text: str, where: str, tokenize: Tokenize) -> dict[str, Annotated]:
             counts[spans] += 1
         else:
             texts.setdefault((split, block["text"]), []).append(Example(words, spans, label, 0, place, block["index"]))
-    found: dict[str, Annotated] = {split: Annotated([], +counts) for split, counts in left_out.items()}
+    splits: dict[str, Annotated] = {split: Annotated([], +counts) for split, counts in left_out.items()}
     numbers: Counter[str] = Counter()
     for (split, _), examples in texts.items():
-        found[split].examples += [Example(e.words, e.spans, e.label, numbers[split], e.place, e.source_id)
-                                  for e in examples]
+        splits[split].examples += [Example(e.words, e.spans, e.label, numbers[split], e.place, e.source_id)
+                                   for e in examples]
         numbers[split] += 1
-    return found
+    return splits
 
 
 def _blocks(text: str, where: str) -> Iterator[tuple[int, dict[str, str]]]:

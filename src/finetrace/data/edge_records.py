@@ -44,12 +44,12 @@ def read_edge_records(text: str, where: str) -> Annotated:
             continue
         place = f"{where} line {number}"
         row = _object(line, place)
-        found = tuple(row["text"].split())
+        words_read = tuple(row["text"].split())
         if not row["targets"]:
             left_out["records without targets"] += 1
             continue
-        if found != words:
-            words, sentence = found, sentence + 1
+        if words_read != words:
+            words, sentence = words_read, sentence + 1
         for i, target in enumerate(row["targets"]):
             example = _example(target, f"targets[{i}]", words, sentence, place)
             if examples:

@@ -11,7 +11,7 @@ from typing import Any
 
 from finetrace import seeds
 from finetrace.config.facts import FactFilesSettings, FactsSettings
-from finetrace.data.lama import MASK, Found, Relation, Row, evidences_of, is_held_out, read_lama, texts_of
+from finetrace.data.lama import MASK, LamaRelations, Relation, Row, evidences_of, is_held_out, read_lama, texts_of
 from finetrace.errors import FinetraceError
 
 log = logging.getLogger("finetrace")
@@ -66,10 +66,11 @@ def world_facts(world: Path, settings: FactsSettings) -> tuple[list[Fact], dict[
                               row["held_out"], tuple(relations[relation]["candidates"])))
     counts: Counter[str] = Counter(fact.relation for fact in facts)
     held_out: Counter[str] = Counter(fact.relation for fact in facts if fact.held_out)
-    found = {f"world/{name}": {"type": kind, "rows": counts[name], "facts": counts[name], "held_out": held_out[name]}
-             for name, kind in WORLD_KINDS.items() if counts[name]}
-    return facts, {"facts": len(facts), "held_out": sum(held_out.values()), "relations": found,
-                   "corpora": {"world": {"relations": len(found), "rows": len(facts), "facts": len(facts),
+    relation_counts = {f"world/{name}": {"type": kind, "rows": counts[name], "facts": counts[name],
+                                         "held_out": held_out[name]}
+                       for name, kind in WORLD_KINDS.items() if counts[name]}
+    return facts, {"facts": len(facts), "held_out": sum(held_out.values()), "relations": relation_counts,
+                   "corpora": {"world": {"relations": len(relation_counts), "rows": len(facts), "facts": len(facts),
                                          "left_out": {}}}}
 
 
@@ -85,11 +86,11 @@ def file_facts(settings: FactFilesSettings, root: Path, seed: int,
     piece, in the vocabulary) is left to those who ask.
     """
     folder = Path(os.path.abspath(root / settings.path))  # resolve() would fail on links that go in a circle
-    found = read_lama(folder, settings)
+    lama = read_lama(folder, settings)
     facts: list[Fact] = []
     ids: list[str | None] = []
     relations: dict[str, dict[str, Any]] = {}
-    for relation in found.relations:
+    for relation in lama.relations:
         left_out: Counter[str] = Counter()
         kept = relation_facts(relation, settings, left_out)
         if settings.max_facts is not None and len(kept) > settings.max_facts:
@@ -104,17 +105,17 @@ def file_facts(settings: FactFilesSettings, root: Path, seed: int,
             "several_masks": sum(_masks(fact.sentences) > 1 for fact, _ in kept)}
     corpora = _corpora(relations)
     if empty := [corpus for corpus, counts in corpora.items() if not counts["facts"]]:
-        first = next(relation for relation in found.relations if relation.corpus == empty[0]).rows[0]
+        first = next(relation for relation in lama.relations if relation.corpus == empty[0]).rows[0]
         raise FinetraceError(f"{folder}: no fact of {empty[0]} is left "
                              f"({_reasons(corpora[empty[0]]['left_out'])}); the first row is {first.place}; mend the "
                              "rows, or choose other `corpora`")
-    _tell(found, corpora)
+    _tell(lama, corpora)
     named = [replace(fact, fact_id=name, held_out=is_held_out(fact.subject, fact.object, settings.held_out,
                                                               held_out_seed))
              for fact, name in zip(facts, unique_ids(facts, ids), strict=True)]
     return named, {"facts": len(named), "held_out": sum(fact.held_out for fact in named), "corpora": corpora,
-                   "relations": relations, "corpora_without_files": found.without_files,
-                   "relations_without_rows": found.without_rows, "files_without_relation": found.without_relation}
+                   "relations": relations, "corpora_without_files": lama.without_files,
+                   "relations_without_rows": lama.without_rows, "files_without_relation": lama.without_relation}
 
 
 def relation_facts(relation: Relation, settings: FactFilesSettings,
@@ -123,16 +124,16 @@ def relation_facts(relation: Relation, settings: FactFilesSettings,
     counts reasons in `left_out`."""
     template = _template(relation, settings)
     kept: list[tuple[Fact, str | None]] = []
-    seen: set[tuple[str, str]] = set()
+    kept_labels: set[tuple[str, str]] = set()
     for row in relation.rows:
         labels = _labels(row, settings)
         if isinstance(labels, str):
             left_out[labels] += 1
             continue
         subject, answer = labels
-        sentences = [filled(template, subject)] if template else _asked(row, settings)
+        sentences = [filled(template, subject)] if template else _sentences(row, settings)
         reason = sentences if isinstance(sentences, str) else _reason(row, labels, sentences, bool(template),
-                                                                      settings, seen)
+                                                                      settings, kept_labels)
         if reason:
             left_out[reason] += 1
             continue
@@ -191,7 +192,7 @@ def _template(relation: Relation, settings: FactFilesSettings) -> str | None:
 
 def _labels(row: Row, settings: FactFilesSettings) -> tuple[str, str] | str:
     """Subject and object, or the reason why there are none."""
-    found = []
+    labels = []
     for key in ("sub_label", "obj_label"):
         value = row.values.get(key)
         if value is None and key == "sub_label" and settings.missing_subjects == "sub":
@@ -200,11 +201,11 @@ def _labels(row: Row, settings: FactFilesSettings) -> tuple[str, str] | str:
             raise FinetraceError(f"{row.place}: key {key!r} holds {value!r}; give a text")
         if value is None or not value.strip():
             return f"no {key}"
-        found.append(value.lower() if settings.lowercase else value)
-    return found[0], found[1]
+        labels.append(value.lower() if settings.lowercase else value)
+    return labels[0], labels[1]
 
 
-def _asked(row: Row, settings: FactFilesSettings) -> list[str] | str:
+def _sentences(row: Row, settings: FactFilesSettings) -> list[str] | str:
     """The sentences of a row, or the reason why there are none;
     of several evidences the first one that is short enough."""
     key = {"plain": "masked_sentences", "negated": "masked_negations",
@@ -212,7 +213,7 @@ def _asked(row: Row, settings: FactFilesSettings) -> list[str] | str:
     sentences = texts_of(row, key)
     if sentences is None and settings.wording == "plain":
         fits = settings.max_words
-        texts = [one["masked_sentence"] for one in evidences_of(row)]
+        texts = [evidence["masked_sentence"] for evidence in evidences_of(row)]
         sentences = next(([text] for text in texts if len(text.split()) <= fits), [texts[0]] if texts else None)
     if sentences is None:
         return "no sentence" if settings.wording == "plain" else f"no {settings.wording} sentence"
@@ -220,16 +221,16 @@ def _asked(row: Row, settings: FactFilesSettings) -> list[str] | str:
 
 
 def _reason(row: Row, labels: tuple[str, str], sentences: list[str], templated: bool, settings: FactFilesSettings,
-            seen: set[tuple[str, str]]) -> str:
-    """Why a row is left out, "" if it is not; pairs that stay are added to `seen`."""
+            kept_labels: set[tuple[str, str]]) -> str:
+    """Why a row is left out, "" if it is not; pairs that stay are added to `kept_labels`."""
     if not templated and sum(len(text.split()) for text in sentences) > settings.max_words:
         return "over max_words"
     votes = _votes(row)
     if votes and votes.total() > 2 * votes["yes"]:
         return "judged wrong"
-    if templated and labels in seen and not (settings.lama_parity and votes):
+    if templated and labels in kept_labels and not (settings.lama_parity and votes):
         return "repeated pair"
-    seen.add(labels)
+    kept_labels.add(labels)
     if settings.uhn == "strings" and labels[1].lower() in labels[0].lower():
         return "object in subject"
     if _masks(sentences) > 1 and settings.several_masks == "drop":
@@ -242,10 +243,10 @@ def _votes(row: Row) -> Counter[str] | None:
     value = row.values.get("judgments")
     if value is None:
         return None
-    if not isinstance(value, list) or not all(isinstance(one, dict) and isinstance(one.get("judgment"), str)
-                                              for one in value):
+    if not isinstance(value, list) or not all(isinstance(judgement, dict) and isinstance(judgement.get("judgment"), str)
+                                              for judgement in value):
         raise FinetraceError(f'{row.place}: key \'judgments\' holds {str(value)[:60]!r}; write [{{"judgment": "yes"}}]')
-    return Counter(one["judgment"] for one in value)
+    return Counter(judgement["judgment"] for judgement in value)
 
 
 def _id(row: Row) -> str | None:
@@ -263,21 +264,21 @@ def _corpora(relations: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Counts of relations added up: corpus -> relations, rows, facts, left_out, several_masks."""
     corpora: dict[str, dict[str, Any]] = {}
     for name, counts in relations.items():
-        one = corpora.setdefault(name.split("/")[0],
-                                 {"relations": 0, "rows": 0, "facts": 0, "several_masks": 0, "left_out": {}})
-        one["relations"] += 1 if counts["facts"] else 0
+        totals = corpora.setdefault(name.split("/")[0],
+                                    {"relations": 0, "rows": 0, "facts": 0, "several_masks": 0, "left_out": {}})
+        totals["relations"] += 1 if counts["facts"] else 0
         for key in ("rows", "facts", "several_masks"):
-            one[key] += counts[key]
-        one["left_out"] = dict(Counter(one["left_out"]) + Counter(counts["left_out"]))
+            totals[key] += counts[key]
+        totals["left_out"] = dict(Counter(totals["left_out"]) + Counter(counts["left_out"]))
     return corpora
 
 
-def _tell(found: Found, corpora: dict[str, dict[str, Any]]) -> None:
-    for names, what in ((found.without_files, "corpora that the folder does not have"),
-                        (found.without_rows, "relations of relations.jsonl that have no rows"),
-                        (found.without_relation, "files that are not in relations.jsonl")):
+def _tell(lama: LamaRelations, corpora: dict[str, dict[str, Any]]) -> None:
+    for names, description in ((lama.without_files, "corpora that the folder does not have"),
+                               (lama.without_rows, "relations of relations.jsonl that have no rows"),
+                               (lama.without_relation, "files that are not in relations.jsonl")):
         if names:
-            log.info("left out: %d %s: %s", len(names), what, ", ".join(names))
+            log.info("left out: %d %s: %s", len(names), description, ", ".join(names))
     for corpus, counts in corpora.items():
         log.info("%s: %d facts of %d rows, %d relations; left out: %s", corpus, counts["facts"], counts["rows"],
                  counts["relations"], _reasons(counts["left_out"]))

@@ -26,13 +26,15 @@ class Classes:
     """Names by the source's numbers; empty where it does not number them."""
 
 
-def classes(name: str, task: RowsSettings, found: Iterable[tuple[Any, str]], declared: tuple[str, ...] | None = None, *,
+def classes(name: str, task: RowsSettings, row_labels: Iterable[tuple[Any, str]],
+            declared: tuple[str, ...] | None = None, *,
             few: bool = False) -> Classes:
     """The classes: as given, else as the source declares them, else those of `label_values` and `label_ranges`,
     else those found.
 
-    found: label and place of each row, read only if nothing else tells;  declared: names by number as the source says;
-    few: whether one class will do (sets that nothing is trained on). Names that `label_values` drops are no classes.
+    row_labels: label and place of each row, read only if nothing else tells;  declared: names by number as the source
+    says;  few: whether one class will do (sets that nothing is trained on). Names that `label_values` drops are no
+    classes.
     Raises FinetraceError when the order contradicts the source's, or fewer than two are left.
     """
     values = task.label_values or {}
@@ -43,7 +45,7 @@ def classes(name: str, task: RowsSettings, found: Iterable[tuple[Any, str]], dec
     if not names and any(value is not None for value in values.values()):
         names = tuple(value for value in values.values() if value is not None)
     if not names:
-        names = sorted_names(found_names(found, values))
+        names = sorted_names(found_names(row_labels, values))
     kept = [text if text in values.values() else values.get(text, text) for text in map(str, names)]
     names = tuple(dict.fromkeys(text for text in kept if text is not None))
     if len(names) < (1 if few else 2):
@@ -59,17 +61,17 @@ def classes(name: str, task: RowsSettings, found: Iterable[tuple[Any, str]], dec
     return Classes(names, tuple(map(str, source)) if numbered and not task.label_ranges else ())
 
 
-def found_names(found: Iterable[tuple[Any, str]], told: Mapping[str, Any]) -> set[str]:
+def found_names(row_labels: Iterable[tuple[Any, str]], known: Mapping[str, Any]) -> set[str]:
     """The classes of rows that nothing else names: each label is one, if it can be.
 
-    found: label and place of each row;  told: labels that the settings know. Raises FinetraceError naming the row for
-    what looks like anything but a class: scores, truth values, -1, numbers among names, two spellings of one name.
+    row_labels: label and place of each row;  known: labels that the settings know. Raises FinetraceError naming the row
+    for what looks like anything but a class: scores, truth values, -1, numbers among names, two spellings of one name.
     """
     first: dict[str, str] = {}
     numbers: str | None = None  # where a number stands that is written as one
-    for value, place in found:
+    for value, place in row_labels:
         text = as_text(value, place)
-        if text in told:
+        if text in known:
             first.setdefault(text, place)
             continue
         if isinstance(value, bool):
@@ -95,18 +97,18 @@ def found_names(found: Iterable[tuple[Any, str]], told: Mapping[str, Any]) -> se
 
 def _no_twins(first: dict[str, str]) -> None:
     """Raises FinetraceError for names that look the same; first: name -> its first place."""
-    seen: dict[str, str] = {}
+    by_spelling: dict[str, str] = {}
     for text, place in first.items():
-        other = seen.setdefault(unicodedata.normalize("NFC", text), text)
+        other = by_spelling.setdefault(unicodedata.normalize("NFC", text), text)
         if other != text:
             raise FinetraceError(f"{place}: label {spelled(text)} looks like {spelled(other)} at {first[other]}; "
                                  "write both in one way, or map one with label_values")
 
 
-def sorted_names(found: Iterable[str]) -> tuple[str, ...]:
+def sorted_names(names: Iterable[str]) -> tuple[str, ...]:
     """Numerals by size, anything else by alphabet."""
-    found = list(found)
-    return tuple(sorted(found, key=int) if all(map(is_number, found)) else sorted(found))
+    names = list(names)
+    return tuple(sorted(names, key=int) if all(map(is_number, names)) else sorted(names))
 
 
 def label_number(value: Any, task: RowsSettings, known: Classes, place: str) -> int | None:
@@ -141,8 +143,8 @@ def left_out(value: Any, task: RowsSettings, known: Classes, place: str) -> str:
 def _source_name(value: Any, task: RowsSettings, known: Classes, place: str) -> str:
     """What the source calls a label: its text, or the name that it has for the number."""
     text = as_text(value, place)
-    told = text in (task.label_values or {}) or text in known.names
-    return known.source[int(text)] if not told and text.isdecimal() and int(text) < len(known.source) else text
+    named = text in (task.label_values or {}) or text in known.names
+    return known.source[int(text)] if not named and text.isdecimal() and int(text) < len(known.source) else text
 
 
 def _in_range(text: str, ranges: dict[str, tuple[float | None, float | None]], known: Classes,
@@ -159,19 +161,19 @@ def _in_range(text: str, ranges: dict[str, tuple[float | None, float | None]], k
     return None
 
 
-def as_text(value: Any, place: str, what: str = "label") -> str:
+def as_text(value: Any, place: str, column: str = "label") -> str:
     """A label or id as text; 1, 1.0, "1" and "1.0" (which pandas writes for 1) are the same."""
     if value is not None and not isinstance(value, str | int | float | Decimal):
         kinds: dict[type, str] = {list: "a list", dict: "an object"}
         kind = kinds.get(type(value), f"of type {type(value).__name__}")
-        raise FinetraceError(f"{place}: the {what} {str(value)[:60]} is {kind}; give each row one {what}, a text or a "
-                             "whole number")
+        raise FinetraceError(f"{place}: the {column} {str(value)[:60]} is {kind}; give each row one {column}, a text "
+                             "or a whole number")
     if value is None or value != value or not str(value).strip():
-        raise FinetraceError(f"{place}: has no {what} ({value!r}); mend or remove the row")
+        raise FinetraceError(f"{place}: has no {column} ({value!r}); mend or remove the row")
     if isinstance(value, float) and abs(value) == math.inf:
-        raise FinetraceError(f"{place}: the {what} is infinite, or too large a number; mend or remove the row")
+        raise FinetraceError(f"{place}: the {column} is infinite, or too large a number; mend or remove the row")
     if isinstance(value, str):
-        require_whole(value, place, what)
+        require_whole(value, place, column)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     text = str(value).strip()

@@ -54,7 +54,7 @@ class Relation:
 
 
 @dataclass(frozen=True)
-class Found:
+class LamaRelations:
     """relations: those with rows, in the order of the files;  without_files: corpora that the folder does not have and
     that nobody asked for;  without_rows: names in relations.jsonl that have no file;  without_relation: files of TREx
     that relations.jsonl does not know."""
@@ -65,24 +65,24 @@ class Found:
     without_relation: list[str]
 
 
-def read_lama(folder: Path, settings: FactFilesSettings) -> Found:
+def read_lama(folder: Path, settings: FactFilesSettings) -> LamaRelations:
     """All relations that the settings ask for. Raises FinetraceError naming file, line, key and fix."""
     if not folder.is_dir():
         raise FinetraceError(f"{settings.path}: no such folder; name the one that holds relations.jsonl, "
                              "TREx, Google_RE, ...")
     places = {corpus: folder / (settings.files or {}).get(corpus, usual)  # type: ignore[call-overload]
               for corpus, usual in PLACES.items()}
-    asked = {*(settings.corpora or ()), *(settings.files or ())}
-    if lacking := [corpus for corpus in PLACES if corpus in asked and not places[corpus].exists()]:
+    named = {*(settings.corpora or ()), *(settings.files or ())}
+    if lacking := [corpus for corpus in PLACES if corpus in named and not places[corpus].exists()]:
         raise FinetraceError(f"{places[lacking[0]]}: no such file or folder, so there is no {lacking[0]}; say where "
                              "it lies with `files`, or choose other `corpora`")
-    there = [corpus for corpus in PLACES if corpus in (settings.corpora or PLACES) and places[corpus].exists()]
-    if not there:
+    present = [corpus for corpus in PLACES if corpus in (settings.corpora or PLACES) and places[corpus].exists()]
+    if not present:
         raise FinetraceError(f"{folder}: has none of {', '.join(PLACES.values())}; say where they lie with `files`")
     relations: list[Relation] = []
     without_rows: list[str] = []
     without_relation: list[str] = []
-    for corpus in there:
+    for corpus in present:
         if corpus == "TREx":
             trex, without_rows, without_relation = _trex(folder / "relations.jsonl", places[corpus], settings)
             relations += trex
@@ -96,8 +96,8 @@ def read_lama(folder: Path, settings: FactFilesSettings) -> Found:
             raise FinetraceError(f"{folder}: relation {lacking[0]!r} has no rows; add its file, or take it "
                                  "out of `relations`")
         relations = [relation for relation in relations if relation.name in wanted]
-    absent = [corpus for corpus in PLACES if settings.corpora is None and corpus not in there]
-    return Found(relations, absent, without_rows, without_relation)
+    absent = [corpus for corpus in PLACES if settings.corpora is None and corpus not in present]
+    return LamaRelations(relations, absent, without_rows, without_relation)
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -141,13 +141,13 @@ def evidences_of(row: Row) -> list[dict[str, str]]:
     value = row.values.get("evidences")
     if value is None:
         return []
-    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+    if not isinstance(value, list) or not all(isinstance(evidence, dict) for evidence in value):
         raise FinetraceError(f"{row.place}: key 'evidences' holds {str(value)[:60]!r}; give a list of objects")
-    for one in value:
-        text = one.get("masked_sentence")
+    for evidence in value:
+        text = evidence.get("masked_sentence")
         if not isinstance(text, str):
             raise FinetraceError(f"{row.place}: an entry of 'evidences' has no 'masked_sentence'; its keys are "
-                                 f"{', '.join(one) or 'none'}; add it, or remove the entry")
+                                 f"{', '.join(evidence) or 'none'}; add it, or remove the entry")
         if MASK not in text:
             raise FinetraceError(f"{row.place}: key 'masked_sentence': {text[:60]!r} has no {MASK}; put {MASK} "
                                  "where the object stood")
@@ -192,11 +192,11 @@ def _google(folder: Path, settings: FactFilesSettings) -> list[Relation]:
 
 def _sentences(corpus: str, path: Path) -> list[Relation]:
     """ConceptNet and Squad: one file, no templates; rows of ConceptNet name their relation."""
-    found: dict[str, Relation] = {}
+    relations: dict[str, Relation] = {}
     for row in read_rows(path):
         name = _text(row, "pred") if corpus == "ConceptNet" else corpus
-        found.setdefault(name, Relation(corpus, name)).rows.append(row)
-    return list(found.values())
+        relations.setdefault(name, Relation(corpus, name)).rows.append(row)
+    return list(relations.values())
 
 
 def _text(row: Row, key: str) -> str:
@@ -210,10 +210,10 @@ def _text(row: Row, key: str) -> str:
 
 def _template(row: Row, key: str) -> str:
     text = _text(row, key)
-    for slot, what in (("[X]", "subject"), ("[Y]", "object")):
+    for slot, role in (("[X]", "subject"), ("[Y]", "object")):
         if text.count(slot) != 1:
             raise FinetraceError(f"{row.place}: key {key!r}: {text!r} has {slot} {text.count(slot)} times; write it "
-                                 f"once, where the {what} stands")
+                                 f"once, where the {role} stands")
     if MASK in text:
         raise FinetraceError(f"{row.place}: key {key!r}: {text!r} has a {MASK} of its own; write [Y]")
     return text

@@ -21,12 +21,12 @@ def shortest_input(task: str, folders: Iterable[Path]) -> tuple[int, str] | None
 
     folders: of settings files, one per item, of searches, trainings and downstream trainings.
     """
-    found = []
+    lengths = []
     for path in sorted(path for folder in folders for path in folder.glob("*.json")):
-        asked: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
-        if asked.get("train") and task in (asked.get("task"), asked.get("downstream", {}).get("task")):
-            found.append((int(asked["train"]["max_length"]), path.stem))
-    return min(found, default=None)
+        settings: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
+        if settings.get("train") and task in (settings.get("task"), settings.get("downstream", {}).get("task")):
+            lengths.append((int(settings["train"]["max_length"]), path.stem))
+    return min(lengths, default=None)
 
 
 def require_short(name: str, folder: Path, limit: tuple[int, str] | None) -> None:

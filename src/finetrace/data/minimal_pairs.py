@@ -51,7 +51,7 @@ def file_pairs(name: str, settings: MinimalPairFilesSettings, root: Path, seed: 
     files = pair_files(name, settings, root)
     sources = (_Source(path.stem, "supplement" if path.parent.name.startswith("supplement") else "", _lines(path))
                for path in files)
-    return chosen_pairs(name, [pair for one in sources for pair in _pairs(one, settings)], settings, seed)
+    return chosen_pairs(name, [pair for source in sources for pair in _pairs(source, settings)], settings, seed)
 
 
 def hub_pairs(name: str, settings: MinimalPairsSettings, seed: int) -> list[Pair]:
@@ -66,14 +66,14 @@ def hub_pairs(name: str, settings: MinimalPairsSettings, seed: int) -> list[Pair
         except Exception as error:  # the hub client raises many kinds; each is named and passed on
             raise FinetraceError(f"{where}: hub data set {settings.id} could not be read: {type(error).__name__}: "
                                  f"{error}") from error
-    found = []
+    pairs = []
     for config in configs:
         task = RowsSettings(source="hub", id=settings.id, config=None if config == "default" else config,
                             revision=settings.revision, splits={"test": settings.split})
         rows = read_hub(where, task, "test")["test"]
         source = _Source(config, "", iter(zip(rows.places, rows.values, strict=True)))
-        found += list(_pairs(source, settings))
-    return chosen_pairs(name, found, settings, seed)
+        pairs += list(_pairs(source, settings))
+    return chosen_pairs(name, pairs, settings, seed)
 
 
 def pair_files(name: str, settings: MinimalPairFilesSettings, root: Path) -> list[Path]:
@@ -87,21 +87,21 @@ def pair_files(name: str, settings: MinimalPairFilesSettings, root: Path) -> lis
         return [base]
     patterns = settings.files or ("**/*.jsonl",)
     unwanted = {path for pattern in patterns if pattern.startswith("!") for path in base.glob(pattern[1:])}
-    found: dict[Path, None] = {}
+    files: dict[Path, None] = {}
     for pattern in (pattern for pattern in patterns if not pattern.startswith("!")):
         matches = [path for path in sorted(base.glob(pattern)) if path.is_file() and not path.name.startswith(".")]
         if not matches:
             inside = ", ".join(sorted(path.name for path in base.iterdir())[:8]) or "nothing"
             raise FinetraceError(f"{where}: no file in {base} is called {pattern}; it has {inside}; set `files`")
-        found |= dict.fromkeys(path for path in matches if path not in unwanted)
-    return list(found)
+        files |= dict.fromkeys(path for path in matches if path not in unwanted)
+    return list(files)
 
 
 def chosen_pairs(name: str, pairs: list[Pair], settings: PairRowsSettings, seed: int) -> list[Pair]:
     """The pairs that the settings ask for, in their order. Raises FinetraceError when none is left, or a phenomenon
     that is asked for is absent."""
-    known = {one for pair in pairs for one in (pair.phenomenon, pair.paradigm)}
-    if lacking := [one for one in settings.phenomena or () if one not in known]:
+    known = {name_of_pair for pair in pairs for name_of_pair in (pair.phenomenon, pair.paradigm)}
+    if lacking := [wanted for wanted in settings.phenomena or () if wanted not in known]:
         raise FinetraceError(f"{name}: phenomena: there is no {lacking[0]!r}; there are "
                              f"{', '.join(sorted({pair.phenomenon for pair in pairs})) or 'none'}")
     pairs = [pair for pair in pairs if settings.phenomena is None
@@ -155,7 +155,7 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _pairs(source: _Source, settings: PairRowsSettings) -> Iterator[Pair]:
-    names, seen = settings.names, Counter[str]()
+    names, counts = settings.names, Counter[str]()
     for place, row in source.rows:
         good, bad = (_text(row, names[key], place) for key in ("good", "bad"))
         if good == bad:
@@ -165,10 +165,10 @@ def _pairs(source: _Source, settings: PairRowsSettings) -> Iterator[Pair]:
         phenomenon = _name(row, names["phenomenon"], place) or source.name
         own = f"{source.name}:{paradigm}" if paradigm != source.name else paradigm
         number = row.get(names["id"], row.get("pair_id"))
-        label = f"{own}:{seen[paradigm] if number is None else number}"
-        seen[paradigm] += 1
-        seen[label] += 1
-        yield Pair(label if seen[label] == 1 else f"{label}#{seen[label]}",
+        label = f"{own}:{counts[paradigm] if number is None else number}"
+        counts[paradigm] += 1
+        counts[label] += 1
+        yield Pair(label if counts[label] == 1 else f"{label}#{counts[label]}",
                    _name(row, names["field"], place) or source.field, phenomenon, paradigm, good, bad)
 
 

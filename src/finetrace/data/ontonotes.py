@@ -60,10 +60,10 @@ def read_ontonotes_task(name: str, task: RowsSettings, root: Path, only: str | N
     folders = {path: path.relative_to(base).parts[:-1] for path in files}
     usual = {split: next((n for n in names if any(n in parts for parts in folders.values())), names[0])
              for split, names in FOLDERS.items()}
-    groups = {theirs: [p for p in files if _contains(folders[p], PurePosixPath(theirs).parts)]
-              for theirs in (task.splits or usual).values()}
-    groups = {theirs: found for theirs, found in groups.items() if found}
-    return {split: _read(found, base, task) for split, found in our_splits(name, task, groups, only, usual).items()}
+    groups = {source_split: [p for p in files if _contains(folders[p], PurePosixPath(source_split).parts)]
+              for source_split in (task.splits or usual).values()}
+    groups = {source_split: paths for source_split, paths in groups.items() if paths}
+    return {split: _read(paths, base, task) for split, paths in our_splits(name, task, groups, only, usual).items()}
 
 
 def _contains(folders: tuple[str, ...], part: tuple[str, ...]) -> bool:
@@ -161,7 +161,7 @@ def _roles(sentence: _Sentence, where: str, left_out: Counter[str]) -> Iterator[
 def _bracketed(sentence: _Sentence, column: int, name: str, where: str) -> list[_Labelled]:
     """Spans of a column in which brackets open with a label and close, as in (NP*, * and *));
     by place, outer ones first."""
-    found: list[tuple[int, tuple[int, int, str]]] = []
+    spans: list[tuple[int, tuple[int, int, str]]] = []
     stack: list[tuple[int, int, str]] = []
     opened = 0
     for i, row in enumerate(sentence.rows):
@@ -174,16 +174,16 @@ def _bracketed(sentence: _Sentence, column: int, name: str, where: str) -> list[
                 raise FinetraceError(f"{where} line {sentence.lines[i]}: column {name} is {value!r}, but no "
                                      "bracket is open; mend it")
             number, start, label = stack.pop()
-            found.append((number, (start, i + 1, label)))
+            spans.append((number, (start, i + 1, label)))
     if stack:
         raise FinetraceError(f"{where} line {sentence.lines[stack[-1][1]]}: column {name} opens "
                              f"({stack[-1][2]}, which the sentence does not close; mend it (is the file cut off?)")
-    return [span for _, span in sorted(found)]
+    return [span for _, span in sorted(spans)]
 
 
 def _mentions(sentence: _Sentence, where: str) -> list[tuple[int, int, int]]:
     """(start, end, chain) of the last column, as in (12, 12), (12) or (3|(12); mentions of one chain can nest."""
-    found: list[tuple[int, int, int]] = []
+    mentions: list[tuple[int, int, int]] = []
     opened: dict[int, list[int]] = {}
     for i, row in enumerate(sentence.rows):
         for part in row[-1].split("|") if row[-1] not in ("-", "_", "*") else ():
@@ -198,11 +198,11 @@ def _mentions(sentence: _Sentence, where: str) -> list[tuple[int, int, int]]:
                 if not opened.get(chain):
                     raise FinetraceError(f"{where} line {sentence.lines[i]}: column coreference closes chain "
                                          f"{chain}, which is not open; mend it")
-                found.append((opened[chain].pop(), i + 1, chain))
+                mentions.append((opened[chain].pop(), i + 1, chain))
     if left := [chain for chain, starts in opened.items() if starts]:
         raise FinetraceError(f"{where} line {sentence.lines[0]}: column coreference opens chain {left[0]}, which "
                              "the sentence does not close; mend it (is the file cut off?)")
-    return found
+    return mentions
 
 
 def _sentences(text: str, where: str) -> Iterator[_Sentence]:

@@ -33,8 +33,8 @@ def _read(where: str, base: Path, columns: dict[str, str], encoding: str) -> Row
         if not path.is_file():
             raise FinetraceError(f"{where}.{column}: {path} is no file; name one of the folder")
     lines = {column: _lines(decode(path, encoding)) for column, path in paths.items()}
-    if len({len(found) for found in lines.values()}) > 1:
-        counts = ", ".join(f"{paths[column]} has {len(found):,}" for column, found in lines.items())
+    if len({len(column_lines) for column_lines in lines.values()}) > 1:
+        counts = ", ".join(f"{paths[column]} has {len(column_lines):,}" for column, column_lines in lines.items())
         raise FinetraceError(f"{where}: its files have different numbers of lines, and line n of each is row n: "
                              f"{counts}; mend the files")
     first = next(iter(paths.values()))
@@ -45,5 +45,5 @@ def _read(where: str, base: Path, columns: dict[str, str], encoding: str) -> Row
 
 
 def _lines(text: str) -> list[str]:
-    found = [line.removesuffix("\r") for line in text.split("\n")]
-    return found[:-1] if found[-1] == "" else found
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    return lines[:-1] if lines[-1] == "" else lines

@@ -59,19 +59,19 @@ def read_hub(name: str, task: RowsSettings, only: str | None = None) -> dict[str
         raise FinetraceError(f"{name}: {place} at revision {task.revision or 'main'} could not be read: "
                              f"{type(error).__name__}: {error}") from error
     result = {}
-    for split, theirs in wanted.items():
-        if theirs not in loaded:
+    for split, hub_split in wanted.items():
+        if hub_split not in loaded:
             if task.splits is None and split != (only or "train"):
                 continue
-            raise FinetraceError(f"{name}: {place} has no split {theirs!r}; it has {', '.join(loaded)}; set "
+            raise FinetraceError(f"{name}: {place} has no split {hub_split!r}; it has {', '.join(loaded)}; set "
                                  "`splits`")
-        data = loaded[theirs]
+        data = loaded[hub_split]
         feature = data.features.get(task.label)
         feature = getattr(feature, "feature", feature)  # of a list of classes
         values = data.to_list()
         result[split] = Rows(list(data.column_names), values,
-                             [f"{place} split {theirs} row {i}" for i in range(len(values))],
-                             {"id": task.id, "config": task.config, "revision": commit, "split": theirs},
+                             [f"{place} split {hub_split} row {i}" for i in range(len(values))],
+                             {"id": task.id, "config": task.config, "revision": commit, "split": hub_split},
                              tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else None)
     return result
 
@@ -113,14 +113,14 @@ def split_files(name: str, task: RowsSettings, root: Path, only: str | None = No
         return files
     files = {}
     for split, names in ALIASES.items():
-        found = [p for p in sorted(base.iterdir()) if _is_split(p, names, task)]
-        if odd := [p for p in found if not p.is_file()]:
+        matching = [p for p in sorted(base.iterdir()) if _is_split(p, names, task)]
+        if odd := [p for p in matching if not p.is_file()]:
             raise FinetraceError(f"{name}: {odd[0]} {_no_file(odd[0])}; put a file there, or name the files with "
                                  "`splits`")
-        if len(found) > 1:
-            raise FinetraceError(f"{name}: {', '.join(p.name for p in found)} could all be {split}; set `splits`")
-        if found:
-            files[split] = found[0]
+        if len(matching) > 1:
+            raise FinetraceError(f"{name}: {', '.join(p.name for p in matching)} could all be {split}; set `splits`")
+        if matching:
+            files[split] = matching[0]
     if only:
         return {only: _named(name, files, only)}
     if "train" not in files and "test" not in files:
@@ -149,10 +149,10 @@ def existing(name: str, root: Path, path: str) -> Path:
     links."""
     try:
         base = (root / path).resolve()
-        there = base.exists()
+        exists = base.exists()
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links that go in a circle
         raise FinetraceError(f"{name}: {path}: cannot be followed ({error}); name the file or folder itself") from error
-    if not there:
+    if not exists:
         raise FinetraceError(f"{name}: {path}: no such file or folder")
     if not base.is_file() and not base.is_dir():
         raise FinetraceError(f"{name}: {path} {_no_file(base)}; name a file or a folder")
@@ -240,14 +240,14 @@ def _seems(content: bytes) -> str:
     return ""
 
 
-def parse_json(line: str, place: str, what: str = "object") -> Any:
+def parse_json(line: str, place: str, kind: str = "object") -> Any:
     """The value of a line of JSON. Raises FinetraceError naming the place."""
     try:
         return json.loads(line)
     except ValueError as error:
-        raise FinetraceError(f"{place}: not valid JSON ({error}); one {what} per line is needed") from error
+        raise FinetraceError(f"{place}: not valid JSON ({error}); one {kind} per line is needed") from error
     except RecursionError:
-        raise FinetraceError(f"{place}: not valid JSON (brackets are nested too deeply); one {what} per line is "
+        raise FinetraceError(f"{place}: not valid JSON (brackets are nested too deeply); one {kind} per line is "
                              "needed") from None
 
 

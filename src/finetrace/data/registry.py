@@ -32,13 +32,13 @@ OF_TASK = ("ood", "metric", "holdout", "holdout_rows", "max_rows", "group")
 @lru_cache
 def entries() -> dict[str, dict[str, Any]]:
     """Task name -> its definition."""
-    found: dict[str, dict[str, Any]] = {}
+    definitions: dict[str, dict[str, Any]] = {}
     for path in sorted(FOLDER.glob("*.yaml")):
         for name, entry in yaml.safe_load(path.read_text("utf-8")).items():
-            if name in found:
+            if name in definitions:
                 raise FinetraceError(f"{path}: task {name!r} is defined twice")
-            found[name] = entry
-    return found
+            definitions[name] = entry
+    return definitions
 
 
 def resolve(name: str, settings: TaskSettings) -> TaskSettings:
@@ -72,7 +72,7 @@ def resolve_ood(name: str, task: TaskSettings, section: str = "tasks") -> dict[s
     from finetrace.data.world import MICRO_TASKS, MICRO_WORD_TASKS
 
     micro = (*MICRO_TASKS, *MICRO_WORD_TASKS)
-    found = {}
+    resolved = {}
     for key, entry in task.ood.items():
         where, given = f"params.yaml: {section}.{name}.ood.{key}", dict(ood_keys(entry) or {})
         if not any(part in given for part in OF_SOURCE):
@@ -93,9 +93,9 @@ def resolve_ood(name: str, task: TaskSettings, section: str = "tasks") -> dict[s
         values = _over(base, given)
         if values.get("source") == "files":
             values["path"] = values.get("path") or task.path
-        found[key] = parse(OodSettings, values, where)
-        _complete(found[key], name, where)
-    return found
+        resolved[key] = parse(OodSettings, values, where)
+        _complete(resolved[key], name, where)
+    return resolved
 
 
 def _entry(name: str, where: str, more: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -118,9 +118,9 @@ def _over(base: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
         merged.pop("target", None)
     if merged.get("target") != base.get("target") and "metric" not in changes:
         merged.pop("metric", None)
-    for one, other in (("text", "template"), ("label_values", "label_ranges"), ("label", "labels"),
-                       ("splits", "files")):
-        for key, rival in ((one, other), (other, one)):
+    for first, second in (("text", "template"), ("label_values", "label_ranges"), ("label", "labels"),
+                          ("splits", "files")):
+        for key, rival in ((first, second), (second, first)):
             if changes.get(key) is not None and changes.get(rival) is None:
                 merged.pop(rival, None)
     return merged

@@ -41,15 +41,15 @@ def read_semeval_task(name: str, task: RowsSettings, root: Path, only: str | Non
         files = {"train": one_file(name, base, TRAIN)} if only != "test" else {}
         if only in (None, "test"):
             files["test"] = one_file(name, base, TEST)
-    found = {}
+    splits = {}
     for split, path in files.items():
-        found[split] = read_semeval(decode(path, task.encoding or "utf-8"), str(path))
-        found[split].origin = {"file": path.name, "sha256": sha256_file(path)}
+        splits[split] = read_semeval(decode(path, task.encoding or "utf-8"), str(path))
+        splits[split].origin = {"file": path.name, "sha256": sha256_file(path)}
     own = "validation" in (task.splits or {}) or getattr(task, "holdout", 0.0) > 0
-    if "train" in found and not own:
-        found["train"], found["validation"] = split_train(found["train"])
-    return {only: found[only]} if only else {split: found[split] for split in ("train", "validation", "test")
-                                             if split in found}
+    if "train" in splits and not own:
+        splits["train"], splits["validation"] = split_train(splits["train"])
+    return {only: splits[only]} if only else {split: splits[split] for split in ("train", "validation", "test")
+                                              if split in splits}
 
 
 def split_train(train: Annotated) -> tuple[Annotated, Annotated]:

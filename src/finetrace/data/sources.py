@@ -26,36 +26,36 @@ def files_below(base: Path, *names: str) -> list[Path]:
 
 def one_file(name: str, base: Path, *names: str) -> Path:
     """The one file whose name fits. Raises FinetraceError when there is none, or several."""
-    found = files_below(base, *names)
-    if len(found) != 1:
-        shown = ", ".join(str(p.relative_to(base)) for p in found[:5])
-        problem = f"{shown} could all be the one that is read" if found else f"has no file {' or '.join(names)}"
+    files = files_below(base, *names)
+    if len(files) != 1:
+        shown = ", ".join(str(p.relative_to(base)) for p in files[:5])
+        problem = f"{shown} could all be the one that is read" if files else f"has no file {' or '.join(names)}"
         raise FinetraceError(f"{name}: {base}: {problem}; let `path` name the file, or a folder with one only")
-    return found[0]
+    return files[0]
 
 
-def our_splits(name: str, task: RowsSettings, found: Mapping[str, T], only: str | None,
+def our_splits(name: str, task: RowsSettings, parts: Mapping[str, T], only: str | None,
                usual: Mapping[str, str] = THEIRS,
                ) -> dict[str, T]:
     """Splits of a source under our names: as `splits` says, else by their usual names.
 
-    found: the source's own name -> what it has;  only: the one of our splits that is wanted. Raises FinetraceError when
+    parts: the source's own name -> what it has;  only: the one of our splits that is wanted. Raises FinetraceError when
     a split that is named or wanted is not there, or none is.
     """
-    wanted = task.splits or {ours: theirs for ours, theirs in usual.items() if theirs in found}
+    wanted = task.splits or {split: source_split for split, source_split in usual.items() if source_split in parts}
     if only:
         if only not in wanted and (task.splits or only not in usual):
             raise FinetraceError(f"{name}: there is no split {only}; name it in `splits`, or choose another with "
                                  f"`split`; there are: {', '.join(wanted) or 'none'}")
         wanted = {only: wanted.get(only, usual.get(only, only))}
-    for ours, theirs in wanted.items():
-        if theirs not in found:
-            raise FinetraceError(f"{name}: splits.{ours}: the source has no split {theirs!r}; it has "
-                                 f"{', '.join(found) or 'none'}; set `splits`")
+    for split, source_split in wanted.items():
+        if source_split not in parts:
+            raise FinetraceError(f"{name}: splits.{split}: the source has no split {source_split!r}; it has "
+                                 f"{', '.join(parts) or 'none'}; set `splits`")
     if not wanted:
         raise FinetraceError(f"{name}: the source has none of the splits {', '.join(usual.values())}, but "
-                             f"{', '.join(found) or 'none'}; set `splits`")
-    return {ours: found[theirs] for ours, theirs in wanted.items()}
+                             f"{', '.join(parts) or 'none'}; set `splits`")
+    return {split: parts[source_split] for split, source_split in wanted.items()}
 
 
 def with_origin(splits: dict[str, Annotated], origin: dict[str, Any]) -> dict[str, Annotated]:

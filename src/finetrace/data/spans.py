@@ -30,9 +30,9 @@ def read_spans(text: str, where: str) -> Annotated:
             continue
         place = f"{where} line {number}"
         row = _object(line, place)
-        found = _words(row["text"], place)
-        if found != words:
-            words, sentence = found, sentence + 1
+        words_read = _words(row["text"], place)
+        if words_read != words:
+            words, sentence = words_read, sentence + 1
         spans = tuple(_span(value, i, len(words), place) for i, value in enumerate(_list(row["spans"], place)))
         count = count or len(spans)
         if len(spans) != count:

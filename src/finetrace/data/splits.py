@@ -59,8 +59,8 @@ def group_numbers(table: pa.Table) -> np.ndarray:
 def require_apart(name: str, tables: dict[str, pa.Table], column: str) -> None:
     """Raises FinetraceError, naming some of them, when two splits of a source share groups."""
     groups = {split: set(table["group"].to_pylist()) for split, table in tables.items()}
-    for one, other in combinations(groups, 2):
-        if shared := sorted(groups[one] & groups[other]):
+    for first, second in combinations(groups, 2):
+        if shared := sorted(groups[first] & groups[second]):
             shown = ", ".join(shared[:3]) + (", ..." if len(shared) > 3 else "")
-            raise FinetraceError(f"{name}: group: {one} and {other} share {len(shared)} values of {column!r} "
+            raise FinetraceError(f"{name}: group: {first} and {second} share {len(shared)} values of {column!r} "
                                  f"({shown}); give the source splits that share none, or one split and `holdout`")

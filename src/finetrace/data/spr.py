@@ -87,11 +87,11 @@ def read_spr_task(name: str, task: RowsSettings, root: Path, only: str | None = 
         else:
             read_spr1_json(text, str(path), pairs)
     above, least = (3.0, False) if task.format == "spr1" else (4.0, True)
-    found = {split: Annotated(proto_roles(of_split.values(), above, least, last=bool(task.spr_parity)),
-                              +left_out.get(split, Counter())) for split, of_split in pairs.items()}
-    for part in found.values():
+    splits = {split: Annotated(proto_roles(of_split.values(), above, least, last=bool(task.spr_parity)),
+                               +left_out.get(split, Counter())) for split, of_split in pairs.items()}
+    for part in splits.values():
         part.origin = {"file": ", ".join(p.name for p in tables), "sha256": ", ".join(sha256_file(p) for p in tables)}
-    return our_splits(name, task, found, only)
+    return our_splits(name, task, splits, only)
 
 
 def proto_roles(pairs: Iterable[_Pair], limit: float, inclusive: bool, *, last: bool = False) -> list[Example]:

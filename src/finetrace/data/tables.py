@@ -72,13 +72,14 @@ def read_tables(name: str, task: RowsSettings, root: Path, seed: int, world: Any
     first = rows.get("train") or next(iter(rows.values()))
     sources = rows.values() if task.format == "trec" else [first]
     column, target = _label_column(task), target_of(task)
-    found = ((row.get(column), place) for part in sources for row, place in zip(part.values, part.places, strict=True))
+    row_labels = ((row.get(column), place) for part in sources
+                  for row, place in zip(part.values, part.places, strict=True))
     if target == "regression":
         known = Classes((SCORE,), ())
     elif target == "multi-label":
-        known = several_classes(name, task, found, first.label_names)
+        known = several_classes(name, task, row_labels, first.label_names)
     else:
-        known = classes(name, task, found, first.label_names, few=only is not None)
+        known = classes(name, task, row_labels, first.label_names, few=only is not None)
     splits = {split: _table(name, task, part, known, dropped.setdefault(split, {})) for split, part in rows.items()}
     kind = task.kind or ("pair" if _have_pairs(splits) else "sequence")
     return Tables(splits, known.names, kind, {split: part.origin for split, part in rows.items()},
@@ -130,12 +131,12 @@ def _word_tables(name: str, task: RowsSettings, splits: dict[str, Annotated], dr
         for label in (example.label,) if example.labels is None else example.labels:
             places.setdefault(label, example.place)
     values = task.label_values or {}
-    found = {values.get(text, text) for text in (as_text(label, place) for label, place in places.items())}
+    labels = {values.get(text, text) for text in (as_text(label, place) for label, place in places.items())}
     if not task.label_names:
         found_names(places.items(), values)
         if not values:
             _one_way(splits)
-    names = task.label_names or sorted_names(text for text in found if text is not None)
+    names = task.label_names or sorted_names(text for text in labels if text is not None)
     known = classes(name, task, (), names, few=few)
     number_of = {label: label_number(label, task, known, place) for label, place in places.items()}
     tables = {}
@@ -229,7 +230,7 @@ def _table(name: str, task: RowsSettings, rows: Rows, known: Classes, dropped: d
     labels: list[Any] = []
     texts: list[tuple[str, str | None]] = []
     ids: list[str | None] = []
-    seen: dict[str, str] = {}
+    first_places: dict[str, str] = {}
     counts: Counter[str] = Counter()
     for i, (row, place) in enumerate(zip(rows.values, rows.places, strict=True)):
         both = row_texts(row, task, place)
@@ -242,10 +243,10 @@ def _table(name: str, task: RowsSettings, rows: Rows, known: Classes, dropped: d
         labels.append(label)
         if task.id_column:
             key = as_text(row.get(task.id_column), place, "id")
-            if key in seen:
-                raise FinetraceError(f"{place}: id {key!r} stands already at {seen[key]}; ids must be unique "
+            if key in first_places:
+                raise FinetraceError(f"{place}: id {key!r} stands already at {first_places[key]}; ids must be unique "
                                      "(or remove `id_column`)")
-            seen[key] = place
+            first_places[key] = place
             ids.append(key)
     if texts and not any(text.strip() for both in texts for text in both if text):
         raise FinetraceError(f"{rows.places[0].rsplit(' ', 2)[0]}: every text is empty ({name}); is "

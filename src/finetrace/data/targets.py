@@ -41,7 +41,7 @@ def several_classes(name: str, task: RowsSettings, rows: Iterable[tuple[Any, str
     """
     if task.labels:
         return Classes(task.labels, ())
-    return classes(name, task, ((one, place) for value, place in rows for one in _list(value, place)), declared)
+    return classes(name, task, ((label, place) for value, place in rows for label in _list(value, place)), declared)
 
 
 def class_numbers(row: Mapping[str, Any], task: RowsSettings, known: Classes, place: str) -> list[int]:
@@ -49,7 +49,7 @@ def class_numbers(row: Mapping[str, Any], task: RowsSettings, known: Classes, pl
     FinetraceError, naming the place, for unknown classes and for columns that hold anything but 0 and 1."""
     if task.labels:
         return [i for i, column in enumerate(task.labels) if _truth(row.get(column), column, place)]
-    numbers = (label_number(one, task, known, place) for one in _list(row.get(str(task.label)), place))
+    numbers = (label_number(label, task, known, place) for label in _list(row.get(str(task.label)), place))
     return sorted({number for number in numbers if number is not None})
 
 

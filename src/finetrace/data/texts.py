@@ -37,14 +37,14 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 200 else text[:200] + " ..."
 
 
-def require_whole(text: str, place: str, what: str) -> None:
+def require_whole(text: str, place: str, column: str) -> None:
     """Raises FinetraceError for half a character, as "\\ud83d" of JSON: no file can hold it."""
     if text.isascii():
         return
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise FinetraceError(f"{place}: the {what} has half a character (U+{ord(text[error.start]):04X}) at "
+        raise FinetraceError(f"{place}: the {column} has half a character (U+{ord(text[error.start]):04X}) at "
                              f"{error.start}; mend the row (was the text cut?)") from None
 
 

@@ -17,21 +17,21 @@ Metrics = Mapping[str, float]
 
 
 @styled
-def methods(found: Mapping[str, Sequence[Metrics]], sets: Sequence[str], judged: str,
+def methods(results: Mapping[str, Sequence[Metrics]], sets: Sequence[str], judged: str,
             title: str | None = None) -> "Figure":
     """Three panels: accuracy on every set; calibration error before and after temperature scaling; feature change
     against the norm of the head at the start (Tomihari and Sato 2024, tables 1, 3 and 10, figure 3).
 
-    found: method -> one mapping per seed;  sets: evaluation sets in order;  judged: the set of the second and third
+    results: method -> one mapping per seed;  sets: evaluation sets in order;  judged: the set of the second and third
     panel. Small dots are seeds, large ones their means; where a method has one seed, `{set}/{accuracy,ece}/{low,high}`
     are its 95 % interval over examples.
     """
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-    names = list(found)
+    names = list(results)
     figure, axes = new_figure(1, 3, size=(13.5, 1.9 + max(2.2, 0.16 * len(names) * len(sets))), title=title)
     first, second, third = axes[0]
-    for number, (name, seeds) in enumerate(found.items()):
+    for number, (name, seeds) in enumerate(results.items()):
         shift = 0.7 * ((number + 0.5) / len(names) - 0.5)
         for place, which in enumerate(sets):
             _interval(first, seeds, f"{which}/accuracy", place + shift, number)

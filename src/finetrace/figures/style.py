@@ -97,8 +97,8 @@ def _finite(values: Any) -> Any:
         listed = type(values)(map(_finite, values))
         return listed if any(new is not old for new, old in zip(listed, values, strict=True)) else values
     if is_dataclass(values) and not isinstance(values, type):
-        changed = {one.name: new for one in fields(values)
-                   if (new := _finite(old := getattr(values, one.name))) is not old and one.init}
+        changed = {field.name: new for field in fields(values)
+                   if (new := _finite(old := getattr(values, field.name))) is not old and field.init}
         return replace(values, **changed) if changed else values
     return values
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from finetrace.errors import FinetraceError
-from finetrace.first_look.asked import LENSES, Asked
+from finetrace.first_look.request import LENSES, Request
 
 OUT = Path("first-look")
 PAGE, TABLE = "index.html", "table.parquet"
@@ -41,16 +41,16 @@ def run(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     lenses = tuple(dict.fromkeys(name.strip() for name in options.lens.split(",") if name.strip()))
-    asked = Asked(tuple(options.model), options.task, options.rows, lenses, tuple(options.text), options.label,
-                  options.seed)
-    for path, what in ((options.out, "folder"), (options.save, "file")):
-        if path is not None and path.exists() and path.is_dir() != (what == "folder"):
-            raise FinetraceError(f"{path}: is no {what}; name another one")
+    request = Request(tuple(options.model), options.task, options.rows, lenses, tuple(options.text), options.label,
+                      options.seed)
+    for path, kind in ((options.out, "folder"), (options.save, "file")):
+        if path is not None and path.exists() and path.is_dir() != (kind == "folder"):
+            raise FinetraceError(f"{path}: is no {kind}; name another one")
     if options.save is not None and options.save.exists():
         raise FinetraceError(f"{options.save}: is there already; name a file that is not")
     from finetrace.first_look.run import long_table, look
 
-    found = look(asked)
+    result = look(request)
     from finetrace.first_look.numbers import terminal_table
     from finetrace.first_look.page import page
     from finetrace.store.files import write_text
@@ -61,14 +61,14 @@ def _run(options: argparse.Namespace) -> int:
     if options.save is not None:
         from finetrace.first_look.study import study_of
 
-        study = study_of(found, command, Path.cwd())
-    text = page(found, command)
-    write_table(options.out / TABLE, long_table(found))
+        study = study_of(result, command, Path.cwd())
+    text = page(result, command)
+    write_table(options.out / TABLE, long_table(result))
     write_text(options.out / PAGE, text)
-    print(terminal_table(found))
-    for note in found.notes:
+    print(terminal_table(result))
+    for note in result.notes:
         print(note)
-    print(f"\nwritten: {options.out / PAGE} ({found.seconds:.0f} s)")
+    print(f"\nwritten: {options.out / PAGE} ({result.seconds:.0f} s)")
     if study:
         write_text(options.save, study)
         print(f"written: {options.save}; in a project: finetrace use {options.save}, then finetrace repro")

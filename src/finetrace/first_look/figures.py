@@ -32,20 +32,20 @@ class Drawn(NamedTuple):
     text: str
 
 
-def draw_all(found: "Look") -> list[Drawn]:
+def draw_all(result: "Look") -> list[Drawn]:
     """The figures of all lenses that found something."""
     drawn = []
     for lens, draw in DRAW.items():
-        if lens in found.lenses:
+        if lens in result.lenses:
             texts: list[str] = []
-            drawn.append(Drawn(lens, to_svg(_styled(draw, found, texts), f"finetrace-{lens}"), texts[0]))
+            drawn.append(Drawn(lens, to_svg(_styled(draw, result, texts), f"finetrace-{lens}"), texts[0]))
     return drawn
 
 
 @style.styled
-def _styled(draw: Callable[["Look"], tuple["Figure", str]], found: "Look", texts: list[str]) -> "Figure":
+def _styled(draw: Callable[["Look"], tuple["Figure", str]], result: "Look", texts: list[str]) -> "Figure":
     """The figure in the house style; its text is appended to `texts`."""
-    figure, text = draw(found)
+    figure, text = draw(result)
     texts.append(text)
     return figure
 
@@ -70,25 +70,25 @@ def to_svg(figure: "Figure", salt: str) -> str:
     return re.sub("|".join(INKS), lambda match: f"var(--{INKS[match[0].lower()]})", text, flags=re.IGNORECASE)
 
 
-def _geometry(found: "Look") -> tuple["Figure", str]:
+def _geometry(result: "Look") -> tuple["Figure", str]:
     panels = {"cosine_mean": "mean cosine within sentences", "effective_rank": "effective rank (dimensions)",
               "anisotropy": "anisotropy (cosine)"}
     figure, axes = style.new_figure(1, len(panels), size=(12, 3.6))
     for panel, (statistic, title) in zip(axes[0], panels.items(), strict=True):
-        _courses(panel, found, "geometry", title, statistic=statistic)
-    _legend(figure, found)
-    facts = next(iter(found.of_model.values()))["geometry"].facts
+        _courses(panel, result, "geometry", title, statistic=statistic)
+    _legend(figure, result)
+    facts = next(iter(result.of_model.values()))["geometry"].facts
     return figure, (f"All tokens of {facts['sentences']} validation rows. Cosine near 1: the tokens of a sentence say "
                     "one thing. Effective rank: how many directions they use. Anisotropy: the cosine of tokens of "
                     "different sentences, so what any two have in common. Bands: 95 % intervals over sentences.")
 
 
-def _similarity(found: "Look") -> tuple["Figure", str]:
+def _similarity(result: "Look") -> tuple["Figure", str]:
     from finetrace.lenses.similarity.summary import main_measure
 
-    parts = found.of_pair or {(name, name): lenses["similarity"] for name, lenses in found.of_model.items()}
+    parts = result.of_pair or {(name, name): lenses["similarity"] for name, lenses in result.of_model.items()}
     shown = dict(list(parts.items())[:MOST_PAIRS])
-    lines = 1 if found.of_pair else 0
+    lines = 1 if result.of_pair else 0
     figure, axes = style.new_figure(1, lines + len(shown), size=(4.2 * (lines + len(shown)) + 0.6, 4.0))
     measure = main_measure(["cka"])
     if lines:
@@ -118,43 +118,43 @@ def _similarity(found: "Look") -> tuple["Figure", str]:
                     f"[CLS] among the embeddings. Bands: 95 % intervals.{more}")
 
 
-def _hulls(found: "Look") -> tuple["Figure", str]:
-    facts = next(iter(found.of_model.values()))["hulls"].facts
+def _hulls(result: "Look") -> tuple["Figure", str]:
+    facts = next(iter(result.of_model.values()))["hulls"].facts
     figure, axes = style.new_figure(1, 3, size=(12, 3.6))
     for panel, statistic, title in zip(axes[0], ("clusters", "outside_min", "intra_accuracy"), (
             "clusters", "distance of a class to its nearest", "new rows that fall to their class (share)"),
             strict=True):
-        _courses(panel, found, "hulls", title, statistic=statistic, split=facts["split"], label="",
+        _courses(panel, result, "hulls", title, statistic=statistic, split=facts["split"], label="",
                  band=statistic == "intra_accuracy")
     axes[0, 0].axhline(facts["classes"], color=style.BLACK, ls=":", lw=1.2)
     axes[0, 0].set_yscale("log")  # where rows coincide, there are as many clusters as rows
-    _legend(figure, found)
+    _legend(figure, result)
     return figure, (f"Clusters of one class whose convex hulls stay clear of all other classes', {facts['points']} "
                     f"training rows. As many clusters as classes ({facts['classes']}, dotted): planes separate them. "
                     "Right: validation rows whose nearest cluster is of their class.")
 
 
-def _probes(found: "Look") -> tuple["Figure", str]:
-    facts = next(iter(found.of_model.values()))["probes"].facts
+def _probes(result: "Look") -> tuple["Figure", str]:
+    facts = next(iter(result.of_model.values()))["probes"].facts
     figure, axes = style.new_figure(1, 1, size=(8, 4.0))
-    _courses(axes[0, 0], found, "probes", f"accuracy of a probe, {facts['split']}", statistic="accuracy",
+    _courses(axes[0, 0], result, "probes", f"accuracy of a probe, {facts['split']}", statistic="accuracy",
              split=facts["split"])
     axes[0, 0].axhline(facts["floor"], color=style.BLACK, ls=":", lw=1.2)
-    _legend(figure, found)
+    _legend(figure, result)
     return figure, (f"Logistic regression on the frozen sentence vectors of each layer: fitted on {facts['trained']} "
                     f"rows, scored on {facts['scored']} others. Dotted: always the most frequent class. Bands: 95 % "
                     "intervals of a share of so many rows.")
 
 
-def _convergence(found: "Look") -> tuple["Figure", str]:
+def _convergence(result: "Look") -> tuple["Figure", str]:
     figure, axes = style.new_figure(1, 1, size=(7, 4.2))
     panel = axes[0, 0]
-    for number, (name, lenses) in enumerate(found.of_model.items()):
+    for number, (name, lenses) in enumerate(result.of_model.items()):
         part = lenses["convergence"]
         value = part.metrics.get("spearman/level/last")
-        said = "" if value is None else f", Spearman {value:.2f}"
+        correlation = "" if value is None else f", Spearman {value:.2f}"
         panel.plot(part.facts["cosine"], part.facts["accuracy"], "o-", ms=5, lw=0.8, color=style.colour(number),
-                   label=f"{style.short(name, 24)}{said}")
+                   label=f"{style.short(name, 24)}{correlation}")
         for layer, (x, y) in enumerate(zip(part.facts["cosine"], part.facts["accuracy"], strict=True)):
             panel.annotate(str(layer), (x, y), textcoords="offset points", xytext=(5, 4), fontsize=8,
                            color=style.GREY)
@@ -163,16 +163,16 @@ def _convergence(found: "Look") -> tuple["Figure", str]:
     return figure, "Do layers whose tokens converge also probe better? A point is a layer, with its number."
 
 
-def _calibration(found: "Look") -> tuple["Figure", str]:
+def _calibration(result: "Look") -> tuple["Figure", str]:
     figure, axes = style.new_figure(1, 1, size=(5.2, 4.4))
     panel = axes[0, 0]
     panel.plot([0, 1], [0, 1], color=style.GREY, ls=":", lw=1.2)
-    names = list(found.of_model)
-    for name, lenses in found.of_model.items():
+    names = list(result.of_model)
+    for name, lenses in result.of_model.items():
         if "calibration" in lenses:
             bins = lenses["calibration"].facts["bins"]
-            there = bins.counts > 0
-            panel.plot(bins.bin_confidence[there], bins.bin_accuracy[there], "o-", ms=5,
+            filled = bins.counts > 0
+            panel.plot(bins.bin_confidence[filled], bins.bin_accuracy[filled], "o-", ms=5,
                        color=style.colour(names.index(name)), label=style.short(name, 24))
     panel.set(xlabel="confidence", ylabel="share that is right", xlim=(0, 1.02), ylim=(-0.02, 1.02))
     panel.legend(loc="upper left")
@@ -185,11 +185,11 @@ DRAW: Mapping[str, Callable[["Look"], tuple["Figure", str]]] = {
     "convergence": _convergence, "calibration": _calibration}
 
 
-def _courses(panel: "Axes", found: "Look", lens: str, title: str, *, band: bool = True, **where: Any) -> None:
+def _courses(panel: "Axes", result: "Look", lens: str, title: str, *, band: bool = True, **where: Any) -> None:
     """One number of a lens by layer, a line per model."""
     from matplotlib.ticker import MaxNLocator
 
-    for number, (name, lenses) in enumerate(found.of_model.items()):
+    for number, (name, lenses) in enumerate(result.of_model.items()):
         if lens in lenses:
             table = lenses[lens].table.select(**where).sorted("layer").frame
             low, high = (table["low"], table["high"]) if band else (None, None)
@@ -205,8 +205,8 @@ def _line(panel: "Axes", x: Sequence[float], y: Sequence[float], low: Any, high:
         panel.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
 
 
-def _legend(figure: "Figure", found: "Look") -> None:
+def _legend(figure: "Figure", result: "Look") -> None:
     """One legend for all panels, above them."""
-    if len(found.of_model) > 1:
+    if len(result.of_model) > 1:
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper left",
-                      ncols=min(4, len(found.of_model)), frameon=False)
+                      ncols=min(4, len(result.of_model)), frameon=False)

@@ -26,7 +26,7 @@ SPLIT = "validation"
 
 
 @dataclass(frozen=True)
-class Found:
+class Measured:
     """What a lens says about a model, or a pair of models.
 
     table: all numbers, long;  metrics: a few of them by the names of metrics.json;  facts: what figures and notes need.
@@ -42,7 +42,7 @@ def layers_of(hidden: HiddenStates) -> range:
     return range(int(hidden.manifest.facts["layers"]))
 
 
-def geometry(hidden: HiddenStates, task: str, study_seed: int) -> Found:
+def geometry(hidden: HiddenStates, task: str, study_seed: int) -> Measured:
     """Cosines, ranks, isotropy and class cones of every layer, with 95 % intervals."""
     from finetrace.lenses.geometry import summary
     from finetrace.lenses.intervals import groups_of
@@ -67,10 +67,10 @@ def geometry(hidden: HiddenStates, task: str, study_seed: int) -> Found:
     table = summary.table(parts)
     metrics = table.headlines({name: {"statistic": name} for name in ("cosine_mean", "effective_rank", "anisotropy")},
                               [STEP], layers_of(hidden))
-    return Found(table, metrics, {"sentences": len(inside), "tokens": len(sample.select)})
+    return Measured(table, metrics, {"sentences": len(inside), "tokens": len(sample.select)})
 
 
-def hulls(hidden: HiddenStates, task: str, study_seed: int) -> Found:
+def hulls(hidden: HiddenStates, task: str, study_seed: int) -> Measured:
     """Clusters of one class with disjoint convex hulls, and the distances of classes, in every layer.
 
     Of the training rows; validation rows are only looked up among their clusters, and not probed by themselves.
@@ -81,28 +81,29 @@ def hulls(hidden: HiddenStates, task: str, study_seed: int) -> Found:
 
     settings, seed = HullsSettings(), seeds.derive(study_seed, "hulls", task)
     names, kind = np.arange(len(hidden.label_names)), hidden.kind(settings.vectors)
-    rows, asked = hidden.rows(settings.split), hidden.rows(settings.compare_split)
+    rows, new_rows = hidden.rows(settings.split), hidden.rows(settings.compare_split)
     rows = rows[choose_rows(hidden.labels[rows], settings.max_points, "stratified",
                             seeds.derive(seed, "points", settings.split))]
-    asked = asked[choose_rows(hidden.labels[asked], settings.predict_rows, "stratified", seeds.derive(seed, "predict"))]
+    new_rows = new_rows[choose_rows(hidden.labels[new_rows], settings.predict_rows, "stratified",
+                                    seeds.derive(seed, "predict"))]
     track: dict[tuple[int, int], summary.Space] = {}
     for layer in layers_of(hidden):
         values, labels = _layer(hidden, kind, layer).astype(np.float64), hidden.labels[rows]
         clusters = partition.probe(values[rows], labels, classes=names)
         distances = partition.label_distances(clusters, min_size=settings.min_size, reduce=settings.reduce,
                                               missing=settings.missing)
-        right = partition.predict(clusters, values[asked], nearest=1).labels == hidden.labels[asked]
+        right = partition.predict(clusters, values[new_rows], nearest=1).labels == hidden.labels[new_rows]
         track[STEP, layer] = summary.Space(
             distances, np.bincount(labels, minlength=len(names)), clusters.count,
             sum(map(len, clusters.conflicts)), clusters.decisions.get("undecided", 0),
-            centroids(values[rows], labels, len(names)), right, hidden.sentence_codes(asked))
+            centroids(values[rows], labels, len(names)), right, hidden.sentence_codes(new_rows))
     table = summary.table(summary.rows(track, settings.split, hidden.label_names))
     metrics = summary.metrics(table, settings.split)
-    return Found(table, metrics, {"split": settings.split, "points": len(rows), "dim": hidden.width,
+    return Measured(table, metrics, {"split": settings.split, "points": len(rows), "dim": hidden.width,
                                   "classes": int(metrics.get("labels", 0)), "trivial": len(rows) <= hidden.width + 1})
 
 
-def probes(hidden: HiddenStates, task: str, study_seed: int) -> Found:
+def probes(hidden: HiddenStates, task: str, study_seed: int) -> Measured:
     """Accuracy of a converged logistic regression on the frozen vectors of every layer."""
     from finetrace.lenses.probes import report, summary
     from finetrace.lenses.probes.linear import check_split, majority_floor
@@ -126,11 +127,11 @@ def probes(hidden: HiddenStates, task: str, study_seed: int) -> Found:
             tolerance=settings.tolerance, max_iterations=settings.max_iterations, device="cpu"))
     floors = {scored: majority_floor(labels[settings.train_split], labels[scored])}
     metrics = report.metrics(table, [STEP], layers, floors, scored)
-    return Found(table, metrics, {"split": scored, "floor": floors[scored], "trained": len(rows_of["train"]),
+    return Measured(table, metrics, {"split": scored, "floor": floors[scored], "trained": len(rows_of["train"]),
                                   "scored": len(rows_of[scored])})
 
 
-def convergence(of_geometry: Found, of_probes: Found, task: str, study_seed: int) -> Found:
+def convergence(of_geometry: Measured, of_probes: Measured, task: str, study_seed: int) -> Measured:
     """Correlation over layers of cosines within sentences and accuracies of probes."""
     from finetrace.lenses.convergence.correlation import FEWEST, links
     from finetrace.lenses.convergence.stage import COLUMNS
@@ -138,32 +139,34 @@ def convergence(of_geometry: Found, of_probes: Found, task: str, study_seed: int
     settings, split = ConvergenceSettings(), of_probes.facts["split"]
     cosine = of_geometry.table.grid(statistic=settings.cosine)[..., 0]
     accuracy = of_probes.table.select(statistic="accuracy", split=split).averaged("step", "layer").grid()[..., 0]
-    found = [link for link in links(cosine, accuracy, draws=settings.draws, permutations=settings.permutations,
-                                    seed=seeds.derive(study_seed, "convergence", task)) if link.over == "layers"]
+    correlations = [link for link in links(cosine, accuracy, draws=settings.draws, permutations=settings.permutations,
+                                           seed=seeds.derive(study_seed, "convergence", task)) if link.over == "layers"]
     table = LongTable.of_rows(({
         "step": STEP, "layer": -1, "statistic": link.kind, "of": link.of, "over": link.over, "split": split,
-        **vars(link.found)} for link in found), COLUMNS)
-    metrics = {f"{link.kind}/{link.of}/last": link.found.value for link in found if np.isfinite(link.found.value)}
-    return Found(table, metrics, {"cosine": cosine[0], "accuracy": accuracy[0], "few": cosine.shape[1] < FEWEST})
+        **vars(link.correlation)} for link in correlations), COLUMNS)
+    metrics = {f"{link.kind}/{link.of}/last": link.correlation.value for link in correlations
+               if np.isfinite(link.correlation.value)}
+    return Measured(table, metrics, {"cosine": cosine[0], "accuracy": accuracy[0], "few": cosine.shape[1] < FEWEST})
 
 
-def calibration(said: Answers, task: str, study_seed: int) -> Found:
+def calibration(answers: Answers, task: str, study_seed: int) -> Measured:
     """Whether the probabilities of the model's own head mean what they say, on the validation rows."""
     from finetrace.lenses.calibration import measures, summary
 
     settings, seed = CalibrationSettings(), seeds.derive(study_seed, "calibration", task)
-    fitted = measures.temperature(said.logits, said.labels)
-    rows, bins = summary.temperature_rows(STEP, SPLIT, fitted, len(said.labels)), {}
+    fitted = measures.temperature(answers.logits, answers.labels)
+    rows, bins = summary.temperature_rows(STEP, SPLIT, fitted, len(answers.labels)), {}
     for scaled in (False, True):
         bins[scaled], ends = summary.measure(
-            said.logits, said.labels, said.sentences, fitted.value if scaled else 1.0, bins=settings.bins,
+            answers.logits, answers.labels, answers.sentences, fitted.value if scaled else 1.0, bins=settings.bins,
             groups=settings.groups, seed=seed)
         rows += summary.rows((STEP, SPLIT, scaled), bins[scaled], ends)
     table = LongTable.of_rows(rows, summary.COLUMNS)
-    return Found(table, summary.metrics(table, [SPLIT], STEP), {"bins": bins[False], "examples": len(said.labels)})
+    return Measured(table, summary.metrics(table, [SPLIT], STEP),
+                    {"bins": bins[False], "examples": len(answers.labels)})
 
 
-def similarity_within(hidden: HiddenStates, task: str, study_seed: int) -> Found:
+def similarity_within(hidden: HiddenStates, task: str, study_seed: int) -> Measured:
     """How like the layers of one model are, each against each."""
     from finetrace.lenses.similarity import summary, work
 
@@ -175,26 +178,26 @@ def similarity_within(hidden: HiddenStates, task: str, study_seed: int) -> Found
         load = work.loader(hidden, kind, items[chosen], groups, settings, seed)
         rows[kind] = [row for part in summary.within(load, [STEP], len(layers_of(hidden)), settings.measures,
                                                      settings.variance) for row in part]
-    return Found(summary.table(rows), {}, {"kinds": list(rows)})
+    return Measured(summary.table(rows), {}, {"kinds": list(rows)})
 
 
-def similarity_between(first: HiddenStates, second: HiddenStates, item: str, study_seed: int) -> Found:
+def similarity_between(first: HiddenStates, second: HiddenStates, item: str, study_seed: int) -> Measured:
     """How like two models are, layer by layer and each against each; item: the comparison's name in a study."""
     from finetrace.lenses.similarity import summary, work
 
     settings, seed, rows = SimilaritySettings(), seeds.derive(study_seed, "comparison", item), {}
-    counts = [len(layers_of(one)) for one in (first, second)]
+    counts = [len(layers_of(states)) for states in (first, second)]
     for kind in work.kinds_of(first, settings):
         if kind == "tokens" and not np.array_equal(first.token_ids, second.token_ids):
             continue  # the models cut the texts into different tokens
         sentences, items = work.candidates(first, kind)
         chosen, groups = summary.choose(sentences, settings.rows, settings.groups, seed)
-        of_first, of_second = (work.loader(one, kind, items[chosen], groups, settings, seed)
-                               for one in (first, second))
+        of_first, of_second = (work.loader(states, kind, items[chosen], groups, settings, seed)
+                               for states in (first, second))
         rows[kind] = [row for part in summary.between(of_first, of_second, [(STEP, STEP)], counts[0], counts[1],
                                                       settings.measures, settings.variance) for row in part]
     table = summary.table(rows)
-    return Found(table, summary.metrics(table, settings.measures, STEP, STEP), {"kinds": list(rows)})
+    return Measured(table, summary.metrics(table, settings.measures, STEP, STEP), {"kinds": list(rows)})
 
 
 def _layer(hidden: HiddenStates, kind: str, layer: int) -> np.ndarray:

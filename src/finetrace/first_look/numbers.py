@@ -30,20 +30,20 @@ class Row:
     cells: tuple[str, ...]
 
 
-def rows_of(found: Look) -> list[Row]:
+def rows_of(result: Look) -> list[Row]:
     """All rows that have a value for some model, by lens."""
-    models = [source.name for source in found.sources]
+    models = [source.name for source in result.sources]
     rows = []
-    for lens in found.lenses:
+    for lens in result.lenses:
         for headline in (*OWN.get(lens, ()), *_at_one(lens)) if lens == "calibration" else (
                 *_at_one(lens), *OWN.get(lens, ())):
             values = [value_of(parts[lens].metrics, headline.metric) if lens in parts else None
-                      for parts in (found.of_model[name] for name in models)]
+                      for parts in (result.of_model[name] for name in models)]
             if any(value is not None for value in values):
                 cells = tuple(NONE if value is None else f"{value:.{headline.digits}f}" for value in values)
                 rows.append(Row(lens, headline.heading, headline.explanation, cells))
         if lens == "similarity":
-            rows += _pairs(found, models)
+            rows += _pairs(result, models)
     return rows
 
 
@@ -57,25 +57,25 @@ def _at_one(lens: str) -> Iterator[Headline]:
                       heading=headline.heading.removesuffix(", after"), sentence=re.sub(r"\btest\b", SPLIT, sentence))
 
 
-def _pairs(found: Look, models: list[str]) -> Iterator[Row]:
+def _pairs(result: Look, models: list[str]) -> Iterator[Row]:
     """CKA of the last layers: a row per model with which others are compared."""
     for first in models[:-1]:
-        cells = tuple(_cka(found, first, second) for second in models)
+        cells = tuple(_cka(result, first, second) for second in models)
         yield Row("similarity", f"CKA with {first}", "similarity of the last layers' sentence vectors; 1: the same but "
                   "for rotation and scale (0 to 1)", cells)
 
 
-def _cka(found: Look, first: str, second: str) -> str:
+def _cka(result: Look, first: str, second: str) -> str:
     if first == second:
         return "1.000"
-    pair = found.of_pair.get((first, second)) or found.of_pair.get((second, first))
+    pair = result.of_pair.get((first, second)) or result.of_pair.get((second, first))
     value = value_of(pair.metrics, "cka/cls/layer-*/last|cka/span/layer-*/last") if pair else None
     return NONE if value is None else f"{value:.3f}"
 
 
-def terminal_table(found: Look) -> str:
+def terminal_table(result: Look) -> str:
     """The rows as lines of text, one column per model."""
-    models, rows = [source.name for source in found.sources], rows_of(found)
+    models, rows = [source.name for source in result.sources], rows_of(result)
     lines = [("", "", *models)]
     before = ""
     for row in rows:

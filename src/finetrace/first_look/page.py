@@ -14,24 +14,24 @@ PACKAGE_DATA = ("templates",)
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def page(found: Look, command: str) -> str:
+def page(result: Look, command: str) -> str:
     """The page as HTML. command: with which it is made again."""
-    models = [source.name for source in found.sources]
-    facts = [(source.asked + (f" @ {source.commit[:12]}" if source.commit else ""),
+    models = [source.name for source in result.sources]
+    facts = [(source.named + (f" @ {source.commit[:12]}" if source.commit else ""),
               [f"{numbers['parameters']:,}", numbers["layers"] - 1, numbers["dim"], f"{numbers['tokens']:,}",
                numbers["cut"]])
-             for source in found.sources for numbers in [found.facts[source.name]]]
-    rows = " and ".join(f"{count} of {split}" for split, count in found.rows.items())
-    classes = found.task.label_names
+             for source in result.sources for numbers in [result.facts[source.name]]]
+    rows = " and ".join(f"{count} of {split}" for split, count in result.rows.items())
+    classes = result.task.label_names
     named = f"{len(classes)} classes" + (f" ({', '.join(classes)})" if len(classes) <= 6 else "")
-    longest = min(numbers["max_length"] for numbers in found.facts.values())
+    longest = min(numbers["max_length"] for numbers in result.facts.values())
     return _environment().get_template("look.html").render(
-        title=f"First look: {', '.join(models)} on {found.task.name}",
-        intro=f"{found.task.name}: {named}; {rows}. Every layer of every model, as it is: nothing was trained but the "
+        title=f"First look: {', '.join(models)} on {result.task.name}",
+        intro=f"{result.task.name}: {named}; {rows}. Every layer of every model, as it is: nothing was trained but the "
               f"probes. What is after the {longest}th token of a row is not read.",
         facts_header=["parameters", "layers", "width", "tokens", "rows cut"], facts=facts, models=models,
-        rows=rows_of(found), notes=found.notes, figures=draw_all(found),
-        made=f"Made with {command} in {found.seconds:.0f} s. All numbers, layer by layer with their intervals, are in "
+        rows=rows_of(result), notes=result.notes, figures=draw_all(result),
+        made=f"Made with {command} in {result.seconds:.0f} s. All numbers, layer by layer with their intervals, are in "
              "table.parquet beside this page.")
 
 

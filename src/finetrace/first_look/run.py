@@ -13,8 +13,8 @@ import numpy as np
 
 from finetrace.errors import FinetraceError
 from finetrace.first_look import measure
-from finetrace.first_look.asked import LENSES, NEEDS, Asked, check
-from finetrace.first_look.measure import Found
+from finetrace.first_look.measure import Measured
+from finetrace.first_look.request import LENSES, NEEDS, Request, check
 from finetrace.first_look.sources import Source, find_models
 from finetrace.first_look.states import Answers, Prepared, answers, hidden_states, prepare
 from finetrace.first_look.tasks import Task, find_task, require_rows
@@ -42,51 +42,52 @@ class Look:
     notes: what a reader has to know, line by line;  seconds: it took.
     """
 
-    asked: Asked
+    request: Request
     sources: list[Source]
     task: Task
     rows: dict[str, int] = field(default_factory=dict)
     facts: dict[str, dict[str, int]] = field(default_factory=dict)
-    of_model: dict[str, dict[str, Found]] = field(default_factory=dict)
-    of_pair: dict[tuple[str, str], Found] = field(default_factory=dict)
+    of_model: dict[str, dict[str, Measured]] = field(default_factory=dict)
+    of_pair: dict[tuple[str, str], Measured] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
     def lenses(self) -> list[str]:
         """Those that found something."""
-        there = {lens for found in self.of_model.values() for lens in found} | (
+        lenses = {lens for parts in self.of_model.values() for lens in parts} | (
             {"similarity"} if self.of_pair else set())
-        return [lens for lens in LENSES if lens in there]
+        return [lens for lens in LENSES if lens in lenses]
 
 
-def look(asked: Asked) -> Look:
+def look(request: Request) -> Look:
     """Look at the models. Raises FinetraceError naming model, task, file or option, and the fix."""
     begun = time.perf_counter()
-    check(asked)
+    check(request)
     with tempfile.TemporaryDirectory(prefix="finetrace-look-") as folder:
         scratch = Path(folder)
-        sources = find_models(asked.models, scratch)
-        task = find_task(asked.task, asked.text, asked.label, asked.seed, scratch)
-        found = Look(asked, sources, task)
-        prepared = [_prepare(source, task, asked) for source in sources]
-        require_rows(task, prepared[0].splits, prepared[0].rows.labels, asked.rows)
-        found.rows = {split: int((prepared[0].splits == split).sum()) for split in ("train", "validation")}
-        lenses = _lenses(asked.lenses)
+        sources = find_models(request.models, scratch)
+        task = find_task(request.task, request.text, request.label, request.seed, scratch)
+        result = Look(request, sources, task)
+        prepared = [_prepare(source, task, request) for source in sources]
+        require_rows(task, prepared[0].splits, prepared[0].rows.labels, request.rows)
+        result.rows = {split: int((prepared[0].splits == split).sum()) for split in ("train", "validation")}
+        lenses = _lenses(request.lenses)
         costs = _costs(prepared, lenses)
-        rows = " + ".join(f"{count} of {split}" for split, count in found.rows.items())
+        rows = " + ".join(f"{count} of {split}" for split, count in result.rows.items())
         log.info("%d model%s x %s rows of %s through %s: about %s", len(sources), "s" if len(sources) > 1 else "", rows,
-                 task.name, ", ".join(asked.lenses), duration(sum(costs.values()) / TENTHS + SECONDS_BESIDE))
-        _measure_all(found, prepared, lenses, costs, scratch)
-        if "convergence" in asked.lenses and any(part["convergence"].facts["few"] for part in found.of_model.values()):
-            found.notes.append("Convergence: a correlation over layers wants four of them at least.")
-        for parts in found.of_model.values():
-            for lens in set(parts) - set(asked.lenses):
+                 task.name, ", ".join(request.lenses), duration(sum(costs.values()) / TENTHS + SECONDS_BESIDE))
+        _measure_all(result, prepared, lenses, costs, scratch)
+        if "convergence" in request.lenses and any(part["convergence"].facts["few"]
+                                                   for part in result.of_model.values()):
+            result.notes.append("Convergence: a correlation over layers wants four of them at least.")
+        for parts in result.of_model.values():
+            for lens in set(parts) - set(request.lenses):
                 del parts[lens]  # only built on
-    if not found.lenses:
-        raise FinetraceError(f"--lens {','.join(asked.lenses)}: there is nothing to say: {' '.join(found.notes)}")
-    found.seconds = time.perf_counter() - begun
-    return found
+    if not result.lenses:
+        raise FinetraceError(f"--lens {','.join(request.lenses)}: there is nothing to say: {' '.join(result.notes)}")
+    result.seconds = time.perf_counter() - begun
+    return result
 
 
 def _lenses(wanted: Sequence[str]) -> list[str]:
@@ -95,12 +96,12 @@ def _lenses(wanted: Sequence[str]) -> list[str]:
     return [lens for lens in LENSES if lens in needed]
 
 
-def _prepare(source: Source, task: Task, asked: Asked) -> Prepared:
+def _prepare(source: Source, task: Task, request: Request) -> Prepared:
     """A model with the rows; messages name the model as the user did."""
     try:
-        return prepare(source, task, asked.rows, asked.seed)
+        return prepare(source, task, request.rows, request.seed)
     except FinetraceError as error:
-        text = str(error).replace(str(source.folder), source.asked).replace(str(source.base), source.asked)
+        text = str(error).replace(str(source.folder), source.named).replace(str(source.base), source.named)
         raise FinetraceError(text) from error
 
 
@@ -109,18 +110,18 @@ def _costs(prepared: Sequence[Prepared], lenses: Sequence[str]) -> dict[str, flo
     from finetrace.models.device import operations_per_second
 
     speed, costs = REACHED * operations_per_second(), {}
-    for one in prepared:
-        examples, name = len(one.splits), one.source.name
-        size = one.layers * (examples / 400) * (one.encoder.config.hidden_size / 384)
-        costs[f"{name}: states"] = TENTHS * one.operations / speed
+    for model in prepared:
+        examples, name = len(model.splits), model.source.name
+        size = model.layers * (examples / 400) * (model.encoder.config.hidden_size / 384)
+        costs[f"{name}: states"] = TENTHS * model.operations / speed
         costs |= {f"{name}: {lens}": TENTHS * SECONDS_PER_LAYER[lens] * size for lens in lenses if lens != "similarity"}
     if "similarity" in lenses:
         pairs = max(1, len(prepared) * (len(prepared) - 1) // 2)
-        costs["similarity"] = TENTHS * SECONDS_PER_LAYER["similarity"] * pairs * max(one.layers for one in prepared)
+        costs["similarity"] = TENTHS * SECONDS_PER_LAYER["similarity"] * pairs * max(model.layers for model in prepared)
     return costs
 
 
-class _Told:
+class _Progress:
     """One bar for all work: pieces count by their expected time."""
 
     def __init__(self, costs: dict[str, float]):
@@ -138,72 +139,73 @@ class _Told:
         self.bar.update(self.done, f"({piece})")
 
 
-def _measure_all(found: Look, prepared: Sequence[Prepared], lenses: Sequence[str], costs: dict[str, float],
+def _measure_all(result: Look, prepared: Sequence[Prepared], lenses: Sequence[str], costs: dict[str, float],
                  scratch: Path) -> None:
-    """Every model through every lens, then pairs of models; fills `found`."""
-    told = _Told(costs)
+    """Every model through every lens, then pairs of models; fills `result`."""
+    progress = _Progress(costs)
     states: list[HiddenStates] = []
-    for number, one in enumerate(prepared):
-        piece = f"{one.source.name}: states"
-        states.append(hidden_states(one, scratch / f"states-{number}", partial(told.share, piece, of=len(one.rows))))
-        told.end(piece)
-        found.facts[one.source.name] = _facts(one)
-        found.of_model[one.source.name] = _of_model(found, one, states[-1], lenses, told)
-        one.encoder.to("meta")  # its memory is free for the next one
+    for number, model in enumerate(prepared):
+        piece = f"{model.source.name}: states"
+        states.append(hidden_states(model, scratch / f"states-{number}",
+                                    partial(progress.share, piece, of=len(model.rows))))
+        progress.end(piece)
+        result.facts[model.source.name] = _facts(model)
+        result.of_model[model.source.name] = _of_model(result, model, states[-1], lenses, progress)
+        model.encoder.to("meta")  # its memory is free for the next one
     if "similarity" in lenses:
-        _similarity(found, states)
-        told.end("similarity")
-    told.bar.close()
+        _similarity(result, states)
+        progress.end("similarity")
+    progress.bar.close()
 
 
-def _facts(one: Prepared) -> dict[str, int]:
-    cut = 0 if one.rows.cut is None else int((one.rows.cut > 0).sum())
-    return {"layers": one.layers, "dim": int(one.encoder.config.hidden_size),
-            "parameters": int(one.encoder.num_parameters()), "tokens": int(one.rows.lengths.sum()), "cut": cut,
-            "max_length": one.max_length}
+def _facts(model: Prepared) -> dict[str, int]:
+    cut = 0 if model.rows.cut is None else int((model.rows.cut > 0).sum())
+    return {"layers": model.layers, "dim": int(model.encoder.config.hidden_size),
+            "parameters": int(model.encoder.num_parameters()), "tokens": int(model.rows.lengths.sum()), "cut": cut,
+            "max_length": model.max_length}
 
 
-def _of_model(found: Look, one: Prepared, hidden: HiddenStates, lenses: Sequence[str], told: _Told
-              ) -> dict[str, Found]:
+def _of_model(result: Look, model: Prepared, hidden: HiddenStates, lenses: Sequence[str], progress: _Progress
+              ) -> dict[str, Measured]:
     """All lenses of one model but similarity."""
-    task, seed, name = found.task.name, found.asked.seed, one.source.name
-    parts: dict[str, Found] = {}
+    task, seed, name = result.task.name, result.request.seed, model.source.name
+    parts: dict[str, Measured] = {}
     for lens in (lens for lens in lenses if lens != "similarity"):
-        told.share(f"{name}: {lens}", 0)
+        progress.share(f"{name}: {lens}", 0)
         if lens == "convergence":
             parts[lens] = measure.convergence(parts["geometry"], parts["probes"], task, seed)
         elif lens == "calibration":
-            said = answers(one)
-            if isinstance(said, Answers):
-                parts[lens] = measure.calibration(said, task, seed)
-                found.notes += [f"Calibration of {name}: {said.note}."] if said.note else []
+            given = answers(model)
+            if isinstance(given, Answers):
+                parts[lens] = measure.calibration(given, task, seed)
+                result.notes += [f"Calibration of {name}: {given.note}."] if given.note else []
             else:
-                found.notes.append(f"Calibration: {name} is left out: {said}.")
+                result.notes.append(f"Calibration: {name} is left out: {given}.")
         else:
             parts[lens] = {"geometry": measure.geometry, "hulls": measure.hulls, "probes": measure.probes}[lens](
                 hidden, task, seed)
-        told.end(f"{name}: {lens}")
+        progress.end(f"{name}: {lens}")
     if "hulls" in parts and parts["hulls"].facts["trivial"]:
         facts = parts["hulls"].facts
         note = (f"Hulls: {facts['points']} points in {facts['dim']} dimensions: planes separate almost any classes of "
                 "so few points, so that the number of clusters says little; distances and new rows do, and more rows.")
-        found.notes += [note] if note not in found.notes else []
+        result.notes += [note] if note not in result.notes else []
     return parts
 
 
-def _similarity(found: Look, states: Sequence[HiddenStates]) -> None:
+def _similarity(result: Look, states: Sequence[HiddenStates]) -> None:
     """Between all pairs of models; of one model alone, between its layers."""
-    task, seed = found.task.name, found.asked.seed
-    named = list(zip((source.name for source in found.sources), states, strict=True))
+    task, seed = result.task.name, result.request.seed
+    named = list(zip((source.name for source in result.sources), states, strict=True))
     if len(named) == 1:
-        found.of_model[named[0][0]]["similarity"] = measure.similarity_within(named[0][1], task, seed)
+        result.of_model[named[0][0]]["similarity"] = measure.similarity_within(named[0][1], task, seed)
         return
     for (first, of_first), (second, of_second) in combinations(named, 2):
         pair = measure.similarity_between(of_first, of_second, comparison_name(first, second), seed)
-        found.of_pair[first, second] = pair
+        result.of_pair[first, second] = pair
         if "tokens" not in pair.facts["kinds"] and not of_first.spans:
-            found.notes.append(f"Similarity of {first} and {second}: of sentences only; they cut texts into different "
-                               "tokens.")
+            result.notes.append(f"Similarity of {first} and {second}: of sentences only; they cut texts into different "
+                                "tokens.")
 
 
 def comparison_name(first: str, second: str) -> str:
@@ -211,14 +213,14 @@ def comparison_name(first: str, second: str) -> str:
     return slug(f"{first}-{second}")
 
 
-def long_table(found: Look) -> dict[str, np.ndarray]:
+def long_table(result: Look) -> dict[str, np.ndarray]:
     """All numbers of all lenses as columns of one table: model, other, lens, and the columns of the lenses."""
     import pandas as pd
 
     parts = [part.table.frame.assign(model=name, other_model="", lens=lens)
-             for name, lenses in found.of_model.items() for lens, part in lenses.items()]
+             for name, lenses in result.of_model.items() for lens, part in lenses.items()]
     parts += [part.table.frame.assign(model=second, other_model=first, lens="similarity")
-              for (first, second), part in found.of_pair.items()]
+              for (first, second), part in result.of_pair.items()]
     whole = pd.concat(parts, ignore_index=True)
     front = ["model", "other_model", "lens", "layer", "statistic", "value", "low", "high", "n"]
     whole = whole.drop(columns=["step", "change", "change_low", "change_high", "other_step"], errors="ignore")

@@ -92,14 +92,14 @@ def prepare(source: Source, task: Task, rows: int, seed: int) -> Prepared:
     check_weights(source.folder)
     tokenizer, encoder = load_tokenizer(source.base), load_trained_encoder(source.folder, source.base)
     if len(tokenizer) > encoder.get_input_embeddings().num_embeddings:
-        raise FinetraceError(f"{source.asked}: its tokenizer has {len(tokenizer)} tokens, but the model only "
+        raise FinetraceError(f"{source.named}: its tokenizer has {len(tokenizer)} tokens, but the model only "
                              f"{encoder.get_input_embeddings().num_embeddings} embeddings; they do not belong together")
     cuda = torch.cuda.is_available()
     fit_threads(encoder.num_parameters())
     length = longest_input(encoder, tokenizer, TrainSettings().max_length)
     encoded, splits, kept = chosen_examples(task.folder, settings_of(rows), seeds.derive(seed, "hidden", task.name),
                                             tokenizer, length, forward_names(encoder))
-    require_known(encoded, tokenizer, f"{source.asked} on {task.name}")
+    require_known(encoded, tokenizer, f"{source.named} on {task.name}")
     collator = Collator(tokenizer, 8 if cuda else None, side="right", pieces="mean")
     return Prepared(source, task, encoded, np.array(splits), kept, collator, encoder.to("cuda" if cuda else "cpu"),
                     length)
@@ -117,7 +117,7 @@ def hidden_states(of: Prepared, out: Path, on_batch: Callable[[int], None]) -> H
         extract(of.encoder, rows, of.collator, out / step_name(STEP), vectors=list(settings.vectors), offsets=offsets,
                 dtype=settings.dtype, batch_tokens=settings.batch_tokens, on_batch=on_batch)
     except FinetraceError as error:
-        raise FinetraceError(f"{of.source.asked}: {error}") from error
+        raise FinetraceError(f"{of.source.named}: {error}") from error
     kept = np.flatnonzero(of.kept)
     facts = {"layers": of.layers, "dim": int(of.encoder.config.hidden_size), "steps": [STEP],
              "spans": rows.targets.pieces.shape[1] if rows.targets else 0, "label_names": of.task.label_names}
@@ -145,7 +145,7 @@ def answers(of: Prepared) -> Answers | str:
     if len(head.names) != len(wanted):
         return f"its head has {len(head.names)} classes ({', '.join(head.names[:4])}), the task {len(wanted)}"
     try:
-        order = order_of(head, wanted, (), of.source.asked)
+        order = order_of(head, wanted, (), of.source.named)
     except FinetraceError:
         return f"its head tells {', '.join(head.names[:4])}, and the task's classes are {', '.join(wanted[:4])}"
     unnamed = all(UNNAMED.fullmatch(name) for name in head.names)

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from finetrace.first_look.asked import LENSES
+from finetrace.first_look.request import LENSES
 from finetrace.first_look.run import Look, comparison_name
 from finetrace.layout import slug
 
@@ -15,16 +15,16 @@ HEAD = """# What a first look began: {command}
 """
 
 
-def study_of(found: Look, command: str, base: Path) -> str:
+def study_of(result: Look, command: str, base: Path) -> str:
     """The study's text.
 
     command: the first look's, for the head;  base: the project folder, from which its paths count.
     """
     import yaml
 
-    names = _names(found)
-    task, lenses = found.task, [lens for lens in LENSES if lens in found.asked.lenses]
-    content: dict[str, Any] = {"study": {"name": slug(f"look-{task.name}"), "seed": found.asked.seed}}
+    names = _names(result)
+    task, lenses = result.task, [lens for lens in LENSES if lens in result.request.lenses]
+    content: dict[str, Any] = {"study": {"name": slug(f"look-{task.name}"), "seed": result.request.seed}}
     if task.settings is not None:
         settings = dict(task.settings)
         if "path" in settings:
@@ -35,32 +35,32 @@ def study_of(found: Look, command: str, base: Path) -> str:
             "path": _from(base, task.folder), "text": ["text_a", "text_b"] if task.kind == "pair" else ["text_a"],
             "label": "label", "label_names": list(task.label_names)}}
     content["series"] = {}
-    for source in found.sources:
+    for source in result.sources:
         entry: dict[str, Any] = {"path": _from(base, source.folder)}
         if source.commit:
-            entry = {"id": source.asked.partition("@")[0], "revision": source.commit}
+            entry = {"id": source.named.partition("@")[0], "revision": source.commit}
         if source.base != source.folder:
             entry["tokenizer"] = _from(base, source.base)
         entry["tasks"] = [task.name]
-        if "calibration" in found.of_model[source.name]:
+        if "calibration" in result.of_model[source.name]:
             entry["head"] = task.name
         content["series"][names[source.name]] = entry
     places = {name: f"{short}/{task.name}/given/s1" for name, short in names.items()}
     layers = [lens for lens in lenses if lens != "calibration"]
     content["look"] = {", ".join(layers): "all"} if layers else {}
-    with_head = [places[name] for name, parts in found.of_model.items() if "calibration" in parts]
+    with_head = [places[name] for name, parts in result.of_model.items() if "calibration" in parts]
     if with_head:
         content["look"]["calibration"] = with_head
-    if found.of_pair:
+    if result.of_pair:
         content["comparisons"] = {comparison_name(first, second): {"first": places[first], "second": places[second]}
-                                  for first, second in found.of_pair}
+                                  for first, second in result.of_pair}
     return HEAD.format(command=command) + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
 
 
-def _names(found: Look) -> dict[str, str]:
+def _names(result: Look) -> dict[str, str]:
     """Model -> its name in the study, a folder name that no other has."""
     names: dict[str, str] = {}
-    for source in found.sources:
+    for source in result.sources:
         name, number = slug(source.name.partition("@")[0]), 1
         while name in names.values():
             number += 1

@@ -43,48 +43,48 @@ class Task:
     section: str = "tasks"
 
 
-def find_task(asked: str, text: Sequence[str], label: str | None, seed: int, scratch: Path) -> Task:
+def find_task(named: str, text: Sequence[str], label: str | None, seed: int, scratch: Path) -> Task:
     """The task that a name or a path means.
 
     text, label: columns of files of one's own, guessed where not given;  seed: the study's, from which the choice of
     held out rows derives;  scratch: where the rows are written, as the stage data would. Raises FinetraceError naming
     the task and the nearest names, or file, row and column.
     """
-    path = Path(asked)
+    path = Path(named)
     if not path.exists():
-        return _built_in(asked, seed, scratch)
+        return _built_in(named, seed, scratch)
     if (path / NAME).is_file():
         manifest = read_manifest(path)
         if manifest.kind != "data":
-            raise FinetraceError(f"{asked}: is no folder of a task, but of the stage {manifest.stage}; name data/TASK")
+            raise FinetraceError(f"{named}: is no folder of a task, but of the stage {manifest.stage}; name data/TASK")
         facts = manifest.facts
         if facts.get("multi_label"):
-            raise FinetraceError(f"{asked}: its examples can have several labels, and a first look wants one")
+            raise FinetraceError(f"{named}: its examples can have several labels, and a first look wants one")
         return Task(path.resolve().name, path, list(facts["label_names"]), facts["kind"], None)
     section, name = "task_files", slug(path.resolve().stem)
-    given = {"path": asked} | _columns(path, tuple(text), label)
+    given = {"path": named} | _columns(path, tuple(text), label)
     return _written(name, parse(FilesTaskSettings, given, "--task"), given, section, seed, scratch)
 
 
-def _built_in(asked: str, seed: int, scratch: Path) -> Task:
+def _built_in(named: str, seed: int, scratch: Path) -> Task:
     from finetrace.data.registry import entries, resolve
     from finetrace.data.world import MICRO_TASKS
 
-    micro = asked in MICRO_TASKS
-    if not micro and asked not in entries():
+    micro = named in MICRO_TASKS
+    if not micro and named not in entries():
         known = [*entries(), *MICRO_TASKS]
-        near = difflib.get_close_matches(asked, known, 3, 0.4) or ["sst2", "mrpc", "mnli"]
-        file = "no such file, and " if "/" in asked or Path(asked).suffix else ""
-        raise FinetraceError(f"--task {asked}: {file}no built-in task; the nearest are {', '.join(near)}; or name a "
+        near = difflib.get_close_matches(named, known, 3, 0.4) or ["sst2", "mrpc", "mnli"]
+        file = "no such file, and " if "/" in named or Path(named).suffix else ""
+        raise FinetraceError(f"--task {named}: {file}no built-in task; the nearest are {', '.join(near)}; or name a "
                              "csv, tsv, jsonl or Parquet file with texts and labels")
     given: dict[str, Any] = {"source": "micro"} if micro else {}
     try:
-        return _written(asked, resolve(asked, TaskSettings(**given)), given, "tasks", seed, scratch)
+        return _written(named, resolve(named, TaskSettings(**given)), given, "tasks", seed, scratch)
     except FinetraceError as error:
-        where = f"params.yaml: tasks.{asked}: "
+        where = f"params.yaml: tasks.{named}: "
         if not str(error).startswith(where):
             raise
-        raise FinetraceError(f"--task {asked}: {str(error).removeprefix(where)}; its files are yours: name the file or "
+        raise FinetraceError(f"--task {named}: {str(error).removeprefix(where)}; its files are yours: name the file or "
                              "folder itself") from error
 
 
@@ -152,7 +152,7 @@ def require_rows(task: Task, splits: np.ndarray, labels: np.ndarray, rows: int) 
     for split in ("train", "validation"):
         counts = np.bincount(labels[splits == split], minlength=len(task.label_names))
         if (counts >= FEWEST).sum() < 2:
-            found = ", ".join(f"{count} of {name!r}" for name, count in zip(task.label_names, counts, strict=True))
+            shown = ", ".join(f"{count} of {name!r}" for name, count in zip(task.label_names, counts, strict=True))
             more = "raise --rows" if rows and counts.sum() >= rows else "give it more rows"
-            raise FinetraceError(f"--task {task.name}: the {counts.sum()} rows of {split} are {found}; two classes "
+            raise FinetraceError(f"--task {task.name}: the {counts.sum()} rows of {split} are {shown}; two classes "
                                  f"need at least {FEWEST} rows each: {more}")

@@ -21,14 +21,15 @@ def predict_with_features(model: Any, rows: Encoded, collator: Collator, batch_s
                           bf16: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Logits (example, class) and features (example, dim), what goes into the head's last linear layer;
     float32, as `predict`."""
-    seen: list[Any] = []
+    features: list[Any] = []
     layer = last_linear(model)
-    hook = layer.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
+    hook = layer.register_forward_pre_hook(lambda _, args: features.append(args[0].detach()))
     try:
-        both = _run(model, rows, collator, batch_size, bf16, lambda outputs: _side_by_side(outputs.logits, seen.pop()))
+        joined = _run(model, rows, collator, batch_size, bf16,
+                      lambda outputs: _side_by_side(outputs.logits, features.pop()))
     finally:
         hook.remove()
-    return np.ascontiguousarray(both[:, :layer.out_features]), np.ascontiguousarray(both[:, layer.out_features:])
+    return np.ascontiguousarray(joined[:, :layer.out_features]), np.ascontiguousarray(joined[:, layer.out_features:])
 
 
 def _side_by_side(logits: Any, features: Any) -> Any:

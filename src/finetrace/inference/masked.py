@@ -56,13 +56,13 @@ def mask_texts(texts: list[str], tokenizer: Any, *, max_length: int, inputs: set
     for number, first in enumerate(range(0, len(texts), _TOGETHER)):
         part = encoded["input_ids"][first:first + _TOGETHER]
         padded = np.full((len(part), max(map(len, part))), tokenizer.pad_token_id, dtype=np.int64)
-        for row, one in enumerate(part):
-            padded[row, :len(one)] = one
+        for row, ids_of_text in enumerate(part):
+            padded[row, :len(ids_of_text)] = ids_of_text
         masked, wanted = mask_words(padded, np.isin(padded, special), tokenizer.mask_token_id, words, RATE, REPLACE,
                                     seeds.generator(seed, "masks", number))
-        for row, one in enumerate(part):
+        for row, ids_of_text in enumerate(part):
             at = np.flatnonzero(wanted[row] != IGNORED)
-            ids.append(masked[row, :len(one)].tolist())
+            ids.append(masked[row, :len(ids_of_text)].tolist())
             places.append(at)
             targets.append(wanted[row, at])
             starts.append(starts[-1] + len(at))

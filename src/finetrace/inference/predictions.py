@@ -89,7 +89,7 @@ def predict_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
             "label_names": label_names, "method_kind": manifest.facts.get("method_kind", "ft"),
             "metric": manifest.facts["metric"], "task": task_folder.name, "max_length": length,
             "rows": {set_name: len(part.labels) for set_name, part in sets.items()},
-            "feature_rows": {set_name: len(found) for set_name, found in wanted.items()}}, metrics
+            "feature_rows": {set_name: len(rows_of_set) for set_name, rows_of_set in wanted.items()}}, metrics
 
 
 def chosen_checkpoints(recorded: dict[int, Path], wanted: str | list[int], kept: int,
@@ -116,17 +116,17 @@ def evaluation_sets(task_folder: Path, wanted: str | list[str]) -> dict[str, Pat
 
     Raises FinetraceError when none of the wanted ones is there, or when a set out of distribution bears a split's name.
     """
-    found = {split: task_folder / f"{split}.parquet" for split in SPLITS
-             if (task_folder / f"{split}.parquet").is_file()}
+    tables = {split: task_folder / f"{split}.parquet" for split in SPLITS
+              if (task_folder / f"{split}.parquet").is_file()}
     for path in sorted((task_folder / "ood").glob("*.parquet")):
         if path.stem in SPLITS:
             raise FinetraceError(f"{path}: a set out of distribution cannot be called {path.stem}; rename "
                                  "it in params.yaml")
-        found[path.stem] = path
-    chosen = {name: path for name, path in found.items() if wanted == "all" or name in wanted}
+        tables[path.stem] = path
+    chosen = {name: path for name, path in tables.items() if wanted == "all" or name in wanted}
     if not chosen:
         raise FinetraceError(f"predictions.sets: {task_folder.name} has none of {', '.join(wanted)}; it has "
-                             f"{', '.join(found)}")
+                             f"{', '.join(tables)}")
     return chosen
 
 
@@ -136,12 +136,12 @@ def _fits_disk(size: int, scratch: Path, name: str) -> None:
                              "predictions.feature_rows or max_rows, or name fewer predictions.checkpoints")
 
 
-def _same_features(one: Any, other: Any) -> bool:
+def _same_features(first: Any, second: Any) -> bool:
     """Whether two classifiers differ in their last linear layer only."""
     import torch
 
-    heads = {id(p) for model in (one, other) for p in last_linear(model).parameters()}
-    pairs = zip(one.state_dict(keep_vars=True).values(), other.state_dict(keep_vars=True).values(), strict=True)
+    heads = {id(p) for model in (first, second) for p in last_linear(model).parameters()}
+    pairs = zip(first.state_dict(keep_vars=True).values(), second.state_dict(keep_vars=True).values(), strict=True)
     return all(torch.equal(a.to(b.device), b) for a, b in pairs if id(a) not in heads)
 
 
@@ -182,12 +182,12 @@ def _predict_checkpoint(model: Any, sets: dict[str, Encoded], wanted: dict[str, 
 
 def _metrics(logits: np.ndarray, labels: np.ndarray, metric: str) -> dict[str, float]:
     """Accuracy, loss and the task's own metric."""
-    found = {"accuracy": float((logits.argmax(axis=1) == labels).mean()),
-             "loss": float(cross_entropy(logits, labels).mean())}
-    if metric in found:
-        return found
+    metrics = {"accuracy": float((logits.argmax(axis=1) == labels).mean()),
+               "loss": float(cross_entropy(logits, labels).mean())}
+    if metric in metrics:
+        return metrics
     more = classification_metrics(logits, labels)  # imports scikit-learn
-    return found | {metric: more[metric]} if metric in more else found  # entities need whole sentences
+    return metrics | {metric: more[metric]} if metric in more else metrics  # entities need whole sentences
 
 
 def _tell(progress: Progress, before: int, done: int) -> None:

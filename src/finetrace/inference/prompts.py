@@ -98,8 +98,8 @@ def encode_prompts(facts: Any, tokenizer: Any, vocabulary: np.ndarray, *, max_le
 
 def left_out(counts: dict[tuple[str, str], dict[str, int]]) -> str:
     """How many facts were left out and why, for a message."""
-    told = {reason: sum(one.get(reason, 0) for one in counts.values()) for reason in REASONS}
-    return ", ".join(f"{number:,} {reason}" for reason, number in told.items() if number) or "all"
+    totals = {reason: sum(reasons.get(reason, 0) for reasons in counts.values()) for reason in REASONS}
+    return ", ".join(f"{number:,} {reason}" for reason, number in totals.items() if number) or "all"
 
 
 def _prompts(kept: list[Any], counts: dict[tuple[str, str], dict[str, int]]) -> Prompts:
@@ -137,10 +137,10 @@ class _Pieces:
         pieces = self.tokenizer.tokenize(context + word)
         if len(pieces) != len(before) + 1 or pieces[:-1] != before:
             return "not one piece", -1
-        found = int(self.tokenizer.convert_tokens_to_ids(pieces[-1]))
-        if found == self.tokenizer.unk_token_id or found in self.tokenizer.all_special_ids:
+        token = int(self.tokenizer.convert_tokens_to_ids(pieces[-1]))
+        if token == self.tokenizer.unk_token_id or token in self.tokenizer.all_special_ids:
             return "unknown", -1
-        return "", found
+        return "", token
 
     def spelled(self, piece: int, word: str) -> bool:
         """Whether the piece is the word, but for its case."""
@@ -151,7 +151,7 @@ def _candidates(fact: dict[str, Any], gold: int, piece: _Pieces, left: str, wher
     """Ids of the words of the right type; those that are not one piece cannot be predicted and do not count."""
     if fact["candidates"] is None:
         return None
-    ids = {found for reason, found in (piece.of(word, left) for word in fact["candidates"]) if not reason}
+    ids = {token for reason, token in (piece.of(word, left) for word in fact["candidates"]) if not reason}
     if gold not in ids:
         raise FinetraceError(f"{where}: its object {fact['object']!r} is not among its candidates; mend it and "
                              "run its facts stage again")
@@ -161,8 +161,8 @@ def _candidates(fact: dict[str, Any], gold: int, piece: _Pieces, left: str, wher
 def _encoder(tokenizer: Any) -> Callable[[Sequence[str]], dict[str, list[int]]]:
     """Sentences to features, with the tokenizer as it is."""
     def encode(sentences: Sequence[str]) -> dict[str, list[int]]:
-        asked = [sentence.replace(MASK, tokenizer.mask_token) for sentence in sentences]
-        encoded = tokenizer(*asked, return_attention_mask=True, verbose=False)
+        texts = [sentence.replace(MASK, tokenizer.mask_token) for sentence in sentences]
+        encoded = tokenizer(*texts, return_attention_mask=True, verbose=False)
         return {name: list(encoded[name]) for name in encoded.keys()}
 
     return encode
@@ -177,13 +177,13 @@ def _compat_encoder(tokenizer: Any, where: str) -> Callable[[Sequence[str]], dic
                              "is of another kind; set it to false")
 
     def pieces(sentence: str) -> list[int]:
-        found: list[int] = []
+        token_ids: list[int] = []
         for chunk in sentence.split():
             if MASK in chunk:
-                found += [tokenizer.mask_token_id, *(token.id for token in model.tokenize(chunk.replace(MASK, "")))]
+                token_ids += [tokenizer.mask_token_id, *(token.id for token in model.tokenize(chunk.replace(MASK, "")))]
             else:
-                found += tokenizer.convert_tokens_to_ids(tokenizer.tokenize(chunk))
-        return found
+                token_ids += tokenizer.convert_tokens_to_ids(tokenizer.tokenize(chunk))
+        return token_ids
 
     def encode(sentences: Sequence[str]) -> dict[str, list[int]]:
         ids, types = [tokenizer.cls_token_id], [0]

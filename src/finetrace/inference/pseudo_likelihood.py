@@ -49,7 +49,7 @@ class Sentences:
 class Copies:
     """Masked copies of some sentences, each once however many tokens are scored on it.
 
-    rows: token ids with masks;  places: (copy,) int64, the token that is looked at;  copy, target, sentence: (asked,)
+    rows: token ids with masks;  places: (copy,) int64, the token that is looked at;  copy, target, sentence: (target,)
     int64, one per token of the sentences: the copy that it is scored on, its id, and whose it is.
     """
 
@@ -86,12 +86,12 @@ def encode_sentences(texts: Sequence[str], tokenizer: Any, *, inputs: set[str], 
 
 def _words(encoded: Any, number: int, text: str, where: str) -> np.ndarray:
     """(token,) the number of each token's word, as the tokenizer splits; -1 for tokens that it added."""
-    found = np.array([-1 if word is None else word for word in encoded.word_ids(number)], dtype=np.int64)
-    span = encoded.word_to_chars(number, int(found.max())) if (found >= 0).any() else None
+    words = np.array([-1 if word is None else word for word in encoded.word_ids(number)], dtype=np.int64)
+    span = encoded.word_to_chars(number, int(words.max())) if (words >= 0).any() else None
     if span is not None and len(text[span.start:span.end].split()) > 1:
         raise FinetraceError(f"{where}: this tokenizer takes {text[span.start:span.end][:40]!r} for one word; set "
                              "pairs.scoring: original")
-    return found
+    return words
 
 
 def masked_copies(sentences: Sentences, chosen: np.ndarray, mask: int) -> Copies:
@@ -138,8 +138,8 @@ def blocks(sentences: Sentences, block_tokens: int = BLOCK_TOKENS) -> Iterator[n
 
 def count_copies(sentences: Sentences, mask: int) -> tuple[int, int]:
     """How many masked copies there are, and how many tokens they have: what a model has to read."""
-    found = [masked_copies(sentences, chosen, mask).rows.lengths for chosen in blocks(sentences)]
-    return sum(map(len, found)), int(sum(lengths.sum() for lengths in found))
+    lengths_of_blocks = [masked_copies(sentences, chosen, mask).rows.lengths for chosen in blocks(sentences)]
+    return sum(map(len, lengths_of_blocks)), int(sum(lengths.sum() for lengths in lengths_of_blocks))
 
 
 def pseudo_log_likelihoods(encoder: Any, head: "MaskedHead", sentences: Sentences, mask: int, collator: Collator, *,
@@ -153,26 +153,26 @@ def pseudo_log_likelihoods(encoder: Any, head: "MaskedHead", sentences: Sentence
     at once;  tell: told the number of copies done. Neither the batches nor the order of sentences matter beyond
     rounding. Raises FinetraceError when a score is not finite.
     """
-    found = np.zeros(len(sentences))
+    scores = np.zeros(len(sentences))
     done = 0
     for chosen in blocks(sentences, block_tokens):
         copies = masked_copies(sentences, chosen, mask)
-        of_copy = np.argsort(copies.copy, kind="stable")  # what is asked of copy c: of_copy[starts[c]:starts[c + 1]]
+        of_copy = np.argsort(copies.copy, kind="stable")  # targets of copy c: of_copy[starts[c]:starts[c + 1]]
         starts = np.searchsorted(copies.copy[of_copy], np.arange(len(copies.places) + 1))
         log_probs = np.empty(len(copies.copy))
         for index in batches_by_tokens(copies.rows.lengths, batch_tokens):
             counts = starts[index + 1] - starts[index]
-            asked = np.concatenate([of_copy[starts[i]:starts[i + 1]] for i in index])
+            targets = np.concatenate([of_copy[starts[i]:starts[i + 1]] for i in index])
             states = _states(encoder, copies, index, collator, bf16)
-            log_probs[asked] = _log_probs(head, states, np.repeat(np.arange(len(index)), counts), copies.target[asked],
-                                          memory_bytes)
+            log_probs[targets] = _log_probs(head, states, np.repeat(np.arange(len(index)), counts),
+                                            copies.target[targets], memory_bytes)
             done += len(index)
             tell(done)
-        np.add.at(found, copies.sentence, log_probs)
-    if len(wrong := np.flatnonzero(~np.isfinite(found))):
+        np.add.at(scores, copies.sentence, log_probs)
+    if len(wrong := np.flatnonzero(~np.isfinite(scores))):
         raise FinetraceError(f"the score of sentence {wrong[0]} is not finite; the training diverged: lower its "
                              "learning_rate")
-    return found
+    return scores
 
 
 def _states(encoder: Any, copies: Copies, index: np.ndarray, collator: Collator, bf16: bool) -> "torch.Tensor":
@@ -191,16 +191,16 @@ def _states(encoder: Any, copies: Copies, index: np.ndarray, collator: Collator,
 
 def _log_probs(head: "MaskedHead", states: "torch.Tensor", row: np.ndarray, target: np.ndarray,
                memory_bytes: int) -> np.ndarray:
-    """(asked,) log probability of word `target` after the state `row`; all words of some states at a time."""
+    """(target,) log probability of word `target` after the state `row`; all words of some states at a time."""
     import torch
 
     together = max(1, memory_bytes // (4 * len(head.decoder)))
-    found = np.empty(len(row))
+    log_probs = np.empty(len(row))
     with torch.no_grad():
         for first in range(0, len(states), together):
             scores = head(states[first:first + together])
-            asked = np.flatnonzero((row >= first) & (row < first + len(scores)))
-            rows = torch.from_numpy(row[asked] - first).to(scores.device)
-            words = torch.from_numpy(target[asked]).to(scores.device)
-            found[asked] = (scores[rows, words] - scores.logsumexp(dim=-1)[rows]).double().cpu().numpy()
-    return found
+            chosen = np.flatnonzero((row >= first) & (row < first + len(scores)))
+            rows = torch.from_numpy(row[chosen] - first).to(scores.device)
+            words = torch.from_numpy(target[chosen]).to(scores.device)
+            log_probs[chosen] = (scores[rows, words] - scores.logsumexp(dim=-1)[rows]).double().cpu().numpy()
+    return log_probs

@@ -49,8 +49,8 @@ class Target:
         if self.kind == "multi-label":
             return {"loss": float(self.losses(logits, rows.labels).mean()),
                     **multi_label_metrics(logits > 0, rows.labels)}
-        found = classification_metrics(logits, rows.labels)
-        return found | self._of_tags(logits, rows) if self.tags else found
+        metrics = classification_metrics(logits, rows.labels)
+        return metrics | self._of_tags(logits, rows) if self.tags else metrics
 
     def _of_tags(self, logits: np.ndarray, rows: Encoded) -> dict[str, float]:
         ends = np.cumsum(rows.sizes)[:-1]
@@ -88,9 +88,9 @@ def multi_label_metrics(predicted: np.ndarray, truth: np.ndarray) -> dict[str, f
 
     predicted, truth: (example, class), nonzero where the example has the class.
     """
-    said, named = predicted.astype(bool), truth.astype(bool)
-    right, given, there = (values.sum(axis=0).astype(np.float64) for values in (said & named, said, named))
-    of_class = 2 * right / np.maximum(given + there, 1)
-    return {"exact_match": float((said == named).all(axis=1).mean()),
+    answered, named = predicted.astype(bool), truth.astype(bool)
+    right, given, actual = (values.sum(axis=0).astype(np.float64) for values in (answered & named, answered, named))
+    of_class = 2 * right / np.maximum(given + actual, 1)
+    return {"exact_match": float((answered == named).all(axis=1).mean()),
             "macro_f1": float(of_class.mean()),
-            "micro_f1": float(2 * right.sum() / max(1.0, given.sum() + there.sum()))}
+            "micro_f1": float(2 * right.sum() / max(1.0, given.sum() + actual.sum()))}

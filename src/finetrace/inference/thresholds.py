@@ -15,8 +15,8 @@ def require_thresholds(target: Target) -> None:
     """Raises FinetraceError for a task in which no threshold decides."""
     if target.kind == "regression" or (target.kind == "class" and len(target.label_names) != 2):
         count = len(target.label_names)
-        what = "a number is predicted" if target.kind == "regression" else f"there are {count} classes"
-        raise FinetraceError(f"train.thresholds: chosen needs two classes, or target: multi-label, and here {what}; "
+        reason = "a number is predicted" if target.kind == "regression" else f"there are {count} classes"
+        raise FinetraceError(f"train.thresholds: chosen needs two classes, or target: multi-label, and here {reason}; "
                              "write half for this task (by_task)")
 
 
@@ -34,12 +34,12 @@ def threshold_metrics(answers: Answers, target: Target) -> tuple[dict[str, float
     chosen = np.array([best_threshold(p, y) for p, y in zip(scores["validation"][0].T, scores["validation"][1].T,
                                                              strict=True)])
     names = target.label_names[-len(chosen):]
-    found: dict[str, float] = {}
+    by_name: dict[str, float] = {}
     for split, (p, y) in scores.items():
         metrics = multi_label_metrics(p >= chosen, y)
         for name in ("micro_f1", "macro_f1") if target.kind == "multi-label" else ("f1",):
-            found[f"{split}/{name}_chosen"] = metrics["macro_f1" if name == "f1" else name]
-    return found, dict(zip(names, chosen.tolist(), strict=True))
+            by_name[f"{split}/{name}_chosen"] = metrics["macro_f1" if name == "f1" else name]
+    return by_name, dict(zip(names, chosen.tolist(), strict=True))
 
 
 def best_threshold(probabilities: np.ndarray, truth: np.ndarray) -> float:

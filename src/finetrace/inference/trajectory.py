@@ -129,11 +129,11 @@ def check_architecture(folders: list[Path]) -> None:
             config = json.loads((folder / "config.json").read_text("utf-8"))
         except (FileNotFoundError, ValueError) as error:
             raise FinetraceError(f"{folder}: its config.json cannot be read ({error}); run its stage again") from error
-        found = {key: config[key] for key in ARCHITECTURE if key in config}
-        first = first or found
-        if wrong := [key for key in first if found.get(key) != first[key]]:
+        architecture = {key: config[key] for key in ARCHITECTURE if key in config}
+        first = first or architecture
+        if wrong := [key for key in first if architecture.get(key) != first[key]]:
             raise FinetraceError(f"{folder}: is another architecture than {folders[0]}: {wrong[0]} is "
-                                 f"{found.get(wrong[0])} instead of {first[wrong[0]]}; train again, so that all "
+                                 f"{architecture.get(wrong[0])} instead of {first[wrong[0]]}; train again, so that all "
                                  "checkpoints come from one model")
 
 
@@ -147,11 +147,11 @@ def chosen_examples(task_folder: Path, settings: HiddenSettings, seed: int, toke
     target = target_of(read_manifest(task_folder).facts)
     several = len(target.label_names) if target.kind == "multi-label" else 0
     # tasks differ in their splits
-    there = [split for split in settings.rows if (task_folder / f"{split}.parquet").is_file()]
-    if not there:
+    splits_there = [split for split in settings.rows if (task_folder / f"{split}.parquet").is_file()]
+    if not splits_there:
         raise FinetraceError(f"hidden.rows: {task_folder.name} has none of {', '.join(settings.rows)}; it has "
                              f"{', '.join(sorted(p.stem for p in task_folder.glob('*.parquet')))}")
-    for split in there:
+    for split in splits_there:
         path, count = task_folder / f"{split}.parquet", settings.rows[split]
         labels = read_table(path, ["label"])["label"].to_numpy()
         labels = labels if target.kind == "class" else np.zeros(len(labels), dtype=np.int64)  # none to stratify by

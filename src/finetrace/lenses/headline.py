@@ -60,13 +60,13 @@ def columns_of(columns: str, names: Iterable[str]) -> list[list[str]]:
     names = list(names)
     for pattern in columns.split("|"):
         wanted = re.escape(pattern).replace(r"\*", "(?P<each>.+)").replace(r"\{layer\}", r"(?P<layer>\d+)")
-        found: dict[str, list[tuple[int, str]]] = {}
+        by_text: dict[str, list[tuple[int, str]]] = {}
         for name in names:
             if fits := re.fullmatch(wanted, name):
                 parts = fits.groupdict()
-                found.setdefault(parts.get("each", ""), []).append((int(parts.get("layer", 0)), name))
-        if found:
-            return [[name for _, name in sorted(group)] for group in found.values()]
+                by_text.setdefault(parts.get("each", ""), []).append((int(parts.get("layer", 0)), name))
+        if by_text:
+            return [[name for _, name in sorted(group)] for group in by_text.values()]
     return []
 
 

@@ -141,8 +141,8 @@ def _percentiles(columns: np.ndarray, level: float) -> tuple[np.ndarray, np.ndar
     if np.isfinite(columns).all():
         low, high = np.quantile(columns, ends, axis=0)
         return low, high
-    found = np.full((2, columns.shape[1]), np.nan)
+    bounds = np.full((2, columns.shape[1]), np.nan)
     for i, column in enumerate(columns.T):
         if np.isfinite(column).any():
-            found[:, i] = np.quantile(column[np.isfinite(column)], ends)
-    return found[0], found[1]
+            bounds[:, i] = np.quantile(column[np.isfinite(column)], ends)
+    return bounds[0], bounds[1]

@@ -79,9 +79,9 @@ def check_weights(folder: Path) -> None:
                 content.keys()
         except Exception as error:  # SafetensorError, and what the file system raises
             pointer = file.stat().st_size < 1024 and file.read_bytes().startswith(b"version https://git-lfs")
-            what = "is a pointer of Git LFS, not the file; run git lfs pull" if pointer else (
+            fault = "is a pointer of Git LFS, not the file; run git lfs pull" if pointer else (
                 f"is no whole safetensors file of {file.stat().st_size} bytes ({error}); copy or fetch it again")
-            raise FinetraceError(f"{file}: {what}") from error
+            raise FinetraceError(f"{file}: {fault}") from error
     if (folder / INDEX).is_file():
         try:
             wanted = set(json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values())

@@ -24,17 +24,17 @@ def fetch_hub(name: str, model_id: str, revision: str, out: Path) -> dict[str, A
 
     where = f"models.{name}"
     try:
-        found = look_up(model_id, revision)
-        top = [f for f in found.files if "/" not in f]
+        repository = look_up(model_id, revision)
+        top = [f for f in repository.files if "/" not in f]
         if not any(f.endswith(".safetensors") for f in top):
-            others = [f for f in found.files if f.endswith((".bin", ".pt", ".h5"))]
+            others = [f for f in repository.files if f.endswith((".bin", ".pt", ".h5"))]
             raise FinetraceError(f"{where}: {model_id} at {revision} has no *.safetensors, only "
                                  f"{', '.join(others) or 'no weights'}; "
                                  "pickled weights are not loaded; name a revision with safetensors (often refs/pr/N)")
         if "config.json" not in top:
             raise FinetraceError(f"{where}: {model_id} at {revision} has no config.json; name a repository that "
                                  "save_pretrained wrote")
-        folder = Path(snapshot_download(model_id, revision=found.commit, allow_patterns=[*FILES, SENTENCES],
+        folder = Path(snapshot_download(model_id, revision=repository.commit, allow_patterns=[*FILES, SENTENCES],
                                         ignore_patterns=["*/*"]))
     except FinetraceError:
         raise
@@ -43,7 +43,7 @@ def fetch_hub(name: str, model_id: str, revision: str, out: Path) -> dict[str, A
                              f"{trouble(error)}") from error
     _copy(folder, out)
     _check(folder, out, where)
-    return {"id": model_id, "revision": found.commit}
+    return {"id": model_id, "revision": repository.commit}
 
 
 def fetch_folder(name: str, path: Path, out: Path) -> dict[str, Any]:

@@ -90,11 +90,11 @@ def _of_words(whole: Path, source: Source, names: list[str]) -> Any:
         raise FinetraceError(f"{label(source)}: its head for words has more than a linear layer "
                              f"({', '.join(of_head[:4])}), which finetrace does not read; leave it out of `head`")
     model = LinearClassifier(load_encoder(whole), 1, names)
-    found: dict[str, Any] = {}
+    tensors: dict[str, Any] = {}
     for file in sorted(whole.glob("*.safetensors")):
         with safe_open(file, "pt") as content:
-            found |= {name: content.get_tensor(name) for name in content.keys() if name in of_head}
-    model.load_state_dict(found, strict=False)
+            tensors |= {name: content.get_tensor(name) for name in content.keys() if name in of_head}
+    model.load_state_dict(tensors, strict=False)
     return model
 
 

@@ -13,8 +13,8 @@ def last_linear(model: Any) -> Any:
     import torch
 
     encoder = {id(module) for module in model.base_model.modules()}
-    found = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and id(m) not in encoder]
-    if not found:
+    layers = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and id(m) not in encoder]
+    if not layers:
         raise FinetraceError(f"{type(model).__name__}: has no linear layer after its encoder, which every "
                              "lens of heads needs")
-    return found[-1]
+    return layers[-1]

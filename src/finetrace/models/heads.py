@@ -80,33 +80,33 @@ def tensor_names(folder: Path) -> list[str]:
     """Names of all tensors in the safetensors files of a folder."""
     from safetensors import safe_open
 
-    found: list[str] = []
+    names: list[str] = []
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, "np") as content:
-            found += content.keys()
-    return found
+            names += content.keys()
+    return names
 
 
-def order_of(head: FoundHead, label_names: Sequence[str], said: Sequence[str], where: str) -> list[int]:
+def order_of(head: FoundHead, label_names: Sequence[str], declared: Sequence[str], where: str) -> list[int]:
     """For each class of a task, which output of the head tells it: (class,).
 
-    label_names: the task's classes in order;  said: their names in the order of the outputs, from params.yaml, or
+    label_names: the task's classes in order;  declared: their names in the order of the outputs, from params.yaml, or
     empty: then the head's own names count, whatever their case, or, where it has only LABEL_0, LABEL_1, ..., the task's
     order. Raises FinetraceError for classes of another set.
     """
-    outputs = list(said) or list(head.names)
+    outputs = list(declared) or list(head.names)
     if len(head.names) != len(label_names) or len(outputs) != len(label_names):
         raise FinetraceError(f"{where}: the head tells {len(head.names)} classes ({', '.join(head.names[:6])}), and "
                              f"the task has {len(label_names)} ({', '.join(label_names[:6])}); leave the task out of "
                              "`head`")
-    if not said and all(name in (f"LABEL_{number}", str(number)) for number, name in enumerate(outputs)):
+    if not declared and all(name in (f"LABEL_{number}", str(number)) for number, name in enumerate(outputs)):
         return list(range(len(outputs)))
-    found, wanted = [_folded(name) for name in outputs], [_folded(name) for name in label_names]
-    if sorted(found) != sorted(wanted) or len(set(found)) != len(found):
+    folded, wanted = [_folded(name) for name in outputs], [_folded(name) for name in label_names]
+    if sorted(folded) != sorted(wanted) or len(set(folded)) != len(folded):
         raise FinetraceError(f"{where}: the head's classes are {', '.join(outputs[:6])}, and those of the task "
                              f"{', '.join(label_names[:6])}; say in `labels` which is which, in the order of the "
                              "outputs, or leave the task out of `head`")
-    return [found.index(name) for name in wanted]
+    return [folded.index(name) for name in wanted]
 
 
 def _folded(name: str) -> str:

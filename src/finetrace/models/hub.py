@@ -33,11 +33,11 @@ def look_up(model_id: str, revision: str, digests: bool = False) -> Repository:
     if constants.HF_HUB_OFFLINE:
         return _cached(model_id, revision, digests)
     info = _ask(model_id, revision, digests)
-    found = info.siblings or []
+    siblings = info.siblings or []
     if revision != info.sha:  # as the hub's client keeps it, for later work without a network
         write_text(_place(model_id) / "refs" / revision, str(info.sha))
-    return Repository(str(info.sha), [s.rfilename for s in found],
-                      {s.rfilename: s.lfs.sha256 for s in found if s.lfs is not None and s.lfs.sha256})
+    return Repository(str(info.sha), [s.rfilename for s in siblings],
+                      {s.rfilename: s.lfs.sha256 for s in siblings if s.lfs is not None and s.lfs.sha256})
 
 
 def trouble(error: Exception) -> str:
@@ -91,10 +91,10 @@ def _cached(model_id: str, revision: str, digests: bool) -> Repository:
         revision = known[0]
     folder = place / "snapshots" / revision
     if revision not in known:
-        there = (f"there are the commits {', '.join(known)}: name one as revision" if known
-                 else "nothing of this model is there")
+        hint = (f"there are the commits {', '.join(known)}: name one as revision" if known
+                else "nothing of this model is there")
         raise LocalEntryNotFoundError(f"HF_HUB_OFFLINE is set, and the hub's cache {place} does not know {revision}; "
-                                      f"{there}, or run once with HF_HUB_OFFLINE=0")
+                                      f"{hint}, or run once with HF_HUB_OFFLINE=0")
     files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     return Repository(revision, files, {name: sha256_file((folder / name).resolve()) for name in files
                                         if name.endswith(".safetensors")} if digests else {})

@@ -66,5 +66,5 @@ class LinearClassifier(torch.nn.Module):
 
 def head_dropout(config: Any) -> float:
     """The dropout that a config means for a classifier."""
-    found = [value for name in DROPOUTS if isinstance(value := getattr(config, name, None), int | float)]
-    return float(found[0]) if found else 0.1
+    rates = [value for name in DROPOUTS if isinstance(value := getattr(config, name, None), int | float)]
+    return float(rates[0]) if rates else 0.1

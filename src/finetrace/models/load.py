@@ -92,7 +92,7 @@ def load_encoder(folder: Path) -> Any:
     return _load(AutoModel, "an encoder", folder).eval()
 
 
-def _load(kind: Any, what: str, folder: Path, dropout: float | None = None, **changes: Any) -> Any:
+def _load(kind: Any, description: str, folder: Path, dropout: float | None = None, **changes: Any) -> Any:
     """A model of the Auto class `kind` whose encoder is wholly in the folder; `changes` are of its config."""
     import torch
     from transformers import AutoConfig
@@ -106,7 +106,7 @@ def _load(kind: Any, what: str, folder: Path, dropout: float | None = None, **ch
                                              dtype=torch.float32, use_safetensors=True, output_loading_info=True,
                                              trust_remote_code=False)
     except Exception as error:  # damaged files and wrong configs raise many kinds
-        raise FinetraceError(f"{folder}: could not be loaded as {what}: {one_line(error)}") from error
+        raise FinetraceError(f"{folder}: could not be loaded as {description}: {one_line(error)}") from error
     drawn = {key if isinstance(key, str) else key[0] for key in (*report["missing_keys"], *report["mismatched_keys"])}
     encoder = "" if model.base_model is model else model.base_model_prefix + "."
     lost = sorted(k for k in drawn if k.startswith(encoder) and "pooler" not in k)

@@ -46,8 +46,8 @@ class Transform:
 
     def tensors(self) -> dict[str, "torch.Tensor"]:
         """The tensors that are there, by field."""
-        found = {k: getattr(self, k) for k in ("dense_weight", "dense_bias", "norm_weight", "norm_bias")}
-        return {k: v for k, v in found.items() if v is not None}
+        tensors = {k: getattr(self, k) for k in ("dense_weight", "dense_bias", "norm_weight", "norm_bias")}
+        return {k: v for k, v in tensors.items() if v is not None}
 
     def with_tensors(self, tensors: dict[str, Any]) -> "Transform":
         """The same transform with other tensors, by field."""

@@ -90,10 +90,10 @@ def merged(folder: Path, base: Path, out: Path) -> None:
 @contextlib.contextmanager
 def _strict(folder: Path) -> Iterator[None]:
     """Adapters that peft would draw at random, with a warning, are an error."""
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
-    lost = [str(one.message) for one in told if "missing adapter keys" in str(one.message)]
+    lost = [str(warning.message) for warning in caught if "missing adapter keys" in str(warning.message)]
     if lost:
         raise FinetraceError(f"{folder / WEIGHTS}: lacks adapters of layers that {CONFIG} names "
                              f"({lost[0].partition(': ')[2][:120]}); copy or save the folder again")

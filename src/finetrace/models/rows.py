@@ -118,10 +118,10 @@ def _labels(table: Any, classes: int) -> np.ndarray:
     """The labels of a task's table as `Encoded` has them."""
     if "labels" in table.column_names:
         lists = table["labels"].to_pylist()
-        found = np.zeros((len(lists), classes), dtype=np.float32)
+        matrix = np.zeros((len(lists), classes), dtype=np.float32)
         for row, numbers in enumerate(lists):
-            found[row, numbers] = 1
-        return found
+            matrix[row, numbers] = 1
+        return matrix
     labels = table["label"].to_numpy()
     return labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64)
 

@@ -127,10 +127,10 @@ def _load_head(model: Any, folder: Path) -> None:
     from safetensors.torch import load_file
 
     try:
-        found, wanted = load_file(folder / HEAD), set(_head_tensors(model))
-        if set(found) != wanted:
-            raise ValueError(f"it holds {', '.join(sorted(found))} instead of {', '.join(sorted(wanted))}")
-        model.load_state_dict(found, strict=False)
+        tensors, wanted = load_file(folder / HEAD), set(_head_tensors(model))
+        if set(tensors) != wanted:
+            raise ValueError(f"it holds {', '.join(sorted(tensors))} instead of {', '.join(sorted(wanted))}")
+        model.load_state_dict(tensors, strict=False)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise FinetraceError(f"{folder}: its head ({HEAD}, {FACTS}) cannot be read: {error}") from error
 

@@ -40,19 +40,19 @@ def resolve_series(name: str, settings: Any, out: Path) -> dict[str, Any]:
     when two of the hub have equal weights: then one name shows another's checkpoint.
     """
     where = f"series.{name}"
-    found = _from_folder(where, settings) if settings.path else (
+    checkpoints = _from_folder(where, settings) if settings.path else (
         {0: local_source(where, Path("models") / settings.model)} if settings.model else _from_hub(where, settings))
-    found = dict(sorted(found.items()))
-    _tell_equal_weights(where, found)
-    local = [source for source in found.values() if isinstance(source, Local)]
+    checkpoints = dict(sorted(checkpoints.items()))
+    _tell_equal_weights(where, checkpoints)
+    local = [source for source in checkpoints.values() if isinstance(source, Local)]
     heads = _heads(where, local) if local else {}
-    last = found[max(found)]
+    last = checkpoints[max(checkpoints)]
     _put_tokenizer(where, settings, last, out / TOKENIZER)
-    content = {str(step): plain(one) for step, one in found.items()}
+    content = {str(step): plain(checkpoint) for step, checkpoint in checkpoints.items()}
     (out / SERIES).write_text(json.dumps({"schema_version": 1, "keep": settings.keep, "checkpoints": content}, indent=1)
                               + "\n")
     axis = FINE_TUNING if heads.get("head") in ("sequence", "token") else AXES["pretrain"]
-    return {"checkpoints": len(found), "steps": list(found), "axis": axis, **heads}
+    return {"checkpoints": len(checkpoints), "steps": list(checkpoints), "axis": axis, **heads}
 
 
 def local_source(where: str, folder: Path, base: str = "", known: dict[str, Source] | None = None) -> Local:
@@ -68,8 +68,8 @@ def local_source(where: str, folder: Path, base: str = "", known: dict[str, Sour
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         pickled = sorted(p.name for pattern in PICKLED for p in folder.glob(pattern) if p.name not in OF_TRAINER)
-        there = folder / pickled[0] if pickled else folder
-        raise FinetraceError(f"{where}: {there}: no safetensors; pickled weights are not loaded; save the checkpoint "
+        shown = folder / pickled[0] if pickled else folder
+        raise FinetraceError(f"{where}: {shown}: no safetensors; pickled weights are not loaded; save the checkpoint "
                              "again with save_pretrained of a recent transformers, which writes model.safetensors")
     files = [*weights, *(folder / name for name in DECIDING if (folder / name).is_file())]
     hashes = {file.name: sha256_file(file) for file in sorted(files)}
@@ -83,24 +83,24 @@ def state_of(path: Path) -> str:
                                for p in path.rglob("*") if p.is_file()))
 
 
-def _base(where: str, folder: Path, said: str, known: dict[str, Source]) -> Source:
+def _base(where: str, folder: Path, base: str, known: dict[str, Source]) -> Source:
     """The model that adapters, or a lone head, belong to."""
     revision = "main"
-    if not said and (folder / ADAPTER_CONFIG).is_file():
+    if not base and (folder / ADAPTER_CONFIG).is_file():
         config = adapter_config(folder)
-        said, revision = str(config.get("base_model_name_or_path") or ""), str(config.get("revision") or "main")
-    if not said:
+        base, revision = str(config.get("base_model_name_or_path") or ""), str(config.get("revision") or "main")
+    if not base:
         raise FinetraceError(f"{where}: {folder} does not tell which model it changes; name it in `base` (hub id or "
                              "folder)")
-    if said not in known:
-        if Path(said).is_dir():
-            known[said] = local_source(where, Path(said))
-        elif said.startswith((".", "/", "~")) or said.count("/") > 1:
-            raise FinetraceError(f"{where}: {folder}: its base model {said} is no folder of this machine; name it in "
+    if base not in known:
+        if Path(base).is_dir():
+            known[base] = local_source(where, Path(base))
+        elif base.startswith((".", "/", "~")) or base.count("/") > 1:
+            raise FinetraceError(f"{where}: {folder}: its base model {base} is no folder of this machine; name it in "
                                  "`base` (hub id or folder)")
         else:
-            known[said] = _look_up(where, said, revision)
-    return known[said]
+            known[base] = _look_up(where, base, revision)
+    return known[base]
 
 
 def _from_folder(where: str, settings: Any) -> dict[int, Source]:
@@ -108,17 +108,17 @@ def _from_folder(where: str, settings: Any) -> dict[int, Source]:
     path = Path(settings.path)
     if not path.is_dir():
         raise FinetraceError(f"{where}: {path} is no folder; mend `path`, which is relative to the project folder")
-    lists = [(one.pattern, one.steps, one.after) for one in settings.phases] or [(settings.pattern, settings.steps,
-                                                                                  None)]
+    lists = [(phase.pattern, phase.steps, phase.after) for phase in settings.phases] or [
+        (settings.pattern, settings.steps, None)]
     known: dict[str, Source] = {}
-    found: dict[int, Source] = {}
+    checkpoints: dict[int, Source] = {}
     for pattern, steps, after in lists:
         folders = _chosen(where, path, pattern or GUESSED, _listed(where, path, pattern), steps)
-        begin = (max(found, default=0) if after is None else after)
-        of_phase = {begin + step * settings.unit: one for step, one in folders.items()}
-        _require_after(where, pattern, of_phase, found)
-        found |= {step: local_source(where, folder, settings.base, known) for step, folder in of_phase.items()}
-    return found
+        begin = (max(checkpoints, default=0) if after is None else after)
+        of_phase = {begin + step * settings.unit: folder for step, folder in folders.items()}
+        _require_after(where, pattern, of_phase, checkpoints)
+        checkpoints |= {step: local_source(where, folder, settings.base, known) for step, folder in of_phase.items()}
+    return checkpoints
 
 
 def _listed(where: str, path: Path, pattern: str) -> dict[int, Path]:
@@ -128,23 +128,23 @@ def _listed(where: str, path: Path, pattern: str) -> dict[int, Path]:
             return kept
         raise FinetraceError(f"{where}: {path} kept no weights; train with checkpoints such as log2, so that there is "
                              "something to look at")
-    found: dict[int, Path] = {}
+    folders: dict[int, Path] = {}
     before, _, after = (pattern or GUESSED).partition(STEP)
     for folder in sorted(path.glob(f"{escape(before)}*{escape(after)}")):
         number = re.fullmatch(f"{re.escape(before)}(\\d+){re.escape(after)}", folder.relative_to(path).as_posix())
         if number is None or not folder.is_dir():
             continue
         step = int(number[1])
-        if step in found:
-            raise FinetraceError(f"{where}: {found[step]} and {folder} are both step {step}; remove or rename one")
-        found[step] = folder
-    if not found and not pattern and ((path / "config.json").is_file() or needs_base(path)):
+        if step in folders:
+            raise FinetraceError(f"{where}: {folders[step]} and {folder} are both step {step}; remove or rename one")
+        folders[step] = folder
+    if not folders and not pattern and ((path / "config.json").is_file() or needs_base(path)):
         return {0: path}
-    if not found:
-        there = sorted(p.name for p in path.iterdir() if p.is_dir())
+    if not folders:
+        subfolders = sorted(p.name for p in path.iterdir() if p.is_dir())
         raise FinetraceError(f"{where}: nothing in {path} is called {pattern or GUESSED}; say in `pattern` how its "
-                             f"checkpoints are called; there are {', '.join(there[:5]) or 'no folders'}")
-    return found
+                             f"checkpoints are called; there are {', '.join(subfolders[:5]) or 'no folders'}")
+    return folders
 
 
 def _chosen(where: str, path: Path, pattern: str, listed: Mapping[int, Path], steps: Any) -> dict[int, Path]:
@@ -157,21 +157,21 @@ def _chosen(where: str, path: Path, pattern: str, listed: Mapping[int, Path], st
 
 def _from_hub(where: str, settings: Any) -> dict[int, Source]:
     """Step on the axis -> checkpoint of the hub."""
-    lists = [(one.revision, one.steps, one.after) for one in settings.phases] or [
+    lists = [(phase.revision, phase.steps, phase.after) for phase in settings.phases] or [
         (settings.revision, settings.steps, None)]
-    found: dict[int, Source] = {}
-    seen: dict[str, str] = {}
+    checkpoints: dict[int, Source] = {}
+    named: dict[str, str] = {}
     for revision, steps, after in lists:
-        begin = max(found, default=0) if after is None else after
+        begin = max(checkpoints, default=0) if after is None else after
         of_phase = {begin + step * settings.unit: str(step) for step in steps}
-        _require_after(where, revision, of_phase, found)
+        _require_after(where, revision, of_phase, checkpoints)
         for step, number in of_phase.items():
             names = settings.id.replace(STEP, number), revision.replace(STEP, number)
-            found[step] = _look_up(where, *names)
-            called, weights = f"{names[0]} at {names[1]}", weights_digest(found[step])
-            if (same := seen.setdefault(weights, called)) != called:
+            checkpoints[step] = _look_up(where, *names)
+            called, weights = f"{names[0]} at {names[1]}", weights_digest(checkpoints[step])
+            if (same := named.setdefault(weights, called)) != called:
                 raise FinetraceError(f"{where}: {called} has the same weights as {same}; one of the two names is wrong")
-    return found
+    return checkpoints
 
 
 def _require_after(where: str, names: str, phase: Mapping[int, Any], before: Mapping[int, Any]) -> None:
@@ -182,28 +182,29 @@ def _require_after(where: str, names: str, phase: Mapping[int, Any], before: Map
                              "`after`")
 
 
-def _tell_equal_weights(where: str, found: Mapping[int, Source]) -> None:
+def _tell_equal_weights(where: str, checkpoints: Mapping[int, Source]) -> None:
     """Remark on two folders with equal weights."""
-    seen: dict[str, Source] = {}
-    for source in found.values():
-        if (same := seen.setdefault(weights_digest(source), source)) is not source:
+    first_with: dict[str, Source] = {}
+    for source in checkpoints.values():
+        if (same := first_with.setdefault(weights_digest(source), source)) is not source:
             log.warning("%s: %s has the same weights as %s", where, label(source), label(same))
 
 
-def _heads(where: str, found: list[Local]) -> dict[str, Any]:
+def _heads(where: str, checkpoints: list[Local]) -> dict[str, Any]:
     """Facts about the head that all checkpoints of a folder have; refuses checkpoints of several architectures."""
-    first, of_first = found[0], None
-    for one in found:
-        base = one.base if isinstance(one.base, Local) else None
-        head = head_of(Path(one.path), Path(base.path) if base else None)
-        whole = Path(base.path if base else one.path)
+    first, of_first = checkpoints[0], None
+    for checkpoint in checkpoints:
+        base = checkpoint.base if isinstance(checkpoint.base, Local) else None
+        head = head_of(Path(checkpoint.path), Path(base.path) if base else None)
+        whole = Path(base.path if base else checkpoint.path)
         facts = (head.kind, len(head.names), describe(whole) if (whole / "config.json").is_file() else {})
         of_first = of_first or facts
         if facts != of_first:
-            what = ", ".join(f"{key}: {facts[2].get(key)}" for key in facts[2] if facts[2][key] != of_first[2].get(key))
-            raise FinetraceError(f"{where}: {one.path} is another kind of model than {first.path} "
-                                 f"({what or f'head: {head.kind}, {len(head.names)} classes'}); the checkpoints of a "
-                                 "series belong to one training; move it elsewhere, or name the others in `steps`")
+            differences = ", ".join(f"{key}: {facts[2].get(key)}" for key in facts[2]
+                                    if facts[2][key] != of_first[2].get(key))
+            raise FinetraceError(f"{where}: {checkpoint.path} is another kind of model than {first.path} "
+                                 f"({differences or f'head: {head.kind}, {len(head.names)} classes'}); the checkpoints "
+                                 "of a series belong to one training; move it elsewhere, or name the others in `steps`")
     head = head_of(Path(first.path))
     return {"head": head.kind, "classes": list(head.names)}
 
@@ -214,17 +215,17 @@ def _look_up(where: str, model_id: str, revision: str) -> Published:
     from huggingface_hub import hf_hub_download
 
     try:
-        found = look_up(model_id, revision, digests=True)
-        files = [file for file in found.files if "/" not in file and file.endswith(".safetensors")]
-        digests = {file: found.sha256.get(file) or sha256_file(
-            Path(hf_hub_download(model_id, file, revision=found.commit)).resolve()) for file in files}
+        repository = look_up(model_id, revision, digests=True)
+        files = [file for file in repository.files if "/" not in file and file.endswith(".safetensors")]
+        digests = {file: repository.sha256.get(file) or sha256_file(
+            Path(hf_hub_download(model_id, file, revision=repository.commit)).resolve()) for file in files}
     except Exception as error:  # the hub client raises many kinds; each is named and passed on
         raise FinetraceError(f"{where}: {model_id} at revision {revision} could not be looked up: "
                              f"{trouble(error)}; mend id, revision or steps") from error
     if not files:
         raise FinetraceError(f"{where}: {model_id} at {revision} has no *.safetensors; pickled weights are not "
                              "loaded; name a revision with safetensors (often refs/pr/N)")
-    return Published(model_id, found.commit, digests)
+    return Published(model_id, repository.commit, digests)
 
 
 def _put_tokenizer(where: str, settings: Any, last: Source, out: Path) -> None:
@@ -242,7 +243,7 @@ def _put_tokenizer(where: str, settings: Any, last: Source, out: Path) -> None:
         places = [_fetched_tokenizer(where, last.id, last.revision)]
     else:
         around = [Path(settings.path), Path(settings.path) / TOKENIZER] if settings.path else []
-        places = [one for one in (Path(last.path), *around) if one.is_dir()]
+        places = [place for place in (Path(last.path), *around) if place.is_dir()]
         if isinstance(last.base, Local):
             places.append(Path(last.base.path))
         elif last.base is not None and not any(map(_has_vocabulary, places)):

@@ -113,18 +113,19 @@ def config_of(source: Source) -> dict[str, Any]:
     return read_config(path.parent)
 
 
-def fetch_published(one: Published) -> Path:
+def fetch_published(published: Published) -> Path:
     """Fetch one checkpoint into the hub's cache (or find it there) and check its bytes. Returns its folder."""
     from huggingface_hub import snapshot_download
 
     try:
-        folder = Path(snapshot_download(one.id, revision=one.revision, allow_patterns=["config.json", "*.safetensors",
+        folder = Path(snapshot_download(published.id, revision=published.revision,
+                                        allow_patterns=["config.json", "*.safetensors",
                                                                                       "model.safetensors.index.json"],
                                         ignore_patterns=["*/*"]))
     except Exception as error:  # the hub client raises many kinds; each is named and passed on
-        raise FinetraceError(f"{one.id} at {one.revision} could not be fetched: {trouble(error)}; run the stage "
-                             "again when the hub can be reached: finished checkpoints are kept") from error
-    for file, expected in one.sha256.items():
+        raise FinetraceError(f"{published.id} at {published.revision} could not be fetched: {trouble(error)}; run the "
+                             "stage again when the hub can be reached: finished checkpoints are kept") from error
+    for file, expected in published.sha256.items():
         path = folder / file
         if not path.is_file() or sha256_file(path.resolve()) != expected:
             raise FinetraceError(f"{path}: is not the file that the series recorded (SHA-256 "

@@ -113,16 +113,16 @@ def read_series(trajectory: Path) -> tuple[dict[int, Source], bool]:
     path = trajectory / SERIES
     try:
         content = json.loads(path.read_text("utf-8"))
-        return {int(step): of_plain(one) for step, one in content["checkpoints"].items()}, bool(content["keep"])
+        return {int(step): of_plain(plain) for step, plain in content["checkpoints"].items()}, bool(content["keep"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FinetraceError(f"{path}: cannot be read ({error}); run the stage series again") from error
 
 
 def _open_series(trajectory: Path, manifest: Any, wanted: str | list[int]) -> Timeline:
-    found, keep = read_series(trajectory)
-    steps = chosen_steps(list(found), wanted, trajectory)
+    sources, keep = read_series(trajectory)
+    steps = chosen_steps(list(sources), wanted, trajectory)
     return Timeline(trajectory, steps, str(manifest.facts["axis"]), trajectory / TOKENIZER,
-                    sources={s: found[s] for s in steps}, digests={s: weights_digest(found[s]) for s in steps},
+                    sources={s: sources[s] for s in steps}, digests={s: weights_digest(sources[s]) for s in steps},
                     keep=keep)
 
 

@@ -67,9 +67,9 @@ def encode_words(tokenizer: Any, sentences: Sequence[Sequence[str]], max_length:
                                  "unknown token; remove its sentence")
         fixed = [[w if b else tokenizer.unk_token for w, b in zip(words[i], bounds[i][:, 1], strict=True)]
                  for i in lost]
-        again, found = _encode(tokenizer, fixed)
+        again, bounds_again = _encode(tokenizer, fixed)
         for place, i in enumerate(lost):
-            bounds[i] = found[place]
+            bounds[i] = bounds_again[place]
             for name, values in encoded.items():
                 values[i] = again[name][place]
     for i, ids in enumerate(encoded["input_ids"]):
@@ -144,7 +144,7 @@ def _for_words(tokenizer: Any) -> Any:
         return tokenizer
     tokenizer = copy.deepcopy(tokenizer)
     outer: Any = tokenizer.backend_tokenizer.pre_tokenizer
-    for one in list(outer) if hasattr(outer, "__getitem__") else [outer]:
-        if isinstance(one, ByteLevel):
-            one.add_prefix_space = True
+    for part in list(outer) if hasattr(outer, "__getitem__") else [outer]:
+        if isinstance(part, ByteLevel):
+            part.add_prefix_space = True
     return tokenizer

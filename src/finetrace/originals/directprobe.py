@@ -223,9 +223,9 @@ def _assigned(path: Path, points: np.ndarray, labels: np.ndarray, assignment: np
         return hulls.given(points, labels, assignment, classes=classes)
 
 
-def _needed(path: Path | None, key: str, section: str, what: str) -> Path:
+def _needed(path: Path | None, key: str, section: str, purpose: str) -> Path:
     if path is None:
-        raise FinetraceError(f"{what} needs {key}; add it to [{section}] of the INI file")
+        raise FinetraceError(f"{purpose} needs {key}; add it to [{section}] of the INI file")
     return path
 
 

@@ -31,15 +31,15 @@ def write_clusters(path: Path, assignment: np.ndarray) -> None:
 
 def read_clusters(path: Path, points: int | None = None) -> np.ndarray:
     """(point,) int64 of clusters.txt; `points`: how many lines there must be."""
-    found = []
+    clusters = []
     for number, line in numbered_lines(path):
         if not line.strip().isdigit():
             raise FinetraceError(f"{path} line {number}: {line!r} is not a cluster number; write one "
                                  "whole number per line")
-        found.append(int(line))
-    if points is not None and len(found) != points:
-        raise FinetraceError(f"{path}: has {len(found)} lines for {points} points; it belongs to other data")
-    return np.array(found, np.int64)
+        clusters.append(int(line))
+    if points is not None and len(clusters) != points:
+        raise FinetraceError(f"{path}: has {len(clusters)} lines for {points} points; it belongs to other data")
+    return np.array(clusters, np.int64)
 
 
 def write_distances(path: Path, cluster_labels: Sequence[str] | np.ndarray, distances: np.ndarray) -> None:

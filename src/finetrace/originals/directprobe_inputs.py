@@ -61,20 +61,20 @@ def read_settings(path: Path) -> Settings:
 
     def text(section: str, key: str) -> str | None:
         try:
-            found = parser.get(section, key, fallback="").strip()
+            value = parser.get(section, key, fallback="").strip()
         except configparser.InterpolationError as error:
             raise FinetraceError(f"{path}: [{section}] {key}: {' '.join(str(error).split())}") from None
-        return found or None
+        return value or None
 
     def place(section: str, key: str) -> Path | None:
-        found = text(section, key)
-        return None if found is None else path.parent / Path(found).expanduser()
+        value = text(section, key)
+        return None if value is None else path.parent / Path(value).expanduser()
 
     def needed(section: str, key: str) -> Path:
-        found = place(section, key)
-        if found is None:
+        value = place(section, key)
+        if value is None:
             raise FinetraceError(f"{path}: has no {key} in [{section}]; add it")
-        return found
+        return value
 
     mode = text("clustering", "mode") or "probing"
     if mode not in MODES:
@@ -90,10 +90,10 @@ def read_settings(path: Path) -> Settings:
 
 def read_labels(path: Path) -> list[str]:
     """The label set, sorted, each label once; empty lines do not count."""
-    found = sorted({line for _, line in numbered_lines(path) if line})
-    if not found:
+    labels = sorted({line for _, line in numbered_lines(path) if line})
+    if not labels:
         raise FinetraceError(f"{path}: lists no label; write one per line")
-    return found
+    return labels
 
 
 def read_entities(path: Path, labels: list[str] | None = None) -> tuple[list[str], list[str]]:
@@ -101,7 +101,7 @@ def read_entities(path: Path, labels: list[str] | None = None) -> tuple[list[str
 
     The last tab separates, so a text may be empty, or hold tabs or blanks at its ends (the original failed on these).
     """
-    texts, found = [], []
+    texts, entity_labels = [], []
     known = None if labels is None else set(labels)
     for number, line in numbered_lines(path):
         text, tab, label = line.rpartition("\t")
@@ -110,8 +110,8 @@ def read_entities(path: Path, labels: list[str] | None = None) -> tuple[list[str
         if known is not None and label not in known:
             raise FinetraceError(f"{path} line {number}: the label {label!r} is not in the label set; add it there")
         texts.append(text)
-        found.append(label)
-    return texts, found
+        entity_labels.append(label)
+    return texts, entity_labels
 
 
 def read_embeddings(path: Path, rows: int | None = None) -> np.ndarray:
@@ -136,23 +136,23 @@ def read_embeddings(path: Path, rows: int | None = None) -> np.ndarray:
 
 def read_examples(entities: Path, embeddings: Path, labels: list[str] | None = None) -> Examples:
     """Entities and their embeddings together."""
-    texts, found = read_entities(entities, labels)
-    return Examples(texts, found, read_embeddings(embeddings, len(texts)))
+    texts, entity_labels = read_entities(entities, labels)
+    return Examples(texts, entity_labels, read_embeddings(embeddings, len(texts)))
 
 
 def batch_files(folder: Path) -> dict[str, dict[int, Path]]:
     """Embedding files by checkpoint and layer of a batch folder: <iteration>/<layer>.txt, both in numeric order."""
     if not folder.is_dir():
         raise FinetraceError(f"{folder}: is not a folder; name the one that holds a folder per checkpoint")
-    found = {}
+    checkpoints = {}
     for checkpoint in sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: (_as_number(p.name), p.name)):
         layers = {int(file.stem): file for file in checkpoint.glob("*.txt") if file.stem.isdigit()}
         if layers:
-            found[checkpoint.name] = dict(sorted(layers.items()))
-    if not found:
+            checkpoints[checkpoint.name] = dict(sorted(layers.items()))
+    if not checkpoints:
         raise FinetraceError(f"{folder}: holds no <checkpoint>/<layer>.txt; each layer's vectors are a "
                              "file such as 5/12.txt")
-    return found
+    return checkpoints
 
 
 def _as_number(name: str) -> float:

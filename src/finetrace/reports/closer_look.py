@@ -86,7 +86,7 @@ def cross_tasks(layout: Layout, study: Study, layer: int = -1) -> tuple[dict[str
 
     The first row, `none`, is the accuracy before any training.
     """
-    found: dict[str, list[list[str]]] = {}
+    rows_by_task: dict[str, list[list[str]]] = {}
     missing = []
     models = {study.trajectories[entry.trajectory].model for entry in study.cross_tasks.values()}
     for name, entry in study.cross_tasks.items():
@@ -97,12 +97,13 @@ def cross_tasks(layout: Layout, study: Study, layer: int = -1) -> tuple[dict[str
             continue
         before, after = values
         where = f"{entry.task} in {item.model}" if len(models) > 1 else entry.task
-        accuracies = [_percent(one["mlp_accuracy"]) if "mlp_accuracy" in one else f"{_percent(one['accuracy'])}*"
-                      if "accuracy" in one else NONE for one in (before, after)]
-        rows = found.setdefault(where, [["none", NONE, NONE, NONE, accuracies[0]]])
+        accuracies = [_percent(metrics["mlp_accuracy"]) if "mlp_accuracy" in metrics
+                      else f"{_percent(metrics['accuracy'])}*" if "accuracy" in metrics
+                      else NONE for metrics in (before, after)]
+        rows = rows_by_task.setdefault(where, [["none", NONE, NONE, NONE, accuracies[0]]])
         rows.append([item.task, f"{after['labels_grown']:.0f}", f"{after['labels_shrunk']:.0f}",
                      _signed(after["mean_growth"]), accuracies[1]])
-    return found, missing
+    return rows_by_task, missing
 
 
 def counts(cells: Sequence[Cell]) -> str:
@@ -126,13 +127,13 @@ def _cells(layout: Layout, study: Study, layer: int, split: str) -> tuple[list[C
         folder = layout.run(item.model, item.task, item.method, item.seed)
         hulls = _values(folder / "hulls", HULLS, layer, study.hulls.split)
         probes = _values(folder / "probes", PROBES, layer, split)
-        lacking = [lens for lens, found in (("hulls", hulls), ("probes", probes)) if found is None]
+        lacking = [lens for lens, metrics in (("hulls", hulls), ("probes", probes)) if metrics is None]
         if lacking:
             missing.append(f"{key}: dvc repro {' '.join(f'{lens}@{key}' for lens in lacking)}")
-        if probes is not None and not any("accuracy" in name for one in probes for name in one):
+        if probes is not None and not any("accuracy" in name for names in probes for name in names):
             missing.append(f"{key}: has no accuracy on {split}; add it to probes.test_splits (and hidden.rows) in "
                            "params.yaml")
-        states = [_state(*(None if found is None else found[i] for found in (hulls, probes))) for i in (0, 1)]
+        states = [_state(*(None if metrics is None else metrics[i] for metrics in (hulls, probes))) for i in (0, 1)]
         cells.append(Cell(_row_name(study, item), item.task, *states))
     return cells, missing
 
@@ -144,17 +145,18 @@ def _looked_at(study: Study) -> dict[str, Run]:
 
 
 def _state(hulls: dict[str, float] | None, probes: dict[str, float] | None) -> State:
-    one, other = hulls or {}, probes or {}
-    trained = "mlp_accuracy" in other
-    sizes = (other.get(f"mlp_hidden_{i}", np.nan) for i in (1, 2))
-    return State(other.get("mlp_accuracy" if trained else "accuracy", np.nan), other.get("mlp_accuracy_sd", np.nan),
-                 tuple(s for s in sizes if np.isfinite(s) and s > 0), one.get("clusters", np.nan),
-                 one.get("linear", np.nan), one.get("similarity_between_splits", np.nan))
+    hull_metrics, probe_metrics = hulls or {}, probes or {}
+    trained = "mlp_accuracy" in probe_metrics
+    sizes = (probe_metrics.get(f"mlp_hidden_{i}", np.nan) for i in (1, 2))
+    return State(probe_metrics.get("mlp_accuracy" if trained else "accuracy", np.nan),
+                 probe_metrics.get("mlp_accuracy_sd", np.nan),
+                 tuple(s for s in sizes if np.isfinite(s) and s > 0), hull_metrics.get("clusters", np.nan),
+                 hull_metrics.get("linear", np.nan), hull_metrics.get("similarity_between_splits", np.nan))
 
 
 def _row_name(study: Study, item: Run) -> str:
     """The model; with method and seed where the study has several."""
-    several = [len({getattr(one, key) for one in _looked_at(study).values()}) > 1 for key in ("method", "seed")]
+    several = [len({getattr(run, key) for run in _looked_at(study).values()}) > 1 for key in ("method", "seed")]
     return " ".join([item.model, *([item.method] if several[0] else []), *([f"s{item.seed}"] if several[1] else [])])
 
 

@@ -53,27 +53,27 @@ def tables(layout: Layout, study: Study, *, last: bool = False) -> str:
 
 def _parts(table: Table, last: bool, axis: str) -> list[tuple[str, str]]:
     """Titles and tables of one entry; what nothing is known of is left out."""
-    found = [(f"When it is learned ({axis})", markdown.table(WHEN, _when(table)))]
+    parts = [(f"When it is learned ({axis})", markdown.table(WHEN, _when(table)))]
     if tasks := table.items_of("edges"):
-        found += [("Words probed, F1 in %: all layers mixed / best layer (which) / last layer",
+        parts += [("Words probed, F1 in %: all layers mixed / best layer (which) / last layer",
                    _scores(table, tasks, last)),
                   ("Words probed: centre of gravity; expected layer", _layers(table, tasks, last))]
     for corpus in table.items_of("cloze"):
-        found += [(f"Facts of {corpus}, read-out {readout}: P@1 / P@10 in % by layer",
+        parts += [(f"Facts of {corpus}, read-out {readout}: P@1 / P@10 in % by layer",
                    _facts(table, corpus, readout, last))
                   for readout in readouts_of(table, corpus)]
-    found += [(f"Minimal pairs of {name}: accuracy in % by phenomenon, and the step at which it is acquired [95 % "
+    parts += [(f"Minimal pairs of {name}: accuracy in % by phenomenon, and the step at which it is acquired [95 % "
                "interval]", _pairs(table, name, last)) for name in table.items_of("pairs")]
     if tasks := table.items_of("downstream"):
         title = "Learned downstream: accuracy in % [95 % interval], original; adapted; control"
-        found.append((title, _downstream(table, tasks, last)))
+        parts.append((title, _downstream(table, tasks, last)))
     if changes := _changes(table, last):
         title = "Adapted, original and control, in %; differences in points [95 % interval]"
-        found.append((title, markdown.table(CHANGES, changes)))
+        parts.append((title, markdown.table(CHANGES, changes)))
     if kept := _kept(table, last):
         title = "Facts that adaptation kept / lost / learned, P@1, in % of all facts"
-        found.append((title, markdown.table(KEPT, kept)))
-    return found
+        parts.append((title, markdown.table(KEPT, kept)))
+    return parts
 
 
 def _when(table: Table) -> list[list[str]]:
@@ -81,8 +81,8 @@ def _when(table: Table) -> list[list[str]]:
     rows = []
     for name, key in headlines(table):
         course = table.course(key)
-        recorded, between, area = (table.get(key._replace(statistic=f"{key.statistic}_{what}"))
-                                   for what in ("step_90", "step_90_interpolated", "area"))
+        recorded, between, area = (table.get(key._replace(statistic=f"{key.statistic}_{statistic}"))
+                                   for statistic in ("step_90", "step_90_interpolated", "area"))
         rows.append([f"{name.partition('/')[2]} ({key.statistic})", _percent(course.value[0]),
                      _percent(course.value[-1]), NONE if recorded is None else f"{recorded.value[-1]:,.0f}",
                      NONE if between is None else f"{between.value[-1]:,.0f}{_ends(between, 1, ',.0f')}",
@@ -205,18 +205,18 @@ def _by_step(table: Table, source: str, items: Sequence[str], last: bool, cell: 
 
 def _steps(table: Table, items: Sequence[tuple[str, str]], last: bool, readout: str | None = None) -> list[int]:
     """Steps of the original's scores; with `last` only the last."""
-    found = sorted({int(step) for source, item in items
+    steps = sorted({int(step) for source, item in items
                     for key, course in table.select(source=source, item=item, arm="original")
                     if key.statistic in ("f1", "p_at_1", "accuracy") and readout in (None, key.readout)
                     for step in course.steps})
-    return found[-1:] if last else found
+    return steps[-1:] if last else steps
 
 
-def _at(course: Course | None, step: int, what: str = "value") -> float:
+def _at(course: Course | None, step: int, field: str = "value") -> float:
     """A number of a course at a step; NaN where there is none."""
     if course is None or step not in course.steps:
         return np.nan
-    return float(getattr(course, what)[list(course.steps).index(step)])
+    return float(getattr(course, field)[list(course.steps).index(step)])
 
 
 def _ends(course: Course, factor: float, form: str) -> str:
@@ -225,12 +225,12 @@ def _ends(course: Course, factor: float, form: str) -> str:
 
 
 def _ends_at(course: Course, step: int) -> str:
-    low, high = (100 * _at(course, step, what) for what in ("low", "high"))
+    low, high = (100 * _at(course, step, field) for field in ("low", "high"))
     return f" [{low:.1f}, {high:.1f}]" if np.isfinite([low, high]).all() else ""
 
 
 def _points(course: Course | None, step: int) -> str:
-    value, low, high = (100 * _at(course, step, what) for what in ("value", "low", "high"))
+    value, low, high = (100 * _at(course, step, field) for field in ("value", "low", "high"))
     if not np.isfinite(value):
         return NONE
     return f"{value:+.1f}" + (f" [{low:+.1f}, {high:+.1f}]" if np.isfinite([low, high]).all() else "")
@@ -243,8 +243,8 @@ def _percent(share: float) -> str:
 def _legend(facts: dict) -> str:
     """What the numbers are about, in sentences."""
     several = len(facts["arms"]["original"])
-    one = "One trajectory per arm: intervals are about examples and say nothing of other trainings."
-    text = [f"Means over {several} trajectories; intervals are about seeds and examples." if several > 1 else one,
+    single = "One trajectory per arm: intervals are about examples and say nothing of other trainings."
+    text = [f"Means over {several} trajectories; intervals are about seeds and examples." if several > 1 else single,
             "Best layer: on the same examples that are scored. P@k of a corpus: mean over its relations; any layer: "
             "known in one of the layers but the embeddings. p: one-sided, share of resamplings in which the "
             "difference has another sign."]

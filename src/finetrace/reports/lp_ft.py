@@ -115,15 +115,15 @@ def _runs(layout: Layout, study: Study) -> tuple[dict[str, Run], list[str]]:
     places = {lens: set(study.looked.get(lens, {})) for lens in ("calibration", "features", "kernel")}
     for key, item in study.trajectories.items():
         folder = layout.run(item.model, item.task, item.method, item.seed)
-        found = {stage: _metrics(folder / stage) for stage in STAGES if (folder / stage / "manifest.json").is_file()}
-        if "trajectory" not in found:
+        metrics = {stage: _metrics(folder / stage) for stage in STAGES if (folder / stage / "manifest.json").is_file()}
+        if "trajectory" not in metrics:
             tuned = study.methods[item.method].settings == "tuned"
             missing.append(f"{key}: dvc repro {'train-tuned' if tuned else 'train'}@{key}")
             continue
-        runs[key] = Run(item, str(read_manifest(folder / "trajectory").facts.get("metric", "accuracy")), found)
-        asked = [*(["predictions"] if places["calibration"] | places["features"] >= {item.place} else []),
-                 *(stage for stage in STAGES[2:] if item.place in places[stage])]
-        if absent := [stage for stage in asked if stage not in found]:
+        runs[key] = Run(item, str(read_manifest(folder / "trajectory").facts.get("metric", "accuracy")), metrics)
+        wanted = [*(["predictions"] if places["calibration"] | places["features"] >= {item.place} else []),
+                  *(stage for stage in STAGES[2:] if item.place in places[stage])]
+        if absent := [stage for stage in wanted if stage not in metrics]:
             missing.append(f"{key}: dvc repro {' '.join(f'{stage}@{key}' for stage in absent)}")
     return runs, missing
 

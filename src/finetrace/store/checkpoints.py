@@ -55,10 +55,10 @@ def damage(folder: Path) -> Path | None:
             return folder / name
     for name, digest in content.get("beside", {}).items():
         file = folder.parent / name
-        there = file.is_file() and sha256_file(file) == digest
-        if file.name == MARKER and (found := damage(file.parent) if there else file.parent):
-            return found
-        if not there:
+        whole = file.is_file() and sha256_file(file) == digest
+        if file.name == MARKER and (damaged := damage(file.parent) if whole else file.parent):
+            return damaged
+        if not whole:
             return file
     return None
 

@@ -130,8 +130,8 @@ def _temporary(path: Path) -> Path:
     """This process's temporary name for `path`; what killed writers of `path` left is removed."""
     leftover = re.compile(rf"{re.escape(TEMPORARY)}(\d+)-{re.escape(path.name)}(\.old)?")
     for stale in path.parent.iterdir():
-        found = leftover.fullmatch(stale.name)
-        if found and (int(found[1]) == os.getpid() or not _alive(int(found[1]))):
+        match = leftover.fullmatch(stale.name)
+        if match and (int(match[1]) == os.getpid() or not _alive(int(match[1]))):
             if stale.is_dir():
                 shutil.rmtree(stale, ignore_errors=True)
             else:

@@ -97,11 +97,11 @@ class HiddenStates:
 
     def rows(self, split: str) -> np.ndarray:
         """Row numbers of one split; an error that names the setting when there are none."""
-        found = np.flatnonzero(self.splits == split)
-        if not len(found):
+        rows = np.flatnonzero(self.splits == split)
+        if not len(rows):
             raise FinetraceError(f"{self.folder}: has no rows of the split {split!r}; add it to hidden.rows in "
                                  f"params.yaml (there are {', '.join(sorted(set(self.splits)))})")
-        return found
+        return rows
 
     def vectors(self, step: int, kind: str = "cls") -> np.ndarray:
         """(layer, row, width) of one checkpoint; kind: cls | mean (tasks of words have one kind only, see `kind`)."""

@@ -33,9 +33,9 @@ def restore_files(kept: Path, key: str, folder: Path) -> bool:
 def _link_all(source: Path, target: Path) -> None:
     for file in sorted(source.rglob("*")):
         if file.is_file():
-            there = target / file.relative_to(source)
-            there.parent.mkdir(parents=True, exist_ok=True)
+            link = target / file.relative_to(source)
+            link.parent.mkdir(parents=True, exist_ok=True)
             try:
-                os.link(file, there)
+                os.link(file, link)
             except OSError:  # another file system, or one without links
-                shutil.copyfile(file, there)
+                shutil.copyfile(file, link)

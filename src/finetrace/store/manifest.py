@@ -88,8 +88,8 @@ def make_key(stage: str, settings: Any, inputs: Mapping[str, str], code: str) ->
 
     The order of settings counts: a search draws its dimensions in the order in which a study names them.
     """
-    asked = json.dumps(settings, default=str)
-    return sha256_value({"stage": stage, "settings": asked, "inputs": dict(inputs), "code": code})
+    settings_text = json.dumps(settings, default=str)
+    return sha256_value({"stage": stage, "settings": settings_text, "inputs": dict(inputs), "code": code})
 
 
 def complete(folder: Path, manifest: Manifest, *, started: float | None = None) -> None:
@@ -140,7 +140,7 @@ def read_manifest(folder: Path, *, verify: Literal["content"] | bool = True) -> 
     cost = _cost(folder, origin.get("key"))
     _check_own(folder, cost.pop("sha256", None))
     known = {f.name: f for f in dataclasses.fields(Manifest)}
-    of_origin = [key for key, one in known.items() if _required(one) and key not in CONTENT]
+    of_origin = [key for key, description in known.items() if _required(description) and key not in CONTENT]
     for name, part, wanted in ((NAME, content, CONTENT), (PROVENANCE, origin, of_origin)):
         if missing := [key for key in wanted if key not in part]:
             raise FinetraceError(
@@ -171,7 +171,7 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
         if (
             path.is_file()
             and path.name not in UNHASHED
-            and not any(path.is_relative_to(one) for one in apart)
+            and not any(path.is_relative_to(other_folder) for other_folder in apart)
             and path not in (folder / NAME, folder / PROVENANCE)
         ):
             yield path.relative_to(folder).as_posix(), path
@@ -277,14 +277,14 @@ def peak_memory_bytes() -> int:
 
 def versions() -> dict[str, str]:
     """Versions of the packages that results depend on."""
-    found = {}
+    installed = {}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package).split("+")[0]  # +cpu, +cu128: see device
+            installed[package] = metadata.version(package).split("+")[0]  # +cpu, +cu128: see device
         except metadata.PackageNotFoundError:
             continue
-    found["finetrace"] = metadata.version("finetrace") if _installed() else "source"
-    return found
+    installed["finetrace"] = metadata.version("finetrace") if _installed() else "source"
+    return installed
 
 
 def _required(field: dataclasses.Field[Any]) -> bool:

@@ -63,11 +63,11 @@ class Predictions:
 
     def rows(self, name: str) -> np.ndarray:
         """Positions of a set's examples, (example,) int64; an error that lists the sets when there is no such set."""
-        found = np.flatnonzero(self.sets == name)
-        if not len(found):
+        positions = np.flatnonzero(self.sets == name)
+        if not len(positions):
             raise FinetraceError(f"{self.folder}: has no set {name!r}; it has {', '.join(self.names)} (params.yaml: "
                                  "predictions.sets)")
-        return found
+        return positions
 
     def with_features(self, name: str) -> np.ndarray:
         """Positions of a set's examples whose features are kept: (row,) int64."""

@@ -41,7 +41,7 @@ def read_record(path: Path, types: Sequence[type] = ()) -> Any:
             def array(number: int) -> Any:
                 return np.load(io.BytesIO(archive.read(f"{number}.npy")), allow_pickle=False)
 
-            return _value(structure, array, {one.__name__: one for one in types}, path)
+            return _value(structure, array, {known.__name__: known for known in types}, path)
     except (OSError, EOFError, LookupError, ValueError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
         # also TypeError: fields that the class no longer has; RuntimeError: damaged flags of the archive
         raise FinetraceError(f"{path}: cannot be read ({error}); delete its folder and run its stage again") from error

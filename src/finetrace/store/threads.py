@@ -8,7 +8,7 @@ NAME = "FINETRACE_THREADS"
 
 def share() -> int | None:
     """Threads for this item, at least 1; None where nobody said, and libraries take all cores."""
-    said, most = os.environ.get(NAME, ""), os.environ.get("OMP_NUM_THREADS", "")
-    if not said.isdecimal():
+    threads, most = os.environ.get(NAME, ""), os.environ.get("OMP_NUM_THREADS", "")
+    if not threads.isdecimal():
         return None
-    return max(1, min(int(said), int(most) if most.isdecimal() else int(said)))
+    return max(1, min(int(threads), int(most) if most.isdecimal() else int(threads)))

@@ -64,8 +64,8 @@ def _recall(where: str) -> None:
     try:
         content: dict[str, Any] = json.loads(file.read_text("utf-8"))
         if content["folder"] == where:
-            found = {name: (int(a), int(b), int(c), str(d)) for name, (a, b, c, d) in content["files"].items()}
-            for name, signature in found.items():
+            signatures = {name: (int(a), int(b), int(c), str(d)) for name, (a, b, c, d) in content["files"].items()}
+            for name, signature in signatures.items():
                 _known.setdefault(f"{where}/{name}", signature)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return
@@ -77,5 +77,6 @@ def _keep(where: str) -> None:
         return
     start = f"{where}/"
     with contextlib.suppress(OSError):
-        write_json(file, {"folder": where, "files": {path.removeprefix(start): one for path, one in _known.items()
-                                                     if path.startswith(start)}})
+        write_json(file, {"folder": where,
+                          "files": {path.removeprefix(start): signature for path, signature in _known.items()
+                                    if path.startswith(start)}})

@@ -125,7 +125,7 @@ def _once(where: str, study: "Study", sections: tuple[str, ...], more: Iterable[
 
 
 def _check_runs(study: "Study", tasks: list[str]) -> None:
-    seen: dict[str, int] = {}
+    first_named: dict[str, int] = {}
     for number, entry in enumerate(study.runs):
         for key, names, defined in (
             ("model", entry.models, study.models_named),
@@ -142,10 +142,10 @@ def _check_runs(study: "Study", tasks: list[str]) -> None:
                 for seed in entry.seeds
             ):
                 require(
-                    place not in seen,
-                    f"runs.{number}: {place} stands in runs.{seen.get(place)} as well; name it once",
+                    place not in first_named,
+                    f"runs.{number}: {place} stands in runs.{first_named.get(place)} as well; name it once",
                 )
-                seen[place] = number
+                first_named[place] = number
 
 
 def _check_series(study: "Study", tasks: list[str]) -> None:
@@ -225,10 +225,10 @@ def _check_targets(study: "Study") -> None:
                 "classes; name a task of classes, or make them of its labels by label_ranges")
     for name, entry in study.series.items():
         for task in entry.heads:
-            told = "leave `labels` out" if entry.signals else "leave it out of `head`"
+            advice = "leave `labels` out" if entry.signals else "leave it out of `head`"
             require(study.target(task) == "class" or (entry.signals and not entry.labels),
                     f"series.{name}.head: {task} is target: {study.target(task)}, and only heads of classes are read; "
-                    f"{told}")
+                    f"{advice}")
     for cell in study.cells.values():
         target, method = study.target(cell.task), study.methods[cell.method]
         require(target == "class" or not method.probes, f"runs: method {cell.method} fits a linear probe, which needs "
@@ -281,9 +281,9 @@ def _check_dynamics(study: "Study", tasks: list[str]) -> None:
 
 
 def _looked_at(name: str, place: str, source: str, looked: Mapping[str, Mapping[str, Any]]) -> None:
-    there = list(looked.get(source, {}))
+    looked_places = list(looked.get(source, {}))
     require(
-        place in there,
+        place in looked_places,
         f"dynamics.{name}: {source} does not look at {place}; add it to look.{source}, or leave {source} out of "
-        f"dynamics.{name}.sources; {source} looks at {nearest(place, there)}",
+        f"dynamics.{name}.sources; {source} looks at {nearest(place, looked_places)}",
     )

@@ -81,7 +81,8 @@ if TYPE_CHECKING:
 else:
     LensSections = make_dataclass(
         "LensSections",
-        [(name, one.settings, field(default_factory=one.settings)) for name, one in LENSES.items() if one.settings],
+        [(name, declared.settings, field(default_factory=declared.settings)) for name, declared in LENSES.items()
+         if declared.settings],
         kw_only=True,
         frozen=True,
     )
@@ -101,9 +102,9 @@ def who_looks(look: Mapping[str, Any] | None, places: Mapping[str, str], setting
     Raises ValueError naming key, pattern and the nearest names, also for a lens that needs classes and is named for
     places that have none.
     """
-    found: Looked = {}
+    looked: Looked = {}
     left_out: dict[str, list[str]] = {}
-    said = look is not None
+    explicit = look is not None
     if look is None:
         look = {lens: "all" for lens in CHEAP if set(LENSES[lens].of) & set(places.values())}
     for key, entries in look.items():
@@ -112,7 +113,7 @@ def who_looks(look: Mapping[str, Any] | None, places: Mapping[str, str], setting
             chosen = _places(f"look.{key}", lens, entries, places)
             lacking = [place for place in chosen if LENSES[lens].classes and place in (without_classes or {})]
             meant = len(lacking) == len(chosen) or set(lacking) & set(_texts(entries))
-            if lacking and said and key == lens and meant:
+            if lacking and explicit and key == lens and meant:
                 raise ValueError(f"look.{key}: needs classes, and the task of {lacking[0]} has none (target: "
                                  f"{(without_classes or {})[lacking[0]]}); leave the place out, or make classes of its "
                                  "labels, e.g. by label_ranges")
@@ -122,21 +123,21 @@ def who_looks(look: Mapping[str, Any] | None, places: Mapping[str, str], setting
                 if changes and (len(names) > 1 or settings[lens] is None):
                     raise ValueError(f"look.{key}: settings can be changed of one lens at a time, and "
                                      "only if it has some")
-                before = found.setdefault(lens, {}).get(place, settings[lens])
-                found[lens][place] = (
+                before = looked.setdefault(lens, {}).get(place, settings[lens])
+                looked[lens][place] = (
                     merge(before, changes, f"params.yaml: look.{key} at {place}") if changes else before
                 )
     for place, lenses in left_out.items():
         log.info("look: %s need classes, which the task of %s has not; left out there", ", ".join(lenses), place)
     for lens in reversed(LENSES):  # convergence brings geometry and probes
         for other in (name for name in LENSES[lens].reads if name in LENSES):
-            for place in found.get(lens, {}):
-                found.setdefault(other, {}).setdefault(place, settings[other])
+            for place in looked.get(lens, {}):
+                looked.setdefault(other, {}).setdefault(place, settings[other])
     order = list(places)
     return {
-        lens: dict(sorted(found[lens].items(), key=lambda pair: order.index(pair[0])))
+        lens: dict(sorted(looked[lens].items(), key=lambda pair: order.index(pair[0])))
         for lens in LENSES
-        if found.get(lens)
+        if looked.get(lens)
     }
 
 
@@ -166,10 +167,10 @@ def _places(where: str, lens: str, entries: Any, places: Mapping[str, str]) -> d
     own = [place for place, kind in places.items() if kind in LENSES[lens].of]
     entries = entries if isinstance(entries, Sequence) and not isinstance(entries, str) else [entries]
     plain = [entry for entry in entries if isinstance(entry, str)]
-    found: dict[str, dict[str, Any]] = {}
+    changes: dict[str, dict[str, Any]] = {}
     if plain and plain != ["none"]:
         _require_given(plain, where, lens, places)
-        found = {p: {} for p in select(plain, own, where, places)}
+        changes = {p: {} for p in select(plain, own, where, places)}
     for entry in entries:
         if isinstance(entry, str):
             continue
@@ -179,8 +180,8 @@ def _places(where: str, lens: str, entries: Any, places: Mapping[str, str]) -> d
             )
         _require_given(entry["at"], f"{where}.at", lens, places)
         for place in select(entry["at"], own, f"{where}.at", places):
-            found.setdefault(place, {}).update({k: v for k, v in entry.items() if k != "at"})
-    return found
+            changes.setdefault(place, {}).update({k: v for k, v in entry.items() if k != "at"})
+    return changes
 
 
 def _require_given(patterns: str | Sequence[str], where: str, lens: str, places: Mapping[str, str]) -> None:

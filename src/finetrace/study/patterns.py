@@ -27,8 +27,8 @@ def select(
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
     wanted = [p for p in patterns if not p.startswith("!")]
     matched = {pattern: {p for p in places if matches(p, pattern.removeprefix("!"))} for pattern in patterns}
-    for pattern, found in matched.items():
-        if not found:
+    for pattern, matching in matched.items():
+        if not matching:
             raise ValueError(_nothing(pattern, places, where, elsewhere))
     chosen = set().union(*(matched[p] for p in wanted)) if wanted else set(places)
     chosen -= set().union(*(matched[p] for p in patterns if p not in wanted))
@@ -39,18 +39,18 @@ def matches(place: str, pattern: str) -> bool:
     """Whether a pattern (without !) fits a whole place."""
     if pattern == ALL:
         return True
-    return any(_parts_match(place.split("/"), one.split("/")) for one in alternatives(pattern))
+    return any(_parts_match(place.split("/"), alternative.split("/")) for alternative in alternatives(pattern))
 
 
 def alternatives(pattern: str) -> list[str]:
     """A pattern with every {a,b} written out."""
-    found = re.search(r"\{([^{}]*)\}", pattern)
-    if found is None:
+    braces = re.search(r"\{([^{}]*)\}", pattern)
+    if braces is None:
         return [pattern]
     return [
         text
-        for option in found[1].split(",")
-        for text in alternatives(pattern[: found.start()] + option.strip() + pattern[found.end() :])
+        for option in braces[1].split(",")
+        for text in alternatives(pattern[: braces.start()] + option.strip() + pattern[braces.end() :])
     ]
 
 
@@ -58,7 +58,7 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     """The names most like one, for a message; all when they are few."""
     known = list(known)
     if len(known) > count:
-        known.sort(key=lambda one: -difflib.SequenceMatcher(None, name, one).ratio())
+        known.sort(key=lambda candidate: -difflib.SequenceMatcher(None, name, candidate).ratio())
     return ", ".join(known[:count]) or "none"
 
 
@@ -74,7 +74,7 @@ def _nothing(pattern: str, places: Sequence[str], where: str, elsewhere: Iterabl
     text = pattern.removeprefix("!")
     others = [p for p in elsewhere if matches(p, text)]
     if others:
-        there = f"there are: {nearest(text, places)}"
-        return f"{where}: {pattern!r} means only {', '.join(others[:3])}, which cannot stand here; {there}"
+        known = f"there are: {nearest(text, places)}"
+        return f"{where}: {pattern!r} means only {', '.join(others[:3])}, which cannot stand here; {known}"
     hint = f"; did you mean {text.replace('_', '/')!r}?" if text.replace("_", "/") in places else ""
     return f"{where}: {pattern!r} matches no place{hint}; nearest: {nearest(text, places)}"

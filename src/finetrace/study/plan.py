@@ -84,7 +84,7 @@ def last_settings(study: Study) -> dict[str, dict[str, Any]]:
             "trajectories": [as_dict(run) for run in study.on_tasks.values()],
             "masked": study.shown,
             "pretrained": [name for name, entry in study.pretrain.items() if entry.steps],
-            "standalone": [list(one) for one in study.standalone()],
+            "standalone": [list(result) for result in study.standalone()],
             "looked": {lens: list(places) for lens, places in study.looked.items()},
             "test_split": study.probes.test_splits[0],
             "params": {key: value for key, value in as_dict(study).items() if key != "tracking"},
@@ -122,12 +122,12 @@ def _made(study: Study) -> Rows:
         sets = resolve_ood(name, whole, section_of(task))
         of_world = (
             {"world": as_dict(study.world)}
-            if "micro" in (whole.source, *(one.source for one in sets.values()))
+            if "micro" in (whole.source, *(ood.source for ood in sets.values()))
             else {}
         )
         asked = {
             "task": {k: v for k, v in written(whole).items() if k != "ood"},
-            "ood": {key: written(one) for key, one in sets.items()},
+            "ood": {key: written(ood) for key, ood in sets.items()},
             **of_world,
         }
         local_files = name in study.task_files
@@ -171,7 +171,7 @@ def _trained(study: Study) -> Rows:
 
 def _series(name: str, series: SeriesSettings) -> tuple[str, str, dict[str, str], dict[str, Any]]:
     """The look-up of a series; what it is looked at with is not its own affair."""
-    asked = {"series": {one.name: as_dict(series)[one.name] for one in fields(SourceSettings)}}
+    asked = {"series": {field.name: as_dict(series)[field.name] for field in fields(SourceSettings)}}
     if series.path:
         return "series-folder", name, {"path": series.path}, asked
     return ("series-model", name, {"model": series.model}, asked) if series.model else ("series", name, {}, asked)

@@ -213,8 +213,8 @@ class Study(LensSections):
     @cached_property
     def trajectories(self) -> dict[str, Run]:
         """The fine-tunings by their key, sorted by model, task and method as first named, then by seed."""
-        runs = [Run(*names) for one in self.runs
-                for names in product(one.models, one.tasks, one.methods, one.seeds)]
+        runs = [Run(*names) for entry in self.runs
+                for names in product(entry.models, entry.tasks, entry.methods, entry.seeds)]
         first = [list(dict.fromkeys(getattr(run, part) for run in runs)) for part in ("model", "task", "method")]
         runs.sort(key=lambda r: (first[0].index(r.model), first[1].index(r.task), first[2].index(r.method), r.seed))
         return {run.key: run for run in runs}
@@ -298,28 +298,29 @@ class Study(LensSections):
                 (
                     "dynamics",
                     name,
-                    f"Learning dynamics {name}: {', '.join(one.original)}"
-                    f"{' and what adaptation did' if one.adapted else ''}.",
+                    f"Learning dynamics {name}: {', '.join(entry.original)}"
+                    f"{' and what adaptation did' if entry.adapted else ''}.",
                 )
-                for name, one in self.dynamics.items()
+                for name, entry in self.dynamics.items()
             ),
             *(
                 (
                     "downstream",
                     name,
-                    f"Downstream {name}: {one.task} learned from each checkpoint of {one.trajectory}.",
+                    f"Downstream {name}: {entry.task} learned from each checkpoint of {entry.trajectory}.",
                 )
-                for name, one in self.downstream.items()
+                for name, entry in self.downstream.items()
             ),
             *(
-                ("comparison", name, f"Comparison {name}: {one.first} and {one.second}.")
-                for name, one in self.comparisons.items()
+                ("comparison", name, f"Comparison {name}: {entry.first} and {entry.second}.")
+                for name, entry in self.comparisons.items()
             ),
             *(
-                ("cross-task", name, f"Cross-task effect {name}: classes of {one.task} before and after {one.tuned}.")
-                for name, one in self.cross_tasks.items()
+                ("cross-task", name,
+                 f"Cross-task effect {name}: classes of {entry.task} before and after {entry.tuned}.")
+                for name, entry in self.cross_tasks.items()
             ),
-            *(("directprobe", name, f"Hull probe {name}: {one.config}.") for name, one in self.directprobe.items()),
+            *(("directprobe", name, f"Hull probe {name}: {entry.config}.") for name, entry in self.directprobe.items()),
         ]
 
     def train_settings(self, cell: Cell, where: str = "params.yaml") -> TrainSettings:

@@ -117,7 +117,7 @@ def test_arms_are_compared_on_common_steps_or_with_the_last_step_before():
     other = Scores((20, 60), "a", 20, Resampled(value[1:] + 1, np.stack([value[1:] + 1] * 3)))
     found = differences({"original": one, "adapted": other})
     assert list(found) == ["difference"] and found["difference"].steps == (20, 60)
-    np.testing.assert_array_equal(found["difference"].found.value, np.ones((2, 2)))
+    np.testing.assert_array_equal(found["difference"].estimate.value, np.ones((2, 2)))
     both = differences({"original": one, "adapted": other, "control": one})
     assert list(both) == ["difference", "control-difference", "net-difference"]
 

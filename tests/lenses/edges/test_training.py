@@ -264,7 +264,7 @@ def test_steps_and_epochs():
     one, = train_probes(data, data, [Probe("layer", 0)], replace(recipe, drop_last=True), seed=1)
     assert [look.step for look in one.looks] == [2, 4]
     told = []
-    train_probes(data, None, BOTH, recipe, seed=1, told=lambda done, total: told.append((done, total)))
+    train_probes(data, None, BOTH, recipe, seed=1, progress=lambda done, total: told.append((done, total)))
     assert told == [(3, 12), (6, 12), (9, 12), (12, 12)]
 
 

@@ -119,7 +119,7 @@ def test_threads_and_groups_of_problems_change_nothing(monkeypatch: pytest.Monke
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        other = grid(X, y, max_epochs=40, memory_mib=1, told=lambda done, jobs: told.append((done, jobs)))
+        other = grid(X, y, max_epochs=40, memory_mib=1, progress=lambda done, jobs: told.append((done, jobs)))
     finally:
         torch.set_num_threads(threads)
     np.testing.assert_array_equal(one.held_out_accuracy, other.held_out_accuracy)

@@ -155,8 +155,8 @@ def it_was(adjective: str, degree: str = "", chain: str = "1") -> str:
 
 def feeling(verb: str, person: str, thing: str, chain: str) -> str:
     """ "person1 liked it" or, with the slot of a noun as `thing`, "person1 liked the film"."""
-    what = "it/PRON" if thing == "it" else f"the/DET:det *${thing}/NOUN"
-    return f"(S (NP:nsubj=ARG0 ${person}/PROPN) *(VP *${verb}/VERB! (NP:obj=ARG1#{chain} {what})))"
+    object_words = "it/PRON" if thing == "it" else f"the/DET:det *${thing}/NOUN"
+    return f"(S (NP:nsubj=ARG0 ${person}/PROPN) *(VP *${verb}/VERB! (NP:obj=ARG1#{chain} {object_words})))"
 
 
 def feeling_about(verb: str, person: str, adjective: str, noun: str) -> str:

@@ -50,7 +50,7 @@ Words = tuple[list[str], list[str]]
 def world_pairs(world: World, seed: int, count: int = PAIRS) -> list[Pair]:
     """Up to `count` pairs of each paradigm; the held-out facts are a control that nothing can tell."""
     maker, corpus = _Maker(world), {sentence.text for sentence in world.corpus}
-    found: list[Pair] = []
+    pairs: list[Pair] = []
     for phenomenon, paradigms in _PARADIGMS.items():
         for paradigm, make in paradigms.items():
             maker.dice = Dice(seeds.generator(seed, "minimal pairs", paradigm))
@@ -61,9 +61,9 @@ def world_pairs(world: World, seed: int, count: int = PAIRS) -> list[Pair]:
                     made.setdefault(good, bad)
                 if len(made) == count:
                     break
-            found += [Pair(f"{paradigm}:{number}", "grammar", phenomenon, paradigm, *sentences)
+            pairs += [Pair(f"{paradigm}:{number}", "grammar", phenomenon, paradigm, *sentences)
                       for number, sentences in enumerate(made.items())]
-    return found + list(_fact_pairs(world, seed, count))
+    return pairs + list(_fact_pairs(world, seed, count))
 
 
 def _fact_pairs(world: World, seed: int, count: int) -> Iterator[Pair]:
@@ -180,10 +180,10 @@ class _Maker:
     def converses(self) -> Words:
         """x is taller than y so y is shorter | taller than x"""
         person1, person2 = self.dice.two(self.lexicon.people)
-        one, other = self.dice.two(self.dice.pick(COMPARATIVES))
+        first, second = self.dice.two(self.dice.pick(COMPARATIVES))
         frame = join(comparison("word1", "person1", "person2"), "so", comparison("word2", "person2", "person1"))
-        good = self.words(frame, person1=person1, person2=person2, word1=one, word2=other)
-        return good, _changed(good, 8, one)
+        good = self.words(frame, person1=person1, person2=person2, word1=first, word2=second)
+        return good, _changed(good, 8, first)
 
     def reason(self) -> Words:
         """x liked the film because it was good | bad"""

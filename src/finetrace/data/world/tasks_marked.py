@@ -64,12 +64,12 @@ def word_examples(world: World, name: str, seed: int, *, order: str = "head-depe
         raise ValueError(f"unknown micro task of words {name!r}: choose one of {', '.join(MICRO_WORD_TASKS)}")
     settings = world.settings
     sizes = (settings.train_sentences, settings.validation_sentences, settings.test_sentences)
-    seen = _seen_of_class(world)
+    replacements = _seen_of_class(world)
     written: set[tuple[str, ...]] = set()
     splits = {}
     for split, size in zip(_ALL, sizes, strict=True):
         rng = named_rng(seed, f"{name} {split}")
-        splits[split] = _write_split(world, name, size, rng, seen if split == "train" else {}, written,
+        splits[split] = _write_split(world, name, size, rng, replacements if split == "train" else {}, written,
                                      (order, subtypes, roots))
     if settings.label_noise:
         classes = sorted({e.label for e in splits["train"]})
@@ -78,7 +78,8 @@ def word_examples(world: World, name: str, seed: int, *, order: str = "head-depe
 
 
 def _write_split(world: World, name: str, size: int, rng: np.random.Generator,
-                 seen: dict[str, tuple[str, ...]], written: set[tuple[str, ...]], relations: tuple[str, bool, bool],
+                 replacements: dict[str, tuple[str, ...]], written: set[tuple[str, ...]],
+                 relations: tuple[str, bool, bool],
                  ) -> list[Example]:
     examples: list[Example] = []
     batch = replace(world.settings, corpus_sentences=2 * size)
@@ -86,7 +87,7 @@ def _write_split(world: World, name: str, size: int, rng: np.random.Generator,
     number = tried = 0
     while True:
         for sentence in build_corpus(batch, world.lexicon, world.facts, rng):
-            sentence = _with_seen_words(sentence, seen, dice)
+            sentence = _with_seen_words(sentence, replacements, dice)
             if sentence.words in written:
                 continue
             made = _examples(sentence, name, number, relations)
@@ -132,26 +133,26 @@ def _mention_pairs(sentence: Sentence) -> list[tuple[tuple[Span, Span], str]]:
     """Spans of each pair of mentions, by place, with "1" where both are of one chain and "0" elsewhere."""
     chain_of: dict[Span, int] = {span: i for i, chain in enumerate(sentence.coref) for span in chain}
     mentions = sorted({*chain_of, *((start, end) for start, end, _ in sentence.entities)})
-    return [((one, other), str(int(one in chain_of and chain_of[one] == chain_of.get(other))))
-            for i, one in enumerate(mentions) for other in mentions[i + 1:]]
+    return [((first, second), str(int(first in chain_of and chain_of[first] == chain_of.get(second))))
+            for i, first in enumerate(mentions) for second in mentions[i + 1:]]
 
 
 def _seen_of_class(world: World) -> dict[str, tuple[str, ...]]:
     """Word that training sentences may not show -> those of its class that they may."""
-    every, seen = task_words(world, seen_only=False), task_words(world, seen_only=True)
-    classes = [(every.neutral, seen.neutral)]
-    classes += [(words, seen.adjectives[domain][polarity]) for domain, polarities in every.adjectives.items()
+    all_words, seen_words = task_words(world, seen_only=False), task_words(world, seen_only=True)
+    classes = [(all_words.neutral, seen_words.neutral)]
+    classes += [(words, seen_words.adjectives[domain][polarity]) for domain, polarities in all_words.adjectives.items()
                 for polarity, words in polarities.items()]
-    classes += [(words, seen.topics[topic][kind]) for topic, kinds in every.topics.items()
+    classes += [(words, seen_words.topics[topic][kind]) for topic, kinds in all_words.topics.items()
                 for kind, words in kinds.items()]
     return {word: part for words, part in classes for word in words if word not in part}
 
 
-def _with_seen_words(sentence: Sentence, seen: dict[str, tuple[str, ...]], dice: Dice) -> Sentence:
+def _with_seen_words(sentence: Sentence, replacements: dict[str, tuple[str, ...]], dice: Dice) -> Sentence:
     words = list(sentence.words)
     for i, word in enumerate(words):
-        if word in seen:  # never one that stands there already, as in "good and good"
-            words[i] = dice.pick([other for other in seen[word] if other not in words])
+        if word in replacements:  # never one that stands there already, as in "good and good"
+            words[i] = dice.pick([other for other in replacements[word] if other not in words])
     return replace(sentence, words=tuple(words))
 
 

@@ -29,7 +29,8 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     name, steps, kept = record["name"], record["steps"], record["kept"]
     temperatures, (drawn, notes) = record["temperatures"], _drawn(record)
     return {
-        "reliability": reliability({one: record["bins"][one] for one in drawn}, temperatures[steps.index(kept)],
+        "reliability": reliability({drawn_set: record["bins"][drawn_set] for drawn_set in drawn},
+                                   temperatures[steps.index(kept)],
                                    fitted_on=record["fit"], title=f"Reliability at step {kept:,}: {name}",
                                    note="; ".join(notes)),
         "course": course(steps, kept, record["courses"], np.array(temperatures), note=notes[0],
@@ -40,9 +41,9 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
 def _drawn(record: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """The sets that have a reliability diagram, in distribution first, and what must be said of them."""
     fit, sets = record["fit"], record["sets"]
-    judged = [one for one in sets if one != fit] or sets
+    judged = [name for name in sets if name != fit] or sets
     own = ["test"] if "test" in judged else [fit] if fit in sets else []
-    drawn = [*own, *(one for one in judged if one not in own)][:MOST_PANELS]
+    drawn = [*own, *(name for name in judged if name not in own)][:MOST_PANELS]
     notes = [f"temperature fitted on {record['fit_examples']:,} examples of {fit}"]
     if "test" not in sets:
         notes.append(f"no test set: {fit} is also what is shown, so its scaled errors are too small")
@@ -68,23 +69,23 @@ def reliability(sets: Mapping[str, tuple[Calibration, Calibration]], temperature
     figure, axes = style.new_figure(3, len(sets), size=(max(5.5, 0.8 + 2.2 * len(sets)), 6.2), title=title, sharex=True,
                                     height_ratios=[1.5, 1.5, 1])
     for column, (name, pair) in zip(axes.T, sets.items(), strict=True):
-        for panel, one, tint, when in zip(column, pair, (style.BLUE, style.VERMILION), ("before", "after"),
-                                          strict=False):
-            known = one.counts > 0
-            left, width = one.edges[:-1][known], np.diff(one.edges)[known]
-            confidence, accuracy = one.bin_confidence[known], one.bin_accuracy[known]
+        for panel, measured, tint, when in zip(column, pair, (style.BLUE, style.VERMILION), ("before", "after"),
+                                               strict=False):
+            known = measured.counts > 0
+            left, width = measured.edges[:-1][known], np.diff(measured.edges)[known]
+            confidence, accuracy = measured.bin_confidence[known], measured.bin_accuracy[known]
             panel.bar(left, accuracy, width, align="edge", color=tint, alpha=0.25, edgecolor=tint, linewidth=0.8)
-            ends = np.array([wilson_interval(a * n, n) for a, n in zip(accuracy, one.counts[known], strict=True)])
+            ends = np.array([wilson_interval(a * n, n) for a, n in zip(accuracy, measured.counts[known], strict=True)])
             panel.vlines(confidence, ends[:, 0], ends[:, 1], color=tint, lw=1.2)
             panel.plot(confidence, accuracy, ls="", marker="o", ms=4.5, color=tint, clip_on=False)
             panel.axline((1, 1), slope=1, color=style.GREY, lw=1.2, ls=style.DASHES[1], zorder=1)
             own = ", fitted here" if name == fitted_on and when == "after" else ""
             heading = f"{style.short(name)}: as it is" if when == "before" else f"divided by T = {temperature:.3g}{own}"
-            panel.set_title(f"{heading}\nECE {100 * one.ece:.1f} %, MCE {100 * one.mce:.1f} %", fontsize=9.5)
+            panel.set_title(f"{heading}\nECE {100 * measured.ece:.1f} %, MCE {100 * measured.mce:.1f} %", fontsize=9.5)
             panel.set(xlim=(_start(sets), 1.0), ylim=(0, 1.0), yticks=[0, 0.5, 1.0])
             panel.tick_params(labelleft=panel in axes[:, 0])
-        for one, tint, line in zip(pair, (style.BLUE, style.VERMILION), style.DASHES, strict=False):
-            column[2].stairs(one.counts, one.edges, color=tint, lw=1.6, ls=line)
+        for measured, tint, line in zip(pair, (style.BLUE, style.VERMILION), style.DASHES, strict=False):
+            column[2].stairs(measured.counts, measured.edges, color=tint, lw=1.6, ls=line)
         column[2].set_title(f"accuracy {100 * pair[0].accuracy:.1f} %,\nconfidence {100 * pair[0].confidence:.1f} → "
                             f"{100 * pair[1].confidence:.1f} %", fontsize=9)
         column[2].set_xlabel("confidence")
@@ -95,9 +96,9 @@ def reliability(sets: Mapping[str, tuple[Calibration, Calibration]], temperature
     axes[1, 0].set_ylabel("accuracy, after scaling")
     axes[2, 0].set_ylabel("examples per bin")
     bins = len(next(iter(sets.values()))[0].counts)
-    told = (f"{bins} bins; dots: mean confidence and accuracy of a bin, with 95 % intervals; dashed diagonal: "
-            f"calibrated; counts: solid before, dashed after scaling{'; ' + note if note else ''}")
-    style.footnote(figure, textwrap.fill(told, int(15.5 * figure.get_figwidth())))
+    caption = (f"{bins} bins; dots: mean confidence and accuracy of a bin, with 95 % intervals; dashed diagonal: "
+               f"calibrated; counts: solid before, dashed after scaling{'; ' + note if note else ''}")
+    style.footnote(figure, textwrap.fill(caption, int(15.5 * figure.get_figwidth())))
     return figure
 
 
@@ -153,5 +154,5 @@ def course(steps: Sequence[int], kept: int, curves: Mapping[str, Mapping[str, np
 
 def _start(sets: Mapping[str, tuple[Calibration, Calibration]]) -> float:
     """The left end of the axes: the lowest edge of a bin that holds an example."""
-    lowest = [one.edges[:-1][one.counts > 0].min() for pair in sets.values() for one in pair]
+    lowest = [measured.edges[:-1][measured.counts > 0].min() for pair in sets.values() for measured in pair]
     return float(min(lowest))

@@ -242,14 +242,14 @@ def _logits(logits: np.ndarray) -> np.ndarray:
     return _matrix(logits, "logits")
 
 
-def _matrix(values: np.ndarray, what: str) -> np.ndarray:
-    found = np.asarray(values, dtype=np.float64)
-    if found.ndim != 2 or not found.shape[0] or found.shape[1] < 2:
-        raise ValueError(f"{what}: have shape {found.shape}; (example, class) with an example and two classes is "
+def _matrix(values: np.ndarray, name: str) -> np.ndarray:
+    matrix = np.asarray(values, dtype=np.float64)
+    if matrix.ndim != 2 or not matrix.shape[0] or matrix.shape[1] < 2:
+        raise ValueError(f"{name}: have shape {matrix.shape}; (example, class) with an example and two classes is "
                          "needed")
-    if not np.isfinite(found).all():
-        raise ValueError(f"{what}: row {int(np.argmin(np.isfinite(found).all(axis=1)))} holds NaN or infinity")
-    return found
+    if not np.isfinite(matrix).all():
+        raise ValueError(f"{name}: row {int(np.argmin(np.isfinite(matrix).all(axis=1)))} holds NaN or infinity")
+    return matrix
 
 
 def _labels(labels: np.ndarray, rows: int, classes: int) -> np.ndarray:

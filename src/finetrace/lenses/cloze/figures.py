@@ -54,19 +54,19 @@ def by_step(steps: Sequence[int], layers: Mapping[str, Mapping[int, np.ndarray]]
     figure, axes = style.new_figure(1, 2 if control is None else 3, title=title,
                                     size=(9.0 if control is None else 11.5, 5.2))
     where = np.arange(len(steps))
-    for panel, (statistic, found) in zip(axes[0], layers.items(), strict=False):
-        numbers = sorted(layer for layer in found if layer >= 0)
+    for panel, (statistic, curves) in zip(axes[0], layers.items(), strict=False):
+        numbers = sorted(layer for layer in curves if layer >= 0)
         tints = colormaps[style.SEQUENTIAL](np.linspace(0.0, 0.92, len(numbers)))
         for layer, tint in zip(numbers, tints, strict=True):
             last = layer == numbers[-1]
-            panel.plot(where, 100 * found[layer][:, 0], color=tint, lw=2.4 if last else 1.4,
+            panel.plot(where, 100 * curves[layer][:, 0], color=tint, lw=2.4 if last else 1.4,
                        marker="o" if last else None, ms=4, label=str(layer))
             if last:
-                panel.fill_between(where, *(100 * found[layer][:, 1:]).T, color=tint, alpha=0.2, lw=0)
-        if -1 in found and np.isfinite(found[-1][:, 0]).any():
-            panel.plot(where, 100 * found[-1][:, 0], color=style.VERMILION, ls=style.DASHES[1], label="any of 1 on")
+                panel.fill_between(where, *(100 * curves[layer][:, 1:]).T, color=tint, alpha=0.2, lw=0)
+        if -1 in curves and np.isfinite(curves[-1][:, 0]).any():
+            panel.plot(where, 100 * curves[-1][:, 0], color=style.VERMILION, ls=style.DASHES[1], label="any of 1 on")
         panel.set_title(f"{_SAID[statistic]}, {NAMES[readout]}")
-        panel.set_ylim(0, 100 if np.nanmax([v[:, 0] for v in found.values()]) > 0.5 else None)
+        panel.set_ylim(0, 100 if np.nanmax([v[:, 0] for v in curves.values()]) > 0.5 else None)
         _checkpoints(panel, steps, axis)
     axes[0, 0].set_ylabel("facts (%)")
     axes[0, 0].legend(title="layer", ncols=2, fontsize=8, loc="best")
@@ -93,11 +93,11 @@ def by_step(steps: Sequence[int], layers: Mapping[str, Mapping[int, np.ndarray]]
 
 
 @style.styled
-def by_readout(found: Mapping[str, Mapping[str, np.ndarray]], *, title: str | None = None, note: str = "") -> "Figure":
-    """P@1 and P@10 against layer, a line per read-out, with 95 % intervals. found: {statistic: {readout: (layer,
+def by_readout(curves: Mapping[str, Mapping[str, np.ndarray]], *, title: str | None = None, note: str = "") -> "Figure":
+    """P@1 and P@10 against layer, a line per read-out, with 95 % intervals. curves: {statistic: {readout: (layer,
     3)}}."""
     figure, axes = style.new_figure(1, 2, title=title, size=(9.0, 4.8))
-    for panel, (statistic, readouts) in zip(axes[0], found.items(), strict=False):
+    for panel, (statistic, readouts) in zip(axes[0], curves.items(), strict=False):
         for number, (name, values) in enumerate(readouts.items()):
             values = 100 * np.asarray(values)
             layers = np.arange(len(values))
@@ -116,28 +116,28 @@ def by_readout(found: Mapping[str, Mapping[str, np.ndarray]], *, title: str | No
 
 
 @style.styled
-def relations(steps: Sequence[int], found: Mapping[str, np.ndarray], *, readout: str, axis: str,
+def relations(steps: Sequence[int], shares: Mapping[str, np.ndarray], *, readout: str, axis: str,
               title: str | None = None, note: str = "") -> "Figure":
     """P@1 by layer (up) and checkpoint (right), a heat map per relation, all on the scale 0 to 100 %.
 
-    found: {relation: (layer, step)}, at most twelve.
+    shares: {relation: (layer, step)}, at most twelve.
     """
-    columns = min(len(found), 4 if len(found) > 4 else 3)
-    rows = -(-len(found) // columns)
+    columns = min(len(shares), 4 if len(shares) > 4 else 3)
+    rows = -(-len(shares) // columns)
     figure, axes = style.new_figure(rows, columns, title=title, size=(max(6.0, 2.6 * columns), 1.6 + 2.1 * rows),
                                     sharex=True, sharey=True)
     image: Any = None
-    for panel in axes.flat[len(found):]:
+    for panel in axes.flat[len(shares):]:
         panel.set_visible(False)
-    for number, (name, values) in enumerate(found.items()):
+    for number, (name, values) in enumerate(shares.items()):
         panel = axes.flat[number]
         image = panel.imshow(100 * np.asarray(values), origin="lower", aspect="auto", cmap=style.SEQUENTIAL, vmin=0,
                              vmax=100)
         panel.set_title(style.short(name, 24), fontsize=9.5)
         panel.grid(False)
         panel.yaxis.set_major_locator(_whole())
-        _checkpoints(panel, steps, axis if number >= len(found) - columns else "", named=4, line=False)
-        panel.tick_params(labelbottom=number >= len(found) - columns)
+        _checkpoints(panel, steps, axis if number >= len(shares) - columns else "", named=4, line=False)
+        panel.tick_params(labelbottom=number >= len(shares) - columns)
     for panel in axes[:, 0]:
         panel.set_ylabel("layer")
     bar = figure.colorbar(image, ax=axes, pad=0.01, fraction=0.03)
@@ -148,19 +148,20 @@ def relations(steps: Sequence[int], found: Mapping[str, np.ndarray], *, readout:
 
 
 @style.styled
-def changes(steps: Sequence[int], found: Mapping[str, np.ndarray], *, readout: str, axis: str, title: str | None = None,
+def changes(steps: Sequence[int], shares: Mapping[str, np.ndarray], *, readout: str, axis: str,
+            title: str | None = None,
             note: str = "") -> "Figure":
     """Facts learned (up) on those kept, and lost (down), from each checkpoint to the next and from the first to the
     last.
 
-    found: {"learned", "kept", "lost": (step,)} shares of all facts: per checkpoint from the second on, then first to
+    shares: {"learned", "kept", "lost": (step,)} shares of all facts: per checkpoint from the second on, then first to
     last.
     """
     figure, axes = style.new_figure(title=title, size=(9.0, 5.0))
     panel = axes[0, 0]
     count = len(steps) - 1
     where = np.concatenate([np.arange(count), [count + 0.6]])
-    kept, learned, lost = (100 * np.asarray(found[name]) for name in ("kept", "learned", "lost"))
+    kept, learned, lost = (100 * np.asarray(shares[name]) for name in ("kept", "learned", "lost"))
     panel.bar(where, kept, color=style.LIGHT_GREY, label="kept")
     panel.bar(where, learned, bottom=kept, color=style.BLUE, label="learned")
     panel.bar(where, -lost, color=style.VERMILION, label="lost")

@@ -65,10 +65,10 @@ class Cached:
 
         if isinstance(self.states, torch.Tensor):
             at = torch.from_numpy(positions).to(self.states.device)
-            found = torch.stack([self.states[layer, at] for layer in layers])
+            taken = torch.stack([self.states[layer, at] for layer in layers])
         else:
-            found = torch.from_numpy(np.stack([self.states[layer][positions] for layer in layers]))
-        return (found if found.dtype == torch.float64 else found.float()).to(device)
+            taken = torch.from_numpy(np.stack([self.states[layer][positions] for layer in layers]))
+        return (taken if taken.dtype == torch.float64 else taken.float()).to(device)
 
 
 Loss = Callable[[dict[str, "torch.Tensor"], list[int], Cached, np.ndarray], "torch.Tensor"]
@@ -170,7 +170,7 @@ def _held_out_loss(tensors: dict[str, "torch.Tensor"], active: list[int], layers
     """(active map,) float64 mean loss over the positions `measured`."""
     import torch
 
-    count, found = len(measured), []
+    count, losses = len(measured), []
     with torch.no_grad():
         for part in _parts(active, together):
             own = {name: values[part] for name, values in tensors.items()}
@@ -178,8 +178,8 @@ def _held_out_loss(tensors: dict[str, "torch.Tensor"], active: list[int], layers
             for start in range(0, count, batch):
                 positions = measured[start:start + batch]
                 total = total + len(positions) * loss_of(own, [layers[n] for n in part], data, positions).double()
-            found.append((total / count).cpu().numpy())
-    return np.concatenate(found)
+            losses.append((total / count).cpu().numpy())
+    return np.concatenate(losses)
 
 
 def _parts(numbers: list[int], together: int | None) -> Iterator[list[int]]:

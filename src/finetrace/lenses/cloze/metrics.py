@@ -78,24 +78,24 @@ def groups(corpora: Sequence[str], relations: Sequence[str], types: Sequence[str
     relations do.
     """
     corpus_of, relation_of, type_of = (np.array(list(values), dtype=object) for values in (corpora, relations, types))
-    found = []
+    collected = []
     for corpus in dict.fromkeys(corpora):
         for control in (False, True):
-            here = (corpus_of == corpus) & (np.asarray(held_out, dtype=bool) == control)
-            names = list(dict.fromkeys(relation_of[here]))
+            members = (corpus_of == corpus) & (np.asarray(held_out, dtype=bool) == control)
+            names = list(dict.fromkeys(relation_of[members]))
             if not names:
                 continue
-            of_relation = {name: np.flatnonzero(here & (relation_of == name)) for name in names}
-            whole = (np.flatnonzero(here),) if corpus in BY_FACT else tuple(of_relation.values())
-            found.append(Group(corpus, "", control, whole))
-            for kind in dict.fromkeys(t for t in type_of[here] if t):
+            of_relation = {name: np.flatnonzero(members & (relation_of == name)) for name in names}
+            whole = (np.flatnonzero(members),) if corpus in BY_FACT else tuple(of_relation.values())
+            collected.append(Group(corpus, "", control, whole))
+            for kind in dict.fromkeys(t for t in type_of[members] if t):
                 # a relation may mix types (the facts of a file of one's own): each counts with its facts of this type
                 of_kind = (numbers[type_of[numbers] == kind] for numbers in of_relation.values())
                 parts = tuple(numbers for numbers in of_kind if len(numbers))
-                found.append(Group(corpus, f"type:{kind}", control, parts))
+                collected.append(Group(corpus, f"type:{kind}", control, parts))
             if corpus not in BY_FACT or len(names) > 1:
-                found += [Group(corpus, name, control, (numbers,)) for name, numbers in of_relation.items()]
-    return found
+                collected += [Group(corpus, name, control, (numbers,)) for name, numbers in of_relation.items()]
+    return collected
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def estimates(wanted: Sequence[Group], blocks: Callable[[np.ndarray], Iterable[n
     the standard error, sqrt(sum of variance / facts of the parts) / parts, NaN where a part has fewer than two facts.
     """
     moments: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
-    found = []
+    scores = []
     for group in wanted:
         for part in group.parts:
             if part.tobytes() not in moments:
@@ -133,8 +133,8 @@ def estimates(wanted: Sequence[Group], blocks: Callable[[np.ndarray], Iterable[n
             means = np.stack([mean[shares] for mean, _ in own])
             facts = np.array([len(part) for part in group.parts], dtype=np.float64)[:, None]
             low[shares], high[shares] = mean_of_shares(means, *score_interval(means, facts, ndtri((1 + LEVEL) / 2)))
-        found.append(Estimate(mean, low, high))
-    return found
+        scores.append(Estimate(mean, low, high))
+    return scores
 
 
 def _moments(blocks: Iterable[np.ndarray], facts: int) -> tuple[np.ndarray, np.ndarray]:

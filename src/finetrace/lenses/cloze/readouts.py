@@ -82,8 +82,8 @@ def train_maps(head: Any, layers: list[int], last: int, train: Cached, held_out:
         states = data.take([*part, last], positions, head.decoder.device)
         with torch.no_grad():
             goal = head(states[-1]).log_softmax(dim=-1)
-        found = head(mapped(tensors, states[:-1])).log_softmax(dim=-1)
-        return (goal.exp() * (goal - found)).sum(dim=-1).mean(dim=1)
+        mapped_logs = head(mapped(tensors, states[:-1])).log_softmax(dim=-1)
+        return (goal.exp() * (goal - mapped_logs)).sum(dim=-1).mean(dim=1)
 
     dim = train.states.shape[2]
     eye = torch.eye(dim, dtype=head.decoder.dtype, device=head.decoder.device)

@@ -27,13 +27,13 @@ def to_table(of_step: Mapping[str, Ranks]) -> pa.Table:
     return pa.concat_tables(parts)
 
 
-def from_table(found: pa.Table) -> dict[str, Ranks]:
+def from_table(table: pa.Table) -> dict[str, Ranks]:
     """The inverse of `to_table`; the column `top` may be missing, then top has no entries. Raises ValueError for a
     table that is not whole."""
-    readouts = found["readout"].to_numpy(zero_copy_only=False)
+    readouts = table["readout"].to_numpy(zero_copy_only=False)
     result = {}
     for readout in dict.fromkeys(readouts.tolist()):
-        part = found.filter(pa.array(readouts == readout))
+        part = table.filter(pa.array(readouts == readout))
         layers, facts = int(part["layer"].to_numpy().max()) + 1, int(part["fact"].to_numpy().max()) + 1
         if part.num_rows != layers * facts:
             raise ValueError(f"read-out {readout}: {part.num_rows} rows are not {layers} layers x {facts} facts")

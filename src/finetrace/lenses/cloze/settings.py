@@ -9,13 +9,13 @@ Readout = Literal["own", "trained", "tuned"]
 Checkpoints = Literal["all", "ends"] | list[int]
 
 
-def _check_training(one: "HeadsSettings | TunedSettings") -> None:
+def _check_training(training: "HeadsSettings | TunedSettings") -> None:
     for key in ("steps", "batch", "patience", "evaluations"):
-        require(getattr(one, key) >= 1, f"{key}: {getattr(one, key)} is less than 1")
-    require(one.learning_rate > 0, f"learning_rate: {one.learning_rate} is not positive")
-    require(one.min_delta >= 0, f"min_delta: {one.min_delta} is negative")
-    require(0 <= one.warmup < 1, f"warmup: {one.warmup} is not in [0, 1)")
-    require(one.weight_decay >= 0, f"weight_decay: {one.weight_decay} is negative")
+        require(getattr(training, key) >= 1, f"{key}: {getattr(training, key)} is less than 1")
+    require(training.learning_rate > 0, f"learning_rate: {training.learning_rate} is not positive")
+    require(training.min_delta >= 0, f"min_delta: {training.min_delta} is negative")
+    require(0 <= training.warmup < 1, f"warmup: {training.warmup} is not in [0, 1)")
+    require(training.weight_decay >= 0, f"weight_decay: {training.weight_decay} is negative")
 
 
 @settings

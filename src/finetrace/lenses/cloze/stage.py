@@ -80,7 +80,7 @@ def main(stage: Stage) -> None:
         read.append(layout.task(settings.corpus))
     if not timeline.tokenizer.is_relative_to(timeline.trajectory):  # the model: tokenizer, head, base of adapters
         read.append(timeline.tokenizer)
-    inputs: dict[Path, Path | str] = {one: one for one in read}
+    inputs: dict[Path, Path | str] = {path: path for path in read}
     if isinstance(words := _words(stage, settings), Path):
         inputs[words] = sha256_file(words) if words.is_file() else ""
     seed = seeds.derive(stage.seed, "cloze", settings.corpus)
@@ -154,15 +154,15 @@ def _checkpoint(work: Work, step: int, folder: Path, left: list[int]) -> None:
         _read(work, encoder)
         work.progress = _announce(work, encoder, left)
     try:
-        ranks, told = _ranks(work, encoder, step)
+        ranks, notes = _ranks(work, encoder, step)
     except (ValueError, FinetraceError) as error:
         raise FinetraceError(f"{work.stage.label}: step {step} of {timeline.trajectory}: {error}") from error
     with whole_folder(work.results(step)) as out:
         write_table(out / "ranks.parquet", to_table(ranks))
         write_table(out / "index.parquet", _index(work))
-        write_json(out / "facts.json", {"counts": _counts(work.prompts), "heads": told, "words": len(work.vocabulary),
+        write_json(out / "facts.json", {"counts": _counts(work.prompts), "heads": notes, "words": len(work.vocabulary),
                                         "device": device_name()})
-    known = ", ".join(f"{r} {100 * (one.rank[-1] == 1).mean():.1f} %" for r, one in ranks.items())
+    known = ", ".join(f"{r} {100 * (result.rank[-1] == 1).mean():.1f} %" for r, result in ranks.items())
     log.info("%s: step %s in %.1f s: of %s facts the last layer knows: %s", work.stage.label, f"{step:,}",
              time.monotonic() - started, f"{len(work.prompts):,}", known)
 
@@ -178,12 +178,14 @@ def _ranks(work: Work, encoder: Any, step: int) -> tuple[dict[str, Any], dict[st
         before = progress.done
         fitted = fit_readouts(encoder, work.head, work.texts, readouts, work.settings, collator, seed=work.seed,
                               scratch=work.stage.layout.scratch("cloze", work.keys[step]),
-                              tell=lambda what: progress.advance(f"step {step:,}: {what}"))
+                              tell=lambda readout: progress.advance(f"step {step:,}: {readout}"))
         progress.done = before + _steps(work.settings, readouts)  # also where all layers stopped early
     ranks = rank_facts(encoder, work.head, work.prompts, work.vocabulary, fitted, readouts, work.settings, collator,
                        tell=lambda count: progress.update(progress.done + count, f"step {step:,}: facts"))
-    return ranks, {name: {"loss_before_nats": one.first_loss.round(4).tolist(), "loss_nats": one.loss.round(4).tolist(),
-                          "steps": one.steps.tolist(), "stopped": one.stopped.tolist()} for name, one in fitted.items()}
+    return ranks, {name: {"loss_before_nats": trained.first_loss.round(4).tolist(),
+                          "loss_nats": trained.loss.round(4).tolist(),
+                          "steps": trained.steps.tolist(), "stopped": trained.stopped.tolist()}
+                   for name, trained in fitted.items()}
 
 
 def _steps(settings: Any, readouts: list[str]) -> int:
@@ -276,14 +278,14 @@ def _measure(work: Work, manifest: Manifest, out: Path) -> Record:
 
     _compute(work)
     timeline, steps = work.timeline, work.timeline.steps
-    found, told = _results(work)
+    ranks, notes = _results(work)
     index = read_table(work.results(steps[0]) / "index.parquet")
     facts = summary.Facts(index["corpus"].to_pylist(), index["relation"].to_pylist(),
                           index["relation_type"].to_pylist(), index["held_out"].to_numpy(zero_copy_only=False),
                           index["candidates"].to_numpy())
-    layers = next(iter(found[steps[-1]].values())).rank.shape[0]
+    layers = next(iter(ranks[steps[-1]].values())).rank.shape[0]
     vocabulary = "full" if work.settings.vocabulary == "full" else "common"
-    table = summary.table(found, facts, vocabulary)
+    table = summary.table(ranks, facts, vocabulary)
     write_table(out / "table.parquet", table.columns())
     write_json(out / "metrics.json", summary.metrics(table, facts, steps, layers, vocabulary))
     write_curves(out / "curves.csv", summary.curves(table, facts, steps, layers, vocabulary))
@@ -291,18 +293,18 @@ def _measure(work: Work, manifest: Manifest, out: Path) -> Record:
     write_table(out / "facts" / "index.parquet", index)
     for step in steps:
         shutil.copyfile(work.results(step) / "ranks.parquet", out / "facts" / f"{step_name(step)}.parquet")
-    head, words = f"re-attached from {timeline.head.name}" if timeline.head else "own", told[steps[0]]["words"]
+    head, words = f"re-attached from {timeline.head.name}" if timeline.head else "own", notes[steps[0]]["words"]
     manifest.facts = {
         "steps": steps, "axis": timeline.axis, "layers": layers, "head": head,
         "decoder": "word embeddings of the folder that the head is from", "readouts": list(work.settings.readouts),
         "heads_steps": sorted(work.with_heads), "vocabulary": work.words | {"words": words},
-        "facts": len(facts.corpora), "held_out": int(facts.held_out.sum()), "relations": told[steps[0]]["counts"],
-        "heads": {str(step): one["heads"] for step, one in told.items() if one["heads"]},
+        "facts": len(facts.corpora), "held_out": int(facts.held_out.sum()), "relations": notes[steps[0]]["counts"],
+        "heads": {str(step): entry["heads"] for step, entry in notes.items() if entry["heads"]},
         "chance": {c: guess for c in dict.fromkeys(facts.corpora)
                    if np.isfinite(guess := summary.chance(facts, c, True))},
         "union": f"layers 1 to {layers - 1}",
         "interval": "95 %: Wilson for shares of one relation, else jackknife over facts within relations",
-        "device": told[steps[-1]]["device"]}
+        "device": notes[steps[-1]]["device"]}
     shown = [r for r in ("own", "trained", "tuned") if r in work.settings.readouts]
     return {"place": work.stage.place, "steps": steps, "axis": timeline.axis, "words": words, "head": head,
             "readout": shown[0],
@@ -314,14 +316,14 @@ def _results(work: Work) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str,
     """Step -> read-out -> Ranks, and step -> what is to be told of it."""
     from finetrace.lenses.cloze import records
 
-    found, told = {}, {}
+    ranks, notes = {}, {}
     without_top = ["fact", "layer", "readout", "rank", "rank_full", "rank_candidates", "log_prob"]
     for step in work.timeline.steps:
         path = work.results(step) / "ranks.parquet"
         try:
-            found[step] = records.from_table(read_table(path, without_top))
-            told[step] = json.loads((work.results(step) / "facts.json").read_text("utf-8"))
+            ranks[step] = records.from_table(read_table(path, without_top))
+            notes[step] = json.loads((work.results(step) / "facts.json").read_text("utf-8"))
         except (ValueError, OSError) as error:
             raise FinetraceError(f"{path.parent}: cannot be read ({error}); delete the folder and run the stage "
                                  "again") from error
-    return found, told
+    return ranks, notes

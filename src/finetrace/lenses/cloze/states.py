@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def fit_readouts(encoder: Any, head: "MaskedHead", texts: dict[str, MaskedTexts], readouts: Sequence[str],
                  settings: "ClozeSettings", collator: Collator, *, scratch: Path, seed: int,
-                 tell: Callable[[str], None] = lambda what: None) -> "dict[str, Fitted]":
+                 tell: Callable[[str], None] = lambda readout: None) -> "dict[str, Fitted]":
     """The read-outs among trained and tuned, for all layers of a checkpoint.
 
     encoder: in evaluation mode, it is not changed;  texts: train and held_out;  scratch: folder for the cached states
@@ -36,7 +36,7 @@ def fit_readouts(encoder: Any, head: "MaskedHead", texts: dict[str, MaskedTexts]
 
     scratch.mkdir(parents=True, exist_ok=True)
     data: dict[str, Cached] = {}
-    found: dict[str, Fitted] = {}
+    fitted: dict[str, Fitted] = {}
     device = next(encoder.parameters()).device
     try:
         for name, part in texts.items():
@@ -51,15 +51,15 @@ def fit_readouts(encoder: Any, head: "MaskedHead", texts: dict[str, MaskedTexts]
             recipe = Recipe(**{k: v for k, v in own.items() if k in Recipe.__dataclass_fields__})
             common["on_step"] = lambda _, readout=readout: tell(readout)
             if readout == "trained":
-                found[readout] = train_heads(head, list(range(last + 1)), data["train"], data["held_out"], recipe,
-                                             init=settings.heads.init, **common)
+                fitted[readout] = train_heads(head, list(range(last + 1)), data["train"], data["held_out"], recipe,
+                                              init=settings.heads.init, **common)
             else:
-                found[readout] = train_maps(head, list(range(last)), last, data["train"], data["held_out"], recipe,
-                                            **common)
+                fitted[readout] = train_maps(head, list(range(last)), last, data["train"], data["held_out"], recipe,
+                                             **common)
     finally:
         data.clear()
         shutil.rmtree(scratch, ignore_errors=True)
-    return found
+    return fitted
 
 
 def _in_memory(states: np.ndarray, device: Any, memory_mib: int) -> Any:
@@ -89,11 +89,11 @@ def rank_facts(encoder: Any, head: "MaskedHead", prompts: "Prompts", vocabulary:
     for numbers, states in masked_states(encoder, prompts.rows, np.arange(len(prompts) + 1), prompts.mask_at, collator,
                                          settings.batch_tokens, bf16_of(encoder, settings.precision)):
         with torch.no_grad():
-            for readout, found in parts.items():
+            for readout, ranked in parts.items():
                 inner = inner_states(readout, head, fitted.get(readout), states)
-                found.append(ranker(inner, prompts.gold[numbers], candidates.take(numbers)))
+                ranked.append(ranker(inner, prompts.gold[numbers], candidates.take(numbers)))
         order.append(numbers)
         tell(len(numbers))
     back = np.argsort(np.concatenate(order))
-    return {readout: Ranks(*(np.concatenate([getattr(one, name) for one in found], axis=1)[:, back]
-                             for name in Ranks.__dataclass_fields__)) for readout, found in parts.items()}
+    return {readout: Ranks(*(np.concatenate([getattr(ranks, name) for ranks in ranked], axis=1)[:, back]
+                             for name in Ranks.__dataclass_fields__)) for readout, ranked in parts.items()}

@@ -93,32 +93,33 @@ def _blocks(records: Records, vocabulary: str, part: np.ndarray) -> Iterator[tup
             keys: list[Column] = []
             values: list[np.ndarray] = []
 
-            def add(statistic: str, name: str, found: np.ndarray, any_layer: np.ndarray | None = None, step: int = step,
+            def add(statistic: str, name: str, numbers: np.ndarray, any_layer: np.ndarray | None = None,
+                    step: int = step,
                     readout: str = readout, keys: list[Column] = keys, values: list[np.ndarray] = values) -> None:
-                keys += [Column(step, readout, layer, statistic, name) for layer in range(len(found))]
-                values.append(found)
+                keys += [Column(step, readout, layer, statistic, name) for layer in range(len(numbers))]
+                values.append(numbers)
                 if any_layer is not None:
                     keys.append(Column(step, readout, UNION, statistic, name))
                     values.append(any_layer[None])
 
-            asked = {vocabulary: ranks.rank[:, part]}
+            rankings = {vocabulary: ranks.rank[:, part]}
             if vocabulary != "full":
-                asked["full"] = ranks.rank_full[:, part]
-            asked["candidates"] = ranks.rank_candidates[:, part]
-            for name, rank in asked.items():
-                there = rank > 0  # 0: no such ranking
+                rankings["full"] = ranks.rank_full[:, part]
+            rankings["candidates"] = ranks.rank_candidates[:, part]
+            for name, rank in rankings.items():
+                ranked = rank > 0  # 0: no such ranking
                 rank = np.maximum(rank, 1)
                 for statistic, hit in (("p_at_1", precision_at(rank, 1)), ("p_at_10", precision_at(rank, 10))):
-                    found = np.where(there, hit, np.nan)
-                    add(statistic, name, found, found[1:].max(axis=0) if len(found) > 1 else None)
-                add("mrr", name, np.where(there, reciprocal(rank), np.nan))
+                    hits = np.where(ranked, hit, np.nan)
+                    add(statistic, name, hits, hits[1:].max(axis=0) if len(hits) > 1 else None)
+                add("mrr", name, np.where(ranked, reciprocal(rank), np.nan))
             add("mean_log_prob_nats", "full", ranks.log_prob[:, part].astype(np.float64))
             known = ranks.rank[:, part] == 1
             known = np.concatenate([known, known[1:].any(axis=0, keepdims=True)])
             for since, ending in ((before, ""), (first, "_since_first")):
                 if readout in since:
-                    for statistic, found in known_changes(since[readout], known).items():
-                        add(statistic + ending, vocabulary, found[:-1], found[-1])
+                    for statistic, hits in known_changes(since[readout], known).items():
+                        add(statistic + ending, vocabulary, hits[:-1], hits[-1])
             first.setdefault(readout, known)
             before[readout] = known
             yield keys, np.concatenate(values).T
@@ -173,14 +174,15 @@ def curves(table: LongTable, facts: Facts, steps: Sequence[int], layers: int, vo
     series: list[tuple[str, np.ndarray]] = []
     for corpus in corpora:
         part = table.select(corpus=corpus, relation="", statistic="p_at_1")
-        asked = [(f"{corpus}/own_layer{layers - 1}", "own", layers - 1, vocabulary, False),
-                 (f"{corpus}/own_any_layer", "own", UNION, vocabulary, False),
-                 (f"{corpus}/held_out_candidates", "own", layers - 1, "candidates", True),
-                 (f"{corpus}/held_out", "own", layers - 1, vocabulary, True),
-                 *((f"{corpus}/{r}_layer{layers - 1}", r, layers - 1, vocabulary, False) for r in ("trained", "tuned"))]
-        asked += [(f"{corpus}/own_layer{layer}", "own", layer, vocabulary, False) for layer in range(layers - 1)
-                  if len(corpora) == 1]
-        for name, readout, layer, words, held_out in asked:
+        wanted = [(f"{corpus}/own_layer{layers - 1}", "own", layers - 1, vocabulary, False),
+                  (f"{corpus}/own_any_layer", "own", UNION, vocabulary, False),
+                  (f"{corpus}/held_out_candidates", "own", layers - 1, "candidates", True),
+                  (f"{corpus}/held_out", "own", layers - 1, vocabulary, True),
+                  *((f"{corpus}/{r}_layer{layers - 1}", r, layers - 1, vocabulary, False)
+                    for r in ("trained", "tuned"))]
+        wanted += [(f"{corpus}/own_layer{layer}", "own", layer, vocabulary, False) for layer in range(layers - 1)
+                   if len(corpora) == 1]
+        for name, readout, layer, words, held_out in wanted:
             values = part.course(steps, readout=readout, layer=layer, vocabulary=words, held_out=held_out)[:, 0]
             if np.isfinite(values).any():
                 series.append((name, values))

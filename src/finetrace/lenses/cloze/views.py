@@ -53,13 +53,13 @@ class View:
 
     def readouts(self, names: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
         """Statistic -> read-out -> (layer, 3) at the last checkpoint; read-outs that it lacks are left out."""
-        found: dict[str, dict[str, np.ndarray]] = {}
+        courses: dict[str, dict[str, np.ndarray]] = {}
         for statistic in ("p_at_1", "p_at_10"):
             for name in names:
                 values = self._select(name).grid(self.steps[-1:], range(self.layers), statistic=statistic)[0]
                 if np.isfinite(values[:, 0]).any():
-                    found.setdefault(statistic, {})[name] = values
-        return found
+                    courses.setdefault(statistic, {})[name] = values
+        return courses
 
     def relations(self, readout: str, facts: Facts) -> dict[str, np.ndarray]:
         """Relation with its number of facts -> (layer, step) P@1, the `RELATIONS` with most facts, or the corpus
@@ -80,9 +80,10 @@ class View:
         """learned, kept, lost of the last layer -> (step,) shares: from the checkpoint before, then from first to
         last."""
         last = self._select(readout, layer=self.layers - 1)
-        each, whole = ({statistic: last.course(self.steps, statistic=statistic + ending)[:, 0] for statistic in CHANGES}
-                       for ending in ("", "_since_first"))
-        return {statistic: np.append(each[statistic][1:], whole[statistic][-1]) for statistic in CHANGES}
+        stepwise, overall = ({statistic: last.course(self.steps, statistic=statistic + ending)[:, 0]
+                              for statistic in CHANGES}
+                             for ending in ("", "_since_first"))
+        return {statistic: np.append(stepwise[statistic][1:], overall[statistic][-1]) for statistic in CHANGES}
 
     def _select(self, readout: str, **where: Any) -> LongTable:
         usual = {"relation": "", "vocabulary": self.vocabulary, "held_out": False}

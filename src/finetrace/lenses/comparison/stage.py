@@ -26,7 +26,7 @@ def main(stage: Stage) -> None:
     first, second = (read_hidden(stage.layout.place(side) / "hidden") for side in (entry.first, entry.second))
     folder = stage.layout.comparison(stage.item)
     seed = seeds.derive(stage.seed, "comparison", stage.item)
-    inputs = {one.folder: one.folder for one in (first, second)}
+    inputs = {hidden.folder: hidden.folder for hidden in (first, second)}
     manifest = stage.manifest("lens", inputs, {"rows": seed}, outs=(folder,))
     write_lens(stage, folder, manifest,
                lambda out: _measure(stage, (first, second), entry, settings, seed, manifest, out), draw)
@@ -40,7 +40,7 @@ def _measure(stage: Stage, sides: tuple[HiddenStates, HiddenStates], entry: Comp
     fit_threads(first)
     rows = _matched_rows(first, second, entry)
     pairs = _checkpoints(first.steps, second.steps)
-    layers = [one.manifest.facts["layers"] for one in sides]
+    layers = [hidden.manifest.facts["layers"] for hidden in sides]
     rows_of, counts = {}, {}
     for kind in work.kinds_of(first, settings):
         matched = _matched(first, second, rows, kind, stage.label)
@@ -50,11 +50,11 @@ def _measure(stage: Stage, sides: tuple[HiddenStates, HiddenStates], entry: Comp
         work.enough(len(sentences), kind, f"comparisons.{stage.item}")
         chosen, groups = summary.choose(sentences, settings.rows, settings.groups, seed)
         counts[kind] = len(chosen)
-        width = max(one.width if kind == "span" else one.manifest.facts["dim"] for one in sides)
+        width = max(hidden.width if kind == "span" else hidden.manifest.facts["dim"] for hidden in sides)
         work.announce(stage.label, kind, f"{len(pairs)} pairs of checkpoints x {layers[0]} and {layers[1]} layers x "
                       f"{len(chosen):,} examples", len(chosen), width, settings)
-        of_first, of_second = (work.loader(one, kind, places[chosen], groups, settings, seed)
-                               for one, places in zip(sides, items, strict=True))
+        of_first, of_second = (work.loader(hidden, kind, places[chosen], groups, settings, seed)
+                               for hidden, places in zip(sides, items, strict=True))
         between = summary.between(of_first, of_second, pairs, layers[0], layers[1], settings.measures,
                                   settings.variance)
         total = layers[1] * (len(pairs) + min(2, len(pairs)) * (layers[0] - 1))
@@ -101,11 +101,11 @@ def _matched(first: HiddenStates, second: HiddenStates, rows: np.ndarray, kind: 
         return first.sentence_codes(rows[:, 0]), (rows[:, 0], rows[:, 1])
     empty = np.empty(0, dtype=np.int64)
     sentences, places = [empty], ([empty], [empty])
-    kept = [{row: number for number, row in enumerate(one.sentence_rows.tolist())} for one in (first, second)]
+    kept = [{row: number for number, row in enumerate(hidden.sentence_rows.tolist())} for hidden in (first, second)]
     for number, (a, b) in enumerate(rows.tolist()):
         if a in kept[0] and b in kept[1]:
-            spans = [np.arange(*one.offsets[[at[row], at[row] + 1]])
-                     for one, at, row in ((first, kept[0], a), (second, kept[1], b))]
+            spans = [np.arange(*hidden.offsets[[at[row], at[row] + 1]])
+                     for hidden, at, row in ((first, kept[0], a), (second, kept[1], b))]
             if not np.array_equal(first.token_ids[spans[0]], second.token_ids[spans[1]]):
                 log.info("%s: tokens: left out, the two models cut the texts into different tokens", label)
                 return None

@@ -50,7 +50,7 @@ class Link:
     over: Literal["layers", "checkpoints", "all"]
     checkpoint: int
     layer: int
-    found: Correlation
+    correlation: Correlation
 
 
 def links(cosine: np.ndarray, accuracy: np.ndarray, *, draws: int = 2000, permutations: int = 2000,
@@ -73,7 +73,7 @@ def links(cosine: np.ndarray, accuracy: np.ndarray, *, draws: int = 2000, permut
     sides: dict[Of, tuple[np.ndarray, np.ndarray, range]] = {
         "level": (cosine, accuracy, range(checkpoints)),
         "change": (cosine - cosine[0], accuracy - accuracy[0], range(1, checkpoints))}
-    found: list[Link] = []
+    collected: list[Link] = []
 
     def correlate(x: np.ndarray, y: np.ndarray, kind: Kind) -> Correlation:
         return correlation(x, y, kind, draws=draws, permutations=permutations, seed=seed)
@@ -81,13 +81,13 @@ def links(cosine: np.ndarray, accuracy: np.ndarray, *, draws: int = 2000, permut
     for kind in KINDS:
         for of, (x, y, rows) in sides.items():
             for c in rows:
-                found.append(Link(kind, of, "layers", c, -1, correlate(x[[c]], y[[c]], kind)))
+                collected.append(Link(kind, of, "layers", c, -1, correlate(x[[c]], y[[c]], kind)))
             if len(rows):
-                found.append(Link(kind, of, "all", -1, -1, correlate(x[rows], y[rows], kind)))
+                collected.append(Link(kind, of, "all", -1, -1, correlate(x[rows], y[rows], kind)))
         for layer in range(layers):
             over_time = correlate(cosine[:, [layer]].T, accuracy[:, [layer]].T, kind)
-            found.append(Link(kind, "level", "checkpoints", -1, layer, over_time))
-    return found
+            collected.append(Link(kind, "level", "checkpoints", -1, layer, over_time))
+    return collected
 
 
 def correlation(x: np.ndarray, y: np.ndarray, kind: Kind = "spearman", *, draws: int = 2000, permutations: int = 2000,
@@ -152,10 +152,10 @@ def _orders(clusters: int, permutations: int, seed: int) -> tuple[np.ndarray, bo
     return np.random.default_rng(seed).permuted(np.tile(np.arange(clusters), (permutations, 1)), axis=1), False
 
 
-def pick(found: Iterable[Link], kind: Kind, of: str, over: str, checkpoint: int = -1,
+def pick(candidates: Iterable[Link], kind: Kind, of: str, over: str, checkpoint: int = -1,
          layer: int = -1) -> Correlation | None:
     """The one correlation with these properties, or None."""
-    for one in found:
-        if (one.kind, one.of, one.over, one.checkpoint, one.layer) == (kind, of, over, checkpoint, layer):
-            return one.found
+    for link in candidates:
+        if (link.kind, link.of, link.over, link.checkpoint, link.layer) == (kind, of, over, checkpoint, layer):
+            return link.correlation
     return None

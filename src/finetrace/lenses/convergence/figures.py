@@ -57,12 +57,13 @@ def convergence(layers: Sequence[int], cosine: np.ndarray, accuracy: np.ndarray,
     for place, (name, kinds) in enumerate(rows.items()):
         tint = style.colour(place // 2)
         forest.text(-1, place - 0.36, name, fontsize=9.5, va="center", fontweight="bold", color=tint)
-        for number, (kind, one) in enumerate(kinds.items()):
-            if np.isfinite(one.value):
+        for number, (kind, result) in enumerate(kinds.items()):
+            if np.isfinite(result.value):
                 y = place - 0.2 + 0.13 * number
-                forest.plot([one.low, one.high], [y, y], color=tint, lw=2.2)
-                forest.plot([one.value], [y], "os"[number % 2], color=tint, mfc=tint if number == 0 else "white", ms=6)
-            forest.text(-1, place + 0.13 + 0.18 * number, _numbers(kind, one, ("filled", "hollow")[number]),
+                forest.plot([result.low, result.high], [y, y], color=tint, lw=2.2)
+                forest.plot([result.value], [y], "os"[number % 2], color=tint, mfc=tint if number == 0 else "white",
+                            ms=6)
+            forest.text(-1, place + 0.13 + 0.18 * number, _numbers(kind, result, ("filled", "hollow")[number]),
                         fontsize=8, va="center")
         forest.axhline(place + 0.5, color=style.LIGHT_GREY, lw=0.8)
     forest.axvline(0, color=style.GREY, lw=0.8)
@@ -80,9 +81,9 @@ def convergence(layers: Sequence[int], cosine: np.ndarray, accuracy: np.ndarray,
     return figure
 
 
-def _numbers(kind: str, one: Correlation, mark: str) -> str:
-    count = f"{one.clusters} layers" + (f" × {one.n // one.clusters}" if one.n > one.clusters else "")
-    if not np.isfinite(one.value):
+def _numbers(kind: str, result: Correlation, mark: str) -> str:
+    count = f"{result.clusters} layers" + (f" × {result.n // result.clusters}" if result.n > result.clusters else "")
+    if not np.isfinite(result.value):
         return f"{kind}: none, {count} (too few, or one side is constant)"
-    p = "< 0.001" if one.p < 0.001 else f"{one.p:.3f}"
-    return f"{kind} ({mark}) {one.value:+.2f} [{one.low:+.2f}, {one.high:+.2f}]  p {p}  {count}"
+    p = "< 0.001" if result.p < 0.001 else f"{result.p:.3f}"
+    return f"{kind} ({mark}) {result.value:+.2f} [{result.low:+.2f}, {result.high:+.2f}]  p {p}  {count}"

@@ -31,7 +31,7 @@ def main(stage: Stage) -> None:
     from finetrace.lenses.convergence.figures import TYPES, draw
 
     settings, folder = stage.settings("convergence", ConvergenceSettings), stage.folder / "convergence"
-    inputs = {one: one for one in (stage.folder / "geometry", stage.folder / "probes")}
+    inputs = {source: source for source in (stage.folder / "geometry", stage.folder / "probes")}
     seed = seeds.derive(stage.seed, "convergence", stage.asked["task"])
     manifest = stage.manifest("lens", inputs, {"convergence": seed}, outs=(folder,))
     write_lens(stage, folder, manifest, lambda out: _measure(stage, settings, seed, manifest, out), draw, TYPES)
@@ -63,8 +63,8 @@ def _cells(path: Path, statistic: str, split: str | None, key: str) -> LongTable
     cells = table.select(statistic=statistic, **({"split": split} if split else {})).averaged("step", "layer")
     if not len(cells):
         wanted = f"{statistic!r} of the split {split!r}" if split else repr(statistic)
-        there = ", ".join(sorted(table.distinct("split" if split else "statistic")))
-        raise FinetraceError(f"{path}: has no {wanted} (params.yaml: {key}); it has {there}")
+        present = ", ".join(sorted(table.distinct("split" if split else "statistic")))
+        raise FinetraceError(f"{path}: has no {wanted} (params.yaml: {key}); it has {present}")
     return cells
 
 
@@ -88,7 +88,7 @@ def _table(correlations: Sequence["Link"], steps: list[int], layers: list[int], 
     return LongTable.of_rows(({
         "step": steps[link.checkpoint] if link.checkpoint >= 0 else -1,
         "layer": layers[link.layer] if link.layer >= 0 else -1,
-        "statistic": link.kind, "of": link.of, "over": link.over, "split": split, **vars(link.found)}
+        "statistic": link.kind, "of": link.of, "over": link.over, "split": split, **vars(link.correlation)}
         for link in correlations), COLUMNS)
 
 
@@ -101,7 +101,7 @@ def _rows(correlations: Sequence["Link"], last: int) -> "Rows":
         for when, over, checkpoint in (("last", "layers", last), ("all", "all", -1)):
             kinds = {kind: pick(correlations, kind, of, over, checkpoint) for kind in KINDS}
             if all(kinds.values()):
-                rows[of, when] = {kind: one for kind, one in kinds.items() if one}
+                rows[of, when] = {kind: correlation for kind, correlation in kinds.items() if correlation}
     return rows
 
 

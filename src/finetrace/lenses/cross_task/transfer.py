@@ -106,10 +106,10 @@ def accuracy_rows(step: int, layer: int, right: np.ndarray, units: np.ndarray, s
     """
     share, rows = right.mean(axis=1), right.shape[1]
     low, high = map(float, share_interval(right.mean(axis=0), units))
-    found = [_row(step, layer, f"{prefix}accuracy", share.mean(), low, high, n=rows, split=split)]
+    table_rows = [_row(step, layer, f"{prefix}accuracy", share.mean(), low, high, n=rows, split=split)]
     if len(right) > 1:
-        found.append(_row(step, layer, f"{prefix}accuracy_sd", share.std(ddof=1), n=len(right), split=split))
-    return found
+        table_rows.append(_row(step, layer, f"{prefix}accuracy_sd", share.std(ddof=1), n=len(right), split=split))
+    return table_rows
 
 
 def accuracy_change(step: int, layer: int, before: np.ndarray, after: np.ndarray, units: np.ndarray, split: str,

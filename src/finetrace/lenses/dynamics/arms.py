@@ -34,7 +34,7 @@ class Scores:
     steps: tuple[int, ...]
     axis: str
     unit: float
-    found: Resampled
+    estimate: Resampled
     """(step, curve)."""
     spread: np.ndarray | None = None
     """(step, curve): standard deviation over seeds (n - 1); None with one seed."""
@@ -46,13 +46,13 @@ Curve = tuple[str, int, str]
 
 def collect(arm: Arm, resampling: Resampling, score: Callable[[Any], Resampled]) -> Scores:
     """Score every checkpoint of every seed of an arm: `score` turns what `load` gives into (curve,) of one training."""
-    found, values = [], []
+    scored, values = [], []
     for step in arm.steps:
         of_seeds = [score(arm.load(seed, step)) for seed in range(resampling.seeds)]
-        found.append(resampling.over_seeds(of_seeds))
-        values.append([one.value for one in of_seeds])  # (step, seed, curve)
+        scored.append(resampling.over_seeds(of_seeds))
+        values.append([result.value for result in of_seeds])  # (step, seed, curve)
     spread = np.std(values, axis=1, ddof=1) if resampling.seeds > 1 else None
-    return Scores(arm.steps, arm.axis, arm.unit, Resampled.stack(found), spread)
+    return Scores(arm.steps, arm.axis, arm.unit, Resampled.stack(scored), spread)
 
 
 def differences(arms: Mapping[str, Scores]) -> dict[str, Scores]:
@@ -62,11 +62,11 @@ def differences(arms: Mapping[str, Scores]) -> dict[str, Scores]:
     On one time axis step by step; where adaptation has an axis of its own, against the last step before it
     (`compared_steps`).
     """
-    found = {}
+    scores = {}
     for name, first, second, at, of in compared(arms):
         a, b = arms[first], arms[second]
-        found[name] = Scores(tuple(a.steps[i] for i in at), a.axis, a.unit, a.found[at] - b.found[of])
-    return found
+        scores[name] = Scores(tuple(a.steps[i] for i in at), a.axis, a.unit, a.estimate[at] - b.estimate[of])
+    return scores
 
 
 def compared(arms: "Mapping[str, Arm] | Mapping[str, Scores]") -> Iterator[tuple[str, str, str, list[int], list[int]]]:
@@ -84,23 +84,23 @@ def add_arms(table: Table, source: str, item: str, statistic: str, arms: Mapping
              *, n: int | Sequence[int], seeds: int, held_out: bool = False, gains: bool = True) -> None:
     """Rows of one statistic: every arm's course, the differences with p-values, and with `gains` what was gained when.
 
-    curves: names of the second axis of `Scores.found`;  n: examples, of all or of each curve.
+    curves: names of the second axis of `Scores.estimate`;  n: examples, of all or of each curve.
     """
     counts = [n] * len(curves) if isinstance(n, int) else list(n)
     parts = differences(arms)
     for arm, scores in (*arms.items(), *parts.items()):
-        low, high = scores.found.interval()
-        p = scores.found.p() if arm in parts else np.full(low.shape, np.nan)
+        low, high = scores.estimate.interval()
+        p = scores.estimate.p() if arm in parts else np.full(low.shape, np.nan)
         for c, (readout, layer, relation) in enumerate(curves):
             key = Key(source, item, arm, statistic, readout, layer, relation, held_out)
-            table.add(key, scores.steps, scores.found.value[:, c], low[:, c], high[:, c], p[:, c], n=counts[c],
+            table.add(key, scores.steps, scores.estimate.value[:, c], low[:, c], high[:, c], p[:, c], n=counts[c],
                       seeds=seeds)
             if scores.spread is not None:
                 table.add(key._replace(statistic=f"{statistic}_seed_sd"), scores.steps, scores.spread[:, c],
                           n=counts[c], seeds=seeds)
             if gains and arm in arms:
                 table.add(key._replace(statistic=f"{statistic}_increase"), scores.steps,
-                          relative_increase(scores.found.value[:, c]), n=counts[c], seeds=seeds)
+                          relative_increase(scores.estimate.value[:, c]), n=counts[c], seeds=seeds)
     if gains:
         for arm, scores in arms.items():
             _add_gains(table, Key(source, item, arm, statistic, held_out=held_out), scores, curves, counts, seeds)
@@ -112,7 +112,7 @@ def _add_gains(table: Table, key: Key, scores: Scores, curves: Sequence[Curve], 
     """Gain from the first to the last step, when 90 % of it was there, area under the curve."""
     if len(scores.steps) < 2:
         return
-    steps, unit, whole = np.array(scores.steps), scores.unit, scores.found
+    steps, unit, whole = np.array(scores.steps), scores.unit, scores.estimate
     gain, error = gain_and_error(whole, 0, -1)
     over_time = Resampled(np.moveaxis(whole.value, 0, -1), np.moveaxis(whole.draws, 1, -1))  # (curve, step)
     recorded = step_of_gain(steps, over_time.value, error=error, unit=unit)
@@ -125,8 +125,9 @@ def _add_gains(table: Table, key: Key, scores: Scores, curves: Sequence[Curve], 
         low, high = (np.where(np.isfinite(value), end, np.nan)
                      for end in ends.get(name, (np.full(len(curves), np.nan),) * 2))
         for c, (readout, layer, relation) in enumerate(curves):
-            here = key._replace(statistic=f"{key.statistic}_{name}", readout=readout, layer=layer, relation=relation)
-            table.add(here, steps[-1], value[c], low[c], high[c], n=counts[c], seeds=seeds)
+            curve_key = key._replace(statistic=f"{key.statistic}_{name}", readout=readout, layer=layer,
+                                     relation=relation)
+            table.add(curve_key, steps[-1], value[c], low[c], high[c], n=counts[c], seeds=seeds)
 
 
 def _add_relative(table: Table, key: Key, arms: Mapping[str, Scores], parts: Mapping[str, Scores],
@@ -139,19 +140,19 @@ def _add_relative(table: Table, key: Key, arms: Mapping[str, Scores], parts: Map
         first = arms[DIFFERENCES[name][0]]
         against = [b for _, b in compared_steps(first.steps, first.axis, original.steps, original.axis)]
         at = [original.steps.index(step) for step in against]
-        gain, error = gain_and_error(original.found, 0, at)
-        shares = relative_difference(part.found.value, gain.value, error)
-        draws = relative_difference(part.found.draws, gain.draws)
+        gain, error = gain_and_error(original.estimate, 0, at)
+        shares = relative_difference(part.estimate.value, gain.value, error)
+        draws = relative_difference(part.estimate.draws, gain.draws)
         low, high = (np.where(np.isfinite(shares), end, np.nan) for end in Resampled(shares, draws).interval())
         for c, (readout, layer, relation) in enumerate(curves):
-            here = key._replace(arm=name, statistic=f"{key.statistic}_relative", readout=readout, layer=layer,
-                                relation=relation)
-            table.add(here, part.steps, shares[:, c], low[:, c], high[:, c], n=counts[c], seeds=seeds)
+            curve_key = key._replace(arm=name, statistic=f"{key.statistic}_relative", readout=readout, layer=layer,
+                                     relation=relation)
+            table.add(curve_key, part.steps, shares[:, c], low[:, c], high[:, c], n=counts[c], seeds=seeds)
 
 
-def gain_and_error(found: Resampled, first: int, last: int | list[int]) -> tuple[Resampled, np.ndarray]:
+def gain_and_error(scores: Resampled, first: int, last: int | list[int]) -> tuple[Resampled, np.ndarray]:
     """Score at `last` minus score at `first`, along the first axis, and the distance to the lower end of its interval
     (0 if that is unknown)."""
-    gain = found[last] - found[[first] * len(last) if isinstance(last, list) else first]
+    gain = scores[last] - scores[[first] * len(last) if isinstance(last, list) else first]
     low, _ = gain.interval()
     return gain, np.where(np.isfinite(low), gain.value - low, 0.0)

@@ -58,16 +58,16 @@ def add_facts(table: Table, corpus: str, held_out: bool, readout: str, arms: Map
     resampling = Resampling(seeds, np.arange(len(rows)), draws, seed, facts.relations[rows])
     of_relations = _types(facts, rows, resampling)
     types = {name: np.array([t == name for t in of_relations]) for name in dict.fromkeys(of_relations) if name}
-    found: dict[str, dict[str, Scores]] = {}
+    scores: dict[str, dict[str, Scores]] = {}
     for statistic in STATISTICS:
         curves = _curves(readout, layers, statistic in HITS, resampling.strata.tolist(), list(types))
-        found[statistic] = {name: collect(arm, resampling, _scorer(statistic, layers, rows, resampling, types))
-                            for name, arm in arms.items()}
-        add_arms(table, "cloze", corpus, statistic, found[statistic], curves, n=_counts(curves, facts, rows),
+        scores[statistic] = {name: collect(arm, resampling, _scorer(statistic, layers, rows, resampling, types))
+                             for name, arm in arms.items()}
+        add_arms(table, "cloze", corpus, statistic, scores[statistic], curves, n=_counts(curves, facts, rows),
                  seeds=seeds, held_out=held_out, gains=statistic in HITS)
     if not held_out:
-        _add_forgotten(table, corpus, found["p_at_1"], _curves(readout, layers, True, [], []), len(rows), seeds)
-        _add_onsets(table, corpus, readout, layers, found["p_at_10"], len(rows), seeds)
+        _add_forgotten(table, corpus, scores["p_at_1"], _curves(readout, layers, True, [], []), len(rows), seeds)
+        _add_onsets(table, corpus, readout, layers, scores["p_at_10"], len(rows), seeds)
         _add_transitions(table, corpus, readout, layers, arms, rows, seeds)
     return resampling
 
@@ -129,12 +129,13 @@ def _add_forgotten(table: Table, corpus: str, arms: Mapping[str, Scores], curves
         after, before = (arms[arm] for arm in DIFFERENCES[name])
         pairs = compared_steps(after.steps, after.axis, before.steps, before.axis)
         a, b = [after.steps.index(step) for step, _ in pairs], [before.steps.index(step) for _, step in pairs]
-        one, other = after.found[a], before.found[b]
-        found = Resampled(forgotten_share(other.value, one.value), forgotten_share(other.draws, one.draws))
-        low, high = found.interval()
+        adapted, original = after.estimate[a], before.estimate[b]
+        forgotten = Resampled(forgotten_share(original.value, adapted.value),
+                              forgotten_share(original.draws, adapted.draws))
+        low, high = forgotten.interval()
         for c, (readout, layer, _) in list(enumerate(curves))[-2:]:
             table.add(Key("cloze", corpus, name, "p_at_1_forgotten", readout, layer), [step for step, _ in pairs],
-                      found.value[:, c], low[:, c], high[:, c], n=n, seeds=seeds)
+                      forgotten.value[:, c], low[:, c], high[:, c], n=n, seeds=seeds)
 
 
 def _add_onsets(table: Table, corpus: str, readout: str, layers: Sequence[int], arms: Mapping[str, Scores], n: int,
@@ -142,7 +143,7 @@ def _add_onsets(table: Table, corpus: str, readout: str, layers: Sequence[int], 
     """Of P@10: when each layer has half of what the last layer has at the end; the first layer with half of the
     last's."""
     for name, arm in arms.items():
-        scores = arm.found.value[:, :len(layers)].T  # (layer, step)
+        scores = arm.estimate.value[:, :len(layers)].T  # (layer, step)
         for layer, step in zip(layers, onset_step(np.array(arm.steps), scores), strict=True):
             table.add(Key("cloze", corpus, name, "onset_step", readout, layer), arm.steps[-1], step, n=n, seeds=seeds)
         positions = onset_layer(scores)
@@ -159,15 +160,15 @@ def _add_transitions(table: Table, corpus: str, readout: str, layers: Sequence[i
     for which, layer in enumerate((layers[-1], UNION)):
         for name, arm in arms.items():
             if len(arm.steps) > 1:
-                found = transitions(known[name][:, :-1, which], known[name][:, 1:, which])
-                _add_shares(table, Key("cloze", corpus, name, "", readout, layer), arm.steps[1:], found, len(rows),
+                shares = transitions(known[name][:, :-1, which], known[name][:, 1:, which])
+                _add_shares(table, Key("cloze", corpus, name, "", readout, layer), arm.steps[1:], shares, len(rows),
                             seeds)
         for name, first, second, at, of in compared(arms):
-            found = transitions(known[second][:, of, which], known[first][:, at, which])
+            shares = transitions(known[second][:, of, which], known[first][:, at, which])
             steps = [arms[first].steps[i] for i in at]
-            _add_shares(table, Key("cloze", corpus, name, "", readout, layer), steps, found, len(rows), seeds)
+            _add_shares(table, Key("cloze", corpus, name, "", readout, layer), steps, shares, len(rows), seeds)
 
 
-def _add_shares(table: Table, key: Key, steps: Sequence[int], found: Transitions, n: int, seeds: int) -> None:
-    for statistic, share in found._asdict().items():
+def _add_shares(table: Table, key: Key, steps: Sequence[int], shares: Transitions, n: int, seeds: int) -> None:
+    for statistic, share in shares._asdict().items():
         table.add(key._replace(statistic=statistic), steps, share.mean(axis=0), n=n, seeds=seeds)

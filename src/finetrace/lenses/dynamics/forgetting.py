@@ -71,5 +71,5 @@ def repeated(digests: dict[str, str]) -> list[tuple[str, str]]:
 
     Two trainings that share a checkpoint, or a table copied from one seed to another, are no second measurement.
     """
-    seen: dict[str, str] = {}
-    return [(seen[digest], name) for name, digest in digests.items() if seen.setdefault(digest, name) != name]
+    first: dict[str, str] = {}
+    return [(first[digest], name) for name, digest in digests.items() if first.setdefault(digest, name) != name]

@@ -98,10 +98,10 @@ def relative_increase(scores: np.ndarray) -> np.ndarray:
     """score(t) / score(t - 1): (..., step) -> (..., step), 1 = no change; NaN at the first step and after scores up to
     0."""
     scores = np.asarray(scores, dtype=np.float64)
-    found = np.full(scores.shape, np.nan)
+    ratios = np.full(scores.shape, np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
-        found[..., 1:] = np.where(scores[..., :-1] > 0, scores[..., 1:] / scores[..., :-1], np.nan)
-    return found
+        ratios[..., 1:] = np.where(scores[..., :-1] > 0, scores[..., 1:] / scores[..., :-1], np.nan)
+    return ratios
 
 
 def steepest_rise(steps: np.ndarray, scores: np.ndarray, unit: float = 0) -> Rise:

@@ -87,10 +87,10 @@ class ClozeOutput:
     @cached_property
     def steps(self) -> list[int]:
         """Checkpoints, ascending."""
-        found = sorted(int(path.stem.removeprefix("step-")) for path in (self.folder / "facts").glob(STEP))
-        if not found:
+        steps = sorted(int(path.stem.removeprefix("step-")) for path in (self.folder / "facts").glob(STEP))
+        if not steps:
             raise FinetraceError(f"{self.folder}: has no facts/{STEP}; run the stage cloze again")
-        return found
+        return steps
 
     @cached_property
     def index(self) -> dict[str, np.ndarray]:
@@ -134,8 +134,8 @@ class ClozeOutput:
         facts = self.index["fact"]
         folder.mkdir(parents=True, exist_ok=True)
         for readout, layers in self.layers(step).items():
-            here = np.flatnonzero(readouts == readout)
-            order = here[np.lexsort((columns["fact"][here], columns["layer"][here]))]
+            rows = np.flatnonzero(readouts == readout)
+            order = rows[np.lexsort((columns["fact"][rows], columns["layer"][rows]))]
             expected = {"layer": np.repeat(layers, len(facts)), "fact": np.tile(np.sort(facts), len(layers))}
             if any(not np.array_equal(columns[name][order], wanted) for name, wanted in expected.items()):
                 raise FinetraceError(f"{path}: readout {readout!r} does not have one row for each of {len(facts):,} "
@@ -164,7 +164,7 @@ class PairsOutput:
         return [int(step) for step in _fact(self.folder, self.manifest, "steps")]
 
     @property
-    def asked(self) -> tuple[str, str]:
+    def set_and_scoring(self) -> tuple[str, str]:
         """The set of pairs, and how they were scored."""
         return str(_fact(self.folder, self.manifest, "set")), str(_fact(self.folder, self.manifest, "scoring"))
 
@@ -192,12 +192,12 @@ class PairsOutput:
     def numbers(self) -> dict[tuple[str, bool], Numbers]:
         """The lens's own statistics by phenomenon and control; the phenomenon of the whole set is empty."""
         columns = ("step", "field", "phenomenon", "paradigm", "control", "statistic", "value", "low", "high", "n")
-        found: dict[tuple[str, bool], list[dict[str, Any]]] = {}
+        by_group: dict[tuple[str, bool], list[dict[str, Any]]] = {}
         for row in _table(self.folder / "table.parquet", columns).to_pylist():
             if not row["field"] and not row["paradigm"]:
-                one = row | {"readout": "", "layer": 0, "split": "test"}
-                found.setdefault((row["phenomenon"], row["control"]), []).append(one)
-        return {key: _numbers(rows) for key, rows in found.items()}
+                entry = row | {"readout": "", "layer": 0, "split": "test"}
+                by_group.setdefault((row["phenomenon"], row["control"]), []).append(entry)
+        return {key: _numbers(rows) for key, rows in by_group.items()}
 
 
 @dataclass(frozen=True)
@@ -254,7 +254,7 @@ def read_downstream(folder: Path) -> DownstreamOutput:
 
 def _numbers(rows: Sequence[dict[str, Any]]) -> Numbers:
     """Rows of a lens's table by readout, layer and statistic; test where a statistic has it, else what it has."""
-    found: Numbers = {}
+    numbers: Numbers = {}
     splits: dict[tuple[str, int, str, int], str] = {}
     for row in rows:
         key, step = (row["readout"], int(row["layer"]), row["statistic"]), int(row["step"])
@@ -262,8 +262,8 @@ def _numbers(rows: Sequence[dict[str, Any]]) -> Numbers:
             continue
         splits[*key, step] = row["split"]
         value, low, high = (np.nan if row[name] is None else float(row[name]) for name in ("value", "low", "high"))
-        found.setdefault(key, {})[step] = value, low, high, int(row["n"] or 0)
-    return found
+        numbers.setdefault(key, {})[step] = value, low, high, int(row["n"] or 0)
+    return numbers
 
 
 def _fact(folder: Path, manifest: Manifest, name: str) -> Any:

@@ -18,8 +18,8 @@ OfPhenomena = Mapping[tuple[str, bool], Numbers]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The pairs that all trajectories were asked; each array is (pair,)."""
+class CommonPairs:
+    """The pairs that all trajectories have scored; each array is (pair,)."""
 
     phenomena: np.ndarray
     paradigms: np.ndarray
@@ -31,7 +31,7 @@ class Asked:
         return np.flatnonzero(self.control == control)
 
 
-def add_pairs(table: Table, name: str, control: bool, arms: Mapping[str, Arm], asked: Asked,
+def add_pairs(table: Table, name: str, control: bool, arms: Mapping[str, Arm], common: CommonPairs,
               numbers: Mapping[str, Sequence[OfPhenomena]], *, seeds: int, draws: int, seed: int) -> Resampling:
     """One set of minimal pairs: accuracy of the whole and of every phenomenon, the lens's other statistics, and when
     each is acquired.
@@ -40,23 +40,23 @@ def add_pairs(table: Table, name: str, control: bool, arms: Mapping[str, Arm], a
     accuracy is the mean over paradigms of the mean over their pairs, as the lens has it; pairs are resampled within
     paradigms.
     """
-    rows = asked.rows(control)
+    rows = common.rows(control)
     paradigms = np.array([f"{phenomenon}/{paradigm}" for phenomenon, paradigm
-                          in zip(asked.phenomena[rows], asked.paradigms[rows], strict=True)])
+                          in zip(common.phenomena[rows], common.paradigms[rows], strict=True)])
     resampling = Resampling(seeds, np.arange(len(rows)), draws, seed, paradigms)
-    groups = _groups(asked.phenomena[rows], paradigms, resampling)
+    groups = _groups(common.phenomena[rows], paradigms, resampling)
 
-    def score(found: np.ndarray) -> Resampled:
-        by = resampling.by_stratum(points(found[rows, 0], found[rows, 1]))
+    def score(scores_of_pairs: np.ndarray) -> Resampled:
+        by = resampling.by_stratum(points(scores_of_pairs[rows, 0], scores_of_pairs[rows, 1]))
         return Resampled(*(np.stack([values[..., of].mean(axis=-1) for of in groups.values()], axis=-1)
                            for values in (by.value, by.draws)))
 
-    scores = {arm: collect(one, resampling, score) for arm, one in arms.items()}
-    sizes = [len(rows), *(int((asked.phenomena[rows] == phenomenon).sum()) for phenomenon in list(groups)[1:])]
+    scores = {arm: collect(arm_data, resampling, score) for arm, arm_data in arms.items()}
+    sizes = [len(rows), *(int((common.phenomena[rows] == phenomenon).sum()) for phenomenon in list(groups)[1:])]
     add_arms(table, "pairs", name, "accuracy", scores, [("", 0, phenomenon) for phenomenon in groups], n=sizes,
              seeds=seeds, held_out=control)
     for phenomenon, size in zip(groups, sizes, strict=True):
-        of_arms = {arm: [one.get((phenomenon, control), {}) for one in of] for arm, of in numbers.items()}
+        of_arms = {arm: [output.get((phenomenon, control), {}) for output in of] for arm, of in numbers.items()}
         add_numbers(table, "pairs", name, arms, of_arms, resampling, known=("accuracy", AGE), relation=phenomenon,
                     held_out=control)
         _add_ages(table, Key("pairs", name, "", AGE, relation=phenomenon, held_out=control), arms, of_arms, resampling,
@@ -76,7 +76,8 @@ def _add_ages(table: Table, key: Key, arms: Mapping[str, Arm], numbers: Mapping[
               resampling: Resampling, n: int) -> None:
     """The lens's own ages of acquisition: of several seeds the mean, where each of them has one."""
     for name, arm in arms.items():
-        found = np.array([next(iter(one.get(("", 0, AGE), {}).values()), (np.nan,) * 3)[:3] for one in numbers[name]])
-        mean = resampling.of_numbers(found[:, 0])
-        low, high = found[0, 1:] if resampling.seeds == 1 else mean.interval()
+        ages = np.array([next(iter(of_seed.get(("", 0, AGE), {}).values()), (np.nan,) * 3)[:3]
+                         for of_seed in numbers[name]])
+        mean = resampling.of_numbers(ages[:, 0])
+        low, high = ages[0, 1:] if resampling.seeds == 1 else mean.interval()
         table.add(key._replace(arm=name), arm.steps[-1], mean.value, low, high, n=n, seeds=resampling.seeds)

@@ -16,47 +16,47 @@ DRAWN = ("f1", "accuracy", "p_at_1", "p_at_10", "cog", "majority")
 
 def full_mix(table: Table, task: str, arm: str = "original", statistic: str = "f1") -> Course | None:
     """A statistic of the mix of all layers of a task."""
-    found = table.select(source="edges", item=task, arm=arm, statistic=statistic, readout="full")
-    return next((course for _, course in found), None)
+    courses = table.select(source="edges", item=task, arm=arm, statistic=statistic, readout="full")
+    return next((course for _, course in courses), None)
 
 
 def layers_of(table: Table, source: str, item: str, statistic: str, readout: str,
               arm: str = "original") -> dict[int, Course]:
     """The courses of single layers (of `layer`, or of a readout of cloze), by layer; relations and `any layer` are
     left out."""
-    found = table.select(source=source, item=item, arm=arm, statistic=statistic, readout=readout, relation="",
-                         held_out=False)
-    return {key.layer: course for key, course in found if key.layer != UNION}
+    courses = table.select(source=source, item=item, arm=arm, statistic=statistic, readout=readout, relation="",
+                           held_out=False)
+    return {key.layer: course for key, course in courses if key.layer != UNION}
 
 
 def readouts_of(table: Table, corpus: str) -> list[str]:
     """What read the facts of a corpus: own first."""
-    found = dict.fromkeys(key.readout for key, _ in table.select(source="cloze", item=corpus, statistic="p_at_1"))
-    return sorted(found, key=lambda name: (name != "own", name))
+    readouts = dict.fromkeys(key.readout for key, _ in table.select(source="cloze", item=corpus, statistic="p_at_1"))
+    return sorted(readouts, key=lambda name: (name != "own", name))
 
 
 def last_layer(table: Table, corpus: str, readout: str, statistic: str = "p_at_1", arm: str = "original",
                held_out: bool = False) -> Key | None:
     """The key of the last layer's course; None if there is none."""
-    found = table.select(source="cloze", item=corpus, arm=arm, statistic=statistic, readout=readout, relation="",
-                         held_out=held_out)
-    return max((key for key, _ in found if key.layer != UNION), key=lambda key: key.layer, default=None)
+    courses = table.select(source="cloze", item=corpus, arm=arm, statistic=statistic, readout=readout, relation="",
+                           held_out=held_out)
+    return max((key for key, _ in courses if key.layer != UNION), key=lambda key: key.layer, default=None)
 
 
 def phenomena_of(table: Table, name: str) -> list[Key]:
     """Keys of the accuracies of a set's phenomena in the arm original, its control left out."""
-    found = table.select(source="pairs", item=name, arm="original", statistic="accuracy", held_out=False)
-    return [key for key, _ in found if key.relation]
+    courses = table.select(source="pairs", item=name, arm="original", statistic="accuracy", held_out=False)
+    return [key for key, _ in courses if key.relation]
 
 
 def headlines(table: Table) -> Iterator[tuple[str, Key]]:
     """The score that stands for each task, corpus, set of pairs and downstream task: name and key in the arm
     original."""
     for task in table.items_of("edges"):
-        found = [key for name in ("layer", "full") for key, _ in
+        mixes = [key for name in ("layer", "full") for key, _ in
                  table.select(source="edges", item=task, arm="original", statistic="f1", readout=name)]
-        if found:  # the mix of all layers stands last; without mixes the last layer does
-            yield f"edges/{task}", found[-1]
+        if mixes:  # the mix of all layers stands last; without mixes the last layer does
+            yield f"edges/{task}", mixes[-1]
     for corpus in table.items_of("cloze"):
         for readout in readouts_of(table, corpus)[:1]:
             if (key := last_layer(table, corpus, readout)) is not None:
@@ -71,36 +71,36 @@ def metrics(table: Table, unit: float) -> dict[str, float]:
     """What a person compares between runs: of each headline first, last, step at 90 % of the gain and area; centres of
     gravity; the transition of facts; ages of acquisition; adapted minus original at the last step. What is unknown is
     left out."""
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     for name, key in headlines(table):
         course = table.get(key)
         if course is None:
             continue
-        found |= {f"{name}/{key.statistic}/first": course.value[0], f"{name}/{key.statistic}/last": course.value[-1]}
-        for what in ("step_90", "area"):
-            if (one := table.get(key._replace(statistic=f"{key.statistic}_{what}"))) is not None:
-                found[f"{name}/{key.statistic}/{what}"] = one.value[-1]
+        numbers |= {f"{name}/{key.statistic}/first": course.value[0], f"{name}/{key.statistic}/last": course.value[-1]}
+        for statistic in ("step_90", "area"):
+            if (result := table.get(key._replace(statistic=f"{key.statistic}_{statistic}"))) is not None:
+                numbers[f"{name}/{key.statistic}/{statistic}"] = result.value[-1]
         for arm in DIFFERENCES:
-            if (one := table.get(key._replace(arm=arm))) is not None:
-                found[f"{name}/{key.statistic}/{arm}"] = one.value[-1]
+            if (result := table.get(key._replace(arm=arm))) is not None:
+                numbers[f"{name}/{key.statistic}/{arm}"] = result.value[-1]
     for task in table.items_of("edges"):
         if (cog := full_mix(table, task, statistic="cog")) is not None:
-            found |= {f"edges/{task}/cog/first": cog.value[0], f"edges/{task}/cog/last": cog.value[-1]}
+            numbers |= {f"edges/{task}/cog/first": cog.value[0], f"edges/{task}/cog/last": cog.value[-1]}
         if (moved := full_mix(table, task, "difference", "cog")) is not None:
-            found[f"edges/{task}/cog/difference"] = moved.value[-1]
+            numbers[f"edges/{task}/cog/difference"] = moved.value[-1]
         for _, course in table.select(source="edges", item=task, arm="original", statistic="expected_layer"):
-            found[f"edges/{task}/expected_layer/last"] = course.value[-1]
+            numbers[f"edges/{task}/expected_layer/last"] = course.value[-1]
     for corpus in table.items_of("cloze"):
-        found |= _of_facts(table, corpus, unit)
+        numbers |= _of_facts(table, corpus, unit)
     for name in table.items_of("pairs"):
         if (age := table.get(Key("pairs", name, "original", AGE))) is not None:
-            found[f"pairs/{name}/{AGE}"] = age.value[-1]
-    return {name: float(value) for name, value in found.items() if np.isfinite(value)}
+            numbers[f"pairs/{name}/{AGE}"] = age.value[-1]
+    return {name: float(value) for name, value in numbers.items() if np.isfinite(value)}
 
 
 def _of_facts(table: Table, corpus: str, unit: float) -> dict[str, float]:
     """The transition of one corpus' facts: steepest rise of P@1, what any layer knows, onset, the facts held out."""
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     for readout in readouts_of(table, corpus)[:1]:
         key = last_layer(table, corpus, readout)
         course = None if key is None else table.get(key)
@@ -108,27 +108,27 @@ def _of_facts(table: Table, corpus: str, unit: float) -> dict[str, float]:
             continue
         rise = steepest_rise(course.steps, course.value, unit)
         names = ("step_before", "step_after", "p_at_1_before", "p_at_1_after")
-        found |= {f"cloze/{corpus}/steepest/{name}": float(value) for name, value in zip(names, rise, strict=True)}
+        numbers |= {f"cloze/{corpus}/steepest/{name}": float(value) for name, value in zip(names, rise, strict=True)}
         others = {"p_at_10/last": key._replace(statistic="p_at_10"), "p_at_1_any_layer/last": key._replace(layer=UNION),
                   "onset_layer/last": key._replace(statistic="onset_layer", layer=0)}
         held_out = last_layer(table, corpus, readout, held_out=True)
         if held_out is not None:
             others["p_at_1_held_out/last"] = held_out
         for name, other in others.items():
-            if (one := table.get(other)) is not None:
-                found[f"cloze/{corpus}/{name}"] = one.value[-1]
-    return found
+            if (result := table.get(other)) is not None:
+                numbers[f"cloze/{corpus}/{name}"] = result.value[-1]
+    return numbers
 
 
 def drawn(table: Table) -> Table:
     """The courses that figures show: `DRAWN`, of whole tasks and corpora; of pairs every phenomenon and its age."""
-    found = Table()
+    shown = Table()
     for key, course in table.select():
         whole = key.statistic.removesuffix("_interpolated").removesuffix("_step_90") in DRAWN and not key.relation
         if whole or (key.source == "pairs" and key.statistic in ("accuracy", AGE)):
-            found.add(key, course.steps, course.value, course.low, course.high, course.p, n=course.n,
+            shown.add(key, course.steps, course.value, course.low, course.high, course.p, n=course.n,
                       seeds=course.seeds)
-    return found
+    return shown
 
 
 def curves(table: Table, axis_of: dict[str, str]) -> tuple[dict[str, Any], int]:

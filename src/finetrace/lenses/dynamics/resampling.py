@@ -34,14 +34,15 @@ class Resampled:
         return Resampled(self.value[where], self.draws[(slice(None), *where)])
 
     @classmethod
-    def stack(cls, found: Sequence["Resampled"]) -> "Resampled":
+    def stack(cls, parts: Sequence["Resampled"]) -> "Resampled":
         """Statistics side by side along a new first axis, e.g. one per step."""
-        return cls(np.stack([one.value for one in found]), np.stack([one.draws for one in found], axis=1))
+        return cls(np.stack([part.value for part in parts]), np.stack([part.draws for part in parts], axis=1))
 
     @classmethod
-    def concatenate(cls, found: Sequence["Resampled"]) -> "Resampled":
+    def concatenate(cls, parts: Sequence["Resampled"]) -> "Resampled":
         """Statistics (curve,) one after the other."""
-        return cls(np.concatenate([one.value for one in found]), np.concatenate([one.draws for one in found], axis=1))
+        return cls(np.concatenate([part.value for part in parts]),
+                   np.concatenate([part.draws for part in parts], axis=1))
 
     def map(self, function: Callable[[np.ndarray], np.ndarray]) -> "Resampled":
         """A function of the statistic, e.g. the step of a gain of a curve: it takes (...) with or without leading
@@ -122,29 +123,29 @@ class Resampling:
 
     def by_stratum(self, values: np.ndarray) -> Resampled:
         """Means of one training's values over the items of each stratum: (..., item) -> (..., stratum)."""
-        found = self._totals(values)
-        sizes = self._sizes.draws.reshape(len(self._sizes.draws), *(1,) * (found.value.ndim - 1), -1)
-        return Resampled(found.value / self._sizes.value, found.draws / sizes)
+        totals = self._totals(values)
+        sizes = self._sizes.draws.reshape(len(self._sizes.draws), *(1,) * (totals.value.ndim - 1), -1)
+        return Resampled(totals.value / self._sizes.value, totals.draws / sizes)
 
     def mean(self, values: np.ndarray) -> Resampled:
         """The mean over items, or over strata of their means: (..., item) -> (...)."""
-        found = self.by_stratum(values)
-        return Resampled(found.value.mean(axis=-1), found.draws.mean(axis=-1))
+        means = self.by_stratum(values)
+        return Resampled(means.value.mean(axis=-1), means.draws.mean(axis=-1))
 
     def f1(self, counts: np.ndarray) -> Resampled:
         """Micro F1 of one training: (..., item, 3) true positives, false positives, false negatives -> (...) in [0,
         1]; over all strata together; 0 where nothing is there to find and nothing was found."""
-        found = self._totals(np.moveaxis(np.asarray(counts), -1, 0))
-        return Resampled(_f1(*found.value.sum(axis=-1)), _f1(*np.moveaxis(found.draws.sum(axis=-1), 1, 0)))
+        totals = self._totals(np.moveaxis(np.asarray(counts), -1, 0))
+        return Resampled(_f1(*totals.value.sum(axis=-1)), _f1(*np.moveaxis(totals.draws.sum(axis=-1), 1, 0)))
 
     def over_seeds(self, of_seeds: Sequence[Resampled]) -> Resampled:
         """The mean over trainings; in each draw, over the drawn ones. of_seeds: one result of the methods above per
         training."""
         self._same_seeds(len(of_seeds))
         draws = np.zeros(of_seeds[0].draws.shape)
-        for weight, one in zip(self._seed_weights.T, of_seeds, strict=True):
-            draws += weight.reshape(-1, *(1,) * (draws.ndim - 1)) * one.draws
-        return Resampled(np.mean([one.value for one in of_seeds], axis=0), draws)
+        for weight, of_seed in zip(self._seed_weights.T, of_seeds, strict=True):
+            draws += weight.reshape(-1, *(1,) * (draws.ndim - 1)) * of_seed.draws
+        return Resampled(np.mean([of_seed.value for of_seed in of_seeds], axis=0), draws)
 
     def of_numbers(self, values: np.ndarray) -> Resampled:
         """The mean of numbers that each training has one of, such as a centre of gravity: (seed, ...) -> (...).
@@ -193,8 +194,8 @@ def multi_bootstrap(hits: np.ndarray, other: np.ndarray | None = None, *, metric
                          + ("" if other is None else f", the other arm {arms[-1].shape}"))
     items = hits.shape[-2 if metric == "f1" else -1]
     resampling = Resampling(len(hits), np.arange(items) if units is None else units, draws, seed, strata)
-    found = [resampling.over_seeds([getattr(resampling, metric)(one) for one in arm]) for arm in arms]
-    result = found[0] if other is None else found[0] - found[1]
+    scores = [resampling.over_seeds([getattr(resampling, metric)(values) for values in arm]) for arm in arms]
+    result = scores[0] if other is None else scores[0] - scores[1]
     low, high = result.interval(level)
     return Interval(result.value, low, high,
                     result.p() if other is not None else np.full(np.shape(result.value), np.nan), resampling.resampled)

@@ -23,7 +23,7 @@ def add_edges(table: Table, task: str, arms: Mapping[str, Arm], readouts: Sequen
     """
     resampling = Resampling(seeds, sentences, draws, seed)
     scores = {name: collect(arm, resampling, resampling.f1) for name, arm in arms.items()}
-    add_arms(table, "edges", task, "f1", scores, [(*one, "") for one in readouts], n=len(sentences), seeds=seeds)
+    add_arms(table, "edges", task, "f1", scores, [(*key, "") for key in readouts], n=len(sentences), seeds=seeds)
     add_numbers(table, "edges", task, arms, numbers, resampling, known=("f1",))
     return resampling
 
@@ -49,33 +49,35 @@ def add_numbers(table: Table, source: str, item: str, arms: Mapping[str, Arm], n
     With one seed the interval is the one that the lens gave, and differences have none.  known: statistics that are
     left out, because the table has them already;  relation, held_out: of the keys.
     """
-    curves = dict.fromkeys(key for of_arm in numbers.values() for one in of_arm for key in one if key[2] not in known)
+    curves = dict.fromkeys(key for of_arm in numbers.values() for of_seed in of_arm for key in of_seed
+                           if key[2] not in known)
     for statistic in dict.fromkeys(name for _, _, name in curves):
-        here = [key for key in curves if key[2] == statistic]
-        counts = [_count(numbers, key) for key in here]
-        found = {name: _of_seeds(arm, numbers[name], here) for name, arm in arms.items()}
+        curves_here = [key for key in curves if key[2] == statistic]
+        counts = [_count(numbers, key) for key in curves_here]
+        by_arm = {name: _of_seeds(arm, numbers[name], curves_here) for name, arm in arms.items()}
         scores = {name: Scores(arms[name].steps, arms[name].axis, arms[name].unit,
                                resampling.of_numbers(values[..., 0]))
-                  for name, values in found.items()}
+                  for name, values in by_arm.items()}
         side = Table()
-        add_arms(side, source, item, statistic, scores, [(readout, layer, relation) for readout, layer, _ in here],
+        add_arms(side, source, item, statistic, scores,
+                 [(readout, layer, relation) for readout, layer, _ in curves_here],
                  n=counts, seeds=resampling.seeds, held_out=held_out, gains=False)
         for key, course in side.select():
             low, high = course.low, course.high
             if resampling.seeds == 1 and key.arm in arms:
-                curve = here.index((key.readout, key.layer, statistic))
-                low, high = found[key.arm][0, :, curve, 1:].T
+                curve = curves_here.index((key.readout, key.layer, statistic))
+                low, high = by_arm[key.arm][0, :, curve, 1:].T
             table.add(key, course.steps, course.value, low, high, course.p, n=course.n, seeds=course.seeds)
 
 
 def _of_seeds(arm: Arm, numbers: Sequence[Numbers], curves: Sequence[tuple[str, int, str]]) -> np.ndarray:
     """(seed, step, curve, 3) value, low, high; NaN where a seed has none."""
     nothing = (np.nan,) * 3
-    return np.array([[[one.get(key, {}).get(step, nothing)[:3] for key in curves] for step in arm.steps]
-                     for one in numbers],
+    return np.array([[[of_seed.get(key, {}).get(step, nothing)[:3] for key in curves] for step in arm.steps]
+                     for of_seed in numbers],
                     dtype=np.float64)
 
 
 def _count(numbers: Mapping[str, Sequence[Numbers]], key: tuple[str, int, str]) -> int:
-    return max((row[3] for of_arm in numbers.values() for one in of_arm for row in one.get(key, {}).values()),
+    return max((row[3] for of_arm in numbers.values() for of_seed in of_arm for row in of_seed.get(key, {}).values()),
                default=0)

@@ -43,7 +43,7 @@ def main(stage: Stage) -> None:
     entry, folder = stage.settings("dynamics", DynamicsSettings), stage.layout.dynamics(stage.item)
     inputs = _inputs(stage, entry)
     seed = seeds.derive(stage.seed, "dynamics", stage.item)
-    manifest = stage.manifest("lens", {one: one for one in inputs}, {"resampling": seed}, outs=(folder,))
+    manifest = stage.manifest("lens", {path: path for path in inputs}, {"resampling": seed}, outs=(folder,))
     write_lens(stage, folder, manifest, lambda out: _measure(Work(stage, entry, seed), manifest, out), draw)
 
 
@@ -109,29 +109,29 @@ def _edges(work: Work) -> None:
     stage = work.stage
     outputs = {arm: [read_edges(stage.layout.place(place) / "edges") for place in of]
                for arm, of in work.places.items()}
-    every = [one for of in outputs.values() for one in of]
-    tasks = in_all(work, "edges", "task", {one.folder: one.tasks for one in every})
+    every = [output for of in outputs.values() for output in of]
+    tasks = in_all(work, "edges", "task", {output.folder: output.tasks for output in every})
     order = list(stage.asked["edge_tasks"])
-    readouts = in_all(work, "edges", "readout", {one.folder: one.readouts for one in every})
+    readouts = in_all(work, "edges", "readout", {output.folder: output.readouts for output in every})
     for task in sorted(tasks, key=lambda name: (order.index(name) if name in order else len(order), name)):
         targets = every[0].targets(task)
-        for one in every[1:]:
-            if not np.array_equal(one.targets(task), targets):
-                raise FinetraceError(f"{one.folder}: task {task}: its targets are not those of {every[0].folder}, so "
-                                     "they cannot be compared; run the stage edges again for both")
-        arms = {name: work.arm(name, "edges", [one.steps for one in of], _hits_loader(of, task, readouts))
+        for output in every[1:]:
+            if not np.array_equal(output.targets(task), targets):
+                raise FinetraceError(f"{output.folder}: task {task}: its targets are not those of {every[0].folder}, "
+                                     "so they cannot be compared; run the stage edges again for both")
+        arms = {name: work.arm(name, "edges", [output.steps for output in of], _hits_loader(of, task, readouts))
                 for name, of in outputs.items()}
         log.info("%s: edges, %s: %s targets, %d read-outs, %s", stage.label, task, f"{len(targets):,}", len(readouts),
                  ", ".join(f"{name}: {len(arm.steps)} checkpoints" for name, arm in arms.items()))
-        numbers = {name: [one.numbers(task) for one in of] for name, of in outputs.items()}
-        found = add_edges(work.table, task, arms, readouts, targets[:, 1], numbers, **work.settings("edges", task))
+        numbers = {name: [output.numbers(task) for output in of] for name, of in outputs.items()}
+        resampling = add_edges(work.table, task, arms, readouts, targets[:, 1], numbers, **work.settings("edges", task))
         work.check_copies(f"edges, {task}", arms)
-        work.resampled["edges"], work.counts[f"edges/{task}"] = found.resampled, len(targets)
+        work.resampled["edges"], work.counts[f"edges/{task}"] = resampling.resampled, len(targets)
 
 
 def _hits_loader(outputs: Sequence[EdgesOutput], task: str, readouts: Sequence[tuple[str, int]]) -> Load:
-    arrays = [one.hits(task) for one in outputs]
-    rows = [[one.readouts.index(readout) for readout in readouts] for one in outputs]
+    arrays = [output.hits(task) for output in outputs]
+    rows = [[output.readouts.index(readout) for readout in readouts] for output in outputs]
     return lambda seed, step: np.asarray(arrays[seed][outputs[seed].steps.index(step)])[rows[seed]]
 
 
@@ -141,26 +141,27 @@ def _cloze(work: Work, scratch: Path) -> None:
     stage = work.stage
     outputs = {arm: [read_cloze(stage.layout.place(place) / "cloze", scratch / place.replace("/", "_")) for place in of]
                for arm, of in work.places.items()}
-    every = [one for of in outputs.values() for one in of]
-    ids = in_all(work, "cloze", "fact", {one.folder: one.index["fact_id"].tolist() for one in every})
+    every = [output for of in outputs.values() for output in of]
+    ids = in_all(work, "cloze", "fact", {output.folder: output.index["fact_id"].tolist() for output in every})
     first = every[0].index
     rows = np.flatnonzero(np.isin(first["fact_id"], ids))
     facts = Facts(first["corpus"][rows], first["relation"][rows], first["relation_type"][rows],
                   first["held_out"][rows].astype(bool))
-    read = {one.folder: list(dict.fromkeys(name for step in one.steps for name in one.layers(step))) for one in every}
+    read = {output.folder: list(dict.fromkeys(name for step in output.steps for name in output.layers(step)))
+            for output in every}
     for readout in in_all(work, "cloze", "readout", read):
-        read_layers = [set(one.layers(step)[readout]) for one in every for step in one.steps_of(readout)]
+        read_layers = [set(output.layers(step)[readout]) for output in every for step in output.steps_of(readout)]
         layers = sorted(set.intersection(*read_layers))
-        arms = {name: work.arm(name, f"cloze, {readout}", [one.steps_of(readout) for one in of],
+        arms = {name: work.arm(name, f"cloze, {readout}", [output.steps_of(readout) for output in of],
                                _answers_loader(of, first["fact_id"][rows], readout, layers))
                 for name, of in outputs.items()}
         for corpus, held_out in facts.groups():
             count = len(facts.rows(corpus, held_out))
             log.info("%s: cloze, %s%s: %s facts, read-out %s, %d layers", stage.label, corpus,
                      ", held out" if held_out else "", f"{count:,}", readout, len(layers))
-            found = add_facts(work.table, corpus, held_out, readout, arms, layers, facts,
-                              **work.settings("cloze", corpus, int(held_out)))
-            work.resampled["cloze"] = found.resampled
+            resampling = add_facts(work.table, corpus, held_out, readout, arms, layers, facts,
+                                   **work.settings("cloze", corpus, int(held_out)))
+            work.resampled["cloze"] = resampling.resampled
             work.counts[f"cloze/{corpus}{'/held_out' if held_out else ''}"] = count
         work.check_copies(f"cloze, {readout}", arms)
 
@@ -170,47 +171,49 @@ def _answers_loader(outputs: Sequence[ClozeOutput], ids: np.ndarray, readout: st
     from finetrace.lenses.dynamics.facts import Answers
 
     columns: list[Any] = []
-    for one in outputs:
-        place = {name: row for row, name in enumerate(one.index["fact_id"].tolist())}
+    for output in outputs:
+        place = {name: row for row, name in enumerate(output.index["fact_id"].tolist())}
         rows = np.array([place[name] for name in ids.tolist()])
         columns.append(slice(None) if np.array_equal(rows, np.arange(len(place))) else rows)
 
     def load(seed: int, step: int) -> "Answers":
-        there = outputs[seed].layers(step)[readout]
-        kept: Any = slice(None) if there == layers else [there.index(layer) for layer in layers]
+        stored = outputs[seed].layers(step)[readout]
+        kept: Any = slice(None) if stored == layers else [stored.index(layer) for layer in layers]
         return Answers(*(values[kept][:, columns[seed]] for values in outputs[seed].answers(step, readout)))
 
     return load
 
 
 def _pairs(work: Work) -> None:
-    from finetrace.lenses.dynamics.pairs import Asked, add_pairs
+    from finetrace.lenses.dynamics.pairs import CommonPairs, add_pairs
 
     stage = work.stage
     places = compared(stage, work.entry, "pairs")
     work.left_out += [f"pairs: {arm}, at which it has not looked" for arm in work.places if arm not in places]
     outputs = {arm: [read_pairs(stage.layout.place(place) / "pairs") for place in of] for arm, of in places.items()}
-    every = [one for of in outputs.values() for one in of]
-    (name, _), *_ = in_all(work, "pairs", "set and scoring", {one.folder: [one.asked] for one in every})
-    pairs = in_all(work, "pairs", "pair", {one.folder: one.pairs for one in every})
+    every = [output for of in outputs.values() for output in of]
+    (name, _), *_ = in_all(work, "pairs", "set and scoring",
+                           {output.folder: [output.set_and_scoring] for output in every})
+    pairs = in_all(work, "pairs", "pair", {output.folder: output.pairs for output in every})
     first = {pair: row for pair, row in zip(every[0].pairs, every[0].index, strict=True)}
-    asked = Asked(*(np.array([first[pair][column] for pair in pairs]) for column in ("phenomenon", "paradigm",
+    common = CommonPairs(*(np.array([first[pair][column] for pair in pairs]) for column in ("phenomenon", "paradigm",
                                                                                      "control")))
-    arms = {arm: work.arm(arm, "pairs", [one.steps for one in of], _scores_loader(of, pairs))
+    arms = {arm: work.arm(arm, "pairs", [output.steps for output in of], _scores_loader(of, pairs))
             for arm, of in outputs.items()}
-    numbers = {arm: [one.numbers for one in of] for arm, of in outputs.items()}
-    for control in sorted(set(asked.control.tolist())):
-        count = len(asked.rows(control))
+    numbers = {arm: [output.numbers for output in of] for arm, of in outputs.items()}
+    for control in sorted(set(common.control.tolist())):
+        count = len(common.rows(control))
         log.info("%s: pairs, %s%s: %s pairs", stage.label, name, ", control" if control else "", f"{count:,}")
-        found = add_pairs(work.table, name, control, arms, asked, numbers, **work.settings("pairs", name, int(control)))
-        work.resampled["pairs"] = found.resampled
+        resampling = add_pairs(work.table, name, control, arms, common, numbers,
+                               **work.settings("pairs", name, int(control)))
+        work.resampled["pairs"] = resampling.resampled
         work.counts[f"pairs/{name}{'/control' if control else ''}"] = count
     work.check_copies(f"pairs, {name}", arms)
 
 
 def _scores_loader(outputs: Sequence[PairsOutput], pairs: Sequence[tuple[str, str, str]]) -> Load:
     """load(seed, step) -> (pair, 2) scores of the common pairs."""
-    place = [{pair: row for row, pair in enumerate(one.pairs)} for one in outputs]
+    place = [{pair: row for row, pair in enumerate(output.pairs)} for output in outputs]
     rows = [[of[pair] for pair in pairs] for of in place]
     return lambda seed, step: outputs[seed].scores(step)[rows[seed]]
 
@@ -219,11 +222,11 @@ def _downstream(work: Work) -> None:
     from finetrace.lenses.dynamics.sources import add_downstream
 
     entries = {name: work.stage.asked["downstream"][name] for name in work.entry.downstream}
-    for task in dict.fromkeys(one["task"] for one in entries.values()):
+    for task in dict.fromkeys(entry["task"] for entry in entries.values()):
         outputs: dict[str, list[DownstreamOutput]] = {}
         for arm, places in work.places.items():
-            of = {one["trajectory"]: name for name, one in entries.items()
-                  if one["task"] == task and one["trajectory"] in places}
+            of = {entry["trajectory"]: name for name, entry in entries.items()
+                  if entry["task"] == task and entry["trajectory"] in places}
             if of and (missing := [place for place in places if place not in of]):
                 raise FinetraceError(f"params.yaml: dynamics.{work.stage.item}.downstream: {task} from "
                                      f"{', '.join(missing)} is missing; add an entry with that trajectory, or take "
@@ -231,24 +234,25 @@ def _downstream(work: Work) -> None:
             if of:
                 outputs[arm] = [read_downstream(work.stage.layout.downstream(of[place])) for place in places]
         _check_used(work, task, entries)
-        examples = {one.folder: one.hits.shape[2] for of in outputs.values() for one in of}
+        examples = {output.folder: output.hits.shape[2] for of in outputs.values() for output in of}
         if len(set(examples.values())) > 1:
             shown = ", ".join(f"{folder.name}: {count}" for folder, count in examples.items())
             raise FinetraceError(f"downstream: {task}: different numbers of test examples ({shown}); run them again")
         arms, numbers, count = _trainings(work, task, outputs)
-        found = add_downstream(work.table, task, arms, next(iter(examples.values())), numbers,
-                               **work.settings("downstream", task) | {"seeds": count})
-        work.resampled["downstream"], work.counts[f"downstream/{task}"] = found.resampled, next(iter(examples.values()))
+        resampling = add_downstream(work.table, task, arms, next(iter(examples.values())), numbers,
+                                    **work.settings("downstream", task) | {"seeds": count})
+        work.resampled["downstream"], work.counts[f"downstream/{task}"] = (resampling.resampled,
+                                                                           next(iter(examples.values())))
 
 
 def _check_used(work: Work, task: str, entries: Mapping[str, Mapping[str, str]]) -> None:
     known = {place for of in work.places.values() for place in of}
-    for name, one in entries.items():
-        if one["task"] == task and one["trajectory"] not in known:
+    for name, entry in entries.items():
+        if entry["task"] == task and entry["trajectory"] not in known:
             raise FinetraceError(f"params.yaml: dynamics.{work.stage.item}.downstream: {name} starts from "
-                                 f"{one['trajectory']}, which is none of original, adapted, control; add it or take it "
-                                 "out")
-    if not any(one["trajectory"] in work.places["original"] for one in entries.values() if one["task"] == task):
+                                 f"{entry['trajectory']}, which is none of original, adapted, control; add it or take "
+                                 "it out")
+    if not any(entry["trajectory"] in work.places["original"] for entry in entries.values() if entry["task"] == task):
         raise FinetraceError(f"params.yaml: dynamics.{work.stage.item}.downstream: {task} is not learned from original")
 
 
@@ -260,15 +264,15 @@ def _trainings(work: Work, task: str, outputs: Mapping[str, Sequence[DownstreamO
         def load_mean(of: Sequence[DownstreamOutput]) -> Load:
             return lambda seed, step: np.asarray(of[seed].hits[of[seed].steps.index(step)]).mean(axis=0)
 
-        arms = {name: work.arm(name, "downstream", [one.steps for one in of], load_mean(of))
+        arms = {name: work.arm(name, "downstream", [output.steps for output in of], load_mean(of))
                 for name, of in outputs.items()}
-        numbers = {name: [_mean_numbers([one.numbers(s) for s in one.seeds]) for one in of]
+        numbers = {name: [_mean_numbers([output.numbers(s) for s in output.seeds]) for output in of]
                    for name, of in outputs.items()}
         return arms, numbers, len(work.entry.original)
     common = in_all(work, f"downstream, {task}", "seed", {of[0].folder: of[0].seeds for of in outputs.values()})
 
-    def load_seed(one: DownstreamOutput) -> Load:
-        return lambda seed, step: np.asarray(one.hits[one.steps.index(step), one.seeds.index(common[seed])])
+    def load_seed(output: DownstreamOutput) -> Load:
+        return lambda seed, step: np.asarray(output.hits[output.steps.index(step), output.seeds.index(common[seed])])
 
     arms = {name: work.arm(name, "downstream", [of[0].steps], load_seed(of[0])) for name, of in outputs.items()}
     return arms, {name: [of[0].numbers(s) for s in common] for name, of in outputs.items()}, len(common)
@@ -277,7 +281,7 @@ def _trainings(work: Work, task: str, outputs: Mapping[str, Sequence[DownstreamO
 def _mean_numbers(several: Sequence[Numbers]) -> Numbers:
     """Means over fine-tunings; their intervals do not average, so they are unknown."""
     def mean(key: tuple[str, int, str], step: int) -> float:
-        return float(np.mean([one[key][step][0] for one in several if step in one.get(key, {})]))
+        return float(np.mean([numbers[key][step][0] for numbers in several if step in numbers.get(key, {})]))
 
     return {key: {step: (mean(key, step), np.nan, np.nan, of[step][3]) for step in of}
             for key, of in several[0].items()}

@@ -116,7 +116,7 @@ class Table:
             key = Key(source, item, arm, statistic, readout, int(layer), relation, bool(held_out))
             grouped.setdefault(key, []).append((step, *numbers))
         table = cls()
-        for key, found in grouped.items():
-            step, value, low, high, p, n, seeds = zip(*found, strict=True)
+        for key, course_rows in grouped.items():
+            step, value, low, high, p, n, seeds = zip(*course_rows, strict=True)
             table.add(key, step, value, low, high, p, n=int(n[-1]), seeds=int(seeds[-1]))
         return table

@@ -46,8 +46,8 @@ class Work:
         from finetrace.lenses.dynamics.arms import Arm
 
         common = sorted(set.intersection(*map(set, steps)))
-        for place, one in zip(self.places[name], steps, strict=True):
-            if more := sorted(set(one) - set(common)):
+        for place, of_seed in zip(self.places[name], steps, strict=True):
+            if more := sorted(set(of_seed) - set(common)):
                 text = f"{source}: {place}: steps {', '.join(map(str, more))} (not in all of {name})"
                 self.left_out += [text] if text not in self.left_out else []
         if not common:
@@ -79,16 +79,16 @@ class Work:
             if len(self.places[name]) < 2:
                 continue
             for step in arm.steps:
-                found = {place: _digest(arm.load(s, step)) for s, place in enumerate(self.places[name])}
-                for first, second in repeated({place: digest for place, digest in found.items() if digest}):
+                digests = {place: _digest(arm.load(s, step)) for s, place in enumerate(self.places[name])}
+                for first, second in repeated({place: digest for place, digest in digests.items() if digest}):
                     self.identical.append(f"{what}, step {step}: {first} and {second}")
 
     def note(self) -> str:
         """What figures must say about their intervals."""
         several = len(self.entry.original)
-        what = "examples" if set(self.resampled.values()) == {"examples"} else "seeds and examples"
+        resampled = "examples" if set(self.resampled.values()) == {"examples"} else "seeds and examples"
         text = f"{several} trajectories per arm" if several > 1 else "one trajectory per arm"
-        return f"{self.entry.draws:,} resamplings of {what}; {text}"
+        return f"{self.entry.draws:,} resamplings of {resampled}; {text}"
 
 
 def compared(stage: Stage, entry: DynamicsSettings, source: str) -> Places:
@@ -99,11 +99,11 @@ def compared(stage: Stage, entry: DynamicsSettings, source: str) -> Places:
 def in_all(work: Work, source: str, what: str, lists: Mapping[Path, Sequence[Any]]) -> list[Any]:
     """What stands in all lists, in the order of the first; the rest is told."""
     values = list(lists.values())
-    shared = set.intersection(*(set(other) for other in values))
-    common = [one for one in values[0] if one in shared]
-    more = list(dict.fromkeys(one for other in values for one in other if one not in shared))
+    shared = set.intersection(*(set(entries) for entries in values))
+    common = [entry for entry in values[0] if entry in shared]
+    more = list(dict.fromkeys(entry for entries in values for entry in entries if entry not in shared))
     if more:
-        shown = ", ".join(" ".join(map(str, one)) if isinstance(one, tuple) else str(one) for one in more[:5])
+        shown = ", ".join(" ".join(map(str, entry)) if isinstance(entry, tuple) else str(entry) for entry in more[:5])
         work.left_out.append(f"{source}: {len(more):,} {what}{'s' if len(more) > 1 else ''} not in all trajectories: "
                              f"{shown}{', ...' if len(more) > 5 else ''}")
     if not common:
@@ -116,15 +116,15 @@ def _axis(stage: Stage, arm: str, places: Sequence[str]) -> str:
     """What the steps of an arm count."""
     from finetrace.models.timeline import AXES, FINE_TUNING
 
-    found = {}
+    axes = {}
     for place in places:
         facts = read_manifest(stage.layout.place(place) / "trajectory", verify=False).facts
-        found[place] = str(facts.get("axis") or AXES.get(place.split("/")[1], FINE_TUNING))
-    if len(set(found.values())) > 1:
+        axes[place] = str(facts.get("axis") or AXES.get(place.split("/")[1], FINE_TUNING))
+    if len(set(axes.values())) > 1:
         raise FinetraceError(f"params.yaml: dynamics.{stage.item}.{arm}: its trajectories have different time axes ("
-                             f"{'; '.join(f'{place}: {axis}' for place, axis in found.items())}); compare one kind "
+                             f"{'; '.join(f'{place}: {axis}' for place, axis in axes.items())}); compare one kind "
                              "at a time")
-    return next(iter(found.values()))
+    return next(iter(axes.values()))
 
 
 def _recorded(stage: Stage, entry: DynamicsSettings, place: str) -> list[int]:
@@ -135,7 +135,8 @@ def _recorded(stage: Stage, entry: DynamicsSettings, place: str) -> list[int]:
         steps += read_edges(folder / "edges").steps
     if "cloze" in entry.sources:
         steps += read_cloze(folder / "cloze", folder).steps
-    if "pairs" in entry.sources and place in {one for of in compared(stage, entry, "pairs").values() for one in of}:
+    if "pairs" in entry.sources and place in {other_place for of in compared(stage, entry, "pairs").values()
+                                              for other_place in of}:
         steps += read_pairs(folder / "pairs").steps
     for name in entry.downstream:
         if stage.asked["downstream"][name]["trajectory"] == place:

@@ -49,11 +49,11 @@ class EdgeData:
     def distinct(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Per side its different spans, for what many targets share is pooled once: spans (span, 2), the span of each
         target (target,), and where each sentence's spans begin (sentence + 1,)."""
-        found = []
+        sides = []
         for side in range(self.spans.shape[1]):
             spans, inverse = np.unique(self.spans[:, side], axis=0, return_inverse=True)
-            found.append((spans, inverse.ravel(), np.searchsorted(spans[:, 0], self.offsets)))
-        return found
+            sides.append((spans, inverse.ravel(), np.searchsorted(spans[:, 0], self.offsets)))
+        return sides
 
 
 @dataclass(frozen=True)
@@ -171,10 +171,10 @@ def _take(states: Any, layers: np.ndarray, tokens: np.ndarray) -> "torch.Tensor"
     if isinstance(states, torch.Tensor):
         index = torch.as_tensor(tokens, device=states.device)
         return torch.stack([states[int(layer)].index_select(0, index) for layer in layers])
-    found = np.empty((len(layers), len(tokens), states.shape[2]), dtype=states.dtype)
+    taken = np.empty((len(layers), len(tokens), states.shape[2]), dtype=states.dtype)
     for place, layer in enumerate(layers):
-        np.take(states[layer], tokens, axis=0, out=found[place])
-    return torch.from_numpy(found)
+        np.take(states[layer], tokens, axis=0, out=taken[place])
+    return torch.from_numpy(taken)
 
 
 def _ranges(bounds: np.ndarray, chosen: np.ndarray) -> np.ndarray:

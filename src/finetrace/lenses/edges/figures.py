@@ -36,10 +36,10 @@ def draw(record: Mapping[str, Any]) -> "dict[str, Figure]":
     made: dict[str, Figure] = {}
     if single:
         made["scores"] = scores(steps, single, full=_known(tasks, "full"), axis=axis, title=f"Edge probes: {place}",
-                                majority={task: found["majority"] for task, found in tasks.items()}, note=note)
+                                majority={task: result["majority"] for task, result in tasks.items()}, note=note)
         made["lattice"] = lattices(steps, single, axis=axis, title=f"Edge probes by layer and step: {place}", note=note)
     if weights:
-        layers = max(found["layer"].shape[1] for found in tasks.values())
+        layers = max(result["layer"].shape[1] for result in tasks.values())
         made["weights"] = strips(steps, weights, axis=axis, title=f"Mixing weights: {place}", note=note)
         made["centre"] = centre(steps, _known(tasks, "cog"), expected, layers=layers, axis=axis,
                                 title=f"Depth of tasks: {place}", note=note)
@@ -52,13 +52,13 @@ def draw(record: Mapping[str, Any]) -> "dict[str, Figure]":
 def _known(tasks: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, np.ndarray]:
     """One result of the tasks that have it at some step."""
     intervals = name in ("layer", "mix", "full")  # value, low, high
-    return {task: found[name] for task, found in tasks.items()
-            if np.isfinite(found[name][..., 0] if intervals else found[name]).any()}
+    return {task: result[name] for task, result in tasks.items()
+            if np.isfinite(result[name][..., 0] if intervals else result[name]).any()}
 
 
 def _splits(tasks: Mapping[str, Mapping[str, Any]]) -> str:
     """On which splits the probes are scored."""
-    splits = {task: found["split"] for task, found in tasks.items()}
+    splits = {task: result["split"] for task, result in tasks.items()}
     if len(set(splits.values())) > 1:
         return ", ".join(f"{task}: {split}" for task, split in splits.items())
     return f"{next(iter(splits.values()))} split"
@@ -83,11 +83,11 @@ def scores(steps: Sequence[int], single: Mapping[str, np.ndarray], *, full: Mapp
     deepest = max(values.shape[1] for values in single.values())
     for panel, (task, values) in zip(panels, single.items(), strict=False):
         values = 100 * values
-        there = np.flatnonzero(np.isfinite(values[..., 0]).any(axis=0))
-        for layer in there:
+        scored = np.flatnonzero(np.isfinite(values[..., 0]).any(axis=0))
+        for layer in scored:
             tint = colours(0.93 * layer / max(1, deepest - 1))
             panel.plot(x, values[:, layer, 0], color=tint, lw=1.3, marker="o", ms=2.5)
-            if layer == there[-1]:
+            if layer == scored[-1]:
                 panel.fill_between(x, values[:, layer, 1], values[:, layer, 2], color=tint, alpha=0.25, lw=0)
         if task in full:
             mixed = 100 * full[task]
@@ -184,12 +184,12 @@ def centre(steps: Sequence[int], gravity: Mapping[str, np.ndarray], expected: Ma
     x, names = _places(steps), list(dict.fromkeys([*gravity, *expected]))
     parts = [(gravity, "Centre of gravity of the mixing weights", "layer")]
     parts += [(expected, "Expected layer of the cumulative mixes", "layer")] if expected else []
-    for panel, (values, what, unit) in zip(axes[0], parts, strict=True):
+    for panel, (values, heading, unit) in zip(axes[0], parts, strict=True):
         for number, name in enumerate(names):
             if name in values:
                 panel.plot(x, values[name], color=style.colour(number), ls=style.dashes(number),
                            marker=MARKS[number % len(MARKS)], ms=4.5, label=style.short(name))
-        panel.set_title(what)
+        panel.set_title(heading)
         panel.set_ylabel(unit)
         _step_axis(panel, steps)
         panel.set_xlabel(axis)

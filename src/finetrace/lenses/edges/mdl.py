@@ -58,9 +58,9 @@ def online_code(train: EdgeData, dev: EdgeData, probes: Sequence[Probe], recipe:
     order = seeds.generator(seed, "mdl").permutation(train.sentences)
     ends = np.unique(np.maximum(1, np.round(shares * train.sentences).astype(np.int64)))
     targets = np.cumsum(np.diff(train.starts)[order])[ends - 1]
-    each = float(np.log2(train.gold.shape[1]))
+    uniform_bits = float(np.log2(train.gold.shape[1]))
     bits, data_bits = np.zeros((len(probes), len(ends))), np.zeros(len(probes))
-    bits[:, 0] = targets[0] * each
+    bits[:, 0] = targets[0] * uniform_bits
     stop = mdl_recipe(recipe)
     for block, end in enumerate(ends):
         part = take_sentences(train, np.sort(order[:end]))
@@ -73,5 +73,5 @@ def online_code(train: EdgeData, dev: EdgeData, probes: Sequence[Probe], recipe:
         else:
             data_bits = score_probes(trained, part, stop, device=device).nats.sum(axis=1, dtype=np.float64) / np.log(2)
     whole = bits.sum(axis=1)
-    uniform = len(train.gold) * each
+    uniform = len(train.gold) * uniform_bits
     return OnlineCode(whole, uniform, uniform / whole, targets, bits, data_bits)

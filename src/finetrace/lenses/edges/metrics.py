@@ -53,9 +53,9 @@ def micro_intervals(counts: np.ndarray) -> dict[str, Estimate]:
     `sentence_counts`; returns value, low, high, each (...). F1 is a share, too: true positives of themselves and half
     of all errors."""
     right, wrong, missed = np.moveaxis(counts, (-1, 0), (0, -1))  # each (..., sentence)
-    asked = {"f1": right + (wrong + missed) / 2, "precision": right + wrong, "recall": right + missed}
+    totals = {"f1": right + (wrong + missed) / 2, "precision": right + wrong, "recall": right + missed}
     values = micro(counts.sum(axis=0))
-    return {name: (values[name], *counted_interval(right, total)) for name, total in asked.items()}
+    return {name: (values[name], *counted_interval(right, total)) for name, total in totals.items()}
 
 
 def f1_difference(first: np.ndarray, second: np.ndarray) -> Estimate:

@@ -56,41 +56,41 @@ class Shape:
 def parameter_shapes(shape: Shape, recipe: Recipe, mix: bool) -> dict[str, tuple[int, ...]]:
     """The tensors of one probe, without the probe axis: name -> shape; weights are (in, out)."""
     token = recipe.projection or shape.dim
-    found: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     hidden = [recipe.hidden or shape.dim] * HIDDEN_LAYERS[recipe.head]
     for side in range(shape.sides):
         if recipe.projection:
-            found[f"project{side}"], found[f"project{side}_bias"] = (shape.dim, token), (token,)
+            shapes[f"project{side}"], shapes[f"project{side}_bias"] = (shape.dim, token), (token,)
         if recipe.pooling == "attention":
-            found[f"attend{side}"] = (token,)  # its bias would cancel in the softmax
+            shapes[f"attend{side}"] = (token,)  # its bias would cancel in the softmax
     width = token * (2 if recipe.pooling == "endpoint" else 1)
     for side in range(shape.sides):  # the rows of one matrix for the spans side by side
-        found[f"first{side}"] = (width, [*hidden, shape.classes][0])
-    found["first_bias"] = ([*hidden, shape.classes][0],)
+        shapes[f"first{side}"] = (width, [*hidden, shape.classes][0])
+    shapes["first_bias"] = ([*hidden, shape.classes][0],)
     for number, units in enumerate(hidden):
         out = [*hidden, shape.classes][number + 1]
-        found[f"norm{number}"], found[f"norm{number}_bias"] = (units,), (units,)
-        found[f"linear{number}"], found[f"linear{number}_bias"] = (units, out), (out,)
+        shapes[f"norm{number}"], shapes[f"norm{number}_bias"] = (units,), (units,)
+        shapes[f"linear{number}"], shapes[f"linear{number}_bias"] = (units, out), (out,)
     if mix:
-        found["mix"], found["gamma"] = (shape.layers,), ()
-    return found
+        shapes["mix"], shapes["gamma"] = (shape.layers,), ()
+    return shapes
 
 
 def first_weights(probe: Probe, shape: Shape, recipe: Recipe, seed: int) -> dict[str, np.ndarray]:
     """First values of one probe, float64: linear layers uniform within -+ 1 / sqrt(inputs), as PyTorch has it, the
     scalars of the mix 0, gamma 1, layer norms 1 and 0."""
-    shapes, found = parameter_shapes(shape, recipe, probe.readout == "mix"), {}
+    shapes, weights = parameter_shapes(shape, recipe, probe.readout == "mix"), {}
     inputs = {"first": shape.sides * shapes["first0"][0], "project": shape.dim,
               "attend": recipe.projection or shape.dim}
     for name, size in shapes.items():
         kind, bias = name.removesuffix("_bias").rstrip("0123456789"), name.endswith("_bias")
         if kind in ("mix", "gamma", "norm"):
-            found[name] = np.full(size, 0.0 if kind == "mix" or bias else 1.0)
+            weights[name] = np.full(size, 0.0 if kind == "mix" or bias else 1.0)
         else:
             fan_in = inputs.get(kind) or shapes[name.removesuffix("_bias")][0]
             limit = 1 / np.sqrt(fan_in)
-            found[name] = seeds.generator(seed, "weights", *probe.stream, name).uniform(-limit, limit, size)
-    return found
+            weights[name] = seeds.generator(seed, "weights", *probe.stream, name).uniform(-limit, limit, size)
+    return weights
 
 
 class Network:
@@ -106,7 +106,7 @@ class Network:
         if len({probe.readout for probe in probes}) != 1:
             raise ValueError("probes of single layers and of mixes cannot share a network")
         self.probes, self.shape, self.recipe, self.mixed = list(probes), shape, recipe, probes[0].readout == "mix"
-        self.parameters = {name: torch.as_tensor(np.stack([one[name] for one in values]), dtype=like.dtype,
+        self.parameters = {name: torch.as_tensor(np.stack([of_probe[name] for of_probe in values]), dtype=like.dtype,
                                                  device=like.device)
                            .requires_grad_() for name in values[0]}
         self._select()
@@ -143,13 +143,13 @@ class Network:
         import torch
 
         values, x = self.parameters, self._states(batch.states)
-        found = []
+        parts = []
         for number, side in enumerate(batch.sides):
             pooled, weights = self._pooled(x, side, number), values[f"first{number}"]  # per span, not target
             part = torch.bmm(pooled, weights) if number \
                 else torch.baddbmm(values["first_bias"][:, None], pooled, weights)
-            found.append(part if side.targets is None else _rows(part, side.targets))
-        z = found[0] if len(found) == 1 else found[0] + found[1]
+            parts.append(part if side.targets is None else _rows(part, side.targets))
+        z = parts[0] if len(parts) == 1 else parts[0] + parts[1]
         for number in range(HIDDEN_LAYERS[self.recipe.head]):
             z = torch.nn.functional.layer_norm(z.tanh(), z.shape[-1:])
             scale, shift = values[f"norm{number}"], values[f"norm{number}_bias"]
@@ -184,19 +184,19 @@ class Network:
         if pooling == "max" and project is not None:
             x, project = torch.baddbmm(values[f"project{number}_bias"][:, None], x, project), None
         if pooling == "max":
-            found = _max(x, side)
+            pooled = _max(x, side)
         elif side.single and pooling != "endpoint":
-            found = _rows(x, side.pieces)
+            pooled = _rows(x, side.pieces)
         elif pooling in ("first", "last", "endpoint"):
             ends = torch.cat([side.begins[1:], side.begins.new_tensor([len(side.pieces)])]) - 1
             where = {"first": side.begins, "last": ends,
                      "endpoint": torch.stack([side.begins, ends], dim=1).flatten()}[pooling]
-            found = _rows(x, side.pieces[where])  # endpoint: (probe, span x end, dim)
+            pooled = _rows(x, side.pieces[where])  # endpoint: (probe, span x end, dim)
         else:
-            found = _weighted(x, side, self._attention(x, side, number, project))
+            pooled = _weighted(x, side, self._attention(x, side, number, project))
         if project is not None:
-            found = torch.baddbmm(values[f"project{number}_bias"][:, None], found, project)
-        return found.reshape(len(found), side.spans, -1)
+            pooled = torch.baddbmm(values[f"project{number}_bias"][:, None], pooled, project)
+        return pooled.reshape(len(pooled), side.spans, -1)
 
     def _attention(self, x: "torch.Tensor", side: Side, number: int, project: Any) -> "torch.Tensor":
         """Weights of the pieces (probe, piece), which sum to 1 over each span."""
@@ -239,14 +239,14 @@ class Dropout:
 
         if not self.layers:
             return None
-        count, found = targets * units, []
+        count, masks = targets * units, []
         words = torch.empty(len(self.streams), -(-count // 8), dtype=torch.int64, device=like.device)
         for _ in range(self.layers):
             for row, stream in zip(words, self.streams, strict=True):
                 row.random_(-2**63, None, generator=stream)
             kept = words.view(torch.uint8)[:, :count].reshape(-1, targets, units) >= self.level
-            found.append(kept.to(like.dtype) * (256 / (256 - self.level)))
-        return found
+            masks.append(kept.to(like.dtype) * (256 / (256 - self.level)))
+        return masks
 
 
 def _dot(x: "torch.Tensor", query: "torch.Tensor") -> "torch.Tensor":
@@ -275,9 +275,9 @@ def _weighted(x: "torch.Tensor", side: Side, weights: "torch.Tensor") -> "torch.
     probes = torch.arange(len(x), device=x.device)[:, None]
     flat = (side.pieces + x.shape[1] * probes).flatten()
     begins = (side.begins + len(side.pieces) * probes).flatten()
-    found = torch.nn.functional.embedding_bag(flat, x.reshape(-1, x.shape[2]), begins, mode="sum",
-                                              per_sample_weights=weights.reshape(-1))
-    return found.view(len(x), side.spans, -1)
+    sums = torch.nn.functional.embedding_bag(flat, x.reshape(-1, x.shape[2]), begins, mode="sum",
+                                             per_sample_weights=weights.reshape(-1))
+    return sums.view(len(x), side.spans, -1)
 
 
 def _max(x: "torch.Tensor", side: Side) -> "torch.Tensor":

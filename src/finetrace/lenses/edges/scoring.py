@@ -51,7 +51,7 @@ def score_probes(trained: "Sequence[Trained]", data: EdgeData, recipe: "Recipe",
     right, nats = np.zeros((count, targets), dtype=bool), np.zeros((count, targets), dtype=np.float32)
     size = recipe.batch_sentences * (1 if recipe.normalisation == "batch" else 4)
     for kind in ("layer", "mix"):
-        own = [i for i, one in enumerate(trained) if one.probe.readout == kind]
+        own = [i for i, result in enumerate(trained) if result.probe.readout == kind]
         for start in range(0, len(own), probes_at_once):
             part = own[start:start + probes_at_once]
             values = [trained[i].parameters for i in part]

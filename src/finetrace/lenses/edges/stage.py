@@ -45,14 +45,14 @@ def main(stage: Stage) -> None:
     if not timeline.tokenizer.is_relative_to(timeline.trajectory):  # the model: its tokenizer, and base of adapters
         read.append(timeline.tokenizer)
     own = {name: seeds.derive(stage.seed, "edges", name) for name in tasks}
-    manifest = stage.manifest("lens", {one: one for one in read}, own, outs=(folder,))
+    manifest = stage.manifest("lens", {path: path for path in read}, own, outs=(folder,))
     plan = Plan(stage, settings, recipe, timeline, tasks, own)
     write_lens(stage, folder, manifest, lambda out: _measure(plan, manifest, out), draw)
 
 
 def _tasks(stage: Stage, settings: EdgesSettings, recipe: "Recipe") -> "Tasks":
     """name -> folder, facts; an error for one that cannot be probed."""
-    found = {}
+    tasks = {}
     for name in settings.tasks:
         folder = stage.layout.task(name)
         facts = read_manifest(folder).facts
@@ -68,8 +68,8 @@ def _tasks(stage: Stage, settings: EdgesSettings, recipe: "Recipe") -> "Tasks":
         if not (folder / "validation.parquet").is_file():
             raise FinetraceError(f"{folder}: has no validation split, by which probes are chosen; give the task one "
                                  "(its settings `splits`)")
-        found[name] = folder, facts
-    return found
+        tasks[name] = folder, facts
+    return tasks
 
 
 def _measure(plan: "Plan", manifest: Manifest, out: Path) -> Record:
@@ -98,7 +98,7 @@ def _measure(plan: "Plan", manifest: Manifest, out: Path) -> Record:
     write_table(out / "table.parquet", table.columns())
     write_json(out / "metrics.json", summary.headlines(table, steps, reported))
     write_curves(out / "curves.csv", summary.curves(table, steps, reported))
-    manifest.facts = {"steps": steps, "axis": plan.timeline.axis, "readouts": [list(one) for one in readouts],
+    manifest.facts = {"steps": steps, "axis": plan.timeline.axis, "readouts": [list(readout) for readout in readouts],
                       "tasks": facts_of, "control": control and f"labels {control.labels} by {control.key}",
                       "device": read_manifest(plan.result(steps[-1], next(iter(plan.tasks)), "probes")).device}
     return _drawn(plan, table, reported)
@@ -118,7 +118,7 @@ def _readouts(plan: "Plan", facts: dict[str, Any]) -> "list[Readout]":
     """What the rows of hits are: layers and mixes as they were trained, the mix of all layers also as `full`."""
     readouts = [(str(name), int(layer)) for name, layer in facts["readouts"]]
     last = facts["layers"] - 1
-    full = [i for i, one in enumerate(readouts) if one == ("mix", last)]
+    full = [i for i, readout in enumerate(readouts) if readout == ("mix", last)]
     if plan.settings.mixes == "full":
         readouts[full[0]] = ("full", last)
     elif full:
@@ -156,7 +156,7 @@ def _result(plan: "Plan", step: int, task: str, readouts: "list[Readout]") -> "T
     facts = read_manifest(folder).facts
     order = list(range(len(facts["readouts"])))
     order += [facts["readouts"].index(["mix", facts["layers"] - 1])] if len(readouts) > len(order) else []
-    found, repeats = {}, plan.settings.seeds
+    hits_of, repeats = {}, plan.settings.seeds
     splits = [split for split in ("validation", "test") if split in facts["targets"]]
     for split in splits:
         arrays = {name: np.array(read_array(path)) for name in ("hits", "clean", "right")
@@ -165,7 +165,7 @@ def _result(plan: "Plan", step: int, task: str, readouts: "list[Readout]") -> "T
         several = plan.tasks[task][1].get("multi_label")
         clean = arrays["clean"][order] if "clean" in arrays else None
         right = None if several else arrays["right"][order] / repeats
-        found[split] = SplitHits(arrays["hits"][order], sentences, clean, right, facts["majority"][split])
+        hits_of[split] = SplitHits(arrays["hits"][order], sentences, clean, right, facts["majority"][split])
     control, ceiling, mdl = {}, {}, {}
     if (step, task, "control") in plan.keys:
         kept = plan.result(step, task, "control")
@@ -176,4 +176,4 @@ def _result(plan: "Plan", step: int, task: str, readouts: "list[Readout]") -> "T
                read_manifest(plan.result(step, task, "mdl")).facts["mdl"]}
     weights = None if facts["weights"] is None else np.array(facts["weights"])
     gamma = float("nan") if facts["gamma"] is None else facts["gamma"]
-    return TaskResult(readouts, found, weights, gamma, control, ceiling, mdl, facts["targets"]["train"])
+    return TaskResult(readouts, hits_of, weights, gamma, control, ceiling, mdl, facts["targets"]["train"])

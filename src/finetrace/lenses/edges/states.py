@@ -162,10 +162,10 @@ def tokenise(tasks: Mapping[str, Mapping[str, WordSplit]], tokenizer: Any, max_l
     lengths = np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64)
     rows = Encoded({k: v for k, v in encoded.items() if k in inputs | {"attention_mask"}},
                    np.zeros(len(number), dtype=np.int64), np.arange(len(number)), lengths)
-    found = {name: {key: _in_pieces(split, number, bounds) for key, split in splits.items()}
-             for name, splits in tasks.items()}
+    in_pieces = {name: {key: _in_pieces(split, number, bounds) for key, split in splits.items()}
+                 for name, splits in tasks.items()}
     covered = [np.zeros(n, dtype=bool) for n in lengths]
-    for splits_of in found.values():
+    for splits_of in in_pieces.values():
         for split_of in splits_of.values():
             of_target = np.repeat(split_of.texts, np.diff(split_of.starts))
             for text, pairs in zip(of_target.tolist(), split_of.spans.tolist(), strict=True):
@@ -176,7 +176,7 @@ def tokenise(tasks: Mapping[str, Mapping[str, WordSplit]], tokenizer: Any, max_l
     counts = np.array([kept[i].size for i in order])
     first = np.empty(len(order), dtype=np.int64)
     first[order] = np.cumsum(counts) - counts
-    return Texts(rows, order, kept, first), found
+    return Texts(rows, order, kept, first), in_pieces
 
 
 def _in_pieces(split: WordSplit, number: Mapping[tuple[str, ...], int], bounds: list[np.ndarray]) -> PieceSplit:
@@ -236,14 +236,14 @@ def encode_texts(model: Any, texts: Texts, collator: Collator, path: Path, *, dt
 
 def _stored(block: np.ndarray, dtype: str) -> np.ndarray:
     with np.errstate(over="ignore"):
-        found = block.astype(dtype)
-    if not np.isfinite(found).all():
-        layer = int(np.argwhere(~np.isfinite(found).all(axis=(1, 2)))[0, 0])
+        stored = block.astype(dtype)
+    if not np.isfinite(stored).all():
+        layer = int(np.argwhere(~np.isfinite(stored).all(axis=(1, 2)))[0, 0])
         if np.isfinite(block).all():
             raise FinetraceError(f"edges.dtype: layer {layer} holds numbers up to {np.abs(block).max():.3g}, too "
                                  f"large for {dtype}; set float32")
         raise FinetraceError(f"layer {layer} is not finite; the training diverged: lower its learning_rate")
-    return found
+    return stored
 
 
 def edge_layout(split: PieceSplit, texts: Texts) -> EdgeData:

@@ -55,26 +55,26 @@ class TaskResult:
     targets: int = 0
 
 
-def task_rows(task: str, step: int, found: TaskResult) -> list[dict[str, Any]]:
+def task_rows(task: str, step: int, result: TaskResult) -> list[dict[str, Any]]:
     """Rows of the table for one task and checkpoint.
 
     Statistics of the mixing weights, which belong to no split, stand with the split that is reported. Raises
     ValueError for a result without splits.
     """
-    reported, rows = report_split(found.splits), []
-    for split, one in found.splits.items():
-        rows += _split_rows(found, split, one)
-    last = found.readouts[-1][1]
-    if found.weights is not None:
-        values = {"gamma": found.gamma, "cog": statistics.center_of_gravity(found.weights),
-                  "kl_bits": statistics.kl_from_uniform_bits(found.weights),
-                  "entropy_bits": statistics.entropy_bits(found.weights)}
-        n = len(found.splits[reported].sentences)
-        rows += [_row("full", layer, reported, "weight", float(w), n=n) for layer, w in enumerate(found.weights)]
+    reported, rows = report_split(result.splits), []
+    for split, hits in result.splits.items():
+        rows += _split_rows(result, split, hits)
+    last = result.readouts[-1][1]
+    if result.weights is not None:
+        values = {"gamma": result.gamma, "cog": statistics.center_of_gravity(result.weights),
+                  "kl_bits": statistics.kl_from_uniform_bits(result.weights),
+                  "entropy_bits": statistics.entropy_bits(result.weights)}
+        n = len(result.splits[reported].sentences)
+        rows += [_row("full", layer, reported, "weight", float(w), n=n) for layer, w in enumerate(result.weights)]
         rows += [_row("full", last, reported, name, float(value), n=n) for name, value in values.items()]
-    for layer, (bits, compression) in found.mdl.items():
-        rows += [_row("layer", layer, "train", "mdl_bits_per_target", bits, n=found.targets),
-                 _row("layer", layer, "train", "compression", compression, n=found.targets)]
+    for layer, (bits, compression) in result.mdl.items():
+        rows += [_row("layer", layer, "train", "mdl_bits_per_target", bits, n=result.targets),
+                 _row("layer", layer, "train", "compression", compression, n=result.targets)]
     return [{"task": task, "step": step, **row} for row in rows]
 
 
@@ -86,29 +86,29 @@ def report_split(splits: Mapping[str, Any]) -> str:
     raise ValueError("there is neither a test nor a validation split to report")
 
 
-def _split_rows(found: TaskResult, split: str, one: SplitHits) -> list[dict[str, Any]]:
-    rows, n = [], one.hits.shape[1]
-    estimates = micro_intervals(sentence_counts(one.hits, one.sentences))
-    if one.clean is not None:
-        estimates["f1_clean"] = micro_intervals(sentence_counts(one.clean, one.sentences))["f1"]
-    if one.right is not None:
-        estimates["accuracy"] = one.right.mean(axis=-1), *share_interval(one.right, one.sentences)
-    for number, (readout, layer) in enumerate(found.readouts):
+def _split_rows(result: TaskResult, split: str, hits: SplitHits) -> list[dict[str, Any]]:
+    rows, n = [], hits.hits.shape[1]
+    estimates = micro_intervals(sentence_counts(hits.hits, hits.sentences))
+    if hits.clean is not None:
+        estimates["f1_clean"] = micro_intervals(sentence_counts(hits.clean, hits.sentences))["f1"]
+    if hits.right is not None:
+        estimates["accuracy"] = hits.right.mean(axis=-1), *share_interval(hits.right, hits.sentences)
+    for number, (readout, layer) in enumerate(result.readouts):
         rows += [_row(readout, layer, split, name, *(float(part[number]) for part in estimate), n=n)
                  for name, estimate in estimates.items()]
-    if one.majority is not None:
-        rows.append(_row("", -1, split, "majority", float(micro(np.asarray(one.majority))["f1"]), n=n))
-    single = [i for i, (readout, _) in enumerate(found.readouts) if readout == "layer"]
-    if split in found.control and single:
-        control = sentence_counts(found.control[split], one.sentences)
+    if hits.majority is not None:
+        rows.append(_row("", -1, split, "majority", float(micro(np.asarray(hits.majority))["f1"]), n=n))
+    single = [i for i, (readout, _) in enumerate(result.readouts) if readout == "layer"]
+    if split in result.control and single:
+        control = sentence_counts(result.control[split], hits.sentences)
         for name, estimate in {"control_f1": micro_intervals(control)["f1"], "selectivity": f1_difference(
-                sentence_counts(one.hits[single], one.sentences), control)}.items():
-            rows += [_row("layer", found.readouts[i][1], split, name, *(float(part[k]) for part in estimate), n=n)
+                sentence_counts(hits.hits[single], hits.sentences), control)}.items():
+            rows += [_row("layer", result.readouts[i][1], split, name, *(float(part[k]) for part in estimate), n=n)
                      for k, i in enumerate(single)]
-        rows.append(_row("", -1, split, "control_ceiling", found.ceiling[split], n=n))
-    mixes = [i for i, (readout, _) in enumerate(found.readouts) if readout == "mix"]
+        rows.append(_row("", -1, split, "control_ceiling", result.ceiling[split], n=n))
+    mixes = [i for i, (readout, _) in enumerate(result.readouts) if readout == "mix"]
     if len(mixes) > 1:
-        rows += _cumulative_rows([found.readouts[i][1] for i in mixes], estimates["f1"][0][mixes], split, n)
+        rows += _cumulative_rows([result.readouts[i][1] for i in mixes], estimates["f1"][0][mixes], split, n)
     return rows
 
 
@@ -156,8 +156,8 @@ def headlines(table: LongTable, steps: Sequence[int], reported: Mapping[str, str
     numbers: dict[str, float] = {}
     for task, split in reported.items():
         layers, part = layers_of(table, task), table.select(task=task, split=[split, "train"])
-        asked = {f"{task}/{name}": {"statistic": name} for name in ("cog", "expected_layer", "majority")}
-        numbers |= part.headlines(asked | {f"{task}/f1/full": {"statistic": "f1", "readout": "full"}}, steps)
+        wanted = {f"{task}/{name}": {"statistic": name} for name in ("cog", "expected_layer", "majority")}
+        numbers |= part.headlines(wanted | {f"{task}/f1/full": {"statistic": "f1", "readout": "full"}}, steps)
         for when, step in {"first": steps[0], "last": steps[-1]}.items():
             scores = part.grid([step], layers, statistic="f1", readout="layer")[0, :, 0]
             if np.isfinite(scores).any():

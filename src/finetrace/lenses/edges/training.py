@@ -53,13 +53,13 @@ class Trained:
 
 
 def train_probes(train: EdgeData, dev: EdgeData | None, probes: Sequence[Probe], recipe: Recipe, *, seed: int,
-                 device: str = "cpu", memory_mib: int = 1024, told: Callable[[int, int], None] | None = None,
+                 device: str = "cpu", memory_mib: int = 1024, progress: Callable[[int, int], None] | None = None,
                  precise: bool = False) -> list[Trained]:
     """Train probes on the sentences of `train`, choose by `dev`; in the order of `probes`.
 
     dev: None where the last parameters are kept anyway;  seed: of first weights, order and masks;  memory_mib: probes
-    are trained together as far as they fit, which changes the time and not the result;  told: called with steps done
-    and steps in all at each look;  precise: float64.
+    are trained together as far as they fit, which changes the time and not the result;  progress: called with steps
+    done and steps in all at each look;  precise: float64.
     Raises ValueError for data that do not fit together, labels that are not one class each in softmax mode, NaN in the
     states.
     """
@@ -77,16 +77,16 @@ def train_probes(train: EdgeData, dev: EdgeData | None, probes: Sequence[Probe],
         if not 0 <= probe.layer < shape.layers:
             raise ValueError(f"probe {probe.name}: the states have layers 0 to {shape.layers - 1}")
     parts = _chunks(probes, train, shape, recipe, memory_mib)
-    found: dict[Probe, Trained] = {}
+    trained: dict[Probe, Trained] = {}
     total = len(parts) * recipe.steps(train.sentences)
     for number, part in enumerate(parts):
         def tell(step: int, done: int = number * recipe.steps(train.sentences)) -> None:
-            if told:
-                told(done + step, total)
+            if progress:
+                progress(done + step, total)
 
         run = _Run(train, dev, part, shape, recipe, seed, device, precise)
-        found |= {one.probe: one for one in run.run(tell)}
-    return [found[probe] for probe in probes]
+        trained |= {result.probe: result for result in run.run(tell)}
+    return [trained[probe] for probe in probes]
 
 
 def probe_bytes(tokens: int, targets: int, shape: Shape, recipe: Recipe) -> int:
@@ -107,8 +107,9 @@ def _chunks(probes: Sequence[Probe], train: EdgeData, shape: Shape, recipe: Reci
             memory_mib: int) -> list[list[Probe]]:
     """Probes that are trained together: of one kind, and as many as fit."""
     size = min(recipe.batch_sentences, train.sentences) / train.sentences
-    one = probe_bytes(int(1.5 * size * len(train.tokens)) + 1, int(1.5 * size * len(train.gold)) + 1, shape, recipe)
-    most = max(1, memory_mib * 2**20 // one)
+    bytes_of_probe = probe_bytes(int(1.5 * size * len(train.tokens)) + 1, int(1.5 * size * len(train.gold)) + 1, shape,
+                                 recipe)
+    most = max(1, memory_mib * 2**20 // bytes_of_probe)
     parts = []
     for kind in ("layer", "mix"):
         of_kind = [probe for probe in dict.fromkeys(probes) if probe.readout == kind]
@@ -149,7 +150,7 @@ class _Run:
 
     def run(self, tell: Callable[[int], None]) -> list[Trained]:
         recipe, last = self.recipe, self.recipe.steps(self.train.sentences)
-        every, found = recipe.look_every(self.train.sentences), dict[Probe, Trained]()
+        every, finished = recipe.look_every(self.train.sentences), dict[Probe, Trained]()
         for step, sentences in enumerate(self._batches(last), start=1):
             losses = self._step(sentences)
             if step % every and step != last:
@@ -159,14 +160,14 @@ class _Run:
                 tell(step)
             if self.looked_at:
                 for probe in self._look(step):
-                    found[probe] = self._finished(probe, step)
-                if not self._drop(found):
+                    finished[probe] = self._finished(probe, step)
+                if not self._drop(finished):
                     break
         for probe in self.network.probes:
-            if probe not in found:
-                found[probe] = self._finished(probe, last)
+            if probe not in finished:
+                finished[probe] = self._finished(probe, last)
         tell(last)
-        return [found[probe] for probe in self.probes]
+        return [finished[probe] for probe in self.probes]
 
     def _batches(self, steps: int) -> Iterator[np.ndarray]:
         """Sentences of each step: a new order per epoch, the same for all probes."""
@@ -243,9 +244,9 @@ class _Run:
                 stopped.append(probe)
         return stopped
 
-    def _drop(self, found: dict[Probe, Trained]) -> bool:
+    def _drop(self, finished: dict[Probe, Trained]) -> bool:
         """Go on without the probes that have stopped; false when none is left."""
-        going = np.array([i for i, probe in enumerate(self.network.probes) if probe not in found], dtype=np.int64)
+        going = np.array([i for i, probe in enumerate(self.network.probes) if probe not in finished], dtype=np.int64)
         if not len(going):
             return False
         if len(going) < len(self.network.probes):
@@ -310,8 +311,9 @@ class _Adam:
                 if len(set(rates)) == 1:
                     values.addcdiv_(first, below, value=-size * rates[0])
                 else:
-                    each = torch.tensor([-size * rate for rate in rates], dtype=values.dtype, device=values.device)
-                    values.addcdiv_(first * each.view(wide), below)
+                    step_sizes = torch.tensor([-size * rate for rate in rates], dtype=values.dtype,
+                                              device=values.device)
+                    values.addcdiv_(first * step_sizes.view(wide), below)
 
     def _clip(self, gradients: "dict[str, torch.Tensor]") -> "torch.Tensor":
         """(probe,) factors that bring each probe's gradient to the largest norm allowed."""

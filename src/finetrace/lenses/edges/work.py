@@ -83,21 +83,21 @@ class Plan:
         shared = {name: given[name] for name in
                   ("max_targets", "layers", "mixes", "seeds", "dtype", "precision", "max_length")}
         shared |= {"recipe": recipes.as_dict(self.recipe), "tokenizer": sha256_value(tokenizer)}
-        code, found = self.stage.code["measure"], dict[Item, str]()
+        code, keys = self.stage.code["measure"], dict[Item, str]()
         for task, (folder, _) in self.tasks.items():
             content = read_key(folder)
             for step in self.timeline.steps:
                 for part in PARTS:
-                    if not self._asked(part, step):
+                    if not self._is_wanted(part, step):
                         continue
                     extra = {} if part == "probes" else given[part] or {}
                     decides = {**shared, part: {k: v for k, v in extra.items() if k != "checkpoints"},
                                "seed": self.own[task]}
                     inputs = {"checkpoint": self.timeline.digest(step), "task": content}
-                    found[step, task, part] = make_key(f"edges-{part}", decides, inputs, code)
-        return found
+                    keys[step, task, part] = make_key(f"edges-{part}", decides, inputs, code)
+        return keys
 
-    def _asked(self, part: str, step: int) -> bool:
+    def _is_wanted(self, part: str, step: int) -> bool:
         if part == "probes":
             return True
         settings, steps = getattr(self.settings, part), self.timeline.steps
@@ -109,11 +109,11 @@ class Plan:
 
     def missing(self) -> list[Item]:
         """What has no result yet; equal work, of equal checkpoints, stands once."""
-        found: dict[str, Item] = {}
+        missing: dict[str, Item] = {}
         for item, key in self.keys.items():
             if not (self.result(*item) / "manifest.json").is_file():
-                found.setdefault(key, item)
-        return list(found.values())
+                missing.setdefault(key, item)
+        return list(missing.values())
 
 
 class Work:
@@ -139,7 +139,7 @@ class Work:
 
         timeline = self.plan.timeline
         for step in timeline.steps:
-            of_step = [one for one in self.missing if one[0] == step]
+            of_step = [entry for entry in self.missing if entry[0] == step]
             if not of_step:
                 continue
             with timeline.checkpoint(step) as folder:
@@ -150,9 +150,9 @@ class Work:
                     wanted = [item for item in of_step if item[1] in group.names]
                     if wanted:
                         try:
-                            with self._states(encoder, group, step) as found:
+                            with self._states(encoder, group, step) as states:
                                 for item in wanted:
-                                    self._compute(item, group, *found)
+                                    self._compute(item, group, *states)
                         except FinetraceError as error:
                             where = self.stage.layout.relative(timeline.trajectory)
                             raise FinetraceError(f"step {step} of {where}: {error}") from error
@@ -177,7 +177,7 @@ class Work:
             if needed & set(names):  # whole groups: states do not depend on which results are missing
                 texts, pieces = tokenise({name: tables[name] for name in names}, self.tokenizer, length,
                                          forward_names(encoder))
-                layouts = {name: {split: edge_layout(one, texts) for split, one in pieces[name].items()}
+                layouts = {name: {split: edge_layout(part, texts) for split, part in pieces[name].items()}
                            for name in names}
                 self.groups.append(Group(names, texts, pieces, layouts))
                 self._tell_cost(encoder, self.groups[-1])
@@ -210,7 +210,7 @@ class Work:
                  self.stage.label, names, f"{len(group.texts.rows):,}", f"{group.texts.tokens:,}", size / 1e6, probes,
                  " + ".join(f"{len(group.pieces[name]['train'].gold):,}" for name in group.names), cost)
         for name in group.names:
-            if lost := [f"{one.dropped} {split}" for split, one in group.pieces[name].items() if one.dropped]:
+            if lost := [f"{part.dropped} {split}" for split, part in group.pieces[name].items() if part.dropped]:
                 log.warning("%s: %s: targets beyond edges.max_length dropped: %s", self.stage.label, name,
                             ", ".join(lost))
 
@@ -275,7 +275,7 @@ class Work:
     def _fit(self, data: dict[str, EdgeData], probes: list[Probe], seed: int) -> list[Trained]:
         return train_probes(data["train"], data["validation"], probes, self.recipe, seed=seed, device=self.device,
                             memory_mib=self.settings.memory_mib,
-                            told=lambda n, total: self._tell(f"{self.part}: {n} of {total} steps"))
+                            progress=lambda n, total: self._tell(f"{self.part}: {n} of {total} steps"))
 
     def _hits(self, out: Path, data: dict[str, EdgeData], trained: list[Trained],
               clean: np.ndarray | None = None) -> None:
@@ -284,8 +284,8 @@ class Work:
         kind = counting_type(repeats * data["train"].gold.shape[1])
         for split in SCORED:
             if split in data:
-                found = score_probes(trained, data[split], self.recipe, clean=clean, device=self.device)
-                for name, values in {"hits": found.hits, "clean": found.clean, "right": found.right}.items():
+                scored = score_probes(trained, data[split], self.recipe, clean=clean, device=self.device)
+                for name, values in {"hits": scored.hits, "clean": scored.clean, "right": scored.right}.items():
                     if values is not None:
                         grouped = values.reshape(-1, repeats, *values.shape[1:]).sum(axis=1, dtype=kind)
                         write_array(out / f"{split}-{name}.npy", grouped)
@@ -298,12 +298,13 @@ class Work:
         trained = self._fit(data, probes, seed)
         clean = clean_classes(facts["label_names"])
         self._hits(out, data, trained, clean and clean[0])
-        looks = [{"probe": one.probe.name, "kept": one.step, **vars(look)} for one in trained for look in one.looks]
+        looks = [{"probe": result.probe.name, "kept": result.step, **vars(look)} for result in trained
+                 for look in result.looks]
         columns = ("probe", "kept", "step", "f1", "loss", "rate")
         write_table(out / "looks.parquet", {name: [look[name] for look in looks] for name in columns})
         last = len(data["train"].states) - 1
-        full = [one for one in trained if one.probe.readout == "mix" and one.probe.layer == last]
-        weights = [one.weights for one in full if one.weights is not None]
+        full = [result for result in trained if result.probe.readout == "mix" and result.probe.layer == last]
+        weights = [result.weights for result in full if result.weights is not None]
         decided = majority_decision(data["train"].gold, bool(facts.get("multi_label")))
         for split in SCORED:
             if split in pieces:
@@ -311,22 +312,23 @@ class Work:
                                                                "sentence": pieces[split].sentences})
         return {"readouts": list(dict.fromkeys((probe.readout, probe.layer) for probe in probes)), "layers": last + 1,
                 "weights": np.mean(weights, axis=0).tolist() if full else None,
-                "gamma": float(np.mean([one.parameters["gamma"] for one in full])) if full else None,
+                "gamma": float(np.mean([result.parameters["gamma"] for result in full])) if full else None,
                 "majority": {split: hits_of_decision(decided, data[split].gold).sum(axis=0).tolist()
                              for split in pieces},
-                "clean": clean and clean[1], "tokens": {split: len(one.tokens) for split, one in data.items()},
-                "targets": {split: len(one.gold) for split, one in pieces.items()},
-                "sentences": {split: len(one.texts) for split, one in pieces.items()},
-                "dropped": {split: one.dropped for split, one in pieces.items()}}
+                "clean": clean and clean[1],
+                "tokens": {split: len(split_data.tokens) for split, split_data in data.items()},
+                "targets": {split: len(split_pieces.gold) for split, split_pieces in pieces.items()},
+                "sentences": {split: len(split_pieces.texts) for split, split_pieces in pieces.items()},
+                "dropped": {split: split_pieces.dropped for split, split_pieces in pieces.items()}}
 
     def _control(self, out: Path, task: str, data: dict[str, EdgeData], pieces: dict[str, PieceSplit], seed: int,
                  ) -> dict[str, Any]:
         """The part control."""
         settings = self.settings.control or EdgeControlSettings()
-        types = {split: ["\t".join(one[:1] if settings.key == "first" else one).lower() for one in split_of.names]
+        types = {split: ["\t".join(names[:1] if settings.key == "first" else names).lower() for names in split_of.names]
                  for split, split_of in pieces.items()}
         gold = controls.control_gold(types, data["train"].gold, seed, settings.labels)
-        data = {split: replace(one, gold=gold[split]) for split, one in data.items()}
+        data = {split: replace(split_data, gold=gold[split]) for split, split_data in data.items()}
         self._hits(out, data, self._fit(data, self._probes(len(data["train"].states), single=True), seed))
         return {"ceiling": {split: controls.ceiling(types["train"], names) for split, names in types.items()}}
 
@@ -335,8 +337,8 @@ class Work:
         """The part mdl."""
         settings = self.settings.mdl or EdgeMdlSettings()
         probes = [probe for probe in self._probes(len(data["train"].states), single=True) if not probe.seed]
-        found = online_code(data["train"], data["validation"], probes, self.recipe, seed=seed,
-                            fractions=settings.fractions, memory_mib=self.settings.memory_mib, device=self.device)
+        code = online_code(data["train"], data["validation"], probes, self.recipe, seed=seed,
+                           fractions=settings.fractions, memory_mib=self.settings.memory_mib, device=self.device)
         targets = len(data["train"].gold)
         return {"mdl": [[probe.layer, bits / targets, compression] for probe, bits, compression in zip(
-            probes, found.bits.tolist(), found.compression.tolist(), strict=True)], "targets": targets}
+            probes, code.bits.tolist(), code.compression.tolist(), strict=True)], "targets": targets}

@@ -230,9 +230,9 @@ def _mean_cosine(total: np.ndarray, n: float, diagonal: bool) -> float:
 
 
 def _features(values: np.ndarray) -> np.ndarray:
-    found = np.asarray(values, dtype=np.float64)
-    if found.ndim != 2 or not found.size:
-        raise ValueError(f"features: have shape {found.shape}; (example, dim) with at least one of each is needed")
-    if not np.isfinite(found).all():
-        raise ValueError(f"features: row {int(np.argmin(np.isfinite(found).all(axis=1)))} holds NaN or infinity")
-    return found
+    features = np.asarray(values, dtype=np.float64)
+    if features.ndim != 2 or not features.size:
+        raise ValueError(f"features: have shape {features.shape}; (example, dim) with at least one of each is needed")
+    if not np.isfinite(features).all():
+        raise ValueError(f"features: row {int(np.argmin(np.isfinite(features).all(axis=1)))} holds NaN or infinity")
+    return features

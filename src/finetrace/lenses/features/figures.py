@@ -186,8 +186,8 @@ def _groups(labels: np.ndarray, names: Sequence[str]) -> list[tuple[list[int], s
 def _scatter(panel: "Axes", values: np.ndarray, labels: np.ndarray,
              groups: list[tuple[list[int], str, str, str]]) -> None:
     for members, colour, name, marker in groups:
-        here = np.isin(labels, members)
-        panel.scatter(values[here, 0], values[here, 1], color=colour, marker=marker, s=14, alpha=0.75, linewidths=0,
+        rows = np.isin(labels, members)
+        panel.scatter(values[rows, 0], values[rows, 1], color=colour, marker=marker, s=14, alpha=0.75, linewidths=0,
                       label=style.short(name) if name else f"{len(members)} other classes")
 
 

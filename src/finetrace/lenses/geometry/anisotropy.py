@@ -89,7 +89,7 @@ def sentence_sums(values: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, 
     if len(offsets) < 1 or offsets[0] != 0 or offsets[-1] != len(values) or (counts < 0).any():
         raise ValueError(f"offsets must ascend from 0 to the number of tokens, {len(values)}")
     sums = np.zeros((len(counts), values.shape[1]))
-    there = np.flatnonzero(counts)  # reduceat would take a following token for an empty sentence
-    if len(there):
-        sums[there] = np.add.reduceat(values, offsets[there], axis=0, dtype=np.float64)
+    filled = np.flatnonzero(counts)  # reduceat would take a following token for an empty sentence
+    if len(filled):
+        sums[filled] = np.add.reduceat(values, offsets[filled], axis=0, dtype=np.float64)
     return sums, counts.astype(np.float64)

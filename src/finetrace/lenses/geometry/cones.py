@@ -50,9 +50,9 @@ def cone(vectors: np.ndarray, labels: np.ndarray, reference: Literal["class_mean
     row = 0 if reference == "first" else reference
     if isinstance(row, str) or not -len(units) <= row < len(units):
         raise ValueError(f"reference {reference!r}: take 'class_mean', 'first' or a row number below {len(units)}")
-    found = np.clip(units @ units[row], -1.0, 1.0)
-    found[row] = float(units[row].any())  # the definition, where the product is 1 to rounding only
-    return found
+    cosines = np.clip(units @ units[row], -1.0, 1.0)
+    cosines[row] = float(units[row].any())  # the definition, where the product is 1 to rounding only
+    return cosines
 
 
 def own_and_other(vectors: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
@@ -66,7 +66,7 @@ def own_and_other(vectors: np.ndarray, labels: np.ndarray, groups: np.ndarray | 
     """
     vectors, labels, classes = _checked(vectors, labels)
     units, column = unit_vectors(vectors), np.searchsorted(classes, labels)
-    there = np.asarray(units.any(axis=1), dtype=np.float64)
+    nonzero = np.asarray(units.any(axis=1), dtype=np.float64)
     by_group = class_sums(vectors, labels, groups).units
     whole = by_group.sum(axis=0)
     parts = [(np.ones(len(labels), dtype=bool), whole)]
@@ -77,12 +77,12 @@ def own_and_other(vectors: np.ndarray, labels: np.ndarray, groups: np.ndarray | 
         products, norms = units[kept] @ sums.T, np.linalg.norm(sums, axis=1)
         rows, of = np.arange(int(kept.sum())), column[kept]
         own = products[rows, of]
-        rest = np.sqrt(np.maximum(norms[of] ** 2 - 2 * own + there[kept], 0))  # of the own sum less the row
-        known = (rest > 1e-9 * np.maximum(norms[of], 1)) & (there[kept] > 0)
+        rest = np.sqrt(np.maximum(norms[of] ** 2 - 2 * own + nonzero[kept], 0))  # of the own sum less the row
+        known = (rest > 1e-9 * np.maximum(norms[of], 1)) & (nonzero[kept] > 0)
         cosines = np.divide(products, norms, out=np.full(products.shape, np.nan), where=norms > 0)
         cosines[rows, of] = np.nan
         others = cosines[np.isfinite(cosines)]
-        means[number, 0] = np.mean((own - there[kept])[known] / rest[known]) if known.any() else np.nan
+        means[number, 0] = np.mean((own - nonzero[kept])[known] / rest[known]) if known.any() else np.nan
         means[number, 1] = others.mean() if len(others) else np.nan
     return np.clip(means, -1.0, 1.0)
 
@@ -106,13 +106,13 @@ def class_means(vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
 class ClassSums:
     """Sums per group of rows and class, from which every pairwise mean follows.
 
-    counts: (group, class) rows;  there: those that are not zero;  units: (group, class, dim) sum of unit vectors;
+    counts: (group, class) rows;  nonzero: those that are not zero;  units: (group, class, dim) sum of unit vectors;
     vectors: (group, class, dim) sum of the vectors minus `centre`;  power: (group, class) sum of their squared norms;
     centre: (dim,) mean of all rows, taken away first so that scatter keeps its digits however far off the cloud lies.
     """
 
     counts: np.ndarray
-    there: np.ndarray
+    nonzero: np.ndarray
     units: np.ndarray
     vectors: np.ndarray
     power: np.ndarray
@@ -148,9 +148,9 @@ def left_out_statistics(sums: ClassSums, mean_of: MeanOf = "units") -> list[Cone
 def statistics_of_sums(sums: ClassSums, mean_of: MeanOf = "units", groups: np.ndarray | slice = slice(None)
                        ) -> ConeStatistics:
     """`ConeStatistics` of some groups, by default all; NaN where a class is empty or has no pair."""
-    counts, there, units, vectors, power = (
-        part[groups].sum(axis=0) for part in (sums.counts, sums.there, sums.units, sums.vectors, sums.power))
-    cosines = units @ units.T - np.diag(there)  # sums over pairs of different rows
+    counts, nonzero, units, vectors, power = (
+        part[groups].sum(axis=0) for part in (sums.counts, sums.nonzero, sums.units, sums.vectors, sums.power))
+    cosines = units @ units.T - np.diag(nonzero)  # sums over pairs of different rows
     pairs = np.outer(counts, counts) - np.diag(counts)
     similarity = np.divide(cosines, pairs, out=np.full(pairs.shape, np.nan), where=pairs > 0)
     same = np.eye(len(counts), dtype=bool)

@@ -52,9 +52,11 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     made = {
         "cosines": cosine_boxes(boxes[0], boxes[-1], *_ends(bands["cosine_median"]), steps=steps, note=note,
                                 title=f"Tokens of a sentence: {name}"),
-        "spread": layer_profiles({one: _ends(bands[one]) for one in SPREAD}, LABELS, steps=steps, note=note,
+        "spread": layer_profiles({statistic: _ends(bands[statistic]) for statistic in SPREAD}, LABELS, steps=steps,
+                                 note=note,
                                  title=f"Spread of the tokens: {name}"),
-        "trajectories": trajectories(np.array(record["steps"]), {one: bands[one] for one in COURSES}, LABELS, note=note,
+        "trajectories": trajectories(np.array(record["steps"]), {statistic: bands[statistic] for statistic in COURSES},
+                                     LABELS, note=note,
                                      title=f"Tokens over training: {name}"),
     }
     if record["cones"]:
@@ -220,8 +222,8 @@ def class_cones(
             image = _matrix(axes[0, i], statistics[i].similarity, names)
             axes[0, i].set_title(f"{state}: mean cosine of pairs")
         for group, colour, name in groups:
-            here = np.flatnonzero(group)
-            axes[1, i].scatter(here, to_first[i][here], color=colour, label=name, **points)
+            rows = np.flatnonzero(group)
+            axes[1, i].scatter(rows, to_first[i][rows], color=colour, label=name, **points)
         axes[1, i].set(xlabel="example (row)", ylabel="cosine with the first", ylim=(-1.04, 1.04),
                        yticks=COSINE_TICKS)
         axes[1, i].axhline(0, color=style.BLACK, lw=0.8, zorder=1)
@@ -238,8 +240,8 @@ def class_cones(
     for panel in axes[:, 1]:
         panel.set_ylabel("")  # that of the left one
     style.panel_letters(axes)
-    what = f"layer {layer}, {len(labels):,} examples, the first one of class {first}"
-    style.footnote(figure, _joined(what, note))
+    caption = f"layer {layer}, {len(labels):,} examples, the first one of class {first}"
+    style.footnote(figure, _joined(caption, note))
     return figure
 
 
@@ -247,8 +249,8 @@ def _plane(panel: "Axes", cosines: np.ndarray, labels: np.ndarray, names: Sequen
     """Two classes: one axis per class mean; a row on the diagonal is as close to one as to the other."""
     panel.plot([-1, 1], [-1, 1], color=style.GREY, lw=1, ls=style.DASHES[1], zorder=1)
     for c in range(2):
-        here = labels == c
-        panel.scatter(cosines[here, 0], cosines[here, 1], color=style.colour(c), **points)
+        rows = labels == c
+        panel.scatter(cosines[rows, 0], cosines[rows, 1], color=style.colour(c), **points)
     panel.set(xlim=(-1.04, 1.04), ylim=(-1.04, 1.04), xlabel=f"cosine with {names[0]}",
               ylabel=f"cosine with {names[1]}", xticks=COSINE_TICKS, yticks=COSINE_TICKS)
 

@@ -58,9 +58,9 @@ def around_mean(tokens: np.ndarray) -> np.ndarray:
 def leave_out(tokens: np.ndarray, groups: np.ndarray) -> tuple[Gram, Gram]:
     """The sums of all tokens, and those with each group left out, first axis group. groups: (token,) 0 .. G-1."""
     parts = [gram(tokens[groups == g]) for g in range(int(groups.max()) + 1)]
-    each = Gram(*(np.stack([getattr(part, name) for part in parts]) for name in ("count", "total", "products")))
-    whole = Gram(each.count.sum(axis=0), each.total.sum(axis=0), each.products.sum(axis=0))
-    return whole, whole - each
+    by_group = Gram(*(np.stack([getattr(part, name) for part in parts]) for name in ("count", "total", "products")))
+    whole = Gram(by_group.count.sum(axis=0), by_group.total.sum(axis=0), by_group.products.sum(axis=0))
+    return whole, whole - by_group
 
 
 def singular_values(sums: Gram, centre: bool = False) -> np.ndarray:
@@ -85,9 +85,9 @@ def participation_ratio_of_gram(sums: Gram) -> np.ndarray:
     """(sum l)^2 / sum l^2 of the covariance eigenvalues, from trace and Frobenius norm: no eigenvalues are computed."""
     centred = _centred(sums)
     spread = _trace(centred)
-    there = (sums.count > 1) & (spread > np.finfo(np.float64).eps * sums.total.shape[-1] * _trace(sums.products))
+    defined = (sums.count > 1) & (spread > np.finfo(np.float64).eps * sums.total.shape[-1] * _trace(sums.products))
     norm = np.einsum("...de,...de->...", centred, centred)
-    return np.where(there, spread * spread / np.where(there, norm, 1), np.nan)
+    return np.where(defined, spread * spread / np.where(defined, norm, 1), np.nan)
 
 
 def _centred(sums: Gram) -> np.ndarray:

@@ -269,9 +269,9 @@ def box_of(histogram: np.ndarray) -> np.ndarray:
         return np.full(5, np.nan)
     reach = 1.5 * (q3 - q1)
     edges = np.arange(BINS + 1) * (2 / BINS) - 1
-    there = np.flatnonzero(histogram)
-    low = there[edges[there + 1] >= q1 - reach][0]
-    high = there[edges[there] <= q3 + reach][-1]
+    filled = np.flatnonzero(histogram)
+    low = filled[edges[filled + 1] >= q1 - reach][0]
+    high = filled[edges[filled] <= q3 + reach][-1]
     return np.array([min(q1, max(edges[low], q1 - reach)), q1, median, q3, max(q3, min(edges[high + 1], q3 + reach))])
 
 

@@ -117,7 +117,7 @@ def sentence_estimates(layer: np.ndarray, sample: Sample) -> list[Estimates]:
     similar += [anisotropy.self_similarity_without(pieces, left_out=sample.groups[pieces[3]] == g)
                 for g in range(group_count)]
     boxes[1:, [0, 4]] = np.nan  # a whisker is one outermost pair, for which leaving groups out means nothing
-    jackknife = np.column_stack([boxes, [found.mean() if len(found) else np.nan for found in similar]])
+    jackknife = np.column_stack([boxes, [cosines.mean() if len(cosines) else np.nan for cosines in similar]])
     pairs = int(pooled.sum())
     return [boot, Estimates([*(f"cosine_pooled_{part}" for part in BOX), "self_similarity"], jackknife[0],
                             np.array([pairs] * 5 + [len(similar[0])]), jackknife[1:], False)]
@@ -148,10 +148,10 @@ def spectral_estimates(layer: np.ndarray, sample: Sample, dimension_tokens: int 
     of = groups[index]
     columns["intrinsic_dimension"] = np.array([geometry.two_nn(ratios)] + [
         geometry.two_nn(ratios[of != g]) for g in range(len(without.count))])
-    found = np.column_stack(list(columns.values()))
+    values = np.column_stack(list(columns.values()))
     n = np.full(len(columns), len(tokens))
     n[-1] = len(ratios)
-    return Estimates(list(columns), found[0], n, found[1:], False)
+    return Estimates(list(columns), values[0], n, values[1:], False)
 
 
 def cone_estimates(vectors: np.ndarray, labels: np.ndarray, names: list[str], groups: np.ndarray) -> Estimates:
@@ -163,13 +163,13 @@ def cone_estimates(vectors: np.ndarray, labels: np.ndarray, names: list[str], gr
     sums = cones.class_sums(vectors, labels, groups)
     classes = np.unique(labels)
     a, b = np.triu_indices(len(classes))
-    found = np.array([[s.within, s.between, s.angle, s.scatter_ratio, *s.similarity[a, b]]
-                      for s in (cones.statistics_of_sums(sums), *cones.left_out_statistics(sums))])
+    values = np.array([[s.within, s.between, s.angle, s.scatter_ratio, *s.similarity[a, b]]
+                       for s in (cones.statistics_of_sums(sums), *cones.left_out_statistics(sums))])
     pair_names = [f"class_cosine/{names[classes[i]]}/{names[classes[j]]}" for i, j in zip(a, b, strict=True)]
     statistics = ["own_class_cosine", "other_class_cosine", "within_class_cosine", "between_class_cosine",
                   "class_angle_degrees", "scatter_ratio", *pair_names]
-    found = np.column_stack([cones.own_and_other(vectors, labels, groups), found])
-    return Estimates(statistics, found[0], np.full(found.shape[1], len(labels)), found[1:], False)
+    values = np.column_stack([cones.own_and_other(vectors, labels, groups), values])
+    return Estimates(statistics, values[0], np.full(values.shape[1], len(labels)), values[1:], False)
 
 
 def table_rows(step: int, layer: int, estimates: list[Estimates], first: list[Estimates] | None) -> dict[str, Any]:
@@ -208,20 +208,20 @@ class Bands:
 def _per_sentence(tokens: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Statistics (sentence, SENTENCE_STATISTICS), sums of unit vectors (sentence, dim), histograms (sentence, bin)."""
     lengths, dim = np.diff(offsets), tokens.shape[1]
-    found = np.full((len(lengths), len(SENTENCE_STATISTICS)), np.nan)
+    values = np.full((len(lengths), len(SENTENCE_STATISTICS)), np.nan)
     unit_sums = np.zeros((len(lengths), dim))
     histograms = np.zeros((len(lengths), geometry.BINS), dtype=np.int64)
     for k in np.unique(lengths[lengths > 0]):
         equal = np.flatnonzero(lengths == k)
         at_once = max(1, _BLOCK_NUMBERS // int(k * max(k, dim)))
         for start in range(0, len(equal), at_once):
-            these = equal[start:start + at_once]
-            block = tokens[offsets[these][:, None] + np.arange(k)]
+            sentences = equal[start:start + at_once]
+            block = tokens[offsets[sentences][:, None] + np.arange(k)]
             cosines = geometry.cosine_summary(block)
-            histograms[these] = cosines.histogram
-            found[these, :3] = np.column_stack([cosines.mean, cosines.median, cosines.variance])
-            unit_sums[these], found[these, 3:] = _spread(block.astype(np.float64, copy=False))
-    return found, unit_sums, histograms
+            histograms[sentences] = cosines.histogram
+            values[sentences, :3] = np.column_stack([cosines.mean, cosines.median, cosines.variance])
+            unit_sums[sentences], values[sentences, 3:] = _spread(block.astype(np.float64, copy=False))
+    return values, unit_sums, histograms
 
 
 def _spread(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -247,9 +247,9 @@ def _spread(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _weighted_means(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Means over items (item, statistic) that have a value, their bootstrap draws (draw, statistic), and how many
     items."""
-    there = np.isfinite(values)
-    filled, known = np.where(there, values, 0.0), there.sum(axis=0)
-    drawn = weights @ there.astype(np.float64)
+    finite = np.isfinite(values)
+    filled, known = np.where(finite, values, 0.0), finite.sum(axis=0)
+    drawn = weights @ finite.astype(np.float64)
     means = np.where(known > 0, filled.sum(axis=0) / np.maximum(known, 1), np.nan)
     draws = np.where((drawn > 0) & (known > 1), weights @ filled / np.maximum(drawn, 1), np.nan)
     return means, draws, known

@@ -159,8 +159,8 @@ def merge_all(points: np.ndarray, labels: np.ndarray, members: np.ndarray) -> tu
     """
     clusters = Agglomeration(points, labels, members)
     pairs, distances = [], []
-    while (found := clusters.pop()) is not None:
-        distance, low, high = found
+    while (closest := clusters.pop()) is not None:
+        distance, low, high = closest
         clusters.merge(low, high)
         pairs.append((low, high))
         distances.append(distance)

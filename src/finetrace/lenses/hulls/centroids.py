@@ -30,12 +30,12 @@ def centroids(points: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarra
         raise ValueError(f"points have shape {points.shape} and labels {labels.shape}; give (point, dim) and (point,)")
     if not np.isfinite(points).all():
         raise ValueError("points hold NaN or infinity; remove such rows before averaging")
-    found = np.full((classes, points.shape[1]), np.nan)
+    means = np.full((classes, points.shape[1]), np.nan)
     for label in range(classes):
         own = points[labels == label]
         if len(own):
-            found[label] = own.mean(axis=0)
-    return found
+            means[label] = own.mean(axis=0)
+    return means
 
 
 def displacements(before: np.ndarray, after: np.ndarray) -> np.ndarray:

@@ -57,8 +57,8 @@ def _merge(
         hulls.set_metric(rows, names)
         forward = _Forward(hulls, labels, rows, names)
         forward.planes = planes  # of the last clean state, which is this one
-        while (found := clusters.pop()) is not None:
-            distance, low, high = found
+        while (closest := clusters.pop()) is not None:
+            distance, low, high = closest
             if forward.admits(low, high):
                 clusters.merge(low, high)
                 forward.merge(low, high)
@@ -80,13 +80,13 @@ def _first_overlap(
     # sizes: within one sequence of merges, name and size say which points
     proved: dict[tuple[int, int], tuple[int, int]] = {}
 
-    def settled(a: int, b: int, one: np.ndarray, other: np.ndarray) -> bool:
+    def settled(a: int, b: int, first: np.ndarray, second: np.ndarray) -> bool:
         most = proved.get((a, b), (0, 0))
-        if len(one) <= most[0] and len(other) <= most[1]:
+        if len(first) <= most[0] and len(second) <= most[1]:
             return True
-        if (a, b) in planes and still_separates(hulls, planes[a, b][0], one, other):
+        if (a, b) in planes and still_separates(hulls, planes[a, b][0], first, second):
             hulls.decisions["reused plane"] += 1
-            proved[a, b] = len(one), len(other)
+            proved[a, b] = len(first), len(second)
             return True
         return False
 
@@ -95,29 +95,29 @@ def _first_overlap(
         hulls.set_metric(rows, names)
         groups = _groups(rows, names)
         for a, b in close_pairs(hulls, rows, names, labels, inert):
-            one, other = groups[a], groups[b]
-            if settled(a, b, one, other):
+            first, second = groups[a], groups[b]
+            if settled(a, b, first, second):
                 continue
-            verdict = hulls.decide(one, other, _start(one, other, planes.get((a, b))))
+            verdict = hulls.decide(first, second, _start(first, second, planes.get((a, b))))
             plane = verdict.certificate
             if not isinstance(plane, Plane):
-                return witness(verdict, one, other)
-            _remember(planes, a, b, plane.w, _support(plane, one, other), PLANES_PER_POINT * len(rows))
-            proved[a, b] = len(one), len(other)
+                return witness(verdict, first, second)
+            _remember(planes, a, b, plane.w, _support(plane, first, second), PLANES_PER_POINT * len(rows))
+            proved[a, b] = len(first), len(second)
         return None
 
-    found = overlap_after(len(pairs))
-    if found is None:
+    overlapping = overlap_after(len(pairs))
+    if overlapping is None:
         return None
-    clean, bad = 0, _joined(found, len(labels), pairs)
+    clean, bad = 0, _joined(overlapping, len(labels), pairs)
     while bad - clean > 1:
         tell("search", clean, bad)
         middle = (clean + bad) // 2
-        found = overlap_after(middle)
-        if found is None:
+        overlapping = overlap_after(middle)
+        if overlapping is None:
             clean = middle
         else:
-            bad = min(middle, _joined(found, len(labels), pairs))
+            bad = min(middle, _joined(overlapping, len(labels), pairs))
     return bad
 
 
@@ -139,28 +139,28 @@ def _groups(rows: np.ndarray, names: np.ndarray) -> dict[int, np.ndarray]:
     return dict(zip(clusters.tolist(), np.split(order, starts[1:]), strict=True))
 
 
-def _support(plane: Plane, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def _support(plane: Plane, upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
     """The rows of both clusters that the search for this plane rested on."""
     if plane.a_index is None or plane.b_index is None:
         return np.zeros(0, np.int64)
-    return np.concatenate([one[plane.a_index], other[plane.b_index]])
+    return np.concatenate([upper[plane.a_index], lower[plane.b_index]])
 
 
 def _start(
-    one: np.ndarray, other: np.ndarray, kept: tuple[np.ndarray, np.ndarray] | None
+    first: np.ndarray, second: np.ndarray, kept: tuple[np.ndarray, np.ndarray] | None
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Positions in two clusters of the rows that carried an earlier plane; None if one side has none."""
     if kept is None:
         return None
-    start = np.flatnonzero(np.isin(one, kept[1])), np.flatnonzero(np.isin(other, kept[1]))
+    start = np.flatnonzero(np.isin(first, kept[1])), np.flatnonzero(np.isin(second, kept[1]))
     return start if len(start[0]) and len(start[1]) else None
 
 
-def _remember(planes: Planes, one: int, other: int, normal: np.ndarray, support: np.ndarray, most: int) -> None:
-    """Keep a plane with cluster `one` on its upper side; the oldest go, so that memory stays linear in points."""
-    key = (min(one, other), max(one, other))
+def _remember(planes: Planes, upper: int, lower: int, normal: np.ndarray, support: np.ndarray, most: int) -> None:
+    """Keep a plane with cluster `upper` on its upper side; the oldest go, so that memory stays linear in points."""
+    key = (min(upper, lower), max(upper, lower))
     planes.pop(key, None)
-    planes[key] = (normal if one < other else -normal, support)
+    planes[key] = (normal if upper < lower else -normal, support)
     while len(planes) > most:
         del planes[next(iter(planes))]
 
@@ -256,15 +256,15 @@ class _Forward:
                 return start
         return None
 
-    def _plane(self, one: int, other: int) -> tuple[np.ndarray, np.ndarray]:
-        """The plane kept for two clusters, with `one` on its upper side, and its supporting rows; empty if there is
+    def _plane(self, upper: int, lower: int) -> tuple[np.ndarray, np.ndarray]:
+        """The plane kept for two clusters, with `upper` on its upper side, and its supporting rows; empty if there is
         none."""
-        normal, support = self.planes.get((min(one, other), max(one, other)), (np.zeros(0), np.zeros(0, np.int64)))
-        return (normal if one < other else -normal), support
+        normal, support = self.planes.get((min(upper, lower), max(upper, lower)), (np.zeros(0), np.zeros(0, np.int64)))
+        return (normal if upper < lower else -normal), support
 
-    def _keep(self, one: int, other: int, normal: np.ndarray, support: np.ndarray) -> None:
-        """Remember a plane with cluster `one` on its upper side."""
-        _remember(self.planes, one, other, normal, support, PLANES_PER_POINT * len(self.names))
+    def _keep(self, upper: int, lower: int, normal: np.ndarray, support: np.ndarray) -> None:
+        """Remember a plane with cluster `upper` on its upper side."""
+        _remember(self.planes, upper, lower, normal, support, PLANES_PER_POINT * len(self.names))
 
     def _update(self, name: int) -> None:
         """Candidate normals of a new cluster, and the scores of its points with them."""

@@ -48,9 +48,9 @@ class Hulls:
 
     def decide(self, a: np.ndarray, b: np.ndarray, start: tuple[np.ndarray, np.ndarray] | None = None) -> Verdict:
         """`separable` for two subsets of rows, without the cheap planes; start: positions in a and b to begin with."""
-        one, other = self.points[a], self.points[b]
-        centre, radius = scale(one, other)
-        verdict = searched(one, other, centre, max(radius, SMALL), start)
+        first, second = self.points[a], self.points[b]
+        centre, radius = scale(first, second)
+        verdict = searched(first, second, centre, max(radius, SMALL), start)
         self.decisions[{"yes": verdict.method, "no": "overlap"}.get(verdict.answer, "undecided")] += 1
         return verdict
 
@@ -76,7 +76,7 @@ def close_pairs(
     for kind, normals in hulls.normals(_means(values, which)):
         own = np.einsum("ij,ij->i", values, normals[which])
         prepared.append((kind, normals, own, rounding(normals)))
-    found = []
+    close = []
     blocks = [(i, min(i + BLOCK, len(clusters))) for i in range(0, len(clusters), BLOCK)]
     for i, first in enumerate(blocks):
         for second in blocks[i:]:
@@ -96,9 +96,9 @@ def close_pairs(
                 hulls.decisions[kind] += int((left & (gap > tolerance)).sum())
                 left &= gap <= tolerance
             for a, b in zip(*np.nonzero(left), strict=True):
-                one, other = int(clusters[a + first[0]]), int(clusters[b + second[0]])
-                found.append((float(entangled[a, b]), min(one, other), max(one, other)))
-    return [(a, b) for _, a, b in sorted(found)]
+                first_name, second_name = int(clusters[a + first[0]]), int(clusters[b + second[0]])
+                close.append((float(entangled[a, b]), min(first_name, second_name), max(first_name, second_name)))
+    return [(a, b) for _, a, b in sorted(close)]
 
 
 def mean_planes(points: np.ndarray, assignment: np.ndarray) -> np.ndarray:

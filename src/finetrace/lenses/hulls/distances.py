@@ -66,8 +66,8 @@ class LabelDistances:
 
     def pairs(self) -> list[tuple]:
         """The two labels of each entry of `vector`."""
-        one, other = np.triu_indices(len(self.classes), 1)
-        return list(zip(self.classes[one].tolist(), self.classes[other].tolist(), strict=True))
+        first, second = np.triu_indices(len(self.classes), 1)
+        return list(zip(self.classes[first].tolist(), self.classes[second].tolist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -108,20 +108,20 @@ def predict(
     for i, point in enumerate(points):
         if i % POINTS == 0:
             block = _lower_bounds(points[i : i + POINTS], [groups[k] for k in large])
-        found: list[tuple[float, int]] = []  # ascending, at most `wanted`
+        closest: list[tuple[float, int]] = []  # ascending, at most `wanted`
         if len(alone):  # often many, where points conflict: their distances need no search
             exact = np.linalg.norm(singles - point, axis=1)
-            found = [(float(exact[j]), int(alone[j])) for j in np.argsort(exact, kind="stable")[:wanted]]
+            closest = [(float(exact[j]), int(alone[j])) for j in np.argsort(exact, kind="stable")[:wanted]]
         bounds = block[i % POINTS]
         for j in np.argsort(bounds, kind="stable"):
-            worst = found[-1][0] if len(found) == wanted else np.inf
+            worst = closest[-1][0] if len(closest) == wanted else np.inf
             if bounds[j] > worst:
                 break
             distance = proved_distance(point[None], groups[large[j]], worst)
             if distance is not None:
-                insort(found, (distance, int(large[j])))
-                del found[wanted:]
-        distances[i], order[i] = [d for d, _ in found], [k for _, k in found]
+                insort(closest, (distance, int(large[j])))
+                del closest[wanted:]
+        distances[i], order[i] = [d for d, _ in closest], [k for _, k in closest]
         if progress:
             progress("predict", i + 1, len(points))
     guessed = clusters.cluster_labels[order[:, 0]]
@@ -135,22 +135,23 @@ def cluster_distances(clusters: Clusters, *, min_size: int = 1, progress: Tell |
     from scipy.spatial.distance import cdist
 
     groups = _members(clusters)
-    found = np.full((clusters.count, clusters.count), np.nan)
+    distances = np.full((clusters.count, clusters.count), np.nan)
     sizes = np.array([len(group) for group in groups])
     differ = np.triu(clusters.cluster_labels[:, None] != clusters.cluster_labels[None], 1)
     alone = np.flatnonzero(sizes == 1) if min_size <= 1 else np.zeros(0, np.int64)
     if len(alone):  # many where points conflict
         rows = [int(groups[k][0]) for k in alone]
         known = np.where(clusters.cluster_labels[alone][:, None] != clusters.cluster_labels[alone][None], 0.0, np.nan)
-        found[np.ix_(alone, alone)] = cdist(clusters.points[rows], clusters.points[rows]) + known
+        distances[np.ix_(alone, alone)] = cdist(clusters.points[rows], clusters.points[rows]) + known
         differ[np.ix_(alone, alone)] = False
     differ &= np.minimum(sizes[:, None], sizes[None]) >= min_size
     pairs = np.argwhere(differ).tolist()
     for done, (i, j) in enumerate(pairs):
-        found[i, j] = found[j, i] = hull_distance(clusters.points[groups[i]], clusters.points[groups[j]]).distance
+        distances[i, j] = distances[j, i] = hull_distance(clusters.points[groups[i]],
+                                                          clusters.points[groups[j]]).distance
         if progress:
             progress("distances", done + 1, len(pairs))
-    return found
+    return distances
 
 
 def label_distances(
@@ -211,16 +212,16 @@ def similarity(first: LabelDistances | np.ndarray, second: LabelDistances | np.n
     length. The study reads it only where both spaces are linear; a distance 0 of an overlapping or absent pair would
     count, which is why absent pairs are NaN.
     """
-    one, other = _matched(first, second)
-    valid = np.isfinite(one) & np.isfinite(other)
-    one, other = one[valid], other[valid]
+    x_values, y_values = _matched(first, second)
+    valid = np.isfinite(x_values) & np.isfinite(y_values)
+    x_values, y_values = x_values[valid], y_values[valid]
     count = int(valid.sum())
     if count < 3:
         return Similarity(float("nan"), count)
-    x, y = one - one.mean(), other - other.mean()
+    x, y = x_values - x_values.mean(), y_values - y_values.mean()
     length = float(np.linalg.norm(x) * np.linalg.norm(y))
-    flat = min(np.abs(x).max() / max(np.abs(one).max(), 1e-300),
-               np.abs(y).max() / max(np.abs(other).max(), 1e-300)) < 1e-12
+    flat = min(np.abs(x).max() / max(np.abs(x_values).max(), 1e-300),
+               np.abs(y).max() / max(np.abs(y_values).max(), 1e-300)) < 1e-12
     return Similarity(float("nan") if flat else float(np.clip(x @ y / length, -1.0, 1.0)), count)
 
 
@@ -240,19 +241,19 @@ class _Nearest:
         members = _members(clusters)
         self.groups: list[np.ndarray] = []
         self.of: list[int] = []  # of each cluster, where its points are in `groups`
-        seen: dict[tuple, int] = {}
+        places: dict[tuple, int] = {}
         for rows, label in zip(members, clusters.cluster_labels.tolist(), strict=True):
             key = (label, (clusters.points[rows[0]] + 0.0).tobytes()) if len(rows) == 1 else len(self.of)
-            place = seen.setdefault((key,), len(self.groups))
+            place = places.setdefault((key,), len(self.groups))
             if place == len(self.groups):
                 self.groups.append(clusters.points[rows])
             self.of.append(place)
         sizes = [len(group) for group in self.groups]
         self.bounds = mean_planes(np.concatenate(self.groups), np.repeat(np.arange(len(sizes)), sizes))
 
-    def distance(self, one: Sequence[int], other: Sequence[int]) -> float:
-        """Least distance of a cluster of `one` to a cluster of `other`."""
-        sides = [np.array(sorted({self.of[k] for k in side})) for side in (one, other)]
+    def distance(self, first: Sequence[int], second: Sequence[int]) -> float:
+        """Least distance of a cluster of `first` to a cluster of `second`."""
+        sides = [np.array(sorted({self.of[k] for k in side})) for side in (first, second)]
         single = [np.array([len(self.groups[k]) == 1 for k in side]) for side in sides]
         best = np.inf
         bounds = self.bounds[np.ix_(*sides)]
@@ -265,8 +266,8 @@ class _Nearest:
             i, j = np.unravel_index(place, bounds.shape)
             if bounds[i, j] >= best:
                 break
-            found = proved_distance(self.groups[sides[0][i]], self.groups[sides[1][j]], best)
-            best = best if found is None else min(best, found)
+            distance = proved_distance(self.groups[sides[0][i]], self.groups[sides[1][j]], best)
+            best = best if distance is None else min(best, distance)
         return float(best)
 
 
@@ -290,11 +291,11 @@ def _matched(first: LabelDistances | np.ndarray, second: LabelDistances | np.nda
             parts.append(square[np.ix_(where, where)][upper])
         return parts[0], parts[1]
     plain = [item.vector if isinstance(item, LabelDistances) else item for item in (first, second)]
-    one, other = (np.asarray(vector, dtype=np.float64) for vector in plain)
-    if one.shape != other.shape or one.ndim != 1:
-        raise ValueError(f"distance vectors have shapes {one.shape}, {other.shape}; give LabelDistances to match them "
+    x, y = (np.asarray(vector, dtype=np.float64) for vector in plain)
+    if x.shape != y.shape or x.ndim != 1:
+        raise ValueError(f"distance vectors have shapes {x.shape}, {y.shape}; give LabelDistances to match them "
                          "by label")
-    return one, other
+    return x, y
 
 
 def _lower_bounds(points: np.ndarray, groups: list[np.ndarray]) -> np.ndarray:
@@ -303,7 +304,7 @@ def _lower_bounds(points: np.ndarray, groups: list[np.ndarray]) -> np.ndarray:
 
     Lowered by what rounding may add, so that no cluster is ruled out by it.
     """
-    found = np.empty((len(points), len(groups)))
+    bounds = np.empty((len(points), len(groups)))
     for k, group in enumerate(groups):
         centre = group.mean(axis=0)
         group, moved = group - centre, points - centre  # products near the mean lose fewer digits
@@ -312,8 +313,8 @@ def _lower_bounds(points: np.ndarray, groups: list[np.ndarray]) -> np.ndarray:
         reach = float(np.sqrt(np.einsum("ij,ij->i", group, group).max()))
         gap = squares - (group @ moved.T).max(axis=0)
         slack = 1e-12 * (lengths + reach + np.abs(centre).max())
-        found[:, k] = np.where(lengths > 0, gap / np.maximum(lengths, 1e-300), 0.0) - slack
-    return found
+        bounds[:, k] = np.where(lengths > 0, gap / np.maximum(lengths, 1e-300), 0.0) - slack
+    return bounds
 
 
 def _within(points: np.ndarray) -> tuple[float, float, int]:

@@ -44,7 +44,7 @@ class Writer:
                [f"{i}\t{self.names[k]}" for i, k in zip(ids, labels, strict=True)])
 
     def space(self, step: int, layer: int, clusters: "Clusters", order: Sequence[int], distances: np.ndarray,
-              found: "LabelDistances", ranked: "Prediction | None", gold: np.ndarray | None) -> None:
+              label_distances: "LabelDistances", ranked: "Prediction | None", gold: np.ndarray | None) -> None:
         """One space. order: the clusters as they are to be numbered;  distances: (cluster, cluster);  ranked, gold:
         new points, by all clusters, and their label numbers."""
         out = self.folder / step_name(step) / f"layer-{layer:02d}"
@@ -58,13 +58,13 @@ class Writer:
             files.write_prediction(out / "prediction.txt", self.names[gold], number[ranked.order], ranked.distances,
                                    labels)
         classes = self.names[self.order]
-        matrix = found.matrix[np.ix_(self.order, self.order)]
+        matrix = label_distances.matrix[np.ix_(self.order, self.order)]
         vector = matrix[np.triu_indices(len(classes), 1)]
         vector = np.where(np.isnan(vector), self.missing, vector)
         files.write_label_pairs(out / "vec.txt", classes, vector)
         self.tables[step]["batch_vec"][layer] = vector
         for name in VALUES:
-            values = getattr(found, name)[self.order]
+            values = getattr(label_distances, name)[self.order]
             files.write_label_values(out / f"{name}.txt", classes, values)
             self.tables[step][name][layer] = values
 

@@ -136,18 +136,18 @@ class _Search:
     def _violators(self, scores: np.ndarray) -> np.ndarray:
         """Inactive rows that lie beyond the supporting plane of their side, the farthest first, as many as the
         dimension leaves room."""
-        found = []
+        violators = []
         room = max(1, (self.z.shape[1] + 2 - len(self.active)) // 2)
         for lo, hi in ((0, self.split), (self.split, len(scores))):
-            here = self.active[(self.active >= lo) & (self.active < hi)]
-            level = float(self.weights[(self.active >= lo) & (self.active < hi)] @ scores[here])
+            active_rows = self.active[(self.active >= lo) & (self.active < hi)]
+            level = float(self.weights[(self.active >= lo) & (self.active < hi)] @ scores[active_rows])
             part = scores[lo:hi].copy()
-            part[here - lo] = np.inf
+            part[active_rows - lo] = np.inf
             count = min(room, int((part < level).sum()))
             if count:
                 best = np.argpartition(part, count - 1)[:count] if count < len(part) else np.arange(len(part))
-                found.append(best[np.argsort(part[best], kind="stable")] + lo)
-        return np.concatenate(found) if found else np.zeros(0, np.int64)
+                violators.append(best[np.argsort(part[best], kind="stable")] + lo)
+        return np.concatenate(violators) if violators else np.zeros(0, np.int64)
 
     def _improve(self, new: np.ndarray) -> None:
         """One step to a smaller |x|: by dropping all negative weights at once where that helps, else by the strict
@@ -155,14 +155,14 @@ class _Search:
         if not len(new):
             return
         if self.bold:
-            found = self._positive(np.concatenate([self.active, new]))
-            if np.linalg.norm(self._combined(*found)) < self.upper * (1 - 1e-10):
-                return self._move(*found)
+            step = self._positive(np.concatenate([self.active, new]))
+            if np.linalg.norm(self._combined(*step)) < self.upper * (1 - 1e-10):
+                return self._move(*step)
             self.bold = False  # many weights per solve only help far from the answer
         for entering in (new, new[:1]):  # first all, then the farthest alone, which is the classical step
-            found = self._ratio_test(entering)
-            if np.linalg.norm(self._combined(*found)) < self.upper * (1 - 1e-13):
-                return self._move(*found)
+            step = self._ratio_test(entering)
+            if np.linalg.norm(self._combined(*step)) < self.upper * (1 - 1e-13):
+                return self._move(*step)
 
     def _positive(self, active: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Affine minimum of the rows, again without those of negative weight until none is left: rows, weights,

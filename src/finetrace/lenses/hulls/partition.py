@@ -129,8 +129,8 @@ def overlaps(clusters: Clusters, *, min_size: int = 1) -> list[tuple[int, int]]:
     hulls = Hulls(clusters.points)
     codes = np.searchsorted(clusters.classes, clusters.cluster_labels)[clusters.assignment]
     close = close_pairs(hulls, rows, clusters.assignment, codes[np.unique(clusters.assignment, return_index=True)[1]])
-    found = [pair for pair in close if hulls.decide(clusters.rows(pair[0]), clusters.rows(pair[1])).answer != "yes"]
-    return sorted((min(pair), max(pair)) for pair in found)
+    pairs = [pair for pair in close if hulls.decide(clusters.rows(pair[0]), clusters.rows(pair[1])).answer != "yes"]
+    return sorted((min(pair), max(pair)) for pair in pairs)
 
 
 def estimate(points: int, dim: int, labels: int, biggest: int | None = None) -> Cost:
@@ -199,10 +199,10 @@ def _components(hulls: Hulls, codes: np.ndarray, tell: Tell) -> list[np.ndarray]
         close = close_pairs(hulls, rows, by_first, codes)
     group = {int(k): int(k) for k in present}
     for done, (a, b) in enumerate(close):
-        one, other = int(codes[a]), int(codes[b])
+        first, second = int(codes[a]), int(codes[b])
         tell("labels", done, len(close))
-        if hulls.decide(np.flatnonzero(codes == one), np.flatnonzero(codes == other)).answer != "yes":
-            low, high = sorted((group[one], group[other]))
+        if hulls.decide(np.flatnonzero(codes == first), np.flatnonzero(codes == second)).answer != "yes":
+            low, high = sorted((group[first], group[second]))
             group = {k: low if g == high else g for k, g in group.items()}
     return [np.array([k for k in group if group[k] == g]) for g in sorted(set(group.values()))]
 
@@ -210,10 +210,10 @@ def _components(hulls: Hulls, codes: np.ndarray, tell: Tell) -> list[np.ndarray]
 def _repeats(points: np.ndarray, codes: np.ndarray) -> tuple[tuple[np.ndarray, ...], int]:
     """Groups of identical points with conflicting labels, and the number of points that repeat one of their own
     label."""
-    seen: dict[bytes, list[int]] = {}
+    rows_of: dict[bytes, list[int]] = {}
     for row, point in enumerate(points + 0.0):  # + 0.0: minus zero equals zero
-        seen.setdefault(point.tobytes(), []).append(row)
-    groups = [np.array(rows) for rows in seen.values() if len(rows) > 1]
+        rows_of.setdefault(point.tobytes(), []).append(row)
+    groups = [np.array(rows) for rows in rows_of.values() if len(rows) > 1]
     repeated = sum(len(rows) - len(np.unique(codes[rows])) for rows in groups)
     return tuple(rows for rows in groups if len(np.unique(codes[rows])) > 1), repeated
 

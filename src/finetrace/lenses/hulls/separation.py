@@ -96,8 +96,8 @@ def separable(a: np.ndarray, b: np.ndarray) -> Verdict:
     centre, radius = scale(a, b)
     twin = _duplicate(a, b)
     if twin is not None:
-        one = np.ones(1)
-        point = CommonPoint(a[twin[0]], np.array([twin[0]]), one, np.array([twin[1]]), one, 0.0)
+        weight = np.ones(1)
+        point = CommonPoint(a[twin[0]], np.array([twin[0]]), weight, np.array([twin[1]]), weight, 0.0)
         return Verdict("no", 0.0, point, radius, False, "duplicate")
     for method, normal in (("means", a.mean(axis=0) - b.mean(axis=0)), ("ridge", None)):
         if normal is None:
@@ -120,21 +120,21 @@ def hull_distance(a: np.ndarray, b: np.ndarray, start: tuple[np.ndarray, np.ndar
     earlier.
     """
     a, b = _pair(a, b)
-    found = nearest_points(a, b, start=start)
-    if found.lower <= ZERO * found.radius and found.upper <= RESIDUAL * found.radius:
-        distance, gap = 0.0, found.upper
+    nearest = nearest_points(a, b, start=start)
+    if nearest.lower <= ZERO * nearest.radius and nearest.upper <= RESIDUAL * nearest.radius:
+        distance, gap = 0.0, nearest.upper
     else:
-        distance, gap = found.upper, max(0.0, found.upper - max(0.0, found.lower))
-    return HullDistance(distance, gap, found.a_weights @ a[found.a_index], found.b_weights @ b[found.b_index],
-                        found.a_index, found.b_index)
+        distance, gap = nearest.upper, max(0.0, nearest.upper - max(0.0, nearest.lower))
+    return HullDistance(distance, gap, nearest.a_weights @ a[nearest.a_index], nearest.b_weights @ b[nearest.b_index],
+                        nearest.a_index, nearest.b_index)
 
 
 def proved_distance(a: np.ndarray, b: np.ndarray, beyond: float) -> float | None:
     """`hull_distance` as a number for checked arrays, or None as soon as it is proved to be larger than `beyond`."""
-    found = nearest_points(a, b, beyond=beyond)
-    if found.lower > beyond:
+    result = nearest_points(a, b, beyond=beyond)
+    if result.lower > beyond:
         return None
-    return 0.0 if found.lower <= ZERO * found.radius and found.upper <= RESIDUAL * found.radius else found.upper
+    return 0.0 if result.lower <= ZERO * result.radius and result.upper <= RESIDUAL * result.radius else result.upper
 
 
 def point_distance(point: np.ndarray, hull: np.ndarray) -> HullDistance:
@@ -165,14 +165,14 @@ def searched(
 ) -> Verdict:
     """The answer by nearest points, and by a linear program where float64 defeats them; for checked arrays and their
     `scale`."""
-    found = nearest_points(a, b, decide=True, start=start)
-    if 0 < found.lower < 4 * TOUCHING * radius:
-        found = nearest_points(a, b)  # so near that the distance itself must say whether they touch
-    plane = plane_through(a, b, found.normal, centre, radius)
+    nearest = nearest_points(a, b, decide=True, start=start)
+    if 0 < nearest.lower < 4 * TOUCHING * radius:
+        nearest = nearest_points(a, b)  # so near that the distance itself must say whether they touch
+    plane = plane_through(a, b, nearest.normal, centre, radius)
     if plane is not None:
-        plane = replace(plane, a_index=found.a_index, b_index=found.b_index)
+        plane = replace(plane, a_index=nearest.a_index, b_index=nearest.b_index)
         return Verdict("yes", plane.gap, plane, radius, plane.gap < TOUCHING * radius, "nearest points")
-    point = common_point(a, b, found.a_index, found.a_weights, found.b_index, found.b_weights)
+    point = common_point(a, b, nearest.a_index, nearest.a_weights, nearest.b_index, nearest.b_weights)
     if point.residual <= RESIDUAL * radius:
         return Verdict("no", 0.0, point, radius, False, "nearest points")
     return _by_linear_program(a, b, centre, radius)
@@ -248,9 +248,9 @@ def _ridge(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _duplicate(a: np.ndarray, b: np.ndarray) -> tuple[int, int] | None:
     """Rows of a and b that hold the same point, the first in order of b; None if there are none."""
-    seen = {row.tobytes(): i for i, row in reversed(list(enumerate(a + 0.0)))}  # + 0.0: minus zero equals zero
+    row_of = {row.tobytes(): i for i, row in reversed(list(enumerate(a + 0.0)))}  # + 0.0: minus zero equals zero
     for j, row in enumerate(b + 0.0):
-        i = seen.get(row.tobytes())
+        i = row_of.get(row.tobytes())
         if i is not None:
             return i, j
     return None

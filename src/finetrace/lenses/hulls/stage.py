@@ -168,7 +168,7 @@ def _probe_all(work: Work, out: Path) -> tuple[Tracks, Counter[str]]:
     hidden, rows_of, settings = work.hidden, work.rows_of, work.settings
     tracks: Tracks = {split: {} for split in rows_of}
     decisions: Counter[str] = Counter()
-    asked = _asked(hidden, rows_of, settings, work.seed)
+    new_rows = _new_rows(hidden, rows_of, settings, work.seed)
     writer = hull_files.Writer(out / "files", hidden.label_names, settings.missing) if settings.files else None
     hull_files.describe(out / "files", settings.files)
     if writer:
@@ -180,13 +180,13 @@ def _probe_all(work: Work, out: Path) -> tuple[Tracks, Counter[str]]:
         values = finite(np.asarray(hidden.vectors(step, kind)[layer]), hidden, step, kind, layer)
         for split, rows in rows_of.items():
             where = f"(step {step}, layer {layer}, {split}) "
-            query = asked if split == settings.split else None
+            query = new_rows if split == settings.split else None
             space, clusters, every, ranked = _space(values, rows, hidden, settings, query, teller(progress, where))
             progress.advance(where)
             tracks[split][step, layer] = space
             decisions.update(clusters.decisions)
             if writer and every is not None and split == settings.split:
-                gold = None if asked is None else hidden.labels[asked]
+                gold = None if new_rows is None else hidden.labels[new_rows]
                 writer.space(step, layer, clusters, creation_order(clusters), every, space.distances, ranked, gold)
     progress.close()
     if writer:
@@ -194,7 +194,7 @@ def _probe_all(work: Work, out: Path) -> tuple[Tracks, Counter[str]]:
     return tracks, decisions
 
 
-def _asked(hidden: HiddenStates, rows_of: Rows, settings: HullsSettings, seed: int) -> np.ndarray | None:
+def _new_rows(hidden: HiddenStates, rows_of: Rows, settings: HullsSettings, seed: int) -> np.ndarray | None:
     """Rows of the second split whose nearest cluster is looked up; None if there are none."""
     if settings.compare_split == "none" or not settings.predict_rows:
         return None
@@ -204,7 +204,7 @@ def _asked(hidden: HiddenStates, rows_of: Rows, settings: HullsSettings, seed: i
 
 
 def _space(values: np.ndarray, rows: np.ndarray, hidden: HiddenStates, settings: HullsSettings,
-           asked: np.ndarray | None, tell: Tell
+           new_rows: np.ndarray | None, tell: Tell
            ) -> tuple["Space", "Clusters", np.ndarray | None, "Prediction | None"]:
     """One space and what the files need besides: clusters, all their distances, the ranked clusters of new points."""
     from finetrace.lenses.hulls import partition as hulls
@@ -214,17 +214,18 @@ def _space(values: np.ndarray, rows: np.ndarray, hidden: HiddenStates, settings:
     names = np.arange(len(hidden.label_names))
     points, labels = values[rows].astype(np.float64), hidden.labels[rows]
     clusters = hulls.probe(points, labels, classes=names, progress=tell)
-    wanted = settings.files and asked is not None
+    wanted = settings.files and new_rows is not None
     every = hulls.cluster_distances(clusters, progress=tell) if settings.files else None
     distances = hulls.label_distances(clusters, min_size=settings.min_size, reduce=settings.reduce,
                                       missing=settings.missing, distances=every, progress=tell)
     ranked, right = None, np.zeros(0, dtype=bool)
-    if asked is not None:
-        new = values[asked].astype(np.float64)
+    if new_rows is not None:
+        new = values[new_rows].astype(np.float64)
         ranked = hulls.predict(clusters, new, nearest=None if wanted else 1, progress=tell)
-        right = ranked.labels == hidden.labels[asked]
+        right = ranked.labels == hidden.labels[new_rows]
     space = Space(distances, np.bincount(labels, minlength=len(names)), clusters.count,
                   sum(map(len, clusters.conflicts)), clusters.decisions.get("undecided", 0),
                   centroids(points, labels, len(names)), right,
-                  hidden.sentence_codes(asked) if asked is not None and len(asked) else np.zeros(0, dtype=np.int64))
+                  hidden.sentence_codes(new_rows) if new_rows is not None and len(new_rows)
+                  else np.zeros(0, dtype=np.int64))
     return space, clusters, every, ranked

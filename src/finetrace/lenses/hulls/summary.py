@@ -183,8 +183,8 @@ def _motion(places: Sequence[Row], spaces: Sequence[Space], names: Sequence[str]
                 yield _row(place, statistic, value, int(space.sizes[label]), names[label])
 
 
-def _likeness(place: Row, statistic: str, one: Space, other: Space) -> Row:
-    alike = similarity(one.distances, other.distances)
+def _likeness(place: Row, statistic: str, first: Space, second: Space) -> Row:
+    alike = similarity(first.distances, second.distances)
     return _row(place, statistic, alike.r, alike.pairs)
 
 

@@ -105,18 +105,18 @@ def _pelt(y: np.ndarray, penalty: float, shortest: int) -> np.ndarray:
 def _refined(y: np.ndarray, edges: np.ndarray, block: int, penalty: float) -> np.ndarray:
     """Segment edges at the best entry within a block's reach, without changes that gain less than the penalty."""
     sums = np.concatenate([[0.0], np.cumsum(y - y.mean())])
-    found = edges.tolist()
+    moved = edges.tolist()
     while True:
-        before, gains = list(found), []
-        for i in range(1, len(found) - 1):
-            low, high = found[i - 1], found[i + 1]
-            at = np.arange(max(low + 1, found[i] - block), min(high, found[i] + block + 1))
+        before, gains = list(moved), []
+        for i in range(1, len(moved) - 1):
+            low, high = moved[i - 1], moved[i + 1]
+            at = np.arange(max(low + 1, moved[i] - block), min(high, moved[i] + block + 1))
             left, right = (sums[at] - sums[low]) / (at - low), (sums[high] - sums[at]) / (high - at)
             gain = (at - low) * (high - at) / (high - low) * (left - right) ** 2 / block  # in units of block means
-            found[i] = int(at[np.argmax(gain)])
+            moved[i] = int(at[np.argmax(gain)])
             gains.append(float(gain.max()))
-        if found != before:  # a gain counts once its neighbours rest; every move explains more, so this ends
+        if moved != before:  # a gain counts once its neighbours rest; every move explains more, so this ends
             continue
         if not gains or min(gains) >= penalty:
-            return np.array(found, dtype=np.int64)
-        del found[1 + int(np.argmin(gains))]
+            return np.array(moved, dtype=np.int64)
+        del moved[1 + int(np.argmin(gains))]

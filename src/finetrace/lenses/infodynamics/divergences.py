@@ -137,15 +137,15 @@ class LagSums:
                 if stop <= start:
                     break
                 earlier, later = slice(start, stop), slice(start + distance, stop + distance)
-                for side, here, divergence in zip((0, 1), (later, earlier), self.pair(earlier, later), strict=True):
+                for side, rows, divergence in zip((0, 1), (later, earlier), self.pair(earlier, later), strict=True):
                     if self.squares is None or self.shift is None:
-                        self.sums[side, here] += divergence
+                        self.sums[side, rows] += divergence
                     elif first:
-                        self.shift[side, here] = divergence
+                        self.shift[side, rows] = divergence
                     else:
-                        deviation = np.subtract(divergence, self.shift[side, here], out=scratch[: stop - start])
-                        self.sums[side, here] += deviation
-                        self.squares[side, here] += np.multiply(deviation, deviation, out=deviation)
+                        deviation = np.subtract(divergence, self.shift[side, rows], out=scratch[: stop - start])
+                        self.sums[side, rows] += deviation
+                        self.squares[side, rows] += np.multiply(deviation, deviation, out=deviation)
 
 
 def _relative_divergence(u: np.ndarray) -> np.ndarray:
@@ -175,8 +175,8 @@ def _jsd_pairs(probabilities: np.ndarray, tile: int) -> PairDivergence:
         return np.add.reduce(term, axis=0, out=out)
 
     for start in range(0, half.shape[1], tile):
-        here = slice(start, min(start + tile, half.shape[1]))
-        negative_entropy(here, here, entropies[here])
+        columns = slice(start, min(start + tile, half.shape[1]))
+        negative_entropy(columns, columns, entropies[columns])
     entropies *= 0.5
 
     def pair(earlier: slice, later: slice) -> tuple[np.ndarray, np.ndarray]:

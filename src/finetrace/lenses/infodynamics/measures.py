@@ -138,8 +138,8 @@ def resonance(
     """
     p = check_probabilities(probabilities, ("example", "class"))
     windows, single = _windows(window, len(p), "examples")
-    found = _resonance(p, windows, measure, base, fill, partial_tail)
-    return found[windows[0]] if single else found
+    by_window = _resonance(p, windows, measure, base, fill, partial_tail)
+    return by_window[windows[0]] if single else by_window
 
 
 @overload
@@ -186,11 +186,11 @@ def probe_resonance(
     if examples == 0:
         raise ValueError("the probe set holds no examples: record at least one")
     windows, single = _windows(window, steps, "steps")
-    found = _resonance(p.reshape(steps * examples, classes), windows, measure, base, fill, False, stride=examples)
-    for w, flat in found.items():
+    by_window = _resonance(p.reshape(steps * examples, classes), windows, measure, base, fill, False, stride=examples)
+    for w, flat in by_window.items():
         grids = [getattr(flat, field.name).reshape(steps, examples) for field in fields(flat)]
-        found[w] = Dynamics(*(grid if per_example else grid.mean(axis=1) for grid in grids))
-    return found[windows[0]] if single else found
+        by_window[w] = Dynamics(*(grid if per_example else grid.mean(axis=1) for grid in grids))
+    return by_window[windows[0]] if single else by_window
 
 
 @overload
@@ -221,9 +221,9 @@ def smooth(dynamics: Dynamics, window: int, span: int = 56, order: int = 1) -> D
 
 def trend(signal: np.ndarray, window: int, span: int = 56, order: int = 1) -> np.ndarray:
     """One full-length signal as `smooth` shows it: (time,) float64, NaN in the first and last `window` entries."""
-    found = np.full(len(signal), np.nan)
-    found[window : len(signal) - window] = adaptive_filter(curb(signal, window), span, order)
-    return found
+    smoothed = np.full(len(signal), np.nan)
+    smoothed[window : len(signal) - window] = adaptive_filter(curb(signal, window), span, order)
+    return smoothed
 
 
 def shuffled_order_null(
@@ -326,7 +326,7 @@ def _resonance(
     """One pass over the lags, with a result at every requested window. Without `spread` the sd fields are all fill."""
     nats_to_unit = 1 / math.log(check_measure(measure, base))
     sums = LagSums(p, measure, stride, spread)
-    found: dict[int, Dynamics] = {}
+    by_window: dict[int, Dynamics] = {}
     for w in sorted(set(windows)):
         sums.extend(w)
         novelty, novelty_sd = sums.mean_and_sd(0)
@@ -342,8 +342,8 @@ def _resonance(
             values[head] = values[tail] = fill
         if not partial_tail:
             transience_sd[tail] = fill
-        found[w] = Dynamics(novelty, transience, difference, novelty_sd, transience_sd, pooled)
-    return {w: found[w] for w in windows}
+        by_window[w] = Dynamics(novelty, transience, difference, novelty_sd, transience_sd, pooled)
+    return {w: by_window[w] for w in windows}
 
 
 def _windows(window: int | Sequence[int], length: int, unit: str) -> tuple[list[int], bool]:

@@ -120,5 +120,5 @@ def _record(settings: InfodynamicsSettings, training: "TrainingDynamics", probes
         "dynamics": {key: getattr(training.dynamics, key) for key in ("novelty", "transience", "resonance")},
         "confidence": training.confidence, "slope": training.slope,
         "train": {"examples": curves["example"], "loss": curves["train_loss"], "accuracy": curves["train_accuracy"]},
-        "probes": {split: {"steps": found.steps, "window": found.window, "dynamics": found.dynamics, "map": found.map}
-                   for split, found in probes.items() if found.dynamics is not None}}
+        "probes": {split: {"steps": probe.steps, "window": probe.window, "dynamics": probe.dynamics, "map": probe.map}
+                   for split, probe in probes.items() if probe.dynamics is not None}}

@@ -118,8 +118,8 @@ def training_dynamics(logits: np.ndarray, labels: np.ndarray, example_ids: np.nd
 
 def _slope(inner: Dynamics, null: np.ndarray, block: int | None, seed: int) -> ResonanceNoveltySlope:
     """Slope beside its null; without blocks no interval, because that of independent points would be far too narrow."""
-    found = resonance_novelty_slope(inner.novelty, inner.resonance, null, block=block, seed=seed)
-    return found if block else replace(found, se=math.nan, ci_low=math.nan, ci_high=math.nan)
+    fitted = resonance_novelty_slope(inner.novelty, inner.resonance, null, block=block, seed=seed)
+    return fitted if block else replace(fitted, se=math.nan, ci_low=math.nan, ci_high=math.nan)
 
 
 def probe_dynamics(logits: np.ndarray, labels: np.ndarray, steps: np.ndarray, *, window: int,

@@ -46,8 +46,8 @@ def crossing(steps: np.ndarray, accuracies: np.ndarray) -> np.ndarray:
     low, high = (np.take_along_axis(accuracies, i[..., None], axis=-1)[..., 0] for i in (before, after))
     with np.errstate(invalid="ignore", divide="ignore"):
         part = (middle - low) / (high - low)
-    found = unit * (10 ** (x[before] + part * (x[after] - x[before])) - 1)
-    return np.where(last <= CHANCE, NEVER, np.where(below.any(axis=-1), found, steps[0]))
+    crossed = unit * (10 ** (x[before] + part * (x[after] - x[before])) - 1)
+    return np.where(last <= CHANCE, NEVER, np.where(below.any(axis=-1), crossed, steps[0]))
 
 
 def resampled(worth: np.ndarray, parts: Mapping[tuple[str, bool], np.ndarray], draws: int,
@@ -56,11 +56,11 @@ def resampled(worth: np.ndarray, parts: Mapping[tuple[str, bool], np.ndarray], d
 
     worth: (step, pair) of `points`. The same pairs are drawn for all checkpoints.
     """
-    found = {}
+    accuracies = {}
     for part, numbers in parts.items():
         weights = bootstrap_weights(len(numbers), draws, seeds.derive(seed, "age", part[0], int(part[1])))
-        found[part] = weights @ worth[:, numbers].T / len(numbers)
-    return found
+        accuracies[part] = weights @ worth[:, numbers].T / len(numbers)
+    return accuracies
 
 
 def age(steps: np.ndarray, group: Group, accuracies: np.ndarray, lowest: float,
@@ -77,8 +77,8 @@ def age(steps: np.ndarray, group: Group, accuracies: np.ndarray, lowest: float,
     value = float(crossing(steps, accuracies))
     if value <= steps[0]:
         return Age(float("nan"), reason=f"above the middle from the first checkpoint on (step {steps[0]:,})")
-    found = crossing(steps, np.mean([draws[part] for part in group.parts], axis=0))
-    low, high = (float(np.quantile(found, (1 + sign * LEVEL) / 2, method="inverted_cdf")) for sign in (-1, 1))
+    ages = crossing(steps, np.mean([draws[part] for part in group.parts], axis=0))
+    low, high = (float(np.quantile(ages, (1 + sign * LEVEL) / 2, method="inverted_cdf")) for sign in (-1, 1))
     return Age(value, _known(low), _known(high))
 
 

@@ -87,14 +87,14 @@ def acquisition(steps: Sequence[int], ages: Mapping[str, np.ndarray], reasons: M
 
 
 @style.styled
-def by_paradigm(steps: Sequence[int], found: Mapping[str, np.ndarray], *, axis: str, title: str | None = None,
+def by_paradigm(steps: Sequence[int], accuracies: Mapping[str, np.ndarray], *, axis: str, title: str | None = None,
                 note: str = "") -> "Figure":
-    """Accuracy of every paradigm (down) at every checkpoint (right), red above chance, blue below. found: {paradigm:
-    (step,)}, of which the first `_ROWS` are drawn."""
-    names = list(found)[:_ROWS]
+    """Accuracy of every paradigm (down) at every checkpoint (right), red above chance, blue below. accuracies:
+    {paradigm: (step,)}, of which the first `_ROWS` are drawn."""
+    names = list(accuracies)[:_ROWS]
     figure, axes = style.new_figure(title=title, size=(9.0, 1.9 + 0.24 * len(names)))
     panel = axes[0, 0]
-    image = panel.imshow(100 * np.array([found[name] for name in names]), aspect="auto", cmap=style.DIVERGING,
+    image = panel.imshow(100 * np.array([accuracies[name] for name in names]), aspect="auto", cmap=style.DIVERGING,
                          vmin=0, vmax=100)
     panel.set_yticks(range(len(names)), [style.short(name, 48) for name in names], fontsize=8)
     panel.grid(False)

@@ -54,7 +54,7 @@ def points(good: np.ndarray, bad: np.ndarray) -> np.ndarray:
 def groups(pairs: Pairs) -> list[Group]:
     """The whole set without its control, then its fields, phenomena and paradigms, in the order of the pairs; pairs of
     the control apart."""
-    found: dict[tuple[str, str, str, bool], dict[tuple[str, bool], list[int]]] = {}
+    collected: dict[tuple[str, str, str, bool], dict[tuple[str, bool], list[int]]] = {}
     keys = list(zip(pairs.fields, pairs.phenomena, pairs.paradigms, np.asarray(pairs.control, dtype=bool).tolist(),
                     strict=True))
     for level in range(4):
@@ -62,10 +62,10 @@ def groups(pairs: Pairs) -> list[Group]:
             if (level == 0 and control) or (level == 1 and not field):
                 continue
             key = (("", "", ""), (field, "", ""), ("", phenomenon, ""), ("", phenomenon, paradigm))[level]
-            parts = found.setdefault((*key, control), {})
+            parts = collected.setdefault((*key, control), {})
             parts.setdefault((f"{phenomenon}/{paradigm}", control), []).append(number)
     return [Group(*key, {name: np.array(own, dtype=np.int64) for name, own in parts.items()})
-            for key, parts in found.items()]
+            for key, parts in collected.items()]
 
 
 def accuracy(worth: np.ndarray, group: Group) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

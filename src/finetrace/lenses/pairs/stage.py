@@ -39,7 +39,7 @@ class Work:
     device: str
     keys: dict[int, str] = field(default_factory=dict)
     head: Any = None
-    asked: Any = None
+    tokenised: Any = None
     """The pairs, tokenised, once a checkpoint has said how long its input can be."""
     progress: Any = None
     """Masked copies of all checkpoints."""
@@ -54,7 +54,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Asked:
+class TokenisedPairs:
     """index: table of the pairs that fit into the model;  sentences: each text once, tokenised;  good, bad: (pair,)
     int64 numbers of sentences;  copies, tokens: what a checkpoint has to read;  left_out: pairs that are too long;
     same: pairs of which the tokenizer makes the same tokens."""
@@ -79,7 +79,7 @@ def main(stage: Stage) -> None:
     if not timeline.tokenizer.is_relative_to(timeline.trajectory):  # the model: tokenizer, head, base of adapters
         read.append(timeline.tokenizer)
     seed = seeds.derive(stage.seed, "pairs")
-    manifest = stage.manifest("lens", {one: one for one in read}, {"pairs": seed}, outs=(folder,))
+    manifest = stage.manifest("lens", {path: path for path in read}, {"pairs": seed}, outs=(folder,))
     write_lens(stage, folder, manifest, lambda out: _measure(_prepare(stage, settings, timeline), seed, manifest, out),
                draw)
 
@@ -120,11 +120,11 @@ def _measure(work: Work, seed: int, manifest: Manifest, out: Path) -> Record:
     write_table(out / "scores" / "index.parquet", index)
     for step in steps:
         shutil.copyfile(work.results(step) / "scores.parquet", out / "scores" / f"{step_name(step)}.parquet")
-    told = _told(work.results(steps[-1]))
+    facts = _facts(work.results(steps[-1]))
     head = f"re-attached from {work.timeline.head.name}" if work.timeline.head else "own"
     manifest.facts = {
         "steps": steps, "axis": work.timeline.axis, "head": head, "set": work.settings.set,
-        "scoring": work.settings.scoring, **told, "not_acquired": reasons,
+        "scoring": work.settings.scoring, **facts, "not_acquired": reasons,
         "interval": "95 %: Wilson's by paradigm, put together; margins: Student's t over pairs within paradigms; ages: "
                     "bootstrap over pairs within paradigms"}
     return {"place": work.stage.place, "steps": steps, "axis": work.timeline.axis, "head": head,
@@ -160,31 +160,32 @@ def _checkpoint(work: Work, step: int, folder: Path, left: int) -> None:
         work.head = load_masked_head(timeline.head or folder, work.tokenizer).to(work.device)
     encoder = load_trained_encoder(folder, timeline.base).to(work.device)
     (set_up if work.device == "cuda" else fit_threads)(encoder.num_parameters())
-    if work.asked is None:
-        work.asked = _read(work, encoder)
+    if work.tokenised is None:
+        work.tokenised = _read(work, encoder)
         work.progress = _announce(work, encoder, left)
-    asked, done = work.asked, work.progress.done
+    tokenised, done = work.tokenised, work.progress.done
     collator = Collator(work.tokenizer, 8 if work.device == "cuda" else None, side="right")
     try:
-        found = pseudo_log_likelihoods(
-            encoder, work.head, asked.sentences, work.tokenizer.mask_token_id, collator,
+        scores = pseudo_log_likelihoods(
+            encoder, work.head, tokenised.sentences, work.tokenizer.mask_token_id, collator,
             batch_tokens=settings.batch_tokens, memory_bytes=settings.memory_mib * 2**20,
             bf16=bf16_of(encoder, settings.precision),
             tell=lambda count: work.progress.update(done + count, f"checkpoint {step:,}"))
     except FinetraceError as error:
         raise FinetraceError(f"{work.stage.label}: step {step} of {timeline.trajectory}: {error}") from error
-    good, bad = found[asked.good], found[asked.bad]
+    good, bad = scores[tokenised.good], scores[tokenised.bad]
     with whole_folder(work.results(step)) as out:
         write_table(out / "scores.parquet", {"pair": np.arange(len(good), dtype=np.int32), "good": good, "bad": bad})
-        write_table(out / "index.parquet", asked.index)
-        write_json(out / "told.json", {"pairs": len(good), "left_out": {"too long": asked.left_out},
-                                       "same_tokens": asked.same, "copies": asked.copies, "device": device_name()})
+        write_table(out / "index.parquet", tokenised.index)
+        write_json(out / "told.json", {"pairs": len(good), "left_out": {"too long": tokenised.left_out},
+                                       "same_tokens": tokenised.same, "copies": tokenised.copies,
+                                       "device": device_name()})
     log.info("%s: step %s in %.1f s: the good sentence is the more probable one in %.1f %% of %s pairs",
              work.stage.label, f"{step:,}", time.monotonic() - started, 100 * float(np.mean(good > bad)),
              f"{len(good):,}")
 
 
-def _read(work: Work, encoder: Any) -> Asked:
+def _read(work: Work, encoder: Any) -> TokenisedPairs:
     """Tokenise the pairs, each sentence once, and leave out those that are longer than the model's input."""
     import pyarrow as pa
 
@@ -197,19 +198,19 @@ def _read(work: Work, encoder: Any) -> Asked:
         raise FinetraceError(f"{where}: has no pairs; run its stage again")
     both = [text for pair in zip(table["good"].to_pylist(), table["bad"].to_pylist(), strict=True) for text in pair]
     numbers = {text: number for number, text in enumerate(dict.fromkeys(both))}  # good beside bad: they share copies
-    found = encode_sentences(list(numbers), work.tokenizer, inputs=forward_names(encoder) | {"attention_mask"},
-                             scoring=work.settings.scoring, where=where)
-    require_known(found.rows, work.tokenizer, where)
+    encoded = encode_sentences(list(numbers), work.tokenizer, inputs=forward_names(encoder) | {"attention_mask"},
+                               scoring=work.settings.scoring, where=where)
+    require_known(encoded.rows, work.tokenizer, where)
     sentence = np.array([numbers[text] for text in both]).reshape(-1, 2)
     limit = longest_input(encoder, work.tokenizer, 512)
-    fitting = (found.rows.lengths <= limit) & (found.tokens > 0)
+    fitting = (encoded.rows.lengths <= limit) & (encoded.tokens > 0)
     fits = np.flatnonzero(fitting[sentence].all(axis=1))
     if not len(fits):
         raise FinetraceError(f"{where}: none of its {len(sentence)} pairs fits into the {limit} tokens of this model; "
                              "name another set")
     used, places = np.unique(sentence[fits], return_inverse=True)
     good, bad = places.reshape(-1, 2).T
-    sentences = Sentences(found.rows.take(used), [found.words[i] for i in used])
+    sentences = Sentences(encoded.rows.take(used), [encoded.words[i] for i in used])
     ids = sentences.rows.features["input_ids"]
     same = sum(ids[g] == ids[b] for g, b in zip(good, bad, strict=True))
     if same:
@@ -219,7 +220,7 @@ def _read(work: Work, encoder: Any) -> Asked:
     for name, of in (("good_tokens", good), ("bad_tokens", bad)):
         index = index.append_column(name, pa.array(sentences.tokens[of], pa.int32()))
     copies, tokens = count_copies(sentences, work.tokenizer.mask_token_id)
-    return Asked(index, sentences, good, bad, copies, tokens, len(sentence) - len(fits), same)
+    return TokenisedPairs(index, sentences, good, bad, copies, tokens, len(sentence) - len(fits), same)
 
 
 def _announce(work: Work, encoder: Any, left: int) -> Any:
@@ -227,14 +228,15 @@ def _announce(work: Work, encoder: Any, left: int) -> Any:
     from finetrace.models.device import operations_per_second
     from finetrace.progress import Progress, duration
 
-    asked = work.asked
+    tokenised = work.tokenised
     weights = sum(p.numel() for n, p in encoder.named_parameters() if "embeddings" not in n)
-    operations = 2.0 * (weights * asked.tokens + work.head.decoder.numel() * asked.copies) * left
+    operations = 2.0 * (weights * tokenised.tokens + work.head.decoder.numel() * tokenised.copies) * left
     log.info("%s: %s pairs, %s left out (too long); %s sentences, %s masked copies of them for %s scored tokens; %d "
-             "checkpoints to do, about %s", work.stage.label, f"{len(asked.good):,}", f"{asked.left_out:,}",
-             f"{len(asked.sentences):,}", f"{asked.copies:,}", f"{int(asked.sentences.tokens.sum()):,}", left,
+             "checkpoints to do, about %s", work.stage.label, f"{len(tokenised.good):,}", f"{tokenised.left_out:,}",
+             f"{len(tokenised.sentences):,}", f"{tokenised.copies:,}", f"{int(tokenised.sentences.tokens.sum()):,}",
+             left,
              duration(operations / (REACHED * operations_per_second())))
-    return Progress(asked.copies * left, work.stage.label, unit="masked sentence")
+    return Progress(tokenised.copies * left, work.stage.label, unit="masked sentence")
 
 
 def _scores(results: Path) -> np.ndarray:
@@ -243,14 +245,14 @@ def _scores(results: Path) -> np.ndarray:
     return np.stack([table[name].to_numpy() for name in ("good", "bad")], axis=1)
 
 
-def _told(results: Path) -> dict[str, Any]:
+def _facts(results: Path) -> dict[str, Any]:
     path = results / "told.json"
     try:
-        told: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        facts: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise FinetraceError(f"{results}: cannot be read ({error}); delete the folder and run the stage "
                              "again") from error
-    return told
+    return facts
 
 
 def _pairs_of(index: Any) -> Any:

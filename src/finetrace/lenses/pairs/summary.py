@@ -33,10 +33,11 @@ def table(steps: Sequence[int], scores: np.ndarray, pairs: Pairs, *, draws: int,
     rows: list[dict[str, Any]] = []
     reasons: dict[str, str] = {}
     for group in wanted:
-        found = {name: accuracy(of, group) for name, of in worth.items()} | {"margin_nats": mean_margin(margins, group)}
-        for statistic, values in found.items():
+        statistics = {name: accuracy(of, group)
+                      for name, of in worth.items()} | {"margin_nats": mean_margin(margins, group)}
+        for statistic, values in statistics.items():
             rows += [_row(group, step, statistic, *numbers) for step, *numbers in zip(steps, *values, strict=True)]
-        value, low, _ = found["accuracy"]
+        value, low, _ = statistics["accuracy"]
         own = age(np.asarray(steps), group, value, float(low[-1]), drawn)
         if own.reason:
             reasons[_label(group)] = own.reason
@@ -45,10 +46,10 @@ def table(steps: Sequence[int], scores: np.ndarray, pairs: Pairs, *, draws: int,
     return LongTable.of_rows(rows, TYPES), reasons
 
 
-def metrics(found: LongTable, steps: Sequence[int], pairs: Pairs) -> dict[str, float]:
+def metrics(accuracies: LongTable, steps: Sequence[int], pairs: Pairs) -> dict[str, float]:
     """Headline numbers of the last checkpoint: of the set without its control, and by phenomenon."""
     numbers: dict[str, float] = {"checkpoints": len(steps), "pairs": len(pairs.phenomena)}
-    last = found.select(step=steps[-1], field="", paradigm="")
+    last = accuracies.select(step=steps[-1], field="", paradigm="")
     for statistic in ("accuracy", "accuracy_per_token", "margin_nats", AGE):
         numbers[statistic] = last.value(phenomenon="", statistic=statistic)
     for phenomenon, control in _phenomena(pairs):
@@ -58,9 +59,9 @@ def metrics(found: LongTable, steps: Sequence[int], pairs: Pairs) -> dict[str, f
     return known(numbers)
 
 
-def curves(found: LongTable, steps: Sequence[int], pairs: Pairs) -> dict[str, Any]:
+def curves(numbers: LongTable, steps: Sequence[int], pairs: Pairs) -> dict[str, Any]:
     """What MLflow draws over steps: accuracy of the set and of its phenomena, at most `CURVES`."""
-    part = found.select(field="", paradigm="", statistic="accuracy")
+    part = numbers.select(field="", paradigm="", statistic="accuracy")
     drawn: dict[str, Any] = {"step": list(steps)}
     if len(part.select(phenomenon="")):
         drawn["accuracy"] = part.course(steps, phenomenon="")[:, 0]
@@ -70,19 +71,19 @@ def curves(found: LongTable, steps: Sequence[int], pairs: Pairs) -> dict[str, An
     return drawn
 
 
-def drawn(found: LongTable, steps: Sequence[int], pairs: Pairs, reasons: Mapping[str, str]) -> dict[str, Any]:
+def drawn(numbers: LongTable, steps: Sequence[int], pairs: Pairs, reasons: Mapping[str, str]) -> dict[str, Any]:
     """What figures show: per phenomenon its course (step, 3) and age, value, low, high, or the reason why there is
     none; per paradigm its accuracies (step,)."""
     courses, ages, paradigms = {}, {}, {}
     for phenomenon, control in _phenomena(pairs):
-        part = found.select(field="", phenomenon=phenomenon, control=control)
+        part = numbers.select(field="", phenomenon=phenomenon, control=control)
         name = _shown(phenomenon, control)
         courses[name] = part.course(steps, paradigm="", statistic="accuracy")
         row = part.course(steps[-1:], paradigm="", statistic=AGE)[0]
         ages[name] = row if np.isfinite(row[0]) else np.full(3, np.nan)
-        of = dict.fromkeys(paradigm for one, paradigm, apart in zip(pairs.phenomena, pairs.paradigms, pairs.control,
-                                                                    strict=True)
-                           if one == phenomenon and bool(apart) == control)
+        of = dict.fromkeys(paradigm for group, paradigm, apart in zip(pairs.phenomena, pairs.paradigms, pairs.control,
+                                                                      strict=True)
+                           if group == phenomenon and bool(apart) == control)
         for paradigm in of:
             label = paradigm if paradigm == phenomenon else f"{phenomenon}: {paradigm}"
             paradigms[label] = part.course(steps, paradigm=paradigm, statistic="accuracy")[:, 0]

@@ -41,8 +41,8 @@ def control_labels(types: Sequence[str] | np.ndarray, y: np.ndarray, train: np.n
     laid = np.concatenate([gold[gold == label] for label in labels])
     order = random.permutation(len(names))
     middle = (np.cumsum(counts[order]) - 0.5 * counts[order]).astype(np.int64)
-    found = laid[np.minimum(middle, len(laid) - 1)]
-    found = np.where(counts[order] > 0, found, random.choice(gold, size=len(names)))
+    drawn = laid[np.minimum(middle, len(laid) - 1)]
+    drawn = np.where(counts[order] > 0, drawn, random.choice(gold, size=len(names)))
     of_type = np.empty(len(names), dtype=np.int64)
-    of_type[order] = found
+    of_type[order] = drawn
     return of_type[of_row]

@@ -32,8 +32,8 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     """
     name, split, floor = record["name"], record["split"], record["floor"]
     steps, layers, grid = record["steps"], record["layers"], record["accuracies"]
-    what = f"{HEADS[record['head']]}{' (parity)' if record['parity'] else ''} on {record['vectors']}"
-    note = f"{what}, trained on {record['trained_rows']:,} rows, {record['scored_rows']:,} scored"
+    probe = f"{HEADS[record['head']]}{' (parity)' if record['parity'] else ''} on {record['vectors']}"
+    note = f"{probe}, trained on {record['trained_rows']:,} rows, {record['scored_rows']:,} scored"
     note += f", {record['unseen']:,} of classes unseen in training" if record["unseen"] else ""
     ends = {f"step {step:,}": step for step in dict.fromkeys((steps[0], steps[-1]))}
     own = {label: record["own"][step] for label, step in list(ends.items())[1:] if step in record["own"]}
@@ -49,17 +49,17 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     if record["training"]:
         made["training"] = training(layers, {label: record["training"][step] for label, step in ends.items()},
                                     split=split, title=f"Training of the probes: {name}",
-                                    note=f"{what}, mean over seeds" if record["seeds"] > 1 else what)
+                                    note=f"{probe}, mean over seeds" if record["seeds"] > 1 else probe)
     if record["kinds"]:
         made["probes"] = compare(layers, {label: record["kinds"][step] for label, step in ends.items()}, split=split,
                                  floor=floor, title=f"Kinds of probes: {name}", note=f"on {record['vectors']}")
     if record["compression"]:
         made["mdl"] = compression(layers, {label: record["compression"][step] for label, step in ends.items()},
                                   title=f"Description length: {name}",
-                                  note=f"online code with {what}, {record['trained_rows']:,} rows")
+                                  note=f"online code with {probe}, {record['trained_rows']:,} rows")
     if record["learning"]:
         made["learning"] = learning(steps, layers, record["learning"], title=f"Learning curves: {name}", floor=floor,
-                                    note=what)
+                                    note=probe)
     return made
 
 
@@ -166,11 +166,11 @@ def training(layers: Sequence[int], states: Mapping[str, Mapping[str, np.ndarray
     figure, axes = style.new_figure(2, len(states), title=title, sharex=True, sharey="row")
     tints = colormaps[style.SEQUENTIAL](np.linspace(0.0, 0.9, len(layers)))
     for column, (name, curves) in zip(axes.T, states.items(), strict=True):
-        for panel, what, factor in zip(column, ("loss", "accuracy"), (1, 100), strict=True):
+        for panel, measure, factor in zip(column, ("loss", "accuracy"), (1, 100), strict=True):
             for side, line in (("train", style.DASHES[1]), ("test", style.DASHES[0])):
-                for values, tint in zip(factor * np.asarray(curves[f"{side}_{what}"])[drawn], tints, strict=True):
+                for values, tint in zip(factor * np.asarray(curves[f"{side}_{measure}"])[drawn], tints, strict=True):
                     panel.plot(np.arange(1, len(values) + 1), values, color=tint, ls=line, lw=1.5)
-            panel.set_title(f"{name}: {what}")
+            panel.set_title(f"{name}: {measure}")
         column[1].set_xlabel("epoch")
         style.count_axis(column[1].xaxis)
     axes[0, 0].set_ylabel("loss (nats per example)")
@@ -200,8 +200,8 @@ def compare(layers: Sequence[int], states: Mapping[str, Mapping[str, np.ndarray]
     kinds = list(dict.fromkeys(kind for state in states.values() for kind in state))
     coloured = [kind for kind in kinds if not kind.startswith("control")]
     where, lowest = np.arange(len(layers)), 100.0 * (1 if floor is None else floor)
-    for panel, (state, found) in zip(axes[0], states.items(), strict=True):
-        for kind, values in found.items():
+    for panel, (state, accuracies) in zip(axes[0], states.items(), strict=True):
+        for kind, values in accuracies.items():
             values = 100 * np.asarray(values, dtype=np.float64)
             lowest = min(lowest, float(np.nanmin(values)))
             if kind in coloured:

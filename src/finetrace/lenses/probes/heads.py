@@ -106,10 +106,10 @@ def head_logits(heads: TrainedHeads, X: np.ndarray) -> np.ndarray:
 
     parameters = {name: torch.from_numpy(values) for name, values in heads.parameters.items()}
     x = torch.as_tensor(np.asarray(X), dtype=torch.float32)
-    found = [torch.cat([out for out, _ in _blocks(_one_seed(parameters, k), x, _head_of(parameters), heads.parity)],
-                       dim=2)
-             for k in range(len(parameters["out.weight"]))]
-    return torch.cat(found).to(torch.float64).numpy()
+    logits = [torch.cat([out for out, _ in _blocks(_one_seed(parameters, k), x, _head_of(parameters), heads.parity)],
+                        dim=2)
+              for k in range(len(parameters["out.weight"]))]
+    return torch.cat(logits).to(torch.float64).numpy()
 
 
 def head_bytes(rows: int, test_rows: int, dim: int, classes: int, seeds: int, head: Head) -> int:
@@ -124,13 +124,13 @@ def _first_weights(draws: Sequence["torch.Generator"], problems: int, dim: int, 
     import torch
 
     shapes = {"dense": (dim, dim), "out": (dim, outputs)} if head == "roberta" else {"out": (dim, outputs)}
-    found = {}
+    weights = {}
     for name, (inputs, width) in shapes.items():
         limit = (6 / (inputs + width)) ** 0.5
         drawn = torch.stack([(2 * torch.rand(inputs, width, generator=g) - 1) * limit for g in draws])
-        found[f"{name}.weight"] = drawn[:, None].repeat(1, problems, 1, 1)
-        found[f"{name}.bias"] = torch.zeros(len(draws), problems, 1, width)
-    return {name: values.to(device).requires_grad_() for name, values in found.items()}
+        weights[f"{name}.weight"] = drawn[:, None].repeat(1, problems, 1, 1)
+        weights[f"{name}.bias"] = torch.zeros(len(draws), problems, 1, width)
+    return {name: values.to(device).requires_grad_() for name, values in weights.items()}
 
 
 class _Dropout:

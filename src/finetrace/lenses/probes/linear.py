@@ -114,13 +114,13 @@ def score(logits: np.ndarray, y: np.ndarray, classes: np.ndarray, units: np.ndar
     predicted = logits.argmax(axis=-1)
     right = (predicted == gold).sum(axis=-1)
     low, high = share_interval(predicted == gold, np.arange(len(gold)) if units is None else units)
-    f1, there = np.zeros((*right.shape, len(classes))), np.zeros((*right.shape, len(classes)))
+    f1, present = np.zeros((*right.shape, len(classes))), np.zeros((*right.shape, len(classes)))
     for k in range(len(classes)):
         hits = ((predicted == k) & (gold == k)).sum(axis=-1)
         either = (predicted == k).sum(axis=-1) + (gold == k).sum()
-        f1[..., k], there[..., k] = 2 * hits / np.maximum(either, 1), either > 0
+        f1[..., k], present[..., k] = 2 * hits / np.maximum(either, 1), either > 0
     missing = len(np.unique(np.asarray(y)[~known]))  # classes with an F1 of 0
-    return Scores(right / len(gold), low, high, f1.sum(-1) / (there.sum(-1) + missing), loss,
+    return Scores(right / len(gold), low, high, f1.sum(-1) / (present.sum(-1) + missing), loss,
                   len(gold), int((~known).sum()))
 
 
@@ -239,9 +239,9 @@ def _fit(X: np.ndarray, codes: np.ndarray, classes: int, strengths: np.ndarray, 
                    tolerance=tolerance, max_iterations=max_iterations)
     weights = torch.bmm(vectors, fit.weights[:, 0, :, :-1].transpose(1, 2)) * scale[:, :, None]
     bias = fit.weights[:, 0, :, -1] - torch.bmm(mean[:, None], weights)[:, 0]
-    found = [one.cpu().numpy()
-             for one in (weights, bias, fit.iterations[:, 0], fit.gradient_norm[:, 0], fit.converged[:, 0])]
-    return found[0], found[1], chosen, held_out_loss, found[2], found[3], settled & found[4]
+    fitted = [tensor.cpu().numpy()
+              for tensor in (weights, bias, fit.iterations[:, 0], fit.gradient_norm[:, 0], fit.converged[:, 0])]
+    return fitted[0], fitted[1], chosen, held_out_loss, fitted[2], fitted[3], settled & fitted[4]
 
 
 def _standardised(X: "torch.Tensor") -> tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]:

@@ -52,9 +52,9 @@ def online_code(X: np.ndarray, y: np.ndarray, *, fractions: Sequence[float] = FR
     bits = np.zeros((len(X), len(ends)))
     bits[:, 0] = ends[0] * np.log2(count)
     for block, (start, end) in enumerate(pairwise(ends), start=1):
-        seen = np.bincount(codes[:start], minlength=count)
-        share = np.broadcast_to(np.log((seen + 1) / (start + count)), (len(X), end - start, count)).copy()
-        present = np.flatnonzero(seen)
+        counts = np.bincount(codes[:start], minlength=count)
+        share = np.broadcast_to(np.log((counts + 1) / (start + count)), (len(X), end - start, count)).copy()
+        present = np.flatnonzero(counts)
         if 1 < len(present) < start:
             strengths = _strengths(codes[:start], l2, holdout, seed)
             probe = logistic_probe(X[:, :start], codes[:start], l2=strengths, holdout=holdout, seed=seed,

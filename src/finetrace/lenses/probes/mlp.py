@@ -70,7 +70,8 @@ def mlp_grid(X: np.ndarray, y: np.ndarray, *, hidden: Sequence[Sequence[int]] = 
              seeds: Sequence[int] = (0, 1, 2, 3, 4), search: Literal["full", "halving"] = "full", folds: int = 1,
              holdout: float = 0.2, seed: int = 0, max_epochs: int = 1000, standardise: bool = False,
              memory_mib: int = 1024,
-             device: str = "cpu", dtype: str = "float32", told: Callable[[int, int], None] | None = None) -> MlpProbe:
+             device: str = "cpu", dtype: str = "float32",
+             progress: Callable[[int, int], None] | None = None) -> MlpProbe:
     """Search the grid for every problem and train the best point once per seed.
 
     X: (problem, row, dim) float;  y: (row,) int labels;  hidden: shapes, () being no hidden layer, (64,) one, (64, 32)
@@ -85,7 +86,7 @@ def mlp_grid(X: np.ndarray, y: np.ndarray, *, hidden: Sequence[Sequence[int]] = 
     standardise: features with mean 0 and standard deviation 1 over the training rows; the study's protocol takes them
     as they are.  memory_mib: for what is computed at once on a GPU. The result of a problem depends on the others by
     rounding only, which a long training in float32 can blow up to an example or two; equal calls give equal bytes.
-    told: called with (thousandths done, 1000) of the search.
+    progress: called with (thousandths done, 1000) of the search.
     Raises ValueError for NaN, a single class, fewer rows than classes, sizes < 1, l2 < 0.
     """
     import torch
@@ -104,7 +105,7 @@ def mlp_grid(X: np.ndarray, y: np.ndarray, *, hidden: Sequence[Sequence[int]] = 
     grid = (len(X), len(shapes), len(strengths))
     held_out, search_epochs = np.full(grid, np.nan), np.zeros(grid)
     if grid[1] * grid[2] > 1:
-        held_out, search_epochs = _searched(problems, fold_rows(y, folds, holdout, seed), search, seed, told)
+        held_out, search_epochs = _searched(problems, fold_rows(y, folds, holdout, seed), search, seed, progress)
     best = [_best(table, shapes, X.shape[2], len(classes)) for table in held_out]
     return MlpProbe(shapes, strengths, held_out, search_epochs, np.array([s for s, _ in best]),
                     strengths[[k for _, k in best]], *_final(problems, best, seeds), classes, centre, scale)
@@ -119,11 +120,11 @@ def mlp_logits(probe: MlpProbe, problem: int, X: np.ndarray) -> np.ndarray:
 
     weights, biases = ([torch.from_numpy(v) for v in values[problem]] for values in (probe.weights, probe.biases))
     scaled = (np.asarray(X, dtype=np.float64) - probe.centre[problem]) * probe.scale[problem]
-    found = []
+    blocks = []
     for start in range(0, len(scaled), BLOCK):
         a = torch.as_tensor(scaled[start:start + BLOCK], dtype=weights[0].dtype).expand(len(weights[0]), -1, -1)
-        found.append(forward(weights, biases, a).to(torch.float64).numpy())
-    z = np.concatenate(found, axis=1) if found else np.zeros((len(weights[0]), 0, biases[-1].shape[-1]))
+        blocks.append(forward(weights, biases, a).to(torch.float64).numpy())
+    z = np.concatenate(blocks, axis=1) if blocks else np.zeros((len(weights[0]), 0, biases[-1].shape[-1]))
     return z if len(probe.classes) > 2 else np.concatenate([np.zeros_like(z), z], axis=2)
 
 
@@ -192,7 +193,7 @@ class _Problems:
 
 
 def _searched(of: _Problems, held_out: list[np.ndarray], search: str, seed: int,
-              told: Callable[[int, int], None] | None) -> tuple[np.ndarray, np.ndarray]:
+              progress: Callable[[int, int], None] | None) -> tuple[np.ndarray, np.ndarray]:
     """(problem, shape, strength) held-out accuracy and epochs of the search, means over the folds, of which `held_out`
     says the rows, (row,) bool."""
     import torch
@@ -214,8 +215,8 @@ def _searched(of: _Problems, held_out: list[np.ndarray], search: str, seed: int,
         groups = [of.groups(shape, len(some), len(strengths)) for shape in range(len(shapes))]
 
         def tell(share: float, problems: int = len(some), done: int = start) -> None:
-            if told:
-                told(round(1000 * (done + share * problems) / count), 1000)
+            if progress:
+                progress(round(1000 * (done + share * problems) / count), 1000)
 
         accuracy[start:start + size], epochs[start:start + size] = search_grid(
             several, shapes, strengths.tolist(), of.outputs, smaller, rounds, groups, seed, of.max_epochs, of.device,
@@ -243,12 +244,12 @@ def _final(of: _Problems, best: list[tuple[int, int]], seeds: Sequence[int],
     weights: list[list[np.ndarray]] = [[] for _ in range(count)]
     biases: list[list[np.ndarray]] = [[] for _ in range(count)]
     epochs, converged = np.zeros((count, len(seeds)), dtype=np.int64), np.zeros((count, len(seeds)), dtype=bool)
-    for (_, part, these), trained in zip(jobs, in_parallel(train, jobs, of.device), strict=True):
+    for (_, part, seeds_of_part), trained in zip(jobs, in_parallel(train, jobs, of.device), strict=True):
         for i, p in enumerate(part):
             for target, values in ((weights, trained.weights), (biases, trained.biases)):
                 new = [v[i, :, 0].cpu().numpy() for v in values]
                 target[p] = [np.concatenate(pair) for pair in zip(target[p], new, strict=True)] if target[p] else new
-            epochs[p, these], converged[p, these] = trained.epochs[i, :, 0], trained.converged[i, :, 0]
+            epochs[p, seeds_of_part], converged[p, seeds_of_part] = trained.epochs[i, :, 0], trained.converged[i, :, 0]
     return weights, biases, epochs, converged
 
 
@@ -275,7 +276,7 @@ def _simplicity(shapes: tuple[Hidden, ...], strengths: int, dim: int, classes: i
     """Place of each point (shape, strength) in the order of preference among equals: few weights, then a strong
     penalty."""
     size = [(weight_count(dim, shape, classes), shape) for shape in shapes]
-    place = np.array([sorted(size).index(one) for one in size])
+    place = np.array([sorted(size).index(weights) for weights in size])
     return place[:, None] * strengths + np.arange(strengths)[::-1]
 
 

@@ -61,20 +61,20 @@ def best_points(loss: np.ndarray, accuracy: np.ndarray, smaller: np.ndarray, kee
     (point,) rank of the network by simplicity.
     """
     order = np.lexsort((smaller, -accuracy, loss))  # NaN is sorted to the end
-    found = np.zeros(len(loss), dtype=bool)
-    found[order[:keep]] = True
-    return found & ~np.isnan(loss)
+    chosen = np.zeros(len(loss), dtype=bool)
+    chosen[order[:keep]] = True
+    return chosen & ~np.isnan(loss)
 
 
 def search_grid(folds: Sequence[Fold], hidden: Sequence[Hidden], l2: Sequence[float], outputs: int, smaller: np.ndarray,
                 rounds: Sequence[tuple[int, int]], parts: Sequence[Sequence[slice]], seed: int, max_epochs: int,
-                device: str, told: Callable[[float], None]) -> tuple[np.ndarray, np.ndarray]:
+                device: str, progress: Callable[[float], None]) -> tuple[np.ndarray, np.ndarray]:
     """Held-out accuracy of the points that were trained to their end, mean over folds, NaN for the others, and the
     epochs that each was trained, mean over folds; both (problem, shape, strength).
 
     smaller: (shape, strength) rank of a point by simplicity;  rounds: see `halving_rounds`; one round is the full
     search;
-    parts: per shape the problems that train at once;  told: called with the share of the parts that are done.
+    parts: per shape the problems that train at once;  progress: called with the share of the parts that are done.
     """
     from finetrace.lenses.probes.mlp_trainer import Training, scores
 
@@ -92,13 +92,13 @@ def search_grid(folds: Sequence[Fold], hidden: Sequence[Hidden], l2: Sequence[fl
             for fold in folds]
         for training in trainings:
             training.drop(~alive[part, None, shape])
-        found = []
+        results = []
         for training, fold in zip(trainings, folds, strict=True):
             now = training.run(until)
-            found.append((*scores(now, fold.out[part], fold.out_codes), now.epochs[:, 0]))
+            results.append((*scores(now, fold.out[part], fold.out_codes), now.epochs[:, 0]))
         if until < max_epochs:
             kept[shape, part.start] = trainings
-        return tuple(np.mean(values, axis=0) for values in zip(*found, strict=True))  # of (problem, strength)
+        return tuple(np.mean(values, axis=0) for values in zip(*results, strict=True))  # of (problem, strength)
 
     for number, (keep, until) in enumerate(rounds):
         if number:
@@ -115,8 +115,8 @@ def search_grid(folds: Sequence[Fold], hidden: Sequence[Hidden], l2: Sequence[fl
             accuracy[part, shape], loss[part, shape] = np.where(alive[part, shape], (right, nats), np.nan)
             epochs[part, shape] = trained
             done += 1
-            told(done / len(jobs) / len(rounds))
-        told((number + 1) / len(rounds))
+            progress(done / len(jobs) / len(rounds))
+        progress((number + 1) / len(rounds))
     return accuracy, epochs
 
 

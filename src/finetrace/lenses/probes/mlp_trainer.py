@@ -114,12 +114,12 @@ class Training:
         return total.cpu().numpy()
 
 
-def scores(found: Trained, X: "torch.Tensor", codes: "torch.Tensor") -> tuple[np.ndarray, np.ndarray]:
+def scores(trained: Trained, X: "torch.Tensor", codes: "torch.Tensor") -> tuple[np.ndarray, np.ndarray]:
     """Accuracy in [0, 1] and mean cross-entropy in nats of networks of one seed: X (problem, row, dim), codes (row,)
     int64; both (problem, strength) float64."""
     import torch
 
-    weights, biases = ([v.flatten(0, 2) for v in values] for values in (found.weights, found.biases))
+    weights, biases = ([v.flatten(0, 2) for v in values] for values in (trained.weights, trained.biases))
     models = len(weights[0])
     right = torch.zeros(models, dtype=torch.int64, device=X.device)
     loss = torch.zeros(models, dtype=torch.float64, device=X.device)

@@ -28,12 +28,12 @@ def metrics(table: LongTable, steps: Sequence[int], layers: Sequence[int], floor
         for when, row in zip(("first", "last"), of_split.grid([steps[0], steps[-1]], layers)[..., 0], strict=True):
             numbers[f"best_accuracy/{split}/{when}"] = float(row.max())
             numbers[f"best_layer/{split}/{when}"] = layers[int(row.argmax())]
-    asked: dict[str, dict[str, str]] = {
+    wanted: dict[str, dict[str, str]] = {
         f"{statistic}/{split}": {"statistic": statistic, "split": split} for split in floors
         for statistic in ("mlp_accuracy", "mlp_accuracy_sd", "one_layer_accuracy")}
-    asked["selectivity"] = {"statistic": "selectivity", "split": selectivity_split(table, main)}
-    asked |= {statistic: {"statistic": statistic} for statistic in ("mdl_bits", "mdl_compression")}
-    return numbers | table.headlines(asked, steps, layers)
+    wanted["selectivity"] = {"statistic": "selectivity", "split": selectivity_split(table, main)}
+    wanted |= {statistic: {"statistic": statistic} for statistic in ("mdl_bits", "mdl_compression")}
+    return numbers | table.headlines(wanted, steps, layers)
 
 
 def selectivity_split(table: LongTable, wanted: str) -> str:
@@ -60,9 +60,10 @@ def training(table: LongTable, step: int, layers: Sequence[int], train_split: st
     a layer."""
     table = table.select(step=step)
     epochs = range(1, int(table.frame["epoch"].max()) + 1)
-    return {f"{side}_{what}": table.select(statistic=f"epoch_{what}", split=split).averaged("layer", "epoch").frame
+    return {f"{side}_{measure}": table.select(statistic=f"epoch_{measure}", split=split).averaged("layer",
+                                                                                                  "epoch").frame
             .pivot(index="layer", columns="epoch", values="value").reindex(index=layers, columns=epochs).to_numpy()
-            for what in ("loss", "accuracy") for side, split in (("train", train_split), ("test", test_split))}
+            for measure in ("loss", "accuracy") for side, split in (("train", train_split), ("test", test_split))}
 
 
 def compared(table: LongTable, steps: Sequence[int], layers: Sequence[int], split: str

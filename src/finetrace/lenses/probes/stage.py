@@ -140,7 +140,7 @@ def _rows(hidden: HiddenStates, settings: ProbesSettings, seed: int) -> dict[str
     """Row numbers per split, the training rows first; with subtest, whole sentences of them are set aside."""
     train = hidden.rows(settings.train_split)
     if not settings.subtest:
-        found = {settings.train_split: train}
+        rows = {settings.train_split: train}
     else:
         sentences = np.unique(hidden.sentences[train])
         aside = round(settings.subtest * len(sentences))
@@ -150,8 +150,8 @@ def _rows(hidden: HiddenStates, settings: ProbesSettings, seed: int) -> dict[str
                                  "(hidden.rows)")
         chosen = seeds.generator(seed, "subtest").permutation(sentences)[:aside]
         out = np.isin(hidden.sentences[train], chosen)
-        found = {"subtrain": train[~out], "subtest": train[out]}
-    return found | {split: hidden.rows(split) for split in settings.test_splits}
+        rows = {"subtrain": train[~out], "subtest": train[out]}
+    return rows | {split: hidden.rows(split) for split in settings.test_splits}
 
 
 def _probe_all(work: Work, device: str) -> list[Row]:
@@ -161,29 +161,32 @@ def _probe_all(work: Work, device: str) -> list[Row]:
     stage, hidden, rows_of, settings, seed = work.stage, work.hidden, work.rows_of, work.settings, work.seed
     rows: list[Row] = []
     progress = Progress(len(hidden.steps) * len(work.layers), stage.label, unit="probe")
-    for one, group in _groups(settings, work.layers):
+    for group_settings, group in _groups(settings, work.layers):
         keys = [(step, layer) for step in hidden.steps for layer in group]
-        size = max(1, settings.memory_mib * 2**20 // _problem_bytes(one, hidden, rows_of))
+        size = max(1, settings.memory_mib * 2**20 // _problem_bytes(group_settings, hidden, rows_of))
         for start in range(0, len(keys), size):
             part = keys[start:start + size]
             features = _features(hidden, part, rows_of, settings.vectors)
             batch = summary.Batch(part, features, work.labels, work.trained, work.units)
             with blame(f"params.yaml: probes, for {stage.item} ({hidden.folder})"):
-                if one.head == "logistic":
-                    rows += summary.logistic_rows(batch, **_logistic(one, seed, device))
+                if group_settings.head == "logistic":
+                    rows += summary.logistic_rows(batch, **_logistic(group_settings, seed, device))
                 else:
                     rows += summary.head_rows(
-                        batch, head=one.head, seeds=[seeds.derive(seed, "head", k) for k in range(one.seeds)],
-                        epochs=one.epochs, learning_rate=one.learning_rate, batch_size=one.batch_size,
-                        dropout=one.dropout, parity=one.parity, device=device)
+                        batch, head=group_settings.head,
+                        seeds=[seeds.derive(seed, "head", k) for k in range(group_settings.seeds)],
+                        epochs=group_settings.epochs, learning_rate=group_settings.learning_rate,
+                        batch_size=group_settings.batch_size,
+                        dropout=group_settings.dropout, parity=group_settings.parity, device=device)
             progress.update(progress.done + len(part), "(step {}, layer {})".format(*part[-1]))
     progress.close()
     return rows
 
 
-def _logistic(one: ProbesSettings, seed: int, device: str) -> dict[str, Any]:
-    return {"l2": one.l2, "holdout": one.holdout, "seed": seeds.derive(seed, "holdout"), "tolerance": one.tolerance,
-            "max_iterations": one.max_iterations, "device": device}
+def _logistic(settings: ProbesSettings, seed: int, device: str) -> dict[str, Any]:
+    return {"l2": settings.l2, "holdout": settings.holdout, "seed": seeds.derive(seed, "holdout"),
+            "tolerance": settings.tolerance,
+            "max_iterations": settings.max_iterations, "device": device}
 
 
 def _networks(settings: ProbesSettings, seed: int, device: str) -> dict[str, Any]:
@@ -202,9 +205,9 @@ def _parts(work: Work, device: str, types: Mapping[str, list[str]] | None, gold:
     from finetrace.lenses.probes.summary import Batch
 
     stage, hidden, layers, rows_of, settings = work.stage, work.hidden, work.layers, work.rows_of, work.settings
-    asked = {name: part for name in ("mlp", "control", "mdl") if (part := getattr(settings, name))}
+    wanted = {name: part for name in ("mlp", "control", "mdl") if (part := getattr(settings, name))}
     steps_of = {name: set(hidden.steps if part.checkpoints == "all" else (hidden.steps[0], hidden.steps[-1]))
-                for name, part in asked.items()}
+                for name, part in wanted.items()}
     if settings.mlp:
         _tell_cost(work, settings.mlp, steps_of)
     size = max(1, settings.memory_mib * 2**20 // _problem_bytes(settings.for_layer(-1), hidden, rows_of))
@@ -212,7 +215,7 @@ def _parts(work: Work, device: str, types: Mapping[str, list[str]] | None, gold:
     rows: list[Row] = []
     logistic, mlp = _logistic(settings, work.seed, device), _networks(settings, work.seed, device)
     steps = sorted(set().union(*steps_of.values()))
-    progress = Progress(len(steps) * len(layers), f"{stage.label}: {', '.join(asked)}", unit="layer")
+    progress = Progress(len(steps) * len(layers), f"{stage.label}: {', '.join(wanted)}", unit="layer")
     for step in steps:
         for group in groups:
             part, begun = [(step, layer) for layer in group], progress.done
@@ -220,7 +223,7 @@ def _parts(work: Work, device: str, types: Mapping[str, list[str]] | None, gold:
             batch = Batch(part, features, work.labels, work.trained, work.units)
             with blame(f"params.yaml: probes, for {stage.item} ({hidden.folder})"):
                 if step in steps_of.get("mlp", ()):
-                    rows += parts.mlp_rows(batch, **mlp, told=partial(_searched, progress, begun, len(group)))
+                    rows += parts.mlp_rows(batch, **mlp, progress=partial(_searched, progress, begun, len(group)))
                 if settings.control and step in steps_of["control"]:
                     of = settings.control.probe
                     rest = logistic if of == "logistic" else mlp | {"one_layer": ()}
@@ -269,7 +272,7 @@ def _word_types(data: Path, hidden: HiddenStates, rows: np.ndarray) -> list[str]
     """The word type of each example, from the task's tables."""
     from finetrace.lenses.probes.control import word_types
 
-    found: dict[tuple[str, int], str] = {}
+    type_of: dict[tuple[str, int], str] = {}
     for split in np.unique(hidden.splits[rows]):
         path = data / f"{split}.parquet"
         table = read_table(path)
@@ -278,44 +281,45 @@ def _word_types(data: Path, hidden: HiddenStates, rows: np.ndarray) -> list[str]
                 raise FinetraceError(f"{path}: has no column {column!r}, which control tasks need; run its data stage "
                                      "again")
         types = word_types(table["words"].to_pylist(), table["spans"].to_pylist())
-        found |= {(str(split), number): one
-                  for number, one in zip(table["example_id"].to_pylist(), types, strict=True)}
+        type_of |= {(str(split), number): word_type
+                    for number, word_type in zip(table["example_id"].to_pylist(), types, strict=True)}
     keys = list(zip(hidden.splits[rows].tolist(), hidden.example_ids[rows].tolist(), strict=True))
-    missing = [key for key in keys if key not in found]
+    missing = [key for key in keys if key not in type_of]
     if missing:
         raise FinetraceError(f"{data}: has no example {missing[0][1]} of the split {missing[0][0]!r}, which "
                              f"{hidden.folder} has; run the stage hidden again")
-    return [found[key] for key in keys]
+    return [type_of[key] for key in keys]
 
 
 def _groups(settings: ProbesSettings, layers: list[int]) -> list[tuple[ProbesSettings, list[int]]]:
     """Layers of equal training settings: (settings, layers)."""
     groups: dict[tuple[float, ...], tuple[ProbesSettings, list[int]]] = {}
     for layer in layers:
-        one = settings.for_layer(layer)
-        groups.setdefault((one.epochs, one.learning_rate, one.batch_size, one.dropout), (one, []))[1].append(layer)
+        layer_settings = settings.for_layer(layer)
+        groups.setdefault((layer_settings.epochs, layer_settings.learning_rate, layer_settings.batch_size,
+                           layer_settings.dropout), (layer_settings, []))[1].append(layer)
     return list(groups.values())
 
 
-def _problem_bytes(one: ProbesSettings, hidden: HiddenStates, rows_of: Rows) -> int:
+def _problem_bytes(settings: ProbesSettings, hidden: HiddenStates, rows_of: Rows) -> int:
     from finetrace.lenses.probes.heads import head_bytes
     from finetrace.lenses.probes.linear import problem_bytes
 
     train, *tests = map(len, rows_of.values())
     test, dim, classes = sum(tests), hidden.width, len(hidden.label_names)
-    if one.head == "logistic":
-        return problem_bytes(train, test, dim, classes, len(one.l2))
-    return head_bytes(train, test, dim, classes, one.seeds, one.head)
+    if settings.head == "logistic":
+        return problem_bytes(train, test, dim, classes, len(settings.l2))
+    return head_bytes(train, test, dim, classes, settings.seeds, settings.head)
 
 
 def _features(hidden: HiddenStates, keys: list[tuple[int, int]], rows_of: Rows, kind: str) -> dict[str, np.ndarray]:
     """split -> (problem, row, dim), as stored; NaN or infinity anywhere in a layer is an error."""
-    found: dict[str, list[np.ndarray]] = {split: [] for split in rows_of}
+    vectors: dict[str, list[np.ndarray]] = {split: [] for split in rows_of}
     for step, layer in keys:
         values = finite(np.asarray(hidden.vectors(step, kind)[layer]), hidden, step, hidden.kind(kind), layer)
         for split, rows in rows_of.items():
-            found[split].append(values[rows])
-    return {split: np.stack(values) for split, values in found.items()}
+            vectors[split].append(values[rows])
+    return {split: np.stack(values) for split, values in vectors.items()}
 
 
 def _check_labels(hidden: HiddenStates, rows_of: Rows) -> None:

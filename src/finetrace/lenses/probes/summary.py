@@ -95,10 +95,10 @@ def _curve_rows(batch: Batch, heads: TrainedHeads, head: str) -> list[Row]:
     for name, losses in heads.loss.items():
         split = batch.train_split if name in ("training", "train") else name
         kind = "epoch_training" if name == "training" else "epoch"
-        for what, values in (("loss", losses), ("accuracy", heads.accuracy[name])):
+        for measure, values in (("loss", losses), ("accuracy", heads.accuracy[name])):
             for (s, p, e), value in np.ndenumerate(values):
                 count = len(batch.labels[split])
-                rows.append(make_row(*batch.keys[p], f"{kind}_{what}", value, count, split, head, s + 1, e + 1))
+                rows.append(make_row(*batch.keys[p], f"{kind}_{measure}", value, count, split, head, s + 1, e + 1))
     return rows
 
 

@@ -115,22 +115,22 @@ def heat_maps(maps: Sequence[Sequence[Lattice]], measure: str, xlabel: str, ylab
     figure, axes = style.new_figure(len(maps), columns, size=(9, 6 if len(maps) == 1 else 0.8 + 2.9 * len(maps)),
                                    title=title)
     colours = colormaps[style.SEQUENTIAL].with_extremes(bad=UNDEFINED)
-    few = sum(one.values.size for row in maps for one in row) <= _CELLS
+    few = sum(grid.values.size for row in maps for grid in row) <= _CELLS
     for panels, row in zip(axes, maps, strict=True):
-        for panel, one in zip(panels, row, strict=True):
-            panel.imshow(np.ma.masked_invalid(one.values), cmap=colours, norm=Normalize(0, 1), origin="lower",
+        for panel, grid in zip(panels, row, strict=True):
+            panel.imshow(np.ma.masked_invalid(grid.values), cmap=colours, norm=Normalize(0, 1), origin="lower",
                          aspect="auto", interpolation="nearest")
-            panel.set_title(one.title)
+            panel.set_title(grid.title)
             panel.grid(visible=False)
             for spine in panel.spines.values():
                 spine.set_visible(False)
-            _ticks(panel, one)
-            if few and one.values.shape[1] * columns <= 20:
-                _write_values(panel, one.values, 8.5 if one.values.shape[1] * columns <= 14 else 7)
+            _ticks(panel, grid)
+            if few and grid.values.shape[1] * columns <= 20:
+                _write_values(panel, grid.values, 8.5 if grid.values.shape[1] * columns <= 14 else 7)
         panels[0].set_ylabel(ylabel)
     for panel in axes[-1]:
         panel.set_xlabel(xlabel)
-    values = [one.values for row in maps for one in row]
+    values = [grid.values for row in maps for grid in row]
     below = any((value < 0).any() for value in values)
     bar = figure.colorbar(ScalarMappable(Normalize(0, 1), colours), ax=axes, shrink=0.85, pad=0.015,
                           extend="min" if below else "neither")
@@ -153,8 +153,8 @@ def measures(panels: Mapping[str, Mapping[str, Curve]], *, columns: int = 2, not
     figure, axes = style.new_figure(rows, columns, size=(9, 6 if rows == 1 else 0.8 + 2.9 * rows), title=title,
                                    sharey=True)
     bottom, undefined = 0.0, False
-    for number, (panel, (name, found)) in enumerate(zip(axes.flat, panels.items(), strict=False)):
-        for measure, (layers, values, low, high) in found.items():
+    for number, (panel, (name, curves)) in enumerate(zip(axes.flat, panels.items(), strict=False)):
+        for measure, (layers, values, low, high) in curves.items():
             place = list(LABELS).index(measure)
             offset = (place - (len(LABELS) - 1) / 2) * 0.06  # so that bars and markers do not hide each other
             known = np.isfinite(low)
@@ -164,7 +164,7 @@ def measures(panels: Mapping[str, Mapping[str, Curve]], *, columns: int = 2, not
             bottom = min(bottom, *values[np.isfinite(values)], *low[known], 0.0)
             undefined = undefined or not np.isfinite(values).all()
         panel.set_title(name)
-        layers = np.concatenate([one[0] for one in found.values()])
+        layers = np.concatenate([line[0] for line in curves.values()])
         panel.set_xlim(layers.min() - 0.4, layers.max() + 0.4)
         _layer_axis(panel, int(layers.max()))
         if number % columns == 0:
@@ -217,14 +217,15 @@ def changes(panels: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], mea
     else:
         figure.colorbar(ScalarMappable(shade, colours), ax=axes, label="layer (0 = embeddings)", shrink=0.85, pad=0.015,
                         boundaries=np.arange(-0.5, top + 1), ticks=np.arange(0, top + 1, 2))
-    gone = "; ".join(f"{name}: layer {', '.join(map(str, found))} undefined" for name, found in left_out.items())
+    gone = "; ".join(f"{name}: layer {', '.join(map(str, undefined))} undefined"
+                     for name, undefined in left_out.items())
     _notes(figure, note, gone)
     return figure
 
 
-def _ticks(panel: "Axes", one: Lattice) -> None:
-    panel.set_xticks(*style.thinned([f"{label:,}" for label in one.across.tolist()], 8))
-    panel.set_yticks(*style.thinned([str(label) for label in one.down.tolist()], 14))
+def _ticks(panel: "Axes", grid: Lattice) -> None:
+    panel.set_xticks(*style.thinned([f"{label:,}" for label in grid.across.tolist()], 8))
+    panel.set_yticks(*style.thinned([str(label) for label in grid.down.tolist()], 14))
 
 
 def _write_values(panel: "Axes", values: np.ndarray, size: float) -> None:

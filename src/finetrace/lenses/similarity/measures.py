@@ -130,24 +130,24 @@ def compare(a: "Representation", b: "Representation", measures: Sequence[str] = 
     if a.constant or b.constant:
         return {measure: Similarity(float("nan")) for measure in measures}
     overlap = a.left.T @ b.left if {"svcca", "pwcca", "procrustes"} & set(measures) else np.empty((0, 0))
-    found: dict[str, Similarity] = {}
+    similarities: dict[str, Similarity] = {}
     for measure in measures:
         match measure:
             case "cka":
                 value, *left_out = _cka(a, b).tolist()
                 low, high = np.clip(jackknife_interval(value, np.array(left_out)), -1.0, 1.0).tolist()
-                found[measure] = Similarity(value, low, high)
+                similarities[measure] = Similarity(value, low, high)
             case "svcca":
-                found[measure] = Similarity(_svcca(a, b, overlap, variance))
+                similarities[measure] = Similarity(_svcca(a, b, overlap, variance))
             case "pwcca":
-                found[measure] = Similarity(_pwcca(a, b, overlap))
+                similarities[measure] = Similarity(_pwcca(a, b, overlap))
             case "procrustes":
                 total = np.linalg.svd(a.singular[:, None] * overlap * b.singular, compute_uv=False).sum()
                 lengths = np.linalg.norm(a.singular), np.linalg.norm(b.singular)
-                found[measure] = Similarity(min(1.0, float(total / lengths[0] / lengths[1])))
+                similarities[measure] = Similarity(min(1.0, float(total / lengths[0] / lengths[1])))
             case "rsa":
-                found[measure] = Similarity(float(a.dissimilarity_ranks @ b.dissimilarity_ranks))
-    return found
+                similarities[measure] = Similarity(float(a.dissimilarity_ranks @ b.dissimilarity_ranks))
+    return similarities
 
 
 @dataclass(frozen=True)
@@ -191,8 +191,8 @@ class Representation:
     @cached_property
     def own_hsic(self) -> np.ndarray:
         """(1 + group,) unbiased HSIC with itself; NaN where it is no more than rounding error."""
-        found = _hsic(self, self)
-        return np.where(found > 1e-12 * (self.kept @ self.squares) ** 2, found, np.nan)
+        hsic = _hsic(self, self)
+        return np.where(hsic > 1e-12 * (self.kept @ self.squares) ** 2, hsic, np.nan)
 
     @cached_property
     def _decomposed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -279,12 +279,12 @@ def _trace(a: Representation, b: Representation) -> np.ndarray:
     if a.centred.shape[1] * b.centred.shape[1] > len(a.centred) ** 2:
         return np.einsum("ge,ge->g", a.kept @ (a.kernel * b.kernel), a.kept)
     cross = a.centred.T @ b.centred
-    found = [np.vdot(cross, cross)]
+    traces = [np.vdot(cross, cross)]
     for group in range(len(a.kept) - 1):
         members = a.groups == group
         rest = cross - a.centred[members].T @ b.centred[members]
-        found.append(np.vdot(rest, rest))
-    return np.array(found)
+        traces.append(np.vdot(rest, rest))
+    return np.array(traces)
 
 
 def _svcca(a: Representation, b: Representation, overlap: np.ndarray, variance: float) -> float:

@@ -54,11 +54,11 @@ def loader(hidden: HiddenStates, kind: str, items: np.ndarray, groups: np.ndarra
     return load
 
 
-def announce(label: str, kind: str, what: str, examples: int, dim: int, settings: SimilaritySettings) -> None:
+def announce(label: str, kind: str, compared: str, examples: int, dim: int, settings: SimilaritySettings) -> None:
     """Log what is about to be computed by the stage `label`, and whether CCA can use all directions."""
     most = most_directions(examples)
     capped = f"; svcca and pwcca use at most {most} of {dim} directions" if most < dim else ""
-    log.info("%s: %s: %s, %s%s", label, kind, what, ", ".join(settings.measures), capped)
+    log.info("%s: %s: %s, %s%s", label, kind, compared, ", ".join(settings.measures), capped)
 
 
 def watched(comparisons: Iterable[list[Row]], total: int, kind: str) -> list[Row]:

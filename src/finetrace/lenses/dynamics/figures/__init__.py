@@ -37,37 +37,37 @@ def figures_of(name: str, table: Table, axes: Mapping[str, str], units: Mapping[
     """
     heads = list(headlines(table))
     axis, unit = axes["original"], units["original"]
-    found = {"overview": figures.courses([_overview(table, key) for _, key in heads], axis=axis, unit=unit, mark=MARK,
+    drawn = {"overview": figures.courses([_overview(table, key) for _, key in heads], axis=axis, unit=unit, mark=MARK,
                                          note=note, title=f"What is learned when: {name}")}
     steps = sorted({int(step) for _, key in heads for step in table.course(key).steps})
     if len(steps) > 1:
-        found["step_90"] = figures.gains({_label(key): _dots(table, key) for _, key in heads}, steps=steps, axis=axis,
+        drawn["step_90"] = figures.gains({_label(key): _dots(table, key) for _, key in heads}, steps=steps, axis=axis,
                                          unit=unit, note=note, title=f"When the gain was made: {name}")
     if table.items_of("pairs"):
-        found["acquisition"] = _acquisition(table, axes, unit, note, name)
+        drawn["acquisition"] = _acquisition(table, axes, unit, note, name)
     later = [arm for arm in axes if arm != "original"]
     shown = [arm for arm in later if axes[arm] == axes[later[0]]]
     over, over_unit = (axes[later[0]], units[later[0]]) if later else (axis, unit)
-    told = note if over == axis else f"original: its last checkpoint; {note}"
+    caption = note if over == axis else f"original: its last checkpoint; {note}"
     cogs = [(task, key) for task in table.items_of("edges") for key, _ in
             table.select(source="edges", item=task, arm="original", statistic="cog", readout="full")]
     if cogs:
         panels = [figures.Panel(task, _arms(table, key, axes, shown, 1.0), ylabel="layer") for task, key in cogs]
-        found["centre_of_gravity"] = figures.courses(panels, axis=over, unit=over_unit, note=told,
+        drawn["centre_of_gravity"] = figures.courses(panels, axis=over, unit=over_unit, note=caption,
                                                      title=f"Centre of gravity of the mixing weights: {name}")
     if later:
         panels = [figures.Panel(_label(key), _arms(table, key, axes, shown), ylabel=NAMES[key.statistic])
                   for _, key in heads]
-        found["arms"] = figures.courses(panels, axis=over, unit=over_unit, note=told,
+        drawn["arms"] = figures.courses(panels, axis=over, unit=over_unit, note=caption,
                                         title=f"Adapted and original: {name}")
     moved = {_label(key): _differences(table, key) for _, key in heads}
     if any(moved.values()):
-        found["differences"] = figures.differences({label: of for label, of in moved.items() if of}, note=note,
+        drawn["differences"] = figures.differences({label: of for label, of in moved.items() if of}, note=note,
                                                    title=f"What adaptation changed, at the last checkpoint: {name}")
     if table.items_of("downstream"):
-        found["downstream"] = _beside(table, heads, axis, unit, note,
+        drawn["downstream"] = _beside(table, heads, axis, unit, note,
                                       f"Downstream scores beside probes and facts: {name}")
-    return found
+    return drawn
 
 
 def _label(key: Key) -> str:

@@ -42,8 +42,8 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
         **slope,
         "learning": figures.learning(examples, smoothed.novelty, **_courses(record), confidence=record["confidence"],
                                      title=f"Performance and process: {name}", **marks, **common),
-    } | {f"probe-{split}": _probe_set(found, UNITS[record["measure"]], f"Probe set ({split}): {name}")
-         for split, found in record["probes"].items()}
+    } | {f"probe-{split}": _probe_set(measured, UNITS[record["measure"]], f"Probe set ({split}): {name}")
+         for split, measured in record["probes"].items()}
 
 
 def _courses(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,9 +52,9 @@ def _courses(record: Mapping[str, Any]) -> dict[str, Any]:
             for kind, part in (("train", "train"), ("eval", "evaluated")) for key in ("loss", "accuracy")}
 
 
-def _probe_set(found: Mapping[str, Any], unit: str, title: str) -> "Figure":
-    return figures.probe_set(found["steps"], found["dynamics"], found["map"], window=found["window"],
-                             log_steps=not _even(found["steps"]), unit=unit, title=title)
+def _probe_set(measured: Mapping[str, Any], unit: str, title: str) -> "Figure":
+    return figures.probe_set(measured["steps"], measured["dynamics"], measured["map"], window=measured["window"],
+                             log_steps=not _even(measured["steps"]), unit=unit, title=title)
 
 
 def _dynamics(signals: Mapping[str, np.ndarray]) -> Dynamics:

@@ -136,15 +136,15 @@ def smoothing(
 def slope(
     novelty: np.ndarray,
     resonance: np.ndarray,
-    found: ResonanceNoveltySlope,
+    fitted: ResonanceNoveltySlope,
     *,
     level: float = 0.95,
     title: str | None = None,
 ) -> "Figure":
     """Resonance against novelty as z-scores with line and prediction interval; beside it the shuffled-order null.
 
-    novelty, resonance: (example,) raw, curbed or with NaN ends. found: from `resonance_novelty_slope` on the same data.
-    level: of the prediction interval.
+    novelty, resonance: (example,) raw, curbed or with NaN ends. fitted: from `resonance_novelty_slope` on the same
+    data. level: of the prediction interval.
     """
     keep = np.isfinite(novelty) & np.isfinite(resonance)
     x, y = np.asarray(novelty)[keep], np.asarray(resonance)[keep]
@@ -153,24 +153,24 @@ def slope(
     points.set_xlabel("novelty (z-score)")
     points.set_ylabel("resonance (z-score)")
     points.set_title("Every example")
-    if np.isnan(found.slope):
+    if np.isnan(fitted.slope):
         points.text(0.5, 0.5, "novelty or resonance is constant:\nno slope", ha="center", transform=points.transAxes)
     else:
         x, y = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()
         _cloud(figure, points, x, y)
         band = regression_band(x, y, level=level)
-        points.plot(band.x, band.fit, color=style.VERMILION, label=f"slope {found.slope:.3f}, R² {found.r2:.3f}")
+        points.plot(band.x, band.fit, color=style.VERMILION, label=f"slope {fitted.slope:.3f}, R² {fitted.r2:.3f}")
         for edge, label in ((band.lower, None), (band.upper, f"{level:.0%} prediction interval")):
             points.plot(band.x, edge, color=style.VERMILION, lw=1.2, ls=style.DASHES[1], label=label)
         points.set_xlim(x.min() - 0.25, x.max() + 0.25)
         low, high = points.get_ylim()
         points.set_ylim(low, high + 0.22 * (high - low))
         points.legend(loc="upper left")
-    _null(null, found)
+    _null(null, fitted)
     style.panel_letters(axes)
     style.footnote(
         figure,
-        f"{found.count:,} examples; null: slopes of the same rows in random order (light grey: its central interval)",
+        f"{fitted.count:,} examples; null: slopes of the same rows in random order (light grey: its central interval)",
     )
     return figure
 
@@ -315,32 +315,32 @@ def _cloud(figure: "Figure", panel: "Axes", x: np.ndarray, y: np.ndarray) -> Non
     figure.colorbar(cells, ax=panel, label="examples per cell", shrink=0.85, pad=0.01)
 
 
-def _null(panel: "Axes", found: ResonanceNoveltySlope) -> None:
-    known = found.null[np.isfinite(found.null)]
+def _null(panel: "Axes", fitted: ResonanceNoveltySlope) -> None:
+    known = fitted.null[np.isfinite(fitted.null)]
     top = 0.74  # share of the height that is drawn on; the legend sits above
     panel.set_title("Slope and its null")
     panel.set_xlabel("slope of resonance on novelty")
     panel.set_ylabel("permutations")
     if known.size:
-        panel.axvspan(found.null_low, found.null_high, color=style.LIGHT_GREY, alpha=0.5, lw=0, ymax=top)
+        panel.axvspan(fitted.null_low, fitted.null_high, color=style.LIGHT_GREY, alpha=0.5, lw=0, ymax=top)
         panel.hist(
             known, bins=max(5, min(30, known.size // 4)), color=style.GREY, label=f"shuffled order, {known.size}"
         )
     else:
         panel.text(0.5, 0.3, "no null was computed", ha="center", color=style.GREY, transform=panel.transAxes)
         panel.set_yticks([])
-    if np.isfinite(found.slope):
+    if np.isfinite(fitted.slope):
         panel.axvspan(
-            found.ci_low,
-            found.ci_high,
+            fitted.ci_low,
+            fitted.ci_high,
             color=style.VERMILION,
             alpha=0.2,
             lw=0,
             ymax=top,
             label="confidence interval of the slope",
         )
-        p_value = f", p = {found.p_value:.3f}" if np.isfinite(found.p_value) else ""
-        panel.axvline(found.slope, ymax=top, color=style.VERMILION, label=f"observed {found.slope:.3f}{p_value}")
+        p_value = f", p = {fitted.p_value:.3f}" if np.isfinite(fitted.p_value) else ""
+        panel.axvline(fitted.slope, ymax=top, color=style.VERMILION, label=f"observed {fitted.slope:.3f}{p_value}")
     panel.set_ylim(0, panel.get_ylim()[1] / top)
     handles, texts = panel.get_legend_handles_labels()
     if handles:
@@ -365,15 +365,16 @@ def _seed_lines(panel: "Axes", seeds: Sequence[DynamicsCurve], name: str, number
 
 def _slope_dots(panel: "Axes", curves: Sequence[DynamicsCurve], labels: Sequence[str]) -> None:
     for number, label in enumerate(labels):
-        found = [curve.slope for curve in curves if curve.label == label and curve.slope is not None]
-        offsets = np.linspace(-0.25, 0.25, len(found)) if len(found) > 1 else np.zeros(1)
-        height = 0.5 / max(len(found), 2)
-        for offset, one in zip(offsets, found, strict=False):
+        slopes = [curve.slope for curve in curves if curve.label == label and curve.slope is not None]
+        offsets = np.linspace(-0.25, 0.25, len(slopes)) if len(slopes) > 1 else np.zeros(1)
+        height = 0.5 / max(len(slopes), 2)
+        for offset, fitted in zip(offsets, slopes, strict=False):
             at = number + offset
-            if np.isfinite(one.null_low):
-                panel.barh(at, one.null_high - one.null_low, left=one.null_low, height=height, color=style.LIGHT_GREY)
-            panel.plot([one.ci_low, one.ci_high], [at, at], color=style.colour(number), lw=1.6)
-            panel.plot(one.slope, at, "o", ms=5, color=style.colour(number))
+            if np.isfinite(fitted.null_low):
+                panel.barh(at, fitted.null_high - fitted.null_low, left=fitted.null_low, height=height,
+                           color=style.LIGHT_GREY)
+            panel.plot([fitted.ci_low, fitted.ci_high], [at, at], color=style.colour(number), lw=1.6)
+            panel.plot(fitted.slope, at, "o", ms=5, color=style.colour(number))
     panel.yaxis.tick_right()
     panel.set_yticks(range(len(labels)), labels)
     for number, tick in enumerate(panel.get_yticklabels()):

@@ -62,12 +62,12 @@ def probe_set(
     return figure
 
 
-def _data_map(figure: "Figure", panel: "Axes", found: Cartography) -> None:
-    order = np.random.default_rng(0).permutation(len(found.confidence))  # no class of points always on top
+def _data_map(figure: "Figure", panel: "Axes", cartography: Cartography) -> None:
+    order = np.random.default_rng(0).permutation(len(cartography.confidence))  # no class of points always on top
     dots = panel.scatter(
-        found.variability[order],
-        found.confidence[order],
-        c=found.correctness[order],
+        cartography.variability[order],
+        cartography.confidence[order],
+        c=cartography.correctness[order],
         cmap="cividis",
         vmin=0,
         vmax=1,

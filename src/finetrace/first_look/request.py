@@ -11,7 +11,7 @@ NEEDS = {"convergence": ("geometry", "probes")}
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """What is looked at.
 
     models: folders or hub ids;  task: a built-in task, data/TASK, or a file;  rows: of train, and as many of
@@ -27,14 +27,14 @@ class Asked:
     seed: int = 0
 
 
-def check(asked: Asked) -> None:
+def check(request: Request) -> None:
     """Raises FinetraceError for an unknown lens and for too few rows."""
     import difflib
 
-    for lens in asked.lenses:
+    for lens in request.lenses:
         if lens not in LENSES:
             near = difflib.get_close_matches(lens, LENSES, 1)
             hint = f"did you mean {near[0]}?" if near else f"choose of {', '.join(LENSES)}"
             raise FinetraceError(f"--lens {lens}: no lens of a first look; {hint}")
-    if asked.rows < 0 or 0 < asked.rows < 10:
-        raise FinetraceError(f"--rows {asked.rows}: too few rows; take 10 or more, or 0 for all")
+    if request.rows < 0 or 0 < request.rows < 10:
+        raise FinetraceError(f"--rows {request.rows}: too few rows; take 10 or more, or 0 for all")
