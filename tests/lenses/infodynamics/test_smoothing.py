@@ -221,6 +221,18 @@ def test_change_points_on_blocks_of_a_long_signal() -> None:
     assert lens.change_points(y).block == 21  # at most 2,000 blocks
 
 
+@pytest.mark.parametrize("windows", [10, 20, 60])
+def test_novelty_of_examples_in_random_order_has_no_change_point(windows: int) -> None:
+    """Few false alarms: neighbouring blocks of novelty share windows, and few blocks tell the noise badly."""
+    random, window, alarms = np.random.default_rng(6), 10, 0
+    for _ in range(150):
+        sure = random.choice([0.95, 0.6], windows * window)
+        first = np.where(random.random(len(sure)) < 0.5, sure, 1 - sure)
+        novelty = lens.curb(lens.resonance(np.stack([first, 1 - first], axis=1), window), window).novelty
+        alarms += bool(len(lens.change_points(novelty, block=window).positions))
+    assert alarms <= 15
+
+
 # --- refused input ------------------------------------------------------------------------------------------------
 
 GAP = np.array([1.0, np.nan, 2.0])
