@@ -101,14 +101,14 @@ def counted_interval(right: np.ndarray, total: np.ndarray, level: float = LEVEL)
     from scipy.special import ndtri, stdtrit
 
     right, total = np.asarray(right, dtype=np.float64), np.asarray(total, dtype=np.float64)
-    units, whole = right.shape[-1], total.sum(axis=-1)
+    units, summed = right.shape[-1], total.sum(axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        share = right.sum(axis=-1) / whole
-        between = np.square(right - share[..., None] * total).sum(axis=-1) * (units / max(1,
-                                                                                          units - 1)) / np.square(whole)
+        share = right.sum(axis=-1) / summed
+        between = (np.square(right - share[..., None] * total).sum(axis=-1) * (units / max(1, units - 1))
+                   / np.square(summed))
         single = (total == 1).all(axis=-1)
         known = (between > 0) & ~single
-        count = np.where(known, share * (1 - share) / np.where(known, between, 1), whole)
+        count = np.where(known, share * (1 - share) / np.where(known, between, 1), summed)
         of_units = stdtrit(units - 1, (1 + level) / 2) if units > 1 else np.nan
         return score_interval(share, count, np.where(single, ndtri((1 + level) / 2), of_units))
 

@@ -42,8 +42,8 @@ def _drawn(record: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """The sets that have a reliability diagram, in distribution first, and what must be said of them."""
     fit, sets = record["fit"], record["sets"]
     judged = [name for name in sets if name != fit] or sets
-    own = ["test"] if "test" in judged else [fit] if fit in sets else []
-    drawn = [*own, *(name for name in judged if name not in own)][:MOST_PANELS]
+    foremost = ["test"] if "test" in judged else [fit] if fit in sets else []
+    drawn = [*foremost, *(name for name in judged if name not in foremost)][:MOST_PANELS]
     notes = [f"temperature fitted on {record['fit_examples']:,} examples of {fit}"]
     if "test" not in sets:
         notes.append(f"no test set: {fit} is also what is shown, so its scaled errors are too small")
@@ -79,8 +79,9 @@ def reliability(sets: Mapping[str, tuple[Calibration, Calibration]], temperature
             panel.vlines(confidence, ends[:, 0], ends[:, 1], color=tint, lw=1.2)
             panel.plot(confidence, accuracy, ls="", marker="o", ms=4.5, color=tint, clip_on=False)
             panel.axline((1, 1), slope=1, color=style.GREY, lw=1.2, ls=style.DASHES[1], zorder=1)
-            own = ", fitted here" if name == fitted_on and when == "after" else ""
-            heading = f"{style.short(name)}: as it is" if when == "before" else f"divided by T = {temperature:.3g}{own}"
+            hint = ", fitted here" if name == fitted_on and when == "after" else ""
+            heading = (f"{style.short(name)}: as it is" if when == "before"
+                       else f"divided by T = {temperature:.3g}{hint}")
             panel.set_title(f"{heading}\nECE {100 * measured.ece:.1f} %, MCE {100 * measured.mce:.1f} %", fontsize=9.5)
             panel.set(xlim=(_start(sets), 1.0), ylim=(0, 1.0), yticks=[0, 0.5, 1.0])
             panel.tick_params(labelleft=panel in axes[:, 0])
@@ -117,14 +118,14 @@ def course(steps: Sequence[int], kept: int, curves: Mapping[str, Mapping[str, np
              (axes[0, 1], "ece", "Expected calibration error", "ECE (%)", 100),
              (axes[1, 0], "nll", "Negative log-likelihood", "nats per example", 1))
     for panel, key, heading, unit, factor in shown:
-        for number, (name, of) in enumerate(curves.items()):
-            values = factor * np.asarray(of[key], dtype=np.float64)
+        for number, (name, courses) in enumerate(curves.items()):
+            values = factor * np.asarray(courses[key], dtype=np.float64)
             line = {"color": style.colour(number), "marker": MARKS[number % len(MARKS)], "ms": 4.5}
             beside = 0.06 * (number - (len(curves) - 1) / 2)  # so that intervals do not hide each other
             panel.vlines(where[barred] + beside, values[barred, 1], values[barred, 2], color=line["color"], lw=1.2)
             panel.plot(where, values[:, 0], label=style.short(name), **line)
-            if f"{key}_scaled" in of:
-                scaled = factor * np.asarray(of[f"{key}_scaled"], dtype=np.float64)[:, 0]
+            if f"{key}_scaled" in courses:
+                scaled = factor * np.asarray(courses[f"{key}_scaled"], dtype=np.float64)[:, 0]
                 panel.plot(where, scaled, ls=style.DASHES[1], lw=1.3, color=line["color"])
         panel.set_title(heading)
         panel.set_ylabel(unit)

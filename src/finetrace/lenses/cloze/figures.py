@@ -26,18 +26,18 @@ def draw(record: Mapping[str, Any]) -> "dict[str, Figure]":
     """
     steps, place, corpora = record["steps"], record["place"], record["corpora"]
     among = f"{record['words']:,} words; masked-word head: {record['head']}"
-    made: dict[str, Figure] = {}
+    drawn: dict[str, Figure] = {}
     for corpus, view in corpora.items():
         name = "" if len(corpora) == 1 else f"-{corpus.lower().replace('_', '-')}"
         note = f"mean over {'facts' if corpus in BY_FACT else 'relations'}; ranked among {among}"
         common = {"readout": record["readout"], "title": f"{corpus}: {place}", "axis": record["axis"], "note": note}
-        made[f"precision{name}"] = by_step(steps, view["layers"], view["control"], **common)
-        made[f"readouts{name}"] = by_readout(view["readouts"], note=note,
-                                             title=f"{corpus}: {place}, step {steps[-1]:,}")
-        made[f"relations{name}"] = relations(steps, view["relations"], **common)
+        drawn[f"precision{name}"] = by_step(steps, view["layers"], view["control"], **common)
+        drawn[f"readouts{name}"] = by_readout(view["readouts"], note=note,
+                                              title=f"{corpus}: {place}, step {steps[-1]:,}")
+        drawn[f"relations{name}"] = relations(steps, view["relations"], **common)
         if view["changes"] is not None:
-            made[f"changes{name}"] = changes(steps, view["changes"], **common)
-    return made
+            drawn[f"changes{name}"] = changes(steps, view["changes"], **common)
+    return drawn
 
 
 @style.styled

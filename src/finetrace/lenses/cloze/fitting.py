@@ -145,20 +145,20 @@ def _update(tensors: dict[str, "torch.Tensor"], moments: dict[str, tuple["torch.
     """One step of AdamW (Loshchilov and Hutter 2019) for the maps in `part`."""
     import torch
 
-    whole = len(part) == len(layers)
-    own = {name: (v if whole else v[part]).detach().requires_grad_() for name, v in tensors.items()}
-    loss = loss_of(own, [layers[number] for number in part], train, positions)
-    gradients = torch.autograd.grad(loss.sum(), list(own.values()))
+    all_maps = len(part) == len(layers)
+    parameters = {name: (v if all_maps else v[part]).detach().requires_grad_() for name, v in tensors.items()}
+    loss = loss_of(parameters, [layers[number] for number in part], train, positions)
+    gradients = torch.autograd.grad(loss.sum(), list(parameters.values()))
     rate = recipe.rate(step)
     with torch.no_grad():
-        for (name, values), gradient in zip(own.items(), gradients, strict=True):
-            first, second = ((m if whole else m[part]) for m in moments[name])
+        for (name, values), gradient in zip(parameters.items(), gradients, strict=True):
+            first, second = ((m if all_maps else m[part]) for m in moments[name])
             first = first.mul_(BETAS[0]).add_(gradient, alpha=1 - BETAS[0])
             second = second.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
             moved = values.detach() * (1 - rate * recipe.weight_decay)
             scale = (second / (1 - BETAS[1] ** (step + 1))).sqrt_().add_(EPS)
             moved.addcdiv_(first, scale, value=-rate / (1 - BETAS[0] ** (step + 1)))
-            if whole:
+            if all_maps:
                 tensors[name] = moved
             else:
                 tensors[name][part] = moved
@@ -173,11 +173,12 @@ def _held_out_loss(tensors: dict[str, "torch.Tensor"], active: list[int], layers
     count, losses = len(measured), []
     with torch.no_grad():
         for part in _parts(active, together):
-            own = {name: values[part] for name, values in tensors.items()}
+            parameters = {name: values[part] for name, values in tensors.items()}
             total: Any = 0.0
             for start in range(0, count, batch):
                 positions = measured[start:start + batch]
-                total = total + len(positions) * loss_of(own, [layers[n] for n in part], data, positions).double()
+                total = total + len(positions) * loss_of(parameters, [layers[n] for n in part], data,
+                                                         positions).double()
             losses.append((total / count).cpu().numpy())
     return np.concatenate(losses)
 

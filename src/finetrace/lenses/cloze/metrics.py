@@ -86,8 +86,8 @@ def groups(corpora: Sequence[str], relations: Sequence[str], types: Sequence[str
             if not names:
                 continue
             of_relation = {name: np.flatnonzero(members & (relation_of == name)) for name in names}
-            whole = (np.flatnonzero(members),) if corpus in BY_FACT else tuple(of_relation.values())
-            collected.append(Group(corpus, "", control, whole))
+            all_parts = (np.flatnonzero(members),) if corpus in BY_FACT else tuple(of_relation.values())
+            collected.append(Group(corpus, "", control, all_parts))
             for kind in dict.fromkeys(t for t in type_of[members] if t):
                 # a relation may mix types (the facts of a file of one's own): each counts with its facts of this type
                 of_kind = (numbers[type_of[numbers] == kind] for numbers in of_relation.values())
@@ -124,13 +124,13 @@ def estimates(wanted: Sequence[Group], blocks: Callable[[np.ndarray], Iterable[n
         for part in group.parts:
             if part.tobytes() not in moments:
                 moments[part.tobytes()] = _moments(blocks(part), len(part))
-        own = [moments[part.tobytes()] for part in group.parts]
-        mean = np.mean([mean for mean, _ in own], axis=0)
-        error = np.sqrt(np.sum([variance for _, variance in own], axis=0)) / len(own)
-        half = stdtrit(max(1, group.facts - len(own)), (1 + LEVEL) / 2) * error
+        part_moments = [moments[part.tobytes()] for part in group.parts]
+        mean = np.mean([mean for mean, _ in part_moments], axis=0)
+        error = np.sqrt(np.sum([variance for _, variance in part_moments], axis=0)) / len(part_moments)
+        half = stdtrit(max(1, group.facts - len(part_moments)), (1 + LEVEL) / 2) * error
         low, high = mean - half, mean + half
         if shares.any():
-            means = np.stack([mean[shares] for mean, _ in own])
+            means = np.stack([mean[shares] for mean, _ in part_moments])
             facts = np.array([len(part) for part in group.parts], dtype=np.float64)[:, None]
             low[shares], high[shares] = mean_of_shares(means, *score_interval(means, facts, ndtri((1 + LEVEL) / 2)))
         scores.append(Estimate(mean, low, high))

@@ -76,12 +76,12 @@ class Ranker:
         import torch
 
         scores = torch.addmm(self.bias, rows, self.decoder)
-        own = scores.gather(1, wanted[:, None])
-        higher, equal = scores > own, scores == own
+        gold_score = scores.gather(1, wanted[:, None])
+        higher, equal = scores > gold_score, scores == gold_score
         if not equal.any(dim=1).all():
             raise ValueError("scores of words are NaN: the weights are, or the states that are read")
         before, full = (_behind(higher[:, :size], equal[:, :size]) for size in (self.size, scores.shape[1]))
-        log_prob = own[:, 0] - scores.logsumexp(dim=1)
+        log_prob = gold_score[:, 0] - scores.logsumexp(dim=1)
         top = self.order[scores[:, :self.size].topk(self.top, dim=1).indices]
         of_type = np.zeros(len(rows), dtype=np.int32)
         if candidates is not None:
@@ -116,15 +116,15 @@ class Candidates:
         """From one array of ids, or None, per fact."""
         numbers: dict[bytes, int] = {}
         sets: list[np.ndarray] = []
-        of = np.full(len(candidates), -1, dtype=np.int64)
+        set_of_fact = np.full(len(candidates), -1, dtype=np.int64)
         for fact, ids in enumerate(candidates):
             if ids is not None:
                 key = np.asarray(ids, dtype=np.int64).tobytes()
                 if key not in numbers:
                     numbers[key] = len(sets)
                     sets.append(np.asarray(ids, dtype=np.int64))
-                of[fact] = numbers[key]
-        return cls(sets, of)
+                set_of_fact[fact] = numbers[key]
+        return cls(sets, set_of_fact)
 
     def take(self, facts: np.ndarray) -> "Candidates":
         """Those of some facts, in the given order."""

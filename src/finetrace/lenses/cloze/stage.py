@@ -135,7 +135,7 @@ def _compute(work: Work) -> None:
         work.progress.close()
 
 
-def _checkpoint(work: Work, step: int, folder: Path, left: list[int]) -> None:
+def _checkpoint(work: Work, step: int, folder: Path, steps_left: list[int]) -> None:
     """Ranks of one checkpoint, kept with the index of facts when they are whole."""
     from finetrace.lenses.cloze.records import to_table
     from finetrace.models.device import device_name, fit_threads, set_up
@@ -152,7 +152,7 @@ def _checkpoint(work: Work, step: int, folder: Path, left: list[int]) -> None:
                              f"{timeline.head or folder} reads {_dim(work.head)}; they are of different models")
     if work.prompts is None:
         _read(work, encoder)
-        work.progress = _announce(work, encoder, left)
+        work.progress = _announce(work, encoder, steps_left)
     try:
         ranks, notes = _ranks(work, encoder, step)
     except (ValueError, FinetraceError) as error:
@@ -222,7 +222,7 @@ def _read(work: Work, encoder: Any) -> None:
                   for name, part in chosen.items()}
 
 
-def _announce(work: Work, encoder: Any, left: list[int]) -> Any:
+def _announce(work: Work, encoder: Any, steps_left: list[int]) -> Any:
     """What is about to be done and what it takes, before it is; returns the Progress of it."""
     from finetrace.inference.prompts import left_out
     from finetrace.models.device import operations_per_second
@@ -233,7 +233,7 @@ def _announce(work: Work, encoder: Any, left: list[int]) -> Any:
     decode = 2.0 * work.head.decoder.numel()
     weights = sum(p.numel() for n, p in encoder.named_parameters() if "embeddings" not in n)
     operations, units, disk = 0.0, 0, 0
-    for step in left:
+    for step in steps_left:
         readouts = work.readouts(step)
         operations += 2.0 * weights * int(prompts.rows.lengths.sum()) + len(readouts) * layers * len(prompts) * decode
         units += len(prompts) + _steps(settings, readouts)
@@ -247,7 +247,7 @@ def _announce(work: Work, encoder: Any, left: list[int]) -> Any:
     seconds = operations / (REACHED * operations_per_second())
     log.info("%s: %s of %s facts can be asked (%s), %d layers; %d checkpoints to do, about %s and %.0f MB on disk at a "
              "time", work.stage.label, f"{len(prompts):,}", f"{sum(c['facts'] for c in prompts.counts.values()):,}",
-             left_out(prompts.counts), layers, len(left), duration(seconds), disk / 1e6)
+             left_out(prompts.counts), layers, len(steps_left), duration(seconds), disk / 1e6)
     scratch = work.stage.layout.scratch("cloze", "")
     scratch.mkdir(parents=True, exist_ok=True)
     if disk > shutil.disk_usage(scratch).free:

@@ -128,9 +128,9 @@ def _blocks(records: Records, vocabulary: str, part: np.ndarray) -> Iterator[tup
 def chance(facts: Facts, corpus: str, held_out: bool) -> float:
     """P@1 among the candidates of a guess without knowledge: mean over relations of 1 / candidates; NaN without
     candidates."""
-    of = [group for group in facts.groups() if group.corpus == corpus and group.held_out == held_out
-          and not group.relation]
-    counts = [facts.candidates[part] for group in of for part in group.parts]
+    corpus_groups = [group for group in facts.groups() if group.corpus == corpus and group.held_out == held_out
+                     and not group.relation]
+    counts = [facts.candidates[part] for group in corpus_groups for part in group.parts]
     if not counts or any((c == 0).any() for c in counts):
         return float("nan")
     return float(np.mean([np.mean(1.0 / c) for c in counts]))

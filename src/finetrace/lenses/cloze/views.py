@@ -65,8 +65,8 @@ class View:
         """Relation with its number of facts -> (layer, step) P@1, the `RELATIONS` with most facts, or the corpus
         alone."""
         counts = {r: 0 for c, r in zip(facts.corpora, facts.relations, strict=True) if c == self.corpus}
-        for corpus, relation, out in zip(facts.corpora, facts.relations, facts.held_out, strict=True):
-            if corpus == self.corpus and not out:
+        for corpus, relation, held_out in zip(facts.corpora, facts.relations, facts.held_out, strict=True):
+            if corpus == self.corpus and not held_out:
                 counts[relation] += 1
         most = sorted((r for r in counts if counts[r]), key=lambda r: -counts[r])[:RELATIONS]
         if len(counts) == 1:

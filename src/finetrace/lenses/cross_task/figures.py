@@ -60,8 +60,8 @@ def classes(names: Sequence[str], before: np.ndarray, after: np.ndarray, *, titl
     panel.set_xlabel("distance to the nearest other class (unit of the vectors)")
     up, down = int((change > 0).sum()), int((change < 0).sum())
     panel.set_title(f"hollow: before, full: after; {up} grew (blue), {down} shrank (orange)")
-    more = f" and {len(gone) - 8} more" if len(gone) > 8 else ""
-    without = f"no distance: {', '.join(style.short(name) for name in gone[:8])}{more}" if gone else ""
+    omitted = f" and {len(gone) - 8} more" if len(gone) > 8 else ""
+    without = f"no distance: {', '.join(style.short(name) for name in gone[:8])}{omitted}" if gone else ""
     if text := "; ".join(part for part in (note, without) if part):
         style.footnote(figure, text)
     return figure

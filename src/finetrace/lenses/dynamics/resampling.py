@@ -169,11 +169,11 @@ class Resampling:
             raise ValueError(f"values: have {values.shape[-1]} items instead of {self.items}")
         sums = np.add.reduceat(values[..., self._order], self._starts, axis=-1, dtype=np.float64)  # (..., unit)
         flat = sums.reshape(-1, sums.shape[-1])
-        whole = np.stack([flat[:, m].sum(axis=-1) for m in self._members], axis=-1)
+        totals = np.stack([flat[:, m].sum(axis=-1) for m in self._members], axis=-1)
         drawn = np.stack([weights.astype(np.float64) @ flat[:, m].T
                           for weights, m in zip(self._weights, self._members, strict=True)], axis=-1)
         shape = (*sums.shape[:-1], len(self._members))
-        return Resampled(whole.reshape(shape), drawn.reshape(self.draws, *shape))
+        return Resampled(totals.reshape(shape), drawn.reshape(self.draws, *shape))
 
 
 def multi_bootstrap(hits: np.ndarray, other: np.ndarray | None = None, *, metric: str = "mean",

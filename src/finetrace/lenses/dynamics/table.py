@@ -101,8 +101,8 @@ class Table:
         """Columns of table.parquet, one row per course and step; NaN stands for what is unknown."""
         rows = []
         for key, course in self._courses.items():
-            whole = key._asdict() | {"task_or_corpus": key.item, "n": course.n, "seeds": course.seeds}
-            rows += [whole | {"step": step, "value": value, "low": low, "high": high, "p": p}
+            shared = key._asdict() | {"task_or_corpus": key.item, "n": course.n, "seeds": course.seeds}
+            rows += [shared | {"step": step, "value": value, "low": low, "high": high, "p": p}
                      for step, value, low, high, p
                      in zip(course.steps, course.value, course.low, course.high, course.p, strict=True)]
         return LongTable.of_rows(rows, COLUMNS).columns()

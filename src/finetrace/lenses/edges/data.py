@@ -96,9 +96,9 @@ def check(data: EdgeData, name: str) -> None:
             or len(data.spans) != len(data.gold):
         raise ValueError(f"the arrays of the split {name!r} do not fit together: {layers} layers, {data.sentences} "
                          f"sentences, {len(data.gold)} labels, {len(data.spans)} spans")
-    of = data.sentence_of[:, None]
-    if ((data.spans[..., 0] >= data.spans[..., 1]) | (data.spans[..., 0] < data.offsets[of])
-            | (data.spans[..., 1] > data.offsets[of + 1])).any():
+    sentence = data.sentence_of[:, None]
+    if ((data.spans[..., 0] >= data.spans[..., 1]) | (data.spans[..., 0] < data.offsets[sentence])
+            | (data.spans[..., 1] > data.offsets[sentence + 1])).any():
         raise ValueError(f"the split {name!r} has a span that is empty or leaves its sentence")
     outside = len(data.tokens) and not 0 <= data.tokens.min() <= data.tokens.max() < total
     if len(data.tokens) != data.offsets[-1] or outside:
@@ -158,10 +158,10 @@ def _side(spans: np.ndarray, targets: np.ndarray, device: Any) -> Side:
 
     widths = spans[:, 1] - spans[:, 0]
     begins = np.cumsum(widths) - widths
-    of = np.repeat(np.arange(len(spans)), widths)
-    pieces = np.arange(len(of)) + (spans[:, 0] - begins)[of]
+    span_of = np.repeat(np.arange(len(spans)), widths)
+    pieces = np.arange(len(span_of)) + (spans[:, 0] - begins)[span_of]
     same = len(targets) == len(spans) and bool((targets == np.arange(len(spans))).all())
-    tensors = [torch.as_tensor(v, device=device) for v in (pieces, of, begins, targets)]
+    tensors = [torch.as_tensor(v, device=device) for v in (pieces, span_of, begins, targets)]
     return Side(tensors[0], tensors[1], tensors[2], None if same else tensors[3], bool((widths == 1).all()))
 
 

@@ -33,20 +33,22 @@ def draw(record: Mapping[str, Any]) -> "dict[str, Figure]":
     note = f"recipe {record['recipe']}{' with changes' if record['changed'] else ''}, {_splits(tasks)}"
     single, weights, mixes = _known(tasks, "layer"), _known(tasks, "weight"), _known(tasks, "mix")
     expected = _known(tasks, "expected_layer")
-    made: dict[str, Figure] = {}
+    drawn: dict[str, Figure] = {}
     if single:
-        made["scores"] = scores(steps, single, full=_known(tasks, "full"), axis=axis, title=f"Edge probes: {place}",
-                                majority={task: result["majority"] for task, result in tasks.items()}, note=note)
-        made["lattice"] = lattices(steps, single, axis=axis, title=f"Edge probes by layer and step: {place}", note=note)
+        drawn["scores"] = scores(steps, single, full=_known(tasks, "full"), axis=axis, title=f"Edge probes: {place}",
+                                 majority={task: result["majority"] for task, result in tasks.items()}, note=note)
+        drawn["lattice"] = lattices(steps, single, axis=axis, title=f"Edge probes by layer and step: {place}",
+                                    note=note)
     if weights:
         layers = max(result["layer"].shape[1] for result in tasks.values())
-        made["weights"] = strips(steps, weights, axis=axis, title=f"Mixing weights: {place}", note=note)
-        made["centre"] = centre(steps, _known(tasks, "cog"), expected, layers=layers, axis=axis,
-                                title=f"Depth of tasks: {place}", note=note)
+        drawn["weights"] = strips(steps, weights, axis=axis, title=f"Mixing weights: {place}", note=note)
+        drawn["centre"] = centre(steps, _known(tasks, "cog"), expected, layers=layers, axis=axis,
+                                 title=f"Depth of tasks: {place}", note=note)
     if record["mixes"] == "all":
-        made["cumulative"] = cumulative(steps, mixes, expected, axis=axis, title=f"Mixes of the layers 0 to k: {place}",
-                                        note=note)
-    return made
+        drawn["cumulative"] = cumulative(steps, mixes, expected, axis=axis,
+                                         title=f"Mixes of the layers 0 to k: {place}",
+                                         note=note)
+    return drawn
 
 
 def _known(tasks: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, np.ndarray]:
@@ -216,11 +218,11 @@ def cumulative(steps: Sequence[int], mixes: Mapping[str, np.ndarray], expected: 
     for panel, (task, values) in zip(panels, mixes.items(), strict=False):
         k = np.arange(values.shape[1])
         for place, step in enumerate(few):
-            tint, own = colours(0.85 * place / max(1, len(few) - 1)), 100 * values[step]
-            panel.plot(k, own[:, 0], color=tint, lw=1.5, marker=MARKS[place % len(MARKS)], ms=3.5,
+            tint, curve = colours(0.85 * place / max(1, len(few) - 1)), 100 * values[step]
+            panel.plot(k, curve[:, 0], color=tint, lw=1.5, marker=MARKS[place % len(MARKS)], ms=3.5,
                        label=_short(steps[step]))
             if place in (0, len(few) - 1):
-                panel.fill_between(k, own[:, 1], own[:, 2], color=tint, alpha=0.2, lw=0)
+                panel.fill_between(k, curve[:, 1], curve[:, 2], color=tint, alpha=0.2, lw=0)
         mark = (expected or {}).get(task, np.array([np.nan]))[-1]
         if np.isfinite(mark):
             panel.axvline(mark, color=style.GREY, lw=1.2, ls=style.DASHES[2])

@@ -68,9 +68,9 @@ def parameter_shapes(shape: Shape, recipe: Recipe, mix: bool) -> dict[str, tuple
         shapes[f"first{side}"] = (width, [*hidden, shape.classes][0])
     shapes["first_bias"] = ([*hidden, shape.classes][0],)
     for number, units in enumerate(hidden):
-        out = [*hidden, shape.classes][number + 1]
+        units_out = [*hidden, shape.classes][number + 1]
         shapes[f"norm{number}"], shapes[f"norm{number}_bias"] = (units,), (units,)
-        shapes[f"linear{number}"], shapes[f"linear{number}_bias"] = (units, out), (out,)
+        shapes[f"linear{number}"], shapes[f"linear{number}_bias"] = (units, units_out), (units_out,)
     if mix:
         shapes["mix"], shapes["gamma"] = (shape.layers,), ()
     return shapes
@@ -113,10 +113,10 @@ class Network:
 
     def _select(self) -> None:
         """Which layers are needed, and where each probe finds its own among them."""
-        own = np.array([probe.layer for probe in self.probes])
+        layers_of_probes = np.array([probe.layer for probe in self.probes])
         # a mix is a sum over all layers, to the last bit the same whichever probes are trained together
-        self.layers = np.arange(self.shape.layers) if self.mixed else np.unique(own)
-        self.own = np.searchsorted(self.layers, own)
+        self.layers = np.arange(self.shape.layers) if self.mixed else np.unique(layers_of_probes)
+        self.own = np.searchsorted(self.layers, layers_of_probes)
 
     def restrict(self, going: np.ndarray) -> None:
         """Keep these probes only: going (probe,) int64."""
@@ -133,8 +133,8 @@ class Network:
         import torch
 
         scalars = self.parameters["mix"]
-        own = torch.as_tensor(self.own, device=scalars.device)
-        beyond = torch.arange(len(self.layers), device=scalars.device) > own[:, None]
+        places = torch.as_tensor(self.own, device=scalars.device)
+        beyond = torch.arange(len(self.layers), device=scalars.device) > places[:, None]
         return scalars.masked_fill(beyond, float("-inf")).softmax(dim=1)
 
     def logits(self, batch: Batch, masks: "Sequence[torch.Tensor] | None" = None) -> "torch.Tensor":
@@ -209,12 +209,12 @@ class Network:
         if project is not None:
             query = _dot(project, query)  # what scores projected tokens, for tokens as they are
         scores = _dot(x, query).gather(1, side.pieces.expand(len(x), -1))
-        of = side.of.expand(len(x), -1)
+        span_of = side.of.expand(len(x), -1)
         with torch.no_grad():
             lowest = scores.new_full((len(x), side.spans), float("-inf"))
-            top = lowest.scatter_reduce(1, of, scores, "amax").gather(1, of)
+            top = lowest.scatter_reduce(1, span_of, scores, "amax").gather(1, span_of)
         weights = (scores - top).exp()
-        return weights / weights.new_zeros(len(x), side.spans).scatter_add(1, of, weights).gather(1, of)
+        return weights / weights.new_zeros(len(x), side.spans).scatter_add(1, span_of, weights).gather(1, span_of)
 
 
 class Dropout:

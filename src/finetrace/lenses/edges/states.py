@@ -181,18 +181,19 @@ def tokenise(tasks: Mapping[str, Mapping[str, WordSplit]], tokenizer: Any, max_l
 
 def _in_pieces(split: WordSplit, number: Mapping[tuple[str, ...], int], bounds: list[np.ndarray]) -> PieceSplit:
     texts = np.array([number[words] for words in split.words])
-    of = np.repeat(np.arange(len(texts)), np.diff(split.starts))
+    text_of = np.repeat(np.arange(len(texts)), np.diff(split.starts))
     flat = np.concatenate([bounds[text] for text in texts])  # words of the sentences, one after the other
-    begin = np.cumsum([0, *map(len, split.words)])[of][:, None]
+    begin = np.cumsum([0, *map(len, split.words)])[text_of][:, None]
     spans = np.stack([flat[begin + split.spans[..., 0], 0], flat[begin + split.spans[..., 1] - 1, 1]], axis=-1)
     lost = (spans < 0).any(axis=(1, 2))
     if lost.all():
         raise FinetraceError(f"{split.path}: edges.max_length cuts off all {lost.size} targets; raise it")
-    counts = np.bincount(of[~lost], minlength=len(texts))
-    whole = np.flatnonzero(counts)
+    counts = np.bincount(text_of[~lost], minlength=len(texts))
+    with_targets = np.flatnonzero(counts)
     names = [tuple(" ".join(split.words[i][start:end]) for start, end in pair)
-             for i, pair in zip(of[~lost], split.spans[~lost].tolist(), strict=True)]
-    return PieceSplit(texts[whole], np.concatenate([[0], np.cumsum(counts[whole])]).astype(np.int64), spans[~lost],
+             for i, pair in zip(text_of[~lost], split.spans[~lost].tolist(), strict=True)]
+    return PieceSplit(texts[with_targets], np.concatenate([[0], np.cumsum(counts[with_targets])]).astype(np.int64),
+                      spans[~lost],
                       split.gold[~lost], split.example_ids[~lost], split.sentences[~lost], names, int(lost.sum()))
 
 
@@ -252,9 +253,9 @@ def edge_layout(split: PieceSplit, texts: Texts) -> EdgeData:
     covered: list[np.ndarray] = []
     for i, text in enumerate(split.texts):  # of the pieces kept for all tasks, those that this split's spans cover
         mask = np.zeros(int(texts.rows.lengths[text]) + 1, dtype=np.int64)
-        own = split.spans[split.starts[i]:split.starts[i + 1]].reshape(-1, 2)
-        np.add.at(mask, own[:, 0], 1)
-        np.add.at(mask, own[:, 1], -1)
+        sentence_spans = split.spans[split.starts[i]:split.starts[i + 1]].reshape(-1, 2)
+        np.add.at(mask, sentence_spans[:, 0], 1)
+        np.add.at(mask, sentence_spans[:, 1], -1)
         covered.append(np.flatnonzero(np.cumsum(mask)[:-1]))
     counts = np.array([len(pieces) for pieces in covered])
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

@@ -247,10 +247,10 @@ class Work:
             if not -layers <= layer < layers:
                 raise FinetraceError(f"params.yaml: edges.layers: {layer} does not exist; the model has layers 0 "
                                      f"(embeddings) to {layers - 1}")
-        own = list(range(layers)) if wanted == "all" else sorted({layer % layers for layer in wanted})
+        single_layers = list(range(layers)) if wanted == "all" else sorted({layer % layers for layer in wanted})
         mixes = {"all": list(range(layers)), "full": [layers - 1], "none": []}[self.settings.mixes]
         repeats = range(self.settings.seeds)
-        return [*(Probe("layer", k, seed) for k in own for seed in repeats),
+        return [*(Probe("layer", k, seed) for k in single_layers for seed in repeats),
                 *(Probe("mix", k, seed) for k in ([] if single else mixes) for seed in repeats)]
 
     def _compute(self, item: Item, group: Group, states: Any, moments: np.ndarray) -> None:

@@ -83,13 +83,13 @@ def cosine_similarity(features: np.ndarray, units: Units | None = None, *, diago
     x = _features(features)
     lengths = np.linalg.norm(x, axis=1)
     directions = np.divide(x, lengths[:, None], out=np.zeros_like(x), where=lengths[:, None] > 0)
-    whole = _mean_cosine(directions.sum(axis=0), float((lengths > 0).sum()), diagonal)
+    mean = _mean_cosine(directions.sum(axis=0), float((lengths > 0).sum()), diagonal)
     if units is None:
-        return Estimate(whole, np.nan, np.nan, int((lengths > 0).sum()))
+        return Estimate(mean, np.nan, np.nan, int((lengths > 0).sum()))
     sums, counts = units.left_out(directions), units.left_out(lengths > 0)
     left_out = np.array([_mean_cosine(s, float(n), diagonal) for s, n in zip(sums, counts, strict=True)])
-    low, high = np.clip(jackknife_interval(whole, left_out), -1, 1)
-    return Estimate(whole, float(low), float(high), int((lengths > 0).sum()))
+    low, high = np.clip(jackknife_interval(mean, left_out), -1, 1)
+    return Estimate(mean, float(low), float(high), int((lengths > 0).sum()))
 
 
 def feature_change(before: np.ndarray, after: np.ndarray, units: Units | None = None) -> Estimate:

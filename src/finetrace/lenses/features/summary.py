@@ -41,8 +41,8 @@ def set_rows(step: int, name: str, before: np.ndarray, now: np.ndarray, weight: 
             yield _row(step, name, label, "head_cosine", float(cosines[k, k]), members)
     centred = lens.head_cosines(weight - weight.mean(axis=0), means - np.asarray(now, dtype=np.float64).mean(axis=0))
     for suffix, matrix in (("", cosines), ("_centred", centred)):
-        own = np.eye(len(matrix), dtype=bool)
-        for side, chosen in (("own", matrix[own]), ("other", matrix[~own])):
+        diagonal = np.eye(len(matrix), dtype=bool)
+        for side, chosen in (("own", matrix[diagonal]), ("other", matrix[~diagonal])):
             defined = chosen[np.isfinite(chosen)]
             mean = float(defined.mean()) if len(defined) else np.nan
             yield _row(step, name, "", f"head_cosine_{side}{suffix}", mean, len(labels))

@@ -68,21 +68,21 @@ def own_and_other(vectors: np.ndarray, labels: np.ndarray, groups: np.ndarray | 
     units, column = unit_vectors(vectors), np.searchsorted(classes, labels)
     nonzero = np.asarray(units.any(axis=1), dtype=np.float64)
     by_group = class_sums(vectors, labels, groups).units
-    whole = by_group.sum(axis=0)
-    parts = [(np.ones(len(labels), dtype=bool), whole)]
+    total = by_group.sum(axis=0)
+    parts = [(np.ones(len(labels), dtype=bool), total)]
     if groups is not None:
-        parts += [(groups != g, whole - own) for g, own in enumerate(by_group)]
+        parts += [(groups != g, total - own) for g, own in enumerate(by_group)]
     means = np.full((len(parts), 2), np.nan)
     for number, (kept, sums) in enumerate(parts):
         products, norms = units[kept] @ sums.T, np.linalg.norm(sums, axis=1)
-        rows, of = np.arange(int(kept.sum())), column[kept]
-        own = products[rows, of]
-        rest = np.sqrt(np.maximum(norms[of] ** 2 - 2 * own + nonzero[kept], 0))  # of the own sum less the row
-        known = (rest > 1e-9 * np.maximum(norms[of], 1)) & (nonzero[kept] > 0)
+        rows, row_class = np.arange(int(kept.sum())), column[kept]
+        own = products[rows, row_class]
+        lengths = np.sqrt(np.maximum(norms[row_class] ** 2 - 2 * own + nonzero[kept], 0))  # of the own sum less the row
+        known = (lengths > 1e-9 * np.maximum(norms[row_class], 1)) & (nonzero[kept] > 0)
         cosines = np.divide(products, norms, out=np.full(products.shape, np.nan), where=norms > 0)
-        cosines[rows, of] = np.nan
+        cosines[rows, row_class] = np.nan
         others = cosines[np.isfinite(cosines)]
-        means[number, 0] = np.mean((own - nonzero[kept])[known] / rest[known]) if known.any() else np.nan
+        means[number, 0] = np.mean((own - nonzero[kept])[known] / lengths[known]) if known.any() else np.nan
         means[number, 1] = others.mean() if len(others) else np.nan
     return np.clip(means, -1.0, 1.0)
 
@@ -129,9 +129,9 @@ def class_sums(vectors: np.ndarray, labels: np.ndarray, groups: np.ndarray | Non
     filled, begins = np.unique(cell[order], return_index=True)
 
     def summed(values: Any) -> np.ndarray:
-        out = np.zeros((shape[0] * shape[1], *values.shape[1:]))
-        out[filled] = np.add.reduceat(values[order], begins, axis=0)
-        return out.reshape(*shape, *values.shape[1:])
+        sums = np.zeros((shape[0] * shape[1], *values.shape[1:]))
+        sums[filled] = np.add.reduceat(values[order], begins, axis=0)
+        return sums.reshape(*shape, *values.shape[1:])
 
     units, centre = unit_vectors(vectors), np.asarray(vectors.mean(axis=0))
     centred = vectors - centre

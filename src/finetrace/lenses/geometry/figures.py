@@ -49,7 +49,7 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     special = "special tokens included" if record["special_tokens"] else "without special tokens"
     note = f"{record['sentences']:,} sentences of {record['split']}, {special}"
     boxes = np.stack([bands[f"cosine_pooled_{part}"].value for part in BOX], axis=-1)
-    made = {
+    drawn = {
         "cosines": cosine_boxes(boxes[0], boxes[-1], *_ends(bands["cosine_median"]), steps=steps, note=note,
                                 title=f"Tokens of a sentence: {name}"),
         "spread": layer_profiles({statistic: _ends(bands[statistic]) for statistic in SPREAD}, LABELS, steps=steps,
@@ -60,8 +60,8 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
                                      title=f"Tokens over training: {name}"),
     }
     if record["cones"]:
-        made["cones"] = _cones(record["cones"], steps, name)
-    return made
+        drawn["cones"] = _cones(record["cones"], steps, name)
+    return drawn
 
 
 def _cones(cones: Mapping[str, Any], steps: tuple[int, int], name: str) -> "Figure":
@@ -209,11 +209,11 @@ def class_cones(
     states = tuple(map(str.capitalize, ends_named(steps)))
     many = len(labels) > _MANY_POINTS
     points = {"s": 5 if many else 13, "alpha": 0.35 if many else 0.6, "linewidths": 0}
-    image, own = None, labels == labels[0]
+    image, first_class = None, labels == labels[0]
     first, names = names[labels[0]], [style.short(name) for name in names]
     groups = [(labels == c, style.colour(c), name) for c, name in enumerate(names)]
     if len(names) > len(style.PALETTE):  # more classes than colours
-        groups = [(~own, style.GREY, "other classes"), (own, style.VERMILION, names[labels[0]])]
+        groups = [(~first_class, style.GREY, "other classes"), (first_class, style.VERMILION, names[labels[0]])]
     for i, state in enumerate(states):
         if len(names) == 2:
             _plane(axes[0, i], cosines[i], labels, names, points)

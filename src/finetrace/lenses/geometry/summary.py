@@ -134,20 +134,20 @@ def spectral_estimates(layer: np.ndarray, sample: Sample, dimension_tokens: int 
     dim = tokens.shape[1]
     columns: dict[str, np.ndarray] = {}
     for name, centre in (("", False), ("_centred", True)):
-        whole, without = leave_out(around_mean(tokens) if centre else tokens, groups)
-        spectrum = np.concatenate([singular_values(whole, centre)[None], singular_values(without, centre)])
+        sums_of_all, without = leave_out(around_mean(tokens) if centre else tokens, groups)
+        spectrum = np.concatenate([singular_values(sums_of_all, centre)[None], singular_values(without, centre)])
         columns[f"effective_rank{name}"] = geometry.rank_of_singular_values(spectrum)
         if not centre:
             columns["effective_rank_squared_weights"] = geometry.rank_of_singular_values(spectrum, "sv2")
             total = spectrum.sum(axis=-1)
             columns["top_singular_share"] = np.where(total > 0, spectrum[:, 0] / np.where(total > 0, total, 1), np.nan)
-    ratio = np.concatenate([participation_ratio_of_gram(whole)[None], participation_ratio_of_gram(without)])
+    ratio = np.concatenate([participation_ratio_of_gram(sums_of_all)[None], participation_ratio_of_gram(without)])
     columns["participation_ratio"] = ratio
     columns["iso_score"] = (ratio - 1) / (dim - 1) if dim > 1 else np.full(len(ratio), np.nan)
     ratios, index = geometry.neighbour_ratios(tokens, dimension_tokens, sample.seed)
-    of = groups[index]
+    group_of = groups[index]
     columns["intrinsic_dimension"] = np.array([geometry.two_nn(ratios)] + [
-        geometry.two_nn(ratios[of != g]) for g in range(len(without.count))])
+        geometry.two_nn(ratios[group_of != g]) for g in range(len(without.count))])
     values = np.column_stack(list(columns.values()))
     n = np.full(len(columns), len(tokens))
     n[-1] = len(ratios)
@@ -176,17 +176,17 @@ def table_rows(step: int, layer: int, estimates: list[Estimates], first: list[Es
     """Columns `COLUMNS` of one layer, with 95 % intervals and the paired change against the first checkpoint (None: it
     is)."""
     parts = []
-    for number, now in enumerate(estimates):
-        low, high = _bounded(now.names, _interval(now.values, now.resamples, now.bootstrap))
-        blank = np.full(len(now.names), np.nan)
+    for number, estimate in enumerate(estimates):
+        low, high = _bounded(estimate.names, _interval(estimate.values, estimate.resamples, estimate.bootstrap))
+        blank = np.full(len(estimate.names), np.nan)
         change = [blank, blank, blank]
         if first is not None:
             then = first[number]
-            values = _finite(now.values) - _finite(then.values)
-            resamples = _finite(now.resamples) - _finite(then.resamples)
-            change = [values, *_interval(values, resamples, now.bootstrap)]
-        where = [np.full(len(now.names), step), np.full(len(now.names), layer, dtype=np.int32)]
-        parts.append([*where, np.array(now.names, dtype=object), now.values, low, high, now.n, *change])
+            values = _finite(estimate.values) - _finite(then.values)
+            resamples = _finite(estimate.resamples) - _finite(then.resamples)
+            change = [values, *_interval(values, resamples, estimate.bootstrap)]
+        where = [np.full(len(estimate.names), step), np.full(len(estimate.names), layer, dtype=np.int32)]
+        parts.append([*where, np.array(estimate.names, dtype=object), estimate.values, low, high, estimate.n, *change])
     return {name: np.concatenate(column) for name, column in zip(COLUMNS, zip(*parts, strict=True), strict=True)}
 
 

@@ -44,13 +44,13 @@ def _merge(
     planes: Planes = {}
     first = _first_overlap(hulls, labels, rows, inert, pairs, planes, tell)
     clusters = Agglomeration(points, labels, free)
-    made: Merges = []
+    merges: Merges = []
     # 0: points of two labels that float64 cannot keep apart
     untested = len(pairs) if first is None else max(0, first - 1)
     for _ in range(untested):
         distance, low, high = clusters.pop() or (0.0, 0, 0)
         clusters.merge(low, high)
-        made.append((low, high, distance))
+        merges.append((low, high, distance))
     refused = 0
     if first is not None:
         names = names_after(len(points), pairs[:untested])
@@ -62,11 +62,11 @@ def _merge(
             if forward.admits(low, high):
                 clusters.merge(low, high)
                 forward.merge(low, high)
-                made.append((low, high, distance))
+                merges.append((low, high, distance))
             else:
                 refused += 1
-            tell("merge", len(made) + refused, 0)
-    return made, len(pairs), refused, first
+            tell("merge", len(merges) + refused, 0)
+    return merges, len(pairs), refused, first
 
 
 def _first_overlap(
@@ -231,9 +231,9 @@ class _Forward:
             gap = ((values @ normal)[:, None] - values @ against.T).min(axis=0) + least[others]
             tolerance = rounding(np.vstack([against, normal]))
             self.hulls.decisions[kind] += int((gap > tolerance).sum())
-            left = gap <= tolerance
-            entangled = np.maximum(entangled[left], gap[left] / tolerance)
-            others = others[left]
+            unseparated = gap <= tolerance
+            entangled = np.maximum(entangled[unseparated], gap[unseparated] / tolerance)
+            others = others[unseparated]
         return others[np.argsort(entangled, kind="stable")].tolist()
 
     def _reuse(self, union: np.ndarray, low: int, high: int, other: int) -> bool:

@@ -325,8 +325,8 @@ def _within(points: np.ndarray) -> tuple[float, float, int]:
     for i in range(0, len(points), ROWS):
         block = cdist(points[i : i + ROWS], points[i:])
         largest = max(largest, float(block.max()))
-        own = block[:, : min(ROWS, len(points) - i)]
-        total += float(block.sum() - own.sum() / 2)  # pairs within the block appear twice
+        within_block = block[:, : min(ROWS, len(points) - i)]
+        total += float(block.sum() - within_block.sum() / 2)  # pairs within the block appear twice
     return largest, total, len(points) * (len(points) - 1) // 2
 
 
@@ -336,5 +336,5 @@ def _least(row: np.ndarray) -> float:
 
 
 def _mean_ratio(inside: np.ndarray, outside: np.ndarray) -> float:
-    both = (inside > 0) & (outside > 0)
-    return float((inside[both] / outside[both]).mean()) if both.any() else float("nan")
+    positive = (inside > 0) & (outside > 0)
+    return float((inside[positive] / outside[positive]).mean()) if positive.any() else float("nan")

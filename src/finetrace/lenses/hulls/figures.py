@@ -31,7 +31,7 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     ends = {f"step {step:,}": step for step in dict.fromkeys((steps[0], steps[-1]))}
     note = f"{record['points']:,} points of the split {record['split']}"
     matrices, last = record["matrices"], layers[-1]
-    made = {
+    drawn = {
         "clusters": clusters(layers, {name: record["clusters"][step] for name, step in ends.items()},
                              {name: record["linear"][step] for name, step in ends.items()}, record["labels"],
                              title=f"Clusters: {item}", note=note),
@@ -43,13 +43,13 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     }
     to_first, between = record["to_first"], record["between"]
     if np.isfinite(to_first).any() or np.isfinite(between).any():  # two labels have one distance: nothing to correlate
-        made["likeness"] = likeness(
+        drawn["likeness"] = likeness(
             layers, steps, to_first, {name: between[steps.index(step)] for name, step in ends.items()},
             title=f"Likeness of label distances: {item}",
             note=f"{record['split']} against {record['compare_split']}; {note}")
-    made["motion"] = motion(record["paths"], names, record["named"], layers, record["lengths"], note=note,
-                            title=f"Motion of the classes: {item}")
-    return made
+    drawn["motion"] = motion(record["paths"], names, record["named"], layers, record["lengths"], note=note,
+                             title=f"Motion of the classes: {item}")
+    return drawn
 
 
 @style.styled
@@ -66,13 +66,13 @@ def clusters(layers: Sequence[int], counts: Mapping[str, np.ndarray], linear: Ma
     for number, (name, values) in enumerate(counts.items()):
         tint, shift = style.colour(number), 0.08 * (number - (len(counts) - 1) / 2)
         panel.plot(where + shift, values, color=tint, lw=1.6, ls=style.DASHES[number % 2], label=name, zorder=2)
-        whole = np.asarray(linear[name], dtype=bool)
-        panel.scatter((where + shift)[whole], values[whole], s=46, color=tint, zorder=3)
-        panel.scatter((where + shift)[~whole], values[~whole], s=46, facecolor="white", edgecolor=tint, lw=1.6,
+        separable = np.asarray(linear[name], dtype=bool)
+        panel.scatter((where + shift)[separable], values[separable], s=46, color=tint, zorder=3)
+        panel.scatter((where + shift)[~separable], values[~separable], s=46, facecolor="white", edgecolor=tint, lw=1.6,
                       zorder=3)
     panel.axhline(labels, color=style.GREY, lw=1.2, ls=style.DASHES[2], label=f"number of labels ({labels})")
-    every = np.concatenate([np.asarray(values, dtype=float) for values in counts.values()])
-    _log_counts(panel, labels, float(every.max()))
+    all_counts = np.concatenate([np.asarray(values, dtype=float) for values in counts.values()])
+    _log_counts(panel, labels, float(all_counts.max()))
     panel.set_xticks(where, [str(layer) for layer in layers])
     panel.set_xlabel("layer (0 = embeddings)")
     panel.set_ylabel("clusters of one label")

@@ -70,7 +70,7 @@ def probe(
     inert[[row for group in conflicts for row in group]] = True
     hulls = Hulls(points)
     groups = _components(hulls, codes, tell) if shortcut else [np.unique(codes)]
-    made: Merges = []
+    all_merges: Merges = []
     components = []
     name = np.empty(len(points), np.int64)
     for group in groups:
@@ -80,12 +80,13 @@ def probe(
             continue
         merges, end, refused, first = merge_component(points, codes, rows, inert, hulls, tell)
         components.append(Component(names[group], end, first, refused))
-        made += merges
+        all_merges += merges
         name[rows] = names_after(len(points), _united(merges))[rows]
     firsts, assignment = np.unique(name, return_inverse=True)
     linear = len(firsts) == len(np.unique(codes)) and not conflicts
     return Clusters(
-        assignment.astype(np.int64), names[codes[firsts]], names, linear, _united(made), np.array([m[2] for m in made]),
+        assignment.astype(np.int64), names[codes[firsts]], names, linear, _united(all_merges),
+        np.array([m[2] for m in all_merges]),
         tuple(components), conflicts, repeated, {k: v for k, v in hulls.decisions.items() if v}, points,
     )
 

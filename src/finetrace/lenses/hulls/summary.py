@@ -86,9 +86,9 @@ def table(listed: Iterable[Row]) -> LongTable:
     return LongTable.of_rows(listed, COLUMNS).sorted("step", "layer", "split")
 
 
-def metrics(whole: LongTable, split: str) -> dict[str, float]:
+def metrics(long_table: LongTable, split: str) -> dict[str, float]:
     """What a person compares between runs: first and last checkpoint of every layer; undefined numbers are left out."""
-    part = whole.select(split=split, label="")
+    part = long_table.select(split=split, label="")
     steps, layers = part.distinct("step"), part.distinct("layer")
     ends = {"mean_outside_min": "outside_min"} | {name: name for name in (
         "clusters", "linear", "similarity_between_splits", "intra_accuracy")}
@@ -99,10 +99,10 @@ def metrics(whole: LongTable, split: str) -> dict[str, float]:
     return known(numbers | {"labels": part.select(statistic="labels").frame["value"].max()})
 
 
-def curves(whole: LongTable, split: str) -> dict[str, np.ndarray]:
+def curves(long_table: LongTable, split: str) -> dict[str, np.ndarray]:
     """Columns of curves.csv: step, then clusters and mean least distance of each layer; layers never defined are left
     out."""
-    part = whole.select(split=split, label="")
+    part = long_table.select(split=split, label="")
     layers = part.distinct("layer")
     clusters, distances = (part.grid(statistic=name)[..., 0].T for name in ("clusters", "outside_min"))
     columns = {"step": np.array(part.distinct("step"), np.int64)}
@@ -157,13 +157,13 @@ def _of_space(place: Row, space: Space, names: Sequence[str], every_pair: bool) 
 def _growth(place: Row, first: Space, space: Space) -> Iterator[Row]:
     """Labels whose least distance to another label grew or shrank since the first checkpoint, beyond what is certain
     (1e-6)."""
-    before, now = first.distances.outside_min, space.distances.outside_min
-    change = now - before
-    both = np.isfinite(change)
-    certain = 1e-6 * np.maximum(np.abs(before), np.abs(now))
-    for statistic, moved in (("labels_grown", change[both] > certain[both]),
-                             ("labels_shrunk", change[both] < -certain[both])):
-        yield _row(place, statistic, int(moved.sum()), int(both.sum()))
+    before, current = first.distances.outside_min, space.distances.outside_min
+    change = current - before
+    defined = np.isfinite(change)
+    certain = 1e-6 * np.maximum(np.abs(before), np.abs(current))
+    for statistic, moved in (("labels_grown", change[defined] > certain[defined]),
+                             ("labels_shrunk", change[defined] < -certain[defined])):
+        yield _row(place, statistic, int(moved.sum()), int(defined.sum()))
     yield _mean(place, "mean_growth", change)
 
 

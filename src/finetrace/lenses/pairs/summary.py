@@ -33,16 +33,16 @@ def table(steps: Sequence[int], scores: np.ndarray, pairs: Pairs, *, draws: int,
     rows: list[dict[str, Any]] = []
     reasons: dict[str, str] = {}
     for group in wanted:
-        statistics = {name: accuracy(of, group)
-                      for name, of in worth.items()} | {"margin_nats": mean_margin(margins, group)}
+        statistics = {name: accuracy(values_of_pairs, group)
+                      for name, values_of_pairs in worth.items()} | {"margin_nats": mean_margin(margins, group)}
         for statistic, values in statistics.items():
             rows += [_row(group, step, statistic, *numbers) for step, *numbers in zip(steps, *values, strict=True)]
         value, low, _ = statistics["accuracy"]
-        own = age(np.asarray(steps), group, value, float(low[-1]), drawn)
-        if own.reason:
-            reasons[_label(group)] = own.reason
+        age_of_group = age(np.asarray(steps), group, value, float(low[-1]), drawn)
+        if age_of_group.reason:
+            reasons[_label(group)] = age_of_group.reason
         else:
-            rows.append(_row(group, steps[-1], AGE, own.value, own.low, own.high))
+            rows.append(_row(group, steps[-1], AGE, age_of_group.value, age_of_group.low, age_of_group.high))
     return LongTable.of_rows(rows, TYPES), reasons
 
 
@@ -81,10 +81,10 @@ def drawn(numbers: LongTable, steps: Sequence[int], pairs: Pairs, reasons: Mappi
         courses[name] = part.course(steps, paradigm="", statistic="accuracy")
         row = part.course(steps[-1:], paradigm="", statistic=AGE)[0]
         ages[name] = row if np.isfinite(row[0]) else np.full(3, np.nan)
-        of = dict.fromkeys(paradigm for group, paradigm, apart in zip(pairs.phenomena, pairs.paradigms, pairs.control,
-                                                                      strict=True)
-                           if group == phenomenon and bool(apart) == control)
-        for paradigm in of:
+        own_paradigms = dict.fromkeys(
+            paradigm for group, paradigm, apart in zip(pairs.phenomena, pairs.paradigms, pairs.control, strict=True)
+            if group == phenomenon and bool(apart) == control)
+        for paradigm in own_paradigms:
             label = paradigm if paradigm == phenomenon else f"{phenomenon}: {paradigm}"
             paradigms[label] = part.course(steps, paradigm=paradigm, statistic="accuracy")[:, 0]
     return {"courses": courses, "ages": ages, "paradigms": paradigms,

@@ -14,8 +14,8 @@ def word_types(words: Sequence[Sequence[str]], spans: Sequence[Sequence[int]]) -
     words: per example its sentence;  spans: per example start and end (exclusive) of its span, or of both, in a row.
     Returns one text per example, the spans parted by a tab.
     """
-    return ["\t".join(" ".join(sentence[start:end]) for start, end in zip(of[0::2], of[1::2], strict=True))
-            for sentence, of in zip(words, spans, strict=True)]
+    return ["\t".join(" ".join(sentence[start:end]) for start, end in zip(bounds[0::2], bounds[1::2], strict=True))
+            for sentence, bounds in zip(words, spans, strict=True)]
 
 
 def control_labels(types: Sequence[str] | np.ndarray, y: np.ndarray, train: np.ndarray, seed: int) -> np.ndarray:

@@ -36,31 +36,32 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     note = f"{probe}, trained on {record['trained_rows']:,} rows, {record['scored_rows']:,} scored"
     note += f", {record['unseen']:,} of classes unseen in training" if record["unseen"] else ""
     ends = {f"step {step:,}": step for step in dict.fromkeys((steps[0], steps[-1]))}
-    own = {label: record["own"][step] for label, step in list(ends.items())[1:] if step in record["own"]}
-    made = {
+    classifier_accuracy = {label: record["own"][step] for label, step in list(ends.items())[1:]
+                           if step in record["own"]}
+    drawn = {
         "lattice": lattice(
             {f"{step:,}": dict(zip(layers, map(tuple, row), strict=True))
              for step, row in zip(steps, grid, strict=True)},
             split=split, floor=floor, row_label="checkpoint (optimiser steps)", title=f"Probe accuracy: {name}",
             note=note),
         "layers": by_layer(layers, {label: grid[steps.index(step)] for label, step in ends.items()}, split=split,
-                           floor=floor, own=own, note=note, title=f"Probes by layer: {name}"),
+                           floor=floor, own=classifier_accuracy, note=note, title=f"Probes by layer: {name}"),
     }
     if record["training"]:
-        made["training"] = training(layers, {label: record["training"][step] for label, step in ends.items()},
-                                    split=split, title=f"Training of the probes: {name}",
-                                    note=f"{probe}, mean over seeds" if record["seeds"] > 1 else probe)
+        drawn["training"] = training(layers, {label: record["training"][step] for label, step in ends.items()},
+                                     split=split, title=f"Training of the probes: {name}",
+                                     note=f"{probe}, mean over seeds" if record["seeds"] > 1 else probe)
     if record["kinds"]:
-        made["probes"] = compare(layers, {label: record["kinds"][step] for label, step in ends.items()}, split=split,
-                                 floor=floor, title=f"Kinds of probes: {name}", note=f"on {record['vectors']}")
+        drawn["probes"] = compare(layers, {label: record["kinds"][step] for label, step in ends.items()}, split=split,
+                                  floor=floor, title=f"Kinds of probes: {name}", note=f"on {record['vectors']}")
     if record["compression"]:
-        made["mdl"] = compression(layers, {label: record["compression"][step] for label, step in ends.items()},
-                                  title=f"Description length: {name}",
-                                  note=f"online code with {probe}, {record['trained_rows']:,} rows")
+        drawn["mdl"] = compression(layers, {label: record["compression"][step] for label, step in ends.items()},
+                                   title=f"Description length: {name}",
+                                   note=f"online code with {probe}, {record['trained_rows']:,} rows")
     if record["learning"]:
-        made["learning"] = learning(steps, layers, record["learning"], title=f"Learning curves: {name}", floor=floor,
-                                    note=probe)
-    return made
+        drawn["learning"] = learning(steps, layers, record["learning"], title=f"Learning curves: {name}", floor=floor,
+                                     note=probe)
+    return drawn
 
 
 @style.styled

@@ -106,8 +106,8 @@ def head_logits(heads: TrainedHeads, X: np.ndarray) -> np.ndarray:
 
     parameters = {name: torch.from_numpy(values) for name, values in heads.parameters.items()}
     x = torch.as_tensor(np.asarray(X), dtype=torch.float32)
-    logits = [torch.cat([out for out, _ in _blocks(_one_seed(parameters, k), x, _head_of(parameters), heads.parity)],
-                        dim=2)
+    logits = [torch.cat([block for block, _ in
+                         _blocks(_one_seed(parameters, k), x, _head_of(parameters), heads.parity)], dim=2)
               for k in range(len(parameters["out.weight"]))]
     return torch.cat(logits).to(torch.float64).numpy()
 

@@ -39,11 +39,12 @@ def halving_rounds(shapes: int, strengths: int, max_epochs: int, updates: int) -
     """(shapes that train per strength, epoch up to which they do) per round, with `updates` per epoch: 16 shapes, 8
     strengths and 1,000 epochs of 3 updates give (16, 5), (8, 10), (4, 20), (2, 40), (1, 1000). A training may end by
     its loss before."""
-    rounds, left, epoch, last = [], shapes, max(EPOCHS, -(-UPDATES // updates)), max(1, -(-FINALISTS // strengths))
-    while left > last and epoch < max_epochs:
-        rounds.append((left, epoch))
-        left, epoch = max(last, -(-left // FACTOR)), epoch * FACTOR
-    return [*rounds, (left, max_epochs)]
+    rounds, shapes_left, epoch, last = ([], shapes, max(EPOCHS, -(-UPDATES // updates)),
+                                        max(1, -(-FINALISTS // strengths)))
+    while shapes_left > last and epoch < max_epochs:
+        rounds.append((shapes_left, epoch))
+        shapes_left, epoch = max(last, -(-shapes_left // FACTOR)), epoch * FACTOR
+    return [*rounds, (shapes_left, max_epochs)]
 
 
 def mean_epochs(rounds: Sequence[tuple[int, int]], end: int) -> float:
@@ -94,8 +95,8 @@ def search_grid(folds: Sequence[Fold], hidden: Sequence[Hidden], l2: Sequence[fl
             training.drop(~alive[part, None, shape])
         results = []
         for training, fold in zip(trainings, folds, strict=True):
-            now = training.run(until)
-            results.append((*scores(now, fold.out[part], fold.out_codes), now.epochs[:, 0]))
+            networks = training.run(until)
+            results.append((*scores(networks, fold.out[part], fold.out_codes), networks.epochs[:, 0]))
         if until < max_epochs:
             kept[shape, part.start] = trainings
         return tuple(np.mean(values, axis=0) for values in zip(*results, strict=True))  # of (problem, strength)

@@ -64,11 +64,11 @@ def control_rows(batch: Batch, types: Mapping[str, Sequence[str]] | None, gold: 
                       strict=True))
     control = Batch(batch.keys, {split: batch.features[split] for split in splits}, labels, batch.train_split,
                     batch.units)
-    made, name = ((logistic_rows(control, **settings), "accuracy") if of == "logistic"
-                  else (mlp_rows(control, **settings), "mlp_accuracy"))
+    control_probe_rows, name = ((logistic_rows(control, **settings), "accuracy") if of == "logistic"
+                                else (mlp_rows(control, **settings), "mlp_accuracy"))
     true = {(r["step"], r["layer"], r["split"]): r["value"] for r in gold if r["statistic"] == name}
     rows = []
-    for r in made:
+    for r in control_probe_rows:
         if r["statistic"] == name:
             place = (r["step"], r["layer"], r["split"])
             rows.append(r | {"statistic": "control_accuracy"})

@@ -78,7 +78,7 @@ def minimise(rotated: "torch.Tensor", spectrum: "torch.Tensor", y: "torch.Tensor
     best = torch.zeros(problems, strengths, classes, width, dtype=rotated.dtype, device=rotated.device)
     norm = torch.full((problems, strengths), torch.inf, dtype=rotated.dtype, device=rotated.device)
     count = torch.zeros((problems, strengths), dtype=torch.int64, device=rotated.device)
-    left = torch.arange(problems, device=rotated.device)  # what is still in the computation
+    unsolved = torch.arange(problems, device=rotated.device)  # what is still in the computation
     part = _Batch(rotated, gold, penalty[:, :, None], scale, best if start is None else start / scale, tolerance)
     for _ in range(max_iterations):
         running = part.active.any(dim=1)
@@ -86,13 +86,13 @@ def minimise(rotated: "torch.Tensor", spectrum: "torch.Tensor", y: "torch.Tensor
             break
         # copying the features costs about two iterations: only when it halves the rest. All strengths of a problem stay
         # together, so that its matrix products have the same shapes, and round alike, in every batch.
-        if 2 * int(running.sum()) <= len(left):
-            best[left], norm[left] = part.point * part.scale, part.norm
+        if 2 * int(running.sum()) <= len(unsolved):
+            best[unsolved], norm[unsolved] = part.point * part.scale, part.norm
             part.restrict(running)
-            left = left[running]
-        count[left] += part.active
+            unsolved = unsolved[running]
+        count[unsolved] += part.active
         part.step()
-    best[left], norm[left] = part.point * part.scale, part.norm
+    best[unsolved], norm[unsolved] = part.point * part.scale, part.norm
     return Minimum(best, count, norm, norm <= tolerance)
 
 

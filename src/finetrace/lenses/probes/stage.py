@@ -149,8 +149,8 @@ def _rows(hidden: HiddenStates, settings: ProbesSettings, seed: int) -> dict[str
                                  f"sentences in {hidden.folder} leaves none on one side; change it, or take more rows "
                                  "(hidden.rows)")
         chosen = seeds.generator(seed, "subtest").permutation(sentences)[:aside]
-        out = np.isin(hidden.sentences[train], chosen)
-        rows = {"subtrain": train[~out], "subtest": train[out]}
+        set_aside = np.isin(hidden.sentences[train], chosen)
+        rows = {"subtrain": train[~set_aside], "subtest": train[set_aside]}
     return rows | {split: hidden.rows(split) for split in settings.test_splits}
 
 
@@ -225,10 +225,10 @@ def _parts(work: Work, device: str, types: Mapping[str, list[str]] | None, gold:
                 if step in steps_of.get("mlp", ()):
                     rows += parts.mlp_rows(batch, **mlp, progress=partial(_searched, progress, begun, len(group)))
                 if settings.control and step in steps_of["control"]:
-                    of = settings.control.probe
-                    rest = logistic if of == "logistic" else mlp | {"one_layer": ()}
-                    rows += parts.control_rows(batch, types, gold + rows, of=of,
-                                               control_seed=seeds.derive(work.seed, "control"), **rest)
+                    probe = settings.control.probe
+                    probe_settings = logistic if probe == "logistic" else mlp | {"one_layer": ()}
+                    rows += parts.control_rows(batch, types, gold + rows, of=probe,
+                                               control_seed=seeds.derive(work.seed, "control"), **probe_settings)
                 if settings.mdl and step in steps_of["mdl"]:
                     rows += parts.mdl_rows(batch, **{k: v for k, v in logistic.items() if k != "tolerance"} | {
                         "fractions": settings.mdl.fractions, "seed": seeds.derive(work.seed, "mdl")})

@@ -247,8 +247,8 @@ def _cka(a: Representation, b: Representation, debiased: bool = True) -> np.ndar
     _same_examples(a, b)
     if a.constant or b.constant:
         return np.full(len(a.kept), np.nan)
-    own = np.sqrt(a.own_hsic) * np.sqrt(b.own_hsic) if debiased else np.sqrt(_hsic(a, a, False) * _hsic(b, b, False))
-    return np.clip(_hsic(a, b, debiased) / own, -1.0, 1.0)
+    scale = np.sqrt(a.own_hsic) * np.sqrt(b.own_hsic) if debiased else np.sqrt(_hsic(a, a, False) * _hsic(b, b, False))
+    return np.clip(_hsic(a, b, debiased) / scale, -1.0, 1.0)
 
 
 def _hsic(a: Representation, b: Representation, debiased: bool = True) -> np.ndarray:
@@ -282,8 +282,8 @@ def _trace(a: Representation, b: Representation) -> np.ndarray:
     traces = [np.vdot(cross, cross)]
     for group in range(len(a.kept) - 1):
         members = a.groups == group
-        rest = cross - a.centred[members].T @ b.centred[members]
-        traces.append(np.vdot(rest, rest))
+        remaining = cross - a.centred[members].T @ b.centred[members]
+        traces.append(np.vdot(remaining, remaining))
     return np.array(traces)
 
 

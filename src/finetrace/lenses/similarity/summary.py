@@ -38,11 +38,11 @@ def within(load: Load, steps: Sequence[int], layers: int, measures: Sequence[str
         held = [load(first_step, layer)]
         yield _rows(held[0], held[0], measures, variance, (first_step, layer), (first_step, layer))
         for number, step in enumerate(steps[1:], start=1):
-            now = load(step, layer)
+            states = load(step, layer)
             for earlier, then in enumerate(held):
                 by = measures if earlier in (0, number - 1) else main
-                yield _rows(then, now, by, variance, (steps[earlier], layer), (step, layer))
-            held.append(now)
+                yield _rows(then, states, by, variance, (steps[earlier], layer), (step, layer))
+            held.append(states)
     yield from _across(load, load, (first_step, last_step), layers, [(i, i) for i in range(layers)], main, variance)
 
 

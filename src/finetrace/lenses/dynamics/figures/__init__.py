@@ -62,7 +62,8 @@ def figures_of(name: str, table: Table, axes: Mapping[str, str], units: Mapping[
                                         title=f"Adapted and original: {name}")
     moved = {_label(key): _differences(table, key) for _, key in heads}
     if any(moved.values()):
-        drawn["differences"] = figures.differences({label: of for label, of in moved.items() if of}, note=note,
+        drawn["differences"] = figures.differences({label: differences for label, differences in moved.items()
+                                                    if differences}, note=note,
                                                    title=f"What adaptation changed, at the last checkpoint: {name}")
     if table.items_of("downstream"):
         drawn["downstream"] = _beside(table, heads, axis, unit, note,
@@ -146,8 +147,8 @@ def _differences(table: Table, key: Key) -> dict[str, tuple[float, float, float]
 def _dots(table: Table, key: Key) -> list[Dot]:
     """When 90 % of the gain was made: of the headline, and of every layer."""
     statistic = f"{key.statistic}_step_90_interpolated"
-    whole = table.get(key._replace(statistic=statistic))
-    dots = [] if whole is None else [Dot(None, *whole.last)]
+    gain = table.get(key._replace(statistic=statistic))
+    dots = [] if gain is None else [Dot(None, *gain.last)]
     readout = {"edges": "layer", "cloze": key.readout}.get(key.source)
     single = layers_of(table, key.source, key.item, statistic, readout) if readout else {}
     return [*(Dot(layer, course.last[0]) for layer, course in single.items()), *dots]

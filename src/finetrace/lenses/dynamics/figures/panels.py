@@ -117,16 +117,16 @@ def differences(rows: Mapping[str, Mapping[str, tuple[float, float, float]]], *,
     """
     if not rows:
         raise ValueError("rows: there are none")
-    names = [name for name in DIFFERENCE_NAMES if any(name in of for of in rows.values())]
+    names = [name for name in DIFFERENCE_NAMES if any(name in row for row in rows.values())]
     figure, axes = style.new_figure(size=(10, 1.5 + 0.45 * max(3, len(rows))), title=title)
     panel = axes[0, 0]
     panel.axvline(0, color=style.GREY, lw=1.2)
     for number, name in enumerate(names):
         shift = 0.22 * (number - (len(names) - 1) / 2)
         label = DIFFERENCE_NAMES[name]
-        for place, of in enumerate(rows.values()):
-            if name in of:
-                value, low, high = 100 * np.array(of[name], dtype=np.float64)
+        for place, row in enumerate(rows.values()):
+            if name in row:
+                value, low, high = 100 * np.array(row[name], dtype=np.float64)
                 if np.isfinite([low, high]).all():
                     panel.plot([low, high], [place + shift] * 2, color=style.colour(number), lw=1.6)
                 panel.plot(value, place + shift, marker=MARKS[number], ls="", ms=6.5, color=style.colour(number),
@@ -153,12 +153,12 @@ def gains(rows: Mapping[str, Sequence[Dot]], *, steps: Sequence[int], axis: str,
 
     if not rows:
         raise ValueError("rows: there are none")
-    layers = sorted({dot.layer for of in rows.values() for dot in of if dot.layer is not None})
+    layers = sorted({dot.layer for dots in rows.values() for dot in dots if dot.layer is not None})
     tints = dict(zip(layers, colormaps[style.SEQUENTIAL](np.linspace(0, 0.92, max(1, len(layers)))), strict=False))
     figure, axes = style.new_figure(size=(10, 1.6 + 0.5 * max(3, len(rows))), title=title)
     panel = axes[0, 0]
-    for place, of in enumerate(rows.values()):
-        known = [dot for dot in of if np.isfinite(dot.step)]
+    for place, dots in enumerate(rows.values()):
+        known = [dot for dot in dots if np.isfinite(dot.step)]
         if not known:
             panel.text(_at(steps[0], unit), place, "no gain beyond its error", va="center", fontsize=8.5,
                        color=style.GREY)
