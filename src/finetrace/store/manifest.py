@@ -113,8 +113,8 @@ def complete(folder: Path, manifest: Manifest, *, started: float | None = None) 
     content = dataclasses.asdict(manifest)
     texts = {PROVENANCE: json_text({k: v for k, v in content.items() if k not in (*CONTENT, *COSTS)}),
              NAME: json_text({k: content[k] for k in CONTENT})}
-    own = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
-    write_json(folder / COST, {"key": manifest.key, "sha256": own | {COST: sha256_value(own)}}
+    hashes = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    write_json(folder / COST, {"key": manifest.key, "sha256": hashes | {COST: sha256_value(hashes)}}
                | {k: content[k] for k in COSTS})
     for name, text in texts.items():  # manifest.json last
         write_text(folder / name, text)
@@ -205,11 +205,11 @@ def checked_file(folder: Path, name: str) -> Path:
 def _check_own(folder: Path, hashes: Any) -> None:
     """Raises FinetraceError when manifest.json or provenance.json is not what was written; where cost.json does not
     say, or is damaged itself, nothing is known."""
-    own = {k: v for k, v in hashes.items() if k != COST} if isinstance(hashes, dict) else {}
-    if not own or hashes.get(COST) != sha256_value(own):
+    recorded = {k: v for k, v in hashes.items() if k != COST} if isinstance(hashes, dict) else {}
+    if not recorded or hashes.get(COST) != sha256_value(recorded):
         return
     for name in (NAME, PROVENANCE):
-        if sha256_file(folder / name) != own.get(name):
+        if sha256_file(folder / name) != recorded.get(name):
             raise FinetraceError(
                 f"{folder / name}: its content is not what its stage wrote (damaged or edited); delete the folder "
                 f"{folder} and run its stage again (finetrace repro)"
