@@ -159,11 +159,11 @@ def word_of(piece: str, kind: Kind) -> str | None:
     mark = "Ġ" if kind == "bytelevel" else "▁"
     if not piece.startswith(mark):
         return None
-    rest = piece[1:]
+    letters = piece[1:]
     if kind == "sentencepiece":
-        return rest
+        return letters
     try:
-        return bytes(_BYTES[letter] for letter in rest).decode("utf-8")
+        return bytes(_BYTES[letter] for letter in letters).decode("utf-8")
     except (KeyError, UnicodeDecodeError):  # part of a character
         return None
 

@@ -94,8 +94,8 @@ def _example(target: Any, name: str, words: tuple[str, ...], sentence: int, plac
 
 
 def _span(value: Any, name: str, words: int, place: str) -> Span:
-    whole = isinstance(value, list) and len(value) == 2 and all(type(v) is int for v in value)
-    if not whole or not 0 <= value[0] < value[1] <= words:
+    well_formed = isinstance(value, list) and len(value) == 2 and all(type(v) is int for v in value)
+    if not well_formed or not 0 <= value[0] < value[1] <= words:
         raise FinetraceError(f"{place}: key '{name}' holds {value!r}; give [first word, word after the last] with "
                              f"0 <= first < after <= {words} (the text has {words} words)")
     return value[0], value[1]
@@ -116,9 +116,9 @@ def _alike(first: Example, example: Example, name: str) -> None:
         raise FinetraceError(f"{example.place}: {name} has {len(example.spans)} span(s), but that of {first.place} has "
                              f"{len(first.spans)}; give all targets 'span2', or none")
     if (example.labels is None) != (first.labels is None):
-        now, before = ("a name", "a list") if example.labels is None else ("a list", "a name")
-        raise FinetraceError(f"{example.place}: key '{name}.label' holds {now}, but that of {first.place} "
-                             f"{before}; give all targets a list, or all a name")
+        found_form, first_form = ("a name", "a list") if example.labels is None else ("a list", "a name")
+        raise FinetraceError(f"{example.place}: key '{name}.label' holds {found_form}, but that of {first.place} "
+                             f"{first_form}; give all targets a list, or all a name")
 
 
 def edge_records(table: pa.Table, label_names: Sequence[str], *, blank: str | None = None,
@@ -131,9 +131,9 @@ def edge_records(table: pa.Table, label_names: Sequence[str], *, blank: str | No
     """
     if "spans" not in table.column_names:
         raise FinetraceError("the table has no column 'spans': only tasks of words have records for edge probing")
-    several, current = "labels" in table.column_names, None
+    multi_label, current = "labels" in table.column_names, None
     record: dict[str, Any] = {}
-    for row in table.select(["sentence", "words", "spans", "labels" if several else "label"]).to_pylist():
+    for row in table.select(["sentence", "words", "spans", "labels" if multi_label else "label"]).to_pylist():
         if row["sentence"] != current:
             if record:
                 yield record
@@ -141,7 +141,7 @@ def edge_records(table: pa.Table, label_names: Sequence[str], *, blank: str | No
             record = {"text": _text(row["words"], current, blank), "targets": [], **({"info": info} if info else {})}
         spans = zip(row["spans"][::2], row["spans"][1::2], strict=True)
         target: dict[str, Any] = {f"span{i}": list(span) for i, span in enumerate(spans, 1)}
-        target["label"] = [label_names[k] for k in row["labels"]] if several else label_names[row["label"]]
+        target["label"] = [label_names[k] for k in row["labels"]] if multi_label else label_names[row["label"]]
         record["targets"].append(target)
     if record:
         yield record

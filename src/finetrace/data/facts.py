@@ -151,11 +151,11 @@ def filled(template: str, subject: str) -> str:
 def unique_ids(facts: list[Fact], ids: list[str | None]) -> list[str]:
     """Names of facts: the file's own id where only one fact has it, else CORPUS:RELATION:SUBJECT:OBJECT,
     numbered from #2 on."""
-    own = Counter(name for name in ids if name is not None)
-    taken = {name for name, count in own.items() if count == 1}
+    id_counts = Counter(name for name in ids if name is not None)
+    taken = {name for name, count in id_counts.items() if count == 1}
     result = []
     for fact, name in zip(facts, ids, strict=True):
-        if name is None or own[name] > 1:
+        if name is None or id_counts[name] > 1:
             base = name = f"{fact.corpus}:{fact.relation}:{fact.subject}:{fact.object}"
             number = 1
             while name in taken:

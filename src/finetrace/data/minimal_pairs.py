@@ -112,9 +112,9 @@ def chosen_pairs(name: str, pairs: list[Pair], settings: PairRowsSettings, seed:
         return pairs
     kept: set[str] = set()
     for paradigm in dict.fromkeys(pair.paradigm for pair in pairs):
-        own = [pair.pair_id for pair in pairs if pair.paradigm == paradigm]
-        order = seeds.generator(seed, "minimal pairs", paradigm).permutation(len(own))
-        kept |= {own[i] for i in order[:settings.max_pairs]}
+        pair_ids = [pair.pair_id for pair in pairs if pair.paradigm == paradigm]
+        order = seeds.generator(seed, "minimal pairs", paradigm).permutation(len(pair_ids))
+        kept |= {pair_ids[i] for i in order[:settings.max_pairs]}
     return [pair for pair in pairs if pair.pair_id in kept]
 
 
@@ -122,7 +122,8 @@ def facts_of(pairs: list[Pair]) -> dict[str, Any]:
     """What a set holds, for its manifest."""
     counts = Counter((pair.phenomenon, pair.paradigm) for pair in pairs)
     return {"pairs": len(pairs), "control": sum(pair.control for pair in pairs),
-            "phenomena": {phenomenon: {paradigm: count for (of, paradigm), count in counts.items() if of == phenomenon}
+            "phenomena": {phenomenon: {paradigm: count for (phenomenon_counted, paradigm), count in counts.items()
+                                       if phenomenon_counted == phenomenon}
                           for phenomenon in dict.fromkeys(pair.phenomenon for pair in pairs)}}
 
 
@@ -163,9 +164,9 @@ def _pairs(source: _Source, settings: PairRowsSettings) -> Iterator[Pair]:
                                  "is the better one; mend or remove the row")
         paradigm = _name(row, names["paradigm"], place) or source.name
         phenomenon = _name(row, names["phenomenon"], place) or source.name
-        own = f"{source.name}:{paradigm}" if paradigm != source.name else paradigm
+        prefix = f"{source.name}:{paradigm}" if paradigm != source.name else paradigm
         number = row.get(names["id"], row.get("pair_id"))
-        label = f"{own}:{counts[paradigm] if number is None else number}"
+        label = f"{prefix}:{counts[paradigm] if number is None else number}"
         counts[paradigm] += 1
         counts[label] += 1
         yield Pair(label if counts[label] == 1 else f"{label}#{counts[label]}",

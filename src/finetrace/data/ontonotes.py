@@ -199,8 +199,8 @@ def _mentions(sentence: _Sentence, where: str) -> list[tuple[int, int, int]]:
                     raise FinetraceError(f"{where} line {sentence.lines[i]}: column coreference closes chain "
                                          f"{chain}, which is not open; mend it")
                 mentions.append((opened[chain].pop(), i + 1, chain))
-    if left := [chain for chain, starts in opened.items() if starts]:
-        raise FinetraceError(f"{where} line {sentence.lines[0]}: column coreference opens chain {left[0]}, which "
+    if unclosed := [chain for chain, starts in opened.items() if starts]:
+        raise FinetraceError(f"{where} line {sentence.lines[0]}: column coreference opens chain {unclosed[0]}, which "
                              "the sentence does not close; mend it (is the file cut off?)")
     return mentions
 

@@ -32,8 +32,8 @@ def entity_rows(rows: Rows) -> Rows:
     units: list[int] = []
     for number, (row, place) in enumerate(zip(rows.values, rows.places, strict=True)):
         passage = row["passage"].replace("@highlight\n", "- ")
-        of = row.get("idx")
-        question = f"{of['passage']}-{of['query']}" if isinstance(of, dict) else str(number if of is None else of)
+        idx = row.get("idx")
+        question = f"{idx['passage']}-{idx['query']}" if isinstance(idx, dict) else str(number if idx is None else idx)
         for i, entity in enumerate(row["entities"]):
             values.append({"passage": passage, "query": row["query"].replace("@placeholder", entity), "entity": entity,
                            "label": int(entity in row["answers"]), "id": f"{question}-{i}"})

@@ -98,10 +98,10 @@ def resolve_ood(name: str, task: TaskSettings, section: str = "tasks") -> dict[s
     return resolved
 
 
-def _entry(name: str, where: str, more: tuple[str, ...] = ()) -> dict[str, Any]:
+def _entry(name: str, where: str, other_tasks: tuple[str, ...] = ()) -> dict[str, Any]:
     if name not in entries():
         raise FinetraceError(f"{where}: {name!r} is not a built-in task "
-                             f"({', '.join([*sorted(entries()), *more])}); define it with source, id or "
+                             f"({', '.join([*sorted(entries()), *other_tasks])}); define it with source, id or "
                              "path, text and label")
     return entries()[name]
 

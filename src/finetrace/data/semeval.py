@@ -45,8 +45,8 @@ def read_semeval_task(name: str, task: RowsSettings, root: Path, only: str | Non
     for split, path in files.items():
         splits[split] = read_semeval(decode(path, task.encoding or "utf-8"), str(path))
         splits[split].origin = {"file": path.name, "sha256": sha256_file(path)}
-    own = "validation" in (task.splits or {}) or getattr(task, "holdout", 0.0) > 0
-    if "train" in splits and not own:
+    has_validation = "validation" in (task.splits or {}) or getattr(task, "holdout", 0.0) > 0
+    if "train" in splits and not has_validation:
         splits["train"], splits["validation"] = split_train(splits["train"])
     return {only: splits[only]} if only else {split: splits[split] for split in ("train", "validation", "test")
                                               if split in splits}

@@ -147,8 +147,8 @@ def _tsv(text: str, where: str) -> _Sentences:
                 raise FinetraceError(f"{place}: field {field} is {value!r}, not the number of one of the sentence's "
                                      f"{len(words)} words (from 0)")
         between = tuple(range(int(first), int(last) + 1))
-        whole = expression.replace("_", " ") == " ".join(words[int(first):int(last) + 1]).replace("_", " ")
-        if not whole:  # the words between belong to others; which they are, the table does not say
+        contiguous = expression.replace("_", " ") == " ".join(words[int(first):int(last) + 1]).replace("_", " ")
+        if not contiguous:  # the words between belong to others; which they are, the table does not say
             if len(between) < 3:
                 raise FinetraceError(f"{place}: field expression is {expression!r}, but words {first} to {last} are "
                                      f"{' '.join(words[int(first):int(last) + 1])!r}; mend one of them")

@@ -54,15 +54,15 @@ def world_pairs(world: World, seed: int, count: int = PAIRS) -> list[Pair]:
     for phenomenon, paradigms in _PARADIGMS.items():
         for paradigm, make in paradigms.items():
             maker.dice = Dice(seeds.generator(seed, "minimal pairs", paradigm))
-            made: dict[str, str] = {}
+            good_to_bad: dict[str, str] = {}
             for _ in range(_ATTEMPTS * count):
                 good, bad = (" ".join(words) for words in make(maker))
                 if not {good, bad} & corpus and good != bad:
-                    made.setdefault(good, bad)
-                if len(made) == count:
+                    good_to_bad.setdefault(good, bad)
+                if len(good_to_bad) == count:
                     break
             pairs += [Pair(f"{paradigm}:{number}", "grammar", phenomenon, paradigm, *sentences)
-                      for number, sentences in enumerate(made.items())]
+                      for number, sentences in enumerate(good_to_bad.items())]
     return pairs + list(_fact_pairs(world, seed, count))
 
 
@@ -71,10 +71,10 @@ def _fact_pairs(world: World, seed: int, count: int) -> Iterator[Pair]:
     for held_out in (False, True):
         for relation in RELATIONS:
             rng = seeds.generator(seed, "minimal pairs", relation, int(held_out))
-            own = [fact for fact in world.facts if fact.relation == relation and fact.held_out == held_out]
-            chosen = sorted(rng.permutation(len(own))[:count].tolist())
+            facts = [fact for fact in world.facts if fact.relation == relation and fact.held_out == held_out]
+            chosen = sorted(rng.permutation(len(facts))[:count].tolist())
             dice, paradigm = Dice(rng), "held-out-facts" if held_out else relation.replace("_", "-")
-            for fact in (own[i] for i in chosen):
+            for fact in (facts[i] for i in chosen):
                 which = dice.pick(range(len(world.templates[relation])))
                 false = dice.pick([word for word in world.candidates[relation] if word != fact.object])
                 good, bad = (_fact_text(fact, which, word) for word in (fact.object, false))
