@@ -123,15 +123,15 @@ def require_all_used(model: Any, unused: Iterable[str], folder: Path) -> None:
 
     unused: names of tensors that were in the files and not in the model; those of heads and poolers do not matter.
     """
-    own, prefix = list(model.base_model.state_dict()), model.base_model_prefix + "."
-    lists = {match[1] for name in own if (match := re.match(r"(.*?)\.\d+\.", name))}  # encoder.layer, attentions, ...
+    names, prefix = list(model.base_model.state_dict()), model.base_model_prefix + "."
+    lists = {match[1] for name in names if (match := re.match(r"(.*?)\.\d+\.", name))}  # encoder.layer, attentions, ...
     around = {name.rpartition(".")[0] for name in lists} - {""}  # encoder, in which all belongs to the layers
-    left = sorted(name for key in unused if (name := key.removeprefix(prefix)).rpartition(".")[2] not in STATELESS
-                  and any(name.startswith(f"{part}.") for part in (*lists, *around)))
-    if left:
-        raise FinetraceError(f"{folder}: its config.json fits only part of its weights: {len(left)} tensors of the "
-                             f"encoder would not be used ({', '.join(left[:3])} ...); mend config.json (the number of "
-                             "layers, say), or fetch the model again")
+    leftover = sorted(name for key in unused if (name := key.removeprefix(prefix)).rpartition(".")[2] not in STATELESS
+                      and any(name.startswith(f"{part}.") for part in (*lists, *around)))
+    if leftover:
+        raise FinetraceError(f"{folder}: its config.json fits only part of its weights: {len(leftover)} tensors of the "
+                             f"encoder would not be used ({', '.join(leftover[:3])} ...); mend config.json (the number "
+                             "of layers, say), or fetch the model again")
 
 
 def one_line(error: Exception) -> str:

@@ -39,10 +39,11 @@ class Transform:
         def rows(values: "torch.Tensor") -> "torch.Tensor":
             return values.unsqueeze(-2) if values.ndim > 1 else values
 
-        out = states @ self.dense_weight.transpose(-1, -2)
-        out = self.activation(out if self.dense_bias is None else out + rows(self.dense_bias))
-        out = torch.nn.functional.layer_norm(out, out.shape[-1:], eps=self.eps) * rows(self.norm_weight)
-        return out if self.norm_bias is None else out + rows(self.norm_bias)
+        transformed = states @ self.dense_weight.transpose(-1, -2)
+        transformed = self.activation(transformed if self.dense_bias is None else transformed + rows(self.dense_bias))
+        transformed = torch.nn.functional.layer_norm(transformed, transformed.shape[-1:],
+                                                     eps=self.eps) * rows(self.norm_weight)
+        return transformed if self.norm_bias is None else transformed + rows(self.norm_bias)
 
     def tensors(self) -> dict[str, "torch.Tensor"]:
         """The tensors that are there, by field."""
@@ -146,8 +147,8 @@ def _parts(model: Any) -> tuple[Any, Any, Any, Any, Any]:
         return (model.vocab_transform, model.vocab_layer_norm, model.activation, model.vocab_projector.weight,
                 model.vocab_projector.bias)
     if hasattr(model, "generator_predictions"):  # ELECTRA
-        part, out = model.generator_predictions, model.generator_lm_head
-        return part.dense, part.LayerNorm, part.activation, out.weight, out.bias
+        part, decoder = model.generator_predictions, model.generator_lm_head
+        return part.dense, part.LayerNorm, part.activation, decoder.weight, decoder.bias
     if hasattr(model, "pred_layer"):  # XLM, FlauBERT
         if not isinstance(model.pred_layer.proj, torch.nn.Linear):
             raise ValueError("its masked-word head is an adaptive softmax (asm), which is not supported")

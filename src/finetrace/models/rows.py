@@ -135,9 +135,9 @@ def tokens_cut(tokenizer: Any, first: Sequence[str], second: Sequence[str] | Non
     cut = np.zeros(len(lengths), dtype=np.int64)
     full = np.flatnonzero(lengths >= max_length).tolist()  # the others are whole
     if full:
-        whole = tokenizer([first[i] for i in full], None if second is None else [second[i] for i in full],
+        uncut = tokenizer([first[i] for i in full], None if second is None else [second[i] for i in full],
                           verbose=False)
-        cut[full] = np.array([len(ids) for ids in whole["input_ids"]]) - lengths[full]
+        cut[full] = np.array([len(ids) for ids in uncut["input_ids"]]) - lengths[full]
     return cut
 
 
@@ -150,8 +150,8 @@ def unknown_tokens(rows: Encoded, tokenizer: Any) -> tuple[int, int]:
     lists = rows.features["input_ids"]
     ids = np.fromiter(chain.from_iterable(lists), dtype=np.int64, count=int(rows.lengths.sum()))
     counts = np.bincount(ids, minlength=max(special, default=0) + 1)
-    own = int(len(ids) - counts[sorted(special)].sum())
-    return (int((ids == unknown).sum()) if unknown is not None else 0), own
+    ordinary = int(len(ids) - counts[sorted(special)].sum())
+    return (int((ids == unknown).sum()) if unknown is not None else 0), ordinary
 
 
 def require_known(rows: Encoded, tokenizer: Any, where: str) -> None:
@@ -159,9 +159,9 @@ def require_known(rows: Encoded, tokenizer: Any, where: str) -> None:
 
     where: the file, for messages.
     """
-    unknown, own = unknown_tokens(rows, tokenizer)
-    share = unknown / max(1, own)
-    text = (f"{where}: {100 * share:.0f} % of its tokens ({unknown:,} of {own:,}) are unknown to the tokenizer "
+    unknown, ordinary = unknown_tokens(rows, tokenizer)
+    share = unknown / max(1, ordinary)
+    text = (f"{where}: {100 * share:.0f} % of its tokens ({unknown:,} of {ordinary:,}) are unknown to the tokenizer "
             f"({tokenizer.unk_token})")
     if share > MOST_UNKNOWN:
         raise FinetraceError(f"{text}; the model would learn from little else: name a model whose tokenizer knows "

@@ -196,8 +196,8 @@ def _heads(where: str, checkpoints: list[Local]) -> dict[str, Any]:
     for checkpoint in checkpoints:
         base = checkpoint.base if isinstance(checkpoint.base, Local) else None
         head = head_of(Path(checkpoint.path), Path(base.path) if base else None)
-        whole = Path(base.path if base else checkpoint.path)
-        facts = (head.kind, len(head.names), describe(whole) if (whole / "config.json").is_file() else {})
+        model_folder = Path(base.path if base else checkpoint.path)
+        facts = (head.kind, len(head.names), describe(model_folder) if (model_folder / "config.json").is_file() else {})
         of_first = of_first or facts
         if facts != of_first:
             differences = ", ".join(f"{key}: {facts[2].get(key)}" for key in facts[2]

@@ -67,11 +67,11 @@ def encode_words(tokenizer: Any, sentences: Sequence[Sequence[str]], max_length:
                                  "unknown token; remove its sentence")
         fixed = [[w if b else tokenizer.unk_token for w, b in zip(words[i], bounds[i][:, 1], strict=True)]
                  for i in lost]
-        again, bounds_again = _encode(tokenizer, fixed)
+        encoded_again, bounds_again = _encode(tokenizer, fixed)
         for place, i in enumerate(lost):
             bounds[i] = bounds_again[place]
             for name, values in encoded.items():
-                values[i] = again[name][place]
+                values[i] = encoded_again[name][place]
     for i, ids in enumerate(encoded["input_ids"]):
         if len(ids) > max_length and truncate:
             _cut(encoded, bounds, i, max_length, where)
