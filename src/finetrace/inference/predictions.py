@@ -186,8 +186,8 @@ def _metrics(logits: np.ndarray, labels: np.ndarray, metric: str) -> dict[str, f
                "loss": float(cross_entropy(logits, labels).mean())}
     if metric in metrics:
         return metrics
-    more = classification_metrics(logits, labels)  # imports scikit-learn
-    return metrics | {metric: more[metric]} if metric in more else metrics  # entities need whole sentences
+    computed = classification_metrics(logits, labels)  # imports scikit-learn
+    return metrics | {metric: computed[metric]} if metric in computed else metrics  # entities need whole sentences
 
 
 def _tell(progress: Progress, before: int, done: int) -> None:

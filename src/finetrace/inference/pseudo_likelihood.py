@@ -75,9 +75,10 @@ def encode_sentences(texts: Sequence[str], tokenizer: Any, *, inputs: set[str], 
     encoded = tokenizer(list(texts), return_special_tokens_mask=True, return_attention_mask=True, verbose=False)
     words = []
     for number, (text, special) in enumerate(zip(texts, encoded["special_tokens_mask"], strict=True)):
-        own = np.flatnonzero(np.array(special, dtype=np.int64) == 0)
+        ordinary = np.flatnonzero(np.array(special, dtype=np.int64) == 0)
         of_token = np.full(len(special), -1, dtype=np.int64)
-        of_token[own] = _words(encoded, number, text, where)[own] if scoring == "word_l2r" else np.arange(len(own))
+        of_token[ordinary] = (_words(encoded, number, text, where)[ordinary] if scoring == "word_l2r"
+                              else np.arange(len(ordinary)))
         words.append(of_token)
     features = {name: encoded[name] for name in encoded.keys() if name in inputs}
     lengths = np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64)

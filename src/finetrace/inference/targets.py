@@ -54,9 +54,9 @@ class Target:
 
     def _of_tags(self, logits: np.ndarray, rows: Encoded) -> dict[str, float]:
         ends = np.cumsum(rows.sizes)[:-1]
-        both = ([[self.label_names[i] for i in sentence] for sentence in np.split(numbers, ends)]
-                for numbers in (rows.labels, logits.argmax(axis=1)))
-        return entity_scores(*both)
+        sentence_tags = ([[self.label_names[i] for i in sentence] for sentence in np.split(numbers, ends)]
+                         for numbers in (rows.labels, logits.argmax(axis=1)))
+        return entity_scores(*sentence_tags)
 
 
 def target_of(facts: Mapping[str, Any]) -> Target:

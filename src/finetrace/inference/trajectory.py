@@ -145,7 +145,7 @@ def chosen_examples(task_folder: Path, settings: HiddenSettings, seed: int, toke
 
     parts, splits, kept = [], [], []
     target = target_of(read_manifest(task_folder).facts)
-    several = len(target.label_names) if target.kind == "multi-label" else 0
+    class_count = len(target.label_names) if target.kind == "multi-label" else 0
     # tasks differ in their splits
     splits_there = [split for split in settings.rows if (task_folder / f"{split}.parquet").is_file()]
     if not splits_there:
@@ -157,13 +157,13 @@ def chosen_examples(task_folder: Path, settings: HiddenSettings, seed: int, toke
         labels = labels if target.kind == "class" else np.zeros(len(labels), dtype=np.int64)  # none to stratify by
         chosen = choose_rows(labels, count, settings.choose, seeds.derive(seed, split))
         part = encode(path, tokenizer, max_length, inputs | {"attention_mask"}, rows=chosen, special=True,
-                      classes=several)
+                      classes=class_count)
         mask = np.zeros(len(part), dtype=bool)
         if split in settings.token_rows:
             of_tokens = seeds.derive(seed, split, "tokens")
             # a sentence has no class of its own
-            whole = part.targets or target.kind != "class"
-            classes = np.zeros(len(part), dtype=np.int64) if whole else part.labels
+            without_labels = part.targets or target.kind != "class"
+            classes = np.zeros(len(part), dtype=np.int64) if without_labels else part.labels
             mask[choose_rows(classes, settings.token_rows[split], settings.choose, of_tokens)] = True
         parts.append(part)
         splits += [split] * len(part.labels)
