@@ -103,8 +103,8 @@ def _truths(kind: Any, value: Any, place: str = "") -> list[tuple[str, bool]]:
         elif isinstance(value, dict) and origin is dict:
             inner += [(key, parts[1], part) for key, part in value.items()]
         elif isinstance(value, list) and origin in (list, tuple):
-            of = [*parts] if origin is tuple and parts[-1] is not ... else [parts[0]] * len(value)
-            inner += [(number, of[number], part) for number, part in enumerate(value[: len(of)])]
+            part_kinds = [*parts] if origin is tuple and parts[-1] is not ... else [parts[0]] * len(value)
+            inner += [(number, part_kinds[number], part) for number, part in enumerate(value[: len(part_kinds)])]
     return [truth for key, kind_part, part in inner
             for truth in _truths(kind_part, part, f"{place}.{key}" if place else str(key))]
 

@@ -80,7 +80,7 @@ def _check_names(study: "Study", tasks: list[str]) -> None:
         "tasks: 'world' and 'pretrain' name folders of finetrace itself; choose another name",
     )
     data = ("tasks", "task_files", "corpora", "facts", "fact_files", "minimal_pairs", "minimal_pair_files")
-    _once("data/", study, data, more=["world"])
+    _once("data/", study, data, extra_names=["world"])
     models = ("pretrain", "series", "adapt", "models", "model_folders")
     _once("models/ or outputs/", study, models)
     require(
@@ -118,8 +118,8 @@ def _check_paths(study: "Study") -> None:
         )
 
 
-def _once(where: str, study: "Study", sections: tuple[str, ...], more: Iterable[str] = ()) -> None:
-    names = [*more, *(name for section in sections for name in getattr(study, section))]
+def _once(where: str, study: "Study", sections: tuple[str, ...], extra_names: Iterable[str] = ()) -> None:
+    names = [*extra_names, *(name for section in sections for name in getattr(study, section))]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{twice[0]!r} names two of {', '.join(sections)}, which all lie in {where}; rename one")
 
@@ -256,10 +256,11 @@ def _check_pairs(study: "Study", tasks: list[str]) -> None:
     for name, comparison in study.comparisons.items():
         for side in ("first", "second"):
             known(f"comparisons.{name}.{side}", getattr(comparison, side), runs)
-        of = [place.split("/")[1] for place in (comparison.first, comparison.second)]
+        pair_tasks = [place.split("/")[1] for place in (comparison.first, comparison.second)]
         require(
-            of[0] == of[1],
-            f"comparisons.{name}: its trajectories are on different tasks ({of[0]}, {of[1]}); name two on one task",
+            pair_tasks[0] == pair_tasks[1],
+            f"comparisons.{name}: its trajectories are on different tasks ({pair_tasks[0]}, {pair_tasks[1]}); name "
+            "two on one task",
         )
     for name, cross in study.cross_tasks.items():
         known(f"cross_tasks.{name}.tuned", cross.tuned, runs)
@@ -274,7 +275,7 @@ def _check_dynamics(study: "Study", tasks: list[str]) -> None:
     for name, dynamics in study.dynamics.items():
         for source in dynamics.sources:
             compared = dynamics.compared(source, study.looked.get(source, {}))
-            for place in (place for of in compared.values() for place in of):
+            for place in (place for arm_places in compared.values() for place in arm_places):
                 _looked_at(name, place, source, study.looked)
         for other in dynamics.downstream:
             known(f"dynamics.{name}.downstream", other, study.downstream)

@@ -164,13 +164,13 @@ def _texts(entries: Any) -> list[str]:
 
 def _places(where: str, lens: str, entries: Any, places: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Place -> changes of the lens's settings there; later entries win."""
-    own = [place for place, kind in places.items() if kind in LENSES[lens].of]
+    possible = [place for place, kind in places.items() if kind in LENSES[lens].of]
     entries = entries if isinstance(entries, Sequence) and not isinstance(entries, str) else [entries]
     plain = [entry for entry in entries if isinstance(entry, str)]
     changes: dict[str, dict[str, Any]] = {}
     if plain and plain != ["none"]:
         _require_given(plain, where, lens, places)
-        changes = {p: {} for p in select(plain, own, where, places)}
+        changes = {p: {} for p in select(plain, possible, where, places)}
     for entry in entries:
         if isinstance(entry, str):
             continue
@@ -179,7 +179,7 @@ def _places(where: str, lens: str, entries: Any, places: Mapping[str, str]) -> d
                 f"{where}: {entry!r} is not a pattern over places such as 'micro-a/*/ft/*', nor a mapping with `at`"
             )
         _require_given(entry["at"], f"{where}.at", lens, places)
-        for place in select(entry["at"], own, f"{where}.at", places):
+        for place in select(entry["at"], possible, f"{where}.at", places):
             changes.setdefault(place, {}).update({k: v for k, v in entry.items() if k != "at"})
     return changes
 

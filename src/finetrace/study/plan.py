@@ -118,15 +118,15 @@ def _made(study: Study) -> Rows:
     for name, local in study.model_folders.items():
         yield "model-folder", name, {"path": local.path}, {"model": as_dict(local)}
     for name, task in {**study.tasks, **study.task_files}.items():
-        whole = resolve(name, task)
-        sets = resolve_ood(name, whole, section_of(task))
+        definition = resolve(name, task)
+        sets = resolve_ood(name, definition, section_of(task))
         of_world = (
             {"world": as_dict(study.world)}
-            if "micro" in (whole.source, *(ood.source for ood in sets.values()))
+            if "micro" in (definition.source, *(ood.source for ood in sets.values()))
             else {}
         )
         asked = {
-            "task": {k: v for k, v in written(whole).items() if k != "ood"},
+            "task": {k: v for k, v in written(definition).items() if k != "ood"},
             "ood": {key: written(ood) for key, ood in sets.items()},
             **of_world,
         }
@@ -284,7 +284,7 @@ def _inputs(study: Study) -> Rows:
     for name, dynamics in study.dynamics.items():
         compared = {source: dynamics.compared(source, study.looked.get(source, {})) for source in dynamics.sources}
         groups[f"dynamics-{name}"] = [
-            *(f"outputs/{place}/{source}" for arm, of in dynamics.arms.items() for place in of
+            *(f"outputs/{place}/{source}" for arm, arm_places in dynamics.arms.items() for place in arm_places
               for source in dynamics.sources if arm in compared[source]),
             *(f"outputs/downstream/{other}" for other in dynamics.downstream),
         ]
