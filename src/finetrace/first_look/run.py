@@ -221,11 +221,11 @@ def long_table(result: Look) -> dict[str, np.ndarray]:
              for name, lenses in result.of_model.items() for lens, part in lenses.items()]
     parts += [part.table.frame.assign(model=second, other_model=first, lens="similarity")
               for (first, second), part in result.of_pair.items()]
-    whole = pd.concat(parts, ignore_index=True)
+    table = pd.concat(parts, ignore_index=True)
     front = ["model", "other_model", "lens", "layer", "statistic", "value", "low", "high", "n"]
-    whole = whole.drop(columns=["step", "change", "change_low", "change_high", "other_step"], errors="ignore")
-    whole = whole.assign(layer=whole.get("layer", pd.Series(-1, whole.index)).fillna(-1).astype(np.int32))
-    whole = whole[[*front, *(name for name in whole if name not in front)]]
-    texts = {name: whole[name].astype(object).where(whole[name].notna(), "").astype(str).to_numpy(dtype=object)
-             for name in whole if not pd.api.types.is_numeric_dtype(whole[name])}
-    return {name: texts.get(name, whole[name].to_numpy()) for name in whole}
+    table = table.drop(columns=["step", "change", "change_low", "change_high", "other_step"], errors="ignore")
+    table = table.assign(layer=table.get("layer", pd.Series(-1, table.index)).fillna(-1).astype(np.int32))
+    table = table[[*front, *(name for name in table if name not in front)]]
+    texts = {name: table[name].astype(object).where(table[name].notna(), "").astype(str).to_numpy(dtype=object)
+             for name in table if not pd.api.types.is_numeric_dtype(table[name])}
+    return {name: texts.get(name, table[name].to_numpy()) for name in table}

@@ -71,6 +71,6 @@ def _names(result: Look) -> dict[str, str]:
 
 def _from(base: Path, path: Path) -> str:
     """A path as the project folder sees it: relative where it lies within, else absolute."""
-    whole = Path(os.path.abspath(path))
+    absolute = Path(os.path.abspath(path))
     root = Path(os.path.abspath(base))
-    return whole.relative_to(root).as_posix() if whole.is_relative_to(root) else whole.as_posix()
+    return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else absolute.as_posix()

@@ -132,9 +132,9 @@ def _facts(table: Table, corpus: str, readout: str, last: bool) -> str:
 
 def _pairs(table: Table, name: str, last: bool) -> str:
     """Rows are steps, then the ages of acquisition; columns the whole set, its phenomena, the control."""
-    whole = Key("pairs", name, "original", "accuracy")
-    columns = {"all": whole} | {key.relation: key for key in phenomena_of(table, name)}
-    columns |= {"control": whole._replace(held_out=True)}
+    all_pairs = Key("pairs", name, "original", "accuracy")
+    columns = {"all": all_pairs} | {key.relation: key for key in phenomena_of(table, name)}
+    columns |= {"control": all_pairs._replace(held_out=True)}
     columns = {label: key for label, key in columns.items() if table.get(key) is not None}
     rows = [[f"{step:,}", *(_percent(_at(table.get(key), step)) for key in columns.values())]
             for step in _steps(table, [("pairs", name)], last)]
@@ -193,7 +193,7 @@ def _kept(table: Table, last: bool) -> list[list[str]]:
                 shares = [[_percent(_at(table.get(key._replace(statistic=name)), step))
                            for name in ("kept", "lost", "learned")]
                           for key in keys]
-                cells = [NONE if set(of) == {NONE} else " / ".join(of) for of in shares]
+                cells = [NONE if set(cell_shares) == {NONE} else " / ".join(cell_shares) for cell_shares in shares]
                 rows.append([f"{corpus}, {readout}", f"{step:,}", *cells])
     return rows
 
@@ -242,9 +242,10 @@ def _percent(share: float) -> str:
 
 def _legend(facts: dict) -> str:
     """What the numbers are about, in sentences."""
-    several = len(facts["arms"]["original"])
+    trajectories = len(facts["arms"]["original"])
     single = "One trajectory per arm: intervals are about examples and say nothing of other trainings."
-    text = [f"Means over {several} trajectories; intervals are about seeds and examples." if several > 1 else single,
+    text = [f"Means over {trajectories} trajectories; intervals are about seeds and examples." if trajectories > 1
+            else single,
             "Best layer: on the same examples that are scored. P@k of a corpus: mean over its relations; any layer: "
             "known in one of the layers but the embeddings. p: one-sided, share of resamplings in which the "
             "difference has another sign."]

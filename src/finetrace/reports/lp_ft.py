@@ -104,8 +104,8 @@ def tables(layout: Layout, study: Study, *, split: str | None = None) -> str:
              f"\n\n{markdown.table(KERNEL, _kernel_lines(of_splits, methods))}",
              LEGEND]
     if missing:
-        more = [f"and {len(missing) - SHOWN:,} more"] if len(missing) > SHOWN else []
-        parts.append("Missing:\n" + "\n".join(f"- {line}" for line in (*missing[:SHOWN], *more)))
+        omitted = [f"and {len(missing) - SHOWN:,} more"] if len(missing) > SHOWN else []
+        parts.append("Missing:\n" + "\n".join(f"- {line}" for line in (*missing[:SHOWN], *omitted)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -139,21 +139,21 @@ def _metrics(folder: Path) -> dict[str, float]:
 
 def _rows(study: Study, runs: dict[str, Run], split: str | None) -> list[Row]:
     """Rows in the study's order: of each model and task its split, then its sets out of distribution."""
-    several = len({item.model for item in study.trajectories.values()}) > 1
+    several_models = len({item.model for item in study.trajectories.values()}) > 1
     groups: dict[tuple[str, str], dict[str, list[str]]] = {}
     for key, item in study.trajectories.items():
         groups.setdefault((item.model, item.task), {}).setdefault(item.method, []).append(key)
     rows = []
     for (model, task), keys in groups.items():
-        known = {method: [runs[key] for key in of if key in runs] for method, of in keys.items()}
-        every = [run for of in known.values() for run in of]
-        sets = set().union(*(run.sets() for run in every))
-        shown = split or ("test" if "test" in sets or not every else "validation")
-        metric = every[0].metric if every else "accuracy"
-        label = (f"{task} in {model}" if several else task) + (f" ({metric})" if metric != "accuracy" else "")
+        known = {method: [runs[key] for key in run_keys if key in runs] for method, run_keys in keys.items()}
+        all_runs = [run for run_keys in known.values() for run in run_keys]
+        sets = set().union(*(run.sets() for run in all_runs))
+        shown = split or ("test" if "test" in sets or not all_runs else "validation")
+        metric = all_runs[0].metric if all_runs else "accuracy"
+        label = (f"{task} in {model}" if several_models else task) + (f" ({metric})" if metric != "accuracy" else "")
         labels = {shown: label if shown == "test" else f"{label}, {shown}"}
         labels |= {name: f"{label} → {name}" for name in sorted(sets - set(SPLITS))}
-        rows += [Row(text, name, known, {method: len(of) for method, of in keys.items()})
+        rows += [Row(text, name, known, {method: len(run_keys) for method, run_keys in keys.items()})
                  for name, text in labels.items()]
     return rows
 
@@ -187,8 +187,8 @@ def _kernel_lines(rows: Sequence[Row], methods: Sequence[str]) -> list[list[str]
     lines = []
     for row, method in _with(rows, methods, "kernel"):
         for short, part in PARTS.items():
-            accuracies = [[mean(row.values(method, "kernel", f"{part}/{kind}_{of}/first", 100))
-                           for of in ("train", "eval")]
+            accuracies = [[mean(row.values(method, "kernel", f"{part}/{kind}_{side}/first", 100))
+                           for side in ("train", "eval")]
                           for kind in ("accuracy_flat", "accuracy")]
             lines.append([row.label.removesuffix(f", {row.name}"), method, short,
                           mean(row.values(method, "kernel", f"{part}/rank/first"), ".0f"),
