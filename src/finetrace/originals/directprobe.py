@@ -84,16 +84,16 @@ def analyse(settings: inputs.Settings, out: Path, *, mode: str | None = None, mi
     else:
         clusters = _given(settings, points, labels, classes, mode)
     files.write_clusters(out / "clusters.txt", clusters.assignment)
-    every = hulls.cluster_distances(clusters, progress=tell)
-    files.write_distances(out / "dis.txt", clusters.cluster_labels, every)
-    between = hulls.label_distances(clusters, min_size=min_size, reduce="mean", distances=every)
+    all_distances = hulls.cluster_distances(clusters, progress=tell)
+    files.write_distances(out / "dis.txt", clusters.cluster_labels, all_distances)
+    between = hulls.label_distances(clusters, min_size=min_size, reduce="mean", distances=all_distances)
     _write_labels(out, between)
     space = Space("", 0, UNKNOWN, clusters, between)
     rows = _rows(space, min_size)
-    apart = every[np.triu_indices(clusters.count, 1)]
+    apart = all_distances[np.triu_indices(clusters.count, 1)]
     apart = apart[np.isfinite(apart)]
-    rows += [_row(space, f"cluster_distance_{name}", of(apart) if len(apart) else np.nan, n=len(apart))
-             for name, of in (("min", np.min), ("max", np.max), ("mean", np.mean))]
+    rows += [_row(space, f"cluster_distance_{name}", reduce(apart) if len(apart) else np.nan, n=len(apart))
+             for name, reduce in (("min", np.min), ("max", np.max), ("mean", np.mean))]
     if settings.test_entities_path:
         rows += _predict(settings, settings.test_entities_path, out, classes, space, tell)
     progress.close()
@@ -174,8 +174,8 @@ def _rows(space: Space, min_size: int) -> list[Row]:
     per_label = {name: np.full(len(clusters.classes), np.nan) if between is None else getattr(between, name)
                  for name in (*NUMBERS, "inside_mean_weighted")}
     known = per_label["outside_min"][np.isfinite(per_label["outside_min"])]
-    rows += [_row(space, f"outside_min_{name}", of(known) if len(known) else np.nan, n=len(known))
-             for name, of in (("least", np.min), ("mean", np.mean))]
+    rows += [_row(space, f"outside_min_{name}", reduce(known) if len(known) else np.nan, n=len(known))
+             for name, reduce in (("least", np.min), ("mean", np.mean))]
     rows += [_row(space, name, np.nan if between is None else getattr(between, name), n=count)
              for name in ("ratio_max", "ratio_mean")]
     of_label = {str(label): int((clusters.cluster_labels[clusters.assignment] == label).sum())
