@@ -109,8 +109,8 @@ def counted_interval(right: np.ndarray, total: np.ndarray, level: float = LEVEL)
         single = (total == 1).all(axis=-1)
         known = (between > 0) & ~single
         count = np.where(known, share * (1 - share) / np.where(known, between, 1), summed)
-        of_units = stdtrit(units - 1, (1 + level) / 2) if units > 1 else np.nan
-        return score_interval(share, count, np.where(single, ndtri((1 + level) / 2), of_units))
+        units_quantile = stdtrit(units - 1, (1 + level) / 2) if units > 1 else np.nan
+        return score_interval(share, count, np.where(single, ndtri((1 + level) / 2), units_quantile))
 
 
 def score_interval(share: Any, count: Any, quantile: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -51,11 +51,11 @@ def _measure(stage: Stage, predictions: Predictions, settings: CalibrationSettin
         fitted[step] = temperature(logits[fit_rows], predictions.labels[fit_rows])
         rows += summary.temperature_rows(step, settings.fit, fitted[step], len(fit_rows))
         for name in sets:
-            of_set = predictions.rows(name)
+            set_rows = predictions.rows(name)
             for scaled in (False, True):
                 key = step, name, scaled
                 bins[key], ends = summary.measure(
-                    logits[of_set], predictions.labels[of_set], predictions.sentences[of_set],
+                    logits[set_rows], predictions.labels[set_rows], predictions.sentences[set_rows],
                     fitted[step].value if scaled else 1.0, bins=settings.bins, groups=settings.groups, seed=seed)
                 rows += summary.rows(key, bins[key], ends)
                 bin_rows += summary.bin_rows(key, bins[key])

@@ -85,16 +85,16 @@ def groups(corpora: Sequence[str], relations: Sequence[str], types: Sequence[str
             names = list(dict.fromkeys(relation_of[members]))
             if not names:
                 continue
-            of_relation = {name: np.flatnonzero(members & (relation_of == name)) for name in names}
-            all_parts = (np.flatnonzero(members),) if corpus in BY_FACT else tuple(of_relation.values())
+            by_relation = {name: np.flatnonzero(members & (relation_of == name)) for name in names}
+            all_parts = (np.flatnonzero(members),) if corpus in BY_FACT else tuple(by_relation.values())
             collected.append(Group(corpus, "", control, all_parts))
             for kind in dict.fromkeys(t for t in type_of[members] if t):
                 # a relation may mix types (the facts of a file of one's own): each counts with its facts of this type
-                of_kind = (numbers[type_of[numbers] == kind] for numbers in of_relation.values())
-                parts = tuple(numbers for numbers in of_kind if len(numbers))
+                of_this_type = (numbers[type_of[numbers] == kind] for numbers in by_relation.values())
+                parts = tuple(numbers for numbers in of_this_type if len(numbers))
                 collected.append(Group(corpus, f"type:{kind}", control, parts))
             if corpus not in BY_FACT or len(names) > 1:
-                collected += [Group(corpus, name, control, (numbers,)) for name, numbers in of_relation.items()]
+                collected += [Group(corpus, name, control, (numbers,)) for name, numbers in by_relation.items()]
     return collected
 
 

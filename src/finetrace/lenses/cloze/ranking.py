@@ -83,16 +83,16 @@ class Ranker:
         before, full = (_behind(higher[:, :size], equal[:, :size]) for size in (self.size, scores.shape[1]))
         log_prob = gold_score[:, 0] - scores.logsumexp(dim=1)
         top = self.order[scores[:, :self.size].topk(self.top, dim=1).indices]
-        of_type = np.zeros(len(rows), dtype=np.int32)
+        rank_in_type = np.zeros(len(rows), dtype=np.int32)
         if candidates is not None:
-            sets = candidates.of[facts]
+            sets = candidates.set_of_fact[facts]
             for number in np.unique(sets[sets >= 0]):
                 at = np.flatnonzero(sets == number)
                 columns = self.place[torch.from_numpy(candidates.sets[number]).to(rows.device)]
                 inside = torch.from_numpy(at).to(rows.device)[:, None], columns
-                of_type[at] = _behind(higher[inside], equal[inside]).cpu().numpy()
+                rank_in_type[at] = _behind(higher[inside], equal[inside]).cpu().numpy()
         return (before.int().cpu().numpy(), full.int().cpu().numpy(), log_prob.float().cpu().numpy(),
-                top.int().cpu().numpy(), of_type)
+                top.int().cpu().numpy(), rank_in_type)
 
 
 def _behind(higher: "torch.Tensor", equal: "torch.Tensor") -> "torch.Tensor":
@@ -105,11 +105,11 @@ def _behind(higher: "torch.Tensor", equal: "torch.Tensor") -> "torch.Tensor":
 
 @dataclass(frozen=True)
 class Candidates:
-    """Words of the right type. sets: distinct arrays of ids;  of: (fact,) int64, which of them is a fact's, -1 for
-    none."""
+    """Words of the right type. sets: distinct arrays of ids;  set_of_fact: (fact,) int64, which of them is a fact's,
+    -1 for none."""
 
     sets: list[np.ndarray]
-    of: np.ndarray
+    set_of_fact: np.ndarray
 
     @classmethod
     def of_facts(cls, candidates: list[np.ndarray | None]) -> "Candidates":
@@ -128,4 +128,4 @@ class Candidates:
 
     def take(self, facts: np.ndarray) -> "Candidates":
         """Those of some facts, in the given order."""
-        return Candidates(self.sets, self.of[facts])
+        return Candidates(self.sets, self.set_of_fact[facts])

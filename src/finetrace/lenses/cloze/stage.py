@@ -109,7 +109,7 @@ def _prepare(stage: Stage, settings: ClozeSettings, timeline: Any, seed: int, wi
     common = {"facts": read_key(work.facts.parent), "tokenizer": tokenizer_digest(timeline.tokenizer),
               "vocabulary": sha256_value(vocabulary.tolist()),
               "head": head_digest(timeline.head)}
-    of_texts = {"corpus": read_key(work.corpus)} if with_heads else {}
+    corpus_keys = {"corpus": read_key(work.corpus)} if with_heads else {}
     for step in timeline.steps:
         decides = {k: getattr(settings, k) for k in ("lama_compat", "top", "precision")}
         decides["readouts"] = work.readouts(step)
@@ -117,17 +117,19 @@ def _prepare(stage: Stage, settings: ClozeSettings, timeline: Any, seed: int, wi
             decides |= {"dtype": settings.dtype, "seed": work.seed, "heads": as_dict(settings.heads),
                         "tuned": as_dict(settings.tuned)}
         work.keys[step] = make_key("cloze", decides, common | {"checkpoint": timeline.digest(step)}
-                                   | (of_texts if step in with_heads else {}), stage.code["measure"])
+                                   | (corpus_keys if step in with_heads else {}), stage.code["measure"])
     return work
 
 
 def _compute(work: Work) -> None:
     """Ranks of the checkpoints that have none yet."""
     timeline = work.timeline
-    same = {work.keys[step]: step for step in reversed(timeline.steps)}  # checkpoints with equal weights are done once
-    todo = [step for step in sorted(same.values()) if not is_whole(work.results(step))]
+    # checkpoints with equal weights are done once
+    step_of_key = {work.keys[step]: step for step in reversed(timeline.steps)}
+    todo = [step for step in sorted(step_of_key.values()) if not is_whole(work.results(step))]
     log.info("%s: %d checkpoints (%d different), %d to do; %s, ranked among %s words", work.stage.label,
-             len(timeline.steps), len(same), len(todo), ", ".join(work.settings.readouts), f"{len(work.vocabulary):,}")
+             len(timeline.steps), len(step_of_key), len(todo),
+             ", ".join(work.settings.readouts), f"{len(work.vocabulary):,}")
     for number, step in enumerate(todo):
         with timeline.checkpoint(step) as folder:
             _checkpoint(work, step, folder, todo[number:])

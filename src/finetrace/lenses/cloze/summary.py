@@ -71,15 +71,16 @@ def table(records: Records, facts: Facts, vocabulary: str) -> LongTable:
 
     keys = pd.DataFrame(columns, columns=Column._fields)
     any_layer = [(Column(step, readout, UNION, "intermediate", vocabulary), ranks.rank[1:] == 1)
-                 for step, of_step in records.items() for readout, ranks in of_step.items()]
+                 for step, step_ranks in records.items() for readout, ranks in step_ranks.items()]
     other_keys = pd.DataFrame([key for key, _ in any_layer], columns=Column._fields)
     groups_of_facts, frames = facts.groups(), []
     for group, estimate in zip(groups_of_facts, estimates(groups_of_facts, blocks, shares), strict=True):
-        of_group = {"corpus": group.corpus, "relation": group.relation, "n": group.facts, "held_out": group.held_out}
+        group_columns = {"corpus": group.corpus, "relation": group.relation, "n": group.facts,
+                         "held_out": group.held_out}
         rows = np.concatenate(group.parts)
         below = [intermediate_contribution(known[:, rows]) for _, known in any_layer]
-        frames += [keys.assign(value=estimate.value, low=estimate.low, high=estimate.high, **of_group),
-                   other_keys.assign(value=below, low=np.nan, high=np.nan, **of_group)]
+        frames += [keys.assign(value=estimate.value, low=estimate.low, high=estimate.high, **group_columns),
+                   other_keys.assign(value=below, low=np.nan, high=np.nan, **group_columns)]
     frame = pd.concat(frames)
     return LongTable.of_columns(frame[np.isfinite(frame["value"])], COLUMNS)
 
@@ -88,8 +89,8 @@ def _blocks(records: Records, vocabulary: str, part: np.ndarray) -> Iterator[tup
     """For each step and read-out: its columns, and their values (fact, column) of some facts."""
     first: dict[str, np.ndarray] = {}
     before: dict[str, np.ndarray] = {}
-    for step, of_step in records.items():
-        for readout, ranks in of_step.items():
+    for step, step_ranks in records.items():
+        for readout, ranks in step_ranks.items():
             keys: list[Column] = []
             values: list[np.ndarray] = []
 
@@ -152,11 +153,11 @@ def metrics(table: LongTable, facts: Facts, steps: Sequence[int], layers: int, v
             numbers[f"{corpus}/{statistic}"] = shown.value(statistic=statistic, **last)
         numbers[f"{corpus}/p_at_1_any_layer"] = shown.value(statistic="p_at_1", readout="own", layer=UNION)
         for readout in ("trained", "tuned"):
-            of_layers = shown.grid(steps[-1:], range(layers), readout=readout, statistic="p_at_1")[0, :, 0]
-            if np.isfinite(of_layers).all():
-                numbers[f"{corpus}/{readout}_p_at_1"] = float(of_layers[-1])
-                numbers[f"{corpus}/{readout}_p_at_1_best"] = float(of_layers.max())
-                numbers[f"{corpus}/{readout}_best_layer"] = int(np.argmax(of_layers))
+            layer_values = shown.grid(steps[-1:], range(layers), readout=readout, statistic="p_at_1")[0, :, 0]
+            if np.isfinite(layer_values).all():
+                numbers[f"{corpus}/{readout}_p_at_1"] = float(layer_values[-1])
+                numbers[f"{corpus}/{readout}_p_at_1_best"] = float(layer_values.max())
+                numbers[f"{corpus}/{readout}_best_layer"] = int(np.argmax(layer_values))
         for statistic in ("p_at_1", "p_at_10"):
             numbers[f"{corpus}/held_out_{statistic}"] = control.value(statistic=statistic, **last)
         if np.isfinite(guess := chance(facts, corpus, True)):

@@ -53,9 +53,9 @@ def _measure(stage: Stage, sides: tuple[HiddenStates, HiddenStates], entry: Comp
         width = max(hidden.width if kind == "span" else hidden.manifest.facts["dim"] for hidden in sides)
         work.announce(stage.label, kind, f"{len(pairs)} pairs of checkpoints x {layers[0]} and {layers[1]} layers x "
                       f"{len(chosen):,} examples", len(chosen), width, settings)
-        of_first, of_second = (work.loader(hidden, kind, places[chosen], groups, settings, seed)
-                               for hidden, places in zip(sides, items, strict=True))
-        between = summary.between(of_first, of_second, pairs, layers[0], layers[1], settings.measures,
+        load_first, load_second = (work.loader(hidden, kind, places[chosen], groups, settings, seed)
+                                   for hidden, places in zip(sides, items, strict=True))
+        between = summary.between(load_first, load_second, pairs, layers[0], layers[1], settings.measures,
                                   settings.variance)
         total = layers[1] * (len(pairs) + min(2, len(pairs)) * (layers[0] - 1))
         rows_of[kind] = work.watched(between, total, kind)

@@ -45,7 +45,7 @@ def classes(names: Sequence[str], before: np.ndarray, after: np.ndarray, *, titl
     change = after - before
     change[np.abs(change) <= 1e-6 * np.maximum(before, after)] = 0.0
     order = [int(k) for k in np.argsort(change, kind="stable") if np.isfinite(change[k])]
-    gone = [names[k] for k in range(len(names)) if not np.isfinite(change[k])]
+    undefined = [names[k] for k in range(len(names)) if not np.isfinite(change[k])]
     size = 9.0 if len(order) <= 24 else 7.0
     figure, axes = style.new_figure(size=(9, max(3.4, min(11.5, 1.9 + 0.2 * len(order)))), title=title)
     panel = axes[0, 0]
@@ -60,8 +60,8 @@ def classes(names: Sequence[str], before: np.ndarray, after: np.ndarray, *, titl
     panel.set_xlabel("distance to the nearest other class (unit of the vectors)")
     up, down = int((change > 0).sum()), int((change < 0).sum())
     panel.set_title(f"hollow: before, full: after; {up} grew (blue), {down} shrank (orange)")
-    omitted = f" and {len(gone) - 8} more" if len(gone) > 8 else ""
-    without = f"no distance: {', '.join(style.short(name) for name in gone[:8])}{omitted}" if gone else ""
+    omitted = f" and {len(undefined) - 8} more" if len(undefined) > 8 else ""
+    without = f"no distance: {', '.join(style.short(name) for name in undefined[:8])}{omitted}" if undefined else ""
     if text := "; ".join(part for part in (note, without) if part):
         style.footnote(figure, text)
     return figure

@@ -107,9 +107,9 @@ def layers(checkpoints: Mapping[str, Mapping[int, np.ndarray | None]], *, title:
         ticks = np.unique(np.linspace(0, len(names) - 1, 5).round().astype(int))
         bar.set_ticks(ticks.tolist(), labels=[style.short(names[k], 30) for k in ticks])
         bar.set_label("checkpoint")
-    gone = sum(v is None for by_layer in checkpoints.values() for v in by_layer.values())
+    overlapping = sum(v is None for by_layer in checkpoints.values() for v in by_layer.values())
     spaces = sum(len(by_layer) for by_layer in checkpoints.values())
-    state = "clusters are disjoint everywhere" if not gone else (
-        f"{gone} of {spaces} spaces have overlapping clusters, so no point here")
+    state = "clusters are disjoint everywhere" if not overlapping else (
+        f"{overlapping} of {spaces} spaces have overlapping clusters, so no point here")
     style.footnote(figure, f"{state}; {note}" if note else state)
     return figure

@@ -48,9 +48,9 @@ def collect(arm: Arm, resampling: Resampling, score: Callable[[Any], Resampled])
     """Score every checkpoint of every seed of an arm: `score` turns what `load` gives into (curve,) of one training."""
     scored, values = [], []
     for step in arm.steps:
-        of_seeds = [score(arm.load(seed, step)) for seed in range(resampling.seeds)]
-        scored.append(resampling.over_seeds(of_seeds))
-        values.append([result.value for result in of_seeds])  # (step, seed, curve)
+        seed_results = [score(arm.load(seed, step)) for seed in range(resampling.seeds)]
+        scored.append(resampling.over_seeds(seed_results))
+        values.append([result.value for result in seed_results])  # (step, seed, curve)
     spread = np.std(values, axis=1, ddof=1) if resampling.seeds > 1 else None
     return Scores(arm.steps, arm.axis, arm.unit, Resampled.stack(scored), spread)
 

@@ -56,8 +56,8 @@ def add_facts(table: Table, corpus: str, held_out: bool, readout: str, arms: Map
     """
     rows = facts.rows(corpus, held_out)
     resampling = Resampling(seeds, np.arange(len(rows)), draws, seed, facts.relations[rows])
-    of_relations = _types(facts, rows, resampling)
-    types = {name: np.array([t == name for t in of_relations]) for name in dict.fromkeys(of_relations) if name}
+    relation_types = _types(facts, rows, resampling)
+    types = {name: np.array([t == name for t in relation_types]) for name in dict.fromkeys(relation_types) if name}
     scores: dict[str, dict[str, Scores]] = {}
     for statistic in STATISTICS:
         curves = _curves(readout, layers, statistic in HITS, resampling.strata.tolist(), list(types))
@@ -91,9 +91,9 @@ def _scorer(statistic: str, layers: Sequence[int], rows: np.ndarray, resampling:
         if statistic in HITS:
             for which in (-2, -1):  # last layer, any layer
                 parts += [by[which]] if len(resampling.strata) > 1 else []
-                parts += [Resampled(*(v[..., of_type].mean(axis=-1, keepdims=True)
+                parts += [Resampled(*(v[..., strata].mean(axis=-1, keepdims=True)
                                       for v in (by[which].value, by[which].draws)))
-                          for of_type in types.values()]
+                          for strata in types.values()]
         return Resampled.concatenate(parts)
 
     return score

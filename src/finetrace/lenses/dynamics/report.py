@@ -124,8 +124,8 @@ def drawn(table: Table) -> Table:
     """The courses that figures show: `DRAWN`, of whole tasks and corpora; of pairs every phenomenon and its age."""
     shown = Table()
     for key, course in table.select():
-        of_whole = key.statistic.removesuffix("_interpolated").removesuffix("_step_90") in DRAWN and not key.relation
-        if of_whole or (key.source == "pairs" and key.statistic in ("accuracy", AGE)):
+        is_summary = key.statistic.removesuffix("_interpolated").removesuffix("_step_90") in DRAWN and not key.relation
+        if is_summary or (key.source == "pairs" and key.statistic in ("accuracy", AGE)):
             shown.add(key, course.steps, course.value, course.low, course.high, course.p, n=course.n,
                       seeds=course.seeds)
     return shown

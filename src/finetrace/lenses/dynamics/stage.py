@@ -109,7 +109,7 @@ def _edges(work: Work) -> None:
     stage = work.stage
     outputs = {arm: [read_edges(stage.layout.place(place) / "edges") for place in places]
                for arm, places in work.places.items()}
-    all_outputs = [output for of_arm in outputs.values() for output in of_arm]
+    all_outputs = [output for arm_outputs in outputs.values() for output in arm_outputs]
     tasks = in_all(work, "edges", "task", {output.folder: output.tasks for output in all_outputs})
     order = list(stage.asked["edge_tasks"])
     readouts = in_all(work, "edges", "readout", {output.folder: output.readouts for output in all_outputs})
@@ -120,11 +120,12 @@ def _edges(work: Work) -> None:
                 raise FinetraceError(f"{output.folder}: task {task}: its targets are not those of "
                                      f"{all_outputs[0].folder}, so they cannot be compared; run the stage edges again "
                                      "for both")
-        arms = {name: work.arm(name, "edges", [output.steps for output in of_arm], _hits_loader(of_arm, task, readouts))
-                for name, of_arm in outputs.items()}
+        arms = {name: work.arm(name, "edges", [output.steps for output in arm_outputs],
+                               _hits_loader(arm_outputs, task, readouts))
+                for name, arm_outputs in outputs.items()}
         log.info("%s: edges, %s: %s targets, %d read-outs, %s", stage.label, task, f"{len(targets):,}", len(readouts),
                  ", ".join(f"{name}: {len(arm.steps)} checkpoints" for name, arm in arms.items()))
-        numbers = {name: [output.numbers(task) for output in of_arm] for name, of_arm in outputs.items()}
+        numbers = {name: [output.numbers(task) for output in arm_outputs] for name, arm_outputs in outputs.items()}
         resampling = add_edges(work.table, task, arms, readouts, targets[:, 1], numbers, **work.settings("edges", task))
         work.check_copies(f"edges, {task}", arms)
         work.resampled["edges"], work.counts[f"edges/{task}"] = resampling.resampled, len(targets)
@@ -143,7 +144,7 @@ def _cloze(work: Work, scratch: Path) -> None:
     outputs = {arm: [read_cloze(stage.layout.place(place) / "cloze", scratch / place.replace("/", "_"))
                      for place in places]
                for arm, places in work.places.items()}
-    all_outputs = [output for of_arm in outputs.values() for output in of_arm]
+    all_outputs = [output for arm_outputs in outputs.values() for output in arm_outputs]
     ids = in_all(work, "cloze", "fact", {output.folder: output.index["fact_id"].tolist() for output in all_outputs})
     first = all_outputs[0].index
     rows = np.flatnonzero(np.isin(first["fact_id"], ids))
@@ -154,9 +155,9 @@ def _cloze(work: Work, scratch: Path) -> None:
     for readout in in_all(work, "cloze", "readout", read):
         read_layers = [set(output.layers(step)[readout]) for output in all_outputs for step in output.steps_of(readout)]
         layers = sorted(set.intersection(*read_layers))
-        arms = {name: work.arm(name, f"cloze, {readout}", [output.steps_of(readout) for output in of_arm],
-                               _answers_loader(of_arm, first["fact_id"][rows], readout, layers))
-                for name, of_arm in outputs.items()}
+        arms = {name: work.arm(name, f"cloze, {readout}", [output.steps_of(readout) for output in arm_outputs],
+                               _answers_loader(arm_outputs, first["fact_id"][rows], readout, layers))
+                for name, arm_outputs in outputs.items()}
         for corpus, held_out in facts.groups():
             count = len(facts.rows(corpus, held_out))
             log.info("%s: cloze, %s%s: %s facts, read-out %s, %d layers", stage.label, corpus,
@@ -192,18 +193,18 @@ def _pairs(work: Work) -> None:
     stage = work.stage
     places = compared(stage, work.entry, "pairs")
     work.left_out += [f"pairs: {arm}, at which it has not looked" for arm in work.places if arm not in places]
-    outputs = {arm: [read_pairs(stage.layout.place(place) / "pairs") for place in of_places]
-               for arm, of_places in places.items()}
-    all_outputs = [output for of_arm in outputs.values() for output in of_arm]
+    outputs = {arm: [read_pairs(stage.layout.place(place) / "pairs") for place in arm_places]
+               for arm, arm_places in places.items()}
+    all_outputs = [output for arm_outputs in outputs.values() for output in arm_outputs]
     (name, _), *_ = in_all(work, "pairs", "set and scoring",
                            {output.folder: [output.set_and_scoring] for output in all_outputs})
     pairs = in_all(work, "pairs", "pair", {output.folder: output.pairs for output in all_outputs})
     first = {pair: row for pair, row in zip(all_outputs[0].pairs, all_outputs[0].index, strict=True)}
     common = CommonPairs(*(np.array([first[pair][column] for pair in pairs]) for column in ("phenomenon", "paradigm",
                                                                                      "control")))
-    arms = {arm: work.arm(arm, "pairs", [output.steps for output in of_arm], _scores_loader(of_arm, pairs))
-            for arm, of_arm in outputs.items()}
-    numbers = {arm: [output.numbers for output in of_arm] for arm, of_arm in outputs.items()}
+    arms = {arm: work.arm(arm, "pairs", [output.steps for output in arm_outputs], _scores_loader(arm_outputs, pairs))
+            for arm, arm_outputs in outputs.items()}
+    numbers = {arm: [output.numbers for output in arm_outputs] for arm, arm_outputs in outputs.items()}
     for control in sorted(set(common.control.tolist())):
         count = len(common.rows(control))
         log.info("%s: pairs, %s%s: %s pairs", stage.label, name, ", control" if control else "", f"{count:,}")
@@ -237,7 +238,7 @@ def _downstream(work: Work) -> None:
             if by_place:
                 outputs[arm] = [read_downstream(work.stage.layout.downstream(by_place[place])) for place in places]
         _check_used(work, task, entries)
-        examples = {output.folder: output.hits.shape[2] for of_arm in outputs.values() for output in of_arm}
+        examples = {output.folder: output.hits.shape[2] for arm_outputs in outputs.values() for output in arm_outputs}
         if len(set(examples.values())) > 1:
             shown = ", ".join(f"{folder.name}: {count}" for folder, count in examples.items())
             raise FinetraceError(f"downstream: {task}: different numbers of test examples ({shown}); run them again")
@@ -267,20 +268,21 @@ def _trainings(work: Work, task: str, outputs: Mapping[str, Sequence[DownstreamO
         def load_mean(by_seed: Sequence[DownstreamOutput]) -> Load:
             return lambda seed, step: np.asarray(by_seed[seed].hits[by_seed[seed].steps.index(step)]).mean(axis=0)
 
-        arms = {name: work.arm(name, "downstream", [output.steps for output in of_arm], load_mean(of_arm))
-                for name, of_arm in outputs.items()}
-        numbers = {name: [_mean_numbers([output.numbers(s) for s in output.seeds]) for output in of_arm]
-                   for name, of_arm in outputs.items()}
+        arms = {name: work.arm(name, "downstream", [output.steps for output in arm_outputs], load_mean(arm_outputs))
+                for name, arm_outputs in outputs.items()}
+        numbers = {name: [_mean_numbers([output.numbers(s) for s in output.seeds]) for output in arm_outputs]
+                   for name, arm_outputs in outputs.items()}
         return arms, numbers, len(work.entry.original)
     common = in_all(work, f"downstream, {task}", "seed",
-                    {of_arm[0].folder: of_arm[0].seeds for of_arm in outputs.values()})
+                    {arm_outputs[0].folder: arm_outputs[0].seeds for arm_outputs in outputs.values()})
 
     def load_seed(output: DownstreamOutput) -> Load:
         return lambda seed, step: np.asarray(output.hits[output.steps.index(step), output.seeds.index(common[seed])])
 
-    arms = {name: work.arm(name, "downstream", [of_arm[0].steps], load_seed(of_arm[0]))
-            for name, of_arm in outputs.items()}
-    return arms, {name: [of_arm[0].numbers(s) for s in common] for name, of_arm in outputs.items()}, len(common)
+    arms = {name: work.arm(name, "downstream", [arm_outputs[0].steps], load_seed(arm_outputs[0]))
+            for name, arm_outputs in outputs.items()}
+    return arms, {name: [arm_outputs[0].numbers(s) for s in common]
+                  for name, arm_outputs in outputs.items()}, len(common)
 
 
 def _mean_numbers(trainings: Sequence[Numbers]) -> Numbers:

@@ -46,8 +46,8 @@ class Work:
         from finetrace.lenses.dynamics.arms import Arm
 
         common = sorted(set.intersection(*map(set, steps)))
-        for place, of_seed in zip(self.places[name], steps, strict=True):
-            if unshared := sorted(set(of_seed) - set(common)):
+        for place, seed_steps in zip(self.places[name], steps, strict=True):
+            if unshared := sorted(set(seed_steps) - set(common)):
                 text = f"{source}: {place}: steps {', '.join(map(str, unshared))} (not in all of {name})"
                 self.left_out += [text] if text not in self.left_out else []
         if not common:

@@ -60,13 +60,13 @@ class EdgeData:
 class Side:
     """The different spans of one side of a batch, as tensors.
 
-    pieces: (piece,) int64, their tokens in the batch;  of: (piece,) int64, the span of each;  begins: (span,) int64,
-    where each span's pieces begin;  targets: (target,) int64, the span of each target, or None where target i has span
-    i.
+    pieces: (piece,) int64, their tokens in the batch;  span_of: (piece,) int64, the span of each;  begins: (span,)
+    int64, where each span's pieces begin;  targets: (target,) int64, the span of each target, or None where target i
+    has span i.
     """
 
     pieces: "torch.Tensor"
-    of: "torch.Tensor"
+    span_of: "torch.Tensor"
     begins: "torch.Tensor"
     targets: "torch.Tensor | None"
     single: bool
@@ -141,13 +141,13 @@ def make_batch(data: EdgeData, sentences: np.ndarray, layers: np.ndarray, norm: 
     kept = data.offsets[sentences + 1] - data.offsets[sentences]
     shift = np.cumsum(kept) - kept - data.offsets[sentences]  # from a token's number in the split to that in the batch
     sides = []
-    for spans, of_target, begins in data.distinct:
+    for spans, span_of_target, begins in data.distinct:
         chosen = _ranges(begins, sentences)
         counts = begins[sentences + 1] - begins[sentences]
         local = spans[chosen] + np.repeat(shift, counts)[:, None]
         places = np.repeat(np.cumsum(counts) - counts - begins[sentences],
                            data.starts[sentences + 1] - data.starts[sentences])
-        sides.append(_side(local, of_target[target] + places, like.device))
+        sides.append(_side(local, span_of_target[target] + places, like.device))
     if twin and len(sides) == 1:
         sides = sides * 2
     return Batch(states, sides, torch.as_tensor(data.gold[target], device=like.device).to(like.dtype))
@@ -160,9 +160,9 @@ def _side(spans: np.ndarray, targets: np.ndarray, device: Any) -> Side:
     begins = np.cumsum(widths) - widths
     span_of = np.repeat(np.arange(len(spans)), widths)
     pieces = np.arange(len(span_of)) + (spans[:, 0] - begins)[span_of]
-    same = len(targets) == len(spans) and bool((targets == np.arange(len(spans))).all())
+    one_each = len(targets) == len(spans) and bool((targets == np.arange(len(spans))).all())
     tensors = [torch.as_tensor(v, device=device) for v in (pieces, span_of, begins, targets)]
-    return Side(tensors[0], tensors[1], tensors[2], None if same else tensors[3], bool((widths == 1).all()))
+    return Side(tensors[0], tensors[1], tensors[2], None if one_each else tensors[3], bool((widths == 1).all()))
 
 
 def _take(states: Any, layers: np.ndarray, tokens: np.ndarray) -> "torch.Tensor":

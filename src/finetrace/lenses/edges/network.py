@@ -106,7 +106,7 @@ class Network:
         if len({probe.readout for probe in probes}) != 1:
             raise ValueError("probes of single layers and of mixes cannot share a network")
         self.probes, self.shape, self.recipe, self.mixed = list(probes), shape, recipe, probes[0].readout == "mix"
-        self.parameters = {name: torch.as_tensor(np.stack([of_probe[name] for of_probe in values]), dtype=like.dtype,
+        self.parameters = {name: torch.as_tensor(np.stack([tensors[name] for tensors in values]), dtype=like.dtype,
                                                  device=like.device)
                            .requires_grad_() for name in values[0]}
         self._select()
@@ -169,8 +169,8 @@ class Network:
             weights, count = self.weights() * self.parameters["gamma"][:, None], len(self.probes)
             weights = torch.nn.functional.pad(weights, (0, 0, 0, 1)) if count == 1 else weights  # see _dot
             return (weights @ states.flatten(1))[:count].view(count, *states.shape[1:])
-        same = len(self.own) == len(states) and (self.own == np.arange(len(states))).all()
-        return states if same else states[self.own]
+        in_order = len(self.own) == len(states) and (self.own == np.arange(len(states))).all()
+        return states if in_order else states[self.own]
 
     def _pooled(self, x: "torch.Tensor", side: Side, number: int) -> "torch.Tensor":
         """Span vectors (probe, span, width) of token vectors (probe, token, dim).
@@ -203,13 +203,13 @@ class Network:
         import torch
 
         if self.recipe.pooling == "mean":
-            counts = torch.bincount(side.of, minlength=side.spans)[side.of]
+            counts = torch.bincount(side.span_of, minlength=side.spans)[side.span_of]
             return (1.0 / counts.to(x.dtype)).expand(len(x), -1)
         query = self.parameters[f"attend{number}"]
         if project is not None:
             query = _dot(project, query)  # what scores projected tokens, for tokens as they are
         scores = _dot(x, query).gather(1, side.pieces.expand(len(x), -1))
-        span_of = side.of.expand(len(x), -1)
+        span_of = side.span_of.expand(len(x), -1)
         with torch.no_grad():
             lowest = scores.new_full((len(x), side.spans), float("-inf"))
             top = lowest.scatter_reduce(1, span_of, scores, "amax").gather(1, span_of)
@@ -284,7 +284,7 @@ def _max(x: "torch.Tensor", side: Side) -> "torch.Tensor":
     """Largest value of each dimension over each span; a short span repeats its first piece."""
     import torch
 
-    counts = torch.bincount(side.of, minlength=side.spans)
+    counts = torch.bincount(side.span_of, minlength=side.spans)
     offset = torch.arange(int(counts.max()), device=x.device)
     places = side.begins[:, None] + torch.where(offset < counts[:, None], offset, 0)  # (span, piece of it)
     return _rows(x, side.pieces[places.flatten()]).view(len(x), side.spans, len(offset), -1).amax(dim=2)

@@ -51,9 +51,9 @@ def score_probes(trained: "Sequence[Trained]", data: EdgeData, recipe: "Recipe",
     right, nats = np.zeros((count, targets), dtype=bool), np.zeros((count, targets), dtype=np.float32)
     size = recipe.batch_sentences * (1 if recipe.normalisation == "batch" else 4)
     for kind in ("layer", "mix"):
-        of_kind = [i for i, result in enumerate(trained) if result.probe.readout == kind]
-        for start in range(0, len(of_kind), probes_at_once):
-            part = of_kind[start:start + probes_at_once]
+        alike = [i for i, result in enumerate(trained) if result.probe.readout == kind]
+        for start in range(0, len(alike), probes_at_once):
+            part = alike[start:start + probes_at_once]
             values = [trained[i].parameters for i in part]
             like = torch.empty(0, dtype=torch.from_numpy(values[0]["first_bias"]).dtype, device=device)
             network = Network([trained[i].probe for i in part], values, shape, recipe, like)

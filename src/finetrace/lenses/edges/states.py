@@ -167,8 +167,8 @@ def tokenise(tasks: Mapping[str, Mapping[str, WordSplit]], tokenizer: Any, max_l
     covered = [np.zeros(n, dtype=bool) for n in lengths]
     for splits_of in in_pieces.values():
         for split_of in splits_of.values():
-            of_target = np.repeat(split_of.texts, np.diff(split_of.starts))
-            for text, pairs in zip(of_target.tolist(), split_of.spans.tolist(), strict=True):
+            text_of_target = np.repeat(split_of.texts, np.diff(split_of.starts))
+            for text, pairs in zip(text_of_target.tolist(), split_of.spans.tolist(), strict=True):
                 for start, end in pairs:
                     covered[text][start:end] = True
     kept: list[np.ndarray] = [np.flatnonzero(mask) for mask in covered]

@@ -112,10 +112,10 @@ def _chunks(probes: Sequence[Probe], train: EdgeData, shape: Shape, recipe: Reci
     most = max(1, memory_mib * 2**20 // bytes_of_probe)
     parts = []
     for kind in ("layer", "mix"):
-        of_kind = [probe for probe in dict.fromkeys(probes) if probe.readout == kind]
-        count = -(-len(of_kind) // most)
+        alike = [probe for probe in dict.fromkeys(probes) if probe.readout == kind]
+        count = -(-len(alike) // most)
         parts += [part for k in range(count)
-                  if (part := of_kind[k * len(of_kind) // count:(k + 1) * len(of_kind) // count])]
+                  if (part := alike[k * len(alike) // count:(k + 1) * len(alike) // count])]
     return parts
 
 

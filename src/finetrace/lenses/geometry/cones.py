@@ -71,18 +71,19 @@ def own_and_other(vectors: np.ndarray, labels: np.ndarray, groups: np.ndarray | 
     total = by_group.sum(axis=0)
     parts = [(np.ones(len(labels), dtype=bool), total)]
     if groups is not None:
-        parts += [(groups != g, total - own) for g, own in enumerate(by_group)]
+        parts += [(groups != g, total - group_sums) for g, group_sums in enumerate(by_group)]
     means = np.full((len(parts), 2), np.nan)
     for number, (kept, sums) in enumerate(parts):
         products, norms = units[kept] @ sums.T, np.linalg.norm(sums, axis=1)
         rows, row_class = np.arange(int(kept.sum())), column[kept]
-        own = products[rows, row_class]
-        lengths = np.sqrt(np.maximum(norms[row_class] ** 2 - 2 * own + nonzero[kept], 0))  # of the own sum less the row
+        own_products = products[rows, row_class]
+        # lengths of the own sum less the row
+        lengths = np.sqrt(np.maximum(norms[row_class] ** 2 - 2 * own_products + nonzero[kept], 0))
         known = (lengths > 1e-9 * np.maximum(norms[row_class], 1)) & (nonzero[kept] > 0)
         cosines = np.divide(products, norms, out=np.full(products.shape, np.nan), where=norms > 0)
         cosines[rows, row_class] = np.nan
         others = cosines[np.isfinite(cosines)]
-        means[number, 0] = np.mean((own - nonzero[kept])[known] / lengths[known]) if known.any() else np.nan
+        means[number, 0] = np.mean((own_products - nonzero[kept])[known] / lengths[known]) if known.any() else np.nan
         means[number, 1] = others.mean() if len(others) else np.nan
     return np.clip(means, -1.0, 1.0)
 
@@ -153,11 +154,11 @@ def statistics_of_sums(sums: ClassSums, mean_of: MeanOf = "units", groups: np.nd
     cosines = units @ units.T - np.diag(nonzero)  # sums over pairs of different rows
     pairs = np.outer(counts, counts) - np.diag(counts)
     similarity = np.divide(cosines, pairs, out=np.full(pairs.shape, np.nan), where=pairs > 0)
-    same = np.eye(len(counts), dtype=bool)
+    diagonal = np.eye(len(counts), dtype=bool)
     if (counts < 1).any():
         return ConeStatistics(similarity, *(float("nan"),) * 4)
-    within = float(cosines[same].sum() / pairs[same].sum()) if pairs[same].sum() else float("nan")
-    between = float(cosines[~same].sum() / pairs[~same].sum())
+    within = float(cosines[diagonal].sum() / pairs[diagonal].sum()) if pairs[diagonal].sum() else float("nan")
+    between = float(cosines[~diagonal].sum() / pairs[~diagonal].sum())
     means = units if mean_of == "units" else vectors / counts[:, None] + sums.centre
     directions = unit_vectors(means)
     a, b = np.triu_indices(len(counts), 1)

@@ -181,9 +181,9 @@ def table_rows(step: int, layer: int, estimates: list[Estimates], first: list[Es
         blank = np.full(len(estimate.names), np.nan)
         change = [blank, blank, blank]
         if first is not None:
-            then = first[number]
-            values = _finite(estimate.values) - _finite(then.values)
-            resamples = _finite(estimate.resamples) - _finite(then.resamples)
+            first_estimate = first[number]
+            values = _finite(estimate.values) - _finite(first_estimate.values)
+            resamples = _finite(estimate.resamples) - _finite(first_estimate.resamples)
             change = [values, *_interval(values, resamples, estimate.bootstrap)]
         where = [np.full(len(estimate.names), step), np.full(len(estimate.names), layer, dtype=np.int32)]
         parts.append([*where, np.array(estimate.names, dtype=object), estimate.values, low, high, estimate.n, *change])

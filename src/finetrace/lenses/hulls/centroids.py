@@ -32,9 +32,9 @@ def centroids(points: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarra
         raise ValueError("points hold NaN or infinity; remove such rows before averaging")
     means = np.full((classes, points.shape[1]), np.nan)
     for label in range(classes):
-        own = points[labels == label]
-        if len(own):
-            means[label] = own.mean(axis=0)
+        label_points = points[labels == label]
+        if len(label_points):
+            means[label] = label_points.mean(axis=0)
     return means
 
 

@@ -149,14 +149,14 @@ def witness(verdict: Verdict, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray,
 
 
 def _gaps(
-    values: np.ndarray, normals: np.ndarray, own_products: np.ndarray, edges: np.ndarray, of: tuple[int, int],
-    to: tuple[int, int]
+    values: np.ndarray, normals: np.ndarray, own_products: np.ndarray, edges: np.ndarray, first: tuple[int, int],
+    second: tuple[int, int]
 ) -> np.ndarray:
-    """(cluster of `of`, cluster of `to`): least <x, own normal - normal of the other cluster> over the points x of the
-    first."""
-    lo, hi = edges[of[0]], edges[of[1]]
-    lead = own_products[lo:hi, None] - values[lo:hi] @ normals[to[0] : to[1]].T
-    return np.minimum.reduceat(lead, edges[of[0] : of[1]] - lo, axis=0)
+    """(cluster of `first`, cluster of `second`): least <x, own normal - normal of the other cluster> over the points x
+    of the first."""
+    lo, hi = edges[first[0]], edges[first[1]]
+    lead = own_products[lo:hi, None] - values[lo:hi] @ normals[second[0] : second[1]].T
+    return np.minimum.reduceat(lead, edges[first[0] : first[1]] - lo, axis=0)
 
 
 def _means(values: np.ndarray, which: np.ndarray) -> np.ndarray:

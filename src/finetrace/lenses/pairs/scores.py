@@ -78,7 +78,7 @@ def accuracy(worth: np.ndarray, group: Group) -> tuple[np.ndarray, np.ndarray, n
     means = [worth[..., part].mean(axis=-1) for part in group.parts.values()]
     ends = [score_interval(mean, float(len(part)), ndtri((1 + LEVEL) / 2))
             for mean, part in zip(means, group.parts.values(), strict=True)]
-    lows, highs = (np.stack(of_parts) for of_parts in zip(*ends, strict=True))
+    lows, highs = (np.stack(part_ends) for part_ends in zip(*ends, strict=True))
     return np.mean(means, axis=0), *mean_of_shares(np.stack(means), lows, highs)
 
 

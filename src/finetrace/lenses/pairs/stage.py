@@ -135,10 +135,11 @@ def _measure(work: Work, seed: int, manifest: Manifest, out: Path) -> Record:
 def _compute(work: Work) -> None:
     """Scores of the checkpoints that have none yet."""
     timeline = work.timeline
-    same = {work.keys[step]: step for step in reversed(timeline.steps)}  # checkpoints with equal weights are done once
-    todo = [step for step in sorted(same.values()) if not is_whole(work.results(step))]
+    # checkpoints with equal weights are done once
+    step_of_key = {work.keys[step]: step for step in reversed(timeline.steps)}
+    todo = [step for step in sorted(step_of_key.values()) if not is_whole(work.results(step))]
     log.info("%s: %d checkpoints (%d different), %d to do; scoring: %s", work.stage.label, len(timeline.steps),
-             len(same), len(todo), work.settings.scoring)
+             len(step_of_key), len(todo), work.settings.scoring)
     for number, step in enumerate(todo):
         with timeline.checkpoint(step) as folder:
             _checkpoint(work, step, folder, len(todo) - number)
@@ -212,15 +213,15 @@ def _read(work: Work, encoder: Any) -> TokenisedPairs:
     good, bad = places.reshape(-1, 2).T
     sentences = Sentences(encoded.rows.take(used), [encoded.words[i] for i in used])
     ids = sentences.rows.features["input_ids"]
-    same = sum(ids[g] == ids[b] for g, b in zip(good, bad, strict=True))
-    if same:
+    same_tokens = sum(ids[g] == ids[b] for g, b in zip(good, bad, strict=True))
+    if same_tokens:
         log.warning("%s: the tokenizer makes the same tokens of both sentences of %s pairs, each of which counts half",
-                    where, f"{same:,}")
+                    where, f"{same_tokens:,}")
     index = table.take(fits).add_column(0, "pair", pa.array(range(len(fits)), pa.int32()))
     for name, side in (("good_tokens", good), ("bad_tokens", bad)):
         index = index.append_column(name, pa.array(sentences.tokens[side], pa.int32()))
     copies, tokens = count_copies(sentences, work.tokenizer.mask_token_id)
-    return TokenisedPairs(index, sentences, good, bad, copies, tokens, len(sentence) - len(fits), same)
+    return TokenisedPairs(index, sentences, good, bad, copies, tokens, len(sentence) - len(fits), same_tokens)
 
 
 def _announce(work: Work, encoder: Any, steps_left: int) -> Any:

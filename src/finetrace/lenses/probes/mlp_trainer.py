@@ -84,9 +84,9 @@ class Training:
 
     def drop(self, networks: np.ndarray) -> None:
         """Train these no further: networks (problem, seed, strength) bool."""
-        gone = np.asarray(networks, dtype=bool).ravel()[self.left]
-        if gone.any():
-            self._keep(~gone)
+        dropped = np.asarray(networks, dtype=bool).ravel()[self.left]
+        if dropped.any():
+            self._keep(~dropped)
 
     def _keep(self, going: np.ndarray) -> None:
         """Of the networks in training, go on with these: going (network,) bool."""

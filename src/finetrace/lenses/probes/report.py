@@ -23,9 +23,9 @@ def metrics(table: LongTable, steps: Sequence[int], layers: Sequence[int], floor
     """
     numbers: dict[str, float] = {f"majority_floor/{split}": floor for split, floor in floors.items()}
     for split in floors:
-        of_split = accuracies(table, split)
-        numbers |= of_split.headlines({f"accuracy/{split}": {}}, steps, layers)
-        for when, row in zip(("first", "last"), of_split.grid([steps[0], steps[-1]], layers)[..., 0], strict=True):
+        split_table = accuracies(table, split)
+        numbers |= split_table.headlines({f"accuracy/{split}": {}}, steps, layers)
+        for when, row in zip(("first", "last"), split_table.grid([steps[0], steps[-1]], layers)[..., 0], strict=True):
             numbers[f"best_accuracy/{split}/{when}"] = float(row.max())
             numbers[f"best_layer/{split}/{when}"] = layers[int(row.argmax())]
     wanted: dict[str, dict[str, str]] = {

@@ -111,7 +111,7 @@ def _measure(work: Work, history: Path, manifest: Manifest, out: Path) -> Record
     return _drawn(work, table, floors[main_split], _own_accuracy(history, main_split))
 
 
-def _drawn(work: Work, table: LongTable, floor: float, own: dict[int, float]) -> Record:
+def _drawn(work: Work, table: LongTable, floor: float, classifier_accuracy: dict[int, float]) -> Record:
     """What the figures show."""
     from finetrace.lenses.probes.report import accuracies, compared, training
 
@@ -125,7 +125,7 @@ def _drawn(work: Work, table: LongTable, floor: float, own: dict[int, float]) ->
         "vectors": hidden.kind(settings.vectors), "split": split, "steps": steps, "layers": layers, "floor": floor,
         "trained_rows": len(work.rows_of[trained]), "scored_rows": len(work.rows_of[split]),
         "unseen": int(unseen.max()) if len(unseen) else 0,
-        "own": {step: own[step] for step in ends if step in own},
+        "own": {step: classifier_accuracy[step] for step in ends if step in classifier_accuracy},
         "accuracies": accuracies(table, split).grid(steps, layers),
         "training": {step: training(table, step, layers, trained, split) for step in ends} if adam else {},
         "kinds": compared(table, ends, layers, split) if kinds else {},
@@ -227,7 +227,7 @@ def _parts(work: Work, device: str, types: Mapping[str, list[str]] | None, gold:
                 if settings.control and step in steps_of["control"]:
                     probe = settings.control.probe
                     probe_settings = logistic if probe == "logistic" else mlp | {"one_layer": ()}
-                    rows += parts.control_rows(batch, types, gold + rows, of=probe,
+                    rows += parts.control_rows(batch, types, gold + rows, probe=probe,
                                                control_seed=seeds.derive(work.seed, "control"), **probe_settings)
                 if settings.mdl and step in steps_of["mdl"]:
                     rows += parts.mdl_rows(batch, **{k: v for k, v in logistic.items() if k != "tolerance"} | {

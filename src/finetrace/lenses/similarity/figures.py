@@ -42,9 +42,9 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     main, first, last = summary.main_measure(compared), record["steps"][0], record["steps"][-1]
     over_steps, over_layers, sides = [], [], {}
     for kind, label in named(record["counts"]).items():
-        of_kind = table.select(representation=kind)
-        over_steps.append(lattice(label, summary.at_layers(of_kind, other_step=first, statistic=main), "step"))
-        ends = of_kind.select(step=last, other_step=first)
+        kind_table = table.select(representation=kind)
+        over_steps.append(lattice(label, summary.at_layers(kind_table, other_step=first, statistic=main), "step"))
+        ends = kind_table.select(step=last, other_step=first)
         over_layers.append(lattice(label, ends.select(statistic=main), "other_layer"))
         sides[label] = {measure: curve(summary.at_layers(ends, statistic=measure)) for measure in compared}
     bars = BARS if "cka" in compared else ""
@@ -217,9 +217,9 @@ def changes(panels: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], mea
     else:
         figure.colorbar(ScalarMappable(shade, colours), ax=axes, label="layer (0 = embeddings)", shrink=0.85, pad=0.015,
                         boundaries=np.arange(-0.5, top + 1), ticks=np.arange(0, top + 1, 2))
-    gone = "; ".join(f"{name}: layer {', '.join(map(str, undefined))} undefined"
+    gaps = "; ".join(f"{name}: layer {', '.join(map(str, undefined))} undefined"
                      for name, undefined in left_out.items())
-    _notes(figure, note, gone)
+    _notes(figure, note, gaps)
     return figure
 
 
@@ -241,6 +241,6 @@ def _layer_axis(panel: "Axes", top: int) -> None:
 
 
 def _notes(figure: "Figure", *parts: str) -> None:
-    given = [part for part in parts if part]
-    if given:
-        style.footnote(figure, ("; " if sum(map(len, given)) < _LINE else "\n").join(given))
+    texts = [part for part in parts if part]
+    if texts:
+        style.footnote(figure, ("; " if sum(map(len, texts)) < _LINE else "\n").join(texts))

@@ -39,9 +39,9 @@ def within(load: Load, steps: Sequence[int], layers: int, measures: Sequence[str
         yield _rows(held[0], held[0], measures, variance, (first_step, layer), (first_step, layer))
         for number, step in enumerate(steps[1:], start=1):
             states = load(step, layer)
-            for earlier, then in enumerate(held):
+            for earlier, earlier_states in enumerate(held):
                 by = measures if earlier in (0, number - 1) else main
-                yield _rows(then, states, by, variance, (steps[earlier], layer), (step, layer))
+                yield _rows(earlier_states, states, by, variance, (steps[earlier], layer), (step, layer))
             held.append(states)
     yield from _across(load, load, (first_step, last_step), layers, [(i, i) for i in range(layers)], main, variance)
 
@@ -131,9 +131,9 @@ def recorded(table: LongTable) -> dict[str, np.ndarray]:
 
 
 def _rows(first: Representation, second: Representation, measures: Sequence[str], variance: float,
-          of_first: tuple[int, int], of_second: tuple[int, int]) -> list[Row]:
-    """One comparison; of_first, of_second: step and layer."""
-    place = dict(zip(("other_step", "other_layer", "step", "layer"), (*of_first, *of_second), strict=True))
+          first_place: tuple[int, int], second_place: tuple[int, int]) -> list[Row]:
+    """One comparison; first_place, second_place: step and layer."""
+    place = dict(zip(("other_step", "other_layer", "step", "layer"), (*first_place, *second_place), strict=True))
     return [place | {"statistic": measure, "value": likeness.value, "low": likeness.low, "high": likeness.high,
                      "n": len(second.centred)}
             for measure, likeness in compare(first, second, measures, variance).items()]
