@@ -53,12 +53,12 @@ def build_task(name: str, task: TaskSettings, out: Path, *, root: Path, seed: in
     if "train" in tables and "validation" not in tables:
         raise FinetraceError(f"{name}: has no validation split; name one in `splits` or set `holdout`, e.g. 0.1")
     metric = _metric(name, task, read)
-    of_labels = _about_labels(name, task, tables, read) | ({"tags": "bio"} if _of_tags(task, read) else {})
+    label_facts = _about_labels(name, task, tables, read) | ({"tags": "bio"} if _of_tags(task, read) else {})
     if task.group:
-        of_labels["groups"] = {split: len(table["group"].unique()) for split, table in tables.items()}
+        label_facts["groups"] = {split: len(table["group"].unique()) for split, table in tables.items()}
     write_splits(tables, out)
     return {
-        **of_labels,
+        **label_facts,
         **({"left_out": read.left_out} if read.left_out else {}),
         "kind": read.kind,
         "spans": SPANS[read.kind],
@@ -72,10 +72,10 @@ def build_task(name: str, task: TaskSettings, out: Path, *, root: Path, seed: in
 
 def _metric(name: str, task: TaskSettings, read: Tables) -> str:
     """The metric by which runs are compared. Raises FinetraceError for one that the task cannot have."""
-    of_tags = _of_tags(task, read)
-    metric = task.metric or ("entity_f1" if of_tags else METRICS[read.target][0])
-    if metric not in METRICS[read.target] or (metric == "entity_f1" and not of_tags):
-        usual = [possible for possible in METRICS[read.target] if possible != "entity_f1" or of_tags]
+    has_tags = _of_tags(task, read)
+    metric = task.metric or ("entity_f1" if has_tags else METRICS[read.target][0])
+    if metric not in METRICS[read.target] or (metric == "entity_f1" and not has_tags):
+        usual = [possible for possible in METRICS[read.target] if possible != "entity_f1" or has_tags]
         raise FinetraceError(f"{name}: metric {metric!r} is none of this task's; use {' or '.join(usual)}")
     if read.target == "class" and CLASSES.get(metric, len(read.label_names)) != len(read.label_names):
         raise FinetraceError(f"{name}: metric {metric!r} needs {CLASSES[metric]} classes, but there are "

@@ -80,8 +80,8 @@ class Cleaner:
             self.left_out["under min_words" if words else "empty"] += 1
             return None
         if self.deduplicate:
-            same = "".join(text.split()) if self.strip else text
-            key = hashlib.blake2b(same.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+            compared = "".join(text.split()) if self.strip else text
+            key = hashlib.blake2b(compared.encode("utf-8", "surrogatepass"), digest_size=16).digest()
             if key in self._seen:
                 self.left_out["duplicate"] += 1
                 return None

@@ -47,7 +47,7 @@ def read_streusle(text: str, where: str, label: str, form: str, *, multiword: bo
     examples: list[Example] = []
     left_out: Counter[str] = Counter()
     for number, (name, words, expressions) in enumerate(read(text, where)):
-        of_sentence = []
+        sentence_examples = []
         if not all(word.strip() for word in words):
             raise FinetraceError(f"{where}: sentence {name or number + 1} has an empty word; mend it")
         for item in expressions:
@@ -67,9 +67,9 @@ def read_streusle(text: str, where: str, label: str, form: str, *, multiword: bo
                 if not value.startswith("p."):
                     raise FinetraceError(f"{item.place}: has the role {item.role} but the function {value!r}; a "
                                          "preposition has both")
-                of_sentence.append(Example(words, ((start, end),), value, number, item.place,
-                                           None if name is None else f"{name}:{start + 1}"))
-        examples += sorted(of_sentence, key=lambda e: e.spans)
+                sentence_examples.append(Example(words, ((start, end),), value, number, item.place,
+                                                 None if name is None else f"{name}:{start + 1}"))
+        examples += sorted(sentence_examples, key=lambda e: e.spans)
     return Annotated(examples, +left_out)
 
 

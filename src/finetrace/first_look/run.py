@@ -129,9 +129,9 @@ class _Progress:
         self.done = 0
         self.bar = Progress(sum(self.costs.values()), "look", unit="part")
 
-    def share(self, piece: str, done: int, of: int = 1) -> None:
+    def share(self, piece: str, done: int, total: int = 1) -> None:
         """So much of a piece is done."""
-        self.bar.update(self.done + int(done / of * self.costs.get(piece, 0)), f"({piece})")
+        self.bar.update(self.done + int(done / total * self.costs.get(piece, 0)), f"({piece})")
 
     def end(self, piece: str) -> None:
         """A piece is done."""
@@ -147,7 +147,7 @@ def _measure_all(result: Look, prepared: Sequence[Prepared], lenses: Sequence[st
     for number, model in enumerate(prepared):
         piece = f"{model.source.name}: states"
         states.append(hidden_states(model, scratch / f"states-{number}",
-                                    partial(progress.share, piece, of=len(model.rows))))
+                                    partial(progress.share, piece, total=len(model.rows))))
         progress.end(piece)
         result.facts[model.source.name] = _facts(model)
         result.of_model[model.source.name] = _of_model(result, model, states[-1], lenses, progress)
@@ -175,12 +175,12 @@ def _of_model(result: Look, model: Prepared, hidden: HiddenStates, lenses: Seque
         if lens == "convergence":
             parts[lens] = measure.convergence(parts["geometry"], parts["probes"], task, seed)
         elif lens == "calibration":
-            given = answers(model)
-            if isinstance(given, Answers):
-                parts[lens] = measure.calibration(given, task, seed)
-                result.notes += [f"Calibration of {name}: {given.note}."] if given.note else []
+            answered = answers(model)
+            if isinstance(answered, Answers):
+                parts[lens] = measure.calibration(answered, task, seed)
+                result.notes += [f"Calibration of {name}: {answered.note}."] if answered.note else []
             else:
-                result.notes.append(f"Calibration: {name} is left out: {given}.")
+                result.notes.append(f"Calibration: {name} is left out: {answered}.")
         else:
             parts[lens] = {"geometry": measure.geometry, "hulls": measure.hulls, "probes": measure.probes}[lens](
                 hidden, task, seed)
@@ -200,10 +200,10 @@ def _similarity(result: Look, states: Sequence[HiddenStates]) -> None:
     if len(named) == 1:
         result.of_model[named[0][0]]["similarity"] = measure.similarity_within(named[0][1], task, seed)
         return
-    for (first, of_first), (second, of_second) in combinations(named, 2):
-        pair = measure.similarity_between(of_first, of_second, comparison_name(first, second), seed)
+    for (first, first_states), (second, second_states) in combinations(named, 2):
+        pair = measure.similarity_between(first_states, second_states, comparison_name(first, second), seed)
         result.of_pair[first, second] = pair
-        if "tokens" not in pair.facts["kinds"] and not of_first.spans:
+        if "tokens" not in pair.facts["kinds"] and not first_states.spans:
             result.notes.append(f"Similarity of {first} and {second}: of sentences only; they cut texts into different "
                                 "tokens.")
 

@@ -57,8 +57,8 @@ def predict_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
         limit = settings.train_rows if set_name == "train" else settings.max_rows
         chosen = choose_rows(_labels(path, label_names), limit, "stratified", seeds.derive(seed, set_name))
         sets[set_name] = encode(path, tokenizer, length, forward_names(model), rows=chosen)
-        of_features = seeds.derive(seed, set_name, "features")
-        wanted[set_name] = choose_rows(sets[set_name].labels, settings.feature_rows, "stratified", of_features)
+        features_seed = seeds.derive(seed, set_name, "features")
+        wanted[set_name] = choose_rows(sets[set_name].labels, settings.feature_rows, "stratified", features_seed)
     index = _index(sets, wanted)
     examples, rows, dim = len(index["label"]), sum(map(len, wanted.values())), last_linear(model).in_features
     log.info("%s: %d checkpoints x %s examples (%s), features of %s", name, len(checkpoints), f"{examples:,}",
@@ -82,9 +82,10 @@ def predict_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
     for step in checkpoints:
         hand_over(scratch / step_name(step), out / step_name(step))
     write_table(out / "index.parquet", index)
-    logits, of_set = np.load(out / step_name(kept) / "logits.npy"), np.array(index["set"])
+    logits, set_of_row = np.load(out / step_name(kept) / "logits.npy"), np.array(index["set"])
     metrics = {f"{set_name}/{key}": value for set_name, part in sets.items()
-               for key, value in _metrics(logits[of_set == set_name], part.labels, manifest.facts["metric"]).items()}
+               for key, value in _metrics(logits[set_of_row == set_name], part.labels,
+                                          manifest.facts["metric"]).items()}
     return {"device": device_name(), "steps": list(checkpoints), "kept_step": kept, "dim": dim,
             "label_names": label_names, "method_kind": manifest.facts.get("method_kind", "ft"),
             "metric": manifest.facts["metric"], "task": task_folder.name, "max_length": length,

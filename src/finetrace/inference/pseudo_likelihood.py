@@ -76,10 +76,10 @@ def encode_sentences(texts: Sequence[str], tokenizer: Any, *, inputs: set[str], 
     words = []
     for number, (text, special) in enumerate(zip(texts, encoded["special_tokens_mask"], strict=True)):
         ordinary = np.flatnonzero(np.array(special, dtype=np.int64) == 0)
-        of_token = np.full(len(special), -1, dtype=np.int64)
-        of_token[ordinary] = (_words(encoded, number, text, where)[ordinary] if scoring == "word_l2r"
-                              else np.arange(len(ordinary)))
-        words.append(of_token)
+        word_of_token = np.full(len(special), -1, dtype=np.int64)
+        word_of_token[ordinary] = (_words(encoded, number, text, where)[ordinary] if scoring == "word_l2r"
+                                   else np.arange(len(ordinary)))
+        words.append(word_of_token)
     features = {name: encoded[name] for name in encoded.keys() if name in inputs}
     lengths = np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64)
     return Sentences(Encoded(features, np.zeros(len(lengths), np.int64), np.arange(len(lengths)), lengths), words)
@@ -158,12 +158,12 @@ def pseudo_log_likelihoods(encoder: Any, head: "MaskedHead", sentences: Sentence
     done = 0
     for chosen in blocks(sentences, block_tokens):
         copies = masked_copies(sentences, chosen, mask)
-        of_copy = np.argsort(copies.copy, kind="stable")  # targets of copy c: of_copy[starts[c]:starts[c + 1]]
-        starts = np.searchsorted(copies.copy[of_copy], np.arange(len(copies.places) + 1))
+        by_copy = np.argsort(copies.copy, kind="stable")  # targets of copy c: by_copy[starts[c]:starts[c + 1]]
+        starts = np.searchsorted(copies.copy[by_copy], np.arange(len(copies.places) + 1))
         log_probs = np.empty(len(copies.copy))
         for index in batches_by_tokens(copies.rows.lengths, batch_tokens):
             counts = starts[index + 1] - starts[index]
-            targets = np.concatenate([of_copy[starts[i]:starts[i + 1]] for i in index])
+            targets = np.concatenate([by_copy[starts[i]:starts[i + 1]] for i in index])
             states = _states(encoder, copies, index, collator, bf16)
             log_probs[targets] = _log_probs(head, states, np.repeat(np.arange(len(index)), counts),
                                             copies.target[targets], memory_bytes)

@@ -89,8 +89,9 @@ def multi_label_metrics(predicted: np.ndarray, truth: np.ndarray) -> dict[str, f
     predicted, truth: (example, class), nonzero where the example has the class.
     """
     answered, named = predicted.astype(bool), truth.astype(bool)
-    right, given, actual = (values.sum(axis=0).astype(np.float64) for values in (answered & named, answered, named))
-    of_class = 2 * right / np.maximum(given + actual, 1)
+    right, predicted_count, true_count = (values.sum(axis=0).astype(np.float64)
+                                          for values in (answered & named, answered, named))
+    class_f1 = 2 * right / np.maximum(predicted_count + true_count, 1)
     return {"exact_match": float((answered == named).all(axis=1).mean()),
-            "macro_f1": float(of_class.mean()),
-            "micro_f1": float(2 * right.sum() / max(1.0, given.sum() + actual.sum()))}
+            "macro_f1": float(class_f1.mean()),
+            "micro_f1": float(2 * right.sum() / max(1.0, predicted_count.sum() + true_count.sum()))}

@@ -160,11 +160,11 @@ def chosen_examples(task_folder: Path, settings: HiddenSettings, seed: int, toke
                       classes=class_count)
         mask = np.zeros(len(part), dtype=bool)
         if split in settings.token_rows:
-            of_tokens = seeds.derive(seed, split, "tokens")
+            tokens_seed = seeds.derive(seed, split, "tokens")
             # a sentence has no class of its own
             without_labels = part.targets or target.kind != "class"
             classes = np.zeros(len(part), dtype=np.int64) if without_labels else part.labels
-            mask[choose_rows(classes, settings.token_rows[split], settings.choose, of_tokens)] = True
+            mask[choose_rows(classes, settings.token_rows[split], settings.choose, tokens_seed)] = True
         parts.append(part)
         splits += [split] * len(part.labels)
         kept.append(mask)

@@ -86,15 +86,15 @@ def _of_words(weights_folder: Path, source: Source, names: list[str]) -> Any:
 
     from finetrace.models.linear import LinearClassifier
 
-    of_head = sorted(name for name in tensor_names(weights_folder) if name.startswith((*CLASSIFIERS, "head.")))
-    if not set(of_head) <= {"classifier.weight", "classifier.bias"} or not of_head:
+    head_names = sorted(name for name in tensor_names(weights_folder) if name.startswith((*CLASSIFIERS, "head.")))
+    if not set(head_names) <= {"classifier.weight", "classifier.bias"} or not head_names:
         raise FinetraceError(f"{label(source)}: its head for words has more than a linear layer "
-                             f"({', '.join(of_head[:4])}), which finetrace does not read; leave it out of `head`")
+                             f"({', '.join(head_names[:4])}), which finetrace does not read; leave it out of `head`")
     model = LinearClassifier(load_encoder(weights_folder), 1, names)
     tensors: dict[str, Any] = {}
     for file in sorted(weights_folder.glob("*.safetensors")):
         with safe_open(file, "pt") as content:
-            tensors |= {name: content.get_tensor(name) for name in content.keys() if name in of_head}
+            tensors |= {name: content.get_tensor(name) for name in content.keys() if name in head_names}
     model.load_state_dict(tensors, strict=False)
     return model
 

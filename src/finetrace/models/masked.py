@@ -25,11 +25,12 @@ def load_masked(folder: Path, head: Path | None = None, base: Path | None = None
     if has_adapters(encoder):
         encoder = merge(encoder)
     model = _load(head, dropout)
-    expected, given = model.base_model.state_dict(), encoder.state_dict()
-    if wrong := [name for name, values in expected.items() if name not in given or given[name].shape != values.shape]:
+    expected, weights = model.base_model.state_dict(), encoder.state_dict()
+    if wrong := [name for name, values in expected.items() if name not in weights
+                 or weights[name].shape != values.shape]:
         raise FinetraceError(f"{folder}: its encoder is not of the architecture of {head} ({wrong[0]}), so the "
                              "masked-word head of that model does not fit")
-    model.base_model.load_state_dict({name: given[name] for name in expected})
+    model.base_model.load_state_dict({name: weights[name] for name in expected})
     return model
 
 

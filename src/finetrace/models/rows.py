@@ -180,13 +180,13 @@ def _encode_spans(path: Path, table: Any, tokenizer: Any, max_length: int, input
     spans = np.array(table["spans"].to_pylist(), dtype=np.int64)
     spans = spans.reshape(len(spans), -1, 2)
     pieces = np.empty_like(spans)
-    for number, of_word in enumerate(bounds):
+    for number, word_bounds in enumerate(bounds):
         rows = slice(starts[number], starts[number + 1])
         start, end = spans[rows][..., 0], spans[rows][..., 1]
-        if ((start < 0) | (end > len(of_word)) | (start >= end)).any():
+        if ((start < 0) | (end > len(word_bounds)) | (start >= end)).any():
             raise FinetraceError(f"{path}: a span of sentence {sentences[starts[number]]} is empty or outside its "
-                                 f"{len(of_word)} words; run its data stage again")
-        pieces[rows] = np.stack([of_word[start, 0], of_word[end - 1, 1]], axis=-1)
+                                 f"{len(word_bounds)} words; run its data stage again")
+        pieces[rows] = np.stack([word_bounds[start, 0], word_bounds[end - 1, 1]], axis=-1)
     return Encoded({k: v for k, v in encoded.items() if k in inputs}, _labels(table, classes),
                    table["example_id"].to_numpy(), np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64),
                    encoded["special_tokens_mask"] if special else None, Targets(starts, pieces, sentences[first]))

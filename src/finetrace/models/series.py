@@ -115,9 +115,10 @@ def _from_folder(where: str, settings: Any) -> dict[int, Source]:
     for pattern, steps, after in lists:
         folders = _chosen(where, path, pattern or GUESSED, _listed(where, path, pattern), steps)
         begin = (max(checkpoints, default=0) if after is None else after)
-        of_phase = {begin + step * settings.unit: folder for step, folder in folders.items()}
-        _require_after(where, pattern, of_phase, checkpoints)
-        checkpoints |= {step: local_source(where, folder, settings.base, known) for step, folder in of_phase.items()}
+        phase_folders = {begin + step * settings.unit: folder for step, folder in folders.items()}
+        _require_after(where, pattern, phase_folders, checkpoints)
+        checkpoints |= {step: local_source(where, folder, settings.base, known)
+                        for step, folder in phase_folders.items()}
     return checkpoints
 
 
@@ -163,14 +164,15 @@ def _from_hub(where: str, settings: Any) -> dict[int, Source]:
     named: dict[str, str] = {}
     for revision, steps, after in lists:
         begin = max(checkpoints, default=0) if after is None else after
-        of_phase = {begin + step * settings.unit: str(step) for step in steps}
-        _require_after(where, revision, of_phase, checkpoints)
-        for step, number in of_phase.items():
+        phase_numbers = {begin + step * settings.unit: str(step) for step in steps}
+        _require_after(where, revision, phase_numbers, checkpoints)
+        for step, number in phase_numbers.items():
             names = settings.id.replace(STEP, number), revision.replace(STEP, number)
             checkpoints[step] = _look_up(where, *names)
             called, weights = f"{names[0]} at {names[1]}", weights_digest(checkpoints[step])
-            if (same := named.setdefault(weights, called)) != called:
-                raise FinetraceError(f"{where}: {called} has the same weights as {same}; one of the two names is wrong")
+            if (other := named.setdefault(weights, called)) != called:
+                raise FinetraceError(f"{where}: {called} has the same weights as {other}; one of the two names is "
+                                     "wrong")
     return checkpoints
 
 
@@ -186,22 +188,22 @@ def _tell_equal_weights(where: str, checkpoints: Mapping[int, Source]) -> None:
     """Remark on two folders with equal weights."""
     first_with: dict[str, Source] = {}
     for source in checkpoints.values():
-        if (same := first_with.setdefault(weights_digest(source), source)) is not source:
-            log.warning("%s: %s has the same weights as %s", where, label(source), label(same))
+        if (other := first_with.setdefault(weights_digest(source), source)) is not source:
+            log.warning("%s: %s has the same weights as %s", where, label(source), label(other))
 
 
 def _heads(where: str, checkpoints: list[Local]) -> dict[str, Any]:
     """Facts about the head that all checkpoints of a folder have; refuses checkpoints of several architectures."""
-    first, of_first = checkpoints[0], None
+    first, first_facts = checkpoints[0], None
     for checkpoint in checkpoints:
         base = checkpoint.base if isinstance(checkpoint.base, Local) else None
         head = head_of(Path(checkpoint.path), Path(base.path) if base else None)
         model_folder = Path(base.path if base else checkpoint.path)
         facts = (head.kind, len(head.names), describe(model_folder) if (model_folder / "config.json").is_file() else {})
-        of_first = of_first or facts
-        if facts != of_first:
+        first_facts = first_facts or facts
+        if facts != first_facts:
             differences = ", ".join(f"{key}: {facts[2].get(key)}" for key in facts[2]
-                                    if facts[2][key] != of_first[2].get(key))
+                                    if facts[2][key] != first_facts[2].get(key))
             raise FinetraceError(f"{where}: {checkpoint.path} is another kind of model than {first.path} "
                                  f"({differences or f'head: {head.kind}, {len(head.names)} classes'}); the checkpoints "
                                  "of a series belong to one training; move it elsewhere, or name the others in `steps`")

@@ -60,7 +60,7 @@ def encode_words(tokenizer: Any, sentences: Sequence[Sequence[str]], max_length:
     tokenizer = _for_words(tokenizer)
     words = [list(sentence) for sentence in sentences]
     encoded, bounds = _encode(tokenizer, words)
-    if lost := [i for i, of_word in enumerate(bounds) if (of_word[:, 1] == 0).any()]:
+    if lost := [i for i, word_bounds in enumerate(bounds) if (word_bounds[:, 1] == 0).any()]:
         if tokenizer.unk_token is None:
             word = words[lost[0]][int(np.argmin(bounds[lost[0]][:, 1]))]
             raise FinetraceError(f"{where}: the tokenizer leaves nothing of the word {word!r} and has no "
@@ -84,15 +84,15 @@ def encode_words(tokenizer: Any, sentences: Sequence[Sequence[str]], max_length:
 
 def _cut(encoded: dict[str, list[list[int]]], bounds: list[np.ndarray], i: int, max_length: int, where: str) -> None:
     """Shorten a sentence in place: what the tokenizer put before and after it stays."""
-    of_word = bounds[i]
-    after = len(encoded["input_ids"][i]) - int(of_word[-1, 1])
+    word_bounds = bounds[i]
+    after = len(encoded["input_ids"][i]) - int(word_bounds[-1, 1])
     end = max_length - after
-    if end <= of_word[0, 0]:
+    if end <= word_bounds[0, 0]:
         raise FinetraceError(f"{where}: max_length {max_length} leaves no room for a piece besides the "
-                             f"{after + of_word[0, 0]} tokens that the tokenizer adds; raise it")
+                             f"{after + word_bounds[0, 0]} tokens that the tokenizer adds; raise it")
     for values in encoded.values():
         values[i] = values[i][:end] + values[i][len(values[i]) - after:]
-    bounds[i] = np.where(of_word[:, 1:] <= end, of_word, LOST)
+    bounds[i] = np.where(word_bounds[:, 1:] <= end, word_bounds, LOST)
 
 
 def _encode(tokenizer: Any, words: list[list[str]]) -> tuple[dict[str, list[list[int]]], list[np.ndarray]]:

@@ -134,7 +134,7 @@ def _batch(settings: inputs.Settings, out: Path, classes: list[str], min_size: i
     pairs, spaces, width = files.pair_names(classes), [], 0
     for number, (iteration, layers) in enumerate(batch.items()):
         step = int(iteration) if iteration.isdigit() else number
-        of_step = []
+        step_spaces = []
         for layer, file in layers.items():
             points = inputs.read_embeddings(file, len(gold)).astype(np.float64)
             width = width or points.shape[1]
@@ -143,17 +143,17 @@ def _batch(settings: inputs.Settings, out: Path, classes: list[str], min_size: i
             clusters = _assigned(path, points, labels, assignment, classes)
             clean = not hulls.overlaps(clusters, min_size=min_size)
             between = hulls.label_distances(clusters, min_size=min_size, reduce="mean") if clean else None
-            of_step.append(Space(iteration, step, layer, clusters, between))
+            step_spaces.append(Space(iteration, step, layer, clusters, between))
             progress.advance(f"({file.name})")
         none = {"vec": np.zeros(len(pairs)), **{name: np.zeros(len(classes)) for name in NUMBERS}}
         columns = [none if s.distances is None else
                    {"vec": s.distances.vector, **{name: getattr(s.distances, name) for name in NUMBERS}}
-                   for s in of_step]
+                   for s in step_spaces]
         for name, names in (("vec", pairs), *((n, classes) for n in NUMBERS)):
             table = np.nan_to_num(np.stack([column[name] for column in columns], axis=1))
             folder = out / ("batch_vec" if name == "vec" else name)
             files.write_batch_table(folder / f"{iteration}.txt", names, table, list(layers))
-        spaces += of_step
+        spaces += step_spaces
     progress.close()
     table = LongTable.of_rows((row for space in spaces for row in _rows(space, min_size)), COLUMNS)
     last = table.select(iteration=spaces[-1].iteration, statistic=["disjoint", "outside_min_least", "outside_min_mean"])
@@ -178,13 +178,13 @@ def _rows(space: Space, min_size: int) -> list[Row]:
              for name, reduce in (("least", np.min), ("mean", np.mean))]
     rows += [_row(space, name, np.nan if between is None else getattr(between, name), n=count)
              for name in ("ratio_max", "ratio_mean")]
-    of_label = {str(label): int((clusters.cluster_labels[clusters.assignment] == label).sum())
-                for label in clusters.classes}
+    label_counts = {str(label): int((clusters.cluster_labels[clusters.assignment] == label).sum())
+                    for label in clusters.classes}
     for name, values in per_label.items():
-        rows += [_row(space, name, value, label, n=of_label[str(label)])
+        rows += [_row(space, name, value, label, n=label_counts[str(label)])
                  for label, value in zip(clusters.classes, values, strict=True)]
     if between is not None:
-        rows += [_row(space, "distance", value, a, b, n=of_label[str(a)] + of_label[str(b)])
+        rows += [_row(space, "distance", value, a, b, n=label_counts[str(a)] + label_counts[str(b)])
                  for (a, b), value in zip(between.pairs(), between.vector, strict=True)]
     return rows
 

@@ -48,8 +48,8 @@ class Run:
 
     def score(self, name: str) -> float:
         """The task's metric on a set: of all rows of a split, else of the rows in predictions; NaN where unknown."""
-        of_split = self.get("trajectory", f"{name}/{self.metric}")
-        return self.get("predictions", f"{name}/{self.metric}") if math.isnan(of_split) else of_split
+        recorded = self.get("trajectory", f"{name}/{self.metric}")
+        return self.get("predictions", f"{name}/{self.metric}") if math.isnan(recorded) else recorded
 
     def sets(self) -> set[str]:
         """Names of the sets of which something is known."""
@@ -83,7 +83,7 @@ def tables(layout: Layout, study: Study, *, split: str | None = None) -> str:
     runs, missing = _runs(layout, study)
     rows = _rows(study, runs, split)
     methods = [name for name in study.methods if any(name in row.wanted for row in rows)]
-    of_splits = [row for row in rows if row.name in SPLITS]
+    split_rows = [row for row in rows if row.name in SPLITS]
     judged = [row for row in rows if _with([row], methods, "calibration")] or rows  # a study need not look at all
 
     def score(row: Row, method: str) -> str:
@@ -101,7 +101,7 @@ def tables(layout: Layout, study: Study, *, split: str | None = None) -> str:
              _grid("Temperature", [row for row in judged if row.name in SPLITS], methods, temperature),
              f"**Features, first → kept checkpoint**\n\n{markdown.table(FEATURES, _feature_lines(rows, methods))}",
              "**Neural tangent kernel at the start of training**"
-             f"\n\n{markdown.table(KERNEL, _kernel_lines(of_splits, methods))}",
+             f"\n\n{markdown.table(KERNEL, _kernel_lines(split_rows, methods))}",
              LEGEND]
     if missing:
         omitted = [f"and {len(missing) - SHOWN:,} more"] if len(missing) > SHOWN else []

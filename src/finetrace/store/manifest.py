@@ -140,8 +140,8 @@ def read_manifest(folder: Path, *, verify: Literal["content"] | bool = True) -> 
     cost = _cost(folder, origin.get("key"))
     _check_own(folder, cost.pop("sha256", None))
     known = {f.name: f for f in dataclasses.fields(Manifest)}
-    of_origin = [key for key, description in known.items() if _required(description) and key not in CONTENT]
-    for name, part, wanted in ((NAME, content, CONTENT), (PROVENANCE, origin, of_origin)):
+    origin_keys = [key for key, description in known.items() if _required(description) and key not in CONTENT]
+    for name, part, wanted in ((NAME, content, CONTENT), (PROVENANCE, origin, origin_keys)):
         if missing := [key for key in wanted if key not in part]:
             raise FinetraceError(
                 f"{folder / name}: lacks {', '.join(missing)}; delete the folder and run its stage again"

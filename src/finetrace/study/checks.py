@@ -238,11 +238,11 @@ def _check_targets(study: "Study") -> None:
 def check_training(study: "Study", cell: "Cell", train: TrainSettings, where: str) -> None:
     """Raises FinetraceError for settings of a training that its task or method cannot take."""
     target, method = study.target(cell.task), study.methods[cell.method]
-    for key, given in (("class_weights", train.class_weights is not None), ("label_smoothing", train.label_smoothing)):
-        if given and target != "class":
+    for key, is_set in (("class_weights", train.class_weights is not None), ("label_smoothing", train.label_smoothing)):
+        if is_set and target != "class":
             raise FinetraceError(f"{where}: train.{key}: is about examples of one class each, and {cell.task} is "
                                  f"target: {target}; set it back in by_task.{cell.task}")
-        if given and method.probes:
+        if is_set and method.probes:
             raise FinetraceError(f"{where}: train.{key}: does not reach the linear probe of method {cell.method}, "
                                  "which is fitted on plain classes; set it back in the method's `train`")
     if train.thresholds == "chosen" and target == "regression":

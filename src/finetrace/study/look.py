@@ -188,11 +188,11 @@ def _require_given(patterns: str | Sequence[str], where: str, lens: str, places:
     """Raises ValueError for a pattern that means nothing but given checkpoints which lack what the lens reads."""
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         meant = [place for place in places if pattern != ALL and matches(place, pattern)]
-        given = [place for place in meant if places[place] in STATES[1:]]
-        if given and not any(places[place] in LENSES[lens].of for place in meant):
-            name, task = given[0].split("/")[:2]
+        given_places = [place for place in meant if places[place] in STATES[1:]]
+        if given_places and not any(places[place] in LENSES[lens].of for place in meant):
+            name, task = given_places[0].split("/")[:2]
             needs = (f"the checkpoints' own head; if they have one for its classes, say so: head: {task}"
                      if "given with head" in LENSES[lens].of else
                      "the signals of a training; of a folder that TraceCallback wrote say signals: true"
                      if lens == "infodynamics" else f"the place {name}/pretrain")
-            raise ValueError(f"{where}: {pattern!r}: at {given[0]} {lens} needs {needs} (series.{name})")
+            raise ValueError(f"{where}: {pattern!r}: at {given_places[0]} {lens} needs {needs} (series.{name})")

@@ -103,8 +103,8 @@ def _made(study: Study) -> Rows:
     for name, files in study.fact_files.items():
         yield "fact-files", name, {"path": files.path}, {"fact_files": as_dict(files)}
     for name, pairs in study.minimal_pairs.items():
-        of_world = {"world": as_dict(study.world)} if pairs.source == "world" else {}
-        yield "minimal-pairs", name, {}, {"minimal_pairs": as_dict(pairs), **of_world}
+        world_settings = {"world": as_dict(study.world)} if pairs.source == "world" else {}
+        yield "minimal-pairs", name, {}, {"minimal_pairs": as_dict(pairs), **world_settings}
     for name, pair_files in study.minimal_pair_files.items():
         yield "minimal-pair-files", name, {"path": pair_files.path}, {"minimal_pair_files": as_dict(pair_files)}
     for name, corpus in study.corpora.items():
@@ -120,7 +120,7 @@ def _made(study: Study) -> Rows:
     for name, task in {**study.tasks, **study.task_files}.items():
         definition = resolve(name, task)
         sets = resolve_ood(name, definition, section_of(task))
-        of_world = (
+        world_settings = (
             {"world": as_dict(study.world)}
             if "micro" in (definition.source, *(ood.source for ood in sets.values()))
             else {}
@@ -128,7 +128,7 @@ def _made(study: Study) -> Rows:
         asked = {
             "task": {k: v for k, v in written(definition).items() if k != "ood"},
             "ood": {key: written(ood) for key, ood in sets.items()},
-            **of_world,
+            **world_settings,
         }
         local_files = name in study.task_files
         yield ("data-files" if local_files else "data"), name, {"path": str(task.path)} if local_files else {}, asked
@@ -204,8 +204,8 @@ def _looking(study: Study) -> Rows:
             if lens in ("probes", "kernel"):
                 paths = _paths(runs[place])
             if lens == "kernel":
-                given = runs[place].method == GIVEN
-                paths |= {"base": f"outputs/{runs[place].model}/pretrain/trajectory" if given
+                is_given = runs[place].method == GIVEN
+                paths |= {"base": f"outputs/{runs[place].model}/pretrain/trajectory" if is_given
                           else f"models/{runs[place].model}"}
             if lens == "edges":
                 paths |= {"inputs": _edge_inputs(study, place, settings.tasks)}

@@ -265,14 +265,14 @@ class Study(LensSections):
     @cached_property
     def looked(self) -> Looked:
         """Lens -> place -> its settings there. Raises ValueError for what `look` names wrongly."""
-        given = {name: getattr(self, name, None) for name in LENSES}  # a lens need not have settings
+        by_lens = {name: getattr(self, name, None) for name in LENSES}  # a lens need not have settings
         if not self.cloze.facts and len(sets := [*self.facts, *self.fact_files]) == 1:
-            given["cloze"] = parse(ClozeSettings, {**as_dict(self.cloze), "facts": sets[0]}, "params.yaml: cloze")
+            by_lens["cloze"] = parse(ClozeSettings, {**as_dict(self.cloze), "facts": sets[0]}, "params.yaml: cloze")
         if not self.pairs.set and len(sets := [*self.minimal_pairs, *self.minimal_pair_files]) == 1:
-            given["pairs"] = parse(PairsSettings, {**as_dict(self.pairs), "set": sets[0]}, "params.yaml: pairs")
+            by_lens["pairs"] = parse(PairsSettings, {**as_dict(self.pairs), "set": sets[0]}, "params.yaml: pairs")
         targets = {run.place: self.target(run.task) for run in self.on_tasks.values()}
         without = {place: target for place, target in targets.items() if target != "class"}
-        return who_looks(self.look, self.places, given, without)
+        return who_looks(self.look, self.places, by_lens, without)
 
     @property
     def models_named(self) -> list[str]:
