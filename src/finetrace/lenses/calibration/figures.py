@@ -71,11 +71,11 @@ def reliability(sets: Mapping[str, tuple[Calibration, Calibration]], temperature
     for column, (name, pair) in zip(axes.T, sets.items(), strict=True):
         for panel, measured, tint, when in zip(column, pair, (style.BLUE, style.VERMILION), ("before", "after"),
                                                strict=False):
-            known = measured.counts > 0
-            left, width = measured.edges[:-1][known], np.diff(measured.edges)[known]
-            confidence, accuracy = measured.bin_confidence[known], measured.bin_accuracy[known]
+            filled = measured.counts > 0
+            left, width = measured.edges[:-1][filled], np.diff(measured.edges)[filled]
+            confidence, accuracy = measured.bin_confidence[filled], measured.bin_accuracy[filled]
             panel.bar(left, accuracy, width, align="edge", color=tint, alpha=0.25, edgecolor=tint, linewidth=0.8)
-            ends = np.array([wilson_interval(a * n, n) for a, n in zip(accuracy, measured.counts[known], strict=True)])
+            ends = np.array([wilson_interval(a * n, n) for a, n in zip(accuracy, measured.counts[filled], strict=True)])
             panel.vlines(confidence, ends[:, 0], ends[:, 1], color=tint, lw=1.2)
             panel.plot(confidence, accuracy, ls="", marker="o", ms=4.5, color=tint, clip_on=False)
             panel.axline((1, 1), slope=1, color=style.GREY, lw=1.2, ls=style.DASHES[1], zorder=1)
@@ -137,8 +137,8 @@ def course(steps: Sequence[int], kept: int, curves: Mapping[str, Mapping[str, np
     tall = axes[1, 1]
     tall.plot(where, temperatures, color=style.BLACK, marker="o", ms=4.5)
     tall.axhline(1, color=style.GREY, lw=1.2, ls=style.DASHES[2])
-    known = temperatures[np.isfinite(temperatures)]
-    tall.set_ylim(known.min(initial=0.7 * 1.15) / 1.15, known.max(initial=1.4 / 1.15) * 1.15)
+    finite = temperatures[np.isfinite(temperatures)]
+    tall.set_ylim(finite.min(initial=0.7 * 1.15) / 1.15, finite.max(initial=1.4 / 1.15) * 1.15)
     plain_log_axis(tall)
     tall.set_title("Temperature (1: as it is)")
     tall.set_ylabel("temperature")

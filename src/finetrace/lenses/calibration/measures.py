@@ -109,10 +109,10 @@ def intervals(probabilities: np.ndarray, labels: np.ndarray, units: np.ndarray |
     for name, values in (("brier", _squared_errors(p, y)), ("nll", _surprise(p, y)), ("confidence", confidence)):
         with np.errstate(invalid="ignore"):  # an infinite nll has no interval
             left_out[name] = (values.sum() - np.bincount(group, values, minlength=count)) / examples
-    most = {"brier": 2.0, "nll": np.inf}
+    upper_bounds = {"brier": 2.0, "nll": np.inf}
     for name, values in left_out.items():
         low, high = jackknife_interval(getattr(measured, name), values)
-        ends[name] = float(np.maximum(low, 0)), float(np.minimum(high, most.get(name, 1.0)))
+        ends[name] = float(np.maximum(low, 0)), float(np.minimum(high, upper_bounds.get(name, 1.0)))
     return ends
 
 

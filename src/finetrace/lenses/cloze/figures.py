@@ -167,8 +167,8 @@ def changes(steps: Sequence[int], shares: Mapping[str, np.ndarray], *, readout: 
     panel.bar(where, -lost, color=style.VERMILION, label="lost")
     panel.axhline(0, color=style.BLACK, lw=0.8)
     panel.axvline(count - 0.2, color=style.GREY, lw=1, ls=style.DASHES[2])
-    few = np.unique(np.linspace(0, max(0, count - 1), max(1, min(count, 7))).round().astype(int))
-    panel.set_xticks([*few, where[-1]], [*(f"{steps[i]:,}\nto {steps[i + 1]:,}" for i in few), "first\nto last"],
+    ticks = np.unique(np.linspace(0, max(0, count - 1), max(1, min(count, 7))).round().astype(int))
+    panel.set_xticks([*ticks, where[-1]], [*(f"{steps[i]:,}\nto {steps[i + 1]:,}" for i in ticks), "first\nto last"],
                      fontsize=8)
     panel.set_xlabel(axis)
     panel.set_ylabel("facts (%)")
@@ -183,9 +183,9 @@ def changes(steps: Sequence[int], shares: Mapping[str, np.ndarray], *, readout: 
 
 def _checkpoints(panel: "Axes", steps: Sequence[int], label: str, named: int = _NAMED, line: bool = True) -> None:
     """Evenly spaced checkpoints on the x axis, some of them named."""
-    few = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), named)).round().astype(int))
+    ticks = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), named)).round().astype(int))
     turned: dict[str, Any] = {"rotation": 35, "ha": "right"} if line else {}
-    panel.set_xticks(few, [f"{steps[i]:,}" for i in few], fontsize=8, **turned)
+    panel.set_xticks(ticks, [f"{steps[i]:,}" for i in ticks], fontsize=8, **turned)
     if line:
         panel.set_xlim(-0.3, len(steps) - 0.7)
     panel.set_xlabel(label)

@@ -93,10 +93,10 @@ class Fitted:
 
 def fit(tensors: dict[str, "torch.Tensor"], layers: list[int], loss_of: Loss, train: Cached, held_out: Cached,
         recipe: Recipe, *,
-        seed: int, together: int | None = None, on_step: Callable[[int], None] | None = None) -> Fitted:
+        seed: int, at_once: int | None = None, on_step: Callable[[int], None] | None = None) -> Fitted:
     """Train the maps of `layers`.
 
-    tensors: name -> (map, ...), first values, one per entry of layers;  together: layers whose losses are in memory at
+    tensors: name -> (map, ...), first values, one per entry of layers;  at_once: layers whose losses are in memory at
     once, by default all (the result is the same but for rounding);  on_step: told the number of updates done.
     Raises ValueError when a loss is not finite, or there are no positions.
     """
@@ -114,7 +114,7 @@ def fit(tensors: dict[str, "torch.Tensor"], layers: list[int], loss_of: Loss, tr
     measured = np.sort(seeds.generator(seed, "held out").permutation(len(held_out.targets))[:HELD_OUT_POSITIONS])
     for step in range(recipe.steps + 1):
         if recipe.measured(step):
-            losses = _held_out_loss(tensors, active, layers, loss_of, held_out, measured, recipe.batch, together)
+            losses = _held_out_loss(tensors, active, layers, loss_of, held_out, measured, recipe.batch, at_once)
             if not np.isfinite(losses).all():
                 raise ValueError(f"the loss of layer {layers[active[int(np.argmin(np.isfinite(losses)))]]} is not "
                                  f"finite after {step} steps; lower the learning rate ({recipe.learning_rate})")
@@ -132,7 +132,7 @@ def fit(tensors: dict[str, "torch.Tensor"], layers: list[int], loss_of: Loss, tr
         if step == recipe.steps or not active:
             break
         positions = next(batches)
-        for part in _parts(active, together):
+        for part in _parts(active, at_once):
             _update(tensors, moments, part, layers, loss_of, train, positions, recipe, step)
         if on_step:
             on_step(step + 1)
@@ -166,13 +166,13 @@ def _update(tensors: dict[str, "torch.Tensor"], moments: dict[str, tuple["torch.
 
 
 def _held_out_loss(tensors: dict[str, "torch.Tensor"], active: list[int], layers: list[int], loss_of: Loss,
-                   data: Cached, measured: np.ndarray, batch: int, together: int | None) -> np.ndarray:
+                   data: Cached, measured: np.ndarray, batch: int, at_once: int | None) -> np.ndarray:
     """(active map,) float64 mean loss over the positions `measured`."""
     import torch
 
     count, losses = len(measured), []
     with torch.no_grad():
-        for part in _parts(active, together):
+        for part in _parts(active, at_once):
             parameters = {name: values[part] for name, values in tensors.items()}
             total: Any = 0.0
             for start in range(0, count, batch):
@@ -183,8 +183,8 @@ def _held_out_loss(tensors: dict[str, "torch.Tensor"], active: list[int], layers
     return np.concatenate(losses)
 
 
-def _parts(numbers: list[int], together: int | None) -> Iterator[list[int]]:
-    size = together or len(numbers)
+def _parts(numbers: list[int], at_once: int | None) -> Iterator[list[int]]:
+    size = at_once or len(numbers)
     for start in range(0, len(numbers), size):
         yield numbers[start:start + size]
 

@@ -39,7 +39,7 @@ def train_heads(head: Any, layers: list[int], train: Cached, held_out: Cached, r
 
     first = first_heads(head, len(layers), init, seed, train.states.shape[2])
     return fit(first, layers, loss_of, train, held_out, recipe, seed=seed,
-               together=_together(head, recipe.batch, memory_bytes), on_step=on_step)
+               at_once=_layers_at_once(head, recipe.batch, memory_bytes), on_step=on_step)
 
 
 def first_heads(head: Any, count: int, init: Literal["pretrained", "fresh"], seed: int,
@@ -89,7 +89,7 @@ def train_maps(head: Any, layers: list[int], last: int, train: Cached, held_out:
     eye = torch.eye(dim, dtype=head.decoder.dtype, device=head.decoder.device)
     first = {"weight": eye.expand(len(layers), dim, dim).clone(), "bias": eye.new_zeros(len(layers), dim)}
     return fit(first, layers, loss_of, train, held_out, recipe, seed=seed,
-               together=_together(head, recipe.batch, memory_bytes), on_step=on_step)
+               at_once=_layers_at_once(head, recipe.batch, memory_bytes), on_step=on_step)
 
 
 def mapped(tensors: dict[str, "torch.Tensor"], states: "torch.Tensor") -> "torch.Tensor":
@@ -114,6 +114,6 @@ def inner_states(readout: str, head: Any, fitted: Fitted | None, states: "torch.
     return head.inner(torch.cat([mapped(fitted.tensors, states[:-1]), states[-1:]]))
 
 
-def _together(head: Any, batch: int, memory_bytes: float) -> int:
+def _layers_at_once(head: Any, batch: int, memory_bytes: float) -> int:
     """Layers whose scores, with gradients and copies, fit the memory."""
     return max(1, int(memory_bytes // (6 * batch * len(head.decoder) * head.decoder.element_size())))

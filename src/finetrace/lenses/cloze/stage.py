@@ -164,9 +164,9 @@ def _checkpoint(work: Work, step: int, folder: Path, steps_left: list[int]) -> N
         write_table(out / "index.parquet", _index(work))
         write_json(out / "facts.json", {"counts": _counts(work.prompts), "heads": notes, "words": len(work.vocabulary),
                                         "device": device_name()})
-    known = ", ".join(f"{r} {100 * (result.rank[-1] == 1).mean():.1f} %" for r, result in ranks.items())
+    accuracies = ", ".join(f"{r} {100 * (result.rank[-1] == 1).mean():.1f} %" for r, result in ranks.items())
     log.info("%s: step %s in %.1f s: of %s facts the last layer knows: %s", work.stage.label, f"{step:,}",
-             time.monotonic() - started, f"{len(work.prompts):,}", known)
+             time.monotonic() - started, f"{len(work.prompts):,}", accuracies)
 
 
 def _ranks(work: Work, encoder: Any, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -214,11 +214,11 @@ def _read(work: Work, encoder: Any) -> None:
         return
     texts, heads = corpus_texts(work.corpus), work.settings.heads
     order = seeds.generator(work.seed, "texts").permutation(len(texts))[:heads.texts or len(texts)]
-    held = max(1, round(heads.held_out * len(order)))
-    if len(order) - held < 1:
+    held_out = max(1, round(heads.held_out * len(order)))
+    if len(order) - held_out < 1:
         raise FinetraceError(f"{work.corpus}: {len(texts)} texts cannot be parted into training and choice; name "
                              "another corpus")
-    chosen = {"train": order[held:], "held_out": order[:held]}
+    chosen = {"train": order[held_out:], "held_out": order[:held_out]}
     work.texts = {name: mask_texts([texts[i] for i in np.sort(part)], work.tokenizer, max_length=length, inputs=inputs,
                                    seed=seeds.derive(work.seed, name), embeddings=len(work.head.decoder))
                   for name, part in chosen.items()}

@@ -176,14 +176,14 @@ def _distances(work: Work) -> list[lens.Row]:
     table_rows: list[lens.Row] = []
     progress = Progress(len(layers), f"{stage.label}: hulls", unit="layer")
     for layer in layers:
-        apart = []
+        distances = []
         for step in dict.fromkeys(ends):
             clusters = probe(_vectors(hidden, step, layer)[rows], labels, classes=np.arange(len(names)))
             between = label_distances(clusters, min_size=entry.min_size, reduce="min")
             table_rows += lens.space_rows(step, layer, clusters, between, names, entry.train_split)
-            apart.append(between)
-        change = lens.effect(apart[0].outside_min, apart[-1].outside_min)
-        table_rows += lens.change_rows(ends[1], layer, change, apart[0].classes, names, entry.train_split)
+            distances.append(between)
+        change = lens.effect(distances[0].outside_min, distances[-1].outside_min)
+        table_rows += lens.change_rows(ends[1], layer, change, distances[0].classes, names, entry.train_split)
         progress.advance()
     progress.close()
     return table_rows

@@ -91,8 +91,8 @@ def layers(checkpoints: Mapping[str, Mapping[int, np.ndarray | None]], *, title:
     tints = colormaps[style.SEQUENTIAL](np.linspace(0.0, 0.92, len(names)))
     for panel, heading in zip(axes[0], ("Smallest of all labels", "Mean of the labels"), strict=True):
         for tint, (name, by_layer) in zip(tints, checkpoints.items(), strict=True):
-            known = [np.empty(0) if (v := by_layer.get(layer)) is None else v[np.isfinite(v)] for layer in all_layers]
-            values = [np.nan if not len(v) else v.mean() if panel is axes[0, 1] else v.min() for v in known]
+            finite = [np.empty(0) if (v := by_layer.get(layer)) is None else v[np.isfinite(v)] for layer in all_layers]
+            values = [np.nan if not len(v) else v.mean() if panel is axes[0, 1] else v.min() for v in finite]
             panel.plot(all_layers, values, "o-", ms=4, color=tint, label=style.short(name, 30))
         panel.set_ylim(bottom=0)
         panel.set_xticks(all_layers[:: max(1, len(all_layers) // 13)])

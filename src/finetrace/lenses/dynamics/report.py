@@ -154,6 +154,6 @@ def curves(table: Table, axis_of: dict[str, str]) -> tuple[dict[str, Any], int]:
     steps = sorted({int(step) for course in kept.values() for step in course.steps})
     columns: dict[str, Any] = {"step": steps}
     for name, course in kept.items():
-        known = {int(s): float(v) for s, v in zip(course.steps, course.value, strict=True) if np.isfinite(v)}
-        columns[name] = [known.get(step) for step in steps]
+        finite = {int(s): float(v) for s, v in zip(course.steps, course.value, strict=True) if np.isfinite(v)}
+        columns[name] = [finite.get(step) for step in steps]
     return columns, len(named) - len(kept)

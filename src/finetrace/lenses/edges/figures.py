@@ -118,8 +118,8 @@ def lattices(steps: Sequence[int], single: Mapping[str, np.ndarray], *, axis: st
         grid = 100 * values[..., 0].T
         image = panel.imshow(grid, origin="lower", aspect="auto", cmap="Blues", interpolation="nearest")
         panel.grid(False)
-        few = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 6)).round().astype(int))
-        panel.set_xticks(few, [_short(steps[i]) for i in few])
+        ticks = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 6)).round().astype(int))
+        panel.set_xticks(ticks, [_short(steps[i]) for i in ticks])
         rows = np.arange(len(grid)) if len(grid) <= 8 else np.arange(0, len(grid), 2)
         panel.set_yticks(rows, [str(row) for row in rows])
         if grid.size <= (60 if len(single) <= 4 else 30):
@@ -146,14 +146,14 @@ def strips(steps: Sequence[int], weights: Mapping[str, np.ndarray], *, axis: str
     centre of gravity. All strips have one scale.
     """
     tasks, note = list(weights)[:MOST_TASKS], _left_out(weights, note)
-    few = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MOST_STRIPS)).round().astype(int))
-    size = max(7.5, min(13.0, 1.4 + 2.1 * len(tasks))), 1.6 + 0.85 * len(few)
-    figure, axes = style.new_figure(len(few), len(tasks), size=size, title=title, sharey=True, sharex="col")
-    top = max(float(np.nanmax(values[few])) for task, values in weights.items() if task in tasks)
+    drawn = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MOST_STRIPS)).round().astype(int))
+    size = max(7.5, min(13.0, 1.4 + 2.1 * len(tasks))), 1.6 + 0.85 * len(drawn)
+    figure, axes = style.new_figure(len(drawn), len(tasks), size=size, title=title, sharey=True, sharex="col")
+    top = max(float(np.nanmax(values[drawn])) for task, values in weights.items() if task in tasks)
     for column, task in enumerate(tasks):
         values = weights[task]
         layers = np.arange(values.shape[1])
-        for row, step in enumerate(few):
+        for row, step in enumerate(drawn):
             panel = axes[row, column]
             panel.bar(layers, values[step], width=0.85, color=style.SKY)
             panel.axhline(1 / len(layers), color=style.GREY, lw=0.9, ls=style.DASHES[1])
@@ -213,15 +213,15 @@ def cumulative(steps: Sequence[int], mixes: Mapping[str, np.ndarray], expected: 
     from matplotlib import colormaps
 
     figure, panels, note = _panels(list(mixes), title, note)
-    few = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MOST_MIXES)).round().astype(int))
+    drawn = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MOST_MIXES)).round().astype(int))
     colours = colormaps["plasma"]
     for panel, (task, values) in zip(panels, mixes.items(), strict=False):
         k = np.arange(values.shape[1])
-        for place, step in enumerate(few):
-            tint, curve = colours(0.85 * place / max(1, len(few) - 1)), 100 * values[step]
+        for place, step in enumerate(drawn):
+            tint, curve = colours(0.85 * place / max(1, len(drawn) - 1)), 100 * values[step]
             panel.plot(k, curve[:, 0], color=tint, lw=1.5, marker=MARKS[place % len(MARKS)], ms=3.5,
                        label=_short(steps[step]))
-            if place in (0, len(few) - 1):
+            if place in (0, len(drawn) - 1):
                 panel.fill_between(k, curve[:, 1], curve[:, 2], color=tint, alpha=0.2, lw=0)
         mark = (expected or {}).get(task, np.array([np.nan]))[-1]
         if np.isfinite(mark):

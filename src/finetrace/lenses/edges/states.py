@@ -80,8 +80,8 @@ class Texts:
         return sum(map(len, self.kept))
 
 
-def read_split(path: Path, label_names: list[str], most: int = 0, seed: int = 0) -> WordSplit:
-    """Read `data/TASK/SPLIT.parquet`. most: targets at most, of whole sentences drawn by `seed`; 0: all.
+def read_split(path: Path, label_names: list[str], limit: int = 0, seed: int = 0) -> WordSplit:
+    """Read `data/TASK/SPLIT.parquet`. limit: targets at most, of whole sentences drawn by `seed`; 0: all.
 
     Raises FinetraceError when it is no task of words, has no rows, or a span outside its sentence.
     """
@@ -96,9 +96,9 @@ def read_split(path: Path, label_names: list[str], most: int = 0, seed: int = 0)
     numbers = table["sentence"].to_numpy()
     first = np.flatnonzero(np.concatenate([[True], numbers[1:] != numbers[:-1]]))
     starts = np.concatenate([first, [len(numbers)]]).astype(np.int64)
-    if most and most < len(numbers):
+    if limit and limit < len(numbers):
         order = seeds.generator(seed, "sentences").permutation(len(first))
-        within = np.cumsum(np.diff(starts)[order]) <= most
+        within = np.cumsum(np.diff(starts)[order]) <= limit
         chosen = np.sort(order[within] if within.any() else order[:1])
         rows = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in chosen])
         table, numbers = table.take(rows), numbers[rows]
@@ -185,16 +185,17 @@ def _in_pieces(split: WordSplit, number: Mapping[tuple[str, ...], int], bounds: 
     flat = np.concatenate([bounds[text] for text in texts])  # words of the sentences, one after the other
     begin = np.cumsum([0, *map(len, split.words)])[text_of][:, None]
     spans = np.stack([flat[begin + split.spans[..., 0], 0], flat[begin + split.spans[..., 1] - 1, 1]], axis=-1)
-    lost = (spans < 0).any(axis=(1, 2))
-    if lost.all():
-        raise FinetraceError(f"{split.path}: edges.max_length cuts off all {lost.size} targets; raise it")
-    counts = np.bincount(text_of[~lost], minlength=len(texts))
+    cut_off = (spans < 0).any(axis=(1, 2))
+    if cut_off.all():
+        raise FinetraceError(f"{split.path}: edges.max_length cuts off all {cut_off.size} targets; raise it")
+    counts = np.bincount(text_of[~cut_off], minlength=len(texts))
     with_targets = np.flatnonzero(counts)
     names = [tuple(" ".join(split.words[i][start:end]) for start, end in pair)
-             for i, pair in zip(text_of[~lost], split.spans[~lost].tolist(), strict=True)]
+             for i, pair in zip(text_of[~cut_off], split.spans[~cut_off].tolist(), strict=True)]
     return PieceSplit(texts[with_targets], np.concatenate([[0], np.cumsum(counts[with_targets])]).astype(np.int64),
-                      spans[~lost],
-                      split.gold[~lost], split.example_ids[~lost], split.sentences[~lost], names, int(lost.sum()))
+                      spans[~cut_off],
+                      split.gold[~cut_off], split.example_ids[~cut_off], split.sentences[~cut_off], names,
+                      int(cut_off.sum()))
 
 
 def encode_texts(model: Any, texts: Texts, collator: Collator, path: Path, *, dtype: str, batch_tokens: int,

@@ -109,11 +109,11 @@ def _chunks(probes: Sequence[Probe], train: EdgeData, shape: Shape, recipe: Reci
     size = min(recipe.batch_sentences, train.sentences) / train.sentences
     bytes_of_probe = probe_bytes(int(1.5 * size * len(train.tokens)) + 1, int(1.5 * size * len(train.gold)) + 1, shape,
                                  recipe)
-    most = max(1, memory_mib * 2**20 // bytes_of_probe)
+    fitting = max(1, memory_mib * 2**20 // bytes_of_probe)
     parts = []
     for kind in ("layer", "mix"):
         alike = [probe for probe in dict.fromkeys(probes) if probe.readout == kind]
-        count = -(-len(alike) // most)
+        count = -(-len(alike) // fitting)
         parts += [part for k in range(count)
                   if (part := alike[k * len(alike) // count:(k + 1) * len(alike) // count])]
     return parts

@@ -210,9 +210,9 @@ class Work:
                  self.stage.label, names, f"{len(group.texts.rows):,}", f"{group.texts.tokens:,}", size / 1e6, probes,
                  " + ".join(f"{len(group.pieces[name]['train'].gold):,}" for name in group.names), cost)
         for name in group.names:
-            if lost := [f"{part.dropped} {split}" for split, part in group.pieces[name].items() if part.dropped]:
+            if dropped := [f"{part.dropped} {split}" for split, part in group.pieces[name].items() if part.dropped]:
                 log.warning("%s: %s: targets beyond edges.max_length dropped: %s", self.stage.label, name,
-                            ", ".join(lost))
+                            ", ".join(dropped))
 
     @contextlib.contextmanager
     def _states(self, encoder: Any, group: Group, step: int) -> Iterator[tuple[Any, np.ndarray]]:

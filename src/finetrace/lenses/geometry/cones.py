@@ -79,11 +79,11 @@ def own_and_other(vectors: np.ndarray, labels: np.ndarray, groups: np.ndarray | 
         own_products = products[rows, row_class]
         # lengths of the own sum less the row
         lengths = np.sqrt(np.maximum(norms[row_class] ** 2 - 2 * own_products + nonzero[kept], 0))
-        known = (lengths > 1e-9 * np.maximum(norms[row_class], 1)) & (nonzero[kept] > 0)
+        valid = (lengths > 1e-9 * np.maximum(norms[row_class], 1)) & (nonzero[kept] > 0)
         cosines = np.divide(products, norms, out=np.full(products.shape, np.nan), where=norms > 0)
         cosines[rows, row_class] = np.nan
         others = cosines[np.isfinite(cosines)]
-        means[number, 0] = np.mean((own_products - nonzero[kept])[known] / lengths[known]) if known.any() else np.nan
+        means[number, 0] = np.mean((own_products - nonzero[kept])[valid] / lengths[valid]) if valid.any() else np.nan
         means[number, 1] = others.mean() if len(others) else np.nan
     return np.clip(means, -1.0, 1.0)
 

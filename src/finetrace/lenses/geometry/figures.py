@@ -91,9 +91,9 @@ def cosine_boxes(
     layers, named = np.arange(len(raw)), ends_named(steps)
     for boxes, medians, shift, tint, name, marker in (
             (raw, raw_medians, -0.2, RAW, named[0], "o"), (tuned, tuned_medians, 0.2, TUNED, named[1], "D")):
-        known = ~np.isnan(boxes).any(axis=1)
-        stats = [dict(zip(("whislo", "q1", "med", "q3", "whishi"), box, strict=True)) for box in boxes[known]]
-        drawn = panel.bxp(stats, positions=layers[known] + shift, widths=0.32, showfliers=False, patch_artist=True,
+        finite = ~np.isnan(boxes).any(axis=1)
+        stats = [dict(zip(("whislo", "q1", "med", "q3", "whishi"), box, strict=True)) for box in boxes[finite]]
+        drawn = panel.bxp(stats, positions=layers[finite] + shift, widths=0.32, showfliers=False, patch_artist=True,
                           manage_ticks=False, medianprops={"color": style.BLACK, "lw": 1.6},
                           **{f"{part}props": {"color": tint, "lw": 1.2} for part in ("whisker", "cap")})
         for patch in drawn["boxes"]:
@@ -263,11 +263,11 @@ def _matrix(panel: "Axes", similarity: np.ndarray, names: Sequence[str]) -> "Axe
     if len(names) > 25:
         panel.set(xlabel="class (number)", ylabel="class (number)")
         return image
-    few = len(names) <= 7
-    size = 9 if few else 6.5
-    panel.set_xticks(ticks, names, rotation=30 if few else 90, ha="right" if few else "center", fontsize=size)
+    roomy = len(names) <= 7
+    size = 9 if roomy else 6.5
+    panel.set_xticks(ticks, names, rotation=30 if roomy else 90, ha="right" if roomy else "center", fontsize=size)
     panel.set_yticks(ticks, names, fontsize=size)
-    if few:
+    if roomy:
         for a in range(len(names)):
             for b in range(len(names)):
                 if np.isfinite(similarity[a, b]):

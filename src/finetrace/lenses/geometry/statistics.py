@@ -201,8 +201,8 @@ def neighbour_ratios(points: np.ndarray, limit: int = 2000, seed: int = 0) -> tu
     distances = power[:, None] + power[None, :] - 2 * (chosen @ chosen.T)
     np.fill_diagonal(distances, np.inf)
     nearest = np.partition(distances, 1, axis=1)[:, :2]
-    apart = nearest[:, 0] > 64 * np.finfo(np.float64).eps * power.max()  # closer is rounding: the same point
-    return np.sqrt(nearest[apart, 1] / nearest[apart, 0]), index[apart]
+    distinct = nearest[:, 0] > 64 * np.finfo(np.float64).eps * power.max()  # closer is rounding: the same point
+    return np.sqrt(nearest[distinct, 1] / nearest[distinct, 0]), index[distinct]
 
 
 def two_nn(ratios: np.ndarray, discard: float = 0.1) -> float:

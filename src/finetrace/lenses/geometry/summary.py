@@ -95,7 +95,7 @@ def sentence_estimates(layer: np.ndarray, sample: Sample) -> list[Estimates]:
     tokens = layer[sample.select]
     per_sentence, unit_sums, histograms = _per_sentence(tokens, sample.offsets)
     counts = np.diff(sample.offsets).astype(np.float64)
-    values, draws, known = _weighted_means(per_sentence, sample.weights)
+    values, draws, counted = _weighted_means(per_sentence, sample.weights)
     everyone = np.ones((1, len(counts)))
     baseline = anisotropy.weighted_anisotropy(unit_sums, counts, everyone)
     baseline_draws = anisotropy.weighted_anisotropy(unit_sums, counts, sample.weights)
@@ -104,7 +104,7 @@ def sentence_estimates(layer: np.ndarray, sample: Sample) -> list[Estimates]:
     boot = Estimates(
         [*SENTENCE_STATISTICS, "anisotropy", "corrected_cosine_mean", "corrected_intra_sentence_similarity"],
         np.concatenate([values, baseline, values[[mean, intra]] - baseline]),
-        np.concatenate([known, [len(counts)] * 3]),
+        np.concatenate([counted, [len(counts)] * 3]),
         np.column_stack([draws, baseline_draws, draws[:, mean] - baseline_draws, draws[:, intra] - baseline_draws]),
         True)
 
@@ -248,11 +248,11 @@ def _weighted_means(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray
     """Means over items (item, statistic) that have a value, their bootstrap draws (draw, statistic), and how many
     items."""
     finite = np.isfinite(values)
-    filled, known = np.where(finite, values, 0.0), finite.sum(axis=0)
+    filled, counted = np.where(finite, values, 0.0), finite.sum(axis=0)
     drawn = weights @ finite.astype(np.float64)
-    means = np.where(known > 0, filled.sum(axis=0) / np.maximum(known, 1), np.nan)
-    draws = np.where((drawn > 0) & (known > 1), weights @ filled / np.maximum(drawn, 1), np.nan)
-    return means, draws, known
+    means = np.where(counted > 0, filled.sum(axis=0) / np.maximum(counted, 1), np.nan)
+    draws = np.where((drawn > 0) & (counted > 1), weights @ filled / np.maximum(drawn, 1), np.nan)
+    return means, draws, counted
 
 
 def _interval(values: np.ndarray, resamples: np.ndarray, bootstrap: bool) -> tuple[np.ndarray, np.ndarray]:

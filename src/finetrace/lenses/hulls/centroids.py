@@ -58,10 +58,10 @@ def plane(vectors: np.ndarray, *, centred: bool = True) -> Plane:
     """
     vectors = np.asarray(vectors, dtype=np.float64)
     flat = vectors.reshape(-1, vectors.shape[-1])
-    known = np.isfinite(flat).all(axis=1)
-    if not known.any():
+    finite = np.isfinite(flat).all(axis=1)
+    if not finite.any():
         return Plane(np.full((*vectors.shape[:-1], 2), np.nan), np.zeros(2))
-    values = flat[known]
+    values = flat[finite]
     if centred:
         values = values - values.mean(axis=0)
     _, sizes, directions = np.linalg.svd(values, full_matrices=False)
@@ -69,8 +69,8 @@ def plane(vectors: np.ndarray, *, centred: bool = True) -> Plane:
     first = directions[:kept]
     first = first * np.sign(first[np.arange(kept), np.abs(first).argmax(axis=1)])[:, None]
     coordinates = np.zeros((len(flat), 2))
-    coordinates[known, :kept] = values @ first.T
-    coordinates[~known] = np.nan
+    coordinates[finite, :kept] = values @ first.T
+    coordinates[~finite] = np.nan
     shares, total = np.zeros(2), float((sizes**2).sum())
     if total > 0:
         shares[:kept] = sizes[:kept] ** 2 / total

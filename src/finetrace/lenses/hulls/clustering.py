@@ -81,8 +81,8 @@ def _first_overlap(
     proved: dict[tuple[int, int], tuple[int, int]] = {}
 
     def settled(a: int, b: int, first: np.ndarray, second: np.ndarray) -> bool:
-        most = proved.get((a, b), (0, 0))
-        if len(first) <= most[0] and len(second) <= most[1]:
+        proved_sizes = proved.get((a, b), (0, 0))
+        if len(first) <= proved_sizes[0] and len(second) <= proved_sizes[1]:
             return True
         if (a, b) in planes and still_separates(hulls, planes[a, b][0], first, second):
             hulls.decisions["reused plane"] += 1
@@ -127,8 +127,8 @@ def _joined(sides: tuple[np.ndarray, np.ndarray], count: int, pairs: np.ndarray)
     while low < high:
         middle = (low + high) // 2
         names = names_after(count, pairs[:middle])
-        together = all((names[rows] == names[rows[0]]).all() for rows in sides)
-        low, high = (low, middle) if together else (middle + 1, high)
+        joined = all((names[rows] == names[rows[0]]).all() for rows in sides)
+        low, high = (low, middle) if joined else (middle + 1, high)
     return low
 
 
@@ -156,12 +156,12 @@ def _start(
     return start if len(start[0]) and len(start[1]) else None
 
 
-def _remember(planes: Planes, upper: int, lower: int, normal: np.ndarray, support: np.ndarray, most: int) -> None:
+def _remember(planes: Planes, upper: int, lower: int, normal: np.ndarray, support: np.ndarray, limit: int) -> None:
     """Keep a plane with cluster `upper` on its upper side; the oldest go, so that memory stays linear in points."""
     key = (min(upper, lower), max(upper, lower))
     planes.pop(key, None)
     planes[key] = (normal if upper < lower else -normal, support)
-    while len(planes) > most:
+    while len(planes) > limit:
         del planes[next(iter(planes))]
 
 

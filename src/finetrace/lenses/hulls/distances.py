@@ -141,8 +141,8 @@ def cluster_distances(clusters: Clusters, *, min_size: int = 1, progress: Tell |
     alone = np.flatnonzero(sizes == 1) if min_size <= 1 else np.zeros(0, np.int64)
     if len(alone):  # many where points conflict
         rows = [int(groups[k][0]) for k in alone]
-        known = np.where(clusters.cluster_labels[alone][:, None] != clusters.cluster_labels[alone][None], 0.0, np.nan)
-        distances[np.ix_(alone, alone)] = cdist(clusters.points[rows], clusters.points[rows]) + known
+        mask = np.where(clusters.cluster_labels[alone][:, None] != clusters.cluster_labels[alone][None], 0.0, np.nan)
+        distances[np.ix_(alone, alone)] = cdist(clusters.points[rows], clusters.points[rows]) + mask
         differ[np.ix_(alone, alone)] = False
     differ &= np.minimum(sizes[:, None], sizes[None]) >= min_size
     pairs = np.argwhere(differ).tolist()
@@ -191,7 +191,7 @@ def label_distances(
             progress("distances", done + 1, len(pairs))
     outside = np.array([_least(row) for row in matrix])
     inside = [[_within(clusters.points[clusters.rows(k)]) for k in group if sizes[k] > 1] for group in kept]
-    largest = np.array([max((most for most, _, _ in group), default=np.nan) for group in inside])
+    largest = np.array([max((diameter for diameter, _, _ in group), default=np.nan) for group in inside])
     mean = np.array([np.mean([total / pairs for _, total, pairs in group]) if group else np.nan for group in inside])
     weighted = np.array([sum(t for _, t, _ in group) / sum(p for _, _, p in group) if group else np.nan
                          for group in inside])
@@ -331,8 +331,8 @@ def _within(points: np.ndarray) -> tuple[float, float, int]:
 
 
 def _least(row: np.ndarray) -> float:
-    known = row[np.isfinite(row)]
-    return float(known.min()) if len(known) else float("nan")
+    finite = row[np.isfinite(row)]
+    return float(finite.min()) if len(finite) else float("nan")
 
 
 def _mean_ratio(inside: np.ndarray, outside: np.ndarray) -> float:

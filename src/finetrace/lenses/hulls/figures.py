@@ -92,26 +92,26 @@ def tracks(steps: Sequence[int], names: Sequence[str], values: np.ndarray, *, ti
     """
     figure, axes = style.new_figure(size=(9, 5.2), title=title)
     panel = axes[0, 0]
-    known = np.flatnonzero(np.isfinite(values).any(axis=0))
+    finite = np.flatnonzero(np.isfinite(values).any(axis=0))
     change = np.nan_to_num(values[-1] - values[0], nan=0.0)
-    order = known[np.argsort(-change[known], kind="stable")]
+    order = finite[np.argsort(-change[finite], kind="stable")]
     chosen = order.tolist() if len(order) <= FEW - 1 else [*order[:NAMED].tolist(), *order[-NAMED:].tolist()]
     x = np.arange(len(steps))
-    for label in known.tolist():
+    for label in finite.tolist():
         if label not in chosen:
             panel.plot(x, values[:, label], color=style.LIGHT_GREY, lw=1, zorder=1)
     for number, label in enumerate(chosen):
-        slow = len(chosen) < len(known) and number >= NAMED
+        slow = len(chosen) < len(finite) and number >= NAMED
         panel.plot(x, values[:, label], color=style.colour(number), ls=style.DASHES[1] if slow else style.DASHES[0],
                    marker="os^Dv*P"[number % 7], ms=5, zorder=3,
                    label=f"{style.short(names[label])} ({change[label]:+.2g})")
-    if len(known) > 2:  # two labels have the same distance, to each other
+    if len(finite) > 2:  # two labels have the same distance, to each other
         mean = np.array([row[np.isfinite(row)].mean() if np.isfinite(row).any() else np.nan for row in values])
-        panel.plot(x, mean, color=style.BLACK, lw=2.4, zorder=4, label=f"mean of {len(known)} labels")
+        panel.plot(x, mean, color=style.BLACK, lw=2.4, zorder=4, label=f"mean of {len(finite)} labels")
     _step_axis(panel, steps)
     panel.set_ylim(bottom=0)
     panel.set_ylabel("distance to the nearest other label\n(unit of the vectors)")
-    many = len(chosen) < len(known)
+    many = len(chosen) < len(finite)
     panel.set_title(f"The {NAMED} labels that gained most (solid) and least (dashed); others grey" if many
                     else "Every label")
     figure.legend(loc="outside right center", title="label (gain)")
@@ -195,9 +195,10 @@ def label_pairs(names: Sequence[str], before: np.ndarray, after: np.ndarray, whe
                 if np.isfinite(value):
                     panel.text(j, i, f"{value:.3g}", ha="center", va="center", fontsize=8,
                                color="black" if value > 0.6 * top else "white")
-        known = part[np.triu_indices(count, 1)]
-        known = known[np.isfinite(known)]
-        panel.set_title(f"{name}: " + (f"mean {known.mean():.3g}, least {known.min():.3g}" if len(known) else "none"))
+        finite = part[np.triu_indices(count, 1)]
+        finite = finite[np.isfinite(finite)]
+        panel.set_title(f"{name}: "
+                        + (f"mean {finite.mean():.3g}, least {finite.min():.3g}" if len(finite) else "none"))
         panel.grid(False)
         panel.tick_params(length=0)
         panel.spines[:].set_visible(False)

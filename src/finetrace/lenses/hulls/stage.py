@@ -135,10 +135,10 @@ def chosen_steps(settings: HullsSettings, hidden: HiddenStates) -> list[int]:
     return sorted(ends | wanted)
 
 
-def chosen_rows(stage: Stage, hidden: HiddenStates, split: str, most: int, seed: int) -> np.ndarray:
+def chosen_rows(stage: Stage, hidden: HiddenStates, split: str, limit: int, seed: int) -> np.ndarray:
     """Rows of a split that are probed, ascending; all, or a choice that is said in the log."""
     rows = hidden.rows(split)
-    chosen = rows[choose_rows(hidden.labels[rows], most, "stratified", seeds.derive(seed, "points", split))]
+    chosen = rows[choose_rows(hidden.labels[rows], limit, "stratified", seeds.derive(seed, "points", split))]
     if len(chosen) < len(rows):
         log.info("%s: %s: %s of %s examples, the classes in their own shares (hulls.max_points)", stage.label, split,
                  f"{len(chosen):,}", f"{len(rows):,}")

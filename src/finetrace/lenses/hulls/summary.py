@@ -119,14 +119,14 @@ def mean_interval(values: np.ndarray) -> tuple[float, float, float, int]:
     """
     from scipy.special import stdtrit
 
-    known = values[np.isfinite(values)]
-    if not len(known):
+    finite = values[np.isfinite(values)]
+    if not len(finite):
         return float("nan"), float("nan"), float("nan"), 0
-    mean = float(known.mean())
-    if len(known) < 2:
+    mean = float(finite.mean())
+    if len(finite) < 2:
         return mean, float("nan"), float("nan"), 1
-    half = float(stdtrit(len(known) - 1, 0.975) * known.std(ddof=1) / np.sqrt(len(known)))
-    return mean, mean - half, mean + half, len(known)
+    half = float(stdtrit(len(finite) - 1, 0.975) * finite.std(ddof=1) / np.sqrt(len(finite)))
+    return mean, mean - half, mean + half, len(finite)
 
 
 def _of_space(place: Row, space: Space, names: Sequence[str], every_pair: bool) -> Iterator[Row]:

@@ -83,10 +83,10 @@ def resonance_novelty_slope(
         if block is not None:
             draws = _block_bootstrap(zx, zy, block, resamples, seed)
             se, (low, high) = float(draws.std(ddof=1)), np.quantile(draws, _tails(level))
-    known = null[np.isfinite(null)]
-    nothing = known.size == 0 or np.isnan(slope)
-    extreme = 0 if nothing else int(np.sum(np.abs(known - known.mean()) >= abs(slope - known.mean())))
-    null_low, null_high = np.quantile(known, _tails(level)) if known.size else (np.nan, np.nan)
+    finite = null[np.isfinite(null)]
+    nothing = finite.size == 0 or np.isnan(slope)
+    extreme = 0 if nothing else int(np.sum(np.abs(finite - finite.mean()) >= abs(slope - finite.mean())))
+    null_low, null_high = np.quantile(finite, _tails(level)) if finite.size else (np.nan, np.nan)
     return ResonanceNoveltySlope(
         slope=float(slope),
         r2=float(slope) ** 2,
@@ -95,10 +95,10 @@ def resonance_novelty_slope(
         ci_high=float(high),
         count=len(x),
         null=null,
-        null_mean=float(known.mean()) if known.size else float("nan"),
+        null_mean=float(finite.mean()) if finite.size else float("nan"),
         null_low=float(null_low),
         null_high=float(null_high),
-        p_value=float("nan") if nothing else (1 + extreme) / (1 + known.size),
+        p_value=float("nan") if nothing else (1 + extreme) / (1 + finite.size),
     )
 
 

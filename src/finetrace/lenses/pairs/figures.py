@@ -109,8 +109,8 @@ def by_paradigm(steps: Sequence[int], accuracies: Mapping[str, np.ndarray], *, a
 
 def _checkpoints(panel: "Axes", steps: Sequence[int], label: str, line: bool = True) -> None:
     """Evenly spaced checkpoints on the x axis, some of them named."""
-    few = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), _NAMED)).round().astype(int))
-    panel.set_xticks(few, [f"{steps[i]:,}" for i in few], fontsize=8)
+    ticks = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), _NAMED)).round().astype(int))
+    panel.set_xticks(ticks, [f"{steps[i]:,}" for i in ticks], fontsize=8)
     if line:
         panel.set_xlim(-0.3, len(steps) - 0.7)
     panel.set_xlabel(label)

@@ -273,8 +273,8 @@ def learning(steps: Sequence[int], layers: Sequence[int], splits: Mapping[str, n
         if floor is not None:
             panel.axhline(100 * floor, color=style.GREY, lw=1.2, ls=style.DASHES[2], label="majority class")
         panel.set_title(f"layer {layers[layer]}")
-        few = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 5)).round().astype(int))
-        panel.set_xticks(where[few], [f"{steps[i]:,}" for i in few])
+        ticks = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 5)).round().astype(int))
+        panel.set_xticks(where[ticks], [f"{steps[i]:,}" for i in ticks])
         panel.set_xlabel("optimiser steps")
     axes[0, 0].set_ylabel("accuracy (%)")
     axes[0, 0].set_ylim(max(0.0, 10 * np.floor((lowest - 2) / 10)), 101)

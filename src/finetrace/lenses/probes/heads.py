@@ -88,10 +88,10 @@ def train_heads(X: np.ndarray, y: np.ndarray, evaluation: Mapping[str, tuple[np.
             chosen = order[:, start:start + batch_size]
             batch = rows[:, chosen].transpose(0, 1)  # (seed, problem, row, dim)
             drop = _Dropout(draws, dropout, device)
-            lost, hits = _compare(_forward(parameters, batch, head, parity, drop),
-                                  gold[chosen][:, None].expand(-1, problems, -1))
-            adam.step(torch.autograd.grad(lost.mean(dim=2).sum(), list(parameters.values())))
-            loss["training"][..., epoch] += lost.detach().sum(dim=2).cpu().numpy() / count
+            losses, hits = _compare(_forward(parameters, batch, head, parity, drop),
+                                    gold[chosen][:, None].expand(-1, problems, -1))
+            adam.step(torch.autograd.grad(losses.mean(dim=2).sum(), list(parameters.values())))
+            loss["training"][..., epoch] += losses.detach().sum(dim=2).cpu().numpy() / count
             accuracy["training"][..., epoch] += hits.sum(dim=2).cpu().numpy() / count
         for split, (x, t) in looks.items():
             loss[split][..., epoch], accuracy[split][..., epoch] = _look(parameters, x, t, head, parity)
@@ -174,20 +174,20 @@ def _compare(logits: "torch.Tensor", labels: "torch.Tensor") -> tuple["torch.Ten
     label of -1 costs nothing and is never right."""
     import torch
 
-    lost = -torch.log_softmax(logits, dim=-1).gather(-1, labels[..., None].clamp(min=0))[..., 0] * (labels >= 0)
-    return lost, logits.detach().argmax(dim=-1) == labels
+    losses = -torch.log_softmax(logits, dim=-1).gather(-1, labels[..., None].clamp(min=0))[..., 0] * (labels >= 0)
+    return losses, logits.detach().argmax(dim=-1) == labels
 
 
 def _look(parameters: Mapping[str, "torch.Tensor"], x: "torch.Tensor", y: "torch.Tensor", head: str,
           parity: bool) -> tuple[np.ndarray, np.ndarray]:
     """Loss and accuracy in evaluation mode, (seed, problem)."""
     seeds, problems = parameters["out.weight"].shape[:2]
-    known = int((y >= 0).sum())
+    known_count = int((y >= 0).sum())
     loss, accuracy = np.zeros((seeds, problems)), np.zeros((seeds, problems))
     for seed in range(seeds):
         for logits, block in _blocks(_one_seed(parameters, seed), x, head, parity):
-            lost, hits = _compare(logits, y[block].expand(1, problems, -1))
-            loss[seed] += lost.double().sum(dim=2)[0].cpu().numpy() / known if known else np.nan
+            losses, hits = _compare(logits, y[block].expand(1, problems, -1))
+            loss[seed] += losses.double().sum(dim=2)[0].cpu().numpy() / known_count if known_count else np.nan
             accuracy[seed] += hits.sum(dim=2)[0].cpu().numpy() / len(y)
     return loss, accuracy
 

@@ -234,10 +234,10 @@ def _final(data: _Problems, best: list[tuple[int, int]], seeds: Sequence[int],
     from finetrace.lenses.probes.mlp_search import in_parallel
     from finetrace.lenses.probes.mlp_trainer import Training
 
-    count, few = len(data.rows), SEEDS_AT_ONCE if data.device == "cpu" else len(seeds)
-    jobs = [(chosen, problems[part], slice(start, start + few)) for chosen in sorted(set(best))
+    count, at_once = len(data.rows), SEEDS_AT_ONCE if data.device == "cpu" else len(seeds)
+    jobs = [(chosen, problems[part], slice(start, start + at_once)) for chosen in sorted(set(best))
             for problems in [[p for p in range(count) if best[p] == chosen]]
-            for part in data.groups(chosen[0], len(problems), few) for start in range(0, len(seeds), few)]
+            for part in data.groups(chosen[0], len(problems), at_once) for start in range(0, len(seeds), at_once)]
 
     def train(job: tuple[tuple[int, int], list[int], slice]) -> "Trained":
         (shape, strength), part, seeds_chosen = job

@@ -298,8 +298,8 @@ def _svcca(a: Representation, b: Representation, overlap: np.ndarray, variance: 
 
 
 def _pwcca(a: Representation, b: Representation, overlap: np.ndarray) -> float:
-    most = most_directions(len(a.centred))
-    mixing, correlations, _ = np.linalg.svd(overlap[:most, :most], full_matrices=False)
+    directions = most_directions(len(a.centred))
+    mixing, correlations, _ = np.linalg.svd(overlap[:directions, :directions], full_matrices=False)
     # inner products of the canonical directions of a with the columns of a
-    accounted = np.abs(mixing.T @ (a.singular[:most, None] * a.right[:most])).sum(axis=1)
+    accounted = np.abs(mixing.T @ (a.singular[:directions, None] * a.right[:directions])).sum(axis=1)
     return min(1.0, float((accounted * correlations).sum() / accounted.sum()))

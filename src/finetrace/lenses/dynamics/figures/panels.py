@@ -158,11 +158,11 @@ def gains(rows: Mapping[str, Sequence[Dot]], *, steps: Sequence[int], axis: str,
     figure, axes = style.new_figure(size=(10, 1.6 + 0.5 * max(3, len(rows))), title=title)
     panel = axes[0, 0]
     for place, dots in enumerate(rows.values()):
-        known = [dot for dot in dots if np.isfinite(dot.step)]
-        if not known:
+        finite = [dot for dot in dots if np.isfinite(dot.step)]
+        if not finite:
             panel.text(_at(steps[0], unit), place, "no gain beyond its error", va="center", fontsize=8.5,
                        color=style.GREY)
-        for dot in known:
+        for dot in finite:
             if dot.layer is not None:
                 spread = 0.5 * (layers.index(dot.layer) / max(1, len(layers) - 1) - 0.5)
                 panel.plot(_at(dot.step, unit), place + spread, "o", ms=5, color=tints[dot.layer])
