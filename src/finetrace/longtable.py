@@ -57,9 +57,9 @@ class LongTable:
     def shared(self) -> pd.DataFrame:
         """The rows with every shared column, those that this lens lacks filled as `SHARED` says; its own keys
         follow."""
-        lacking = {name: value for name, value in SHARED.items() if name not in self.frame}
+        defaults = {name: value for name, value in SHARED.items() if name not in self.frame}
         own_columns = [name for name in self.frame if name not in SHARED]
-        return self.frame.assign(**lacking)[[*SHARED, *own_columns]]
+        return self.frame.assign(**defaults)[[*SHARED, *own_columns]]
 
     def distinct(self, column: str) -> list[Any]:
         """The values of a column: numbers ascending, texts in the order in which they come first."""

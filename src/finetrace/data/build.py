@@ -122,8 +122,8 @@ def _absent(name: str, tables: dict[str, pa.Table], label_names: tuple[str, ...]
     """Classes without a training row; they are kept, so that evaluation counts their rows as wrong."""
     if "train" not in tables:
         return {}
-    known = set(_labels(tables["train"]).unique().to_pylist())
-    absent = [text for i, text in enumerate(label_names) if i not in known]
+    present = set(_labels(tables["train"]).unique().to_pylist())
+    absent = [text for i, text in enumerate(label_names) if i not in present]
     if absent:
         log.info(f"{name}: {len(absent)} of {len(label_names)} classes have no training example: {', '.join(absent)}")
     return {"absent_from_train": absent} if absent else {}

@@ -74,17 +74,17 @@ def _contains(folders: tuple[str, ...], part: tuple[str, ...]) -> bool:
 def _read(files: list[Path], base: Path, task: RowsSettings) -> Annotated:
     """One split: all its files, whose sentences are numbered through."""
     digest = hashlib.sha256()
-    together = Annotated([])
+    joined = Annotated([])
     first = 0
     for path in files:
         digest.update(path.read_bytes())
         part, count = read_ontonotes(decode(path, task.encoding or "utf-8"), str(path), str(task.label), first=first)
-        together.examples += part.examples
-        together.left_out += part.left_out
+        joined.examples += part.examples
+        joined.left_out += part.left_out
         first += count
     shown = files[0].name if len(files) == 1 else f"{files[0].relative_to(base)} and {len(files) - 1} more"
-    together.origin = {"file": shown, "files": len(files), "sha256": digest.hexdigest()}
-    return together
+    joined.origin = {"file": shown, "files": len(files), "sha256": digest.hexdigest()}
+    return joined
 
 
 def read_ontonotes(text: str, where: str, label: str, *, first: int = 0) -> tuple[Annotated, int]:

@@ -36,8 +36,8 @@ def hold_out(train: pa.Table, share: float, seed: int, which: str = "random") ->
         raise FinetraceError(f"holdout: {share} leaves no training rows of {len(units)}")
     chosen = (seeds.generator(seed, "holdout").permutation(len(units))[:count] if which == "random"
               else np.arange(-count, 0))
-    held = np.isin(unit_of_row, units[chosen])
-    return {"validation": train.filter(pa.array(held)), "train": train.filter(pa.array(~held))}
+    held_out = np.isin(unit_of_row, units[chosen])
+    return {"validation": train.filter(pa.array(held_out)), "train": train.filter(pa.array(~held_out))}
 
 
 def last_rows(rows: int, share: float) -> int:

@@ -104,12 +104,12 @@ def proto_roles(pairs: Iterable[_Pair], limit: float, inclusive: bool, *, last: 
     for pair in pairs:
         by_sentence.setdefault(pair.sentence, []).append(pair)
     examples = []
-    for number, together in enumerate(by_sentence.values()):
-        for pair in sorted(together, key=lambda p: p.spans):
+    for number, sentence_pairs in enumerate(by_sentence.values()):
+        for pair in sorted(sentence_pairs, key=lambda p: p.spans):
             scores = {name: values[-1] if last else sum(values) / len(values)
                       for name, values in pair.responses.items()}
             holding = sorted(name for name, score in scores.items() if score > limit or (inclusive and score == limit))
-            examples.append(Example(together[0].words, pair.spans, "", number, pair.place, pair.sentence,
+            examples.append(Example(sentence_pairs[0].words, pair.spans, "", number, pair.place, pair.sentence,
                                     tuple(holding)))
     return examples
 

@@ -20,8 +20,8 @@ def ends_named(steps: Sequence[int]) -> tuple[str, str]:
 
 def checkpoint_axis(panel: "Axes", steps: Sequence[int], kept: int, label: bool = True) -> None:
     """Evenly spaced checkpoints on the x axis, at most eight of them named, and a line at the kept one."""
-    few = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 8)).round().astype(int))
-    panel.set_xticks(few, [f"{steps[i]:,}" for i in few])
+    ticks = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 8)).round().astype(int))
+    panel.set_xticks(ticks, [f"{steps[i]:,}" for i in ticks])
     panel.axvline(list(steps).index(kept), color="#E3E3E3", lw=5, zorder=0)
     panel.set_xlim(-0.3, len(steps) - 0.7)
     if label:

@@ -67,17 +67,17 @@ def predict_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
     collator = Collator(tokenizer, 8 if cuda else None, pieces=train.get("pieces", "mean"))
     progress = Progress(len(checkpoints) * examples, name)
     source = model
-    known: dict[str, np.ndarray] | None = {} if manifest.facts.get("method_kind") == "lp" else None
+    frozen_features: dict[str, np.ndarray] | None = {} if manifest.facts.get("method_kind") == "lp" else None
     for number, (step, folder) in enumerate(checkpoints.items()):
         if is_whole(scratch / step_name(step)):
             continue
         classifier = (model if number == 0 else load_trained(folder, model_folder)).to("cuda" if cuda else "cpu")
-        if known is not None and (not known or not _same_features(source, classifier)):
-            known.clear()
+        if frozen_features is not None and (not frozen_features or not _same_features(source, classifier)):
+            frozen_features.clear()
             source = classifier  # whose encoder gives the features
         with whole_folder(scratch / step_name(step)) as temporary:
             _predict_checkpoint(classifier, sets, wanted, collator, temporary, folder,
-                                partial(_tell, progress, number * examples), known)
+                                partial(_tell, progress, number * examples), frozen_features)
     progress.close()
     for step in checkpoints:
         hand_over(scratch / step_name(step), out / step_name(step))
@@ -148,7 +148,7 @@ def _same_features(first: Any, second: Any) -> bool:
 
 def _predict_checkpoint(model: Any, sets: dict[str, Encoded], wanted: dict[str, np.ndarray],
                         collator: Collator, out: Path, checkpoint: Path, tell: Callable[[int], None],
-                        known: dict[str, np.ndarray] | None) -> None:
+                        frozen_features: dict[str, np.ndarray] | None) -> None:
     """known: where the encoder is frozen, the features of every set,
     computed by the first checkpoint for all of them."""
     head = last_linear(model)
@@ -156,8 +156,8 @@ def _predict_checkpoint(model: Any, sets: dict[str, Encoded], wanted: dict[str, 
     bias = np.zeros(len(weight), np.float32) if head.bias is None else head.bias.detach().float().cpu().numpy()
     logits, features, done = [], [], 0
     for name, rows in sets.items():
-        if known and name in known:
-            inputs = known[name]
+        if frozen_features and name in frozen_features:
+            inputs = frozen_features[name]
             values = inputs @ weight.T + bias
         else:
             values, inputs = predict_with_features(model, rows, collator)
@@ -170,8 +170,8 @@ def _predict_checkpoint(model: Any, sets: dict[str, Encoded], wanted: dict[str, 
             raise FinetraceError(f"{checkpoint}: the last linear layer of this {type(model).__name__} does not give "
                                  "its logits, so its input is not the features that lenses look at; set "
                                  "train.head: linear")
-        if known is not None:
-            known[name], values = inputs, inputs @ weight.T + bias  # the same whichever checkpoint came first
+        if frozen_features is not None:
+            frozen_features[name], values = inputs, inputs @ weight.T + bias  # the same whichever checkpoint came first
         logits.append(values)
         features.append(inputs[wanted[name]])
         done += len(rows.labels)

@@ -63,7 +63,7 @@ def encode_prompts(facts: Any, tokenizer: Any, vocabulary: np.ndarray, *, max_le
         raise FinetraceError(f"{where}: has no facts")
     encode = _compat_encoder(tokenizer, where) if lama_compat else _encoder(tokenizer)
     piece = _Pieces(tokenizer)
-    known = set(vocabulary.tolist())
+    predictable = set(vocabulary.tolist())
     counts: dict[tuple[str, str], dict[str, int]] = {}
     kept: list[tuple[int, dict[str, list[int]], int, int, np.ndarray | None]] = []
     for row, fact in enumerate(facts.select(COLUMNS).to_pylist()):
@@ -75,7 +75,7 @@ def encode_prompts(facts: Any, tokenizer: Any, vocabulary: np.ndarray, *, max_le
             reason = reason or "inside a word"
         if lama_compat and not reason and not piece.spelled(gold, fact["object"]):
             reason = "respelled"
-        if not reason and gold not in known:
+        if not reason and gold not in predictable:
             reason = "not in the vocabulary"
         if not reason:
             features = encode(fact["sentences"])

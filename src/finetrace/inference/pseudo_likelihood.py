@@ -195,11 +195,11 @@ def _log_probs(head: "MaskedHead", states: "torch.Tensor", row: np.ndarray, targ
     """(target,) log probability of word `target` after the state `row`; all words of some states at a time."""
     import torch
 
-    together = max(1, memory_bytes // (4 * len(head.decoder)))
+    at_once = max(1, memory_bytes // (4 * len(head.decoder)))
     log_probs = np.empty(len(row))
     with torch.no_grad():
-        for first in range(0, len(states), together):
-            scores = head(states[first:first + together])
+        for first in range(0, len(states), at_once):
+            scores = head(states[first:first + at_once])
             chosen = np.flatnonzero((row >= first) & (row < first + len(scores)))
             rows = torch.from_numpy(row[chosen] - first).to(scores.device)
             words = torch.from_numpy(target[chosen]).to(scores.device)

@@ -27,7 +27,7 @@ def add_lora(encoder: Any, rank: int, alpha: float, dropout: float, targets: Seq
 
     names = {name.rsplit(".", 1)[-1] for name, m in encoder.named_modules() if isinstance(m, torch.nn.Linear)}
     if targets is None:
-        targets = next((known for known in TARGETS if set(known) <= names), None)
+        targets = next((candidates for candidates in TARGETS if set(candidates) <= names), None)
         if targets is None:
             raise FinetraceError(f"{encoder.config.model_type}: has no query and value projections of a "
                                  "known name; set train.lora_targets to some of its linear layers: "

@@ -84,14 +84,14 @@ def _cached(model_id: str, revision: str, digests: bool) -> Repository:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     place = _place(model_id)
-    known = sorted(p.name for p in (place / "snapshots").glob("*") if p.is_dir())
+    commits = sorted(p.name for p in (place / "snapshots").glob("*") if p.is_dir())
     if (place / "refs" / revision).is_file():
         revision = (place / "refs" / revision).read_text("utf-8").strip()
-    elif len(revision) != COMMIT and len(known) == 1:
-        revision = known[0]
+    elif len(revision) != COMMIT and len(commits) == 1:
+        revision = commits[0]
     folder = place / "snapshots" / revision
-    if revision not in known:
-        hint = (f"there are the commits {', '.join(known)}: name one as revision" if known
+    if revision not in commits:
+        hint = (f"there are the commits {', '.join(commits)}: name one as revision" if commits
                 else "nothing of this model is there")
         raise LocalEntryNotFoundError(f"HF_HUB_OFFLINE is set, and the hub's cache {place} does not know {revision}; "
                                       f"{hint}, or run once with HF_HUB_OFFLINE=0")

@@ -75,8 +75,8 @@ def load_family_classifier(folder: Path, label_names: list[str] | None = None, d
         except Exception as error:  # as in `_load`
             raise FinetraceError(f"{folder}: could not be loaded as a sequence classifier: "
                                  f"{one_line(error)}") from error
-        if lost := sorted(report["missing_keys"]):
-            raise FinetraceError(f"{folder}: its weights lack {', '.join(lost[:3])}, which would be random numbers; "
+        if missing := sorted(report["missing_keys"]):
+            raise FinetraceError(f"{folder}: its weights lack {', '.join(missing[:3])}, which would be random numbers; "
                                  "delete the folder that holds it and run its stage again")
         require_all_used(model, report["unexpected_keys"], folder)
         return model
@@ -109,10 +109,10 @@ def _load(kind: Any, description: str, folder: Path, dropout: float | None = Non
         raise FinetraceError(f"{folder}: could not be loaded as {description}: {one_line(error)}") from error
     drawn = {key if isinstance(key, str) else key[0] for key in (*report["missing_keys"], *report["mismatched_keys"])}
     encoder = "" if model.base_model is model else model.base_model_prefix + "."
-    lost = sorted(k for k in drawn if k.startswith(encoder) and "pooler" not in k)
-    if lost:
-        raise FinetraceError(f"{folder}: its weights do not fit its config.json: {len(lost)} tensors of the encoder "
-                             f"are missing or have another shape ({', '.join(lost[:3])} ...); fetch the model again")
+    missing = sorted(k for k in drawn if k.startswith(encoder) and "pooler" not in k)
+    if missing:
+        raise FinetraceError(f"{folder}: its weights do not fit its config.json: {len(missing)} tensors of the encoder "
+                             f"are missing or have another shape ({', '.join(missing[:3])} ...); fetch the model again")
     require_all_used(model, report["unexpected_keys"], folder)
     return model
 

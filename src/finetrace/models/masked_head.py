@@ -101,10 +101,10 @@ def load_masked_head(folder: Path, tokenizer: Any = None) -> MaskedHead:
         raise FinetraceError(f"{folder}: could not be loaded with a masked-word head: {one_line(error)}") from error
     drawn = {key if isinstance(key, str) else key[0] for key in (*report["missing_keys"], *report["mismatched_keys"])}
     # of the encoder only the word embeddings matter here, which are the decoder; a pooler is often missing
-    lost = sorted(k for k in drawn if not k.startswith(model.base_model_prefix + ".")
-                  or "embeddings" in k.rsplit(".", 1)[0])
-    if lost:
-        named = ", ".join(lost[:3]) + (" ..." if len(lost) > 3 else "")
+    missing = sorted(k for k in drawn if not k.startswith(model.base_model_prefix + ".")
+                     or "embeddings" in k.rsplit(".", 1)[0])
+    if missing:
+        named = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
         raise FinetraceError(f"{folder}: has no masked-word head: its weights lack {named}, which would be random "
                              "numbers; cloze probing needs a model that was trained with masked words and saved with "
                              "that head (not a sentence encoder or a classifier)")

@@ -93,7 +93,7 @@ def _strict(folder: Path) -> Iterator[None]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
-    lost = [str(warning.message) for warning in caught if "missing adapter keys" in str(warning.message)]
-    if lost:
+    missing = [str(warning.message) for warning in caught if "missing adapter keys" in str(warning.message)]
+    if missing:
         raise FinetraceError(f"{folder / WEIGHTS}: lacks adapters of layers that {CONFIG} names "
-                             f"({lost[0].partition(': ')[2][:120]}); copy or save the folder again")
+                             f"({missing[0].partition(': ')[2][:120]}); copy or save the folder again")

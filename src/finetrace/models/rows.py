@@ -228,8 +228,8 @@ class Collator:
     def _spans(self, targets: Targets, lengths: np.ndarray, index: list[int],
                width: int) -> tuple[np.ndarray, np.ndarray]:
         counts, per_example = targets.counts()[index], targets.pieces.shape[1]
-        most = int(counts.max())
-        weights, slots = np.zeros((len(index), most * per_example, width), dtype=np.float32), []
+        slots_each = int(counts.max())
+        weights, slots = np.zeros((len(index), slots_each * per_example, width), dtype=np.float32), []
         for r, i in enumerate(index):
             shift = width - int(lengths[i]) if self.side == "left" else 0
             bounds = targets.pieces[targets.starts[i]:targets.starts[i + 1]].reshape(-1, 2) + shift
@@ -238,7 +238,7 @@ class Collator:
                     weights[r, slot, start] = 1.0
                 else:
                     weights[r, slot, start:end] = 1.0 / (end - start)
-            slots.append(r * most + np.arange(counts[r]))
+            slots.append(r * slots_each + np.arange(counts[r]))
         return weights, np.concatenate(slots)
 
 

@@ -55,10 +55,10 @@ def resolve_series(name: str, settings: Any, out: Path) -> dict[str, Any]:
     return {"checkpoints": len(checkpoints), "steps": list(checkpoints), "axis": axis, **heads}
 
 
-def local_source(where: str, folder: Path, base: str = "", known: dict[str, Source] | None = None) -> Local:
+def local_source(where: str, folder: Path, base: str = "", bases: dict[str, Source] | None = None) -> Local:
     """A checkpoint folder with the hashes of its files.
 
-    where: of params.yaml, for messages;  base: the model that adapters change, by default what they name;  known: bases
+    where: of params.yaml, for messages;  base: the model that adapters change, by default what they name;  bases: bases
     that were looked up before. Raises FinetraceError for a folder without config or safetensors.
     """
     partial = needs_base(folder)
@@ -73,7 +73,7 @@ def local_source(where: str, folder: Path, base: str = "", known: dict[str, Sour
                              "again with save_pretrained of a recent transformers, which writes model.safetensors")
     files = [*weights, *(folder / name for name in DECIDING if (folder / name).is_file())]
     hashes = {file.name: sha256_file(file) for file in sorted(files)}
-    return Local(folder.as_posix(), hashes, _base(where, folder, base, {} if known is None else known) if partial
+    return Local(folder.as_posix(), hashes, _base(where, folder, base, {} if bases is None else bases) if partial
                  else None)
 
 
@@ -83,7 +83,7 @@ def state_of(path: Path) -> str:
                                for p in path.rglob("*") if p.is_file()))
 
 
-def _base(where: str, folder: Path, base: str, known: dict[str, Source]) -> Source:
+def _base(where: str, folder: Path, base: str, bases: dict[str, Source]) -> Source:
     """The model that adapters, or a lone head, belong to."""
     revision = "main"
     if not base and (folder / ADAPTER_CONFIG).is_file():
@@ -92,15 +92,15 @@ def _base(where: str, folder: Path, base: str, known: dict[str, Source]) -> Sour
     if not base:
         raise FinetraceError(f"{where}: {folder} does not tell which model it changes; name it in `base` (hub id or "
                              "folder)")
-    if base not in known:
+    if base not in bases:
         if Path(base).is_dir():
-            known[base] = local_source(where, Path(base))
+            bases[base] = local_source(where, Path(base))
         elif base.startswith((".", "/", "~")) or base.count("/") > 1:
             raise FinetraceError(f"{where}: {folder}: its base model {base} is no folder of this machine; name it in "
                                  "`base` (hub id or folder)")
         else:
-            known[base] = _look_up(where, base, revision)
-    return known[base]
+            bases[base] = _look_up(where, base, revision)
+    return bases[base]
 
 
 def _from_folder(where: str, settings: Any) -> dict[int, Source]:
@@ -110,14 +110,14 @@ def _from_folder(where: str, settings: Any) -> dict[int, Source]:
         raise FinetraceError(f"{where}: {path} is no folder; mend `path`, which is relative to the project folder")
     lists = [(phase.pattern, phase.steps, phase.after) for phase in settings.phases] or [
         (settings.pattern, settings.steps, None)]
-    known: dict[str, Source] = {}
+    bases: dict[str, Source] = {}
     checkpoints: dict[int, Source] = {}
     for pattern, steps, after in lists:
         folders = _chosen(where, path, pattern or GUESSED, _listed(where, path, pattern), steps)
         begin = (max(checkpoints, default=0) if after is None else after)
         phase_folders = {begin + step * settings.unit: folder for step, folder in folders.items()}
         _require_after(where, pattern, phase_folders, checkpoints)
-        checkpoints |= {step: local_source(where, folder, settings.base, known)
+        checkpoints |= {step: local_source(where, folder, settings.base, bases)
                         for step, folder in phase_folders.items()}
     return checkpoints
 

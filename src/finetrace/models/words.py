@@ -60,15 +60,15 @@ def encode_words(tokenizer: Any, sentences: Sequence[Sequence[str]], max_length:
     tokenizer = _for_words(tokenizer)
     words = [list(sentence) for sentence in sentences]
     encoded, bounds = _encode(tokenizer, words)
-    if lost := [i for i, word_bounds in enumerate(bounds) if (word_bounds[:, 1] == 0).any()]:
+    if without_pieces := [i for i, word_bounds in enumerate(bounds) if (word_bounds[:, 1] == 0).any()]:
         if tokenizer.unk_token is None:
-            word = words[lost[0]][int(np.argmin(bounds[lost[0]][:, 1]))]
+            word = words[without_pieces[0]][int(np.argmin(bounds[without_pieces[0]][:, 1]))]
             raise FinetraceError(f"{where}: the tokenizer leaves nothing of the word {word!r} and has no "
                                  "unknown token; remove its sentence")
         fixed = [[w if b else tokenizer.unk_token for w, b in zip(words[i], bounds[i][:, 1], strict=True)]
-                 for i in lost]
+                 for i in without_pieces]
         encoded_again, bounds_again = _encode(tokenizer, fixed)
-        for place, i in enumerate(lost):
+        for place, i in enumerate(without_pieces):
             bounds[i] = bounds_again[place]
             for name, values in encoded.items():
                 values[i] = encoded_again[name][place]

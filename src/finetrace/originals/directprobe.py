@@ -90,9 +90,9 @@ def analyse(settings: inputs.Settings, out: Path, *, mode: str | None = None, mi
     _write_labels(out, between)
     space = Space("", 0, UNKNOWN, clusters, between)
     rows = _rows(space, min_size)
-    apart = all_distances[np.triu_indices(clusters.count, 1)]
-    apart = apart[np.isfinite(apart)]
-    rows += [_row(space, f"cluster_distance_{name}", reduce(apart) if len(apart) else np.nan, n=len(apart))
+    finite = all_distances[np.triu_indices(clusters.count, 1)]
+    finite = finite[np.isfinite(finite)]
+    rows += [_row(space, f"cluster_distance_{name}", reduce(finite) if len(finite) else np.nan, n=len(finite))
              for name, reduce in (("min", np.min), ("max", np.max), ("mean", np.mean))]
     if settings.test_entities_path:
         rows += _predict(settings, settings.test_entities_path, out, classes, space, tell)
@@ -173,8 +173,8 @@ def _rows(space: Space, min_size: int) -> list[Row]:
         ("disjoint", int(between is not None)), ("conflicts", len(clusters.conflicts)))]
     per_label = {name: np.full(len(clusters.classes), np.nan) if between is None else getattr(between, name)
                  for name in (*NUMBERS, "inside_mean_weighted")}
-    known = per_label["outside_min"][np.isfinite(per_label["outside_min"])]
-    rows += [_row(space, f"outside_min_{name}", reduce(known) if len(known) else np.nan, n=len(known))
+    finite = per_label["outside_min"][np.isfinite(per_label["outside_min"])]
+    rows += [_row(space, f"outside_min_{name}", reduce(finite) if len(finite) else np.nan, n=len(finite))
              for name, reduce in (("least", np.min), ("mean", np.mean))]
     rows += [_row(space, name, np.nan if between is None else getattr(between, name), n=count)
              for name in ("ratio_max", "ratio_mean")]

@@ -94,10 +94,10 @@ def _scores(table: Table, tasks: Sequence[str], last: bool) -> str:
     """Rows are steps, columns tasks."""
     def cell(task: str, step: int) -> str:
         single = {layer: _at(course, step) for layer, course in layers_of(table, "edges", task, "f1", "layer").items()}
-        known = {layer: value for layer, value in single.items() if np.isfinite(value)}
-        best = max(known, key=lambda layer: known[layer], default=None)
+        finite = {layer: value for layer, value in single.items() if np.isfinite(value)}
+        best = max(finite, key=lambda layer: finite[layer], default=None)
         return " / ".join((_percent(_at(full_mix(table, task), step)),
-                           NONE if best is None else f"{_percent(known[best])} ({best})",
+                           NONE if best is None else f"{_percent(finite[best])} ({best})",
                            _percent(single[max(single)]) if single else NONE))
 
     return _by_step(table, "edges", tasks, last, cell)
@@ -125,9 +125,9 @@ def _facts(table: Table, corpus: str, readout: str, last: bool) -> str:
                   for name in ("p_at_1", "p_at_10")]
         return NONE if set(values) == {NONE} else " / ".join(values)
 
-    known = _steps(table, [("cloze", corpus)], last, readout)
-    shown = [name for name in columns if any(cell(name, step) != NONE for step in known)]
-    return markdown.table(("step", *shown), [[f"{step:,}", *(cell(name, step) for name in shown)] for step in known])
+    steps = _steps(table, [("cloze", corpus)], last, readout)
+    shown = [name for name in columns if any(cell(name, step) != NONE for step in steps)]
+    return markdown.table(("step", *shown), [[f"{step:,}", *(cell(name, step) for name in shown)] for step in steps])
 
 
 def _pairs(table: Table, name: str, last: bool) -> str:

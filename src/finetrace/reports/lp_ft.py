@@ -145,15 +145,15 @@ def _rows(study: Study, runs: dict[str, Run], split: str | None) -> list[Row]:
         groups.setdefault((item.model, item.task), {}).setdefault(item.method, []).append(key)
     rows = []
     for (model, task), keys in groups.items():
-        known = {method: [runs[key] for key in run_keys if key in runs] for method, run_keys in keys.items()}
-        all_runs = [run for run_keys in known.values() for run in run_keys]
+        finished = {method: [runs[key] for key in run_keys if key in runs] for method, run_keys in keys.items()}
+        all_runs = [run for run_keys in finished.values() for run in run_keys]
         sets = set().union(*(run.sets() for run in all_runs))
         shown = split or ("test" if "test" in sets or not all_runs else "validation")
         metric = all_runs[0].metric if all_runs else "accuracy"
         label = (f"{task} in {model}" if several_models else task) + (f" ({metric})" if metric != "accuracy" else "")
         labels = {shown: label if shown == "test" else f"{label}, {shown}"}
         labels |= {name: f"{label} → {name}" for name in sorted(sets - set(SPLITS))}
-        rows += [Row(text, name, known, {method: len(run_keys) for method, run_keys in keys.items()})
+        rows += [Row(text, name, finished, {method: len(run_keys) for method, run_keys in keys.items()})
                  for name, text in labels.items()]
     return rows
 

@@ -139,15 +139,15 @@ def read_manifest(folder: Path, *, verify: Literal["content"] | bool = True) -> 
     origin = _object(folder, PROVENANCE)
     cost = _cost(folder, origin.get("key"))
     _check_own(folder, cost.pop("sha256", None))
-    known = {f.name: f for f in dataclasses.fields(Manifest)}
-    origin_keys = [key for key, description in known.items() if _required(description) and key not in CONTENT]
+    manifest_fields = {f.name: f for f in dataclasses.fields(Manifest)}
+    origin_keys = [key for key, description in manifest_fields.items() if _required(description) and key not in CONTENT]
     for name, part, wanted in ((NAME, content, CONTENT), (PROVENANCE, origin, origin_keys)):
         if missing := [key for key in wanted if key not in part]:
             raise FinetraceError(
                 f"{folder / name}: lacks {', '.join(missing)}; delete the folder and run its stage again"
             )
     _check_shape(folder, content, origin)
-    manifest = Manifest(**{k: v for k, v in (content | origin | cost).items() if k in known})
+    manifest = Manifest(**{k: v for k, v in (content | origin | cost).items() if k in manifest_fields})
     if verify:
         _check(folder, manifest.files, every=verify == "content")
     return manifest
@@ -166,12 +166,12 @@ def read_key(folder: Path) -> str:
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
     """Names and paths of the files that belong to a folder; a folder within it that has a manifest of its own is
     apart."""
-    apart = [path.parent for path in folder.glob(f"*/{NAME}")]
+    own_manifests = [path.parent for path in folder.glob(f"*/{NAME}")]
     for path in sorted(folder.rglob("*")):
         if (
             path.is_file()
             and path.name not in UNHASHED
-            and not any(path.is_relative_to(other_folder) for other_folder in apart)
+            and not any(path.is_relative_to(other_folder) for other_folder in own_manifests)
             and path not in (folder / NAME, folder / PROVENANCE)
         ):
             yield path.relative_to(folder).as_posix(), path

@@ -74,7 +74,7 @@ def _nothing(pattern: str, places: Sequence[str], where: str, elsewhere: Iterabl
     text = pattern.removeprefix("!")
     others = [p for p in elsewhere if matches(p, text)]
     if others:
-        known = f"there are: {nearest(text, places)}"
-        return f"{where}: {pattern!r} means only {', '.join(others[:3])}, which cannot stand here; {known}"
+        known_places = f"there are: {nearest(text, places)}"
+        return f"{where}: {pattern!r} means only {', '.join(others[:3])}, which cannot stand here; {known_places}"
     hint = f"; did you mean {text.replace('_', '/')!r}?" if text.replace("_", "/") in places else ""
     return f"{where}: {pattern!r} matches no place{hint}; nearest: {nearest(text, places)}"

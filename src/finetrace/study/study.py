@@ -361,9 +361,9 @@ def parse_study(content: Any, where: str) -> Study:
     for key in (k for k in content if k in GONE):
         raise FinetraceError(f"{where}: {key}: is no longer a section; say it in `{GONE[key]}` (docs/use.md)")
     study = parse(Study, {k: _named(v) if k in NAMED else v for k, v in content.items() if v is not None}, where)
-    known = TrainSettings.__dataclass_fields__
+    train_keys = TrainSettings.__dataclass_fields__
     for place, changes in _changes(study):
-        if unknown := {k: v for k, v in changes.items() if k not in known}:  # also where no cell uses them
+        if unknown := {k: v for k, v in changes.items() if k not in train_keys}:  # also where no cell uses them
             parse(TrainSettings, unknown, f"{where}: {place}")
         for key, value in changes.items():
             try:
