@@ -173,7 +173,7 @@ def test_a_partial_checkpoint_needs_the_model_that_it_was_trained_on(runs, here,
 
 
 @pytest.mark.parametrize("kind", ["lp-ft", "lora", "lp-lora"])
-@pytest.mark.parametrize("head", ["linear", "family"])
+@pytest.mark.parametrize("head", ["linear", pytest.param("family", marks=pytest.mark.slow)])
 def test_a_killed_training_continues_to_the_same_bytes(here, tmp_path, kind, head, monkeypatch):
     wanted = dataclasses.replace(LINEAR, head=head, epochs=1.5)
     record = recording(checkpoints="log2", resume_seconds=0.0)

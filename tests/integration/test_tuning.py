@@ -50,6 +50,7 @@ def calm(root):
     return yaml.safe_load((root / "calm" / "best.yaml").read_text()), trials.to_pylist()
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_trials_and_others_do_not(root, calm, tmp_path):
     _, again = tuning.search(wanted(root, tmp_path / "a"))
     assert table(again) == calm[1]
@@ -155,6 +156,7 @@ def test_two_workers_share_the_trials(root, tmp_path):
     assert len({json.loads(t["params_json"])["learning_rate"] for t in trials}) == 5, "no two workers try the same"
 
 
+@pytest.mark.slow
 def test_a_searched_input_length_has_an_effect(root, tmp_path):
     seen = []
     tune = TuneSettings(trials=2, space={"max_length": Dimension(choices=[5, 14])}, sampler="random", evaluations=1,

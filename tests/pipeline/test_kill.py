@@ -36,7 +36,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return project
 
 
-@pytest.mark.parametrize("victim", ["front", pytest.param("nursery", marks=pytest.mark.slow), "worker"])
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["front", "nursery", "worker"])
 def test_a_kill_loses_nothing_finished_and_ends_with_the_same_bytes(undisturbed: Path, victim: str):
     """In a clone with the lock of the undisturbed run, but nothing of what it made."""
     project = undisturbed.parent / victim

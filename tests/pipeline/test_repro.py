@@ -207,6 +207,7 @@ def test_a_change_of_meaning_makes_exactly_the_stages_stale_that_import_it(
     assert stale(project) == set()
 
 
+@pytest.mark.slow
 def test_a_changed_figure_draws_again_and_measures_nothing(project: Path):
     folder = project / RUN / "geometry"
     before = {name: (folder / name).read_bytes() for name in ("table.parquet", "manifest.json", "measured.npz")}
@@ -224,12 +225,14 @@ def test_a_changed_figure_draws_again_and_measures_nothing(project: Path):
     restore(project)
 
 
+@pytest.mark.slow
 def test_data_that_is_made_again_with_equal_content_trains_nothing(project: Path):
     with edited(project / "src/finetrace/data/baseline.py", "import numpy as np", "import numpy as np\n\nMARK = 1"):
         assert sorted(ran(repro(project))) == ["data@micro-pos", "data@micro-sentiment"]
     restore(project)
 
 
+@pytest.mark.slow
 def test_accepted_results_stand(project: Path):
     with edited(project / "src/finetrace/lenses/infodynamics/slope.py", "import numpy as np",
                 "import numpy as np\n\nMARK = 1"):
@@ -248,6 +251,7 @@ def test_accepted_results_stand(project: Path):
     assert stale(project) == set()
 
 
+@pytest.mark.slow
 def test_more_of_everything_makes_exactly_what_is_new(project: Path):
     """A further set out of distribution trains nothing, one more seed makes its own items, and more trials continue
     those that have ended."""
@@ -294,6 +298,7 @@ def test_dvc_says_that_the_plan_was_old_and_then_runs(project: Path):
         assert (project / "outputs/toy/micro-pos/ft/s2/trajectory/manifest.json").is_file()
 
 
+@pytest.mark.slow
 def test_run_cache_restores_instead_of_training(project: Path):
     shutil.rmtree(project / RUN)
     (project / "dvc.lock").unlink()
@@ -333,6 +338,7 @@ def test_metrics_and_plots(project: Path):
     shutil.rmtree(project / "plots-out")
 
 
+@pytest.mark.slow
 def test_experiment_in_a_temporary_folder_publishes_to_the_real_store(project: Path):
     def runs() -> int:
         with contextlib.closing(sqlite3.connect(project / "mlflow.db")) as database:
@@ -382,6 +388,7 @@ def test_lenses_write_their_headline_metrics(project: Path, lens: str):
     assert lacking == ["age_of_acquisition"] * (lens == "pairs")  # twelve steps teach no grammar
 
 
+@pytest.mark.slow
 def test_publishing_again_restores_a_deleted_store(project: Path):
     def names() -> list[str]:
         with contextlib.closing(sqlite3.connect(project / "mlflow.db")) as database:
@@ -397,6 +404,7 @@ def test_publishing_again_restores_a_deleted_store(project: Path):
     assert names() == first and KEY in first
 
 
+@pytest.mark.slow
 def test_the_lens_of_the_guide_works_as_written(project: Path):
     add_lens_of_the_guide(project)
     command(project, sys.executable, "-m", "pytest", "-n", "0", "tests/lenses/norms")

@@ -7,9 +7,10 @@ from scipy import stats
 from finetrace.lenses.intervals import (
     bootstrap_mean,
     bootstrap_weights,
+    difference_interval,
     groups_of,
     jackknife_interval,
-    mean_of_shares,
+    mean_of_parts,
     percentile_interval,
     share_interval,
     wilson_interval,
@@ -127,10 +128,35 @@ def test_one_unit_says_nothing():
     assert np.isnan(low) and np.isnan(high)
 
 
-def test_the_mean_of_shares_has_a_width_where_all_are_zero():
-    shares, ends = np.zeros(4), np.array([wilson_interval(0, 30)] * 4)
-    low, high = mean_of_shares(shares, ends[:, 0], ends[:, 1])
-    assert low == 0 and high == pytest.approx(ends[0, 1] / 2)
+def test_the_mean_of_parts_has_a_width_where_nothing_varies():
+    for mean in (0.0, 1.0):
+        for variances in (None, np.zeros((4, 1))):
+            low, high = mean_of_parts(np.full((4, 1), mean), np.full(4, 30), variances)
+            assert low <= mean <= high and 0.02 < high - low < 0.06
+    low, high = mean_of_parts(np.array([1.0, 0.0]), np.array([1, 1]))
+    assert low < 0.1 and high > 0.9, "two single items say nothing"
+
+
+def test_the_mean_of_one_share_is_wilsons_and_of_many_numbers_students():
+    assert mean_of_parts(np.array([0.3]), np.array([40])) == pytest.approx(wilson_interval(12, 40))
+    numbers = np.random.default_rng(0).random((2, 4000))
+    variances = numbers.var(axis=1, ddof=1) / 4000
+    low, high = mean_of_parts(numbers.mean(axis=1), np.full(2, 4000), variances)
+    half = 1.96 * np.sqrt(variances.sum()) / 2
+    assert (low, high) == pytest.approx((numbers.mean() - half, numbers.mean() + half), abs=2e-5)
+
+
+@pytest.mark.parametrize("rates", [(0.995,) * 5, (0.1,) * 5, (0.02, 0.1, 0.5, 0.9, 0.98)])
+def test_the_interval_of_a_mean_of_parts_covers_the_truth(rates):
+    right = np.random.default_rng(2).binomial(30, np.array(rates)[:, None], (5, 2000))
+    low, high = mean_of_parts(right / 30, np.full(5, 30))
+    assert 0.92 <= np.mean((low <= np.mean(rates)) & (np.mean(rates) <= high)) <= 0.985
+
+
+def test_a_difference_of_shares_has_a_width_where_there_is_none():
+    low, high = difference_interval(0.0, np.zeros(20), 20)
+    assert -0.15 < low < 0 < high < 0.15 and low == -high
+    assert np.isnan(difference_interval(0.5, np.array([0.5]), 1)).all()
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.1])

@@ -23,7 +23,7 @@ WRONG = {
     "utf-16 without a mark": ("study: {name: demo}\n".encode("utf-16-le"), "it seems, UTF-16"),
     "latin-1": (b"study: {name: demo}\n# caf\xe9\n", "line 2: byte 25 is not UTF-8"),
     "unknown key": (b"study: {name: demo}\nhulsl: {}\n", "unknown key 'hulsl'; did you mean 'hulls'?"),
-    "deep": (b"{" * 5000, "nested too deeply"),
+    "deep": (b"{" * 1500, "nested too deeply"),
     "in itself": (b"study: &a {name: demo, more: *a}\n", "aliases (*name) repeat themselves"),
     "octal": (b"study:\n  name: demo\n  seed: 010\n", "line 3: not valid YAML: 010 is read as 8 by YAML 1.1"),
     "minutes": (b"study: {name: demo}\ntrain: {max_steps: 1:30}\n",

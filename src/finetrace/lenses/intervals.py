@@ -49,13 +49,34 @@ def jackknife_interval(value: Any, left_out: np.ndarray, level: float = LEVEL) -
     """
     from scipy.special import stdtrit  # Student's t; scipy.stats takes longer to import than most lenses to compute
 
+    if len(left_out) < 2:
+        return value * np.nan, value * np.nan
+    half = stdtrit(len(left_out) - 1, (1 + level) / 2) * jackknife_error(left_out)
+    return value - half, value + half
+
+
+def jackknife_error(left_out: np.ndarray) -> np.ndarray:
+    """Standard errors (...) of statistics by the delete-a-group jackknife; left_out: (group, ...)."""
     left_out = np.asarray(left_out, dtype=np.float64)
     groups = len(left_out)
-    if groups < 2:
+    return np.sqrt((groups - 1) / groups * np.square(left_out - left_out.mean(axis=0)).sum(axis=0))
+
+
+def difference_interval(value: Any, left_out: np.ndarray, count: Any, level: float = LEVEL) -> tuple[Any, Any]:
+    """Interval of the difference of two shares of the same units, each (...), in [-1, 1].
+
+    value: (...);  left_out: (unit, ...) with each unit left out;  count: (...) decisions behind each share. The
+    jackknife's; as Agresti and Min (2005) do for shares, half a decision is added in each direction, so that no
+    difference in few units is not taken for certainty (where both shares are 1, say). NaN with fewer than two units.
+    """
+    from scipy.special import stdtrit
+
+    if len(left_out) < 2:
         return value * np.nan, value * np.nan
-    error = np.sqrt((groups - 1) / groups * np.square(left_out - left_out.mean(axis=0)).sum(axis=0))
-    half = stdtrit(groups - 1, (1 + level) / 2) * error
-    return value - half, value + half
+    quantile = float(stdtrit(len(left_out) - 1, (1 + level) / 2))
+    half = quantile * np.hypot(jackknife_error(left_out) * count, 1) / (count + 2)
+    middle = value * count / (count + 2)
+    return np.maximum(middle - half, -1.0), np.minimum(middle + half, 1.0)
 
 
 def groups_of(items: int, groups: int, seed: int) -> np.ndarray:
@@ -123,16 +144,27 @@ def score_interval(share: Any, count: Any, quantile: Any) -> tuple[np.ndarray, n
     return np.clip(low, 0, 1), np.clip(high, 0, 1)
 
 
-def mean_of_shares(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Interval of the unweighted mean of independent shares from their own intervals: each (part, ...) -> low, high
-    (...).
+def mean_of_parts(means: np.ndarray, items: np.ndarray, variances: np.ndarray | None = None, level: float = LEVEL
+                  ) -> tuple[np.ndarray, np.ndarray]:
+    """Interval of the unweighted mean of the means of independent parts, whose items lie in 0 .. 1: low, high (...).
 
-    The distances to the ends are squared and added (Zou and Donner 2008), so that it has a width also where all are 0
-    or 1.
+    means: (part, ...);  items: (part,) how many each has;  variances: (part, ...) of the means, NaN of a single item;
+    None for shares, whose items are 0 or 1. Of one share the interval of Wilson (1927). Otherwise his formula with as
+    many items as a share would need for the variance of the mean, and Student's t with a degree of freedom less per
+    part; it has a width also where nothing varies.
     """
-    mean, parts = values.mean(axis=0), len(values)
-    return (mean - np.sqrt(np.square(values - low).sum(axis=0)) / parts,
-            mean + np.sqrt(np.square(high - values).sum(axis=0)) / parts)
+    from scipy.special import ndtri, stdtrit
+
+    means, items = np.asarray(means, dtype=np.float64), np.asarray(items, dtype=np.float64)
+    if variances is None:
+        if len(means) == 1:
+            return score_interval(means[0], items[0], ndtri((1 + level) / 2))
+        sizes = np.maximum(items - 1, 1).reshape(-1, *(1,) * (means.ndim - 1))
+        variances = means * (1 - means) / sizes
+    mean, variance = means.mean(axis=0), np.nansum(variances, axis=0) / len(means) ** 2
+    known = variance > 0
+    count = np.where(known, mean * (1 - mean) / np.where(known, variance, 1), items.sum())
+    return score_interval(mean, count, stdtrit(max(1.0, items.sum() - len(means)), (1 + level) / 2))
 
 
 def _percentiles(columns: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:

@@ -154,6 +154,8 @@ def test_a_single_fact_has_a_wide_interval_or_none():
     row = table.select(relation="a", statistic="p_at_1", vocabulary="common").frame.iloc[0]
     assert row["value"] == 1 and row["low"] < 0.3 and row["n"] == 1
     row = table.select(relation="a", statistic="mrr", vocabulary="common").frame.iloc[0]
+    assert row["low"] < 0.1 and row["high"] == 1
+    row = table.select(relation="a", statistic="mean_log_prob_nats", vocabulary="full").frame.iloc[0]
     assert np.isnan(row["low"]) and np.isnan(row["high"])
 
 

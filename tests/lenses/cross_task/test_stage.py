@@ -101,9 +101,14 @@ def test_accuracies_of_several_classifiers_have_a_spread_and_a_paired_change() -
     assert rows[0]["low"] < 0.375 < rows[0]["high"]
     change = lens.accuracy_change(8, 2, before, after, alone, "validation", "mlp_")
     assert change["statistic"] == "mlp_accuracy_change" and change["value"] == pytest.approx(0.875 - 0.375)
-    assert 0 <= change["low"] < 0.5 < change["high"] <= 1
+    assert -1 <= change["low"] < 0.5 < change["high"] <= 1
     none = lens.accuracy_change(8, 2, before, before, alone, "validation")
-    assert (none["value"], none["low"], none["high"]) == (0, 0, 0)
+    assert none["value"] == 0 and -1 < none["low"] < 0 < none["high"] < 1, "four examples prove nothing"
+    sentences = np.array([0, 0, 1, 1])
+    of_one = lens.accuracy_change(8, 2, before, after, np.zeros(4, int), "validation")
+    assert np.isnan([of_one["low"], of_one["high"]]).all()
+    of_two = lens.accuracy_change(8, 2, before, after, sentences, "validation")
+    assert of_two["high"] - of_two["low"] > change["high"] - change["low"]
 
 
 def test_rows_of_a_space_name_classes_with_and_without_examples() -> None:

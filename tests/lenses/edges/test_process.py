@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from tests.conftest import ROOT, listen_to_ctrl_c
 from tests.edge_stage import NAME, PLACE, ask_edges
 
@@ -18,6 +19,7 @@ def project(root: Path, **settings) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_an_interrupted_stage_says_so_and_continues(tmp_path, run_script):
     root = project(tmp_path, checkpoints="ends", mixes="full", changes={"max_steps": 150}, control={})
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "DVC_ROOT": "", "OMP_NUM_THREADS": "1"}

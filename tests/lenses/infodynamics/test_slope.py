@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 from tests.oracles import infodynamics as oracle
 from tests.series import one_hot, rows
 
@@ -91,15 +92,41 @@ def test_slope_of_a_frozen_model_is_undefined() -> None:
     assert all(np.isnan([found.slope, found.r2, found.ci_low, found.null_mean, found.p_value]))
 
 
-def test_block_bootstrap_widens_the_interval_of_dependent_points() -> None:
+def test_blocks_widen_the_interval_of_dependent_points() -> None:
     rng = np.random.default_rng(2)
     x, y = np.repeat(rng.normal(size=(2, 100)), 40, axis=1) + 0.01 * rng.normal(size=(2, 4000))
     naive, blocked = lens.resonance_novelty_slope(x, y), lens.resonance_novelty_slope(x, y, block=80)
     assert blocked.slope == naive.slope
     assert 3 < (blocked.ci_high - blocked.ci_low) / (naive.ci_high - naive.ci_low) < 12  # about sqrt(40)
-    assert blocked.ci_low == lens.resonance_novelty_slope(x, y, block=80).ci_low  # seeded
     independent = lens.resonance_novelty_slope(*rng.normal(size=(2, 4000)), block=10)
     assert independent.se == pytest.approx(1 / np.sqrt(4000), rel=0.2)
+
+
+def test_interval_of_blocks_is_the_plain_jackknife_on_fishers_scale() -> None:
+    x, y = np.random.default_rng(3).normal(size=(2, 103)) + np.linspace(0, 2, 103)
+    without = [np.corrcoef(np.delete(x, part), np.delete(y, part))[0, 1]
+               for part in (range(0, 20), range(20, 40), range(40, 60), range(60, 80), range(80, 103))]
+    z, left_out = np.arctanh(np.corrcoef(x, y)[0, 1]), np.arctanh(without)
+    half = scipy.stats.t.ppf(0.975, 4) * np.sqrt(4 / 5 * ((left_out - left_out.mean()) ** 2).sum())
+    found = lens.resonance_novelty_slope(x, y, block=20)
+    assert (found.ci_low, found.ci_high) == pytest.approx((np.tanh(z - half), np.tanh(z + half)), abs=1e-10)
+    assert found.se == pytest.approx(np.sqrt(4 / 5 * np.var(without) * 5), abs=1e-10)
+
+
+@pytest.mark.parametrize("blocks", [5, 20])
+def test_interval_of_overlapping_windows_holds_the_truth(blocks: int) -> None:
+    rng, window, held = np.random.default_rng(4), 10, []
+    for _ in range(400):
+        noise = rng.normal(size=(2, 2 * blocks * window + window - 1))
+        smooth = np.stack([np.convolve(row, np.full(window, 1 / window), mode="valid") for row in noise])
+        found = lens.resonance_novelty_slope(smooth[0], 0.6 * smooth[0] + 0.8 * smooth[1], block=2 * window)
+        held.append(found.ci_low <= 0.6 <= found.ci_high)
+    assert 0.9 <= np.mean(held) <= 0.98
+
+
+def test_a_slope_of_one_is_certain() -> None:
+    found = lens.resonance_novelty_slope(np.arange(40.0) % 7, 2 * (np.arange(40.0) % 7), block=5)
+    assert (found.ci_low, found.ci_high, found.se) == pytest.approx((1, 1, 0), abs=1e-6)
 
 
 def test_regression_band_against_scipy_and_coverage() -> None:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri, stdtrit
+from scipy.special import stdtrit
 
-from finetrace.lenses.intervals import LEVEL, mean_of_shares, score_interval
+from finetrace.lenses.intervals import LEVEL, mean_of_parts
 
 BY_FACT = ("Squad", "ConceptNet")
 """Corpora whose score is the mean over facts, as published; elsewhere it is the unweighted mean over relations."""
@@ -108,15 +108,16 @@ class Estimate:
 
 
 def estimates(wanted: Sequence[Group], blocks: Callable[[np.ndarray], Iterable[np.ndarray]],
-              shares: np.ndarray) -> list[Estimate]:
+              shares: np.ndarray, bounded: np.ndarray | None = None) -> list[Estimate]:
     """Scores of groups of facts.
 
     blocks: numbers of facts -> blocks (fact, column of the block) float64, all columns in order; NaN where a fact has
     no value;
-    shares: (column,) bool, whether a column holds only 0 and 1. A score is the unweighted mean of the means of the
-    group's parts. Intervals take facts as drawn within their relation: for shares those of Wilson (1927), put together
-    by `mean_of_shares`, which have a width also at 0 and 1; else the jackknife, which for means is Student's t times
-    the standard error, sqrt(sum of variance / facts of the parts) / parts, NaN where a part has fewer than two facts.
+    shares: (column,) bool, whether a column holds only 0 and 1;  bounded: (column,) bool, whether one holds other
+    numbers from 0 to 1, none by default. A score is the unweighted mean of the means of the group's parts. Intervals
+    take facts as drawn within their relation: for shares and bounded columns those of `mean_of_parts`, which have a
+    width also at 0 and 1; else the jackknife, which for means is Student's t times the standard error, sqrt(sum of
+    variance / facts of the parts) / parts, NaN where a part has fewer than two facts.
     """
     moments: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
     scores = []
@@ -124,15 +125,14 @@ def estimates(wanted: Sequence[Group], blocks: Callable[[np.ndarray], Iterable[n
         for part in group.parts:
             if part.tobytes() not in moments:
                 moments[part.tobytes()] = _moments(blocks(part), len(part))
-        part_moments = [moments[part.tobytes()] for part in group.parts]
-        mean = np.mean([mean for mean, _ in part_moments], axis=0)
-        error = np.sqrt(np.sum([variance for _, variance in part_moments], axis=0)) / len(part_moments)
-        half = stdtrit(max(1, group.facts - len(part_moments)), (1 + LEVEL) / 2) * error
+        means, variances = map(np.stack, zip(*(moments[part.tobytes()] for part in group.parts), strict=True))
+        mean, facts = means.mean(axis=0), np.array([len(part) for part in group.parts])
+        error = np.sqrt(variances.sum(axis=0)) / len(means)
+        half = stdtrit(max(1, group.facts - len(means)), (1 + LEVEL) / 2) * error
         low, high = mean - half, mean + half
-        if shares.any():
-            means = np.stack([mean[shares] for mean, _ in part_moments])
-            facts = np.array([len(part) for part in group.parts], dtype=np.float64)[:, None]
-            low[shares], high[shares] = mean_of_shares(means, *score_interval(means, facts, ndtri((1 + LEVEL) / 2)))
+        low[shares], high[shares] = mean_of_parts(means[:, shares], facts)
+        if bounded is not None:
+            low[bounded], high[bounded] = mean_of_parts(means[:, bounded], facts, variances[:, bounded])
         scores.append(Estimate(mean, low, high))
     return scores
 

@@ -305,7 +305,8 @@ def _measure(work: Work, manifest: Manifest, out: Path) -> Record:
         "chance": {c: guess for c in dict.fromkeys(facts.corpora)
                    if np.isfinite(guess := summary.chance(facts, c, True))},
         "union": f"layers 1 to {layers - 1}",
-        "interval": "95 %: Wilson for shares of one relation, else jackknife over facts within relations",
+        "interval": "95 %: Wilson for shares and MRR, over relations with the variance of the mean; else "
+                    "jackknife over facts within relations",
         "device": notes[steps[-1]]["device"]}
     shown = [r for r in ("own", "trained", "tuned") if r in work.settings.readouts]
     return {"place": work.stage.place, "steps": steps, "axis": timeline.axis, "words": words, "head": head,

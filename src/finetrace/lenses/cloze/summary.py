@@ -64,7 +64,8 @@ def table(records: Records, facts: Facts, vocabulary: str) -> LongTable:
     the last layer does not know.
     """
     columns = [column for keys, _ in _blocks(records, vocabulary, np.arange(1)) for column in keys]
-    shares = np.array([c.statistic not in ("mrr", "mean_log_prob_nats") for c in columns])
+    bounded = np.array([column.statistic == "mrr" for column in columns])
+    shares = np.array([column.statistic != "mean_log_prob_nats" for column in columns]) & ~bounded
 
     def blocks(part: np.ndarray) -> Iterator[np.ndarray]:
         return (values for _, values in _blocks(records, vocabulary, part))
@@ -74,7 +75,7 @@ def table(records: Records, facts: Facts, vocabulary: str) -> LongTable:
                  for step, step_ranks in records.items() for readout, ranks in step_ranks.items()]
     other_keys = pd.DataFrame([key for key, _ in any_layer], columns=Column._fields)
     groups_of_facts, frames = facts.groups(), []
-    for group, estimate in zip(groups_of_facts, estimates(groups_of_facts, blocks, shares), strict=True):
+    for group, estimate in zip(groups_of_facts, estimates(groups_of_facts, blocks, shares, bounded), strict=True):
         group_columns = {"corpus": group.corpus, "relation": group.relation, "n": group.facts,
                          "held_out": group.held_out}
         rows = np.concatenate(group.parts)

@@ -206,7 +206,7 @@ def _accuracies(work: Work) -> list[lens.Row]:
                                     device))
             rows += lens.accuracy_rows(step, layer, right[-1], units, entry.test_split, prefix)
         rows.append(lens.accuracy_change(ends[1], layer, right[0], right[-1], units, entry.test_split,
-                                         prefix, seed=work.seed))
+                                         prefix))
     return rows
 
 

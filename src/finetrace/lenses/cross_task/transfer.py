@@ -14,10 +14,9 @@ import numpy as np
 from finetrace.lenses.hulls.clusters import Clusters
 from finetrace.lenses.hulls.distances import LabelDistances
 from finetrace.lenses.hulls.summary import mean_interval
-from finetrace.lenses.intervals import bootstrap_weights, percentile_interval, share_interval
+from finetrace.lenses.intervals import difference_interval, share_interval
 from finetrace.longtable import LongTable
 
-DRAWS = 2000
 CERTAIN = 1e-6  # relative difference of two distances below which it is not certain which one is larger
 COLUMNS: dict[str, type] = {
     "step": np.int64, "layer": np.int32, "statistic": str, "value": np.float64, "low": np.float64, "high": np.float64,
@@ -113,14 +112,14 @@ def accuracy_rows(step: int, layer: int, right: np.ndarray, units: np.ndarray, s
 
 
 def accuracy_change(step: int, layer: int, before: np.ndarray, after: np.ndarray, units: np.ndarray, split: str,
-                    prefix: str = "", *, seed: int = 0) -> Row:
-    """The change of accuracy with a paired bootstrap interval over sentences; before, after: (seed, row) bool, and
-    units as above."""
+                    prefix: str = "") -> Row:
+    """The change of accuracy with its paired interval over sentences (`difference_interval`); before, after: (seed,
+    row) bool, and units as above."""
     difference = after.mean(axis=0) - before.mean(axis=0)
     _, unit, sizes = np.unique(units, return_inverse=True, return_counts=True)
-    weights = bootstrap_weights(len(sizes), DRAWS, seed)
-    draws = (weights @ np.bincount(unit, difference)) / (weights @ sizes)
-    low, high = map(float, percentile_interval(draws)) if len(sizes) > 1 else (np.nan, np.nan)
+    with np.errstate(invalid="ignore"):  # a single sentence, left out, leaves none
+        left_out = (difference.sum() - np.bincount(unit, difference)) / (len(difference) - sizes)
+    low, high = map(float, difference_interval(difference.mean(), left_out, len(difference)))
     return _row(step, layer, f"{prefix}accuracy_change", difference.mean(), low, high, n=len(difference), split=split)
 
 

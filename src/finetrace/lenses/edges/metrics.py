@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from finetrace.lenses.intervals import LEVEL, counted_interval, jackknife_interval
+from finetrace.lenses.intervals import counted_interval, difference_interval
 
 _CORE = re.compile(r"ARG[0-5A]|ARGM.*")
 Estimate = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -60,21 +60,13 @@ def micro_intervals(counts: np.ndarray) -> dict[str, Estimate]:
 
 def f1_difference(first: np.ndarray, second: np.ndarray) -> Estimate:
     """F1 of one set of hits minus that of another on the same sentences, with the paired interval; counts (sentence,
-    ..., 3).
-
-    The interval is the jackknife's over sentences; as Agresti and Min (2005) do for shares, half a decision is added in
-    each direction, so that no difference in few sentences is not taken for certainty (where both F1 are 1, say).
-    """
+    ..., 3)."""
     wholes = [counts.sum(axis=0) for counts in (first, second)]
     value, other = (micro(counted)["f1"] for counted in wholes)
     left_out, other_left_out = (micro(counted - counts)["f1"]
                                 for counted, counts in zip(wholes, (first, second), strict=True))
     decisions = sum(counted[..., 0] + counted[..., 1:].sum(axis=-1) / 2 for counted in wholes) / 2
-    low, high = jackknife_interval(value - other, left_out - other_left_out)
-    quantile = _student(len(first))
-    half = np.hypot((high - low) / 2 * decisions, quantile) / (decisions + 2)
-    middle = (value - other) * decisions / (decisions + 2)
-    return value - other, np.maximum(middle - half, -1.0), np.minimum(middle + half, 1.0)
+    return value - other, *difference_interval(value - other, left_out - other_left_out, decisions)
 
 
 def majority_decision(train: np.ndarray, sets: bool) -> np.ndarray:
@@ -93,10 +85,3 @@ def hits_of_decision(decided: np.ndarray, gold: np.ndarray) -> np.ndarray:
 def _ratio(part: Any, whole: Any) -> np.ndarray:
     part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
-
-
-def _student(units: int) -> float:
-    """The 97.5 % point of Student's distribution, with a degree of freedom less than units."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(units - 1, (1 + LEVEL) / 2)) if units > 1 else float("nan")

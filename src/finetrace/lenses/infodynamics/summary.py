@@ -86,7 +86,7 @@ def training_dynamics(logits: np.ndarray, labels: np.ndarray, example_ids: np.nd
     slope = None
     if "slope" not in missing:
         null = shuffled_order_null(probabilities, window, measure, permutations=permutations, seed=seed)
-        slope = _slope(inner, null, None if "slope_ci" in missing else 2 * window, seed)
+        slope = _slope(inner, null, None if "slope_ci" in missing else 2 * window)
     changes = change_points(inner.novelty, block=window) if "change_points" not in missing else None
     plateau = label_balance_plateau(np.bincount(labels, minlength=probabilities.shape[1]))
     tail = max(1, len(inner.novelty) // 10)
@@ -116,9 +116,9 @@ def training_dynamics(logits: np.ndarray, labels: np.ndarray, example_ids: np.nd
                             {k: float(v) for k, v in metrics.items()}, missing)
 
 
-def _slope(inner: Dynamics, null: np.ndarray, block: int | None, seed: int) -> ResonanceNoveltySlope:
+def _slope(inner: Dynamics, null: np.ndarray, block: int | None) -> ResonanceNoveltySlope:
     """Slope beside its null; without blocks no interval, because that of independent points would be far too narrow."""
-    fitted = resonance_novelty_slope(inner.novelty, inner.resonance, null, block=block, seed=seed)
+    fitted = resonance_novelty_slope(inner.novelty, inner.resonance, null, block=block)
     return fitted if block else replace(fitted, se=math.nan, ci_low=math.nan, ci_high=math.nan)
 
 

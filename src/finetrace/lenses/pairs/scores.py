@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from finetrace.lenses.intervals import LEVEL, mean_of_shares, score_interval
+from finetrace.lenses.intervals import LEVEL, mean_of_parts
 
 CHANCE = 0.5
 
@@ -71,15 +71,10 @@ def groups(pairs: Pairs) -> list[Group]:
 def accuracy(worth: np.ndarray, group: Group) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Accuracy of a group, and its 95 % interval: (...) each, of `points` (..., pair).
 
-    Intervals of the paradigms are Wilson's (1927), put together by `mean_of_shares`; half points count as they are.
+    Interval: `mean_of_parts`, pairs drawn within their paradigm; half points count as they are.
     """
-    from scipy.special import ndtri
-
-    means = [worth[..., part].mean(axis=-1) for part in group.parts.values()]
-    ends = [score_interval(mean, float(len(part)), ndtri((1 + LEVEL) / 2))
-            for mean, part in zip(means, group.parts.values(), strict=True)]
-    lows, highs = (np.stack(part_ends) for part_ends in zip(*ends, strict=True))
-    return np.mean(means, axis=0), *mean_of_shares(np.stack(means), lows, highs)
+    means = np.stack([worth[..., part].mean(axis=-1) for part in group.parts.values()])
+    return means.mean(axis=0), *mean_of_parts(means, np.array([len(part) for part in group.parts.values()]))
 
 
 def mean_margin(margins: np.ndarray, group: Group) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -125,8 +125,8 @@ def _measure(work: Work, seed: int, manifest: Manifest, out: Path) -> Record:
     manifest.facts = {
         "steps": steps, "axis": work.timeline.axis, "head": head, "set": work.settings.set,
         "scoring": work.settings.scoring, **facts, "not_acquired": reasons,
-        "interval": "95 %: Wilson's by paradigm, put together; margins: Student's t over pairs within paradigms; ages: "
-                    "bootstrap over pairs within paradigms"}
+        "interval": "95 %: Wilson's, over paradigms with the variance of the mean; margins: Student's t over pairs "
+                    "within paradigms; ages: bootstrap over pairs within paradigms"}
     return {"place": work.stage.place, "steps": steps, "axis": work.timeline.axis, "head": head,
             "scoring": work.settings.scoring, "set": work.settings.set, "pairs": index.num_rows,
             **summary.drawn(table, steps, pairs, reasons)}
