@@ -27,7 +27,7 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     (before, after)} at the kept checkpoint; courses {set: {statistic: (checkpoint, 3) value, low, high}}.
     """
     name, steps, kept = record["name"], record["steps"], record["kept"]
-    temperatures, (drawn, notes) = record["temperatures"], _drawn(record)
+    temperatures, (drawn, notes) = record["temperatures"], _drawn_sets(record)
     return {
         "reliability": reliability({drawn_set: record["bins"][drawn_set] for drawn_set in drawn},
                                    temperatures[steps.index(kept)],
@@ -38,7 +38,7 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     }
 
 
-def _drawn(record: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+def _drawn_sets(record: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """The sets that have a reliability diagram, in distribution first, and what must be said of them."""
     fit, sets = record["fit"], record["sets"]
     judged = [name for name in sets if name != fit] or sets
@@ -83,7 +83,7 @@ def reliability(sets: Mapping[str, tuple[Calibration, Calibration]], temperature
             heading = (f"{style.short(name)}: as it is" if when == "before"
                        else f"divided by T = {temperature:.3g}{hint}")
             panel.set_title(f"{heading}\nECE {100 * measured.ece:.1f} %, MCE {100 * measured.mce:.1f} %", fontsize=9.5)
-            panel.set(xlim=(_start(sets), 1.0), ylim=(0, 1.0), yticks=[0, 0.5, 1.0])
+            panel.set(xlim=(_left_end(sets), 1.0), ylim=(0, 1.0), yticks=[0, 0.5, 1.0])
             panel.tick_params(labelleft=panel in axes[:, 0])
         for measured, tint, line in zip(pair, (style.BLUE, style.VERMILION), style.DASHES, strict=False):
             column[2].stairs(measured.counts, measured.edges, color=tint, lw=1.6, ls=line)
@@ -153,7 +153,7 @@ def course(steps: Sequence[int], kept: int, curves: Mapping[str, Mapping[str, np
     return figure
 
 
-def _start(sets: Mapping[str, tuple[Calibration, Calibration]]) -> float:
+def _left_end(sets: Mapping[str, tuple[Calibration, Calibration]]) -> float:
     """The left end of the axes: the lowest edge of a bin that holds an example."""
     lowest = [measured.edges[:-1][measured.counts > 0].min() for pair in sets.values() for measured in pair]
     return float(min(lowest))

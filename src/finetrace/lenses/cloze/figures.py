@@ -135,7 +135,7 @@ def relations(steps: Sequence[int], shares: Mapping[str, np.ndarray], *, readout
                              vmax=100)
         panel.set_title(style.short(name, 24), fontsize=9.5)
         panel.grid(False)
-        panel.yaxis.set_major_locator(_whole())
+        panel.yaxis.set_major_locator(_whole_ticks())
         _checkpoints(panel, steps, axis if number >= len(shares) - columns else "", named=4, line=False)
         panel.tick_params(labelbottom=number >= len(shares) - columns)
     for panel in axes[:, 0]:
@@ -191,7 +191,7 @@ def _checkpoints(panel: "Axes", steps: Sequence[int], label: str, named: int = _
     panel.set_xlabel(label)
 
 
-def _whole() -> Any:
+def _whole_ticks() -> Any:
     from matplotlib.ticker import MaxNLocator
 
     return MaxNLocator(nbins=6, integer=True)

@@ -80,7 +80,7 @@ class Ranker:
         higher, equal = scores > gold_score, scores == gold_score
         if not equal.any(dim=1).all():
             raise ValueError("scores of words are NaN: the weights are, or the states that are read")
-        before, full = (_behind(higher[:, :size], equal[:, :size]) for size in (self.size, scores.shape[1]))
+        before, full = (_rank_behind(higher[:, :size], equal[:, :size]) for size in (self.size, scores.shape[1]))
         log_prob = gold_score[:, 0] - scores.logsumexp(dim=1)
         top = self.order[scores[:, :self.size].topk(self.top, dim=1).indices]
         rank_in_type = np.zeros(len(rows), dtype=np.int32)
@@ -90,12 +90,12 @@ class Ranker:
                 at = np.flatnonzero(sets == number)
                 columns = self.place[torch.from_numpy(candidates.sets[number]).to(rows.device)]
                 inside = torch.from_numpy(at).to(rows.device)[:, None], columns
-                rank_in_type[at] = _behind(higher[inside], equal[inside]).cpu().numpy()
+                rank_in_type[at] = _rank_behind(higher[inside], equal[inside]).cpu().numpy()
         return (before.int().cpu().numpy(), full.int().cpu().numpy(), log_prob.float().cpu().numpy(),
                 top.int().cpu().numpy(), rank_in_type)
 
 
-def _behind(higher: "torch.Tensor", equal: "torch.Tensor") -> "torch.Tensor":
+def _rank_behind(higher: "torch.Tensor", equal: "torch.Tensor") -> "torch.Tensor":
     """Ranks from 1 on, (row,): what is higher stands before, and half of what is equal, the object itself included."""
     import torch
 

@@ -91,14 +91,14 @@ def metrics(table: Table, unit: float) -> dict[str, float]:
         for _, course in table.select(source="edges", item=task, arm="original", statistic="expected_layer"):
             numbers[f"edges/{task}/expected_layer/last"] = course.value[-1]
     for corpus in table.items_of("cloze"):
-        numbers |= _of_facts(table, corpus, unit)
+        numbers |= _fact_metrics(table, corpus, unit)
     for name in table.items_of("pairs"):
         if (age := table.get(Key("pairs", name, "original", AGE))) is not None:
             numbers[f"pairs/{name}/{AGE}"] = age.value[-1]
     return {name: float(value) for name, value in numbers.items() if np.isfinite(value)}
 
 
-def _of_facts(table: Table, corpus: str, unit: float) -> dict[str, float]:
+def _fact_metrics(table: Table, corpus: str, unit: float) -> dict[str, float]:
     """The transition of one corpus' facts: steepest rise of P@1, what any layer knows, onset, the facts held out."""
     numbers: dict[str, float] = {}
     for readout in readouts_of(table, corpus)[:1]:

@@ -55,7 +55,7 @@ def add_numbers(table: Table, source: str, item: str, arms: Mapping[str, Arm], n
     for statistic in dict.fromkeys(name for _, _, name in curves):
         curves_here = [key for key in curves if key[2] == statistic]
         counts = [_count(numbers, key) for key in curves_here]
-        by_arm = {name: _of_seeds(arm, numbers[name], curves_here) for name, arm in arms.items()}
+        by_arm = {name: _numbers_of_seeds(arm, numbers[name], curves_here) for name, arm in arms.items()}
         scores = {name: Scores(arms[name].steps, arms[name].axis, arms[name].unit,
                                resampling.of_numbers(values[..., 0]))
                   for name, values in by_arm.items()}
@@ -71,7 +71,7 @@ def add_numbers(table: Table, source: str, item: str, arms: Mapping[str, Arm], n
             table.add(key, course.steps, course.value, low, high, course.p, n=course.n, seeds=course.seeds)
 
 
-def _of_seeds(arm: Arm, numbers: Sequence[Numbers], curves: Sequence[tuple[str, int, str]]) -> np.ndarray:
+def _numbers_of_seeds(arm: Arm, numbers: Sequence[Numbers], curves: Sequence[tuple[str, int, str]]) -> np.ndarray:
     """(seed, step, curve, 3) value, low, high; NaN where a seed has none."""
     nothing = (np.nan,) * 3
     return np.array([[[seed_numbers.get(key, {}).get(step, nothing)[:3] for key in curves] for step in arm.steps]

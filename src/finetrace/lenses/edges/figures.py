@@ -31,18 +31,20 @@ def draw(record: Mapping[str, Any]) -> "dict[str, Figure]":
     """
     steps, axis, place, tasks = record["steps"], record["axis"], record["place"], record["tasks"]
     note = f"recipe {record['recipe']}{' with changes' if record['changed'] else ''}, {_splits(tasks)}"
-    single, weights, mixes = _known(tasks, "layer"), _known(tasks, "weight"), _known(tasks, "mix")
-    expected = _known(tasks, "expected_layer")
+    single, weights, mixes = _known_results(tasks, "layer"), _known_results(tasks, "weight"), _known_results(tasks,
+                                                                                                             "mix")
+    expected = _known_results(tasks, "expected_layer")
     drawn: dict[str, Figure] = {}
     if single:
-        drawn["scores"] = scores(steps, single, full=_known(tasks, "full"), axis=axis, title=f"Edge probes: {place}",
+        drawn["scores"] = scores(steps, single, full=_known_results(tasks, "full"), axis=axis,
+                                 title=f"Edge probes: {place}",
                                  majority={task: result["majority"] for task, result in tasks.items()}, note=note)
         drawn["lattice"] = lattices(steps, single, axis=axis, title=f"Edge probes by layer and step: {place}",
                                     note=note)
     if weights:
         layers = max(result["layer"].shape[1] for result in tasks.values())
         drawn["weights"] = strips(steps, weights, axis=axis, title=f"Mixing weights: {place}", note=note)
-        drawn["centre"] = centre(steps, _known(tasks, "cog"), expected, layers=layers, axis=axis,
+        drawn["centre"] = centre(steps, _known_results(tasks, "cog"), expected, layers=layers, axis=axis,
                                  title=f"Depth of tasks: {place}", note=note)
     if record["mixes"] == "all":
         drawn["cumulative"] = cumulative(steps, mixes, expected, axis=axis,
@@ -51,7 +53,7 @@ def draw(record: Mapping[str, Any]) -> "dict[str, Figure]":
     return drawn
 
 
-def _known(tasks: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, np.ndarray]:
+def _known_results(tasks: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, np.ndarray]:
     """One result of the tasks that have it at some step."""
     intervals = name in ("layer", "mix", "full")  # value, low, high
     return {task: result[name] for task, result in tasks.items()

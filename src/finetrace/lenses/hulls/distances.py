@@ -189,8 +189,8 @@ def label_distances(
         matrix[a, b] = matrix[b, a] = value
         if progress and nearest is not None:
             progress("distances", done + 1, len(pairs))
-    outside = np.array([_least(row) for row in matrix])
-    inside = [[_within(clusters.points[clusters.rows(k)]) for k in group if sizes[k] > 1] for group in kept]
+    outside = np.array([_least_finite(row) for row in matrix])
+    inside = [[_spread_within(clusters.points[clusters.rows(k)]) for k in group if sizes[k] > 1] for group in kept]
     largest = np.array([max((diameter for diameter, _, _ in group), default=np.nan) for group in inside])
     mean = np.array([np.mean([total / pairs for _, total, pairs in group]) if group else np.nan for group in inside])
     weighted = np.array([sum(t for _, t, _ in group) / sum(p for _, _, p in group) if group else np.nan
@@ -317,7 +317,7 @@ def _lower_bounds(points: np.ndarray, groups: list[np.ndarray]) -> np.ndarray:
     return bounds
 
 
-def _within(points: np.ndarray) -> tuple[float, float, int]:
+def _spread_within(points: np.ndarray) -> tuple[float, float, int]:
     """Largest distance, sum of distances and number of the pairs of points, block by block."""
     from scipy.spatial.distance import cdist
 
@@ -330,7 +330,7 @@ def _within(points: np.ndarray) -> tuple[float, float, int]:
     return largest, total, len(points) * (len(points) - 1) // 2
 
 
-def _least(row: np.ndarray) -> float:
+def _least_finite(row: np.ndarray) -> float:
     finite = row[np.isfinite(row)]
     return float(finite.min()) if len(finite) else float("nan")
 

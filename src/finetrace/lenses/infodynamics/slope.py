@@ -82,7 +82,7 @@ def resonance_novelty_slope(
         band = regression_band(zx, zy, level=level, grid=2)
         slope, se, low, high = band.slope, band.se, band.ci_low, band.ci_high
         if block is not None:
-            se, low, high = _of_blocks(slope, _left_out(zx, zy, block), level)
+            se, low, high = _block_error(slope, _left_out(zx, zy, block), level)
     finite = null[np.isfinite(null)]
     nothing = finite.size == 0 or np.isnan(slope)
     extreme = 0 if nothing else int(np.sum(np.abs(finite - finite.mean()) >= abs(slope - finite.mean())))
@@ -172,7 +172,7 @@ def _tails(level: float) -> list[float]:
     return [(1 - level) / 2, (1 + level) / 2]
 
 
-def _of_blocks(slope: float, left_out: np.ndarray, level: float) -> tuple[float, float, float]:
+def _block_error(slope: float, left_out: np.ndarray, level: float) -> tuple[float, float, float]:
     """Standard error of a slope of z-scores (a correlation), and the ends of its interval; left_out: (block,)."""
     near = 1 - 1e-12  # artanh(1) is infinite
     low, high = jackknife_interval(np.arctanh(np.clip(slope, -near, near)), np.arctanh(np.clip(left_out, -near, near)),

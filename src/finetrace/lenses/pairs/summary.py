@@ -54,7 +54,7 @@ def metrics(accuracies: LongTable, steps: Sequence[int], pairs: Pairs) -> dict[s
         numbers[statistic] = last.value(phenomenon="", statistic=statistic)
     for phenomenon, control in _phenomena(pairs):
         for statistic in ("accuracy", AGE):
-            name = f"{statistic}/{_safe(phenomenon)}{'/control' if control else ''}"
+            name = f"{statistic}/{_metric_name(phenomenon)}{'/control' if control else ''}"
             numbers[name] = last.value(phenomenon=phenomenon, control=control, statistic=statistic)
     return known(numbers)
 
@@ -66,7 +66,7 @@ def curves(numbers: LongTable, steps: Sequence[int], pairs: Pairs) -> dict[str, 
     if len(part.select(phenomenon="")):
         drawn["accuracy"] = part.course(steps, phenomenon="")[:, 0]
     for phenomenon, control in _phenomena(pairs)[:CURVES]:
-        name = f"accuracy/{_safe(phenomenon)}{'/control' if control else ''}"
+        name = f"accuracy/{_metric_name(phenomenon)}{'/control' if control else ''}"
         drawn[name] = part.course(steps, phenomenon=phenomenon, control=control)[:, 0]
     return drawn
 
@@ -111,7 +111,7 @@ def _phenomena(pairs: Pairs) -> list[tuple[str, bool]]:
     return list(dict.fromkeys(zip(pairs.phenomena, np.asarray(pairs.control, dtype=bool).tolist(), strict=True)))
 
 
-def _safe(name: str) -> str:
+def _metric_name(name: str) -> str:
     """A name of a phenomenon as part of a metric's name, which MLflow takes."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
 

@@ -105,10 +105,10 @@ def mlp_grid(X: np.ndarray, y: np.ndarray, *, hidden: Sequence[Sequence[int]] = 
     grid = (len(X), len(shapes), len(strengths))
     held_out, search_epochs = np.full(grid, np.nan), np.zeros(grid)
     if grid[1] * grid[2] > 1:
-        held_out, search_epochs = _searched(problems, fold_rows(y, folds, holdout, seed), search, seed, progress)
+        held_out, search_epochs = _search_scores(problems, fold_rows(y, folds, holdout, seed), search, seed, progress)
     best = [_best(table, shapes, X.shape[2], len(classes)) for table in held_out]
     return MlpProbe(shapes, strengths, held_out, search_epochs, np.array([s for s, _ in best]),
-                    strengths[[k for _, k in best]], *_final(problems, best, seeds), classes, centre, scale)
+                    strengths[[k for _, k in best]], *_final_networks(problems, best, seeds), classes, centre, scale)
 
 
 def mlp_logits(probe: MlpProbe, problem: int, X: np.ndarray) -> np.ndarray:
@@ -192,8 +192,8 @@ class _Problems:
         return [slice(start, min(start + size, problems)) for start in range(0, problems, size)]
 
 
-def _searched(data: _Problems, held_out: list[np.ndarray], search: str, seed: int,
-              progress: Callable[[int, int], None] | None) -> tuple[np.ndarray, np.ndarray]:
+def _search_scores(data: _Problems, held_out: list[np.ndarray], search: str, seed: int,
+                   progress: Callable[[int, int], None] | None) -> tuple[np.ndarray, np.ndarray]:
     """(problem, shape, strength) held-out accuracy and epochs of the search, means over the folds, of which `held_out`
     says the rows, (row,) bool."""
     import torch
@@ -227,8 +227,8 @@ def _searched(data: _Problems, held_out: list[np.ndarray], search: str, seed: in
     return accuracy, epochs
 
 
-def _final(data: _Problems, best: list[tuple[int, int]], seeds: Sequence[int],
-           ) -> tuple[list[list[np.ndarray]], list[list[np.ndarray]], np.ndarray, np.ndarray]:
+def _final_networks(data: _Problems, best: list[tuple[int, int]], seeds: Sequence[int],
+                    ) -> tuple[list[list[np.ndarray]], list[list[np.ndarray]], np.ndarray, np.ndarray]:
     """Weights, biases, epochs and converged, as `MlpProbe` has them, of the chosen (shape, strength) of each problem on
     all rows."""
     from finetrace.lenses.probes.mlp_search import in_parallel

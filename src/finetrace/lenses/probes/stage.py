@@ -223,7 +223,7 @@ def _parts(work: Work, device: str, types: Mapping[str, list[str]] | None, gold:
             batch = Batch(part, features, work.labels, work.trained, work.units)
             with blame(f"params.yaml: probes, for {stage.item} ({hidden.folder})"):
                 if step in steps_of.get("mlp", ()):
-                    rows += parts.mlp_rows(batch, **mlp, progress=partial(_searched, progress, begun, len(group)))
+                    rows += parts.mlp_rows(batch, **mlp, progress=partial(_tell_searched, progress, begun, len(group)))
                 if settings.control and step in steps_of["control"]:
                     probe = settings.control.probe
                     probe_settings = logistic if probe == "logistic" else mlp | {"one_layer": ()}
@@ -240,7 +240,7 @@ def _parts(work: Work, device: str, types: Mapping[str, list[str]] | None, gold:
     return rows
 
 
-def _searched(progress: Progress, begun: int, layers: int, done: int, jobs: int) -> None:
+def _tell_searched(progress: Progress, begun: int, layers: int, done: int, jobs: int) -> None:
     """So much of a search of networks is done, in so many layers."""
     progress.update(begun + layers * done // jobs)
 

@@ -66,8 +66,8 @@ def figures_of(name: str, table: Table, axes: Mapping[str, str], units: Mapping[
                                                     if differences}, note=note,
                                                    title=f"What adaptation changed, at the last checkpoint: {name}")
     if table.items_of("downstream"):
-        drawn["downstream"] = _beside(table, heads, axis, unit, note,
-                                      f"Downstream scores beside probes and facts: {name}")
+        drawn["downstream"] = _side_by_side(table, heads, axis, unit, note,
+                                            f"Downstream scores beside probes and facts: {name}")
     return drawn
 
 
@@ -154,7 +154,8 @@ def _dots(table: Table, key: Key) -> list[Dot]:
     return [*(Dot(layer, course.last[0]) for layer, course in single.items()), *dots]
 
 
-def _beside(table: Table, heads: Sequence[tuple[str, Key]], axis: str, unit: float, note: str, title: str) -> "Figure":
+def _side_by_side(table: Table, heads: Sequence[tuple[str, Key]], axis: str, unit: float, note: str,
+                  title: str) -> "Figure":
     """Panels on one time axis: tasks learned downstream, probes of words, facts, minimal pairs."""
     panels = []
     for source, name in (("downstream", "Tasks learned downstream"), ("edges", "Words probed, all layers mixed"),

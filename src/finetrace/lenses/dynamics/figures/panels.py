@@ -90,7 +90,7 @@ def courses(panels: Sequence[Panel], *, axis: str, unit: float, title: str | Non
     figure, axes = style.new_figure(rows, columns, size=(1.8 + max(5.4, 4.0 * columns), 1.2 + 2.4 * rows), title=title)
     look = _Look()
     for place, panel in zip(axes.flat, panels, strict=False):
-        _draw(place, panel, unit, look, wide=columns == 1)
+        _draw_panel(place, panel, unit, look, wide=columns == 1)
     for place in axes.flat[len(panels):]:
         place.set_visible(False)
     for column in range(columns):
@@ -160,16 +160,16 @@ def gains(rows: Mapping[str, Sequence[Dot]], *, steps: Sequence[int], axis: str,
     for place, dots in enumerate(rows.values()):
         finite = [dot for dot in dots if np.isfinite(dot.step)]
         if not finite:
-            panel.text(_at(steps[0], unit), place, "no gain beyond its error", va="center", fontsize=8.5,
+            panel.text(_positions(steps[0], unit), place, "no gain beyond its error", va="center", fontsize=8.5,
                        color=style.GREY)
         for dot in finite:
             if dot.layer is not None:
                 spread = 0.5 * (layers.index(dot.layer) / max(1, len(layers) - 1) - 0.5)
-                panel.plot(_at(dot.step, unit), place + spread, "o", ms=5, color=tints[dot.layer])
+                panel.plot(_positions(dot.step, unit), place + spread, "o", ms=5, color=tints[dot.layer])
             else:
                 if np.isfinite([dot.low, dot.high]).all():
-                    panel.plot(_at(np.array([dot.low, dot.high]), unit), [place] * 2, color=style.BLACK, lw=1.4)
-                panel.plot(_at(dot.step, unit), place, "D", ms=7, color=style.BLACK, zorder=3)
+                    panel.plot(_positions(np.array([dot.low, dot.high]), unit), [place] * 2, color=style.BLACK, lw=1.4)
+                panel.plot(_positions(dot.step, unit), place, "D", ms=7, color=style.BLACK, zorder=3)
     panel.set_yticks(range(len(rows)), [style.short(name, 40) for name in rows])
     panel.set_ylim(len(rows) - 0.5, -0.5)
     panel.grid(axis="y", visible=False)
@@ -187,7 +187,7 @@ def gains(rows: Mapping[str, Sequence[Dot]], *, steps: Sequence[int], axis: str,
 def step_ticks(panel: "Axes", steps: Sequence[int], unit: float, room: float = 0.13) -> None:
     """Ticks of the time axis at recorded steps, with labels where they have room (a share of the axis' length)."""
     steps = sorted(set(int(s) for s in steps))
-    places = _at(np.array(steps), unit)
+    places = _positions(np.array(steps), unit)
     length = max(places[-1] - places[0], 1e-9)
     kept = [0]
     for i in range(1, len(steps) - 1):
@@ -208,13 +208,13 @@ def step_label(step: int) -> str:
     return f"{step:,}"
 
 
-def _draw(place: "Axes", panel: Panel, unit: float, look: _Look, wide: bool) -> None:
+def _draw_panel(place: "Axes", panel: Panel, unit: float, look: _Look, wide: bool) -> None:
     if panel.mark is not None and np.isfinite(panel.mark):
-        place.axvline(float(_at(panel.mark, unit)), color="#E3E3E3", lw=4, zorder=0)
+        place.axvline(float(_positions(panel.mark, unit)), color="#E3E3E3", lw=4, zorder=0)
     if panel.floor and np.isfinite(panel.floor[1]):
         place.axhline(panel.floor[1], color=style.GREY, lw=1.1, ls=style.DASHES[2])
     for line in panel.lines:
-        x = _at(line.steps, unit)
+        x = _positions(line.steps, unit)
         mine = look.of(line.label)
         place.plot(x, line.factor * line.value, ms=4, **mine)
         place.fill_between(x, line.factor * line.low, line.factor * line.high, color=mine["color"], alpha=0.15, lw=0)
@@ -224,6 +224,6 @@ def _draw(place: "Axes", panel: Panel, unit: float, look: _Look, wide: bool) -> 
         step_ticks(place, [int(s) for line in panel.lines for s in line.steps], unit, room=0.08 if wide else 0.15)
 
 
-def _at(steps: np.ndarray | float, unit: float) -> np.ndarray:
+def _positions(steps: np.ndarray | float, unit: float) -> np.ndarray:
     """Places of steps on the axis."""
     return np.log10(1 + np.asarray(steps, dtype=np.float64) / unit)
