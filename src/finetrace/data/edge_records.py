@@ -53,14 +53,14 @@ def read_edge_records(text: str, where: str) -> Annotated:
         for i, target in enumerate(row["targets"]):
             example = _example(target, f"targets[{i}]", words, sentence, place)
             if examples:
-                _alike(examples[0], example, f"targets[{i}]")
+                _check_alike(examples[0], example, f"targets[{i}]")
             examples.append(example)
     return Annotated(examples, left_out)
 
 
 def _object(line: str, place: str) -> dict[str, Any]:
     row = parse_json(line, place, "record")
-    _known(row, "", KEYS, KEYS[:2], place)
+    _check_keys(row, "", KEYS, KEYS[:2], place)
     if not isinstance(row["text"], str) or not row["text"].split():
         raise FinetraceError(f"{place}: key 'text' holds {row['text']!r}; give a text with words between blanks")
     require_whole(row["text"], place, "text")
@@ -69,7 +69,7 @@ def _object(line: str, place: str) -> dict[str, Any]:
     return row
 
 
-def _known(row: Any, name: str, known: tuple[str, ...], needed: tuple[str, ...], place: str) -> None:
+def _check_keys(row: Any, name: str, known: tuple[str, ...], needed: tuple[str, ...], place: str) -> None:
     """An object with these keys and no others; `name` is where it stands in its record, empty for the record itself."""
     if not isinstance(row, dict):
         raise FinetraceError(f"{place}: {name or 'the line'} is not an object; a record looks like {_SHAPE}")
@@ -82,7 +82,7 @@ def _known(row: Any, name: str, known: tuple[str, ...], needed: tuple[str, ...],
 
 
 def _example(target: Any, name: str, words: tuple[str, ...], sentence: int, place: str) -> Example:
-    _known(target, name, TARGET_KEYS, ("span1", "label"), place)
+    _check_keys(target, name, TARGET_KEYS, ("span1", "label"), place)
     spans = tuple(_span(target[key], f"{name}.{key}", len(words), place) for key in ("span1", "span2") if key in target)
     label = target["label"]
     if not isinstance(label, list):
@@ -110,7 +110,7 @@ def _name(value: Any, name: str, place: str) -> str:
     return value.strip()
 
 
-def _alike(first: Example, example: Example, name: str) -> None:
+def _check_alike(first: Example, example: Example, name: str) -> None:
     """All targets of a file have the same number of spans, and one label or a list of them."""
     if len(example.spans) != len(first.spans):
         raise FinetraceError(f"{example.place}: {name} has {len(example.spans)} span(s), but that of {first.place} has "

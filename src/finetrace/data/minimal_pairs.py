@@ -133,11 +133,11 @@ def write_pairs(path: Path, pairs: list[Pair]) -> None:
 
     from finetrace.store.tables import write_table
 
-    write_table(path, {name: pa.array([getattr(pair, name) for pair in _named(pairs)],
+    write_table(path, {name: pa.array([getattr(pair, name) for pair in _check_unique(pairs)],
                                       pa.bool_() if name == "control" else pa.string()) for name in COLUMNS})
 
 
-def _named(pairs: list[Pair]) -> list[Pair]:
+def _check_unique(pairs: list[Pair]) -> list[Pair]:
     if twice := [name for name, count in Counter(pair.pair_id for pair in pairs).items() if count > 1]:
         raise ValueError(f"pair {twice[0]} stands twice")
     return pairs

@@ -104,14 +104,14 @@ def read_ontonotes(text: str, where: str, label: str, *, first: int = 0) -> tupl
         words = tuple(row[3] for row in sentence.rows)
         place = f"{where} line {sentence.lines[0]}"
         source = f"{sentence.rows[0][0]}/{sentence.rows[0][1]}:{first + count}"
-        for spans, name in _found(sentence, label, where, left_out):
+        for spans, name in _labelled_spans(sentence, label, where, left_out):
             examples.append(Example(words, spans, name, first + count, place, source))
         count += 1
     return Annotated(examples, +left_out), count
 
 
-def _found(sentence: _Sentence, label: str, where: str,
-           left_out: Counter[str]) -> Iterator[tuple[tuple[Span, ...], str]]:
+def _labelled_spans(sentence: _Sentence, label: str, where: str,
+                    left_out: Counter[str]) -> Iterator[tuple[tuple[Span, ...], str]]:
     """Spans and label of each example of a sentence."""
     rows = sentence.rows
     if label == "pos":

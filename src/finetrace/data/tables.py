@@ -142,7 +142,7 @@ def _word_tables(name: str, task: RowsSettings, splits: dict[str, Annotated], dr
     tables = {}
     for split, part in splits.items():
         numbers = [-1 if multi_label else number_of[example.label] for example in part.examples]
-        lists = [_numbers(example, number_of) for example in part.examples] if multi_label else None
+        lists = [_class_numbers(example, number_of) for example in part.examples] if multi_label else None
         table, long = word_table(part.examples, [-1 if n is None else n for n in numbers], task.max_words, lists)
         if not table.num_rows:
             raise FinetraceError(f"{name}: every sentence of {split} has more than {task.max_words} words; raise "
@@ -174,7 +174,7 @@ def _one_way(splits: dict[str, Annotated]) -> None:
                                  "is 0, which is 1, and so on")
 
 
-def _numbers(example: Example, number_of: dict[str, int | None]) -> list[int]:
+def _class_numbers(example: Example, number_of: dict[str, int | None]) -> list[int]:
     """Class numbers of an example with several labels, ascending; those that the settings leave out are no labels."""
     return sorted({number for label in example.labels or () if (number := number_of[label]) is not None})
 
