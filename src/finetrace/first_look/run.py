@@ -150,10 +150,10 @@ def _measure_all(result: Look, prepared: Sequence[Prepared], lenses: Sequence[st
                                     partial(progress.share, piece, total=len(model.rows))))
         progress.end(piece)
         result.facts[model.source.name] = _facts(model)
-        result.of_model[model.source.name] = _of_model(result, model, states[-1], lenses, progress)
+        result.of_model[model.source.name] = _measure_model(result, model, states[-1], lenses, progress)
         model.encoder.to("meta")  # its memory is free for the next one
     if "similarity" in lenses:
-        _similarity(result, states)
+        _measure_similarity(result, states)
         progress.end("similarity")
     progress.bar.close()
 
@@ -165,8 +165,8 @@ def _facts(model: Prepared) -> dict[str, int]:
             "max_length": model.max_length}
 
 
-def _of_model(result: Look, model: Prepared, hidden: HiddenStates, lenses: Sequence[str], progress: _Progress
-              ) -> dict[str, Measured]:
+def _measure_model(result: Look, model: Prepared, hidden: HiddenStates, lenses: Sequence[str], progress: _Progress
+                   ) -> dict[str, Measured]:
     """All lenses of one model but similarity."""
     task, seed, name = result.task.name, result.request.seed, model.source.name
     parts: dict[str, Measured] = {}
@@ -193,7 +193,7 @@ def _of_model(result: Look, model: Prepared, hidden: HiddenStates, lenses: Seque
     return parts
 
 
-def _similarity(result: Look, states: Sequence[HiddenStates]) -> None:
+def _measure_similarity(result: Look, states: Sequence[HiddenStates]) -> None:
     """Between all pairs of models; of one model alone, between its layers."""
     task, seed = result.task.name, result.request.seed
     named = list(zip((source.name for source in result.sources), states, strict=True))

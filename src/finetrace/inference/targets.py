@@ -50,9 +50,9 @@ class Target:
             return {"loss": float(self.losses(logits, rows.labels).mean()),
                     **multi_label_metrics(logits > 0, rows.labels)}
         metrics = classification_metrics(logits, rows.labels)
-        return metrics | self._of_tags(logits, rows) if self.tags else metrics
+        return metrics | self._entity_metrics(logits, rows) if self.tags else metrics
 
-    def _of_tags(self, logits: np.ndarray, rows: Encoded) -> dict[str, float]:
+    def _entity_metrics(self, logits: np.ndarray, rows: Encoded) -> dict[str, float]:
         ends = np.cumsum(rows.sizes)[:-1]
         sentence_tags = ([[self.label_names[i] for i in sentence] for sentence in np.split(numbers, ends)]
                          for numbers in (rows.labels, logits.argmax(axis=1)))

@@ -55,7 +55,7 @@ def load_trained(folder: Path, base: Path | None = None) -> Any:
             model = saved.load_trained(weights_folder)
         else:
             model = (load_family_classifier(weights_folder) if kind == "sequence"
-                     else _of_words(weights_folder, source, names))
+                     else _words_classifier(weights_folder, source, names))
     _reorder(model, list(pointer["order"]), source)
     return model.float().eval()
 
@@ -80,7 +80,7 @@ def _pointer(folder: Path) -> dict[str, Any] | None:
         raise FinetraceError(f"{path}: cannot be read ({error}); run the stage given again") from error
 
 
-def _of_words(weights_folder: Path, source: Source, names: list[str]) -> Any:
+def _words_classifier(weights_folder: Path, source: Source, names: list[str]) -> Any:
     """A classifier of words whose head is one linear layer on a word's first piece, as transformers trains them."""
     from safetensors import safe_open
 

@@ -77,7 +77,7 @@ def merged(folder: Path, base: Path, out: Path) -> None:
         if config.is_prompt_learning:
             raise FinetraceError(f"{folder / CONFIG}: {config.peft_type} adds tokens to the input, which no layer can "
                                  "be changed for; name adapters that change weights, such as LoRA")
-        with _strict(folder):
+        with _no_random_adapters(folder):
             adapted: Any = PeftModel.from_pretrained(model, folder, config=config, torch_device="cpu")
         adapted.merge_and_unload().save_pretrained(out)
     except FinetraceError:
@@ -88,7 +88,7 @@ def merged(folder: Path, base: Path, out: Path) -> None:
 
 
 @contextlib.contextmanager
-def _strict(folder: Path) -> Iterator[None]:
+def _no_random_adapters(folder: Path) -> Iterator[None]:
     """Adapters that peft would draw at random, with a warning, are an error."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -74,7 +74,7 @@ def encode_words(tokenizer: Any, sentences: Sequence[Sequence[str]], max_length:
                 values[i] = encoded_again[name][place]
     for i, ids in enumerate(encoded["input_ids"]):
         if len(ids) > max_length and truncate:
-            _cut(encoded, bounds, i, max_length, where)
+            _cut_sentence(encoded, bounds, i, max_length, where)
         elif len(ids) > max_length:
             raise FinetraceError(f"{where}: the sentence {' '.join(words[i][:8])!r}... has {len(ids)} tokens, "
                                  f"more than the longest input, {max_length}; raise train.max_length where the model "
@@ -82,7 +82,8 @@ def encode_words(tokenizer: Any, sentences: Sequence[Sequence[str]], max_length:
     return encoded, bounds
 
 
-def _cut(encoded: dict[str, list[list[int]]], bounds: list[np.ndarray], i: int, max_length: int, where: str) -> None:
+def _cut_sentence(encoded: dict[str, list[list[int]]], bounds: list[np.ndarray], i: int, max_length: int,
+                  where: str) -> None:
     """Shorten a sentence in place: what the tokenizer put before and after it stays."""
     word_bounds = bounds[i]
     after = len(encoded["input_ids"][i]) - int(word_bounds[-1, 1])
@@ -107,7 +108,7 @@ def _encode(tokenizer: Any, words: list[list[str]]) -> tuple[dict[str, list[list
         output = tokenizer.prepare_for_model([i for word in pieces for i in word], add_special_tokens=True,
                                              return_attention_mask=True)
         ids = output["input_ids"]
-        mask = _added(ids, [i for word in pieces for i in word])
+        mask = _added_tokens(ids, [i for word in pieces for i in word])
         for name in output.keys():
             encoded.setdefault(name, []).append(list(output[name]))
         encoded.setdefault("special_tokens_mask", []).append(mask)
@@ -120,7 +121,7 @@ def _encode(tokenizer: Any, words: list[list[str]]) -> tuple[dict[str, list[list
     return encoded, bounds
 
 
-def _added(ids: list[int], inner: list[int]) -> list[int]:
+def _added_tokens(ids: list[int], inner: list[int]) -> list[int]:
     """1 for the tokens before and after the sentence's own pieces."""
     before = next(i for i in range(len(ids) - len(inner) + 1) if ids[i:i + len(inner)] == inner)
     return [1] * before + [0] * len(inner) + [1] * (len(ids) - before - len(inner))

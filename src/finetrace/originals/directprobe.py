@@ -66,7 +66,7 @@ def analyse(settings: inputs.Settings, out: Path, *, mode: str | None = None, mi
     classes = inputs.read_labels(settings.label_set_path)
     if mode == "batch_probing":
         return _batch(settings, out, classes, min_size)
-    vectors = _needed(settings.embeddings_path, "embeddings_path", "data", mode)
+    vectors = _needed_path(settings.embeddings_path, "embeddings_path", "data", mode)
     examples = inputs.read_examples(settings.entities_path, vectors, classes)
     if not examples.labels:
         raise FinetraceError(f"{settings.entities_path}: has no examples")
@@ -82,7 +82,7 @@ def analyse(settings: inputs.Settings, out: Path, *, mode: str | None = None, mi
         if numbering == "creation":
             clusters = hulls.renumbered(clusters, hulls.creation_order(clusters))
     else:
-        clusters = _given(settings, points, labels, classes, mode)
+        clusters = _given_clusters(settings, points, labels, classes, mode)
     files.write_clusters(out / "clusters.txt", clusters.assignment)
     all_distances = hulls.cluster_distances(clusters, progress=tell)
     files.write_distances(out / "dis.txt", clusters.cluster_labels, all_distances)
@@ -123,10 +123,10 @@ def _batch(settings: inputs.Settings, out: Path, classes: list[str], min_size: i
     labels = np.array(gold)
     if not gold:
         raise FinetraceError(f"{settings.entities_path}: has no examples")
-    path = _needed(settings.probing_cluster_path, "probing_cluster_path", "clustering", "batch_probing")
+    path = _needed_path(settings.probing_cluster_path, "probing_cluster_path", "clustering", "batch_probing")
     assignment = files.read_clusters(path, len(gold))
-    batch = inputs.batch_files(_needed(settings.batch_embeddings_path, "batch_embeddings_path", "data",
-                                       "batch_probing"))
+    batch = inputs.batch_files(_needed_path(settings.batch_embeddings_path, "batch_embeddings_path", "data",
+                                            "batch_probing"))
     total = sum(map(len, batch.values()))
     log.info("directprobe: %d clusters of %d vectors in %d checkpoints, %d files", len(set(assignment.tolist())),
              len(gold), len(batch), total)
@@ -140,7 +140,7 @@ def _batch(settings: inputs.Settings, out: Path, classes: list[str], min_size: i
             width = width or points.shape[1]
             if points.shape[1] != width:
                 raise FinetraceError(f"{file}: has vectors of {points.shape[1]} numbers, the files before have {width}")
-            clusters = _assigned(path, points, labels, assignment, classes)
+            clusters = _assigned_clusters(path, points, labels, assignment, classes)
             clean = not hulls.overlaps(clusters, min_size=min_size)
             between = hulls.label_distances(clusters, min_size=min_size, reduce="mean") if clean else None
             step_spaces.append(Space(iteration, step, layer, clusters, between))
@@ -192,7 +192,7 @@ def _rows(space: Space, min_size: int) -> list[Row]:
 def _predict(settings: inputs.Settings, entities: Path, out: Path, classes: list[str], space: Space, tell: Tell
              ) -> list[Row]:
     """prediction.txt and the accuracy of the nearest cluster."""
-    where = _needed(settings.test_embeddings_path, "test_embeddings_path", "data", "test_entities_path")
+    where = _needed_path(settings.test_embeddings_path, "test_embeddings_path", "data", "test_entities_path")
     test = inputs.read_examples(entities, where, classes)
     width = space.clusters.points.shape[1]
     if not test.labels or test.points.shape[1] != width:
@@ -211,19 +211,19 @@ def _write_labels(out: Path, between: hulls.LabelDistances) -> None:
         files.write_label_values(out / f"{name}.txt", between.classes, np.nan_to_num(getattr(between, name)))
 
 
-def _given(settings: inputs.Settings, points: np.ndarray, labels: np.ndarray, classes: list[str], mode: str
-           ) -> hulls.Clusters:
-    path = _needed(settings.probing_cluster_path, "probing_cluster_path", "clustering", mode)
-    return _assigned(path, points, labels, files.read_clusters(path, len(labels)), classes)
+def _given_clusters(settings: inputs.Settings, points: np.ndarray, labels: np.ndarray, classes: list[str], mode: str
+                    ) -> hulls.Clusters:
+    path = _needed_path(settings.probing_cluster_path, "probing_cluster_path", "clustering", mode)
+    return _assigned_clusters(path, points, labels, files.read_clusters(path, len(labels)), classes)
 
 
-def _assigned(path: Path, points: np.ndarray, labels: np.ndarray, assignment: np.ndarray, classes: list[str]
-              ) -> hulls.Clusters:
+def _assigned_clusters(path: Path, points: np.ndarray, labels: np.ndarray, assignment: np.ndarray, classes: list[str]
+                       ) -> hulls.Clusters:
     with blame(str(path), "it belongs to other data"):
         return hulls.given(points, labels, assignment, classes=classes)
 
 
-def _needed(path: Path | None, key: str, section: str, purpose: str) -> Path:
+def _needed_path(path: Path | None, key: str, section: str, purpose: str) -> Path:
     if path is None:
         raise FinetraceError(f"{purpose} needs {key}; add it to [{section}] of the INI file")
     return path

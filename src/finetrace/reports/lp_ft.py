@@ -84,7 +84,7 @@ def tables(layout: Layout, study: Study, *, split: str | None = None) -> str:
     rows = _rows(study, runs, split)
     methods = [name for name in study.methods if any(name in row.wanted for row in rows)]
     split_rows = [row for row in rows if row.name in SPLITS]
-    judged = [row for row in rows if _with([row], methods, "calibration")] or rows  # a study need not look at all
+    judged = [row for row in rows if _rows_with([row], methods, "calibration")] or rows  # a study need not look at all
 
     def score(row: Row, method: str) -> str:
         return mean_sd([100 * run.score(row.name) for run in row.runs.get(method, [])], row.wanted.get(method, 0))
@@ -95,9 +95,9 @@ def tables(layout: Layout, study: Study, *, split: str | None = None) -> str:
     parts = [_grid("Accuracy, or the metric in brackets, in %: mean ± standard deviation over seeds", rows, methods,
                    score),
              _grid("Expected calibration error in %, before → after temperature scaling", judged, methods,
-                   _error("ece")),
+                   _error_cells("ece")),
              _grid("Maximum calibration error in %, before → after temperature scaling", judged, methods,
-                   _error("mce")),
+                   _error_cells("mce")),
              _grid("Temperature", [row for row in judged if row.name in SPLITS], methods, temperature),
              f"**Features, first → kept checkpoint**\n\n{markdown.table(FEATURES, _feature_lines(rows, methods))}",
              "**Neural tangent kernel at the start of training**"
@@ -158,7 +158,7 @@ def _rows(study: Study, runs: dict[str, Run], split: str | None) -> list[Row]:
     return rows
 
 
-def _error(key: str) -> Callable[[Row, str], str]:
+def _error_cells(key: str) -> Callable[[Row, str], str]:
     """The cells of a calibration error."""
     def cell(row: Row, method: str) -> str:
         return _pair([row.values(method, "calibration", f"{row.name}/{key}{scaled}", 100)
@@ -169,7 +169,7 @@ def _error(key: str) -> Callable[[Row, str], str]:
 
 def _feature_lines(rows: Sequence[Row], methods: Sequence[str]) -> list[list[str]]:
     lines = []
-    for row, method in _with(rows, methods, "features"):
+    for row, method in _rows_with(rows, methods, "features"):
         ratio = [row.values(method, "features", f"{row.name}/fdr/{when}") for when in ENDS]
         ridge = not all(math.isfinite(value) for side in ratio for value in side)
         if ridge:
@@ -185,7 +185,7 @@ def _feature_lines(rows: Sequence[Row], methods: Sequence[str]) -> list[list[str
 def _kernel_lines(rows: Sequence[Row], methods: Sequence[str]) -> list[list[str]]:
     """A line per part; the kernel has rows of its own, so that the split that is shown does not matter."""
     lines = []
-    for row, method in _with(rows, methods, "kernel"):
+    for row, method in _rows_with(rows, methods, "kernel"):
         for short, part in PARTS.items():
             accuracies = [[mean(row.values(method, "kernel", f"{part}/{kind}_{side}/first", 100))
                            for side in ("train", "eval")]
@@ -198,7 +198,7 @@ def _kernel_lines(rows: Sequence[Row], methods: Sequence[str]) -> list[list[str]
     return lines
 
 
-def _with(rows: Sequence[Row], methods: Sequence[str], stage: str) -> list[tuple[Row, str]]:
+def _rows_with(rows: Sequence[Row], methods: Sequence[str], stage: str) -> list[tuple[Row, str]]:
     """The rows and methods of which a stage has run."""
     return [(row, method) for row in rows for method in methods
             if any(stage in run.metrics for run in row.runs.get(method, []))]

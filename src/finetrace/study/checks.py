@@ -80,9 +80,9 @@ def _check_names(study: "Study", tasks: list[str]) -> None:
         "tasks: 'world' and 'pretrain' name folders of finetrace itself; choose another name",
     )
     data = ("tasks", "task_files", "corpora", "facts", "fact_files", "minimal_pairs", "minimal_pair_files")
-    _once("data/", study, data, extra_names=["world"])
+    _check_unique("data/", study, data, extra_names=["world"])
     models = ("pretrain", "series", "adapt", "models", "model_folders")
-    _once("models/ or outputs/", study, models)
+    _check_unique("models/ or outputs/", study, models)
     require(
         not any("downstream" in getattr(study, section) for section in models),
         "models: 'downstream' names a folder of finetrace itself; choose another name",
@@ -118,7 +118,7 @@ def _check_paths(study: "Study") -> None:
         )
 
 
-def _once(where: str, study: "Study", sections: tuple[str, ...], extra_names: Iterable[str] = ()) -> None:
+def _check_unique(where: str, study: "Study", sections: tuple[str, ...], extra_names: Iterable[str] = ()) -> None:
     names = [*extra_names, *(name for section in sections for name in getattr(study, section))]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{twice[0]!r} names two of {', '.join(sections)}, which all lie in {where}; rename one")

@@ -29,7 +29,7 @@ def select(
     matched = {pattern: {p for p in places if matches(p, pattern.removeprefix("!"))} for pattern in patterns}
     for pattern, matching in matched.items():
         if not matching:
-            raise ValueError(_nothing(pattern, places, where, elsewhere))
+            raise ValueError(_no_match(pattern, places, where, elsewhere))
     chosen = set().union(*(matched[p] for p in wanted)) if wanted else set(places)
     chosen -= set().union(*(matched[p] for p in patterns if p not in wanted))
     return [p for p in places if p in chosen]
@@ -70,7 +70,7 @@ def _parts_match(parts: list[str], pattern: list[str]) -> bool:
     return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _parts_match(parts[1:], pattern[1:])
 
 
-def _nothing(pattern: str, places: Sequence[str], where: str, elsewhere: Iterable[str]) -> str:
+def _no_match(pattern: str, places: Sequence[str], where: str, elsewhere: Iterable[str]) -> str:
     text = pattern.removeprefix("!")
     others = [p for p in elsewhere if matches(p, text)]
     if others:
