@@ -159,17 +159,17 @@ def existing(name: str, root: Path, path: str) -> Path:
     return base
 
 
+def names_in(base: Path) -> str:
+    """The names in a folder for a message, at most eight."""
+    names = sorted(path.name for path in base.iterdir())
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") or "no files"
+
+
 def _no_file(path: Path) -> str:
     """What stands in the place of a file."""
     if path.is_symlink() and not path.exists():
         return "is a link that leads nowhere"
     return "is a folder, not a file" if path.is_dir() else "is a pipe or a device, not a file"
-
-
-def names_in(base: Path) -> str:
-    """The names in a folder for a message, at most eight."""
-    names = sorted(path.name for path in base.iterdir())
-    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") or "no files"
 
 
 def _is_split(path: Path, names: tuple[str, ...], task: RowsSettings) -> bool:
