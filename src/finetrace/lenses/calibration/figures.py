@@ -26,14 +26,14 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     temperatures; sets; temperatures (checkpoint,); bound, "" or why the kept one is a bound of its range; bins {set:
     (before, after)} at the kept checkpoint; courses {set: {statistic: (checkpoint, 3) value, low, high}}.
     """
-    name, steps, kept = record["name"], record["steps"], record["kept"]
+    name, steps, kept_step = record["name"], record["steps"], record["kept"]
     temperatures, (drawn, notes) = record["temperatures"], _drawn_sets(record)
     return {
         "reliability": reliability({drawn_set: record["bins"][drawn_set] for drawn_set in drawn},
-                                   temperatures[steps.index(kept)],
-                                   fitted_on=record["fit"], title=f"Reliability at step {kept:,}: {name}",
+                                   temperatures[steps.index(kept_step)],
+                                   fitted_on=record["fit"], title=f"Reliability at step {kept_step:,}: {name}",
                                    note="; ".join(notes)),
-        "course": course(steps, kept, record["courses"], np.array(temperatures), note=notes[0],
+        "course": course(steps, kept_step, record["courses"], np.array(temperatures), note=notes[0],
                          title=f"Calibration over training: {name}"),
     }
 
@@ -104,7 +104,8 @@ def reliability(sets: Mapping[str, tuple[Calibration, Calibration]], temperature
 
 
 @style.styled
-def course(steps: Sequence[int], kept: int, curves: Mapping[str, Mapping[str, np.ndarray]], temperatures: np.ndarray, *,
+def course(steps: Sequence[int], kept_step: int, curves: Mapping[str, Mapping[str, np.ndarray]],
+           temperatures: np.ndarray, *,
            title: str | None = None, note: str = "") -> "Figure":
     """Accuracy, expected calibration error and log-likelihood of every set over the checkpoints, and the temperature.
 
@@ -113,7 +114,7 @@ def course(steps: Sequence[int], kept: int, curves: Mapping[str, Mapping[str, np
     """
     figure, axes = style.new_figure(2, 2, size=(7.8, 4.8), title=title, sharex=True)
     where = np.arange(len(steps))
-    barred = where if len(curves) <= MOST_BARS else where[[list(steps).index(kept)]]
+    barred = where if len(curves) <= MOST_BARS else where[[list(steps).index(kept_step)]]
     shown = ((axes[0, 0], "accuracy", "Accuracy", "accuracy (%)", 100),
              (axes[0, 1], "ece", "Expected calibration error", "ECE (%)", 100),
              (axes[1, 0], "nll", "Negative log-likelihood", "nats per example", 1))
@@ -143,7 +144,7 @@ def course(steps: Sequence[int], kept: int, curves: Mapping[str, Mapping[str, np
     tall.set_title("Temperature (1: as it is)")
     tall.set_ylabel("temperature")
     for panel in axes.ravel():
-        checkpoint_axis(panel, steps, kept, label=panel in axes[1])
+        checkpoint_axis(panel, steps, kept_step, label=panel in axes[1])
     axes[0, 0].legend(loc="best", ncols=2 if len(curves) > 3 else 1)
     style.panel_letters(axes)
     where_barred = "" if len(curves) <= MOST_BARS else " at the kept checkpoint"

@@ -109,7 +109,8 @@ def fit(tensors: dict[str, "torch.Tensor"], layers: list[int], loss_of: Loss, tr
     best = {name: values.clone() for name, values in tensors.items()}
     size = len(layers)
     lowest, reference, first = np.full(size, np.inf), np.full(size, np.inf), np.full(size, np.nan)
-    kept, stopped, waited = np.zeros(size, dtype=np.int64), np.full(size, recipe.steps), np.zeros(size, dtype=np.int64)
+    best_step, stopped, waited = (np.zeros(size, dtype=np.int64), np.full(size, recipe.steps),
+                                  np.zeros(size, dtype=np.int64))
     active, batches = list(range(size)), _batches(len(train.targets), recipe.batch, seed)
     measured = np.sort(seeds.generator(seed, "held out").permutation(len(held_out.targets))[:HELD_OUT_POSITIONS])
     for step in range(recipe.steps + 1):
@@ -123,7 +124,7 @@ def fit(tensors: dict[str, "torch.Tensor"], layers: list[int], loss_of: Loss, tr
                 waited[number] = 0 if loss < reference[number] - recipe.min_delta else waited[number] + 1
                 reference[number] = loss if waited[number] == 0 else reference[number]
                 if loss < lowest[number]:
-                    lowest[number], kept[number] = loss, step
+                    lowest[number], best_step[number] = loss, step
                     for name, values in tensors.items():
                         best[name][number] = values[number]
                 if waited[number] >= recipe.patience:
@@ -136,7 +137,7 @@ def fit(tensors: dict[str, "torch.Tensor"], layers: list[int], loss_of: Loss, tr
             _update(tensors, moments, part, layers, loss_of, train, positions, recipe, step)
         if on_step:
             on_step(step + 1)
-    return Fitted(best, lowest, first, kept, stopped)
+    return Fitted(best, lowest, first, best_step, stopped)
 
 
 def _update(tensors: dict[str, "torch.Tensor"], moments: dict[str, tuple["torch.Tensor", "torch.Tensor"]],

@@ -107,7 +107,7 @@ class Estimate:
     high: np.ndarray
 
 
-def estimates(wanted: Sequence[Group], blocks: Callable[[np.ndarray], Iterable[np.ndarray]],
+def estimates(fact_groups: Sequence[Group], blocks: Callable[[np.ndarray], Iterable[np.ndarray]],
               shares: np.ndarray, bounded: np.ndarray | None = None) -> list[Estimate]:
     """Scores of groups of facts.
 
@@ -121,7 +121,7 @@ def estimates(wanted: Sequence[Group], blocks: Callable[[np.ndarray], Iterable[n
     """
     moments: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
     scores = []
-    for group in wanted:
+    for group in fact_groups:
         for part in group.parts:
             if part.tobytes() not in moments:
                 moments[part.tobytes()] = _moments(blocks(part), len(part))

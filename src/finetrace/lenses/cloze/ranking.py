@@ -62,21 +62,22 @@ class Ranker:
 
         layers, facts = inner.shape[:2]
         rows = inner.reshape(layers * facts, -1)
-        wanted = self.place[torch.from_numpy(gold).to(rows.device)].repeat(layers)
-        if facts and int(wanted.max()) >= self.size:
+        gold_places = self.place[torch.from_numpy(gold).to(rows.device)].repeat(layers)
+        if facts and int(gold_places.max()) >= self.size:
             raise ValueError("an object is not in the restricted vocabulary")
-        blocks = [self._block(rows[start:start + self.rows], wanted[start:start + self.rows],
+        blocks = [self._block(rows[start:start + self.rows], gold_places[start:start + self.rows],
                               np.arange(start, min(start + self.rows, len(rows))) % facts, candidates)
                   for start in range(0, len(rows), self.rows)]
         joined = [np.concatenate(part).reshape(layers, facts, *part[0].shape[1:]) for part in zip(*blocks, strict=True)]
         return Ranks(*joined)
 
-    def _block(self, rows: "torch.Tensor", wanted: "torch.Tensor", facts: np.ndarray, candidates: "Candidates | None",
+    def _block(self, rows: "torch.Tensor", gold_places: "torch.Tensor", facts: np.ndarray,
+               candidates: "Candidates | None",
                ) -> tuple[np.ndarray, ...]:
         import torch
 
         scores = torch.addmm(self.bias, rows, self.decoder)
-        gold_score = scores.gather(1, wanted[:, None])
+        gold_score = scores.gather(1, gold_places[:, None])
         higher, equal = scores > gold_score, scores == gold_score
         if not equal.any(dim=1).all():
             raise ValueError("scores of words are NaN: the weights are, or the states that are read")

@@ -176,15 +176,16 @@ def curves(table: LongTable, facts: Facts, steps: Sequence[int], layers: int, vo
     series: list[tuple[str, np.ndarray]] = []
     for corpus in corpora:
         part = table.select(corpus=corpus, relation="", statistic="p_at_1")
-        wanted = [(f"{corpus}/own_layer{layers - 1}", "own", layers - 1, vocabulary, False),
-                  (f"{corpus}/own_any_layer", "own", UNION, vocabulary, False),
-                  (f"{corpus}/held_out_candidates", "own", layers - 1, "candidates", True),
-                  (f"{corpus}/held_out", "own", layers - 1, vocabulary, True),
-                  *((f"{corpus}/{r}_layer{layers - 1}", r, layers - 1, vocabulary, False)
-                    for r in ("trained", "tuned"))]
-        wanted += [(f"{corpus}/own_layer{layer}", "own", layer, vocabulary, False) for layer in range(layers - 1)
-                   if len(corpora) == 1]
-        for name, readout, layer, words, held_out in wanted:
+        columns_wanted = [(f"{corpus}/own_layer{layers - 1}", "own", layers - 1, vocabulary, False),
+                          (f"{corpus}/own_any_layer", "own", UNION, vocabulary, False),
+                          (f"{corpus}/held_out_candidates", "own", layers - 1, "candidates", True),
+                          (f"{corpus}/held_out", "own", layers - 1, vocabulary, True),
+                          *((f"{corpus}/{r}_layer{layers - 1}", r, layers - 1, vocabulary, False)
+                            for r in ("trained", "tuned"))]
+        columns_wanted += [(f"{corpus}/own_layer{layer}", "own", layer, vocabulary, False)
+                           for layer in range(layers - 1)
+                           if len(corpora) == 1]
+        for name, readout, layer, words, held_out in columns_wanted:
             values = part.course(steps, readout=readout, layer=layer, vocabulary=words, held_out=held_out)[:, 0]
             if np.isfinite(values).any():
                 series.append((name, values))

@@ -101,11 +101,12 @@ def _matched(first: HiddenStates, second: HiddenStates, rows: np.ndarray, kind: 
         return first.sentence_codes(rows[:, 0]), (rows[:, 0], rows[:, 1])
     empty = np.empty(0, dtype=np.int64)
     sentences, places = [empty], ([empty], [empty])
-    kept = [{row: number for number, row in enumerate(hidden.sentence_rows.tolist())} for hidden in (first, second)]
+    sentence_numbers = [{row: number for number, row in enumerate(hidden.sentence_rows.tolist())}
+                        for hidden in (first, second)]
     for number, (a, b) in enumerate(rows.tolist()):
-        if a in kept[0] and b in kept[1]:
+        if a in sentence_numbers[0] and b in sentence_numbers[1]:
             spans = [np.arange(*hidden.offsets[[at[row], at[row] + 1]])
-                     for hidden, at, row in ((first, kept[0], a), (second, kept[1], b))]
+                     for hidden, at, row in ((first, sentence_numbers[0], a), (second, sentence_numbers[1], b))]
             if not np.array_equal(first.token_ids[spans[0]], second.token_ids[spans[1]]):
                 log.info("%s: tokens: left out, the two models cut the texts into different tokens", label)
                 return None

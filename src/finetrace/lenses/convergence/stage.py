@@ -62,9 +62,9 @@ def _cells(path: Path, statistic: str, split: str | None, key: str) -> LongTable
     table = read_long_table(path)
     cells = table.select(statistic=statistic, **({"split": split} if split else {})).averaged("step", "layer")
     if not len(cells):
-        wanted = f"{statistic!r} of the split {split!r}" if split else repr(statistic)
+        lacking = f"{statistic!r} of the split {split!r}" if split else repr(statistic)
         present = ", ".join(sorted(table.distinct("split" if split else "statistic")))
-        raise FinetraceError(f"{path}: has no {wanted} (params.yaml: {key}); it has {present}")
+        raise FinetraceError(f"{path}: has no {lacking} (params.yaml: {key}); it has {present}")
     return cells
 
 

@@ -136,14 +136,14 @@ def _informative(stage: Stage, hidden: HiddenStates, layers: list[int]) -> list[
         ends = hidden.steps[0], hidden.steps[-1]
         return all(np.ptp(_vectors(hidden, step, layer), axis=0).max() <= 1e-6 for step in ends)
 
-    kept = [layer for layer in layers if not constant(layer)]
-    if not kept:
+    informative = [layer for layer in layers if not constant(layer)]
+    if not informative:
         raise FinetraceError(f"params.yaml: cross_tasks.{stage.item}.layers: all examples have the same vector in "
                              f"layer {', '.join(map(str, layers))}; name another layer")
-    if len(kept) < len(layers):
+    if len(informative) < len(layers):
         log.info("%s: left out, all examples have the same vector: layer %s", stage.label,
-                 ", ".join(str(layer) for layer in layers if layer not in kept))
-    return kept
+                 ", ".join(str(layer) for layer in layers if layer not in informative))
+    return informative
 
 
 def _chosen(hidden: HiddenStates, rows: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -150,10 +150,10 @@ def curves(table: Table, axis_of: dict[str, str]) -> tuple[dict[str, Any], int]:
         for name, statistic in cogs:
             if (course := full_mix(table, name.partition("/")[2], arm, statistic)) is not None:
                 named[f"{name}/{statistic}{suffix}"] = course
-    kept = dict(list(named.items())[:MOST_CURVES])
-    steps = sorted({int(step) for course in kept.values() for step in course.steps})
+    shown = dict(list(named.items())[:MOST_CURVES])
+    steps = sorted({int(step) for course in shown.values() for step in course.steps})
     columns: dict[str, Any] = {"step": steps}
-    for name, course in kept.items():
+    for name, course in shown.items():
         finite = {int(s): float(v) for s, v in zip(course.steps, course.value, strict=True) if np.isfinite(v)}
         columns[name] = [finite.get(step) for step in steps]
-    return columns, len(named) - len(kept)
+    return columns, len(named) - len(shown)

@@ -181,8 +181,8 @@ def _answers_loader(outputs: Sequence[ClozeOutput], ids: np.ndarray, readout: st
 
     def load(seed: int, step: int) -> "Answers":
         stored = outputs[seed].layers(step)[readout]
-        kept: Any = slice(None) if stored == layers else [stored.index(layer) for layer in layers]
-        return Answers(*(values[kept][:, columns[seed]] for values in outputs[seed].answers(step, readout)))
+        layer_places: Any = slice(None) if stored == layers else [stored.index(layer) for layer in layers]
+        return Answers(*(values[layer_places][:, columns[seed]] for values in outputs[seed].answers(step, readout)))
 
     return load
 

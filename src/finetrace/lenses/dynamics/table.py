@@ -87,10 +87,10 @@ class Table:
         """The course; KeyError if there is none."""
         return self._courses[key]
 
-    def select(self, **wanted: Any) -> Iterator[tuple[Key, Course]]:
+    def select(self, **values: Any) -> Iterator[tuple[Key, Course]]:
         """The courses whose keys have these values, e.g. `select(source="edges", statistic="f1")`."""
         for key, course in self._courses.items():
-            if all(getattr(key, name) == value for name, value in wanted.items()):
+            if all(getattr(key, name) == value for name, value in values.items()):
                 yield key, course
 
     def items_of(self, source: str) -> list[str]:

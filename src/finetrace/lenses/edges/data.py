@@ -108,8 +108,8 @@ def check(data: EdgeData, name: str) -> None:
 def take_sentences(data: EdgeData, chosen: np.ndarray) -> EdgeData:
     """Some sentences of a split, in the given order; the states are shared."""
     tokens, targets = _ranges(data.offsets, chosen), _ranges(data.starts, chosen)
-    kept, counts = np.diff(data.offsets)[chosen], np.diff(data.starts)[chosen]
-    offsets, starts = (np.concatenate([[0], np.cumsum(n)]).astype(np.int64) for n in (kept, counts))
+    sizes, counts = np.diff(data.offsets)[chosen], np.diff(data.starts)[chosen]
+    offsets, starts = (np.concatenate([[0], np.cumsum(n)]).astype(np.int64) for n in (sizes, counts))
     shift = np.repeat(offsets[:-1] - data.offsets[chosen], counts)
     return EdgeData(data.states, data.tokens[tokens], offsets, starts, data.spans[targets] + shift[:, None, None],
                     data.gold[targets], data.moments[:, chosen], data.lengths[chosen])
@@ -138,8 +138,9 @@ def make_batch(data: EdgeData, sentences: np.ndarray, layers: np.ndarray, norm: 
         mean, spread = torch.as_tensor(norm[layers], dtype=like.dtype, device=like.device).unbind(1)
         states = (states - mean[:, None, None]).div_(spread[:, None, None])
     target = _ranges(data.starts, sentences)
-    kept = data.offsets[sentences + 1] - data.offsets[sentences]
-    shift = np.cumsum(kept) - kept - data.offsets[sentences]  # from a token's number in the split to that in the batch
+    sizes = data.offsets[sentences + 1] - data.offsets[sentences]
+    # from a token's number in the split to that in the batch
+    shift = np.cumsum(sizes) - sizes - data.offsets[sentences]
     sides = []
     for spans, span_of_target, begins in data.distinct:
         chosen = _ranges(begins, sentences)

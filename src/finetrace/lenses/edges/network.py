@@ -244,8 +244,8 @@ class Dropout:
         for _ in range(self.layers):
             for row, stream in zip(words, self.streams, strict=True):
                 row.random_(-2**63, None, generator=stream)
-            kept = words.view(torch.uint8)[:, :count].reshape(-1, targets, units) >= self.level
-            masks.append(kept.to(like.dtype) * (256 / (256 - self.level)))
+            mask = words.view(torch.uint8)[:, :count].reshape(-1, targets, units) >= self.level
+            masks.append(mask.to(like.dtype) * (256 / (256 - self.level)))
         return masks
 
 

@@ -168,9 +168,9 @@ def _result(plan: "Plan", step: int, task: str, readouts: "list[Readout]") -> "T
         hits_of[split] = SplitHits(arrays["hits"][order], sentences, clean, right, facts["majority"][split])
     control, ceiling, mdl = {}, {}, {}
     if (step, task, "control") in plan.keys:
-        kept = plan.result(step, task, "control")
-        control = {split: np.array(read_array(kept / f"{split}-hits.npy")) for split in splits}
-        ceiling = read_manifest(kept).facts["ceiling"]
+        control_folder = plan.result(step, task, "control")
+        control = {split: np.array(read_array(control_folder / f"{split}-hits.npy")) for split in splits}
+        ceiling = read_manifest(control_folder).facts["ceiling"]
     if (step, task, "mdl") in plan.keys:
         mdl = {int(layer): (bits, compression) for layer, bits, compression in
                read_manifest(plan.result(step, task, "mdl")).facts["mdl"]}

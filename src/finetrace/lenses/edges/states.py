@@ -171,12 +171,12 @@ def tokenise(tasks: Mapping[str, Mapping[str, WordSplit]], tokenizer: Any, max_l
             for text, pairs in zip(text_of_target.tolist(), split_of.spans.tolist(), strict=True):
                 for start, end in pairs:
                     covered[text][start:end] = True
-    kept: list[np.ndarray] = [np.flatnonzero(mask) for mask in covered]
+    covered_tokens: list[np.ndarray] = [np.flatnonzero(mask) for mask in covered]
     order = np.argsort(-lengths, kind="stable")
-    counts = np.array([kept[i].size for i in order])
+    counts = np.array([covered_tokens[i].size for i in order])
     first = np.empty(len(order), dtype=np.int64)
     first[order] = np.cumsum(counts) - counts
-    return Texts(rows, order, kept, first), in_pieces
+    return Texts(rows, order, covered_tokens, first), in_pieces
 
 
 def _in_pieces(split: WordSplit, number: Mapping[tuple[str, ...], int], bounds: list[np.ndarray]) -> PieceSplit:

@@ -260,8 +260,8 @@ class _Run:
 
     def _finished(self, probe: Probe, step: int) -> Trained:
         state = self.states[probe]
-        kept = state.kept or self._values(self.network.probes.index(probe))
-        return Trained(probe, kept, self.norm, state.step if state.kept else step, step, tuple(state.looks))
+        parameters = state.kept or self._values(self.network.probes.index(probe))
+        return Trained(probe, parameters, self.norm, state.step if state.kept else step, step, tuple(state.looks))
 
 
 class _Adam:

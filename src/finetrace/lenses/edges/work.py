@@ -147,11 +147,11 @@ class Work:
                 (set_up if self.device == "cuda" else fit_threads)(encoder.num_parameters())
                 encoder = encoder.to(self.device).requires_grad_(False)
                 for group in self.groups or self._tokenise(encoder):
-                    wanted = [item for item in step_items if item[1] in group.names]
-                    if wanted:
+                    group_items = [item for item in step_items if item[1] in group.names]
+                    if group_items:
                         try:
                             with self._states(encoder, group, step) as states:
-                                for item in wanted:
+                                for item in group_items:
                                     self._compute(item, group, *states)
                         except FinetraceError as error:
                             where = self.stage.layout.relative(timeline.trajectory)
@@ -242,12 +242,12 @@ class Work:
 
     def _probes(self, layers: int, single: bool = False) -> list[Probe]:
         """The probes that are asked for; single: of single layers only."""
-        wanted = self.settings.layers
-        for layer in wanted if isinstance(wanted, list) else ():
+        chosen = self.settings.layers
+        for layer in chosen if isinstance(chosen, list) else ():
             if not -layers <= layer < layers:
                 raise FinetraceError(f"params.yaml: edges.layers: {layer} does not exist; the model has layers 0 "
                                      f"(embeddings) to {layers - 1}")
-        single_layers = list(range(layers)) if wanted == "all" else sorted({layer % layers for layer in wanted})
+        single_layers = list(range(layers)) if chosen == "all" else sorted({layer % layers for layer in chosen})
         mixes = {"all": list(range(layers)), "full": [layers - 1], "none": []}[self.settings.mixes]
         repeats = range(self.settings.seeds)
         return [*(Probe("layer", k, seed) for k in single_layers for seed in repeats),

@@ -154,11 +154,12 @@ def fisher_ratio(features: np.ndarray, labels: np.ndarray, rcond: float = RCOND,
         used = values > rcond * values[-1]
         along = between @ vectors[:, used]
     scatter = np.square(along).sum(axis=0)  # of the class means along each direction that is used
-    kept, shrink = values[used], ridge * spread / x.shape[1]
+    eigenvalues, shrink = values[used], ridge * spread / x.shape[1]
     outside = max(0.0, total - float(scatter.sum()))
     outside_share = outside / total if total else 0.0
-    return FisherRatio(float((scatter / kept).sum()), float((scatter / (kept + shrink)).sum() + outside / shrink),
-                       len(kept), outside_share, outside_share > LOST)
+    return FisherRatio(float((scatter / eigenvalues).sum()),
+                       float((scatter / (eigenvalues + shrink)).sum() + outside / shrink),
+                       len(eigenvalues), outside_share, outside_share > LOST)
 
 
 def head_norm(weight: np.ndarray) -> float:

@@ -26,12 +26,12 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     (checkpoint,) and head_rows {class: (checkpoint,)}, norms; pictures, None or {set; labels (example,); names
     (class,); by step points (example, dim) and heads (class, dim); tsne, None or by step (example + class, 2)}.
     """
-    name, steps, kept, pictures = record["name"], record["steps"], record["kept"], record["pictures"]
+    name, steps, kept_step, pictures = record["name"], record["steps"], record["kept"], record["pictures"]
     note = "features: input of the head's last linear layer"
     if record["singular"]:
         note += (f"\ntoo few examples for so many dimensions in {', '.join(record['singular'])}: without its ridge the "
                  "ratio means little")
-    drawn = {"course": course(steps, kept, record["courses"], record["head"], record["head_rows"], note=note,
+    drawn = {"course": course(steps, kept_step, record["courses"], record["head"], record["head_rows"], note=note,
                               title=f"Features and head over training: {name}")}
     if pictures is None:
         return drawn
@@ -56,7 +56,7 @@ def _state(step: int, first: int) -> str:
 
 
 @style.styled
-def course(steps: Sequence[int], kept: int, curves: Mapping[str, Mapping[str, np.ndarray]], head: np.ndarray,
+def course(steps: Sequence[int], kept_step: int, curves: Mapping[str, Mapping[str, np.ndarray]], head: np.ndarray,
            rows: Mapping[str, np.ndarray], *, title: str | None = None, note: str = "") -> "Figure":
     """Cosine, change, Fisher ratio and head norm over the checkpoints, a line per set.
 
@@ -88,7 +88,7 @@ def course(steps: Sequence[int], kept: int, curves: Mapping[str, Mapping[str, np
         axes[1, 0].set_ylim(bottom=0)
     _head_panel(axes[1, 1], where, head, rows)
     for panel in axes.ravel():
-        checkpoint_axis(panel, steps, kept, label=panel in axes[1])
+        checkpoint_axis(panel, steps, kept_step, label=panel in axes[1])
     axes[0, 1].legend(loc="best", ncols=2 if len(curves) > 3 else 1)
     style.panel_letters(axes)
     style.footnote(figure, f"bars: 95 % interval; grey: the kept checkpoint{'; ' + note if note else ''}")

@@ -35,7 +35,7 @@ def _measure(stage: Stage, predictions: Predictions, settings: FeaturesSettings,
              out: Path) -> Record:
     from finetrace.lenses.features import summary
 
-    steps, kept = predictions.steps, predictions.kept_step
+    steps, kept_step = predictions.steps, predictions.kept_step
     rows_of = {name: predictions.with_features(name) for name in predictions.names}
     log.info("%s: %d checkpoints, %d dimensions, features of %s", stage.label, len(steps),
              predictions.manifest.facts["dim"], ", ".join(f"{len(rows):,} {name}" for name, rows in rows_of.items()))
@@ -45,12 +45,12 @@ def _measure(stage: Stage, predictions: Predictions, settings: FeaturesSettings,
         log.info("%s: too few examples for so many dimensions in %s: compare fdr_ridge there, not fdr", stage.label,
                  ", ".join(singular))
     write_table(out / "table.parquet", table.columns())
-    write_json(out / "metrics.json", summary.metrics(table, list(rows_of), steps[0], kept))
+    write_json(out / "metrics.json", summary.metrics(table, list(rows_of), steps[0], kept_step))
     write_curves(out / "curves.csv", summary.curves(table, list(rows_of)))
-    manifest.facts = {"checkpoints": len(steps), "first_step": steps[0], "kept_step": kept, "singular": singular,
+    manifest.facts = {"checkpoints": len(steps), "first_step": steps[0], "kept_step": kept_step, "singular": singular,
                       "dim": predictions.manifest.facts["dim"],
                       "rows": {name: len(positions) for name, positions in rows_of.items()}}
-    return {"name": stage.item, "steps": steps, "kept": kept, "singular": singular,
+    return {"name": stage.item, "steps": steps, "kept": kept_step, "singular": singular,
             "courses": summary.courses(table, list(rows_of)), "head": table.course(statistic="head_norm")[:, 0],
             "head_rows": {label: table.course(statistic="head_row_norm", label=label)[:, 0]
                           for label in predictions.label_names},

@@ -55,15 +55,15 @@ def head_rows(step: int, weight: np.ndarray, label_names: Sequence[str]) -> Iter
         yield _row(step, "", label, "head_row_norm", lens.head_norm(weight[k]), 1)
 
 
-def metrics(table: LongTable, sets: Sequence[str], first: int, kept: int) -> dict[str, float]:
+def metrics(table: LongTable, sets: Sequence[str], first: int, kept_step: int) -> dict[str, float]:
     """What a person compares between runs, e.g. `test/cosine/first`, `test/diff`, `head_norm/kept`; undefined ones left
     out."""
     numbers = {f"{name}/{statistic}/{when}": table.value(step=step, set=name, statistic=statistic)
                for name in sets for statistic in ("cosine", "fdr", "fdr_ridge")
-               for when, step in (("first", first), ("kept", kept))}
-    numbers |= {f"{name}/diff": table.value(step=kept, set=name, statistic="diff") for name in sets}
+               for when, step in (("first", first), ("kept", kept_step))}
+    numbers |= {f"{name}/diff": table.value(step=kept_step, set=name, statistic="diff") for name in sets}
     numbers |= {f"head_norm/{when}": table.value(step=step, statistic="head_norm")
-                for when, step in (("first", first), ("kept", kept))}
+                for when, step in (("first", first), ("kept", kept_step))}
     return known(numbers)
 
 

@@ -73,17 +73,17 @@ def own_and_other(vectors: np.ndarray, labels: np.ndarray, groups: np.ndarray | 
     if groups is not None:
         parts += [(groups != g, total - group_sums) for g, group_sums in enumerate(by_group)]
     means = np.full((len(parts), 2), np.nan)
-    for number, (kept, sums) in enumerate(parts):
-        products, norms = units[kept] @ sums.T, np.linalg.norm(sums, axis=1)
-        rows, row_class = np.arange(int(kept.sum())), column[kept]
+    for number, (left_in, sums) in enumerate(parts):
+        products, norms = units[left_in] @ sums.T, np.linalg.norm(sums, axis=1)
+        rows, row_class = np.arange(int(left_in.sum())), column[left_in]
         own_products = products[rows, row_class]
         # lengths of the own sum less the row
-        lengths = np.sqrt(np.maximum(norms[row_class] ** 2 - 2 * own_products + nonzero[kept], 0))
-        valid = (lengths > 1e-9 * np.maximum(norms[row_class], 1)) & (nonzero[kept] > 0)
+        lengths = np.sqrt(np.maximum(norms[row_class] ** 2 - 2 * own_products + nonzero[left_in], 0))
+        valid = (lengths > 1e-9 * np.maximum(norms[row_class], 1)) & (nonzero[left_in] > 0)
         cosines = np.divide(products, norms, out=np.full(products.shape, np.nan), where=norms > 0)
         cosines[rows, row_class] = np.nan
         others = cosines[np.isfinite(cosines)]
-        means[number, 0] = np.mean((own_products - nonzero[kept])[valid] / lengths[valid]) if valid.any() else np.nan
+        means[number, 0] = np.mean((own_products - nonzero[left_in])[valid] / lengths[valid]) if valid.any() else np.nan
         means[number, 1] = others.mean() if len(others) else np.nan
     return np.clip(means, -1.0, 1.0)
 

@@ -108,11 +108,11 @@ class Agglomeration:
         if last is not None:
             valid &= squares >= last[0] ** 2 - slack
         names, squares = table.names[valid], squares[valid]
-        wanted = AHEAD
+        count = AHEAD
         while len(names):
             # exact distances for those that may be among the next; none of the others is closer than `reach`
-            complete = wanted >= len(names)
-            reach = np.inf if complete else float(np.partition(squares, wanted - 1)[wanted - 1]) + slack
+            complete = count >= len(names)
+            reach = np.inf if complete else float(np.partition(squares, count - 1)[count - 1]) + slack
             near = names[squares <= reach + slack]
             difference = self.sums[near] / self.sizes[near, None] - centroid
             exact = (difference**2).sum(axis=1)
@@ -125,7 +125,7 @@ class Agglomeration:
             if len(distances) or complete:
                 order = np.lexsort((high, low, distances))[::-1]
                 return list(zip(distances[order].tolist(), low[order].tolist(), high[order].tolist(), strict=True))
-            wanted *= 4
+            count *= 4
         return []
 
 

@@ -65,15 +65,15 @@ def plane(vectors: np.ndarray, *, centred: bool = True) -> Plane:
     if centred:
         values = values - values.mean(axis=0)
     _, sizes, directions = np.linalg.svd(values, full_matrices=False)
-    kept = min(2, len(directions))
-    first = directions[:kept]
-    first = first * np.sign(first[np.arange(kept), np.abs(first).argmax(axis=1)])[:, None]
+    dimensions = min(2, len(directions))
+    first = directions[:dimensions]
+    first = first * np.sign(first[np.arange(dimensions), np.abs(first).argmax(axis=1)])[:, None]
     coordinates = np.zeros((len(flat), 2))
-    coordinates[finite, :kept] = values @ first.T
+    coordinates[finite, :dimensions] = values @ first.T
     coordinates[~finite] = np.nan
     shares, total = np.zeros(2), float((sizes**2).sum())
     if total > 0:
-        shares[:kept] = sizes[:kept] ** 2 / total
+        shares[:dimensions] = sizes[:dimensions] ** 2 / total
     return Plane(coordinates.reshape(*vectors.shape[:-1], 2), shares)
 
 

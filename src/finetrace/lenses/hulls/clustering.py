@@ -147,12 +147,12 @@ def _support(plane: Plane, upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
 
 
 def _start(
-    first: np.ndarray, second: np.ndarray, kept: tuple[np.ndarray, np.ndarray] | None
+    first: np.ndarray, second: np.ndarray, carriers: tuple[np.ndarray, np.ndarray] | None
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Positions in two clusters of the rows that carried an earlier plane; None if one side has none."""
-    if kept is None:
+    if carriers is None:
         return None
-    start = np.flatnonzero(np.isin(first, kept[1])), np.flatnonzero(np.isin(second, kept[1]))
+    start = np.flatnonzero(np.isin(first, carriers[1])), np.flatnonzero(np.isin(second, carriers[1]))
     return start if len(start[0]) and len(start[1]) else None
 
 
@@ -241,8 +241,8 @@ class _Forward:
         for part in (low, high):
             normal, support = self._plane(part, other)
             if len(normal) and still_separates(self.hulls, normal, union, self.groups[other]):
-                for kept in (low, high):
-                    self._keep(kept, other, normal, support)
+                for merged in (low, high):
+                    self._keep(merged, other, normal, support)
                 self.hulls.decisions["reused plane"] += 1
                 return True
         return False

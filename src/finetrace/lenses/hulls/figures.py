@@ -178,16 +178,16 @@ def label_pairs(names: Sequence[str], before: np.ndarray, after: np.ndarray, whe
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    kept = np.flatnonzero(np.isfinite(before).any(axis=0) | np.isfinite(after).any(axis=0))
-    if not len(kept):
-        kept = np.arange(len(names))
-    count = len(kept)
+    shown = np.flatnonzero(np.isfinite(before).any(axis=0) | np.isfinite(after).any(axis=0))
+    if not len(shown):
+        shown = np.arange(len(names))
+    count = len(shown)
     figure, axes = style.new_figure(1, 2, size=(10.5, 6.0), title=title, sharey=True)
-    parts = [np.asarray(part)[np.ix_(kept, kept)] for part in (before, after)]
+    parts = [np.asarray(part)[np.ix_(shown, shown)] for part in (before, after)]
     top = max([1e-12, *(float(np.nanmax(part)) for part in parts if np.isfinite(part).any())])
     colours, shade = colormaps[style.SEQUENTIAL].with_extremes(bad="#FFFFFF"), Normalize(0, top)
     size = 8.5 if count <= 20 else 6 if count <= 36 else 4.8
-    short = [style.short(names[label], 18 if count <= 20 else 12) for label in kept.tolist()]
+    short = [style.short(names[label], 18 if count <= 20 else 12) for label in shown.tolist()]
     for panel, part, name in zip(axes[0], parts, when, strict=True):
         panel.imshow(np.ma.masked_invalid(part), cmap=colours, norm=shade, interpolation="nearest")
         if count <= FEW:

@@ -128,11 +128,11 @@ def chosen_steps(settings: HullsSettings, hidden: HiddenStates) -> list[int]:
     if settings.checkpoints == "all":
         return hidden.steps
     listed = settings.checkpoints if isinstance(settings.checkpoints, list) else []
-    wanted = {step for step in listed if step < max(ends)}  # a short run ends before
-    if unknown := sorted(wanted - set(hidden.steps)):
+    between = {step for step in listed if step < max(ends)}  # a short run ends before
+    if unknown := sorted(between - set(hidden.steps)):
         raise FinetraceError(f"params.yaml: hulls.checkpoints: {unknown[0]} is not in {hidden.folder}, which has "
                              f"{', '.join(map(str, hidden.steps))}")
-    return sorted(ends | wanted)
+    return sorted(ends | between)
 
 
 def chosen_rows(stage: Stage, hidden: HiddenStates, split: str, limit: int, seed: int) -> np.ndarray:
@@ -216,14 +216,14 @@ def _space(values: np.ndarray, rows: np.ndarray, hidden: HiddenStates, settings:
     names = np.arange(len(hidden.label_names))
     points, labels = values[rows].astype(np.float64), hidden.labels[rows]
     clusters = hulls.probe(points, labels, classes=names, progress=tell)
-    wanted = settings.files and new_rows is not None
+    rank_all = settings.files and new_rows is not None
     all_distances = hulls.cluster_distances(clusters, progress=tell) if settings.files else None
     distances = hulls.label_distances(clusters, min_size=settings.min_size, reduce=settings.reduce,
                                       missing=settings.missing, distances=all_distances, progress=tell)
     ranked, right = None, np.zeros(0, dtype=bool)
     if new_rows is not None:
         new = values[new_rows].astype(np.float64)
-        ranked = hulls.predict(clusters, new, nearest=None if wanted else 1, progress=tell)
+        ranked = hulls.predict(clusters, new, nearest=None if rank_all else 1, progress=tell)
         right = ranked.labels == hidden.labels[new_rows]
     space = Space(distances, np.bincount(labels, minlength=len(names)), clusters.count,
                   sum(map(len, clusters.conflicts)), clusters.decisions.get("undecided", 0),

@@ -27,12 +27,12 @@ def table(steps: Sequence[int], scores: np.ndarray, pairs: Pairs, *, draws: int,
     per_token = scores / pairs.tokens
     worth["accuracy_per_token"] = points(per_token[..., 0], per_token[..., 1])
     margins = scores[..., 0] - scores[..., 1]
-    wanted = groups(pairs)
-    parts = {name: numbers for group in wanted for name, numbers in group.parts.items()}
+    all_groups = groups(pairs)
+    parts = {name: numbers for group in all_groups for name, numbers in group.parts.items()}
     drawn = resampled(worth["accuracy"], parts, draws, seed)
     rows: list[dict[str, Any]] = []
     reasons: dict[str, str] = {}
-    for group in wanted:
+    for group in all_groups:
         statistics = {name: accuracy(values_of_pairs, group)
                       for name, values_of_pairs in worth.items()} | {"margin_nats": mean_margin(margins, group)}
         for statistic, values in statistics.items():

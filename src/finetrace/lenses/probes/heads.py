@@ -95,8 +95,8 @@ def train_heads(X: np.ndarray, y: np.ndarray, evaluation: Mapping[str, tuple[np.
             accuracy["training"][..., epoch] += hits.sum(dim=2).cpu().numpy() / count
         for split, (x, t) in looks.items():
             loss[split][..., epoch], accuracy[split][..., epoch] = _look(parameters, x, t, head, parity)
-    kept = {name: values.detach().cpu().numpy() for name, values in parameters.items()}
-    return TrainedHeads(kept, loss, accuracy, classes, parity)
+    trained = {name: values.detach().cpu().numpy() for name, values in parameters.items()}
+    return TrainedHeads(trained, loss, accuracy, classes, parity)
 
 
 def head_logits(heads: TrainedHeads, X: np.ndarray) -> np.ndarray:
@@ -145,8 +145,8 @@ class _Dropout:
 
         if not self.rate:
             return x
-        kept = torch.stack([torch.rand(x.shape[2:], generator=g) for g in self.draws]) >= self.rate
-        return x * (kept[:, None].to(self.device) / (1 - self.rate))
+        mask = torch.stack([torch.rand(x.shape[2:], generator=g) for g in self.draws]) >= self.rate
+        return x * (mask[:, None].to(self.device) / (1 - self.rate))
 
 
 def _same(x: "torch.Tensor") -> "torch.Tensor":

@@ -224,12 +224,14 @@ def _fit(X: np.ndarray, codes: np.ndarray, classes: int, strengths: np.ndarray, 
     chosen, held_out_loss = np.full(len(X), strengths[0]), np.full((len(X), len(strengths)), np.nan)
     settled, start = np.ones(len(X), dtype=bool), None
     if held_out is not None:
-        kept, held = (torch.as_tensor(np.flatnonzero(rows), device=device) for rows in (~held_out, held_out))
+        fitted_rows, held_rows = (torch.as_tensor(np.flatnonzero(rows), device=device)
+                                  for rows in (~held_out, held_out))
         grid = torch.as_tensor(np.tile(strengths, (len(X), 1)), device=device)
-        fit = minimise(rotated[:, kept], spectrum, gold[kept], grid, classes, tolerance=10 * tolerance,
+        fit = minimise(rotated[:, fitted_rows], spectrum, gold[fitted_rows], grid, classes, tolerance=10 * tolerance,
                        max_iterations=max_iterations)
-        scores = torch.einsum("prd,pscd->psrc", rotated[:, held], fit.weights).log_softmax(dim=3)
-        held_out_loss = -scores[:, :, torch.arange(len(held), device=device), gold[held]].mean(dim=2).cpu().numpy()
+        scores = torch.einsum("prd,pscd->psrc", rotated[:, held_rows], fit.weights).log_softmax(dim=3)
+        held_out_loss = -scores[:, :, torch.arange(len(held_rows), device=device),
+                                gold[held_rows]].mean(dim=2).cpu().numpy()
         best = held_out_loss.min(axis=1, keepdims=True)
         # equal to rounding is a tie, so that machines agree on it
         tied = held_out_loss <= best + 1e-9 * np.maximum(1.0, best)

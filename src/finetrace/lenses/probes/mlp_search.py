@@ -84,11 +84,11 @@ def search_grid(folds: Sequence[Fold], hidden: Sequence[Hidden], l2: Sequence[fl
     alive = np.ones(size, dtype=bool)
     jobs = [(shape, part) for shape in range(len(hidden)) for part in parts[shape]]
     jobs.sort(key=lambda job: -smaller[job[0]].max())  # long ones first, so that no thread waits for the last
-    kept: dict[tuple[int, int], list[Training]] = {}  # trainings that go on
+    going_on: dict[tuple[int, int], list[Training]] = {}  # trainings that go on
 
     def train(job: tuple[int, slice, int]) -> tuple[np.ndarray, ...]:
         shape, part, until = job
-        trainings = kept.pop((shape, part.start), None) or [
+        trainings = going_on.pop((shape, part.start), None) or [
             Training(fold.train[part], fold.train_codes, outputs, hidden[shape], l2, [seed], max_epochs)
             for fold in folds]
         for training in trainings:
@@ -98,7 +98,7 @@ def search_grid(folds: Sequence[Fold], hidden: Sequence[Hidden], l2: Sequence[fl
             networks = training.run(until)
             results.append((*scores(networks, fold.out[part], fold.out_codes), networks.epochs[:, 0]))
         if until < max_epochs:
-            kept[shape, part.start] = trainings
+            going_on[shape, part.start] = trainings
         return tuple(np.mean(values, axis=0) for values in zip(*results, strict=True))  # of (problem, strength)
 
     for number, (keep, until) in enumerate(rounds):
@@ -108,8 +108,8 @@ def search_grid(folds: Sequence[Fold], hidden: Sequence[Hidden], l2: Sequence[fl
             accuracy[~alive] = np.nan
         going = [(shape, part, until) for shape, part in jobs if alive[part, shape].any()]
         if len(going) < len(jobs):
-            kept = {job: trainings for job, trainings in kept.items()
-                    if job in {(shape, part.start) for shape, part, _ in going}}
+            going_on = {job: trainings for job, trainings in going_on.items()
+                        if job in {(shape, part.start) for shape, part, _ in going}}
         done = number * len(jobs)
         for (shape, part, _), (right, nats, trained) in zip(going, in_parallel(train, going, device), strict=True):
             nats = np.where(np.isnan(nats), np.inf, nats)  # of a network that overflowed

@@ -36,10 +36,10 @@ def metrics(table: LongTable, steps: Sequence[int], layers: Sequence[int], floor
     return numbers | table.headlines(wanted, steps, layers)
 
 
-def selectivity_split(table: LongTable, wanted: str) -> str:
-    """Where selectivity is looked at: `wanted`, or the training rows where the control task is learned by heart."""
+def selectivity_split(table: LongTable, preferred: str) -> str:
+    """Where selectivity is looked at: `preferred`, or the training rows where the control task is learned by heart."""
     splits = table.select(statistic="selectivity").distinct("split")
-    return wanted if wanted in splits or not splits else str(splits[0])
+    return preferred if preferred in splits or not splits else str(splits[0])
 
 
 def curves(table: LongTable, steps: Sequence[int], layers: Sequence[int], split: str) -> dict[str, Any]:

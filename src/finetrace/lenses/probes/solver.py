@@ -40,20 +40,21 @@ def rotate(X: "torch.Tensor") -> tuple["torch.Tensor", "torch.Tensor", "torch.Te
     """Features in the coordinates in which `minimise` works; a rotation leaves objective and penalty as they are.
 
     X: (problem, row, dim) float64, standardised features. Returns the features along the eigenvectors of X'X/n with a
-    last column of ones for the bias, (problem, row, kept + 1), kept = min(row, dim), because further directions cannot
-    carry weight; the eigenvectors (problem, dim, kept); and the mean squares of the columns, (problem, kept + 1).
+    last column of ones for the bias, (problem, row, directions + 1), directions = min(row, dim), because further
+    directions cannot carry weight; the eigenvectors (problem, dim, directions); and the mean squares of the columns,
+    (problem, directions + 1).
     """
     import torch
 
     problems, rows, dim = X.shape
     spectrum, vectors = torch.linalg.eigh(torch.bmm(X.transpose(1, 2), X) / rows)
-    kept = min(rows, dim)
-    vectors = vectors[:, :, dim - kept:].contiguous()
-    rotated = torch.empty(problems, rows, kept + 1, dtype=X.dtype, device=X.device)
-    rotated[:, :, :kept] = torch.bmm(X, vectors)
-    rotated[:, :, kept] = 1
+    directions = min(rows, dim)
+    vectors = vectors[:, :, dim - directions:].contiguous()
+    rotated = torch.empty(problems, rows, directions + 1, dtype=X.dtype, device=X.device)
+    rotated[:, :, :directions] = torch.bmm(X, vectors)
+    rotated[:, :, directions] = 1
     ones = torch.ones(problems, 1, dtype=X.dtype, device=X.device)
-    return rotated, vectors, torch.cat([spectrum[:, dim - kept:].clamp(min=0), ones], dim=1)
+    return rotated, vectors, torch.cat([spectrum[:, dim - directions:].clamp(min=0), ones], dim=1)
 
 
 def minimise(rotated: "torch.Tensor", spectrum: "torch.Tensor", y: "torch.Tensor", l2: "torch.Tensor", classes: int, *,

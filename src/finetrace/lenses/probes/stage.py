@@ -205,9 +205,9 @@ def _parts(work: Work, device: str, types: Mapping[str, list[str]] | None, gold:
     from finetrace.lenses.probes.summary import Batch
 
     stage, hidden, layers, rows_of, settings = work.stage, work.hidden, work.layers, work.rows_of, work.settings
-    wanted = {name: part for name in ("mlp", "control", "mdl") if (part := getattr(settings, name))}
+    part_settings = {name: part for name in ("mlp", "control", "mdl") if (part := getattr(settings, name))}
     steps_of = {name: set(hidden.steps if part.checkpoints == "all" else (hidden.steps[0], hidden.steps[-1]))
-                for name, part in wanted.items()}
+                for name, part in part_settings.items()}
     if settings.mlp:
         _tell_cost(work, settings.mlp, steps_of)
     size = max(1, settings.memory_mib * 2**20 // _problem_bytes(settings.for_layer(-1), hidden, rows_of))
@@ -215,7 +215,7 @@ def _parts(work: Work, device: str, types: Mapping[str, list[str]] | None, gold:
     rows: list[Row] = []
     logistic, mlp = _logistic(settings, work.seed, device), _networks(settings, work.seed, device)
     steps = sorted(set().union(*steps_of.values()))
-    progress = Progress(len(steps) * len(layers), f"{stage.label}: {', '.join(wanted)}", unit="layer")
+    progress = Progress(len(steps) * len(layers), f"{stage.label}: {', '.join(part_settings)}", unit="layer")
     for step in steps:
         for group in groups:
             part, begun = [(step, layer) for layer in group], progress.done

@@ -291,8 +291,8 @@ def _svcca(a: Representation, b: Representation, overlap: np.ndarray, variance: 
     sizes = []
     for side in (a, b):
         shares = np.cumsum(side.singular**2) / np.sum(side.singular**2)
-        wanted = int(np.searchsorted(shares, variance - 1e-12)) + 1
-        sizes.append(min(wanted, len(shares), most_directions(len(side.centred))))
+        needed = int(np.searchsorted(shares, variance - 1e-12)) + 1
+        sizes.append(min(needed, len(shares), most_directions(len(side.centred))))
     correlations = np.linalg.svd(overlap[:sizes[0], :sizes[1]], compute_uv=False)
     return min(1.0, float(correlations.mean()))
 

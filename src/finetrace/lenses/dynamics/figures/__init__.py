@@ -81,9 +81,9 @@ def _line(label: str, course: Course, factor: float = 100.0) -> Line:
 
 def _overview(table: Table, key: Key) -> Panel:
     """A panel of one task or corpus: its headline and what stands beside it."""
-    wanted = {"edges": "all layers mixed" if key.readout == "full" else "last layer", "cloze": "P@1, last layer",
-              "pairs": "all phenomena", "downstream": "fine-tuned"}
-    lines, floor = [_line(wanted[key.source], table.course(key))], None
+    names = {"edges": "all layers mixed" if key.readout == "full" else "last layer", "cloze": "P@1, last layer",
+             "pairs": "all phenomena", "downstream": "fine-tuned"}
+    lines, floor = [_line(names[key.source], table.course(key))], None
     if key.source == "edges":
         single = layers_of(table, "edges", key.item, "f1", "layer")
         ends = ("last layer", max(single, default=None)), ("embeddings", 0)

@@ -189,13 +189,13 @@ def step_ticks(panel: "Axes", steps: Sequence[int], unit: float, room: float = 0
     steps = sorted(set(int(s) for s in steps))
     places = _positions(np.array(steps), unit)
     length = max(places[-1] - places[0], 1e-9)
-    kept = [0]
+    ticks = [0]
     for i in range(1, len(steps) - 1):
-        if places[i] - places[kept[-1]] >= room * length and places[-1] - places[i] >= room * length:
-            kept.append(i)
+        if places[i] - places[ticks[-1]] >= room * length and places[-1] - places[i] >= room * length:
+            ticks.append(i)
     if len(steps) > 1:
-        kept.append(len(steps) - 1)
-    panel.set_xticks(places[kept], [step_label(steps[i]) for i in kept])
+        ticks.append(len(steps) - 1)
+    panel.set_xticks(places[ticks], [step_label(steps[i]) for i in ticks])
     panel.set_xticks(places, minor=True)
     panel.set_xlim(places[0] - 0.03 * length, places[-1] + 0.03 * length)
 
