@@ -95,8 +95,8 @@ class LongTable:
         steps: those of the chosen rows, ascending, if left out. ValueError where several rows stand for one step.
         """
         part = self.select(**where)
-        wanted = part.distinct("step") if steps is None else list(steps)
-        return part._cells(["step"]).reindex(wanted).to_numpy(np.float64)
+        row_steps = part.distinct("step") if steps is None else list(steps)
+        return part._cells(["step"]).reindex(row_steps).to_numpy(np.float64)
 
     def grid(self, steps: Sequence[int] | None = None, layers: Sequence[int] | None = None, **where: Any) -> np.ndarray:
         """One number over checkpoints and layers: (step, layer, 3) float64, value, low, high; NaN where there is no

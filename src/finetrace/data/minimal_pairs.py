@@ -101,7 +101,7 @@ def chosen_pairs(name: str, pairs: list[Pair], settings: PairRowsSettings, seed:
     """The pairs that the settings ask for, in their order. Raises FinetraceError when none is left, or a phenomenon
     that is asked for is absent."""
     known = {name_of_pair for pair in pairs for name_of_pair in (pair.phenomenon, pair.paradigm)}
-    if lacking := [wanted for wanted in settings.phenomena or () if wanted not in known]:
+    if lacking := [phenomenon for phenomenon in settings.phenomena or () if phenomenon not in known]:
         raise FinetraceError(f"{name}: phenomena: there is no {lacking[0]!r}; there are "
                              f"{', '.join(sorted({pair.phenomenon for pair in pairs})) or 'none'}")
     pairs = [pair for pair in pairs if settings.phenomena is None
@@ -110,12 +110,12 @@ def chosen_pairs(name: str, pairs: list[Pair], settings: PairRowsSettings, seed:
         raise FinetraceError(f"{name}: has no pairs; see whether its files are whole")
     if settings.max_pairs is None:
         return pairs
-    kept: set[str] = set()
+    chosen_ids: set[str] = set()
     for paradigm in dict.fromkeys(pair.paradigm for pair in pairs):
         pair_ids = [pair.pair_id for pair in pairs if pair.paradigm == paradigm]
         order = seeds.generator(seed, "minimal pairs", paradigm).permutation(len(pair_ids))
-        kept |= {pair_ids[i] for i in order[:settings.max_pairs]}
-    return [pair for pair in pairs if pair.pair_id in kept]
+        chosen_ids |= {pair_ids[i] for i in order[:settings.max_pairs]}
+    return [pair for pair in pairs if pair.pair_id in chosen_ids]
 
 
 def facts_of(pairs: list[Pair]) -> dict[str, Any]:

@@ -59,8 +59,8 @@ def split_train(train: Annotated) -> tuple[Annotated, Annotated]:
     one whatever the study's seed.
     """
     draws = random.Random(SPLIT_SEED)
-    kept = [draws.random() <= TRAIN_SHARE for _ in train.examples]
-    parts = [[e for e, k in zip(train.examples, kept, strict=True) if k == mine] for mine in (True, False)]
+    in_train = [draws.random() <= TRAIN_SHARE for _ in train.examples]
+    parts = [[e for e, k in zip(train.examples, in_train, strict=True) if k == mine] for mine in (True, False)]
     first, second = (Annotated(part, origin={**train.origin, "split_seed": SPLIT_SEED}) for part in parts)
     return first, second
 

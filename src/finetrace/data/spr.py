@@ -164,15 +164,16 @@ def read_spr1_table(text: str, where: str, trees: dict[str, list[Tree]], pairs: 
             raise FinetraceError(f"{place}: Sentence.ID is {name!r}: there is no file wsj_{file}.mrg below `path`, "
                                  "or it has no such tree (from 0); put the Penn Treebank's merged files there")
         leaves = trees[file][int(number)].leaves
-        kept = [i for i, leaf in enumerate(leaves) if leaf.label != "-NONE-"]
+        word_leaves = [i for i, leaf in enumerate(leaves) if leaf.label != "-NONE-"]
         predicate = _width_one(row["Pred.Token"], len(leaves), "Pred.Token", place)[0]
         verbs, total = verbs + leaves[predicate].label.startswith(("V", "AUX")), total + 1
-        heads = [head for head in _heads(trees[file][int(number)], row["Arg.Pos"], place) if head in kept]
-        if not heads or predicate not in kept:
+        heads = [head for head in _heads(trees[file][int(number)], row["Arg.Pos"], place) if head in word_leaves]
+        if not heads or predicate not in word_leaves:
             left_out.setdefault(split, Counter())["rows whose argument is a trace"] += 1
             continue
-        words = tuple(str(leaves[i].word) for i in kept)
-        spans = ((kept.index(predicate), kept.index(predicate) + 1), (kept.index(heads[0]), kept.index(heads[0]) + 1))
+        words = tuple(str(leaves[i].word) for i in word_leaves)
+        spans = ((word_leaves.index(predicate), word_leaves.index(predicate) + 1),
+                 (word_leaves.index(heads[0]), word_leaves.index(heads[0]) + 1))
         pair = pairs.setdefault(split, {}).setdefault((name, spans), _Pair(name, words, spans, place))
         if row["Applicable"].lower() != "false" or re.fullmatch(r"[0-9.]+", row["Response"]):
             pair.add(row["Property"], row["Response"], place)

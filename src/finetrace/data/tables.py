@@ -226,7 +226,7 @@ def _check_columns(name: str, task: RowsSettings, rows: Rows) -> None:
 def _table(name: str, task: RowsSettings, rows: Rows, known: Classes, dropped: dict[str, int]) -> pa.Table:
     """The table of one split; `unit`, the source's row, is a column where one row was made into several."""
     label_of = _label_reader(task, known)
-    kept: list[int] = []
+    row_numbers: list[int] = []
     labels: list[Any] = []
     texts: list[tuple[str, str | None]] = []
     ids: list[str | None] = []
@@ -238,7 +238,7 @@ def _table(name: str, task: RowsSettings, rows: Rows, known: Classes, dropped: d
         if label is None:
             counts[left_out(row.get(_label_column(task)), task, known, place)] += 1
             continue
-        kept.append(i)
+        row_numbers.append(i)
         texts.append(pair)
         labels.append(label)
         if task.id_column:
@@ -253,13 +253,13 @@ def _table(name: str, task: RowsSettings, rows: Rows, known: Classes, dropped: d
                              f"{' or '.join(text_columns(task))} the right column?")
     dropped |= counts
     table = pa.table({
-        "example_id": pa.array(kept, pa.int64()),
-        "source_id": pa.array(ids or [None] * len(kept), pa.string()),
+        "example_id": pa.array(row_numbers, pa.int64()),
+        "source_id": pa.array(ids or [None] * len(row_numbers), pa.string()),
         "text_a": pa.array([first for first, _ in texts], pa.string()),
         "text_b": pa.array([second for _, second in texts], pa.string()),
         **_label_columns(labels, target_of(task)),
-        **({} if task.group is None else {"group": pa.array(_groups(rows, task.group, kept), pa.string())}),
-        **({} if rows.units is None else {"unit": pa.array(np.array(rows.units, np.int64)[kept])}),
+        **({} if task.group is None else {"group": pa.array(_groups(rows, task.group, row_numbers), pa.string())}),
+        **({} if rows.units is None else {"unit": pa.array(np.array(rows.units, np.int64)[row_numbers])}),
     })
     _some_left(name, rows.origin.get("file") or str(rows.origin), table)
     return table
@@ -284,6 +284,6 @@ def _label_columns(labels: list[Any], target: Target) -> dict[str, pa.Array]:
     return {"label": pa.array(labels, pa.int32())}
 
 
-def _groups(rows: Rows, column: str, kept: list[int]) -> list[str]:
+def _groups(rows: Rows, column: str, row_numbers: list[int]) -> list[str]:
     """The group of every kept row."""
-    return [as_text(rows.values[i].get(column), rows.places[i], f"value of {column}") for i in kept]
+    return [as_text(rows.values[i].get(column), rows.places[i], f"value of {column}") for i in row_numbers]

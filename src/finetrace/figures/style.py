@@ -170,8 +170,8 @@ def short(name: str, letters: int = 18) -> str:
 def thinned(texts: Sequence[str], limit: int) -> tuple[list[int], list[str]]:
     """Positions and labels of at most `limit` ticks, the last one always among them."""
     stride = max(1, -(-len(texts) // limit))
-    kept = [i for i in range(len(texts)) if (len(texts) - 1 - i) % stride == 0]
-    return kept, [texts[i] for i in kept]
+    positions = [i for i in range(len(texts)) if (len(texts) - 1 - i) % stride == 0]
+    return positions, [texts[i] for i in positions]
 
 
 def footnote(figure: "Figure", text: str) -> None:

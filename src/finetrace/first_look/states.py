@@ -97,11 +97,13 @@ def prepare(source: Source, task: Task, rows: int, seed: int) -> Prepared:
     cuda = torch.cuda.is_available()
     fit_threads(encoder.num_parameters())
     length = longest_input(encoder, tokenizer, TrainSettings().max_length)
-    encoded, splits, kept = chosen_examples(task.folder, settings_of(rows), seeds.derive(seed, "hidden", task.name),
-                                            tokenizer, length, forward_names(encoder))
+    encoded, splits, tokens_kept = chosen_examples(task.folder, settings_of(rows),
+                                                   seeds.derive(seed, "hidden", task.name),
+                                                   tokenizer, length, forward_names(encoder))
     require_known(encoded, tokenizer, f"{source.named} on {task.name}")
     collator = Collator(tokenizer, 8 if cuda else None, side="right", pieces="mean")
-    return Prepared(source, task, encoded, np.array(splits), kept, collator, encoder.to("cuda" if cuda else "cpu"),
+    return Prepared(source, task, encoded, np.array(splits), tokens_kept, collator,
+                    encoder.to("cuda" if cuda else "cpu"),
                     length)
 
 
@@ -119,17 +121,17 @@ def hidden_states(model: Prepared, out: Path, on_batch: Callable[[int], None]) -
                 dtype=settings.dtype, batch_tokens=settings.batch_tokens, on_batch=on_batch)
     except FinetraceError as error:
         raise FinetraceError(f"{model.source.named}: {error}") from error
-    kept = np.flatnonzero(model.kept)
+    token_rows = np.flatnonzero(model.kept)
     facts = {"layers": model.layers, "dim": int(model.encoder.config.hidden_size), "steps": [STEP],
              "spans": rows.targets.pieces.shape[1] if rows.targets else 0, "label_names": model.task.label_names}
     owner = np.repeat(np.arange(len(rows)), rows.sizes)
     return HiddenStates(
         out, Manifest("hidden", "look", model.source.name, "", {}, {}, {}, facts), model.splits,
         rows.targets.numbers[owner] if rows.targets else rows.example_ids, rows.example_ids, rows.labels,
-        np.concatenate([[0], np.cumsum(rows.lengths[kept])]).astype(np.int64),
-        np.array([rows.examples([row])[0] for row in kept.tolist()], dtype=np.int64),
-        np.concatenate([np.array(rows.features["input_ids"][row], dtype=np.int64) for row in kept]),
-        np.concatenate([np.array((rows.special or [])[row], dtype=bool) for row in kept]))
+        np.concatenate([[0], np.cumsum(rows.lengths[token_rows])]).astype(np.int64),
+        np.array([rows.examples([row])[0] for row in token_rows.tolist()], dtype=np.int64),
+        np.concatenate([np.array(rows.features["input_ids"][row], dtype=np.int64) for row in token_rows]),
+        np.concatenate([np.array((rows.special or [])[row], dtype=bool) for row in token_rows]))
 
 
 def answers(model: Prepared) -> Answers | str:
@@ -138,19 +140,19 @@ def answers(model: Prepared) -> Answers | str:
     from finetrace.models.heads import head_of, order_of
     from finetrace.models.saved import load_trained
 
-    head, wanted = head_of(model.source.folder, model.source.base), model.task.label_names
+    head, label_names = head_of(model.source.folder, model.source.base), model.task.label_names
     if head.kind not in ("sequence", "token", "span-pair"):
         return "has no classification head"
     if model.task.kind not in ("sequence", "pair"):
         return "the task is one of marked words, which are asked through a trained head of finetrace only"
-    if len(head.names) != len(wanted):
-        return f"its head has {len(head.names)} classes ({', '.join(head.names[:4])}), the task {len(wanted)}"
+    if len(head.names) != len(label_names):
+        return f"its head has {len(head.names)} classes ({', '.join(head.names[:4])}), the task {len(label_names)}"
     try:
-        order = order_of(head, wanted, (), model.source.named)
+        order = order_of(head, label_names, (), model.source.named)
     except FinetraceError:
-        return f"its head tells {', '.join(head.names[:4])}, and the task's classes are {', '.join(wanted[:4])}"
+        return f"its head tells {', '.join(head.names[:4])}, and the task's classes are {', '.join(label_names[:4])}"
     unnamed = all(UNNAMED.fullmatch(name) for name in head.names)
-    note = f"its classes have no names and are taken for {', '.join(wanted)}, in this order" if unnamed else ""
+    note = f"its classes have no names and are taken for {', '.join(label_names)}, in this order" if unnamed else ""
     classifier = load_trained(model.source.folder, model.source.base).to(next(model.encoder.parameters()).device)
     examples = np.flatnonzero(model.splits == "validation")
     part = model.rows.take(examples)

@@ -152,13 +152,13 @@ def head_parameters(model: Any) -> list[Any]:
     return [p for p in model.parameters() if id(p) not in encoder]
 
 
-def longest_input(model: Any, tokenizer: Any, wanted: int) -> int:
-    """`wanted` tokens, or fewer where the model has fewer positions."""
-    limit = getattr(model.config, "max_position_embeddings", None) or wanted
+def longest_input(model: Any, tokenizer: Any, tokens: int) -> int:
+    """`tokens`, or fewer where the model has fewer positions."""
+    limit = getattr(model.config, "max_position_embeddings", None) or tokens
     for name, module in model.base_model.named_modules():
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
             limit -= module.padding_idx + 1  # RoBERTa and its kin count positions from after the padding index
-    return min(wanted, limit, tokenizer.model_max_length)
+    return min(tokens, limit, tokenizer.model_max_length)
 
 
 def forward_names(model: Any) -> set[str]:

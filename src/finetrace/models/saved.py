@@ -127,9 +127,9 @@ def _load_head(model: Any, folder: Path) -> None:
     from safetensors.torch import load_file
 
     try:
-        tensors, wanted = load_file(folder / HEAD), set(_head_tensors(model))
-        if set(tensors) != wanted:
-            raise ValueError(f"it holds {', '.join(sorted(tensors))} instead of {', '.join(sorted(wanted))}")
+        tensors, expected = load_file(folder / HEAD), set(_head_tensors(model))
+        if set(tensors) != expected:
+            raise ValueError(f"it holds {', '.join(sorted(tensors))} instead of {', '.join(sorted(expected))}")
         model.load_state_dict(tensors, strict=False)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise FinetraceError(f"{folder}: its head ({HEAD}, {FACTS}) cannot be read: {error}") from error

@@ -125,8 +125,8 @@ def _from_folder(where: str, settings: Any) -> dict[int, Source]:
 def _listed(where: str, path: Path, pattern: str) -> dict[int, Path]:
     """Step -> folder of the checkpoints below `path` whose names fit a pattern."""
     if not pattern and (path / NAME).is_file() and read_manifest(path).kind == "trajectory":
-        if kept := list_weights(path / "checkpoints"):
-            return kept
+        if weights := list_weights(path / "checkpoints"):
+            return weights
         raise FinetraceError(f"{where}: {path} kept no weights; train with checkpoints such as log2, so that there is "
                              "something to look at")
     folders: dict[int, Path] = {}
@@ -268,10 +268,10 @@ def _has_vocabulary(folder: Path) -> bool:
 def _fetched_tokenizer(where: str, model_id: str, revision: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    wanted = [p for p in FILES if "safetensors" not in p]
+    patterns = [p for p in FILES if "safetensors" not in p]
     try:
         commit = look_up(model_id, revision).commit
-        return Path(snapshot_download(model_id, revision=commit, allow_patterns=wanted, ignore_patterns=["*/*"]))
+        return Path(snapshot_download(model_id, revision=commit, allow_patterns=patterns, ignore_patterns=["*/*"]))
     except Exception as error:  # as above
         raise FinetraceError(f"{where}: the tokenizer of {model_id} could not be fetched: {trouble(error)}; "
                              "name another in `tokenizer`") from error

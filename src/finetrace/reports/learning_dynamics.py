@@ -70,9 +70,9 @@ def _parts(table: Table, last: bool, axis: str) -> list[tuple[str, str]]:
     if changes := _change_rows(table, last):
         title = "Adapted, original and control, in %; differences in points [95 % interval]"
         parts.append((title, markdown.table(CHANGES, changes)))
-    if kept := _kept_rows(table, last):
+    if kept_rows := _kept_rows(table, last):
         title = "Facts that adaptation kept / lost / learned, P@1, in % of all facts"
-        parts.append((title, markdown.table(KEPT, kept)))
+        parts.append((title, markdown.table(KEPT, kept_rows)))
     return parts
 
 

@@ -121,9 +121,9 @@ def _runs(layout: Layout, study: Study) -> tuple[dict[str, Run], list[str]]:
             missing.append(f"{key}: dvc repro {'train-tuned' if tuned else 'train'}@{key}")
             continue
         runs[key] = Run(item, str(read_manifest(folder / "trajectory").facts.get("metric", "accuracy")), metrics)
-        wanted = [*(["predictions"] if places["calibration"] | places["features"] >= {item.place} else []),
+        stages = [*(["predictions"] if places["calibration"] | places["features"] >= {item.place} else []),
                   *(stage for stage in STAGES[2:] if item.place in places[stage])]
-        if absent := [stage for stage in wanted if stage not in metrics]:
+        if absent := [stage for stage in stages if stage not in metrics]:
             missing.append(f"{key}: dvc repro {' '.join(f'{stage}@{key}' for stage in absent)}")
     return runs, missing
 

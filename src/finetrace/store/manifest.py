@@ -141,8 +141,8 @@ def read_manifest(folder: Path, *, verify: Literal["content"] | bool = True) -> 
     _check_own(folder, cost.pop("sha256", None))
     manifest_fields = {f.name: f for f in dataclasses.fields(Manifest)}
     origin_keys = [key for key, description in manifest_fields.items() if _required(description) and key not in CONTENT]
-    for name, part, wanted in ((NAME, content, CONTENT), (PROVENANCE, origin, origin_keys)):
-        if missing := [key for key in wanted if key not in part]:
+    for name, part, keys in ((NAME, content, CONTENT), (PROVENANCE, origin, origin_keys)):
+        if missing := [key for key in keys if key not in part]:
             raise FinetraceError(
                 f"{folder / name}: lacks {', '.join(missing)}; delete the folder and run its stage again"
             )

@@ -25,13 +25,13 @@ def select(
     Raises ValueError for a pattern that matches nothing, naming the nearest places.
     """
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
-    wanted = [p for p in patterns if not p.startswith("!")]
+    positive = [p for p in patterns if not p.startswith("!")]
     matched = {pattern: {p for p in places if matches(p, pattern.removeprefix("!"))} for pattern in patterns}
     for pattern, matching in matched.items():
         if not matching:
             raise ValueError(_no_match(pattern, places, where, elsewhere))
-    chosen = set().union(*(matched[p] for p in wanted)) if wanted else set(places)
-    chosen -= set().union(*(matched[p] for p in patterns if p not in wanted))
+    chosen = set().union(*(matched[p] for p in positive)) if positive else set(places)
+    chosen -= set().union(*(matched[p] for p in patterns if p not in positive))
     return [p for p in places if p in chosen]
 
 
