@@ -33,9 +33,8 @@ def main(stage: Stage) -> None:
                total_steps=tune.trials)
     with live_follower(search, layout), stage.output(folder, manifest) as out:
         best, trials = tuning.search(tuning.Search(model, task, stage.settings("train", TrainSettings), tune,
-                                                   stage.seed,
-                                                   search,
-                                                   manifest.key, stage.item, stage.settings("method", MethodSettings)))
+                                                   stage.seed, search, manifest.key, stage.item,
+                                                   stage.settings("method", MethodSettings)))
         why = tuning.undecided(trials)
         write_yaml(out / "best.yaml", tuning.settings_yaml("tuned", best, tuning.best_trial(trials), why))
         table, importances = tuning.trials_table(trials), tuning.importances(trials)

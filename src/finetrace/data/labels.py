@@ -27,8 +27,7 @@ class Classes:
 
 
 def classes(name: str, task: RowsSettings, row_labels: Iterable[tuple[Any, str]],
-            declared: tuple[str, ...] | None = None, *,
-            few: bool = False) -> Classes:
+            declared: tuple[str, ...] | None = None, *, few: bool = False) -> Classes:
     """The classes: as given, else as the source declares them, else those of `label_values` and `label_ranges`,
     else those found.
 

@@ -223,9 +223,8 @@ def decode(path: Path, encoding: str) -> str:
         raise FinetraceError(f"{path} line {line}: byte {error.start} is not {encoding}; {fix}") from error
     except (LookupError, UnicodeError, ValueError) as error:
         raise FinetraceError(f"{path}: encoding {encoding!r} is not known; use e.g. utf-8 or latin-1") from error
-    if (fix := _encoding_hint(content)) and not encoding.lower().replace("_",
-                                                                         "-").startswith(("utf-16", "utf-32", "utf16",
-                                                                                          "utf32")):
+    if ((fix := _encoding_hint(content))
+            and not encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32", "utf16", "utf32"))):
         raise FinetraceError(f"{path}: is not {encoding}; {fix}")
     return text
 

@@ -103,8 +103,7 @@ def prepare(source: Source, task: Task, rows: int, seed: int) -> Prepared:
     require_known(encoded, tokenizer, f"{source.named} on {task.name}")
     collator = Collator(tokenizer, 8 if cuda else None, side="right", pieces="mean")
     return Prepared(source, task, encoded, np.array(splits), tokens_kept, collator,
-                    encoder.to("cuda" if cuda else "cpu"),
-                    length)
+                    encoder.to("cuda" if cuda else "cpu"), length)
 
 
 def hidden_states(model: Prepared, out: Path, on_batch: Callable[[int], None]) -> HiddenStates:
@@ -117,8 +116,7 @@ def hidden_states(model: Prepared, out: Path, on_batch: Callable[[int], None]) -
     (out / step_name(STEP)).mkdir(parents=True)
     try:
         extract(model.encoder, rows, model.collator, out / step_name(STEP), vectors=list(settings.vectors),
-                offsets=offsets,
-                dtype=settings.dtype, batch_tokens=settings.batch_tokens, on_batch=on_batch)
+                offsets=offsets, dtype=settings.dtype, batch_tokens=settings.batch_tokens, on_batch=on_batch)
     except FinetraceError as error:
         raise FinetraceError(f"{model.source.named}: {error}") from error
     token_rows = np.flatnonzero(model.kept)

@@ -33,8 +33,7 @@ def study_of(result: Look, command: str, base: Path) -> str:
     else:  # a finished folder of tables: its splits are files like others
         content["task_files"] = {task.name: {
             "path": _relative_path(base, task.folder), "text": ["text_a", "text_b"] if task.kind == "pair"
-            else ["text_a"],
-            "label": "label", "label_names": list(task.label_names)}}
+            else ["text_a"], "label": "label", "label_names": list(task.label_names)}}
     content["series"] = {}
     for source in result.sources:
         entry: dict[str, Any] = {"path": _relative_path(base, source.folder)}

@@ -105,8 +105,7 @@ def reliability(sets: Mapping[str, tuple[Calibration, Calibration]], temperature
 
 @style.styled
 def course(steps: Sequence[int], kept_step: int, curves: Mapping[str, Mapping[str, np.ndarray]],
-           temperatures: np.ndarray, *,
-           title: str | None = None, note: str = "") -> "Figure":
+           temperatures: np.ndarray, *, title: str | None = None, note: str = "") -> "Figure":
     """Accuracy, expected calibration error and log-likelihood of every set over the checkpoints, and the temperature.
 
     curves: {set: {"accuracy": (checkpoint, 3) value, low, high, and so "ece", "ece_scaled", "nll", "nll_scaled"}}.

@@ -149,8 +149,7 @@ def relations(steps: Sequence[int], shares: Mapping[str, np.ndarray], *, readout
 
 @style.styled
 def changes(steps: Sequence[int], shares: Mapping[str, np.ndarray], *, readout: str, axis: str,
-            title: str | None = None,
-            note: str = "") -> "Figure":
+            title: str | None = None, note: str = "") -> "Figure":
     """Facts learned (up) on those kept, and lost (down), from each checkpoint to the next and from the first to the
     last.
 

@@ -61,8 +61,7 @@ def add_pairs(table: Table, name: str, control: bool, arms: Mapping[str, Arm], c
         add_numbers(table, "pairs", name, arms, group_numbers, resampling, known=("accuracy", AGE), relation=phenomenon,
                     held_out=control)
         _add_ages(table, Key("pairs", name, "", AGE, relation=phenomenon, held_out=control), arms, group_numbers,
-                  resampling,
-                  size)
+                  resampling, size)
     return resampling
 
 

@@ -31,8 +31,8 @@ def draw(record: Mapping[str, Any]) -> "dict[str, Figure]":
     """
     steps, axis, place, tasks = record["steps"], record["axis"], record["place"], record["tasks"]
     note = f"recipe {record['recipe']}{' with changes' if record['changed'] else ''}, {_splits(tasks)}"
-    single, weights, mixes = _known_results(tasks, "layer"), _known_results(tasks, "weight"), _known_results(tasks,
-                                                                                                             "mix")
+    single, weights, mixes = (_known_results(tasks, "layer"), _known_results(tasks, "weight"),
+                              _known_results(tasks, "mix"))
     expected = _known_results(tasks, "expected_layer")
     drawn: dict[str, Figure] = {}
     if single:
@@ -48,8 +48,7 @@ def draw(record: Mapping[str, Any]) -> "dict[str, Figure]":
                                  title=f"Depth of tasks: {place}", note=note)
     if record["mixes"] == "all":
         drawn["cumulative"] = cumulative(steps, mixes, expected, axis=axis,
-                                         title=f"Mixes of the layers 0 to k: {place}",
-                                         note=note)
+                                         title=f"Mixes of the layers 0 to k: {place}", note=note)
     return drawn
 
 

@@ -53,11 +53,9 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
         "cosines": cosine_boxes(boxes[0], boxes[-1], *_ends(bands["cosine_median"]), steps=steps, note=note,
                                 title=f"Tokens of a sentence: {name}"),
         "spread": layer_profiles({statistic: _ends(bands[statistic]) for statistic in SPREAD}, LABELS, steps=steps,
-                                 note=note,
-                                 title=f"Spread of the tokens: {name}"),
+                                 note=note, title=f"Spread of the tokens: {name}"),
         "trajectories": trajectories(np.array(record["steps"]), {statistic: bands[statistic] for statistic in COURSES},
-                                     LABELS, note=note,
-                                     title=f"Tokens over training: {name}"),
+                                     LABELS, note=note, title=f"Tokens over training: {name}"),
     }
     if record["cones"]:
         drawn["cones"] = _cones(record["cones"], steps, name)

@@ -115,8 +115,7 @@ def given(
                          f"{int(mixed[0])}")
     conflicts, repeated = _repeats(points, codes)
     clusters = Clusters(assignment.astype(np.int64), names[codes[firsts]], names, False, _merge_pairs([]), np.zeros(0),
-                        (),
-                        conflicts, repeated, {}, points)
+                        (), conflicts, repeated, {}, points)
     single = len(firsts) == len(np.unique(codes))
     return replace(clusters, linear=single and not overlaps(clusters))
 

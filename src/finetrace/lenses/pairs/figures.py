@@ -73,8 +73,7 @@ def acquisition(steps: Sequence[int], ages: Mapping[str, np.ndarray], reasons: M
                        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
             continue
         panel.plot([max(left_edge, low) if np.isfinite(low) else left_edge, high if np.isfinite(high) else last],
-                   [row, row],
-                   color=style.BLUE, lw=2.4, alpha=0.4)
+                   [row, row], color=style.BLUE, lw=2.4, alpha=0.4)
         panel.plot(value, row, "o", color=style.BLUE, ms=7)
     panel.set_xscale("log")
     panel.set_xlim(left_edge, last * 1.3)

@@ -235,8 +235,7 @@ def _announce(work: Work, encoder: Any, steps_left: int) -> Any:
     log.info("%s: %s pairs, %s left out (too long); %s sentences, %s masked copies of them for %s scored tokens; %d "
              "checkpoints to do, about %s", work.stage.label, f"{len(tokenised.good):,}", f"{tokenised.left_out:,}",
              f"{len(tokenised.sentences):,}", f"{tokenised.copies:,}", f"{int(tokenised.sentences.tokens.sum()):,}",
-             steps_left,
-             duration(operations / (REACHED * operations_per_second())))
+             steps_left, duration(operations / (REACHED * operations_per_second())))
     return Progress(tokenised.copies * steps_left, work.stage.label, unit="masked sentence")
 
 

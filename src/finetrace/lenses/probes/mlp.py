@@ -222,8 +222,7 @@ def _search_scores(data: _Problems, held_out: list[np.ndarray], search: str, see
 
         accuracy[start:start + size], epochs[start:start + size] = search_grid(
             folds, shapes, strengths.tolist(), data.outputs, smaller, rounds, groups, seed, data.max_epochs,
-            data.device,
-            tell)
+            data.device, tell)
     return accuracy, epochs
 
 

@@ -60,8 +60,8 @@ def training(table: LongTable, step: int, layers: Sequence[int], train_split: st
     a layer."""
     table = table.select(step=step)
     epochs = range(1, int(table.frame["epoch"].max()) + 1)
-    return {f"{side}_{measure}": table.select(statistic=f"epoch_{measure}", split=split).averaged("layer",
-                                                                                                  "epoch").frame
+    return {f"{side}_{measure}": table.select(statistic=f"epoch_{measure}", split=split)
+            .averaged("layer", "epoch").frame
             .pivot(index="layer", columns="epoch", values="value").reindex(index=layers, columns=epochs).to_numpy()
             for measure in ("loss", "accuracy") for side, split in (("train", train_split), ("test", test_split))}
 

@@ -185,8 +185,7 @@ def _probe_all(work: Work, device: str) -> list[Row]:
 
 def _logistic(settings: ProbesSettings, seed: int, device: str) -> dict[str, Any]:
     return {"l2": settings.l2, "holdout": settings.holdout, "seed": seeds.derive(seed, "holdout"),
-            "tolerance": settings.tolerance,
-            "max_iterations": settings.max_iterations, "device": device}
+            "tolerance": settings.tolerance, "max_iterations": settings.max_iterations, "device": device}
 
 
 def _networks(settings: ProbesSettings, seed: int, device: str) -> dict[str, Any]:
