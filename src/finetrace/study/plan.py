@@ -204,8 +204,8 @@ def _lenses_at_places(study: Study) -> Rows:
             if lens in ("probes", "kernel"):
                 paths = _paths(runs[place])
             if lens == "kernel":
-                is_given = runs[place].method == GIVEN
-                paths |= {"base": f"outputs/{runs[place].model}/pretrain/trajectory" if is_given
+                given = runs[place].method == GIVEN
+                paths |= {"base": f"outputs/{runs[place].model}/pretrain/trajectory" if given
                           else f"models/{runs[place].model}"}
             if lens == "edges":
                 paths |= {"inputs": _edge_inputs(study, place, settings.tasks)}
