@@ -28,9 +28,9 @@ def main(stage: Stage) -> None:
     # The sets out of distribution have a manifest of their own: trainings depend on the task's,
     # and another set re-runs none.
     manifest = stage.manifest("data", _inputs(root, task), {"data": seed})
-    of_files = {path: value for ood in sets.values() for path, value in _inputs(root, ood).items()}
-    of_sets = stage.manifest("data", of_files, {"data": seed})
-    if stage.is_there(folder, manifest) and stage.is_there(folder / "ood", of_sets):
+    file_hashes = {path: value for ood in sets.values() for path, value in _inputs(root, ood).items()}
+    ood_manifest = stage.manifest("data", file_hashes, {"data": seed})
+    if stage.is_there(folder, manifest) and stage.is_there(folder / "ood", ood_manifest):
         raise AlreadyThere
     world = None
     if "world" in stage.asked:
@@ -42,9 +42,10 @@ def main(stage: Stage) -> None:
         # these settings decide nothing of the data, which does not depend on them
         trainings = [stage.layout.settings / name for name in ("tune", "train", "downstream")]
         require_short(f"{section}.{stage.item}", out, shortest_input(stage.item, trainings))
-        with stage.output(out / "ood", of_sets) as beside:
-            of_sets.facts = build_ood(stage.item, sets, beside, kind=manifest.facts["kind"], root=root, seed=seed,
-                                      world=world, label_names=tuple(manifest.facts["label_names"]), section=section)
+        with stage.output(out / "ood", ood_manifest) as beside:
+            ood_manifest.facts = build_ood(stage.item, sets, beside, kind=manifest.facts["kind"], root=root, seed=seed,
+                                           world=world, label_names=tuple(manifest.facts["label_names"]),
+                                           section=section)
 
 
 def _inputs(root: Path, rows: RowsSettings) -> dict[Path, Path | str]:

@@ -29,8 +29,8 @@ def main(stage: Stage) -> None:
             from finetrace.data.world.pairs import PAIRS, world_pairs
 
             world = build_world(stage.settings("world", WorldSettings), seeds.derive(stage.seed, "world"))
-            made = world_pairs(world, seed, settings.max_pairs or PAIRS)
-            pairs = chosen_pairs(stage.item, made, settings, seed)
+            world_made = world_pairs(world, seed, settings.max_pairs or PAIRS)
+            pairs = chosen_pairs(stage.item, world_made, settings, seed)
     with stage.output(folder, manifest) as out:
         write_pairs(out / "pairs.parquet", pairs)
         manifest.facts = facts_of(pairs)

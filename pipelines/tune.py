@@ -32,19 +32,18 @@ def main(stage: Stage) -> None:
     live.start(manifest.key, f"{stage.item}_tune", "tune", started_at_ms=manifest.started_at_ms,
                total_steps=tune.trials)
     with live_follower(search, layout), stage.output(folder, manifest) as out:
-        best, trials = tuning.search(tuning.Search(model, task, stage.settings("train", TrainSettings), tune,
-                                                   stage.seed,
-                                                   search,
-                                                   manifest.key, stage.item, stage.settings("method", MethodSettings)))
-        why = tuning.undecided(trials)
-        write_yaml(out / "best.yaml", tuning.settings_yaml("tuned", best, tuning.best_trial(trials), why))
-        table, importances = tuning.trials_table(trials), tuning.importances(trials)
+        best, found = tuning.search(tuning.Search(model, task, stage.settings("train", TrainSettings), tune, stage.seed,
+                                                  search,
+                                                  manifest.key, stage.item, stage.settings("method", MethodSettings)))
+        why = tuning.undecided(found)
+        write_yaml(out / "best.yaml", tuning.settings_yaml("tuned", best, tuning.best_trial(found), why))
+        table, importances = tuning.trials_table(found), tuning.importances(found)
         write_table(out / "trials.parquet", table)
-        write_table(out / "timing.parquet", tuning.timing_table(trials))
+        write_table(out / "timing.parquet", tuning.timing_table(found))
         states = table["state"].to_pylist()
         write_json(out / "metrics.json", {"trials": len(states),
                                           **({"undecided": 1} if why
-                                             else {"best_value": tuning.best_trial(trials).value}),
+                                             else {"best_value": tuning.best_trial(found).value}),
                                           **{f"trials_{s.lower()}": states.count(s)
                                              for s in ("COMPLETE", "PRUNED", "FAIL")},
                                           **{f"importance/{k}": v for k, v in importances.items()}})

@@ -57,9 +57,9 @@ class LongTable:
     def shared(self) -> pd.DataFrame:
         """The rows with every shared column, those that this lens lacks filled as `SHARED` says; its own keys
         follow."""
-        lacking = {name: value for name, value in SHARED.items() if name not in self.frame}
-        own = [name for name in self.frame if name not in SHARED]
-        return self.frame.assign(**lacking)[[*SHARED, *own]]
+        defaults = {name: value for name, value in SHARED.items() if name not in self.frame}
+        own_columns = [name for name in self.frame if name not in SHARED]
+        return self.frame.assign(**defaults)[[*SHARED, *own_columns]]
 
     def distinct(self, column: str) -> list[Any]:
         """The values of a column: numbers ascending, texts in the order in which they come first."""
@@ -95,8 +95,8 @@ class LongTable:
         steps: those of the chosen rows, ascending, if left out. ValueError where several rows stand for one step.
         """
         part = self.select(**where)
-        wanted = part.distinct("step") if steps is None else list(steps)
-        return part._cells(["step"]).reindex(wanted).to_numpy(np.float64)
+        row_steps = part.distinct("step") if steps is None else list(steps)
+        return part._cells(["step"]).reindex(row_steps).to_numpy(np.float64)
 
     def grid(self, steps: Sequence[int] | None = None, layers: Sequence[int] | None = None, **where: Any) -> np.ndarray:
         """One number over checkpoints and layers: (step, layer, 3) float64, value, low, high; NaN where there is no

@@ -40,13 +40,14 @@ class Progress:
                 self.bar.set_postfix_str(note, refresh=False)
             return
         since, first = self.paced or (now, step)
-        left = f", about {duration((now - since) / (step - first) * (self.total - step))} to go" if step > first else ""
-        if not self.announced and left and now - self.begun > 3:
+        to_go = (f", about {duration((now - since) / (step - first) * (self.total - step))} to go" if step > first
+                 else "")
+        if not self.announced and to_go and now - self.begun > 3:
             self.announced = True
-            log.info("%s: %d %ss in all%s", self.label, self.total, self.unit, left)
+            log.info("%s: %d %ss in all%s", self.label, self.total, self.unit, to_go)
         elif now - self.said >= LINE_SECONDS:
             self.said = now
-            log.info("%s: %s %d of %d%s %s", self.label, self.unit, step, self.total, left, note)
+            log.info("%s: %s %d of %d%s %s", self.label, self.unit, step, self.total, to_go, note)
 
     def advance(self, note: str = "") -> None:
         """One more unit is done."""

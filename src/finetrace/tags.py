@@ -17,14 +17,14 @@ def entities(tags: Sequence[str]) -> list[tuple[int, int, str]]:
     spans: list[tuple[int, int, str]] = []
     kind, start = "", 0  # of the entity that is open; "" is none
     for place, tag in enumerate([*tags, "O"]):
-        prefix, _, of = tag.partition("-")
+        prefix, _, entity_type = tag.partition("-")
         prefix = {"L": "E", "U": "S"}.get(prefix, prefix)
-        begins = prefix in ("B", "S") or (prefix in ("I", "E") and of != kind)
+        begins = prefix in ("B", "S") or (prefix in ("I", "E") and entity_type != kind)
         if kind and (begins or prefix == "O"):
             spans.append((start, place, kind))
             kind = ""
         if begins:
-            kind, start = of, place
+            kind, start = entity_type, place
         if kind and prefix in ("E", "S"):
             spans.append((start, place + 1, kind))
             kind = ""

@@ -200,12 +200,12 @@ class Trajectory:
         """
         import pandas as pd
 
-        of = self.answers
-        rows, logits = of.rows(split), of.logits(step)
+        answers = self.answers
+        rows, logits = answers.rows(split), answers.logits(step)
         logits = logits[rows]
-        return pd.DataFrame({"example_id": of.example_ids[rows], "label": of.labels[rows],
+        return pd.DataFrame({"example_id": answers.example_ids[rows], "label": answers.labels[rows],
                              "predicted": logits.argmax(axis=1),
-                             **{f"logit/{name}": logits[:, number] for number, name in enumerate(of.label_names)}})
+                             **{f"logit/{name}": logits[:, number] for number, name in enumerate(answers.label_names)}})
 
     def table(self, lens: str) -> "LongTable":
         """All numbers of a lens, one per row: `course` and `grid` ask for one of them, `frame` is the pandas data

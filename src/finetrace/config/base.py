@@ -69,8 +69,8 @@ def _one_by_key(problems: list[Any]) -> list[Any]:
 
 def _explain(cls: Any, problem: Any, where: str) -> str:
     place = [str(part) for part in problem["loc"]]
-    of_name = place[-1:] == ["[key]"]
-    place = place[:-1] if of_name else place
+    names_key = place[-1:] == ["[key]"]
+    place = place[:-1] if names_key else place
     key = ".".join(place)
     if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         known = _fields_at(cls, place[:-1])
@@ -84,7 +84,7 @@ def _explain(cls: Any, problem: Any, where: str) -> str:
         return f"{where}: key {key!r} is missing; add it"
     if problem["type"] == "string_type" and isinstance(value, bool):
         return f"{where}: {key}: {str(value).lower()} is a truth value, and a text is needed; put it in quotes"
-    if of_name or problem["type"] == "invalid_key":
+    if names_key or problem["type"] == "invalid_key":
         return f"{where}: {key}: is no name; write a text, in quotes where it could be something else"
     return f"{where}: {key + ': ' if key else ''}{message}{shown}"
 
@@ -103,8 +103,8 @@ def _truths(kind: Any, value: Any, place: str = "") -> list[tuple[str, bool]]:
         elif isinstance(value, dict) and origin is dict:
             inner += [(key, parts[1], part) for key, part in value.items()]
         elif isinstance(value, list) and origin in (list, tuple):
-            of = [*parts] if origin is tuple and parts[-1] is not ... else [parts[0]] * len(value)
-            inner += [(number, of[number], part) for number, part in enumerate(value[: len(of)])]
+            part_kinds = [*parts] if origin is tuple and parts[-1] is not ... else [parts[0]] * len(value)
+            inner += [(number, part_kinds[number], part) for number, part in enumerate(value[: len(part_kinds)])]
     return [truth for key, kind_part, part in inner
             for truth in _truths(kind_part, part, f"{place}.{key}" if place else str(key))]
 

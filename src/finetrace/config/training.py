@@ -196,8 +196,8 @@ class MethodSettings:
 
 def require_value(key: str, value: Any) -> None:
     """For `__post_init__`: reject what one key of `train` cannot be, whatever the others are. Raises ValueError."""
-    whole = isinstance(value, int | float) and value >= 1
-    fitting = {"accumulate": {"batch_size": value if whole else 1}, "batch_size": {"accumulate": 1}}.get(key, {})
+    countable = isinstance(value, int | float) and value >= 1
+    fitting = {"accumulate": {"batch_size": value if countable else 1}, "batch_size": {"accumulate": 1}}.get(key, {})
     try:
         parse(TrainSettings, {**fitting, key: value}, "")
     except FinetraceError as error:

@@ -73,10 +73,10 @@ class WorldSettings:
         }
         for key, (low, high) in limits.items():
             value = getattr(self, key)
-            whole = isinstance(low, int)
-            right_type = isinstance(value, int) if whole else isinstance(value, (int, float))
+            integral = isinstance(low, int)
+            right_type = isinstance(value, int) if integral else isinstance(value, (int, float))
             if not right_type or isinstance(value, bool) or not low <= value <= high:
-                kind = "a whole number" if whole else "a number"
+                kind = "a whole number" if integral else "a number"
                 raise ValueError(f"world.{key} is {value!r}: set it to {kind} from {low} to {high}")
         if self.people % 2:
             raise ValueError(f"world.people is {self.people}: set it to an even number, half are women")

@@ -67,8 +67,8 @@ def kind_of(name: str, task: RowsSettings, splits: dict[str, Annotated]) -> str:
     """token, span or span-pair: as the format or the setting says,
     checked against all examples (of which there are some)."""
     possible = format_kinds(task.format, task.label) if task.format in FORMATS else ()
-    known = possible[0] if len(possible) == 1 else None
-    kind = task.kind or (micro_kind(task.config or name) if task.source == "micro" else known)
+    only_kind = possible[0] if len(possible) == 1 else None
+    kind = task.kind or (micro_kind(task.config or name) if task.source == "micro" else only_kind)
     for part in splits.values():
         for example in part.examples:
             kind = kind or ("span-pair" if len(example.spans) == 2 else "span")

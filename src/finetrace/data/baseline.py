@@ -50,8 +50,8 @@ def bag_of_words_accuracy(train: Sequence[dict[str, Any]], evaluation: Sequence[
         if rows[0]["text_b"] is None:
             return first
         second = counter.transform([r["text_b"] for r in rows])
-        both = first.multiply(second).tocsr()
-        return hstack([first, second, both, both.sum(axis=1)]).tocsr()
+        products = first.multiply(second).tocsr()
+        return hstack([first, second, products, products.sum(axis=1)]).tocsr()
 
     model = LogisticRegression(solver="newton-cg", max_iter=200)
     model.fit(features(train), np.array([r["label"] for r in train]))

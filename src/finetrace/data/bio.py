@@ -41,9 +41,9 @@ def read_bio(text: str, where: str, label: str) -> Annotated:
             tags.append(tag)
             lines.append(line_number)
         elif words:
-            of_sentence = _examples(tuple(words), tags, [f"{where} line {at}" for at in lines], number, label)
-            left_out["sentences without an entity"] += not of_sentence
-            examples += of_sentence
+            found_examples = _examples(tuple(words), tags, [f"{where} line {at}" for at in lines], number, label)
+            left_out["sentences without an entity"] += not found_examples
+            examples += found_examples
             number += 1
             words, tags, lines = [], [], []
     return Annotated(examples, +left_out)

@@ -77,10 +77,10 @@ def head_word(tree: Tree) -> int:
         children = [c for c in tree.children if any(leaf.label != "-NONE-" for leaf in c.leaves)] or tree.children
         kinds = [re.split(r"[-=|]", child.label)[0] for child in children]
         if tree.label.startswith(("S", "VP")):
-            wanted = [i for kind in ("VP", "S", "SINV", "SQ") for i, child_kind in enumerate(kinds)
-                      if child_kind == kind]
-            wanted = wanted or [i for i, kind in enumerate(kinds) if kind.startswith(("VB", "MD"))]
-            best = wanted[0] if wanted else len(children) - 1
+            heads = [i for kind in ("VP", "S", "SINV", "SQ") for i, child_kind in enumerate(kinds)
+                     if child_kind == kind]
+            heads = heads or [i for i, kind in enumerate(kinds) if kind.startswith(("VB", "MD"))]
+            best = heads[0] if heads else len(children) - 1
         elif tree.label.startswith("PP"):
             best = next((i for i, kind in enumerate(kinds) if kind in ("NP", "S", "SBAR", "PP")), len(children) - 1)
         else:

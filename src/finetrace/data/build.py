@@ -53,12 +53,12 @@ def build_task(name: str, task: TaskSettings, out: Path, *, root: Path, seed: in
     if "train" in tables and "validation" not in tables:
         raise FinetraceError(f"{name}: has no validation split; name one in `splits` or set `holdout`, e.g. 0.1")
     metric = _metric(name, task, read)
-    of_labels = _about_labels(name, task, tables, read) | ({"tags": "bio"} if _of_tags(task, read) else {})
+    label_facts = _about_labels(name, task, tables, read) | ({"tags": "bio"} if _has_entity_tags(task, read) else {})
     if task.group:
-        of_labels["groups"] = {split: len(table["group"].unique()) for split, table in tables.items()}
+        label_facts["groups"] = {split: len(table["group"].unique()) for split, table in tables.items()}
     write_splits(tables, out)
     return {
-        **of_labels,
+        **label_facts,
         **({"left_out": read.left_out} if read.left_out else {}),
         "kind": read.kind,
         "spans": SPANS[read.kind],
@@ -72,10 +72,10 @@ def build_task(name: str, task: TaskSettings, out: Path, *, root: Path, seed: in
 
 def _metric(name: str, task: TaskSettings, read: Tables) -> str:
     """The metric by which runs are compared. Raises FinetraceError for one that the task cannot have."""
-    of_tags = _of_tags(task, read)
-    metric = task.metric or ("entity_f1" if of_tags else METRICS[read.target][0])
-    if metric not in METRICS[read.target] or (metric == "entity_f1" and not of_tags):
-        usual = [possible for possible in METRICS[read.target] if possible != "entity_f1" or of_tags]
+    has_tags = _has_entity_tags(task, read)
+    metric = task.metric or ("entity_f1" if has_tags else METRICS[read.target][0])
+    if metric not in METRICS[read.target] or (metric == "entity_f1" and not has_tags):
+        usual = [possible for possible in METRICS[read.target] if possible != "entity_f1" or has_tags]
         raise FinetraceError(f"{name}: metric {metric!r} is none of this task's; use {' or '.join(usual)}")
     if read.target == "class" and CLASSES.get(metric, len(read.label_names)) != len(read.label_names):
         raise FinetraceError(f"{name}: metric {metric!r} needs {CLASSES[metric]} classes, but there are "
@@ -83,7 +83,7 @@ def _metric(name: str, task: TaskSettings, read: Tables) -> str:
     return metric
 
 
-def _of_tags(task: TaskSettings, read: Tables) -> bool:
+def _has_entity_tags(task: TaskSettings, read: Tables) -> bool:
     """Whether the classes are tags of words that mark entities."""
     return task.format == "bio" and read.kind == "token"
 
@@ -95,7 +95,7 @@ def _about_labels(name: str, task: TaskSettings, tables: dict[str, pa.Table], re
             return {"target": read.target, "scores": score_facts(tables)}
     return {**({"multi_label": True} if read.multi_label else floors(tables)),
             **({"target": target} if (target := target_of(task)) != "class" else {}),
-            **_absent(name, tables, read.label_names),
+            **_absent_classes(name, tables, read.label_names),
             "label_shares": {split: shares(table, read.label_names) for split, table in tables.items()}}
 
 
@@ -118,12 +118,12 @@ def _labels(table: pa.Table) -> pa.ChunkedArray:
     return pc.list_flatten(table["labels"]) if "labels" in table.column_names else table["label"]
 
 
-def _absent(name: str, tables: dict[str, pa.Table], label_names: tuple[str, ...]) -> dict[str, Any]:
+def _absent_classes(name: str, tables: dict[str, pa.Table], label_names: tuple[str, ...]) -> dict[str, Any]:
     """Classes without a training row; they are kept, so that evaluation counts their rows as wrong."""
     if "train" not in tables:
         return {}
-    known = set(_labels(tables["train"]).unique().to_pylist())
-    absent = [text for i, text in enumerate(label_names) if i not in known]
+    present = set(_labels(tables["train"]).unique().to_pylist())
+    absent = [text for i, text in enumerate(label_names) if i not in present]
     if absent:
         log.info(f"{name}: {len(absent)} of {len(label_names)} classes have no training example: {', '.join(absent)}")
     return {"absent_from_train": absent} if absent else {}

@@ -80,7 +80,7 @@ def common_words(pieces: list[str], ids: Iterable[int], special_ids: Iterable[in
     """
     special = set(special_ids)
     left_out = Counter() if left_out is None else left_out
-    kept = []
+    common = []
     for piece, number in zip(pieces, ids, strict=True):
         word = word_of(piece, kind)
         if number in special:
@@ -94,10 +94,10 @@ def common_words(pieces: list[str], ids: Iterable[int], special_ids: Iterable[in
         elif word in STOP_WORDS:
             reason = "stop word"
         else:
-            kept.append(number)
+            common.append(number)
             continue
         left_out[reason] += 1
-    return np.array(sorted(kept), dtype=np.int64)
+    return np.array(sorted(common), dtype=np.int64)
 
 
 def vocabulary_file(path: Path, tokenizer: Any) -> tuple[np.ndarray, dict[str, Any]]:
@@ -159,11 +159,11 @@ def word_of(piece: str, kind: Kind) -> str | None:
     mark = "Ġ" if kind == "bytelevel" else "▁"
     if not piece.startswith(mark):
         return None
-    rest = piece[1:]
+    letters = piece[1:]
     if kind == "sentencepiece":
-        return rest
+        return letters
     try:
-        return bytes(_BYTES[letter] for letter in rest).decode("utf-8")
+        return bytes(_BYTES[letter] for letter in letters).decode("utf-8")
     except (KeyError, UnicodeDecodeError):  # part of a character
         return None
 

@@ -54,17 +54,17 @@ def read_conllu(text: str, where: str, label: str, *, order: str = "head-depende
         if parity and (sentence.empty or number == len(sentences) - 1):
             left_out["sentences with an empty node" if sentence.empty else "last sentence of the file"] += 1
             continue
-        known = [i for i, row in enumerate(sentence.rows) if row[column] != "_"]
-        left_out[f"{label} is _"] += len(words) - len(known)
+        labelled = [i for i, row in enumerate(sentence.rows) if row[column] != "_"]
+        left_out[f"{label} is _"] += len(words) - len(labelled)
         if label == "deprel":
             arcs = []
-            for i in known:
+            for i in labelled:
                 place, head = f"{where} line {sentence.lines[i]}", _head(sentence, i, where)
                 if head >= 0 or roots:
                     arcs.append((i, i if head < 0 else head, _label(sentence.rows[i][column], place, "DEPREL"), place))
             examples += relation_examples(words, arcs, number, order=order, subtypes=subtypes, source=sentence.name)
         else:
-            for i in known:
+            for i in labelled:
                 place = f"{where} line {sentence.lines[i]}"
                 source = None if sentence.name is None else f"{sentence.name}:{i + 1}"
                 examples.append(Example(words, ((i, i + 1),), _label(sentence.rows[i][column], place, label.upper()),

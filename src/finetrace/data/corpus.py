@@ -10,7 +10,7 @@ from typing import Any
 from finetrace import seeds
 from finetrace.config.corpora import CorpusSettings
 from finetrace.data.lama import evidences_of, is_held_out, read_rows, restored, texts_of
-from finetrace.data.readers import decode, existing, parse_json
+from finetrace.data.readers import decode, existing, names_in, parse_json
 from finetrace.data.texts import require_whole
 from finetrace.errors import FinetraceError
 
@@ -80,8 +80,8 @@ class Cleaner:
             self.left_out["under min_words" if words else "empty"] += 1
             return None
         if self.deduplicate:
-            same = "".join(text.split()) if self.strip else text
-            key = hashlib.blake2b(same.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+            compared = "".join(text.split()) if self.strip else text
+            key = hashlib.blake2b(compared.encode("utf-8", "surrogatepass"), digest_size=16).digest()
             if key in self._seen:
                 self.left_out["duplicate"] += 1
                 return None
@@ -152,17 +152,12 @@ def corpus_files(name: str, settings: CorpusSettings, root: Path) -> list[Path]:
     for pattern in (pattern for pattern in patterns if not pattern.startswith("!")):
         matches = [path for path in sorted(base.glob(pattern)) if path.is_file()]
         if not matches and settings.files is not None:
-            raise FinetraceError(f"corpora.{name}: no file in {base} is called {pattern}; it has {_some(base)}")
+            raise FinetraceError(f"corpora.{name}: no file in {base} is called {pattern}; it has {names_in(base)}")
         files |= dict.fromkeys(path for path in matches if path not in unwanted)
     if not files:
         raise FinetraceError(f"corpora.{name}: {base} has no file called {' or '.join(patterns)}; it has "
-                             f"{_some(base)}; set `files`")
+                             f"{names_in(base)}; set `files`")
     return list(files)
-
-
-def _some(base: Path) -> str:
-    names = sorted(path.name for path in base.iterdir())
-    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") or "no files"
 
 
 def _cleaner(settings: CorpusSettings) -> Cleaner:
@@ -172,9 +167,9 @@ def _cleaner(settings: CorpusSettings) -> Cleaner:
 
 def _clean(files: list[Path], settings: CorpusSettings, cleaner: Cleaner, controls: frozenset[str]) -> Iterator[str]:
     """The texts that are kept, in order; controls: sentences to leave out."""
-    read = {"text": _plain, "jsonl": _fields, "lama": _evidences}
+    read = {"text": _texts_of, "jsonl": _fields, "lama": _evidences}
     for path in files:
-        for text in read[_form(path, settings)](path, settings):
+        for text in read[_format_of(path, settings)](path, settings):
             if isinstance(text, LeftOut):
                 cleaner.left_out[text] += 1
             elif text in controls:
@@ -183,7 +178,7 @@ def _clean(files: list[Path], settings: CorpusSettings, cleaner: Cleaner, contro
                 yield clean
 
 
-def _plain(path: Path, settings: CorpusSettings) -> Iterator[str]:
+def _texts_of(path: Path, settings: CorpusSettings) -> Iterator[str]:
     if settings.unit == "document":
         yield decode(path, settings.encoding).replace("\r\n", "\n")
     elif settings.unit == "paragraph":
@@ -224,12 +219,12 @@ def _evidences(path: Path, settings: CorpusSettings) -> Iterator[str]:
 
 def _controls(files: list[Path], settings: CorpusSettings, seed: int) -> frozenset[str]:
     """The sentences that state a held-out fact; some of them state another one, too."""
-    return frozenset(text for path in files if _form(path, settings) == "lama"
+    return frozenset(text for path in files if _format_of(path, settings) == "lama"
                      for subject, answer, text in _statements(path)
                      if is_held_out(subject, answer, settings.held_out, seed))
 
 
-def _form(path: Path, settings: CorpusSettings) -> str:
+def _format_of(path: Path, settings: CorpusSettings) -> str:
     if settings.format == "text+lama":
         return "lama" if path.suffix == ".jsonl" else "text"
     return settings.format

@@ -53,14 +53,14 @@ def read_edge_records(text: str, where: str) -> Annotated:
         for i, target in enumerate(row["targets"]):
             example = _example(target, f"targets[{i}]", words, sentence, place)
             if examples:
-                _alike(examples[0], example, f"targets[{i}]")
+                _check_alike(examples[0], example, f"targets[{i}]")
             examples.append(example)
     return Annotated(examples, left_out)
 
 
 def _object(line: str, place: str) -> dict[str, Any]:
     row = parse_json(line, place, "record")
-    _known(row, "", KEYS, KEYS[:2], place)
+    _check_keys(row, "", KEYS, KEYS[:2], place)
     if not isinstance(row["text"], str) or not row["text"].split():
         raise FinetraceError(f"{place}: key 'text' holds {row['text']!r}; give a text with words between blanks")
     require_whole(row["text"], place, "text")
@@ -69,7 +69,7 @@ def _object(line: str, place: str) -> dict[str, Any]:
     return row
 
 
-def _known(row: Any, name: str, known: tuple[str, ...], needed: tuple[str, ...], place: str) -> None:
+def _check_keys(row: Any, name: str, known: tuple[str, ...], needed: tuple[str, ...], place: str) -> None:
     """An object with these keys and no others; `name` is where it stands in its record, empty for the record itself."""
     if not isinstance(row, dict):
         raise FinetraceError(f"{place}: {name or 'the line'} is not an object; a record looks like {_SHAPE}")
@@ -82,7 +82,7 @@ def _known(row: Any, name: str, known: tuple[str, ...], needed: tuple[str, ...],
 
 
 def _example(target: Any, name: str, words: tuple[str, ...], sentence: int, place: str) -> Example:
-    _known(target, name, TARGET_KEYS, ("span1", "label"), place)
+    _check_keys(target, name, TARGET_KEYS, ("span1", "label"), place)
     spans = tuple(_span(target[key], f"{name}.{key}", len(words), place) for key in ("span1", "span2") if key in target)
     label = target["label"]
     if not isinstance(label, list):
@@ -94,8 +94,8 @@ def _example(target: Any, name: str, words: tuple[str, ...], sentence: int, plac
 
 
 def _span(value: Any, name: str, words: int, place: str) -> Span:
-    whole = isinstance(value, list) and len(value) == 2 and all(type(v) is int for v in value)
-    if not whole or not 0 <= value[0] < value[1] <= words:
+    well_formed = isinstance(value, list) and len(value) == 2 and all(type(v) is int for v in value)
+    if not well_formed or not 0 <= value[0] < value[1] <= words:
         raise FinetraceError(f"{place}: key '{name}' holds {value!r}; give [first word, word after the last] with "
                              f"0 <= first < after <= {words} (the text has {words} words)")
     return value[0], value[1]
@@ -110,15 +110,15 @@ def _name(value: Any, name: str, place: str) -> str:
     return value.strip()
 
 
-def _alike(first: Example, example: Example, name: str) -> None:
+def _check_alike(first: Example, example: Example, name: str) -> None:
     """All targets of a file have the same number of spans, and one label or a list of them."""
     if len(example.spans) != len(first.spans):
         raise FinetraceError(f"{example.place}: {name} has {len(example.spans)} span(s), but that of {first.place} has "
                              f"{len(first.spans)}; give all targets 'span2', or none")
     if (example.labels is None) != (first.labels is None):
-        now, before = ("a name", "a list") if example.labels is None else ("a list", "a name")
-        raise FinetraceError(f"{example.place}: key '{name}.label' holds {now}, but that of {first.place} "
-                             f"{before}; give all targets a list, or all a name")
+        found_form, first_form = ("a name", "a list") if example.labels is None else ("a list", "a name")
+        raise FinetraceError(f"{example.place}: key '{name}.label' holds {found_form}, but that of {first.place} "
+                             f"{first_form}; give all targets a list, or all a name")
 
 
 def edge_records(table: pa.Table, label_names: Sequence[str], *, blank: str | None = None,
@@ -131,9 +131,9 @@ def edge_records(table: pa.Table, label_names: Sequence[str], *, blank: str | No
     """
     if "spans" not in table.column_names:
         raise FinetraceError("the table has no column 'spans': only tasks of words have records for edge probing")
-    several, current = "labels" in table.column_names, None
+    multi_label, current = "labels" in table.column_names, None
     record: dict[str, Any] = {}
-    for row in table.select(["sentence", "words", "spans", "labels" if several else "label"]).to_pylist():
+    for row in table.select(["sentence", "words", "spans", "labels" if multi_label else "label"]).to_pylist():
         if row["sentence"] != current:
             if record:
                 yield record
@@ -141,7 +141,7 @@ def edge_records(table: pa.Table, label_names: Sequence[str], *, blank: str | No
             record = {"text": _text(row["words"], current, blank), "targets": [], **({"info": info} if info else {})}
         spans = zip(row["spans"][::2], row["spans"][1::2], strict=True)
         target: dict[str, Any] = {f"span{i}": list(span) for i, span in enumerate(spans, 1)}
-        target["label"] = [label_names[k] for k in row["labels"]] if several else label_names[row["label"]]
+        target["label"] = [label_names[k] for k in row["labels"]] if multi_label else label_names[row["label"]]
         record["targets"].append(target)
     if record:
         yield record

@@ -50,10 +50,10 @@ def relation_examples(words: tuple[str, ...], arcs: Iterable[tuple[int, int, str
     order: head-dependent | dependent-head, which span comes first;  subtypes: keep "obl:npmod" as it is, or make it
     "obl";  source: name of the sentence, completed by the number of the dependent from 1 on.
     """
-    made = []
+    examples = []
     for dependent, head, relation, place in arcs:
         spans = ((head, head + 1), (dependent, dependent + 1))
-        made.append(Example(words, spans if order == "head-dependent" else spans[::-1],
-                            relation if subtypes else relation.split(":")[0], sentence, place,
-                            None if source is None else f"{source}:{dependent + 1}"))
-    return made
+        examples.append(Example(words, spans if order == "head-dependent" else spans[::-1],
+                                relation if subtypes else relation.split(":")[0], sentence, place,
+                                None if source is None else f"{source}:{dependent + 1}"))
+    return examples

@@ -92,17 +92,17 @@ def file_facts(settings: FactFilesSettings, root: Path, seed: int,
     relations: dict[str, dict[str, Any]] = {}
     for relation in lama.relations:
         left_out: Counter[str] = Counter()
-        kept = relation_facts(relation, settings, left_out)
-        if settings.max_facts is not None and len(kept) > settings.max_facts:
+        relation_kept = relation_facts(relation, settings, left_out)
+        if settings.max_facts is not None and len(relation_kept) > settings.max_facts:
             rng = seeds.generator(seed, "facts", relation.corpus, relation.name)
-            chosen = sorted(rng.permutation(len(kept))[: settings.max_facts].tolist())
-            left_out["over max_facts"] += len(kept) - len(chosen)
-            kept = [kept[i] for i in chosen]
-        facts += [fact for fact, _ in kept]
-        ids += [name for _, name in kept]
+            chosen = sorted(rng.permutation(len(relation_kept))[: settings.max_facts].tolist())
+            left_out["over max_facts"] += len(relation_kept) - len(chosen)
+            relation_kept = [relation_kept[i] for i in chosen]
+        facts += [fact for fact, _ in relation_kept]
+        ids += [name for _, name in relation_kept]
         relations[f"{relation.corpus}/{relation.name}"] = {
-            "type": relation.kind, "rows": len(relation.rows), "facts": len(kept), "left_out": dict(left_out),
-            "several_masks": sum(_masks(fact.sentences) > 1 for fact, _ in kept)}
+            "type": relation.kind, "rows": len(relation.rows), "facts": len(relation_kept), "left_out": dict(left_out),
+            "several_masks": sum(_masks(fact.sentences) > 1 for fact, _ in relation_kept)}
     corpora = _corpora(relations)
     if empty := [corpus for corpus, counts in corpora.items() if not counts["facts"]]:
         first = next(relation for relation in lama.relations if relation.corpus == empty[0]).rows[0]
@@ -123,7 +123,7 @@ def relation_facts(relation: Relation, settings: FactFilesSettings,
     """The facts of one relation that pass the filters, each with the id of its row (or None);
     counts reasons in `left_out`."""
     template = _template(relation, settings)
-    kept: list[tuple[Fact, str | None]] = []
+    passing: list[tuple[Fact, str | None]] = []
     kept_labels: set[tuple[str, str]] = set()
     for row in relation.rows:
         labels = _labels(row, settings)
@@ -137,10 +137,10 @@ def relation_facts(relation: Relation, settings: FactFilesSettings,
         if reason:
             left_out[reason] += 1
             continue
-        kept.append((Fact("", relation.corpus, relation.name, relation.kind, subject, answer, tuple(sentences),
-                          bool(template)),
-                     _id(row)))
-    return kept
+        passing.append((Fact("", relation.corpus, relation.name, relation.kind, subject, answer, tuple(sentences),
+                             bool(template)),
+                        _id(row)))
+    return passing
 
 
 def filled(template: str, subject: str) -> str:
@@ -151,11 +151,11 @@ def filled(template: str, subject: str) -> str:
 def unique_ids(facts: list[Fact], ids: list[str | None]) -> list[str]:
     """Names of facts: the file's own id where only one fact has it, else CORPUS:RELATION:SUBJECT:OBJECT,
     numbered from #2 on."""
-    own = Counter(name for name in ids if name is not None)
-    taken = {name for name, count in own.items() if count == 1}
+    id_counts = Counter(name for name in ids if name is not None)
+    taken = {name for name, count in id_counts.items() if count == 1}
     result = []
     for fact, name in zip(facts, ids, strict=True):
-        if name is None or own[name] > 1:
+        if name is None or id_counts[name] > 1:
             base = name = f"{fact.corpus}:{fact.relation}:{fact.subject}:{fact.object}"
             number = 1
             while name in taken:

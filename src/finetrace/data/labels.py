@@ -27,8 +27,7 @@ class Classes:
 
 
 def classes(name: str, task: RowsSettings, row_labels: Iterable[tuple[Any, str]],
-            declared: tuple[str, ...] | None = None, *,
-            few: bool = False) -> Classes:
+            declared: tuple[str, ...] | None = None, *, few: bool = False) -> Classes:
     """The classes: as given, else as the source declares them, else those of `label_values` and `label_ranges`,
     else those found.
 
@@ -46,8 +45,8 @@ def classes(name: str, task: RowsSettings, row_labels: Iterable[tuple[Any, str]]
         names = tuple(value for value in values.values() if value is not None)
     if not names:
         names = sorted_names(found_names(row_labels, values))
-    kept = [text if text in values.values() else values.get(text, text) for text in map(str, names)]
-    names = tuple(dict.fromkeys(text for text in kept if text is not None))
+    class_texts = [text if text in values.values() else values.get(text, text) for text in map(str, names)]
+    names = tuple(dict.fromkeys(text for text in class_texts if text is not None))
     if len(names) < (1 if few else 2):
         raise FinetraceError(f"{name}: there is {'one' if names else 'no'} class {'only ' if names else ''}"
                              f"({', '.join(names)}); classification needs two or more")

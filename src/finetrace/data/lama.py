@@ -89,13 +89,13 @@ def read_lama(folder: Path, settings: FactFilesSettings) -> LamaRelations:
         else:
             relations += (_google(places[corpus], settings) if corpus == "Google_RE"
                           else _sentences(corpus, places[corpus]))
-    wanted = settings.relations
-    if wanted is not None:
+    relation_names = settings.relations
+    if relation_names is not None:
         known = {relation.name for relation in relations}
-        if lacking := [name for name in wanted if name not in known]:
+        if lacking := [name for name in relation_names if name not in known]:
             raise FinetraceError(f"{folder}: relation {lacking[0]!r} has no rows; add its file, or take it "
                                  "out of `relations`")
-        relations = [relation for relation in relations if relation.name in wanted]
+        relations = [relation for relation in relations if relation.name in relation_names]
     absent = [corpus for corpus in PLACES if settings.corpora is None and corpus not in present]
     return LamaRelations(relations, absent, without_rows, without_relation)
 

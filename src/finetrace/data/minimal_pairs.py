@@ -101,7 +101,7 @@ def chosen_pairs(name: str, pairs: list[Pair], settings: PairRowsSettings, seed:
     """The pairs that the settings ask for, in their order. Raises FinetraceError when none is left, or a phenomenon
     that is asked for is absent."""
     known = {name_of_pair for pair in pairs for name_of_pair in (pair.phenomenon, pair.paradigm)}
-    if lacking := [wanted for wanted in settings.phenomena or () if wanted not in known]:
+    if lacking := [phenomenon for phenomenon in settings.phenomena or () if phenomenon not in known]:
         raise FinetraceError(f"{name}: phenomena: there is no {lacking[0]!r}; there are "
                              f"{', '.join(sorted({pair.phenomenon for pair in pairs})) or 'none'}")
     pairs = [pair for pair in pairs if settings.phenomena is None
@@ -110,19 +110,20 @@ def chosen_pairs(name: str, pairs: list[Pair], settings: PairRowsSettings, seed:
         raise FinetraceError(f"{name}: has no pairs; see whether its files are whole")
     if settings.max_pairs is None:
         return pairs
-    kept: set[str] = set()
+    chosen_ids: set[str] = set()
     for paradigm in dict.fromkeys(pair.paradigm for pair in pairs):
-        own = [pair.pair_id for pair in pairs if pair.paradigm == paradigm]
-        order = seeds.generator(seed, "minimal pairs", paradigm).permutation(len(own))
-        kept |= {own[i] for i in order[:settings.max_pairs]}
-    return [pair for pair in pairs if pair.pair_id in kept]
+        pair_ids = [pair.pair_id for pair in pairs if pair.paradigm == paradigm]
+        order = seeds.generator(seed, "minimal pairs", paradigm).permutation(len(pair_ids))
+        chosen_ids |= {pair_ids[i] for i in order[:settings.max_pairs]}
+    return [pair for pair in pairs if pair.pair_id in chosen_ids]
 
 
 def facts_of(pairs: list[Pair]) -> dict[str, Any]:
     """What a set holds, for its manifest."""
     counts = Counter((pair.phenomenon, pair.paradigm) for pair in pairs)
     return {"pairs": len(pairs), "control": sum(pair.control for pair in pairs),
-            "phenomena": {phenomenon: {paradigm: count for (of, paradigm), count in counts.items() if of == phenomenon}
+            "phenomena": {phenomenon: {paradigm: count for (phenomenon_counted, paradigm), count in counts.items()
+                                       if phenomenon_counted == phenomenon}
                           for phenomenon in dict.fromkeys(pair.phenomenon for pair in pairs)}}
 
 
@@ -132,11 +133,11 @@ def write_pairs(path: Path, pairs: list[Pair]) -> None:
 
     from finetrace.store.tables import write_table
 
-    write_table(path, {name: pa.array([getattr(pair, name) for pair in _named(pairs)],
+    write_table(path, {name: pa.array([getattr(pair, name) for pair in _check_unique(pairs)],
                                       pa.bool_() if name == "control" else pa.string()) for name in COLUMNS})
 
 
-def _named(pairs: list[Pair]) -> list[Pair]:
+def _check_unique(pairs: list[Pair]) -> list[Pair]:
     if twice := [name for name, count in Counter(pair.pair_id for pair in pairs).items() if count > 1]:
         raise ValueError(f"pair {twice[0]} stands twice")
     return pairs
@@ -163,9 +164,9 @@ def _pairs(source: _Source, settings: PairRowsSettings) -> Iterator[Pair]:
                                  "is the better one; mend or remove the row")
         paradigm = _name(row, names["paradigm"], place) or source.name
         phenomenon = _name(row, names["phenomenon"], place) or source.name
-        own = f"{source.name}:{paradigm}" if paradigm != source.name else paradigm
+        prefix = f"{source.name}:{paradigm}" if paradigm != source.name else paradigm
         number = row.get(names["id"], row.get("pair_id"))
-        label = f"{own}:{counts[paradigm] if number is None else number}"
+        label = f"{prefix}:{counts[paradigm] if number is None else number}"
         counts[paradigm] += 1
         counts[label] += 1
         yield Pair(label if counts[label] == 1 else f"{label}#{counts[label]}",

@@ -74,17 +74,17 @@ def _contains(folders: tuple[str, ...], part: tuple[str, ...]) -> bool:
 def _read(files: list[Path], base: Path, task: RowsSettings) -> Annotated:
     """One split: all its files, whose sentences are numbered through."""
     digest = hashlib.sha256()
-    together = Annotated([])
+    joined = Annotated([])
     first = 0
     for path in files:
         digest.update(path.read_bytes())
         part, count = read_ontonotes(decode(path, task.encoding or "utf-8"), str(path), str(task.label), first=first)
-        together.examples += part.examples
-        together.left_out += part.left_out
+        joined.examples += part.examples
+        joined.left_out += part.left_out
         first += count
     shown = files[0].name if len(files) == 1 else f"{files[0].relative_to(base)} and {len(files) - 1} more"
-    together.origin = {"file": shown, "files": len(files), "sha256": digest.hexdigest()}
-    return together
+    joined.origin = {"file": shown, "files": len(files), "sha256": digest.hexdigest()}
+    return joined
 
 
 def read_ontonotes(text: str, where: str, label: str, *, first: int = 0) -> tuple[Annotated, int]:
@@ -104,14 +104,14 @@ def read_ontonotes(text: str, where: str, label: str, *, first: int = 0) -> tupl
         words = tuple(row[3] for row in sentence.rows)
         place = f"{where} line {sentence.lines[0]}"
         source = f"{sentence.rows[0][0]}/{sentence.rows[0][1]}:{first + count}"
-        for spans, name in _found(sentence, label, where, left_out):
+        for spans, name in _labelled_spans(sentence, label, where, left_out):
             examples.append(Example(words, spans, name, first + count, place, source))
         count += 1
     return Annotated(examples, +left_out), count
 
 
-def _found(sentence: _Sentence, label: str, where: str,
-           left_out: Counter[str]) -> Iterator[tuple[tuple[Span, ...], str]]:
+def _labelled_spans(sentence: _Sentence, label: str, where: str,
+                    left_out: Counter[str]) -> Iterator[tuple[tuple[Span, ...], str]]:
     """Spans and label of each example of a sentence."""
     rows = sentence.rows
     if label == "pos":
@@ -199,8 +199,8 @@ def _mentions(sentence: _Sentence, where: str) -> list[tuple[int, int, int]]:
                     raise FinetraceError(f"{where} line {sentence.lines[i]}: column coreference closes chain "
                                          f"{chain}, which is not open; mend it")
                 mentions.append((opened[chain].pop(), i + 1, chain))
-    if left := [chain for chain, starts in opened.items() if starts]:
-        raise FinetraceError(f"{where} line {sentence.lines[0]}: column coreference opens chain {left[0]}, which "
+    if unclosed := [chain for chain, starts in opened.items() if starts]:
+        raise FinetraceError(f"{where} line {sentence.lines[0]}: column coreference opens chain {unclosed[0]}, which "
                              "the sentence does not close; mend it (is the file cut off?)")
     return mentions
 

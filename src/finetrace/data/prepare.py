@@ -10,7 +10,7 @@ from finetrace.errors import FinetraceError
 def mark_pronoun(rows: Rows) -> Rows:
     """WSC: adds the column `marked`: the text's words, joined by single spaces,
     with asterisks around that at `span2_index`."""
-    _need(rows, "wsc-mark", "text", "span2_index")
+    _require_columns(rows, "wsc-mark", "text", "span2_index")
     for row, place in zip(rows.values, rows.places, strict=True):
         words, index = str(row["text"]).split(), row["span2_index"]
         if not isinstance(index, int | float) or not 0 <= index < len(words):
@@ -26,14 +26,14 @@ def entity_rows(rows: Rows) -> Rows:
 
     Highlights of the passage become a list ("- "). `units` tells which rows come of one question.
     """
-    _need(rows, "record", "passage", "query", "entities", "answers")
+    _require_columns(rows, "record", "passage", "query", "entities", "answers")
     values: list[dict[str, Any]] = []
     places: list[str] = []
     units: list[int] = []
     for number, (row, place) in enumerate(zip(rows.values, rows.places, strict=True)):
         passage = row["passage"].replace("@highlight\n", "- ")
-        of = row.get("idx")
-        question = f"{of['passage']}-{of['query']}" if isinstance(of, dict) else str(number if of is None else of)
+        idx = row.get("idx")
+        question = f"{idx['passage']}-{idx['query']}" if isinstance(idx, dict) else str(number if idx is None else idx)
         for i, entity in enumerate(row["entities"]):
             values.append({"passage": passage, "query": row["query"].replace("@placeholder", entity), "entity": entity,
                            "label": int(entity in row["answers"]), "id": f"{question}-{i}"})
@@ -45,7 +45,7 @@ def entity_rows(rows: Rows) -> Rows:
 PREPARE: dict[str, Callable[[Rows], Rows]] = {"wsc-mark": mark_pronoun, "record": entity_rows}
 
 
-def _need(rows: Rows, name: str, *columns: str) -> None:
+def _require_columns(rows: Rows, name: str, *columns: str) -> None:
     for column in columns:
         if column not in rows.columns:
             raise FinetraceError(f"{rows.places[0].rsplit(' ', 2)[0]}: has no column {column!r}, needed by "

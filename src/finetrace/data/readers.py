@@ -109,7 +109,7 @@ def split_files(name: str, task: RowsSettings, root: Path, only: str | None = No
             if path.exists() and not path.is_file():
                 raise FinetraceError(f"{name}: splits.{split}: {path} {_no_file(path)}; name a file of the folder")
             if not path.exists():
-                raise FinetraceError(f"{name}: splits.{split}: {path} does not exist; the folder has {_inside(base)}")
+                raise FinetraceError(f"{name}: splits.{split}: {path} does not exist; the folder has {names_in(base)}")
         return files
     files = {}
     for split, names in ALIASES.items():
@@ -126,7 +126,7 @@ def split_files(name: str, task: RowsSettings, root: Path, only: str | None = No
     if "train" not in files and "test" not in files:
         kinds = "|".join(e[1:] for e in ANNOTATED_FORMATS.get(str(task.format), (".csv", ".tsv", ".jsonl", ".parquet")))
         raise FinetraceError(f"{name}: {base} has no train.{kinds}; name the files with `splits` (the folder has "
-                             f"{_inside(base)}; classes that have a file each have to be one file, with a column for "
+                             f"{names_in(base)}; classes that have a file each have to be one file, with a column for "
                              "the label)")
     return files
 
@@ -159,16 +159,17 @@ def existing(name: str, root: Path, path: str) -> Path:
     return base
 
 
+def names_in(base: Path) -> str:
+    """The names in a folder for a message, at most eight."""
+    names = sorted(path.name for path in base.iterdir())
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") or "no files"
+
+
 def _no_file(path: Path) -> str:
     """What stands in the place of a file."""
     if path.is_symlink() and not path.exists():
         return "is a link that leads nowhere"
     return "is a folder, not a file" if path.is_dir() else "is a pipe or a device, not a file"
-
-
-def _inside(base: Path) -> str:
-    names = sorted(path.name for path in base.iterdir())
-    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") or "no files"
 
 
 def _is_split(path: Path, names: tuple[str, ...], task: RowsSettings) -> bool:
@@ -218,17 +219,17 @@ def decode(path: Path, encoding: str) -> str:
         text = content.decode(encoding).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        fix = _seems(content) or "convert the file to UTF-8 or set `encoding`, e.g. latin-1"
+        fix = _encoding_hint(content) or "convert the file to UTF-8 or set `encoding`, e.g. latin-1"
         raise FinetraceError(f"{path} line {line}: byte {error.start} is not {encoding}; {fix}") from error
     except (LookupError, UnicodeError, ValueError) as error:
         raise FinetraceError(f"{path}: encoding {encoding!r} is not known; use e.g. utf-8 or latin-1") from error
-    if (fix := _seems(content)) and not encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32", "utf16",
-                                                                                       "utf32")):
+    if ((fix := _encoding_hint(content))
+            and not encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32", "utf16", "utf32"))):
         raise FinetraceError(f"{path}: is not {encoding}; {fix}")
     return text
 
 
-def _seems(content: bytes) -> str:
+def _encoding_hint(content: bytes) -> str:
     """The fix for a file of two or four bytes per character; empty for others."""
     if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         return "it seems UTF-32; set `encoding: utf-32`"

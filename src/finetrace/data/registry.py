@@ -49,8 +49,8 @@ def resolve(name: str, settings: TaskSettings) -> TaskSettings:
     where = f"params.yaml: {section_of(settings)}.{name}"
     if settings.source == "registry" or settings.like:
         given = {k: v for k, v in as_dict(settings).items() if v != TaskSettings.__dataclass_fields__[k].default}
-        settings = parse(TaskSettings, _over(_entry(settings.like or name, where), given), where)
-    _complete(settings, name, where)
+        settings = parse(TaskSettings, _with_changes(_entry(settings.like or name, where), given), where)
+    _check_complete(settings, name, where)
     return settings
 
 
@@ -90,23 +90,23 @@ def resolve_ood(name: str, task: TaskSettings, section: str = "tasks") -> dict[s
             base = {}
         known = {field.name for field in fields(OodSettings)}
         base = {k: v for k, v in base.items() if k in known and k not in OF_TASK}
-        values = _over(base, given)
+        values = _with_changes(base, given)
         if values.get("source") == "files":
             values["path"] = values.get("path") or task.path
         resolved[key] = parse(OodSettings, values, where)
-        _complete(resolved[key], name, where)
+        _check_complete(resolved[key], name, where)
     return resolved
 
 
-def _entry(name: str, where: str, more: tuple[str, ...] = ()) -> dict[str, Any]:
+def _entry(name: str, where: str, other_tasks: tuple[str, ...] = ()) -> dict[str, Any]:
     if name not in entries():
         raise FinetraceError(f"{where}: {name!r} is not a built-in task "
-                             f"({', '.join([*sorted(entries()), *more])}); define it with source, id or "
+                             f"({', '.join([*sorted(entries()), *other_tasks])}); define it with source, id or "
                              "path, text and label")
     return entries()[name]
 
 
-def _over(base: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+def _with_changes(base: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """A definition with changes; `text` and `template` replace each other, as do `label_values` and `label_ranges`,
     `label` and `labels`, `splits` and `files`. Another target has metrics of its own; `label_ranges` makes classes."""
     changes = {k: v for k, v in given.items() if k != "like" and (k, v) != ("source", "registry")}
@@ -126,7 +126,7 @@ def _over(base: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _complete(settings: RowsSettings, name: str, where: str) -> None:
+def _check_complete(settings: RowsSettings, name: str, where: str) -> None:
     """Raises FinetraceError naming the key that a definition lacks."""
     needed: tuple[str, ...] = {"hub": ("id", "text", "label"),
                                "files": ("path", "text", "label")}.get(settings.source, ())

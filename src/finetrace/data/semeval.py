@@ -45,8 +45,8 @@ def read_semeval_task(name: str, task: RowsSettings, root: Path, only: str | Non
     for split, path in files.items():
         splits[split] = read_semeval(decode(path, task.encoding or "utf-8"), str(path))
         splits[split].origin = {"file": path.name, "sha256": sha256_file(path)}
-    own = "validation" in (task.splits or {}) or getattr(task, "holdout", 0.0) > 0
-    if "train" in splits and not own:
+    has_validation = "validation" in (task.splits or {}) or getattr(task, "holdout", 0.0) > 0
+    if "train" in splits and not has_validation:
         splits["train"], splits["validation"] = split_train(splits["train"])
     return {only: splits[only]} if only else {split: splits[split] for split in ("train", "validation", "test")
                                               if split in splits}
@@ -59,8 +59,8 @@ def split_train(train: Annotated) -> tuple[Annotated, Annotated]:
     one whatever the study's seed.
     """
     draws = random.Random(SPLIT_SEED)
-    kept = [draws.random() <= TRAIN_SHARE for _ in train.examples]
-    parts = [[e for e, k in zip(train.examples, kept, strict=True) if k == mine] for mine in (True, False)]
+    in_train = [draws.random() <= TRAIN_SHARE for _ in train.examples]
+    parts = [[e for e, k in zip(train.examples, in_train, strict=True) if k == mine] for mine in (True, False)]
     first, second = (Annotated(part, origin={**train.origin, "split_seed": SPLIT_SEED}) for part in parts)
     return first, second
 

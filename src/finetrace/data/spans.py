@@ -74,8 +74,8 @@ def _list(value: Any, place: str) -> list[Any]:
 
 
 def _span(value: Any, number: int, words: int, place: str) -> Span:
-    whole = isinstance(value, list) and len(value) == 2 and all(type(v) is int for v in value)
-    if not whole or not 0 <= value[0] < value[1] <= words:
+    well_formed = isinstance(value, list) and len(value) == 2 and all(type(v) is int for v in value)
+    if not well_formed or not 0 <= value[0] < value[1] <= words:
         raise FinetraceError(f"{place}: spans[{number}] is {value!r}; give [first word, word after the last] with "
                              f"0 <= first < after <= {words} (the text has {words} words)")
     return value[0], value[1]

@@ -29,15 +29,15 @@ def hold_out(train: pa.Table, share: float, seed: int, which: str = "random") ->
     the table has a column `group`, whole groups are set aside, and the share is one of groups.
     Raises FinetraceError when nothing is left to train on.
     """
-    of_rows = group_numbers(train) if "group" in train.column_names else units_of(train)
-    units = np.unique(of_rows)
+    unit_of_row = group_numbers(train) if "group" in train.column_names else units_of(train)
+    units = np.unique(unit_of_row)
     count = max(1, round(len(units) * share)) if which == "random" else last_rows(len(units), share)
     if count >= len(units):
         raise FinetraceError(f"holdout: {share} leaves no training rows of {len(units)}")
     chosen = (seeds.generator(seed, "holdout").permutation(len(units))[:count] if which == "random"
               else np.arange(-count, 0))
-    held = np.isin(of_rows, units[chosen])
-    return {"validation": train.filter(pa.array(held)), "train": train.filter(pa.array(~held))}
+    held_out = np.isin(unit_of_row, units[chosen])
+    return {"validation": train.filter(pa.array(held_out)), "train": train.filter(pa.array(~held_out))}
 
 
 def last_rows(rows: int, share: float) -> int:

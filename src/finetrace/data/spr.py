@@ -87,8 +87,8 @@ def read_spr_task(name: str, task: RowsSettings, root: Path, only: str | None = 
         else:
             read_spr1_json(text, str(path), pairs)
     above, least = (3.0, False) if task.format == "spr1" else (4.0, True)
-    splits = {split: Annotated(proto_roles(of_split.values(), above, least, last=bool(task.spr_parity)),
-                               +left_out.get(split, Counter())) for split, of_split in pairs.items()}
+    splits = {split: Annotated(proto_roles(split_pairs.values(), above, least, last=bool(task.spr_parity)),
+                               +left_out.get(split, Counter())) for split, split_pairs in pairs.items()}
     for part in splits.values():
         part.origin = {"file": ", ".join(p.name for p in tables), "sha256": ", ".join(sha256_file(p) for p in tables)}
     return our_splits(name, task, splits, only)
@@ -100,16 +100,16 @@ def proto_roles(pairs: Iterable[_Pair], limit: float, inclusive: bool, *, last: 
     limit: a property holds where its mean response is above it, or reaches it if `inclusive`;  last:
     take the last response.
     """
-    of_sentence: dict[str, list[_Pair]] = {}
+    by_sentence: dict[str, list[_Pair]] = {}
     for pair in pairs:
-        of_sentence.setdefault(pair.sentence, []).append(pair)
+        by_sentence.setdefault(pair.sentence, []).append(pair)
     examples = []
-    for number, together in enumerate(of_sentence.values()):
-        for pair in sorted(together, key=lambda p: p.spans):
+    for number, sentence_pairs in enumerate(by_sentence.values()):
+        for pair in sorted(sentence_pairs, key=lambda p: p.spans):
             scores = {name: values[-1] if last else sum(values) / len(values)
                       for name, values in pair.responses.items()}
             holding = sorted(name for name, score in scores.items() if score > limit or (inclusive and score == limit))
-            examples.append(Example(together[0].words, pair.spans, "", number, pair.place, pair.sentence,
+            examples.append(Example(sentence_pairs[0].words, pair.spans, "", number, pair.place, pair.sentence,
                                     tuple(holding)))
     return examples
 
@@ -164,15 +164,16 @@ def read_spr1_table(text: str, where: str, trees: dict[str, list[Tree]], pairs: 
             raise FinetraceError(f"{place}: Sentence.ID is {name!r}: there is no file wsj_{file}.mrg below `path`, "
                                  "or it has no such tree (from 0); put the Penn Treebank's merged files there")
         leaves = trees[file][int(number)].leaves
-        kept = [i for i, leaf in enumerate(leaves) if leaf.label != "-NONE-"]
+        word_leaves = [i for i, leaf in enumerate(leaves) if leaf.label != "-NONE-"]
         predicate = _width_one(row["Pred.Token"], len(leaves), "Pred.Token", place)[0]
         verbs, total = verbs + leaves[predicate].label.startswith(("V", "AUX")), total + 1
-        heads = [head for head in _heads(trees[file][int(number)], row["Arg.Pos"], place) if head in kept]
-        if not heads or predicate not in kept:
+        heads = [head for head in _heads(trees[file][int(number)], row["Arg.Pos"], place) if head in word_leaves]
+        if not heads or predicate not in word_leaves:
             left_out.setdefault(split, Counter())["rows whose argument is a trace"] += 1
             continue
-        words = tuple(str(leaves[i].word) for i in kept)
-        spans = ((kept.index(predicate), kept.index(predicate) + 1), (kept.index(heads[0]), kept.index(heads[0]) + 1))
+        words = tuple(str(leaves[i].word) for i in word_leaves)
+        spans = ((word_leaves.index(predicate), word_leaves.index(predicate) + 1),
+                 (word_leaves.index(heads[0]), word_leaves.index(heads[0]) + 1))
         pair = pairs.setdefault(split, {}).setdefault((name, spans), _Pair(name, words, spans, place))
         if row["Applicable"].lower() != "false" or re.fullmatch(r"[0-9.]+", row["Response"]):
             pair.add(row["Property"], row["Response"], place)
@@ -202,7 +203,7 @@ def read_spr2(text: str, where: str, sentences: dict[str, list[ConlluSentence]],
 
     Rows whose property does not apply count for nothing; pairs without any that applies are left out and counted.
     """
-    same = total = 0
+    matching = total = 0
     silent: dict[tuple[str, tuple[Any, ...]], None] = {}
     for line, row in _rows(text, where, OF_SPR2):
         place, split = f"{where} line {line}", row["Split"]
@@ -217,15 +218,15 @@ def read_spr2(text: str, where: str, sentences: dict[str, list[ConlluSentence]],
                        for key in ("Arg.Tokens.Begin", "Arg.Tokens.End"))
         if start > last:
             raise FinetraceError(f"{place}: Arg.Tokens.Begin {start} is after Arg.Tokens.End {last}; mend the line")
-        same, total = same + (" ".join(words[start:last + 1]).lower() == row["Arg.Phrase"].lower()), total + 1
+        matching, total = matching + (" ".join(words[start:last + 1]).lower() == row["Arg.Phrase"].lower()), total + 1
         spans = (predicate, (start, last + 1))
         key = (row["Sentence.ID"], spans)
         silent.setdefault((split, key))
         if row["Applicable"].lower() != "no":
             pair = pairs.setdefault(split, {}).setdefault(key, _Pair(row["Sentence.ID"], words, spans, place))
             pair.add(row["Property"], row["Response"], place)
-    if 2 * same < total:
-        raise FinetraceError(f"{where}: only {same} of {total} argument phrases are those of the treebank below "
+    if 2 * matching < total:
+        raise FinetraceError(f"{where}: only {matching} of {total} argument phrases are those of the treebank below "
                              "`path`; it must be Universal Dependencies English of release 1.2")
     for split, key in silent:
         if key not in pairs.get(split, {}):

@@ -47,7 +47,7 @@ def read_streusle(text: str, where: str, label: str, form: str, *, multiword: bo
     examples: list[Example] = []
     left_out: Counter[str] = Counter()
     for number, (name, words, expressions) in enumerate(read(text, where)):
-        of_sentence = []
+        sentence_examples = []
         if not all(word.strip() for word in words):
             raise FinetraceError(f"{where}: sentence {name or number + 1} has an empty word; mend it")
         for item in expressions:
@@ -67,9 +67,9 @@ def read_streusle(text: str, where: str, label: str, form: str, *, multiword: bo
                 if not value.startswith("p."):
                     raise FinetraceError(f"{item.place}: has the role {item.role} but the function {value!r}; a "
                                          "preposition has both")
-                of_sentence.append(Example(words, ((start, end),), value, number, item.place,
-                                           None if name is None else f"{name}:{start + 1}"))
-        examples += sorted(of_sentence, key=lambda e: e.spans)
+                sentence_examples.append(Example(words, ((start, end),), value, number, item.place,
+                                                 None if name is None else f"{name}:{start + 1}"))
+        examples += sorted(sentence_examples, key=lambda e: e.spans)
     return Annotated(examples, +left_out)
 
 
@@ -147,8 +147,8 @@ def _tsv(text: str, where: str) -> _Sentences:
                 raise FinetraceError(f"{place}: field {field} is {value!r}, not the number of one of the sentence's "
                                      f"{len(words)} words (from 0)")
         between = tuple(range(int(first), int(last) + 1))
-        whole = expression.replace("_", " ") == " ".join(words[int(first):int(last) + 1]).replace("_", " ")
-        if not whole:  # the words between belong to others; which they are, the table does not say
+        contiguous = expression.replace("_", " ") == " ".join(words[int(first):int(last) + 1]).replace("_", " ")
+        if not contiguous:  # the words between belong to others; which they are, the table does not say
             if len(between) < 3:
                 raise FinetraceError(f"{place}: field expression is {expression!r}, but words {first} to {last} are "
                                      f"{' '.join(words[int(first):int(last) + 1])!r}; mend one of them")

@@ -122,8 +122,8 @@ def _annotated(name: str, task: RowsSettings, root: Path, seed: int, world: Any,
 def _word_tables(name: str, task: RowsSettings, splits: dict[str, Annotated], dropped: dict[str, dict[str, int]], *,
                  few: bool) -> tuple[dict[str, pa.Table], tuple[str, ...]]:
     """Tables and class names (those of all splits, sorted, unless given); fills `dropped`: split -> reason -> count."""
-    several = several_labels(name, splits)
-    if several and few:
+    multi_label = several_labels(name, splits)
+    if multi_label and few:
         raise FinetraceError(f"{name}: its examples can have several labels, and no classifier is evaluated on such a "
                              "set; remove it from ood")
     places: dict[str, str] = {}
@@ -141,8 +141,8 @@ def _word_tables(name: str, task: RowsSettings, splits: dict[str, Annotated], dr
     number_of = {label: label_number(label, task, known, place) for label, place in places.items()}
     tables = {}
     for split, part in splits.items():
-        numbers = [-1 if several else number_of[example.label] for example in part.examples]
-        lists = [_numbers(example, number_of) for example in part.examples] if several else None
+        numbers = [-1 if multi_label else number_of[example.label] for example in part.examples]
+        lists = [_class_numbers(example, number_of) for example in part.examples] if multi_label else None
         table, long = word_table(part.examples, [-1 if n is None else n for n in numbers], task.max_words, lists)
         if not table.num_rows:
             raise FinetraceError(f"{name}: every sentence of {split} has more than {task.max_words} words; raise "
@@ -153,7 +153,7 @@ def _word_tables(name: str, task: RowsSettings, splits: dict[str, Annotated], dr
             for label in (example.label,) if example.labels is None else example.labels:
                 if number_of[label] is None:
                     reason = left_out(label, task, known, example.place)
-                    reason = reason.replace("rows", "labels", 1) if several else reason
+                    reason = reason.replace("rows", "labels", 1) if multi_label else reason
                     counts[reason] = counts.get(reason, 0) + 1
         _some_left(name, split, tables[split])
         if counts:
@@ -174,7 +174,7 @@ def _one_way(splits: dict[str, Annotated]) -> None:
                                  "is 0, which is 1, and so on")
 
 
-def _numbers(example: Example, number_of: dict[str, int | None]) -> list[int]:
+def _class_numbers(example: Example, number_of: dict[str, int | None]) -> list[int]:
     """Class numbers of an example with several labels, ascending; those that the settings leave out are no labels."""
     return sorted({number for label in example.labels or () if (number := number_of[label]) is not None})
 
@@ -213,8 +213,8 @@ def _check_columns(name: str, task: RowsSettings, rows: Rows) -> None:
     if not rows.values:
         raise FinetraceError(f"{name}: {rows.origin.get('file') or rows.origin}: the split has no rows; leave "
                              "it out of `splits` or give it rows")
-    more = [column for column in (task.id_column, task.group) if column]
-    for column in [*text_columns(task), *(task.labels or [_label_column(task)]), *more]:
+    extra_columns = [column for column in (task.id_column, task.group) if column]
+    for column in [*text_columns(task), *(task.labels or [_label_column(task)]), *extra_columns]:
         if column not in rows.columns:
             hint = f"; is it {twin}?" if (twin := look_alike(column, rows.columns)) else ""
             if not hint and task.columns is None and rows.headed:
@@ -226,20 +226,20 @@ def _check_columns(name: str, task: RowsSettings, rows: Rows) -> None:
 def _table(name: str, task: RowsSettings, rows: Rows, known: Classes, dropped: dict[str, int]) -> pa.Table:
     """The table of one split; `unit`, the source's row, is a column where one row was made into several."""
     label_of = _label_reader(task, known)
-    kept: list[int] = []
+    row_numbers: list[int] = []
     labels: list[Any] = []
     texts: list[tuple[str, str | None]] = []
     ids: list[str | None] = []
     first_places: dict[str, str] = {}
     counts: Counter[str] = Counter()
     for i, (row, place) in enumerate(zip(rows.values, rows.places, strict=True)):
-        both = row_texts(row, task, place)
+        pair = row_texts(row, task, place)
         label = label_of(row, place)
         if label is None:
             counts[left_out(row.get(_label_column(task)), task, known, place)] += 1
             continue
-        kept.append(i)
-        texts.append(both)
+        row_numbers.append(i)
+        texts.append(pair)
         labels.append(label)
         if task.id_column:
             key = as_text(row.get(task.id_column), place, "id")
@@ -248,18 +248,18 @@ def _table(name: str, task: RowsSettings, rows: Rows, known: Classes, dropped: d
                                      "(or remove `id_column`)")
             first_places[key] = place
             ids.append(key)
-    if texts and not any(text.strip() for both in texts for text in both if text):
+    if texts and not any(text.strip() for pair in texts for text in pair if text):
         raise FinetraceError(f"{rows.places[0].rsplit(' ', 2)[0]}: every text is empty ({name}); is "
                              f"{' or '.join(text_columns(task))} the right column?")
     dropped |= counts
     table = pa.table({
-        "example_id": pa.array(kept, pa.int64()),
-        "source_id": pa.array(ids or [None] * len(kept), pa.string()),
+        "example_id": pa.array(row_numbers, pa.int64()),
+        "source_id": pa.array(ids or [None] * len(row_numbers), pa.string()),
         "text_a": pa.array([first for first, _ in texts], pa.string()),
         "text_b": pa.array([second for _, second in texts], pa.string()),
         **_label_columns(labels, target_of(task)),
-        **({} if task.group is None else {"group": pa.array(_groups(rows, task.group, kept), pa.string())}),
-        **({} if rows.units is None else {"unit": pa.array(np.array(rows.units, np.int64)[kept])}),
+        **({} if task.group is None else {"group": pa.array(_groups(rows, task.group, row_numbers), pa.string())}),
+        **({} if rows.units is None else {"unit": pa.array(np.array(rows.units, np.int64)[row_numbers])}),
     })
     _some_left(name, rows.origin.get("file") or str(rows.origin), table)
     return table
@@ -284,6 +284,6 @@ def _label_columns(labels: list[Any], target: Target) -> dict[str, pa.Array]:
     return {"label": pa.array(labels, pa.int32())}
 
 
-def _groups(rows: Rows, column: str, kept: list[int]) -> list[str]:
+def _groups(rows: Rows, column: str, row_numbers: list[int]) -> list[str]:
     """The group of every kept row."""
-    return [as_text(rows.values[i].get(column), rows.places[i], f"value of {column}") for i in kept]
+    return [as_text(rows.values[i].get(column), rows.places[i], f"value of {column}") for i in row_numbers]

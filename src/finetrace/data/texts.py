@@ -57,12 +57,12 @@ def look_alike(text: str, others: Iterable[str]) -> str | None:
     """One of the others that a person would take for the text, spelled out; blanks around and marks without width
     count not."""
     for other in others:
-        if other != text and _seen(other) == _seen(text):
+        if other != text and _visible_text(other) == _visible_text(text):
             return f"{spelled(other)}, not {spelled(text)}"
     return None
 
 
-def _seen(text: str) -> str:
+def _visible_text(text: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf").strip()
 
 

@@ -18,11 +18,11 @@ def ends_named(steps: Sequence[int]) -> tuple[str, str]:
     return f"{first} (step {steps[0]:,})", f"{last} (step {steps[-1]:,})"
 
 
-def checkpoint_axis(panel: "Axes", steps: Sequence[int], kept: int, label: bool = True) -> None:
+def checkpoint_axis(panel: "Axes", steps: Sequence[int], kept_step: int, label: bool = True) -> None:
     """Evenly spaced checkpoints on the x axis, at most eight of them named, and a line at the kept one."""
-    few = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 8)).round().astype(int))
-    panel.set_xticks(few, [f"{steps[i]:,}" for i in few])
-    panel.axvline(list(steps).index(kept), color="#E3E3E3", lw=5, zorder=0)
+    ticks = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 8)).round().astype(int))
+    panel.set_xticks(ticks, [f"{steps[i]:,}" for i in ticks])
+    panel.axvline(list(steps).index(kept_step), color="#E3E3E3", lw=5, zorder=0)
     panel.set_xlim(-0.3, len(steps) - 0.7)
     if label:
         panel.set_xlabel("optimiser step of the checkpoint")

@@ -167,11 +167,11 @@ def short(name: str, letters: int = 18) -> str:
     return name if len(name) <= letters else f"{name[:letters - 1]}…"
 
 
-def thinned(texts: Sequence[str], most: int) -> tuple[list[int], list[str]]:
-    """Positions and labels of at most `most` ticks, the last one always among them."""
-    stride = max(1, -(-len(texts) // most))
-    kept = [i for i in range(len(texts)) if (len(texts) - 1 - i) % stride == 0]
-    return kept, [texts[i] for i in kept]
+def thinned(texts: Sequence[str], limit: int) -> tuple[list[int], list[str]]:
+    """Positions and labels of at most `limit` ticks, the last one always among them."""
+    stride = max(1, -(-len(texts) // limit))
+    positions = [i for i in range(len(texts)) if (len(texts) - 1 - i) % stride == 0]
+    return positions, [texts[i] for i in positions]
 
 
 def footnote(figure: "Figure", text: str) -> None:

@@ -35,7 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Look, print the table, write the folder; exit code 0."""
-    with _told():
+    with _log_on_terminal():
         return _run(options)
 
 
@@ -76,7 +76,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
+def _log_on_terminal() -> Iterator[None]:
     """What is logged meanwhile goes to the terminal as it is; what the fetching of a model says of trainings does
     not."""
     logger, handler = logging.getLogger("finetrace"), logging.StreamHandler()

@@ -112,10 +112,10 @@ def _similarity(result: "Look") -> tuple["Figure", str]:
         panel.set_yticks(np.arange(cells.shape[0]) + 0.5, range(cells.shape[0]))
         panel.grid(False)
     figure.colorbar(mesh, ax=axes[0, -1], label="CKA")
-    more = f" {len(parts) - len(shown)} further pairs are in table.parquet." if len(parts) > len(shown) else ""
+    omitted = f" {len(parts) - len(shown)} further pairs are in table.parquet." if len(parts) > len(shown) else ""
     return figure, ("How like the same sentences lie to each other: debiased linear CKA of sentence vectors, 1: the "
                     "same but for rotation and scale, 0: nothing in common. Empty where all vectors are equal, as "
-                    f"[CLS] among the embeddings. Bands: 95 % intervals.{more}")
+                    f"[CLS] among the embeddings. Bands: 95 % intervals.{omitted}")
 
 
 def _hulls(result: "Look") -> tuple["Figure", str]:

@@ -113,8 +113,8 @@ def probes(hidden: HiddenStates, task: str, study_seed: int) -> Measured:
     rows_of = {split: hidden.rows(split) for split in (settings.train_split, scored)}
     labels = {split: hidden.labels[rows] for split, rows in rows_of.items()}
     with blame(f"--task {task}", "raise --rows"):
-        for split, of_split in labels.items():
-            check_split(split, of_split, hidden.label_names)
+        for split, split_labels in labels.items():
+            check_split(split, split_labels, hidden.label_names)
     layers = list(layers_of(hidden))
     kind = hidden.kind(settings.vectors)
     values = [_layer(hidden, kind, layer) for layer in layers]
@@ -131,14 +131,14 @@ def probes(hidden: HiddenStates, task: str, study_seed: int) -> Measured:
                                   "scored": len(rows_of[scored])})
 
 
-def convergence(of_geometry: Measured, of_probes: Measured, task: str, study_seed: int) -> Measured:
+def convergence(geometry_measured: Measured, probes_measured: Measured, task: str, study_seed: int) -> Measured:
     """Correlation over layers of cosines within sentences and accuracies of probes."""
     from finetrace.lenses.convergence.correlation import FEWEST, links
     from finetrace.lenses.convergence.stage import COLUMNS
 
-    settings, split = ConvergenceSettings(), of_probes.facts["split"]
-    cosine = of_geometry.table.grid(statistic=settings.cosine)[..., 0]
-    accuracy = of_probes.table.select(statistic="accuracy", split=split).averaged("step", "layer").grid()[..., 0]
+    settings, split = ConvergenceSettings(), probes_measured.facts["split"]
+    cosine = geometry_measured.table.grid(statistic=settings.cosine)[..., 0]
+    accuracy = probes_measured.table.select(statistic="accuracy", split=split).averaged("step", "layer").grid()[..., 0]
     correlations = [link for link in links(cosine, accuracy, draws=settings.draws, permutations=settings.permutations,
                                            seed=seeds.derive(study_seed, "convergence", task)) if link.over == "layers"]
     table = LongTable.of_rows(({
@@ -192,9 +192,9 @@ def similarity_between(first: HiddenStates, second: HiddenStates, item: str, stu
             continue  # the models cut the texts into different tokens
         sentences, items = work.candidates(first, kind)
         chosen, groups = summary.choose(sentences, settings.rows, settings.groups, seed)
-        of_first, of_second = (work.loader(states, kind, items[chosen], groups, settings, seed)
-                               for states in (first, second))
-        rows[kind] = [row for part in summary.between(of_first, of_second, [(STEP, STEP)], counts[0], counts[1],
+        load_first, load_second = (work.loader(states, kind, items[chosen], groups, settings, seed)
+                                   for states in (first, second))
+        rows[kind] = [row for part in summary.between(load_first, load_second, [(STEP, STEP)], counts[0], counts[1],
                                                       settings.measures, settings.variance) for row in part]
     table = summary.table(rows)
     return Measured(table, summary.metrics(table, settings.measures, STEP, STEP), {"kinds": list(rows)})

@@ -129,9 +129,9 @@ class _Progress:
         self.done = 0
         self.bar = Progress(sum(self.costs.values()), "look", unit="part")
 
-    def share(self, piece: str, done: int, of: int = 1) -> None:
+    def share(self, piece: str, done: int, total: int = 1) -> None:
         """So much of a piece is done."""
-        self.bar.update(self.done + int(done / of * self.costs.get(piece, 0)), f"({piece})")
+        self.bar.update(self.done + int(done / total * self.costs.get(piece, 0)), f"({piece})")
 
     def end(self, piece: str) -> None:
         """A piece is done."""
@@ -147,13 +147,13 @@ def _measure_all(result: Look, prepared: Sequence[Prepared], lenses: Sequence[st
     for number, model in enumerate(prepared):
         piece = f"{model.source.name}: states"
         states.append(hidden_states(model, scratch / f"states-{number}",
-                                    partial(progress.share, piece, of=len(model.rows))))
+                                    partial(progress.share, piece, total=len(model.rows))))
         progress.end(piece)
         result.facts[model.source.name] = _facts(model)
-        result.of_model[model.source.name] = _of_model(result, model, states[-1], lenses, progress)
+        result.of_model[model.source.name] = _measure_model(result, model, states[-1], lenses, progress)
         model.encoder.to("meta")  # its memory is free for the next one
     if "similarity" in lenses:
-        _similarity(result, states)
+        _measure_similarity(result, states)
         progress.end("similarity")
     progress.bar.close()
 
@@ -165,8 +165,8 @@ def _facts(model: Prepared) -> dict[str, int]:
             "max_length": model.max_length}
 
 
-def _of_model(result: Look, model: Prepared, hidden: HiddenStates, lenses: Sequence[str], progress: _Progress
-              ) -> dict[str, Measured]:
+def _measure_model(result: Look, model: Prepared, hidden: HiddenStates, lenses: Sequence[str], progress: _Progress
+                   ) -> dict[str, Measured]:
     """All lenses of one model but similarity."""
     task, seed, name = result.task.name, result.request.seed, model.source.name
     parts: dict[str, Measured] = {}
@@ -175,12 +175,12 @@ def _of_model(result: Look, model: Prepared, hidden: HiddenStates, lenses: Seque
         if lens == "convergence":
             parts[lens] = measure.convergence(parts["geometry"], parts["probes"], task, seed)
         elif lens == "calibration":
-            given = answers(model)
-            if isinstance(given, Answers):
-                parts[lens] = measure.calibration(given, task, seed)
-                result.notes += [f"Calibration of {name}: {given.note}."] if given.note else []
+            answered = answers(model)
+            if isinstance(answered, Answers):
+                parts[lens] = measure.calibration(answered, task, seed)
+                result.notes += [f"Calibration of {name}: {answered.note}."] if answered.note else []
             else:
-                result.notes.append(f"Calibration: {name} is left out: {given}.")
+                result.notes.append(f"Calibration: {name} is left out: {answered}.")
         else:
             parts[lens] = {"geometry": measure.geometry, "hulls": measure.hulls, "probes": measure.probes}[lens](
                 hidden, task, seed)
@@ -193,17 +193,17 @@ def _of_model(result: Look, model: Prepared, hidden: HiddenStates, lenses: Seque
     return parts
 
 
-def _similarity(result: Look, states: Sequence[HiddenStates]) -> None:
+def _measure_similarity(result: Look, states: Sequence[HiddenStates]) -> None:
     """Between all pairs of models; of one model alone, between its layers."""
     task, seed = result.task.name, result.request.seed
     named = list(zip((source.name for source in result.sources), states, strict=True))
     if len(named) == 1:
         result.of_model[named[0][0]]["similarity"] = measure.similarity_within(named[0][1], task, seed)
         return
-    for (first, of_first), (second, of_second) in combinations(named, 2):
-        pair = measure.similarity_between(of_first, of_second, comparison_name(first, second), seed)
+    for (first, first_states), (second, second_states) in combinations(named, 2):
+        pair = measure.similarity_between(first_states, second_states, comparison_name(first, second), seed)
         result.of_pair[first, second] = pair
-        if "tokens" not in pair.facts["kinds"] and not of_first.spans:
+        if "tokens" not in pair.facts["kinds"] and not first_states.spans:
             result.notes.append(f"Similarity of {first} and {second}: of sentences only; they cut texts into different "
                                 "tokens.")
 
@@ -221,11 +221,11 @@ def long_table(result: Look) -> dict[str, np.ndarray]:
              for name, lenses in result.of_model.items() for lens, part in lenses.items()]
     parts += [part.table.frame.assign(model=second, other_model=first, lens="similarity")
               for (first, second), part in result.of_pair.items()]
-    whole = pd.concat(parts, ignore_index=True)
+    table = pd.concat(parts, ignore_index=True)
     front = ["model", "other_model", "lens", "layer", "statistic", "value", "low", "high", "n"]
-    whole = whole.drop(columns=["step", "change", "change_low", "change_high", "other_step"], errors="ignore")
-    whole = whole.assign(layer=whole.get("layer", pd.Series(-1, whole.index)).fillna(-1).astype(np.int32))
-    whole = whole[[*front, *(name for name in whole if name not in front)]]
-    texts = {name: whole[name].astype(object).where(whole[name].notna(), "").astype(str).to_numpy(dtype=object)
-             for name in whole if not pd.api.types.is_numeric_dtype(whole[name])}
-    return {name: texts.get(name, whole[name].to_numpy()) for name in whole}
+    table = table.drop(columns=["step", "change", "change_low", "change_high", "other_step"], errors="ignore")
+    table = table.assign(layer=table.get("layer", pd.Series(-1, table.index)).fillna(-1).astype(np.int32))
+    table = table[[*front, *(name for name in table if name not in front)]]
+    texts = {name: table[name].astype(object).where(table[name].notna(), "").astype(str).to_numpy(dtype=object)
+             for name in table if not pd.api.types.is_numeric_dtype(table[name])}
+    return {name: texts.get(name, table[name].to_numpy()) for name in table}

@@ -79,7 +79,7 @@ def _base(folder: Path, named: str) -> Path:
     if any(any(folder.glob(pattern)) for pattern in TOKENIZERS) or not (folder / MARKER).is_file():
         return folder
     if (tokenizer := folder.resolve().parents[1] / TOKENIZER).is_dir():  # of a trace
-        return tokenizer if not needs_base(folder) else _changed(folder, named)
+        return tokenizer if not needs_base(folder) else _adapter_base(folder, named)
     place = folder.resolve().parts
     if OUTPUTS in place[:-1]:
         at = len(place) - 1 - place[::-1].index(OUTPUTS)
@@ -90,7 +90,7 @@ def _base(folder: Path, named: str) -> Path:
                          "write a whole model with `finetrace export`")
 
 
-def _changed(folder: Path, named: str) -> Path:
+def _adapter_base(folder: Path, named: str) -> Path:
     """The model that the adapters of a trace change."""
     base_name = str(adapter_config(folder).get("base_model_name_or_path") or "")
     if base_name and (Path(base_name) / "config.json").is_file():

@@ -97,63 +97,64 @@ def prepare(source: Source, task: Task, rows: int, seed: int) -> Prepared:
     cuda = torch.cuda.is_available()
     fit_threads(encoder.num_parameters())
     length = longest_input(encoder, tokenizer, TrainSettings().max_length)
-    encoded, splits, kept = chosen_examples(task.folder, settings_of(rows), seeds.derive(seed, "hidden", task.name),
-                                            tokenizer, length, forward_names(encoder))
+    encoded, splits, tokens_kept = chosen_examples(task.folder, settings_of(rows),
+                                                   seeds.derive(seed, "hidden", task.name),
+                                                   tokenizer, length, forward_names(encoder))
     require_known(encoded, tokenizer, f"{source.named} on {task.name}")
     collator = Collator(tokenizer, 8 if cuda else None, side="right", pieces="mean")
-    return Prepared(source, task, encoded, np.array(splits), kept, collator, encoder.to("cuda" if cuda else "cpu"),
-                    length)
+    return Prepared(source, task, encoded, np.array(splits), tokens_kept, collator,
+                    encoder.to("cuda" if cuda else "cpu"), length)
 
 
-def hidden_states(of: Prepared, out: Path, on_batch: Callable[[int], None]) -> HiddenStates:
+def hidden_states(model: Prepared, out: Path, on_batch: Callable[[int], None]) -> HiddenStates:
     """The hidden states of all layers, in the folder `out`; on_batch: told the number of rows done."""
     from finetrace.inference.extract import extract
 
-    rows, settings = of.rows, settings_of(0)
-    lengths = rows.lengths * of.kept
-    offsets = np.where(of.kept, np.cumsum(lengths) - lengths, -1)
+    rows, settings = model.rows, settings_of(0)
+    lengths = rows.lengths * model.kept
+    offsets = np.where(model.kept, np.cumsum(lengths) - lengths, -1)
     (out / step_name(STEP)).mkdir(parents=True)
     try:
-        extract(of.encoder, rows, of.collator, out / step_name(STEP), vectors=list(settings.vectors), offsets=offsets,
-                dtype=settings.dtype, batch_tokens=settings.batch_tokens, on_batch=on_batch)
+        extract(model.encoder, rows, model.collator, out / step_name(STEP), vectors=list(settings.vectors),
+                offsets=offsets, dtype=settings.dtype, batch_tokens=settings.batch_tokens, on_batch=on_batch)
     except FinetraceError as error:
-        raise FinetraceError(f"{of.source.named}: {error}") from error
-    kept = np.flatnonzero(of.kept)
-    facts = {"layers": of.layers, "dim": int(of.encoder.config.hidden_size), "steps": [STEP],
-             "spans": rows.targets.pieces.shape[1] if rows.targets else 0, "label_names": of.task.label_names}
+        raise FinetraceError(f"{model.source.named}: {error}") from error
+    token_rows = np.flatnonzero(model.kept)
+    facts = {"layers": model.layers, "dim": int(model.encoder.config.hidden_size), "steps": [STEP],
+             "spans": rows.targets.pieces.shape[1] if rows.targets else 0, "label_names": model.task.label_names}
     owner = np.repeat(np.arange(len(rows)), rows.sizes)
     return HiddenStates(
-        out, Manifest("hidden", "look", of.source.name, "", {}, {}, {}, facts), of.splits,
+        out, Manifest("hidden", "look", model.source.name, "", {}, {}, {}, facts), model.splits,
         rows.targets.numbers[owner] if rows.targets else rows.example_ids, rows.example_ids, rows.labels,
-        np.concatenate([[0], np.cumsum(rows.lengths[kept])]).astype(np.int64),
-        np.array([rows.examples([row])[0] for row in kept.tolist()], dtype=np.int64),
-        np.concatenate([np.array(rows.features["input_ids"][row], dtype=np.int64) for row in kept]),
-        np.concatenate([np.array((rows.special or [])[row], dtype=bool) for row in kept]))
+        np.concatenate([[0], np.cumsum(rows.lengths[token_rows])]).astype(np.int64),
+        np.array([rows.examples([row])[0] for row in token_rows.tolist()], dtype=np.int64),
+        np.concatenate([np.array(rows.features["input_ids"][row], dtype=np.int64) for row in token_rows]),
+        np.concatenate([np.array((rows.special or [])[row], dtype=bool) for row in token_rows]))
 
 
-def answers(of: Prepared) -> Answers | str:
+def answers(model: Prepared) -> Answers | str:
     """What the model's own head says, or why it says nothing about this task."""
     from finetrace.inference.evaluate import predict
     from finetrace.models.heads import head_of, order_of
     from finetrace.models.saved import load_trained
 
-    head, wanted = head_of(of.source.folder, of.source.base), of.task.label_names
+    head, label_names = head_of(model.source.folder, model.source.base), model.task.label_names
     if head.kind not in ("sequence", "token", "span-pair"):
         return "has no classification head"
-    if of.task.kind not in ("sequence", "pair"):
+    if model.task.kind not in ("sequence", "pair"):
         return "the task is one of marked words, which are asked through a trained head of finetrace only"
-    if len(head.names) != len(wanted):
-        return f"its head has {len(head.names)} classes ({', '.join(head.names[:4])}), the task {len(wanted)}"
+    if len(head.names) != len(label_names):
+        return f"its head has {len(head.names)} classes ({', '.join(head.names[:4])}), the task {len(label_names)}"
     try:
-        order = order_of(head, wanted, (), of.source.named)
+        order = order_of(head, label_names, (), model.source.named)
     except FinetraceError:
-        return f"its head tells {', '.join(head.names[:4])}, and the task's classes are {', '.join(wanted[:4])}"
+        return f"its head tells {', '.join(head.names[:4])}, and the task's classes are {', '.join(label_names[:4])}"
     unnamed = all(UNNAMED.fullmatch(name) for name in head.names)
-    note = f"its classes have no names and are taken for {', '.join(wanted)}, in this order" if unnamed else ""
-    classifier = load_trained(of.source.folder, of.source.base).to(next(of.encoder.parameters()).device)
-    examples = np.flatnonzero(of.splits == "validation")
-    part = of.rows.take(examples)
-    logits = predict(classifier, part, of.collator)[:, order]
+    note = f"its classes have no names and are taken for {', '.join(label_names)}, in this order" if unnamed else ""
+    classifier = load_trained(model.source.folder, model.source.base).to(next(model.encoder.parameters()).device)
+    examples = np.flatnonzero(model.splits == "validation")
+    part = model.rows.take(examples)
+    logits = predict(classifier, part, model.collator)[:, order]
     if not np.isfinite(logits).all():
         return "its logits are NaN or infinite"
     return Answers(logits, part.labels, part.example_ids, note)

@@ -28,19 +28,19 @@ def study_of(result: Look, command: str, base: Path) -> str:
     if task.settings is not None:
         settings = dict(task.settings)
         if "path" in settings:
-            settings["path"] = _from(base, Path(settings["path"]))
+            settings["path"] = _relative_path(base, Path(settings["path"]))
         content[task.section] = {task.name: settings}
     else:  # a finished folder of tables: its splits are files like others
         content["task_files"] = {task.name: {
-            "path": _from(base, task.folder), "text": ["text_a", "text_b"] if task.kind == "pair" else ["text_a"],
-            "label": "label", "label_names": list(task.label_names)}}
+            "path": _relative_path(base, task.folder), "text": ["text_a", "text_b"] if task.kind == "pair"
+            else ["text_a"], "label": "label", "label_names": list(task.label_names)}}
     content["series"] = {}
     for source in result.sources:
-        entry: dict[str, Any] = {"path": _from(base, source.folder)}
+        entry: dict[str, Any] = {"path": _relative_path(base, source.folder)}
         if source.commit:
             entry = {"id": source.named.partition("@")[0], "revision": source.commit}
         if source.base != source.folder:
-            entry["tokenizer"] = _from(base, source.base)
+            entry["tokenizer"] = _relative_path(base, source.base)
         entry["tasks"] = [task.name]
         if "calibration" in result.of_model[source.name]:
             entry["head"] = task.name
@@ -69,8 +69,8 @@ def _names(result: Look) -> dict[str, str]:
     return names
 
 
-def _from(base: Path, path: Path) -> str:
+def _relative_path(base: Path, path: Path) -> str:
     """A path as the project folder sees it: relative where it lies within, else absolute."""
-    whole = Path(os.path.abspath(path))
+    absolute = Path(os.path.abspath(path))
     root = Path(os.path.abspath(base))
-    return whole.relative_to(root).as_posix() if whole.is_relative_to(root) else whole.as_posix()
+    return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else absolute.as_posix()

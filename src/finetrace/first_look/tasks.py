@@ -153,6 +153,6 @@ def require_rows(task: Task, splits: np.ndarray, labels: np.ndarray, rows: int) 
         counts = np.bincount(labels[splits == split], minlength=len(task.label_names))
         if (counts >= FEWEST).sum() < 2:
             shown = ", ".join(f"{count} of {name!r}" for name, count in zip(task.label_names, counts, strict=True))
-            more = "raise --rows" if rows and counts.sum() >= rows else "give it more rows"
+            advice = "raise --rows" if rows and counts.sum() >= rows else "give it more rows"
             raise FinetraceError(f"--task {task.name}: the {counts.sum()} rows of {split} are {shown}; two classes "
-                                 f"need at least {FEWEST} rows each: {more}")
+                                 f"need at least {FEWEST} rows each: {advice}")

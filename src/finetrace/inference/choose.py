@@ -23,21 +23,21 @@ def choose_rows(labels: np.ndarray, count: int, how: Literal["stratified", "rand
     if how == "random":
         return np.sort(order[:count])
     classes, sizes = np.unique(labels, return_counts=True)
-    wanted = _shares(sizes, count)
-    return np.sort(np.concatenate([order[labels[order] == c][:n] for c, n in zip(classes, wanted, strict=True)]))
+    shares = _shares(sizes, count)
+    return np.sort(np.concatenate([order[labels[order] == c][:n] for c, n in zip(classes, shares, strict=True)]))
 
 
 def _shares(sizes: np.ndarray, count: int) -> np.ndarray:
     """`count` dealt out in proportion to `sizes`: (class,) integers with that sum."""
     exact = sizes * count / sizes.sum()
-    wanted = np.floor(exact).astype(np.int64)
+    shares = np.floor(exact).astype(np.int64)
     if count >= len(sizes):
-        wanted = np.maximum(wanted, 1)
+        shares = np.maximum(shares, 1)
     order = np.argsort(-(exact - np.floor(exact)), kind="stable")
-    while (missing := count - int(wanted.sum())) != 0:
+    while (missing := count - int(shares.sum())) != 0:
         if missing > 0:
             for i in order[:missing]:
-                wanted[i] += 1
+                shares[i] += 1
         else:
-            wanted[int(np.argmax(wanted))] -= 1
-    return wanted
+            shares[int(np.argmax(shares))] -= 1
+    return shares

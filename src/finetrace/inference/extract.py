@@ -43,14 +43,14 @@ def extract(model: Any, rows: Encoded, collator: Collator, out: Path, *, vectors
 
     device = next(model.parameters()).device
     layers, dim = layer_count(model.config), model.config.hidden_size
-    position, kept, done = sentence_position(model.config), int((rows.lengths * (offsets >= 0)).sum()), 0
+    position, token_count, done = sentence_position(model.config), int((rows.lengths * (offsets >= 0)).sum()), 0
     spans = rows.targets.pieces.shape[1] if rows.targets else 0
     kinds, width = (["span"], spans * dim) if spans else (vectors, dim)
     with ExitStack() as stack, torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         files = {kind: stack.enter_context(LayerMajorFile(out / f"{kind}.npy", layers, len(rows.labels), width, dtype))
                  for kind in kinds}
-        if kept:
-            files["tokens"] = stack.enter_context(LayerMajorFile(out / "tokens.npy", layers, kept, dim, dtype))
+        if token_count:
+            files["tokens"] = stack.enter_context(LayerMajorFile(out / "tokens.npy", layers, token_count, dim, dtype))
         for index in batches_by_tokens(rows.lengths, batch_tokens):
             batch = collator(rows, index)
             batch.pop("labels")

@@ -58,13 +58,13 @@ def mask_texts(texts: list[str], tokenizer: Any, *, max_length: int, inputs: set
         padded = np.full((len(part), max(map(len, part))), tokenizer.pad_token_id, dtype=np.int64)
         for row, ids_of_text in enumerate(part):
             padded[row, :len(ids_of_text)] = ids_of_text
-        masked, wanted = mask_words(padded, np.isin(padded, special), tokenizer.mask_token_id, words, RATE, REPLACE,
-                                    seeds.generator(seed, "masks", number))
+        masked, hidden_ids = mask_words(padded, np.isin(padded, special), tokenizer.mask_token_id, words, RATE, REPLACE,
+                                        seeds.generator(seed, "masks", number))
         for row, ids_of_text in enumerate(part):
-            at = np.flatnonzero(wanted[row] != IGNORED)
+            at = np.flatnonzero(hidden_ids[row] != IGNORED)
             ids.append(masked[row, :len(ids_of_text)].tolist())
             places.append(at)
-            targets.append(wanted[row, at])
+            targets.append(hidden_ids[row, at])
             starts.append(starts[-1] + len(at))
     if not starts[-1]:
         raise FinetraceError("none of the texts has a word to mask; choose another corpus")

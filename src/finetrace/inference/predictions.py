@@ -44,55 +44,57 @@ def predict_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
     import torch
 
     manifest = read_manifest(trajectory)
-    train, kept = manifest.facts["train"], int(manifest.facts["kept_step"])
-    checkpoints = chosen_checkpoints(list_weights(trajectory / "checkpoints"), settings.checkpoints, kept, trajectory)
+    train, kept_step = manifest.facts["train"], int(manifest.facts["kept_step"])
+    checkpoints = chosen_checkpoints(list_weights(trajectory / "checkpoints"), settings.checkpoints, kept_step,
+                                     trajectory)
     tokenizer = load_tokenizer(model_folder)
     model = load_trained(next(iter(checkpoints.values())), model_folder)
     cuda = torch.cuda.is_available()
     (set_up if cuda else fit_threads)(model.num_parameters())
     length = longest_input(model, tokenizer, settings.max_length or train["max_length"])
     label_names = list(manifest.facts["label_names"])
-    sets, wanted = {}, {}
+    sets, feature_rows = {}, {}
     for set_name, path in evaluation_sets(task_folder, settings.sets).items():
         limit = settings.train_rows if set_name == "train" else settings.max_rows
         chosen = choose_rows(_labels(path, label_names), limit, "stratified", seeds.derive(seed, set_name))
         sets[set_name] = encode(path, tokenizer, length, forward_names(model), rows=chosen)
-        of_features = seeds.derive(seed, set_name, "features")
-        wanted[set_name] = choose_rows(sets[set_name].labels, settings.feature_rows, "stratified", of_features)
-    index = _index(sets, wanted)
-    examples, rows, dim = len(index["label"]), sum(map(len, wanted.values())), last_linear(model).in_features
+        features_seed = seeds.derive(seed, set_name, "features")
+        feature_rows[set_name] = choose_rows(sets[set_name].labels, settings.feature_rows, "stratified", features_seed)
+    index = _index(sets, feature_rows)
+    examples, rows, dim = len(index["label"]), sum(map(len, feature_rows.values())), last_linear(model).in_features
     log.info("%s: %d checkpoints x %s examples (%s), features of %s", name, len(checkpoints), f"{examples:,}",
              ", ".join(f"{len(part.labels):,} {set_name}" for set_name, part in sets.items()), f"{rows:,}")
     _fits_disk(4 * len(checkpoints) * (examples * len(label_names) + rows * dim), scratch, name)
     collator = Collator(tokenizer, 8 if cuda else None, pieces=train.get("pieces", "mean"))
     progress = Progress(len(checkpoints) * examples, name)
     source = model
-    known: dict[str, np.ndarray] | None = {} if manifest.facts.get("method_kind") == "lp" else None
+    frozen_features: dict[str, np.ndarray] | None = {} if manifest.facts.get("method_kind") == "lp" else None
     for number, (step, folder) in enumerate(checkpoints.items()):
         if is_whole(scratch / step_name(step)):
             continue
         classifier = (model if number == 0 else load_trained(folder, model_folder)).to("cuda" if cuda else "cpu")
-        if known is not None and (not known or not _same_features(source, classifier)):
-            known.clear()
+        if frozen_features is not None and (not frozen_features or not _same_features(source, classifier)):
+            frozen_features.clear()
             source = classifier  # whose encoder gives the features
         with whole_folder(scratch / step_name(step)) as temporary:
-            _predict_checkpoint(classifier, sets, wanted, collator, temporary, folder,
-                                partial(_tell, progress, number * examples), known)
+            _predict_checkpoint(classifier, sets, feature_rows, collator, temporary, folder,
+                                partial(_tell, progress, number * examples), frozen_features)
     progress.close()
     for step in checkpoints:
         hand_over(scratch / step_name(step), out / step_name(step))
     write_table(out / "index.parquet", index)
-    logits, of_set = np.load(out / step_name(kept) / "logits.npy"), np.array(index["set"])
+    logits, set_of_row = np.load(out / step_name(kept_step) / "logits.npy"), np.array(index["set"])
     metrics = {f"{set_name}/{key}": value for set_name, part in sets.items()
-               for key, value in _metrics(logits[of_set == set_name], part.labels, manifest.facts["metric"]).items()}
-    return {"device": device_name(), "steps": list(checkpoints), "kept_step": kept, "dim": dim,
+               for key, value in _metrics(logits[set_of_row == set_name], part.labels,
+                                          manifest.facts["metric"]).items()}
+    return {"device": device_name(), "steps": list(checkpoints), "kept_step": kept_step, "dim": dim,
             "label_names": label_names, "method_kind": manifest.facts.get("method_kind", "ft"),
             "metric": manifest.facts["metric"], "task": task_folder.name, "max_length": length,
             "rows": {set_name: len(part.labels) for set_name, part in sets.items()},
-            "feature_rows": {set_name: len(rows_of_set) for set_name, rows_of_set in wanted.items()}}, metrics
+            "feature_rows": {set_name: len(rows_of_set) for set_name, rows_of_set in feature_rows.items()}}, metrics
 
 
-def chosen_checkpoints(recorded: dict[int, Path], wanted: str | list[int], kept: int,
+def chosen_checkpoints(recorded: dict[int, Path], wanted: str | list[int], kept_step: int,
                        trajectory: Path) -> dict[int, Path]:
     """The checkpoints to look at, ascending: first, last and kept ones always;
     listed steps beyond the last are left out.
@@ -104,7 +106,7 @@ def chosen_checkpoints(recorded: dict[int, Path], wanted: str | list[int], kept:
     first, last = min(recorded), max(recorded)
     listed = (recorded if wanted == "all" else [s for s in wanted if first < s < last] if isinstance(wanted, list)
               else [])
-    steps = {first, last, kept, *listed}
+    steps = {first, last, kept_step, *listed}
     if absent := sorted(steps - set(recorded)):
         raise FinetraceError(f"predictions.checkpoints: step {absent[0]} was not recorded in {trajectory}; there are "
                              f"{', '.join(map(str, recorded))}; name these, or add the step to record.checkpoints")
@@ -145,18 +147,18 @@ def _same_features(first: Any, second: Any) -> bool:
     return all(torch.equal(a.to(b.device), b) for a, b in pairs if id(a) not in heads)
 
 
-def _predict_checkpoint(model: Any, sets: dict[str, Encoded], wanted: dict[str, np.ndarray],
+def _predict_checkpoint(model: Any, sets: dict[str, Encoded], feature_rows: dict[str, np.ndarray],
                         collator: Collator, out: Path, checkpoint: Path, tell: Callable[[int], None],
-                        known: dict[str, np.ndarray] | None) -> None:
-    """known: where the encoder is frozen, the features of every set,
+                        frozen_features: dict[str, np.ndarray] | None) -> None:
+    """frozen_features: where the encoder is frozen, the features of every set,
     computed by the first checkpoint for all of them."""
     head = last_linear(model)
     weight = head.weight.detach().float().cpu().numpy()
     bias = np.zeros(len(weight), np.float32) if head.bias is None else head.bias.detach().float().cpu().numpy()
     logits, features, done = [], [], 0
     for name, rows in sets.items():
-        if known and name in known:
-            inputs = known[name]
+        if frozen_features and name in frozen_features:
+            inputs = frozen_features[name]
             values = inputs @ weight.T + bias
         else:
             values, inputs = predict_with_features(model, rows, collator)
@@ -169,10 +171,10 @@ def _predict_checkpoint(model: Any, sets: dict[str, Encoded], wanted: dict[str, 
             raise FinetraceError(f"{checkpoint}: the last linear layer of this {type(model).__name__} does not give "
                                  "its logits, so its input is not the features that lenses look at; set "
                                  "train.head: linear")
-        if known is not None:
-            known[name], values = inputs, inputs @ weight.T + bias  # the same whichever checkpoint came first
+        if frozen_features is not None:
+            frozen_features[name], values = inputs, inputs @ weight.T + bias  # the same whichever checkpoint came first
         logits.append(values)
-        features.append(inputs[wanted[name]])
+        features.append(inputs[feature_rows[name]])
         done += len(rows.labels)
         tell(done)
     for kind, array in (("logits", np.concatenate(logits)), ("features", np.concatenate(features)), ("weight", weight),
@@ -186,8 +188,8 @@ def _metrics(logits: np.ndarray, labels: np.ndarray, metric: str) -> dict[str, f
                "loss": float(cross_entropy(logits, labels).mean())}
     if metric in metrics:
         return metrics
-    more = classification_metrics(logits, labels)  # imports scikit-learn
-    return metrics | {metric: more[metric]} if metric in more else metrics  # entities need whole sentences
+    computed = classification_metrics(logits, labels)  # imports scikit-learn
+    return metrics | {metric: computed[metric]} if metric in computed else metrics  # entities need whole sentences
 
 
 def _tell(progress: Progress, before: int, done: int) -> None:
@@ -202,11 +204,11 @@ def _labels(path: Path, label_names: list[str]) -> np.ndarray:
     return labels
 
 
-def _index(sets: dict[str, Encoded], wanted: dict[str, np.ndarray]) -> dict[str, Any]:
-    """The columns of index.parquet; wanted: the examples of each set whose features are kept."""
+def _index(sets: dict[str, Encoded], feature_rows: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The columns of index.parquet; feature_rows: the examples of each set whose features are kept."""
     parts, start = [], 0
     for name, rows in sets.items():
-        count, looked_at = len(rows.labels), wanted[name]
+        count, looked_at = len(rows.labels), feature_rows[name]
         place = np.full(count, -1, dtype=np.int64)
         place[looked_at] = start + np.arange(len(looked_at))
         start += len(looked_at)

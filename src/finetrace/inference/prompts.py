@@ -63,9 +63,9 @@ def encode_prompts(facts: Any, tokenizer: Any, vocabulary: np.ndarray, *, max_le
         raise FinetraceError(f"{where}: has no facts")
     encode = _compat_encoder(tokenizer, where) if lama_compat else _encoder(tokenizer)
     piece = _Pieces(tokenizer)
-    known = set(vocabulary.tolist())
+    predictable = set(vocabulary.tolist())
     counts: dict[tuple[str, str], dict[str, int]] = {}
-    kept: list[tuple[int, dict[str, list[int]], int, int, np.ndarray | None]] = []
+    encoded_facts: list[tuple[int, dict[str, list[int]], int, int, np.ndarray | None]] = []
     for row, fact in enumerate(facts.select(COLUMNS).to_pylist()):
         count = counts.setdefault((fact["corpus"], fact["relation"]), Counter())
         count["facts"] += 1
@@ -75,7 +75,7 @@ def encode_prompts(facts: Any, tokenizer: Any, vocabulary: np.ndarray, *, max_le
             reason = reason or "inside a word"
         if lama_compat and not reason and not piece.spelled(gold, fact["object"]):
             reason = "respelled"
-        if not reason and gold not in known:
+        if not reason and gold not in predictable:
             reason = "not in the vocabulary"
         if not reason:
             features = encode(fact["sentences"])
@@ -88,12 +88,13 @@ def encode_prompts(facts: Any, tokenizer: Any, vocabulary: np.ndarray, *, max_le
             raise FinetraceError(f"{where}: row {row} ({fact['fact_id']}): has another number of mask tokens after "
                                  f"tokenisation than of {MASK}; take {tokenizer.mask_token} out of its text")
         count["kept"] += 1
-        kept.append((row, {k: v for k, v in features.items() if k in inputs}, ids.index(tokenizer.mask_token_id), gold,
-                     _candidates(fact, gold, piece, left, f"{where}: row {row} ({fact['fact_id']})")))
-    if not kept:
+        encoded_facts.append((row, {k: v for k, v in features.items() if k in inputs},
+                              ids.index(tokenizer.mask_token_id), gold,
+                              _candidates(fact, gold, piece, left, f"{where}: row {row} ({fact['fact_id']})")))
+    if not encoded_facts:
         raise FinetraceError(f"{where}: none of its {facts.num_rows} facts can be asked of this model: "
                              f"{left_out(counts)}; name other facts, or set cloze.vocabulary: full")
-    return _prompts(kept, {k: dict(v) for k, v in counts.items()})
+    return _prompts(encoded_facts, {k: dict(v) for k, v in counts.items()})
 
 
 def left_out(counts: dict[tuple[str, str], dict[str, int]]) -> str:
@@ -102,8 +103,8 @@ def left_out(counts: dict[tuple[str, str], dict[str, int]]) -> str:
     return ", ".join(f"{number:,} {reason}" for reason, number in totals.items() if number) or "all"
 
 
-def _prompts(kept: list[Any], counts: dict[tuple[str, str], dict[str, int]]) -> Prompts:
-    numbers, features, mask_at, gold, candidates = zip(*kept, strict=True)
+def _prompts(encoded_facts: list[Any], counts: dict[tuple[str, str], dict[str, int]]) -> Prompts:
+    numbers, features, mask_at, gold, candidates = zip(*encoded_facts, strict=True)
     rows = Encoded({name: [f[name] for f in features] for name in features[0]}, np.array(gold, dtype=np.int64),
                    np.arange(len(gold)), np.array([len(f["input_ids"]) for f in features], dtype=np.int64))
     return Prompts(rows, np.array(numbers, dtype=np.int64), np.array(mask_at, dtype=np.int64),

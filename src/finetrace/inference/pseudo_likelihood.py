@@ -75,10 +75,11 @@ def encode_sentences(texts: Sequence[str], tokenizer: Any, *, inputs: set[str], 
     encoded = tokenizer(list(texts), return_special_tokens_mask=True, return_attention_mask=True, verbose=False)
     words = []
     for number, (text, special) in enumerate(zip(texts, encoded["special_tokens_mask"], strict=True)):
-        own = np.flatnonzero(np.array(special, dtype=np.int64) == 0)
-        of_token = np.full(len(special), -1, dtype=np.int64)
-        of_token[own] = _words(encoded, number, text, where)[own] if scoring == "word_l2r" else np.arange(len(own))
-        words.append(of_token)
+        ordinary = np.flatnonzero(np.array(special, dtype=np.int64) == 0)
+        word_of_token = np.full(len(special), -1, dtype=np.int64)
+        word_of_token[ordinary] = (_words(encoded, number, text, where)[ordinary] if scoring == "word_l2r"
+                                   else np.arange(len(ordinary)))
+        words.append(word_of_token)
     features = {name: encoded[name] for name in encoded.keys() if name in inputs}
     lengths = np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64)
     return Sentences(Encoded(features, np.zeros(len(lengths), np.int64), np.arange(len(lengths)), lengths), words)
@@ -157,12 +158,12 @@ def pseudo_log_likelihoods(encoder: Any, head: "MaskedHead", sentences: Sentence
     done = 0
     for chosen in blocks(sentences, block_tokens):
         copies = masked_copies(sentences, chosen, mask)
-        of_copy = np.argsort(copies.copy, kind="stable")  # targets of copy c: of_copy[starts[c]:starts[c + 1]]
-        starts = np.searchsorted(copies.copy[of_copy], np.arange(len(copies.places) + 1))
+        by_copy = np.argsort(copies.copy, kind="stable")  # targets of copy c: by_copy[starts[c]:starts[c + 1]]
+        starts = np.searchsorted(copies.copy[by_copy], np.arange(len(copies.places) + 1))
         log_probs = np.empty(len(copies.copy))
         for index in batches_by_tokens(copies.rows.lengths, batch_tokens):
             counts = starts[index + 1] - starts[index]
-            targets = np.concatenate([of_copy[starts[i]:starts[i + 1]] for i in index])
+            targets = np.concatenate([by_copy[starts[i]:starts[i + 1]] for i in index])
             states = _states(encoder, copies, index, collator, bf16)
             log_probs[targets] = _log_probs(head, states, np.repeat(np.arange(len(index)), counts),
                                             copies.target[targets], memory_bytes)
@@ -194,11 +195,11 @@ def _log_probs(head: "MaskedHead", states: "torch.Tensor", row: np.ndarray, targ
     """(target,) log probability of word `target` after the state `row`; all words of some states at a time."""
     import torch
 
-    together = max(1, memory_bytes // (4 * len(head.decoder)))
+    at_once = max(1, memory_bytes // (4 * len(head.decoder)))
     log_probs = np.empty(len(row))
     with torch.no_grad():
-        for first in range(0, len(states), together):
-            scores = head(states[first:first + together])
+        for first in range(0, len(states), at_once):
+            scores = head(states[first:first + at_once])
             chosen = np.flatnonzero((row >= first) & (row < first + len(scores)))
             rows = torch.from_numpy(row[chosen] - first).to(scores.device)
             words = torch.from_numpy(target[chosen]).to(scores.device)

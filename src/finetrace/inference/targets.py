@@ -50,13 +50,13 @@ class Target:
             return {"loss": float(self.losses(logits, rows.labels).mean()),
                     **multi_label_metrics(logits > 0, rows.labels)}
         metrics = classification_metrics(logits, rows.labels)
-        return metrics | self._of_tags(logits, rows) if self.tags else metrics
+        return metrics | self._entity_metrics(logits, rows) if self.tags else metrics
 
-    def _of_tags(self, logits: np.ndarray, rows: Encoded) -> dict[str, float]:
+    def _entity_metrics(self, logits: np.ndarray, rows: Encoded) -> dict[str, float]:
         ends = np.cumsum(rows.sizes)[:-1]
-        both = ([[self.label_names[i] for i in sentence] for sentence in np.split(numbers, ends)]
-                for numbers in (rows.labels, logits.argmax(axis=1)))
-        return entity_scores(*both)
+        sentence_tags = ([[self.label_names[i] for i in sentence] for sentence in np.split(numbers, ends)]
+                         for numbers in (rows.labels, logits.argmax(axis=1)))
+        return entity_scores(*sentence_tags)
 
 
 def target_of(facts: Mapping[str, Any]) -> Target:
@@ -89,8 +89,9 @@ def multi_label_metrics(predicted: np.ndarray, truth: np.ndarray) -> dict[str, f
     predicted, truth: (example, class), nonzero where the example has the class.
     """
     answered, named = predicted.astype(bool), truth.astype(bool)
-    right, given, actual = (values.sum(axis=0).astype(np.float64) for values in (answered & named, answered, named))
-    of_class = 2 * right / np.maximum(given + actual, 1)
+    right, predicted_count, true_count = (values.sum(axis=0).astype(np.float64)
+                                          for values in (answered & named, answered, named))
+    class_f1 = 2 * right / np.maximum(predicted_count + true_count, 1)
     return {"exact_match": float((answered == named).all(axis=1).mean()),
-            "macro_f1": float(of_class.mean()),
-            "micro_f1": float(2 * right.sum() / max(1.0, given.sum() + actual.sum()))}
+            "macro_f1": float(class_f1.mean()),
+            "micro_f1": float(2 * right.sum() / max(1.0, predicted_count.sum() + true_count.sum()))}

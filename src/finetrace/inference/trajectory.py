@@ -53,9 +53,9 @@ def extract_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
     cuda = torch.cuda.is_available()
     (set_up if cuda else fit_threads)(model.num_parameters())
     length = longest_input(model, tokenizer, max_length)
-    rows, splits, kept = chosen_examples(task_folder, settings, seed, tokenizer, length, forward_names(model))
-    lengths = rows.lengths * kept
-    offsets = np.where(kept, np.cumsum(lengths) - lengths, -1)
+    rows, splits, tokens_kept = chosen_examples(task_folder, settings, seed, tokenizer, length, forward_names(model))
+    lengths = rows.lengths * tokens_kept
+    offsets = np.where(tokens_kept, np.cumsum(lengths) - lengths, -1)
     layers, dim = layer_count(model.config), model.config.hidden_size
     spans = rows.targets.pieces.shape[1] if rows.targets else 0
     size = len(checkpoints) * layers * dim * ((spans or len(settings.vectors)) * len(rows.labels) + int(lengths.sum()))
@@ -83,7 +83,7 @@ def extract_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
     progress.close()
     for step in checkpoints:
         hand_over(scratch / step_name(step), out / step_name(step))
-    _write_index(rows, splits, offsets, kept, out)
+    _write_index(rows, splits, offsets, tokens_kept, out)
     facts = read_manifest(task_folder).facts
     return {"device": device_name(), "layers": layers, "dim": dim, "spans": spans, "steps": list(checkpoints),
             "label_names": facts["label_names"], **({"target": facts["target"]} if "target" in facts else {}),
@@ -94,7 +94,7 @@ def extract_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
             "rows": {s: splits.count(s) for s in dict.fromkeys(splits)}}
 
 
-def _write_index(rows: Encoded, splits: list[str], offsets: np.ndarray, kept: np.ndarray, out: Path) -> None:
+def _write_index(rows: Encoded, splits: list[str], offsets: np.ndarray, tokens_kept: np.ndarray, out: Path) -> None:
     """index.parquet and tokens.parquet: what the examples and the kept tokens are, in the order of the states."""
     owner = np.repeat(np.arange(len(rows)), rows.sizes)
     first = np.concatenate([[True], owner[1:] != owner[:-1]])  # a sentence's tokens belong to its first example
@@ -102,7 +102,7 @@ def _write_index(rows: Encoded, splits: list[str], offsets: np.ndarray, kept: np
         "split": splits, "example_id": rows.example_ids, "label": _recorded(rows.labels),
         "sentence": rows.targets.numbers[owner] if rows.targets else rows.example_ids,
         "length": rows.lengths[owner], "token_offset": np.where(first, offsets[owner], -1)})
-    write_table(out / "tokens.parquet", _token_table(rows, np.flatnonzero(kept)))
+    write_table(out / "tokens.parquet", _token_table(rows, np.flatnonzero(tokens_kept)))
 
 
 def _recorded(labels: np.ndarray) -> np.ndarray:
@@ -143,9 +143,9 @@ def chosen_examples(task_folder: Path, settings: HiddenSettings, seed: int, toke
     and (row,) bool whether its tokens are kept."""
     from finetrace import seeds
 
-    parts, splits, kept = [], [], []
+    parts, splits, masks = [], [], []
     target = target_of(read_manifest(task_folder).facts)
-    several = len(target.label_names) if target.kind == "multi-label" else 0
+    class_count = len(target.label_names) if target.kind == "multi-label" else 0
     # tasks differ in their splits
     splits_there = [split for split in settings.rows if (task_folder / f"{split}.parquet").is_file()]
     if not splits_there:
@@ -157,23 +157,23 @@ def chosen_examples(task_folder: Path, settings: HiddenSettings, seed: int, toke
         labels = labels if target.kind == "class" else np.zeros(len(labels), dtype=np.int64)  # none to stratify by
         chosen = choose_rows(labels, count, settings.choose, seeds.derive(seed, split))
         part = encode(path, tokenizer, max_length, inputs | {"attention_mask"}, rows=chosen, special=True,
-                      classes=several)
+                      classes=class_count)
         mask = np.zeros(len(part), dtype=bool)
         if split in settings.token_rows:
-            of_tokens = seeds.derive(seed, split, "tokens")
+            tokens_seed = seeds.derive(seed, split, "tokens")
             # a sentence has no class of its own
-            whole = part.targets or target.kind != "class"
-            classes = np.zeros(len(part), dtype=np.int64) if whole else part.labels
-            mask[choose_rows(classes, settings.token_rows[split], settings.choose, of_tokens)] = True
+            without_labels = part.targets or target.kind != "class"
+            classes = np.zeros(len(part), dtype=np.int64) if without_labels else part.labels
+            mask[choose_rows(classes, settings.token_rows[split], settings.choose, tokens_seed)] = True
         parts.append(part)
         splits += [split] * len(part.labels)
-        kept.append(mask)
-    return joined(parts), splits, np.concatenate(kept)
+        masks.append(mask)
+    return joined(parts), splits, np.concatenate(masks)
 
 
-def _token_table(rows: Encoded, kept: np.ndarray) -> dict[str, Any]:
+def _token_table(rows: Encoded, token_rows: np.ndarray) -> dict[str, Any]:
     """row, position, token_id, special of every kept token, in the order of tokens.npy."""
-    lists = [(int(rows.examples([r])[0]), p, t, bool(s)) for r in kept
+    lists = [(int(rows.examples([r])[0]), p, t, bool(s)) for r in token_rows
              for p, (t, s) in enumerate(zip(rows.features["input_ids"][r], (rows.special or [])[r], strict=True))]
     columns = list(zip(*lists, strict=True)) if lists else [(), (), (), ()]
     types = (pa.int64(), pa.int32(), pa.int64(), pa.bool_())

@@ -59,10 +59,10 @@ def columns_of(columns: str, names: Iterable[str]) -> list[list[str]]:
     """The names that fit `columns` of an `AtCheckpoint`: one list per text that stands for `*`, ascending by layer."""
     names = list(names)
     for pattern in columns.split("|"):
-        wanted = re.escape(pattern).replace(r"\*", "(?P<each>.+)").replace(r"\{layer\}", r"(?P<layer>\d+)")
+        expression = re.escape(pattern).replace(r"\*", "(?P<each>.+)").replace(r"\{layer\}", r"(?P<layer>\d+)")
         by_text: dict[str, list[tuple[int, str]]] = {}
         for name in names:
-            if fits := re.fullmatch(wanted, name):
+            if fits := re.fullmatch(expression, name):
                 parts = fits.groupdict()
                 by_text.setdefault(parts.get("each", ""), []).append((int(parts.get("layer", 0)), name))
         if by_text:

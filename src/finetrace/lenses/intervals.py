@@ -24,10 +24,10 @@ def bootstrap_mean(values: np.ndarray, weights: np.ndarray, level: float = LEVEL
     """
     values = np.asarray(values, dtype=np.float64)
     flat = values.reshape(len(values), -1)
-    known = np.isfinite(flat)
+    finite = np.isfinite(flat)
     with np.errstate(invalid="ignore", divide="ignore"):
-        means = (weights @ np.where(known, flat, 0.0)) / (weights @ known.astype(np.float64))
-    enough = known.sum(axis=0) >= 2
+        means = (weights @ np.where(finite, flat, 0.0)) / (weights @ finite.astype(np.float64))
+    enough = finite.sum(axis=0) >= 2
     low, high = _percentiles(means, level)
     shape = values.shape[1:]
     return np.where(enough, low, np.nan).reshape(shape), np.where(enough, high, np.nan).reshape(shape)
@@ -122,16 +122,16 @@ def counted_interval(right: np.ndarray, total: np.ndarray, level: float = LEVEL)
     from scipy.special import ndtri, stdtrit
 
     right, total = np.asarray(right, dtype=np.float64), np.asarray(total, dtype=np.float64)
-    units, whole = right.shape[-1], total.sum(axis=-1)
+    units, summed = right.shape[-1], total.sum(axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        share = right.sum(axis=-1) / whole
-        between = np.square(right - share[..., None] * total).sum(axis=-1) * (units / max(1,
-                                                                                          units - 1)) / np.square(whole)
+        share = right.sum(axis=-1) / summed
+        between = (np.square(right - share[..., None] * total).sum(axis=-1) * (units / max(1, units - 1))
+                   / np.square(summed))
         single = (total == 1).all(axis=-1)
-        known = (between > 0) & ~single
-        count = np.where(known, share * (1 - share) / np.where(known, between, 1), whole)
-        of_units = stdtrit(units - 1, (1 + level) / 2) if units > 1 else np.nan
-        return score_interval(share, count, np.where(single, ndtri((1 + level) / 2), of_units))
+        defined = (between > 0) & ~single
+        count = np.where(defined, share * (1 - share) / np.where(defined, between, 1), summed)
+        units_quantile = stdtrit(units - 1, (1 + level) / 2) if units > 1 else np.nan
+        return score_interval(share, count, np.where(single, ndtri((1 + level) / 2), units_quantile))
 
 
 def score_interval(share: Any, count: Any, quantile: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -27,7 +27,7 @@ def add_lora(encoder: Any, rank: int, alpha: float, dropout: float, targets: Seq
 
     names = {name.rsplit(".", 1)[-1] for name, m in encoder.named_modules() if isinstance(m, torch.nn.Linear)}
     if targets is None:
-        targets = next((known for known in TARGETS if set(known) <= names), None)
+        targets = next((candidates for candidates in TARGETS if set(candidates) <= names), None)
         if targets is None:
             raise FinetraceError(f"{encoder.config.model_type}: has no query and value projections of a "
                                  "known name; set train.lora_targets to some of its linear layers: "
@@ -72,10 +72,10 @@ def load_adapters(encoder: Any, folder: Path) -> None:
         config = json.loads((folder / CONFIG).read_text("utf-8"))
         add_lora(encoder, config["r"], config["lora_alpha"], config["lora_dropout"], config["target_modules"], 0)
         weights = load_file(folder / WEIGHTS)
-        own = {_peft_name(name): name for name, _ in encoder.named_parameters() if ".lora_" in name}
-        if set(own) != set(weights):
-            raise ValueError(f"{len(set(own) ^ set(weights))} of its tensors belong to other layers")
-        encoder.load_state_dict({own[name]: values for name, values in weights.items()}, strict=False)
+        peft_names = {_peft_name(name): name for name, _ in encoder.named_parameters() if ".lora_" in name}
+        if set(peft_names) != set(weights):
+            raise ValueError(f"{len(set(peft_names) ^ set(weights))} of its tensors belong to other layers")
+        encoder.load_state_dict({peft_names[name]: values for name, values in weights.items()}, strict=False)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise FinetraceError(f"{folder}: its adapters ({CONFIG}, {WEIGHTS}) cannot be read: {error}") from error
 

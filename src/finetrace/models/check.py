@@ -84,8 +84,8 @@ def check_weights(folder: Path) -> None:
             raise FinetraceError(f"{file}: {fault}") from error
     if (folder / INDEX).is_file():
         try:
-            wanted = set(json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values())
+            indexed = set(json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values())
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise FinetraceError(f"{folder / INDEX}: cannot be read ({error}); copy or fetch it again") from error
-        if missing := sorted(wanted - {file.name for file in files}):
+        if missing := sorted(indexed - {file.name for file in files}):
             raise FinetraceError(f"{folder / missing[0]}: is absent, though {INDEX} names it; copy or fetch it again")

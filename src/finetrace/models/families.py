@@ -55,9 +55,9 @@ def sentence_position(config: Any) -> Literal["first", "last", "mean"]:
     """
     if family_of(config).sentence == "first":
         return "first"
-    known: dict[str, Literal["first", "last", "mean"]] = {"first": "first", "last": "last", "mean": "mean",
-                                                          "cls_index": "last"}
+    position_of: dict[str, Literal["first", "last", "mean"]] = {"first": "first", "last": "last", "mean": "mean",
+                                                                "cls_index": "last"}
     kind = getattr(config, "summary_type", "first")
-    if kind not in known:  # cls_index: without given positions, transformers takes the last token
+    if kind not in position_of:  # cls_index: without given positions, transformers takes the last token
         raise ValueError(f"summary_type {kind!r} of {config.model_type} names no token; use first, last or mean")
-    return known[kind]
+    return position_of[kind]

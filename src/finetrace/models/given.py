@@ -50,11 +50,12 @@ def load_trained(folder: Path, base: Path | None = None) -> Any:
         raise FinetraceError(f"{folder}: {label(source)} was not given with a head for the classes "
                              f"{', '.join(names[:6])}; name its task in `head` of the series if it has one, or leave "
                              "it out of these lenses in `look`")
-    with opened(source, pointer["keep"]) as whole:
-        if (whole / OWN_HEAD).is_file():
-            model = saved.load_trained(whole)
+    with opened(source, pointer["keep"]) as weights_folder:
+        if (weights_folder / OWN_HEAD).is_file():
+            model = saved.load_trained(weights_folder)
         else:
-            model = load_family_classifier(whole) if kind == "sequence" else _of_words(whole, source, names)
+            model = (load_family_classifier(weights_folder) if kind == "sequence"
+                     else _words_classifier(weights_folder, source, names))
     _reorder(model, list(pointer["order"]), source)
     return model.float().eval()
 
@@ -64,8 +65,8 @@ def load_trained_encoder(folder: Path, base: Path | None = None) -> Any:
     pointer = _pointer(folder)
     if pointer is None:
         return saved.load_trained_encoder(folder, base)
-    with opened(pointer["source"], pointer["keep"]) as whole:
-        return saved.load_trained_encoder(whole).eval()
+    with opened(pointer["source"], pointer["keep"]) as weights_folder:
+        return saved.load_trained_encoder(weights_folder).eval()
 
 
 def _pointer(folder: Path) -> dict[str, Any] | None:
@@ -79,21 +80,21 @@ def _pointer(folder: Path) -> dict[str, Any] | None:
         raise FinetraceError(f"{path}: cannot be read ({error}); run the stage given again") from error
 
 
-def _of_words(whole: Path, source: Source, names: list[str]) -> Any:
+def _words_classifier(weights_folder: Path, source: Source, names: list[str]) -> Any:
     """A classifier of words whose head is one linear layer on a word's first piece, as transformers trains them."""
     from safetensors import safe_open
 
     from finetrace.models.linear import LinearClassifier
 
-    of_head = sorted(name for name in tensor_names(whole) if name.startswith((*CLASSIFIERS, "head.")))
-    if not set(of_head) <= {"classifier.weight", "classifier.bias"} or not of_head:
+    head_names = sorted(name for name in tensor_names(weights_folder) if name.startswith((*CLASSIFIERS, "head.")))
+    if not set(head_names) <= {"classifier.weight", "classifier.bias"} or not head_names:
         raise FinetraceError(f"{label(source)}: its head for words has more than a linear layer "
-                             f"({', '.join(of_head[:4])}), which finetrace does not read; leave it out of `head`")
-    model = LinearClassifier(load_encoder(whole), 1, names)
+                             f"({', '.join(head_names[:4])}), which finetrace does not read; leave it out of `head`")
+    model = LinearClassifier(load_encoder(weights_folder), 1, names)
     tensors: dict[str, Any] = {}
-    for file in sorted(whole.glob("*.safetensors")):
+    for file in sorted(weights_folder.glob("*.safetensors")):
         with safe_open(file, "pt") as content:
-            tensors |= {name: content.get_tensor(name) for name in content.keys() if name in of_head}
+            tensors |= {name: content.get_tensor(name) for name in content.keys() if name in head_names}
     model.load_state_dict(tensors, strict=False)
     return model
 

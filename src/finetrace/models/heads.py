@@ -101,12 +101,12 @@ def order_of(head: FoundHead, label_names: Sequence[str], declared: Sequence[str
                              "`head`")
     if not declared and all(name in (f"LABEL_{number}", str(number)) for number, name in enumerate(outputs)):
         return list(range(len(outputs)))
-    folded, wanted = [_folded(name) for name in outputs], [_folded(name) for name in label_names]
-    if sorted(folded) != sorted(wanted) or len(set(folded)) != len(folded):
+    folded, class_names = [_folded(name) for name in outputs], [_folded(name) for name in label_names]
+    if sorted(folded) != sorted(class_names) or len(set(folded)) != len(folded):
         raise FinetraceError(f"{where}: the head's classes are {', '.join(outputs[:6])}, and those of the task "
                              f"{', '.join(label_names[:6])}; say in `labels` which is which, in the order of the "
                              "outputs, or leave the task out of `head`")
-    return [folded.index(name) for name in wanted]
+    return [folded.index(name) for name in class_names]
 
 
 def _folded(name: str) -> str:

@@ -47,7 +47,7 @@ def trouble(error: Exception) -> str:
 
     lines = str(error).strip().splitlines() or [""]
     text = f"{type(error).__name__}: {lines[0]}"
-    if _passing(error):
+    if _may_pass(error):
         text += (f" (asked {constants.ENDPOINT}, {len(PAUSES) + 1} times at most); run it again later, name another "
                  "address in HF_ENDPOINT, or set HF_HUB_OFFLINE=1 to take what the hub's cache has")
     return text
@@ -60,14 +60,14 @@ def _ask(model_id: str, revision: str, digests: bool) -> Any:
         try:
             return HfApi().model_info(model_id, revision=revision, files_metadata=digests)
         except Exception as error:  # the hub client raises many kinds
-            if not _passing(error):
+            if not _may_pass(error):
                 raise
             log.warning("%s: %s is asked again in %g s: %s", model_id, constants.ENDPOINT, pause, type(error).__name__)
             time.sleep(pause)
     return HfApi().model_info(model_id, revision=revision, files_metadata=digests)
 
 
-def _passing(error: BaseException | None) -> bool:
+def _may_pass(error: BaseException | None) -> bool:
     """Whether another try may help: no connection, a time-out, too many requests, or an error of the server (HTTP
     5xx)."""
     from huggingface_hub.errors import HfHubHTTPError, HTTPError
@@ -75,7 +75,7 @@ def _passing(error: BaseException | None) -> bool:
     if isinstance(error, HfHubHTTPError):
         status = getattr(getattr(error, "response", None), "status_code", 0)
         return status in (408, 429) or status >= 500
-    return isinstance(error, HTTPError | TimeoutError) or (error is not None and _passing(error.__cause__))
+    return isinstance(error, HTTPError | TimeoutError) or (error is not None and _may_pass(error.__cause__))
 
 
 def _cached(model_id: str, revision: str, digests: bool) -> Repository:
@@ -84,14 +84,14 @@ def _cached(model_id: str, revision: str, digests: bool) -> Repository:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     place = _place(model_id)
-    known = sorted(p.name for p in (place / "snapshots").glob("*") if p.is_dir())
+    commits = sorted(p.name for p in (place / "snapshots").glob("*") if p.is_dir())
     if (place / "refs" / revision).is_file():
         revision = (place / "refs" / revision).read_text("utf-8").strip()
-    elif len(revision) != COMMIT and len(known) == 1:
-        revision = known[0]
+    elif len(revision) != COMMIT and len(commits) == 1:
+        revision = commits[0]
     folder = place / "snapshots" / revision
-    if revision not in known:
-        hint = (f"there are the commits {', '.join(known)}: name one as revision" if known
+    if revision not in commits:
+        hint = (f"there are the commits {', '.join(commits)}: name one as revision" if commits
                 else "nothing of this model is there")
         raise LocalEntryNotFoundError(f"HF_HUB_OFFLINE is set, and the hub's cache {place} does not know {revision}; "
                                       f"{hint}, or run once with HF_HUB_OFFLINE=0")

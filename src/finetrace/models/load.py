@@ -75,8 +75,8 @@ def load_family_classifier(folder: Path, label_names: list[str] | None = None, d
         except Exception as error:  # as in `_load`
             raise FinetraceError(f"{folder}: could not be loaded as a sequence classifier: "
                                  f"{one_line(error)}") from error
-        if lost := sorted(report["missing_keys"]):
-            raise FinetraceError(f"{folder}: its weights lack {', '.join(lost[:3])}, which would be random numbers; "
+        if missing := sorted(report["missing_keys"]):
+            raise FinetraceError(f"{folder}: its weights lack {', '.join(missing[:3])}, which would be random numbers; "
                                  "delete the folder that holds it and run its stage again")
         require_all_used(model, report["unexpected_keys"], folder)
         return model
@@ -109,10 +109,10 @@ def _load(kind: Any, description: str, folder: Path, dropout: float | None = Non
         raise FinetraceError(f"{folder}: could not be loaded as {description}: {one_line(error)}") from error
     drawn = {key if isinstance(key, str) else key[0] for key in (*report["missing_keys"], *report["mismatched_keys"])}
     encoder = "" if model.base_model is model else model.base_model_prefix + "."
-    lost = sorted(k for k in drawn if k.startswith(encoder) and "pooler" not in k)
-    if lost:
-        raise FinetraceError(f"{folder}: its weights do not fit its config.json: {len(lost)} tensors of the encoder "
-                             f"are missing or have another shape ({', '.join(lost[:3])} ...); fetch the model again")
+    missing = sorted(k for k in drawn if k.startswith(encoder) and "pooler" not in k)
+    if missing:
+        raise FinetraceError(f"{folder}: its weights do not fit its config.json: {len(missing)} tensors of the encoder "
+                             f"are missing or have another shape ({', '.join(missing[:3])} ...); fetch the model again")
     require_all_used(model, report["unexpected_keys"], folder)
     return model
 
@@ -123,15 +123,15 @@ def require_all_used(model: Any, unused: Iterable[str], folder: Path) -> None:
 
     unused: names of tensors that were in the files and not in the model; those of heads and poolers do not matter.
     """
-    own, prefix = list(model.base_model.state_dict()), model.base_model_prefix + "."
-    lists = {match[1] for name in own if (match := re.match(r"(.*?)\.\d+\.", name))}  # encoder.layer, attentions, ...
+    names, prefix = list(model.base_model.state_dict()), model.base_model_prefix + "."
+    lists = {match[1] for name in names if (match := re.match(r"(.*?)\.\d+\.", name))}  # encoder.layer, attentions, ...
     around = {name.rpartition(".")[0] for name in lists} - {""}  # encoder, in which all belongs to the layers
-    left = sorted(name for key in unused if (name := key.removeprefix(prefix)).rpartition(".")[2] not in STATELESS
-                  and any(name.startswith(f"{part}.") for part in (*lists, *around)))
-    if left:
-        raise FinetraceError(f"{folder}: its config.json fits only part of its weights: {len(left)} tensors of the "
-                             f"encoder would not be used ({', '.join(left[:3])} ...); mend config.json (the number of "
-                             "layers, say), or fetch the model again")
+    leftover = sorted(name for key in unused if (name := key.removeprefix(prefix)).rpartition(".")[2] not in STATELESS
+                      and any(name.startswith(f"{part}.") for part in (*lists, *around)))
+    if leftover:
+        raise FinetraceError(f"{folder}: its config.json fits only part of its weights: {len(leftover)} tensors of the "
+                             f"encoder would not be used ({', '.join(leftover[:3])} ...); mend config.json (the number "
+                             "of layers, say), or fetch the model again")
 
 
 def one_line(error: Exception) -> str:
@@ -152,13 +152,13 @@ def head_parameters(model: Any) -> list[Any]:
     return [p for p in model.parameters() if id(p) not in encoder]
 
 
-def longest_input(model: Any, tokenizer: Any, wanted: int) -> int:
-    """`wanted` tokens, or fewer where the model has fewer positions."""
-    limit = getattr(model.config, "max_position_embeddings", None) or wanted
+def longest_input(model: Any, tokenizer: Any, tokens: int) -> int:
+    """`tokens`, or fewer where the model has fewer positions."""
+    limit = getattr(model.config, "max_position_embeddings", None) or tokens
     for name, module in model.base_model.named_modules():
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
             limit -= module.padding_idx + 1  # RoBERTa and its kin count positions from after the padding index
-    return min(wanted, limit, tokenizer.model_max_length)
+    return min(tokens, limit, tokenizer.model_max_length)
 
 
 def forward_names(model: Any) -> set[str]:

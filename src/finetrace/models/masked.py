@@ -25,11 +25,12 @@ def load_masked(folder: Path, head: Path | None = None, base: Path | None = None
     if has_adapters(encoder):
         encoder = merge(encoder)
     model = _load(head, dropout)
-    own, given = model.base_model.state_dict(), encoder.state_dict()
-    if wrong := [name for name, values in own.items() if name not in given or given[name].shape != values.shape]:
+    expected, weights = model.base_model.state_dict(), encoder.state_dict()
+    if wrong := [name for name, values in expected.items() if name not in weights
+                 or weights[name].shape != values.shape]:
         raise FinetraceError(f"{folder}: its encoder is not of the architecture of {head} ({wrong[0]}), so the "
                              "masked-word head of that model does not fit")
-    model.base_model.load_state_dict({name: given[name] for name in own})
+    model.base_model.load_state_dict({name: weights[name] for name in expected})
     return model
 
 
@@ -49,9 +50,9 @@ def _load(folder: Path, dropout: float | None) -> Any:
     except Exception as error:  # damaged files and wrong configs raise many kinds
         raise FinetraceError(f"{folder}: could not be loaded with a masked-word head: {one_line(error)}") from error
     drawn = {key if isinstance(key, str) else key[0] for key in (*report["missing_keys"], *report["mismatched_keys"])}
-    if lost := sorted(key for key in drawn if "pooler" not in key):
-        raise FinetraceError(f"{folder}: has no masked-word head: its weights lack {', '.join(lost[:3])}"
-                             f"{' ...' if len(lost) > 3 else ''}, which would be random numbers; start from a model "
+    if missing := sorted(key for key in drawn if "pooler" not in key):
+        raise FinetraceError(f"{folder}: has no masked-word head: its weights lack {', '.join(missing[:3])}"
+                             f"{' ...' if len(missing) > 3 else ''}, which would be random numbers; start from a model "
                              "that was trained with masked words and saved with that head (not a sentence encoder or "
                              "a classifier)")
     require_all_used(model, report["unexpected_keys"], folder)

@@ -39,10 +39,11 @@ class Transform:
         def rows(values: "torch.Tensor") -> "torch.Tensor":
             return values.unsqueeze(-2) if values.ndim > 1 else values
 
-        out = states @ self.dense_weight.transpose(-1, -2)
-        out = self.activation(out if self.dense_bias is None else out + rows(self.dense_bias))
-        out = torch.nn.functional.layer_norm(out, out.shape[-1:], eps=self.eps) * rows(self.norm_weight)
-        return out if self.norm_bias is None else out + rows(self.norm_bias)
+        transformed = states @ self.dense_weight.transpose(-1, -2)
+        transformed = self.activation(transformed if self.dense_bias is None else transformed + rows(self.dense_bias))
+        transformed = torch.nn.functional.layer_norm(transformed, transformed.shape[-1:],
+                                                     eps=self.eps) * rows(self.norm_weight)
+        return transformed if self.norm_bias is None else transformed + rows(self.norm_bias)
 
     def tensors(self) -> dict[str, "torch.Tensor"]:
         """The tensors that are there, by field."""
@@ -100,10 +101,10 @@ def load_masked_head(folder: Path, tokenizer: Any = None) -> MaskedHead:
         raise FinetraceError(f"{folder}: could not be loaded with a masked-word head: {one_line(error)}") from error
     drawn = {key if isinstance(key, str) else key[0] for key in (*report["missing_keys"], *report["mismatched_keys"])}
     # of the encoder only the word embeddings matter here, which are the decoder; a pooler is often missing
-    lost = sorted(k for k in drawn if not k.startswith(model.base_model_prefix + ".")
-                  or "embeddings" in k.rsplit(".", 1)[0])
-    if lost:
-        named = ", ".join(lost[:3]) + (" ..." if len(lost) > 3 else "")
+    missing = sorted(k for k in drawn if not k.startswith(model.base_model_prefix + ".")
+                     or "embeddings" in k.rsplit(".", 1)[0])
+    if missing:
+        named = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
         raise FinetraceError(f"{folder}: has no masked-word head: its weights lack {named}, which would be random "
                              "numbers; cloze probing needs a model that was trained with masked words and saved with "
                              "that head (not a sentence encoder or a classifier)")
@@ -146,8 +147,8 @@ def _parts(model: Any) -> tuple[Any, Any, Any, Any, Any]:
         return (model.vocab_transform, model.vocab_layer_norm, model.activation, model.vocab_projector.weight,
                 model.vocab_projector.bias)
     if hasattr(model, "generator_predictions"):  # ELECTRA
-        part, out = model.generator_predictions, model.generator_lm_head
-        return part.dense, part.LayerNorm, part.activation, out.weight, out.bias
+        part, decoder = model.generator_predictions, model.generator_lm_head
+        return part.dense, part.LayerNorm, part.activation, decoder.weight, decoder.bias
     if hasattr(model, "pred_layer"):  # XLM, FlauBERT
         if not isinstance(model.pred_layer.proj, torch.nn.Linear):
             raise ValueError("its masked-word head is an adaptive softmax (asm), which is not supported")

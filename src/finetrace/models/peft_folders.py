@@ -42,18 +42,18 @@ def adapter_head(folder: Path) -> tuple[str, int]:
     config = adapter_config(folder)
     with safe_open(folder / WEIGHTS, "np") as content:
         shapes = {name: content.get_slice(name).get_shape() for name in content.keys()}
-    of_head = sorted(name for name, shape in shapes.items() if len(shape) == 2 and name.endswith(".weight")
-                     and ".lora_" not in name and "pre_classifier" not in name
-                     and any(f".{part}." in name for part in ("classifier", "score")))
+    head_weights = sorted(name for name, shape in shapes.items() if len(shape) == 2 and name.endswith(".weight")
+                          and ".lora_" not in name and "pre_classifier" not in name
+                          and any(f".{part}." in name for part in ("classifier", "score")))
     named = str((config.get("auto_mapping") or {}).get("base_model_class", ""))
     kind = TASKS.get(config.get("task_type") or "") or next(
         (kind for end, kind in (("ForTokenClassification", "token"), ("ForSequenceClassification", "sequence"),
                                 ("ForMaskedLM", "masked words"), ("ForPreTraining", "masked words"))
-         if named.endswith(end)), "sequence" if of_head else "none")
-    if kind in ("sequence", "token") and not of_head:
+         if named.endswith(end)), "sequence" if head_weights else "none")
+    if kind in ("sequence", "token") and not head_weights:
         raise FinetraceError(f"{folder / WEIGHTS}: holds no classifier beside its adapters, so its answers would be "
                              "random; train with task_type SEQ_CLS or modules_to_save: [classifier]")
-    return kind, int(shapes[of_head[-1]][0]) if of_head else 0
+    return kind, int(shapes[head_weights[-1]][0]) if head_weights else 0
 
 
 def merged(folder: Path, base: Path, out: Path) -> None:
@@ -77,7 +77,7 @@ def merged(folder: Path, base: Path, out: Path) -> None:
         if config.is_prompt_learning:
             raise FinetraceError(f"{folder / CONFIG}: {config.peft_type} adds tokens to the input, which no layer can "
                                  "be changed for; name adapters that change weights, such as LoRA")
-        with _strict(folder):
+        with _no_random_adapters(folder):
             adapted: Any = PeftModel.from_pretrained(model, folder, config=config, torch_device="cpu")
         adapted.merge_and_unload().save_pretrained(out)
     except FinetraceError:
@@ -88,12 +88,12 @@ def merged(folder: Path, base: Path, out: Path) -> None:
 
 
 @contextlib.contextmanager
-def _strict(folder: Path) -> Iterator[None]:
+def _no_random_adapters(folder: Path) -> Iterator[None]:
     """Adapters that peft would draw at random, with a warning, are an error."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
-    lost = [str(warning.message) for warning in caught if "missing adapter keys" in str(warning.message)]
-    if lost:
+    missing = [str(warning.message) for warning in caught if "missing adapter keys" in str(warning.message)]
+    if missing:
         raise FinetraceError(f"{folder / WEIGHTS}: lacks adapters of layers that {CONFIG} names "
-                             f"({lost[0].partition(': ')[2][:120]}); copy or save the folder again")
+                             f"({missing[0].partition(': ')[2][:120]}); copy or save the folder again")

@@ -135,9 +135,9 @@ def tokens_cut(tokenizer: Any, first: Sequence[str], second: Sequence[str] | Non
     cut = np.zeros(len(lengths), dtype=np.int64)
     full = np.flatnonzero(lengths >= max_length).tolist()  # the others are whole
     if full:
-        whole = tokenizer([first[i] for i in full], None if second is None else [second[i] for i in full],
+        uncut = tokenizer([first[i] for i in full], None if second is None else [second[i] for i in full],
                           verbose=False)
-        cut[full] = np.array([len(ids) for ids in whole["input_ids"]]) - lengths[full]
+        cut[full] = np.array([len(ids) for ids in uncut["input_ids"]]) - lengths[full]
     return cut
 
 
@@ -150,8 +150,8 @@ def unknown_tokens(rows: Encoded, tokenizer: Any) -> tuple[int, int]:
     lists = rows.features["input_ids"]
     ids = np.fromiter(chain.from_iterable(lists), dtype=np.int64, count=int(rows.lengths.sum()))
     counts = np.bincount(ids, minlength=max(special, default=0) + 1)
-    own = int(len(ids) - counts[sorted(special)].sum())
-    return (int((ids == unknown).sum()) if unknown is not None else 0), own
+    ordinary = int(len(ids) - counts[sorted(special)].sum())
+    return (int((ids == unknown).sum()) if unknown is not None else 0), ordinary
 
 
 def require_known(rows: Encoded, tokenizer: Any, where: str) -> None:
@@ -159,9 +159,9 @@ def require_known(rows: Encoded, tokenizer: Any, where: str) -> None:
 
     where: the file, for messages.
     """
-    unknown, own = unknown_tokens(rows, tokenizer)
-    share = unknown / max(1, own)
-    text = (f"{where}: {100 * share:.0f} % of its tokens ({unknown:,} of {own:,}) are unknown to the tokenizer "
+    unknown, ordinary = unknown_tokens(rows, tokenizer)
+    share = unknown / max(1, ordinary)
+    text = (f"{where}: {100 * share:.0f} % of its tokens ({unknown:,} of {ordinary:,}) are unknown to the tokenizer "
             f"({tokenizer.unk_token})")
     if share > MOST_UNKNOWN:
         raise FinetraceError(f"{text}; the model would learn from little else: name a model whose tokenizer knows "
@@ -180,13 +180,13 @@ def _encode_spans(path: Path, table: Any, tokenizer: Any, max_length: int, input
     spans = np.array(table["spans"].to_pylist(), dtype=np.int64)
     spans = spans.reshape(len(spans), -1, 2)
     pieces = np.empty_like(spans)
-    for number, of_word in enumerate(bounds):
+    for number, word_bounds in enumerate(bounds):
         rows = slice(starts[number], starts[number + 1])
         start, end = spans[rows][..., 0], spans[rows][..., 1]
-        if ((start < 0) | (end > len(of_word)) | (start >= end)).any():
+        if ((start < 0) | (end > len(word_bounds)) | (start >= end)).any():
             raise FinetraceError(f"{path}: a span of sentence {sentences[starts[number]]} is empty or outside its "
-                                 f"{len(of_word)} words; run its data stage again")
-        pieces[rows] = np.stack([of_word[start, 0], of_word[end - 1, 1]], axis=-1)
+                                 f"{len(word_bounds)} words; run its data stage again")
+        pieces[rows] = np.stack([word_bounds[start, 0], word_bounds[end - 1, 1]], axis=-1)
     return Encoded({k: v for k, v in encoded.items() if k in inputs}, _labels(table, classes),
                    table["example_id"].to_numpy(), np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64),
                    encoded["special_tokens_mask"] if special else None, Targets(starts, pieces, sentences[first]))
@@ -228,8 +228,8 @@ class Collator:
     def _spans(self, targets: Targets, lengths: np.ndarray, index: list[int],
                width: int) -> tuple[np.ndarray, np.ndarray]:
         counts, per_example = targets.counts()[index], targets.pieces.shape[1]
-        most = int(counts.max())
-        weights, slots = np.zeros((len(index), most * per_example, width), dtype=np.float32), []
+        slots_each = int(counts.max())
+        weights, slots = np.zeros((len(index), slots_each * per_example, width), dtype=np.float32), []
         for r, i in enumerate(index):
             shift = width - int(lengths[i]) if self.side == "left" else 0
             bounds = targets.pieces[targets.starts[i]:targets.starts[i + 1]].reshape(-1, 2) + shift
@@ -238,7 +238,7 @@ class Collator:
                     weights[r, slot, start] = 1.0
                 else:
                     weights[r, slot, start:end] = 1.0 / (end - start)
-            slots.append(r * most + np.arange(counts[r]))
+            slots.append(r * slots_each + np.arange(counts[r]))
         return weights, np.concatenate(slots)
 
 

@@ -29,10 +29,10 @@ def save_classifier(model: Any, folder: Path) -> None:
     from finetrace.models.linear import LinearClassifier
 
     encoder, linear = model.base_model, isinstance(model, LinearClassifier)
-    own = [name for name, p in encoder.named_parameters() if p.requires_grad and ".lora_" not in name
-           and "pooler" not in name]
-    whole = bool(own) and not has_adapters(encoder)
-    if whole:
+    trained = [name for name, p in encoder.named_parameters() if p.requires_grad and ".lora_" not in name
+               and "pooler" not in name]
+    all_trained = bool(trained) and not has_adapters(encoder)
+    if all_trained:
         (encoder if linear else model).save_pretrained(folder, safe_serialization=True)
         if not linear:
             return
@@ -47,7 +47,7 @@ def save_classifier(model: Any, folder: Path) -> None:
               folder / HEAD)
     facts = {"head": "linear" if linear else "family", "label_names": _names(model),
              "spans": model.spans if linear else 0}
-    write_json(folder / FACTS, facts if whole else {**facts, "base": getattr(model, "base_sha256", None)})
+    write_json(folder / FACTS, facts if all_trained else {**facts, "base": getattr(model, "base_sha256", None)})
 
 
 def load_trained(folder: Path, base: Path | None = None) -> Any:
@@ -127,9 +127,9 @@ def _load_head(model: Any, folder: Path) -> None:
     from safetensors.torch import load_file
 
     try:
-        tensors, wanted = load_file(folder / HEAD), set(_head_tensors(model))
-        if set(tensors) != wanted:
-            raise ValueError(f"it holds {', '.join(sorted(tensors))} instead of {', '.join(sorted(wanted))}")
+        tensors, expected = load_file(folder / HEAD), set(_head_tensors(model))
+        if set(tensors) != expected:
+            raise ValueError(f"it holds {', '.join(sorted(tensors))} instead of {', '.join(sorted(expected))}")
         model.load_state_dict(tensors, strict=False)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise FinetraceError(f"{folder}: its head ({HEAD}, {FACTS}) cannot be read: {error}") from error

@@ -55,10 +55,10 @@ def resolve_series(name: str, settings: Any, out: Path) -> dict[str, Any]:
     return {"checkpoints": len(checkpoints), "steps": list(checkpoints), "axis": axis, **heads}
 
 
-def local_source(where: str, folder: Path, base: str = "", known: dict[str, Source] | None = None) -> Local:
+def local_source(where: str, folder: Path, base: str = "", bases: dict[str, Source] | None = None) -> Local:
     """A checkpoint folder with the hashes of its files.
 
-    where: of params.yaml, for messages;  base: the model that adapters change, by default what they name;  known: bases
+    where: of params.yaml, for messages;  base: the model that adapters change, by default what they name;  bases: bases
     that were looked up before. Raises FinetraceError for a folder without config or safetensors.
     """
     partial = needs_base(folder)
@@ -73,7 +73,7 @@ def local_source(where: str, folder: Path, base: str = "", known: dict[str, Sour
                              "again with save_pretrained of a recent transformers, which writes model.safetensors")
     files = [*weights, *(folder / name for name in DECIDING if (folder / name).is_file())]
     hashes = {file.name: sha256_file(file) for file in sorted(files)}
-    return Local(folder.as_posix(), hashes, _base(where, folder, base, {} if known is None else known) if partial
+    return Local(folder.as_posix(), hashes, _base(where, folder, base, {} if bases is None else bases) if partial
                  else None)
 
 
@@ -83,7 +83,7 @@ def state_of(path: Path) -> str:
                                for p in path.rglob("*") if p.is_file()))
 
 
-def _base(where: str, folder: Path, base: str, known: dict[str, Source]) -> Source:
+def _base(where: str, folder: Path, base: str, bases: dict[str, Source]) -> Source:
     """The model that adapters, or a lone head, belong to."""
     revision = "main"
     if not base and (folder / ADAPTER_CONFIG).is_file():
@@ -92,15 +92,15 @@ def _base(where: str, folder: Path, base: str, known: dict[str, Source]) -> Sour
     if not base:
         raise FinetraceError(f"{where}: {folder} does not tell which model it changes; name it in `base` (hub id or "
                              "folder)")
-    if base not in known:
+    if base not in bases:
         if Path(base).is_dir():
-            known[base] = local_source(where, Path(base))
+            bases[base] = local_source(where, Path(base))
         elif base.startswith((".", "/", "~")) or base.count("/") > 1:
             raise FinetraceError(f"{where}: {folder}: its base model {base} is no folder of this machine; name it in "
                                  "`base` (hub id or folder)")
         else:
-            known[base] = _look_up(where, base, revision)
-    return known[base]
+            bases[base] = _look_up(where, base, revision)
+    return bases[base]
 
 
 def _from_folder(where: str, settings: Any) -> dict[int, Source]:
@@ -110,22 +110,23 @@ def _from_folder(where: str, settings: Any) -> dict[int, Source]:
         raise FinetraceError(f"{where}: {path} is no folder; mend `path`, which is relative to the project folder")
     lists = [(phase.pattern, phase.steps, phase.after) for phase in settings.phases] or [
         (settings.pattern, settings.steps, None)]
-    known: dict[str, Source] = {}
+    bases: dict[str, Source] = {}
     checkpoints: dict[int, Source] = {}
     for pattern, steps, after in lists:
         folders = _chosen(where, path, pattern or GUESSED, _listed(where, path, pattern), steps)
         begin = (max(checkpoints, default=0) if after is None else after)
-        of_phase = {begin + step * settings.unit: folder for step, folder in folders.items()}
-        _require_after(where, pattern, of_phase, checkpoints)
-        checkpoints |= {step: local_source(where, folder, settings.base, known) for step, folder in of_phase.items()}
+        phase_folders = {begin + step * settings.unit: folder for step, folder in folders.items()}
+        _require_after(where, pattern, phase_folders, checkpoints)
+        checkpoints |= {step: local_source(where, folder, settings.base, bases)
+                        for step, folder in phase_folders.items()}
     return checkpoints
 
 
 def _listed(where: str, path: Path, pattern: str) -> dict[int, Path]:
     """Step -> folder of the checkpoints below `path` whose names fit a pattern."""
     if not pattern and (path / NAME).is_file() and read_manifest(path).kind == "trajectory":
-        if kept := list_weights(path / "checkpoints"):
-            return kept
+        if weights := list_weights(path / "checkpoints"):
+            return weights
         raise FinetraceError(f"{where}: {path} kept no weights; train with checkpoints such as log2, so that there is "
                              "something to look at")
     folders: dict[int, Path] = {}
@@ -163,14 +164,15 @@ def _from_hub(where: str, settings: Any) -> dict[int, Source]:
     named: dict[str, str] = {}
     for revision, steps, after in lists:
         begin = max(checkpoints, default=0) if after is None else after
-        of_phase = {begin + step * settings.unit: str(step) for step in steps}
-        _require_after(where, revision, of_phase, checkpoints)
-        for step, number in of_phase.items():
+        phase_numbers = {begin + step * settings.unit: str(step) for step in steps}
+        _require_after(where, revision, phase_numbers, checkpoints)
+        for step, number in phase_numbers.items():
             names = settings.id.replace(STEP, number), revision.replace(STEP, number)
             checkpoints[step] = _look_up(where, *names)
             called, weights = f"{names[0]} at {names[1]}", weights_digest(checkpoints[step])
-            if (same := named.setdefault(weights, called)) != called:
-                raise FinetraceError(f"{where}: {called} has the same weights as {same}; one of the two names is wrong")
+            if (other := named.setdefault(weights, called)) != called:
+                raise FinetraceError(f"{where}: {called} has the same weights as {other}; one of the two names is "
+                                     "wrong")
     return checkpoints
 
 
@@ -186,22 +188,22 @@ def _tell_equal_weights(where: str, checkpoints: Mapping[int, Source]) -> None:
     """Remark on two folders with equal weights."""
     first_with: dict[str, Source] = {}
     for source in checkpoints.values():
-        if (same := first_with.setdefault(weights_digest(source), source)) is not source:
-            log.warning("%s: %s has the same weights as %s", where, label(source), label(same))
+        if (other := first_with.setdefault(weights_digest(source), source)) is not source:
+            log.warning("%s: %s has the same weights as %s", where, label(source), label(other))
 
 
 def _heads(where: str, checkpoints: list[Local]) -> dict[str, Any]:
     """Facts about the head that all checkpoints of a folder have; refuses checkpoints of several architectures."""
-    first, of_first = checkpoints[0], None
+    first, first_facts = checkpoints[0], None
     for checkpoint in checkpoints:
         base = checkpoint.base if isinstance(checkpoint.base, Local) else None
         head = head_of(Path(checkpoint.path), Path(base.path) if base else None)
-        whole = Path(base.path if base else checkpoint.path)
-        facts = (head.kind, len(head.names), describe(whole) if (whole / "config.json").is_file() else {})
-        of_first = of_first or facts
-        if facts != of_first:
+        model_folder = Path(base.path if base else checkpoint.path)
+        facts = (head.kind, len(head.names), describe(model_folder) if (model_folder / "config.json").is_file() else {})
+        first_facts = first_facts or facts
+        if facts != first_facts:
             differences = ", ".join(f"{key}: {facts[2].get(key)}" for key in facts[2]
-                                    if facts[2][key] != of_first[2].get(key))
+                                    if facts[2][key] != first_facts[2].get(key))
             raise FinetraceError(f"{where}: {checkpoint.path} is another kind of model than {first.path} "
                                  f"({differences or f'head: {head.kind}, {len(head.names)} classes'}); the checkpoints "
                                  "of a series belong to one training; move it elsewhere, or name the others in `steps`")
@@ -266,10 +268,10 @@ def _has_vocabulary(folder: Path) -> bool:
 def _fetched_tokenizer(where: str, model_id: str, revision: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    wanted = [p for p in FILES if "safetensors" not in p]
+    patterns = [p for p in FILES if "safetensors" not in p]
     try:
         commit = look_up(model_id, revision).commit
-        return Path(snapshot_download(model_id, revision=commit, allow_patterns=wanted, ignore_patterns=["*/*"]))
+        return Path(snapshot_download(model_id, revision=commit, allow_patterns=patterns, ignore_patterns=["*/*"]))
     except Exception as error:  # as above
         raise FinetraceError(f"{where}: the tokenizer of {model_id} could not be fetched: {trouble(error)}; "
                              "name another in `tokenizer`") from error

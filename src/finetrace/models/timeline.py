@@ -129,17 +129,17 @@ def _open_series(trajectory: Path, manifest: Any, wanted: str | list[int]) -> Ti
 def weights_digest(source: Source) -> str:
     """SHA-256 that names what a checkpoint computes, whatever its files are called."""
     base = getattr(source, "base", None)
-    own = sorted(digest for name, digest in source.sha256.items() if name != "config.json")
-    return sha256_value(own if base is None else [own, weights_digest(base)])
+    digests = sorted(digest for name, digest in source.sha256.items() if name != "config.json")
+    return sha256_value(digests if base is None else [digests, weights_digest(base)])
 
 
 def _digest(folder: Path, manifest: Any, trajectory: Path, base: Path | None) -> str:
     """Of all weights that decide the checkpoint: its own files and, for adapters or a lone head, its base's."""
     prefix = folder.relative_to(trajectory).as_posix() + "/"
-    own = {n.removeprefix(prefix): facts["sha256"] for n, facts in manifest.files.items()
-           if n.startswith(prefix) and n.endswith((".safetensors", "adapter_config.json"))}
-    whole = "model.safetensors" in own or any(n.startswith("model-") for n in own)
-    return sha256_value([own, read_key(base) if base is not None and not whole else ""])
+    digests = {n.removeprefix(prefix): facts["sha256"] for n, facts in manifest.files.items()
+               if n.startswith(prefix) and n.endswith((".safetensors", "adapter_config.json"))}
+    complete = "model.safetensors" in digests or any(n.startswith("model-") for n in digests)
+    return sha256_value([digests, read_key(base) if base is not None and not complete else ""])
 
 
 @contextlib.contextmanager

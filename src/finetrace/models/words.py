@@ -60,21 +60,21 @@ def encode_words(tokenizer: Any, sentences: Sequence[Sequence[str]], max_length:
     tokenizer = _for_words(tokenizer)
     words = [list(sentence) for sentence in sentences]
     encoded, bounds = _encode(tokenizer, words)
-    if lost := [i for i, of_word in enumerate(bounds) if (of_word[:, 1] == 0).any()]:
+    if without_pieces := [i for i, word_bounds in enumerate(bounds) if (word_bounds[:, 1] == 0).any()]:
         if tokenizer.unk_token is None:
-            word = words[lost[0]][int(np.argmin(bounds[lost[0]][:, 1]))]
+            word = words[without_pieces[0]][int(np.argmin(bounds[without_pieces[0]][:, 1]))]
             raise FinetraceError(f"{where}: the tokenizer leaves nothing of the word {word!r} and has no "
                                  "unknown token; remove its sentence")
         fixed = [[w if b else tokenizer.unk_token for w, b in zip(words[i], bounds[i][:, 1], strict=True)]
-                 for i in lost]
-        again, bounds_again = _encode(tokenizer, fixed)
-        for place, i in enumerate(lost):
+                 for i in without_pieces]
+        encoded_again, bounds_again = _encode(tokenizer, fixed)
+        for place, i in enumerate(without_pieces):
             bounds[i] = bounds_again[place]
             for name, values in encoded.items():
-                values[i] = again[name][place]
+                values[i] = encoded_again[name][place]
     for i, ids in enumerate(encoded["input_ids"]):
         if len(ids) > max_length and truncate:
-            _cut(encoded, bounds, i, max_length, where)
+            _cut_sentence(encoded, bounds, i, max_length, where)
         elif len(ids) > max_length:
             raise FinetraceError(f"{where}: the sentence {' '.join(words[i][:8])!r}... has {len(ids)} tokens, "
                                  f"more than the longest input, {max_length}; raise train.max_length where the model "
@@ -82,17 +82,18 @@ def encode_words(tokenizer: Any, sentences: Sequence[Sequence[str]], max_length:
     return encoded, bounds
 
 
-def _cut(encoded: dict[str, list[list[int]]], bounds: list[np.ndarray], i: int, max_length: int, where: str) -> None:
+def _cut_sentence(encoded: dict[str, list[list[int]]], bounds: list[np.ndarray], i: int, max_length: int,
+                  where: str) -> None:
     """Shorten a sentence in place: what the tokenizer put before and after it stays."""
-    of_word = bounds[i]
-    after = len(encoded["input_ids"][i]) - int(of_word[-1, 1])
+    word_bounds = bounds[i]
+    after = len(encoded["input_ids"][i]) - int(word_bounds[-1, 1])
     end = max_length - after
-    if end <= of_word[0, 0]:
+    if end <= word_bounds[0, 0]:
         raise FinetraceError(f"{where}: max_length {max_length} leaves no room for a piece besides the "
-                             f"{after + of_word[0, 0]} tokens that the tokenizer adds; raise it")
+                             f"{after + word_bounds[0, 0]} tokens that the tokenizer adds; raise it")
     for values in encoded.values():
         values[i] = values[i][:end] + values[i][len(values[i]) - after:]
-    bounds[i] = np.where(of_word[:, 1:] <= end, of_word, LOST)
+    bounds[i] = np.where(word_bounds[:, 1:] <= end, word_bounds, LOST)
 
 
 def _encode(tokenizer: Any, words: list[list[str]]) -> tuple[dict[str, list[list[int]]], list[np.ndarray]]:
@@ -107,7 +108,7 @@ def _encode(tokenizer: Any, words: list[list[str]]) -> tuple[dict[str, list[list
         output = tokenizer.prepare_for_model([i for word in pieces for i in word], add_special_tokens=True,
                                              return_attention_mask=True)
         ids = output["input_ids"]
-        mask = _added(ids, [i for word in pieces for i in word])
+        mask = _added_tokens(ids, [i for word in pieces for i in word])
         for name in output.keys():
             encoded.setdefault(name, []).append(list(output[name]))
         encoded.setdefault("special_tokens_mask", []).append(mask)
@@ -120,7 +121,7 @@ def _encode(tokenizer: Any, words: list[list[str]]) -> tuple[dict[str, list[list
     return encoded, bounds
 
 
-def _added(ids: list[int], inner: list[int]) -> list[int]:
+def _added_tokens(ids: list[int], inner: list[int]) -> list[int]:
     """1 for the tokens before and after the sentence's own pieces."""
     before = next(i for i in range(len(ids) - len(inner) + 1) if ids[i:i + len(inner)] == inner)
     return [1] * before + [0] * len(inner) + [1] * (len(ids) - before - len(inner))

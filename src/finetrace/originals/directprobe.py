@@ -66,7 +66,7 @@ def analyse(settings: inputs.Settings, out: Path, *, mode: str | None = None, mi
     classes = inputs.read_labels(settings.label_set_path)
     if mode == "batch_probing":
         return _batch(settings, out, classes, min_size)
-    vectors = _needed(settings.embeddings_path, "embeddings_path", "data", mode)
+    vectors = _needed_path(settings.embeddings_path, "embeddings_path", "data", mode)
     examples = inputs.read_examples(settings.entities_path, vectors, classes)
     if not examples.labels:
         raise FinetraceError(f"{settings.entities_path}: has no examples")
@@ -82,18 +82,18 @@ def analyse(settings: inputs.Settings, out: Path, *, mode: str | None = None, mi
         if numbering == "creation":
             clusters = hulls.renumbered(clusters, hulls.creation_order(clusters))
     else:
-        clusters = _given(settings, points, labels, classes, mode)
+        clusters = _given_clusters(settings, points, labels, classes, mode)
     files.write_clusters(out / "clusters.txt", clusters.assignment)
-    every = hulls.cluster_distances(clusters, progress=tell)
-    files.write_distances(out / "dis.txt", clusters.cluster_labels, every)
-    between = hulls.label_distances(clusters, min_size=min_size, reduce="mean", distances=every)
+    all_distances = hulls.cluster_distances(clusters, progress=tell)
+    files.write_distances(out / "dis.txt", clusters.cluster_labels, all_distances)
+    between = hulls.label_distances(clusters, min_size=min_size, reduce="mean", distances=all_distances)
     _write_labels(out, between)
     space = Space("", 0, UNKNOWN, clusters, between)
     rows = _rows(space, min_size)
-    apart = every[np.triu_indices(clusters.count, 1)]
-    apart = apart[np.isfinite(apart)]
-    rows += [_row(space, f"cluster_distance_{name}", of(apart) if len(apart) else np.nan, n=len(apart))
-             for name, of in (("min", np.min), ("max", np.max), ("mean", np.mean))]
+    finite = all_distances[np.triu_indices(clusters.count, 1)]
+    finite = finite[np.isfinite(finite)]
+    rows += [_row(space, f"cluster_distance_{name}", reduce(finite) if len(finite) else np.nan, n=len(finite))
+             for name, reduce in (("min", np.min), ("max", np.max), ("mean", np.mean))]
     if settings.test_entities_path:
         rows += _predict(settings, settings.test_entities_path, out, classes, space, tell)
     progress.close()
@@ -123,10 +123,10 @@ def _batch(settings: inputs.Settings, out: Path, classes: list[str], min_size: i
     labels = np.array(gold)
     if not gold:
         raise FinetraceError(f"{settings.entities_path}: has no examples")
-    path = _needed(settings.probing_cluster_path, "probing_cluster_path", "clustering", "batch_probing")
+    path = _needed_path(settings.probing_cluster_path, "probing_cluster_path", "clustering", "batch_probing")
     assignment = files.read_clusters(path, len(gold))
-    batch = inputs.batch_files(_needed(settings.batch_embeddings_path, "batch_embeddings_path", "data",
-                                       "batch_probing"))
+    batch = inputs.batch_files(_needed_path(settings.batch_embeddings_path, "batch_embeddings_path", "data",
+                                            "batch_probing"))
     total = sum(map(len, batch.values()))
     log.info("directprobe: %d clusters of %d vectors in %d checkpoints, %d files", len(set(assignment.tolist())),
              len(gold), len(batch), total)
@@ -134,26 +134,26 @@ def _batch(settings: inputs.Settings, out: Path, classes: list[str], min_size: i
     pairs, spaces, width = files.pair_names(classes), [], 0
     for number, (iteration, layers) in enumerate(batch.items()):
         step = int(iteration) if iteration.isdigit() else number
-        of_step = []
+        step_spaces = []
         for layer, file in layers.items():
             points = inputs.read_embeddings(file, len(gold)).astype(np.float64)
             width = width or points.shape[1]
             if points.shape[1] != width:
                 raise FinetraceError(f"{file}: has vectors of {points.shape[1]} numbers, the files before have {width}")
-            clusters = _assigned(path, points, labels, assignment, classes)
+            clusters = _assigned_clusters(path, points, labels, assignment, classes)
             clean = not hulls.overlaps(clusters, min_size=min_size)
             between = hulls.label_distances(clusters, min_size=min_size, reduce="mean") if clean else None
-            of_step.append(Space(iteration, step, layer, clusters, between))
+            step_spaces.append(Space(iteration, step, layer, clusters, between))
             progress.advance(f"({file.name})")
         none = {"vec": np.zeros(len(pairs)), **{name: np.zeros(len(classes)) for name in NUMBERS}}
         columns = [none if s.distances is None else
                    {"vec": s.distances.vector, **{name: getattr(s.distances, name) for name in NUMBERS}}
-                   for s in of_step]
+                   for s in step_spaces]
         for name, names in (("vec", pairs), *((n, classes) for n in NUMBERS)):
             table = np.nan_to_num(np.stack([column[name] for column in columns], axis=1))
             folder = out / ("batch_vec" if name == "vec" else name)
             files.write_batch_table(folder / f"{iteration}.txt", names, table, list(layers))
-        spaces += of_step
+        spaces += step_spaces
     progress.close()
     table = LongTable.of_rows((row for space in spaces for row in _rows(space, min_size)), COLUMNS)
     last = table.select(iteration=spaces[-1].iteration, statistic=["disjoint", "outside_min_least", "outside_min_mean"])
@@ -173,18 +173,18 @@ def _rows(space: Space, min_size: int) -> list[Row]:
         ("disjoint", int(between is not None)), ("conflicts", len(clusters.conflicts)))]
     per_label = {name: np.full(len(clusters.classes), np.nan) if between is None else getattr(between, name)
                  for name in (*NUMBERS, "inside_mean_weighted")}
-    known = per_label["outside_min"][np.isfinite(per_label["outside_min"])]
-    rows += [_row(space, f"outside_min_{name}", of(known) if len(known) else np.nan, n=len(known))
-             for name, of in (("least", np.min), ("mean", np.mean))]
+    finite = per_label["outside_min"][np.isfinite(per_label["outside_min"])]
+    rows += [_row(space, f"outside_min_{name}", reduce(finite) if len(finite) else np.nan, n=len(finite))
+             for name, reduce in (("least", np.min), ("mean", np.mean))]
     rows += [_row(space, name, np.nan if between is None else getattr(between, name), n=count)
              for name in ("ratio_max", "ratio_mean")]
-    of_label = {str(label): int((clusters.cluster_labels[clusters.assignment] == label).sum())
-                for label in clusters.classes}
+    label_counts = {str(label): int((clusters.cluster_labels[clusters.assignment] == label).sum())
+                    for label in clusters.classes}
     for name, values in per_label.items():
-        rows += [_row(space, name, value, label, n=of_label[str(label)])
+        rows += [_row(space, name, value, label, n=label_counts[str(label)])
                  for label, value in zip(clusters.classes, values, strict=True)]
     if between is not None:
-        rows += [_row(space, "distance", value, a, b, n=of_label[str(a)] + of_label[str(b)])
+        rows += [_row(space, "distance", value, a, b, n=label_counts[str(a)] + label_counts[str(b)])
                  for (a, b), value in zip(between.pairs(), between.vector, strict=True)]
     return rows
 
@@ -192,7 +192,7 @@ def _rows(space: Space, min_size: int) -> list[Row]:
 def _predict(settings: inputs.Settings, entities: Path, out: Path, classes: list[str], space: Space, tell: Tell
              ) -> list[Row]:
     """prediction.txt and the accuracy of the nearest cluster."""
-    where = _needed(settings.test_embeddings_path, "test_embeddings_path", "data", "test_entities_path")
+    where = _needed_path(settings.test_embeddings_path, "test_embeddings_path", "data", "test_entities_path")
     test = inputs.read_examples(entities, where, classes)
     width = space.clusters.points.shape[1]
     if not test.labels or test.points.shape[1] != width:
@@ -211,19 +211,19 @@ def _write_labels(out: Path, between: hulls.LabelDistances) -> None:
         files.write_label_values(out / f"{name}.txt", between.classes, np.nan_to_num(getattr(between, name)))
 
 
-def _given(settings: inputs.Settings, points: np.ndarray, labels: np.ndarray, classes: list[str], mode: str
-           ) -> hulls.Clusters:
-    path = _needed(settings.probing_cluster_path, "probing_cluster_path", "clustering", mode)
-    return _assigned(path, points, labels, files.read_clusters(path, len(labels)), classes)
+def _given_clusters(settings: inputs.Settings, points: np.ndarray, labels: np.ndarray, classes: list[str], mode: str
+                    ) -> hulls.Clusters:
+    path = _needed_path(settings.probing_cluster_path, "probing_cluster_path", "clustering", mode)
+    return _assigned_clusters(path, points, labels, files.read_clusters(path, len(labels)), classes)
 
 
-def _assigned(path: Path, points: np.ndarray, labels: np.ndarray, assignment: np.ndarray, classes: list[str]
-              ) -> hulls.Clusters:
+def _assigned_clusters(path: Path, points: np.ndarray, labels: np.ndarray, assignment: np.ndarray, classes: list[str]
+                       ) -> hulls.Clusters:
     with blame(str(path), "it belongs to other data"):
         return hulls.given(points, labels, assignment, classes=classes)
 
 
-def _needed(path: Path | None, key: str, section: str, purpose: str) -> Path:
+def _needed_path(path: Path | None, key: str, section: str, purpose: str) -> Path:
     if path is None:
         raise FinetraceError(f"{purpose} needs {key}; add it to [{section}] of the INI file")
     return path

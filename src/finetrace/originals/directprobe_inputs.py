@@ -173,7 +173,7 @@ def _share(path: Path, text: str) -> float:
 
 
 def _truth(path: Path, text: str) -> bool:
-    known = configparser.ConfigParser.BOOLEAN_STATES
-    if text.lower() not in known:
+    truth_values = configparser.ConfigParser.BOOLEAN_STATES
+    if text.lower() not in truth_values:
         raise FinetraceError(f"{path}: [clustering] enable_cuda is {text!r}; write True or False")
-    return known[text.lower()]
+    return truth_values[text.lower()]

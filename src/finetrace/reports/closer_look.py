@@ -156,8 +156,8 @@ def _state(hulls: dict[str, float] | None, probes: dict[str, float] | None) -> S
 
 def _row_name(study: Study, item: Run) -> str:
     """The model; with method and seed where the study has several."""
-    several = [len({getattr(run, key) for run in _looked_at(study).values()}) > 1 for key in ("method", "seed")]
-    return " ".join([item.model, *([item.method] if several[0] else []), *([f"s{item.seed}"] if several[1] else [])])
+    varies = [len({getattr(run, key) for run in _looked_at(study).values()}) > 1 for key in ("method", "seed")]
+    return " ".join([item.model, *([item.method] if varies[0] else []), *([f"s{item.seed}"] if varies[1] else [])])
 
 
 def _values(folder: Path, statistics: Sequence[str], layer: int, split: str | None = None

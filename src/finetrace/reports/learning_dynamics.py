@@ -53,7 +53,7 @@ def tables(layout: Layout, study: Study, *, last: bool = False) -> str:
 
 def _parts(table: Table, last: bool, axis: str) -> list[tuple[str, str]]:
     """Titles and tables of one entry; what nothing is known of is left out."""
-    parts = [(f"When it is learned ({axis})", markdown.table(WHEN, _when(table)))]
+    parts = [(f"When it is learned ({axis})", markdown.table(WHEN, _gain_rows(table)))]
     if tasks := table.items_of("edges"):
         parts += [("Words probed, F1 in %: all layers mixed / best layer (which) / last layer",
                    _scores(table, tasks, last)),
@@ -67,16 +67,16 @@ def _parts(table: Table, last: bool, axis: str) -> list[tuple[str, str]]:
     if tasks := table.items_of("downstream"):
         title = "Learned downstream: accuracy in % [95 % interval], original; adapted; control"
         parts.append((title, _downstream(table, tasks, last)))
-    if changes := _changes(table, last):
+    if changes := _change_rows(table, last):
         title = "Adapted, original and control, in %; differences in points [95 % interval]"
         parts.append((title, markdown.table(CHANGES, changes)))
-    if kept := _kept(table, last):
+    if kept_rows := _kept_rows(table, last):
         title = "Facts that adaptation kept / lost / learned, P@1, in % of all facts"
-        parts.append((title, markdown.table(KEPT, kept)))
+        parts.append((title, markdown.table(KEPT, kept_rows)))
     return parts
 
 
-def _when(table: Table) -> list[list[str]]:
+def _gain_rows(table: Table) -> list[list[str]]:
     """First and last score, step of the gain with its interval, area, of every headline."""
     rows = []
     for name, key in headlines(table):
@@ -93,11 +93,12 @@ def _when(table: Table) -> list[list[str]]:
 def _scores(table: Table, tasks: Sequence[str], last: bool) -> str:
     """Rows are steps, columns tasks."""
     def cell(task: str, step: int) -> str:
-        single = {layer: _at(course, step) for layer, course in layers_of(table, "edges", task, "f1", "layer").items()}
-        known = {layer: value for layer, value in single.items() if np.isfinite(value)}
-        best = max(known, key=lambda layer: known[layer], default=None)
-        return " / ".join((_percent(_at(full_mix(table, task), step)),
-                           NONE if best is None else f"{_percent(known[best])} ({best})",
+        single = {layer: _number_at(course, step)
+                  for layer, course in layers_of(table, "edges", task, "f1", "layer").items()}
+        finite = {layer: value for layer, value in single.items() if np.isfinite(value)}
+        best = max(finite, key=lambda layer: finite[layer], default=None)
+        return " / ".join((_percent(_number_at(full_mix(table, task), step)),
+                           NONE if best is None else f"{_percent(finite[best])} ({best})",
                            _percent(single[max(single)]) if single else NONE))
 
     return _by_step(table, "edges", tasks, last, cell)
@@ -108,7 +109,8 @@ def _layers(table: Table, tasks: Sequence[str], last: bool) -> str:
         expected = next((course for _, course in table.select(source="edges", item=task, arm="original",
                                                               statistic="expected_layer")), None)
         return "; ".join(f"{value:.2f}" if np.isfinite(value) else NONE
-                         for value in (_at(full_mix(table, task, statistic="cog"), step), _at(expected, step)))
+                         for value in (_number_at(full_mix(table, task, statistic="cog"), step),
+                                       _number_at(expected, step)))
 
     return _by_step(table, "edges", tasks, last, cell)
 
@@ -121,22 +123,22 @@ def _facts(table: Table, corpus: str, readout: str, last: bool) -> str:
     columns["held-out facts"] = Key("cloze", corpus, "original", "", readout, layers[-1], held_out=True)
 
     def cell(column: str, step: int) -> str:
-        values = [_percent(_at(table.get(columns[column]._replace(statistic=name)), step))
+        values = [_percent(_number_at(table.get(columns[column]._replace(statistic=name)), step))
                   for name in ("p_at_1", "p_at_10")]
         return NONE if set(values) == {NONE} else " / ".join(values)
 
-    known = _steps(table, [("cloze", corpus)], last, readout)
-    shown = [name for name in columns if any(cell(name, step) != NONE for step in known)]
-    return markdown.table(("step", *shown), [[f"{step:,}", *(cell(name, step) for name in shown)] for step in known])
+    steps = _steps(table, [("cloze", corpus)], last, readout)
+    shown = [name for name in columns if any(cell(name, step) != NONE for step in steps)]
+    return markdown.table(("step", *shown), [[f"{step:,}", *(cell(name, step) for name in shown)] for step in steps])
 
 
 def _pairs(table: Table, name: str, last: bool) -> str:
     """Rows are steps, then the ages of acquisition; columns the whole set, its phenomena, the control."""
-    whole = Key("pairs", name, "original", "accuracy")
-    columns = {"all": whole} | {key.relation: key for key in phenomena_of(table, name)}
-    columns |= {"control": whole._replace(held_out=True)}
+    all_pairs = Key("pairs", name, "original", "accuracy")
+    columns = {"all": all_pairs} | {key.relation: key for key in phenomena_of(table, name)}
+    columns |= {"control": all_pairs._replace(held_out=True)}
     columns = {label: key for label, key in columns.items() if table.get(key) is not None}
-    rows = [[f"{step:,}", *(_percent(_at(table.get(key), step)) for key in columns.values())]
+    rows = [[f"{step:,}", *(_percent(_number_at(table.get(key), step)) for key in columns.values())]
             for step in _steps(table, [("pairs", name)], last)]
     ages = [table.get(key._replace(statistic=AGE)) for key in columns.values()]
     rows.append(["acquired", *(NONE if age is None else f"{age.value[-1]:,.0f}{_ends(age, 1, ',.0f')}"
@@ -150,7 +152,7 @@ def _downstream(table: Table, tasks: Sequence[str], last: bool) -> str:
             majority = table.get(Key("downstream", task, "original", "majority"))
             return NONE if majority is None else _percent(majority.value[-1])
         courses = [table.get(Key("downstream", task, arm, "accuracy")) for arm in ARMS]
-        return "; ".join(_percent(_at(course, step)) + ("" if course is None else _ends_at(course, step))
+        return "; ".join(_percent(_number_at(course, step)) + ("" if course is None else _ends_at(course, step))
                          for number, course in enumerate(courses) if number == 0 or course is not None)
 
     steps = _steps(table, [("downstream", task) for task in tasks], last)
@@ -158,7 +160,7 @@ def _downstream(table: Table, tasks: Sequence[str], last: bool) -> str:
     return markdown.table(("step", *tasks), [*rows, ["majority class", *(cell(task, -1) for task in tasks)]])
 
 
-def _changes(table: Table, last: bool) -> list[list[str]]:
+def _change_rows(table: Table, last: bool) -> list[list[str]]:
     """A row per headline and compared step; the original stands at the step that it is compared at."""
     rows = []
     for name, key in headlines(table):
@@ -167,17 +169,17 @@ def _changes(table: Table, last: bool) -> list[list[str]]:
         if compared is None:
             continue
         for step in compared.steps[-1 if last else 0:]:
-            adapted, change = _at(parts["adapted"], step), _at(parts["difference"], step)
-            control, other = _at(parts["control"], step), _at(parts["control-difference"], step)
+            adapted, change = _number_at(parts["adapted"], step), _number_at(parts["difference"], step)
+            control, other = _number_at(parts["control"], step), _number_at(parts["control-difference"], step)
             original = adapted - change if np.isfinite(change) else control - other
-            p = _at(parts["difference"], step, "p")
+            p = _number_at(parts["difference"], step, "p")
             rows.append([name.partition("/")[2], f"{step:,}", *(_percent(v) for v in (original, adapted, control)),
                          _points(parts["difference"], step), f"{p:.3f}" if np.isfinite(p) else NONE,
                          _points(parts["control-difference"], step), _points(parts["net-difference"], step)])
     return rows
 
 
-def _kept(table: Table, last: bool) -> list[list[str]]:
+def _kept_rows(table: Table, last: bool) -> list[list[str]]:
     """Facts kept, lost and learned from the original to the adapted and the control model; a row per corpus, readout
     and step."""
     rows = []
@@ -190,10 +192,10 @@ def _kept(table: Table, last: bool) -> list[list[str]]:
                             if (course := table.get(key._replace(statistic="kept"))) is not None
                             for step in course.steps})
             for step in steps[-1 if last else 0:]:
-                shares = [[_percent(_at(table.get(key._replace(statistic=name)), step))
+                shares = [[_percent(_number_at(table.get(key._replace(statistic=name)), step))
                            for name in ("kept", "lost", "learned")]
                           for key in keys]
-                cells = [NONE if set(of) == {NONE} else " / ".join(of) for of in shares]
+                cells = [NONE if set(cell_shares) == {NONE} else " / ".join(cell_shares) for cell_shares in shares]
                 rows.append([f"{corpus}, {readout}", f"{step:,}", *cells])
     return rows
 
@@ -212,7 +214,7 @@ def _steps(table: Table, items: Sequence[tuple[str, str]], last: bool, readout: 
     return steps[-1:] if last else steps
 
 
-def _at(course: Course | None, step: int, field: str = "value") -> float:
+def _number_at(course: Course | None, step: int, field: str = "value") -> float:
     """A number of a course at a step; NaN where there is none."""
     if course is None or step not in course.steps:
         return np.nan
@@ -225,12 +227,12 @@ def _ends(course: Course, factor: float, form: str) -> str:
 
 
 def _ends_at(course: Course, step: int) -> str:
-    low, high = (100 * _at(course, step, field) for field in ("low", "high"))
+    low, high = (100 * _number_at(course, step, field) for field in ("low", "high"))
     return f" [{low:.1f}, {high:.1f}]" if np.isfinite([low, high]).all() else ""
 
 
 def _points(course: Course | None, step: int) -> str:
-    value, low, high = (100 * _at(course, step, field) for field in ("value", "low", "high"))
+    value, low, high = (100 * _number_at(course, step, field) for field in ("value", "low", "high"))
     if not np.isfinite(value):
         return NONE
     return f"{value:+.1f}" + (f" [{low:+.1f}, {high:+.1f}]" if np.isfinite([low, high]).all() else "")
@@ -242,9 +244,10 @@ def _percent(share: float) -> str:
 
 def _legend(facts: dict) -> str:
     """What the numbers are about, in sentences."""
-    several = len(facts["arms"]["original"])
+    trajectories = len(facts["arms"]["original"])
     single = "One trajectory per arm: intervals are about examples and say nothing of other trainings."
-    text = [f"Means over {several} trajectories; intervals are about seeds and examples." if several > 1 else single,
+    text = [f"Means over {trajectories} trajectories; intervals are about seeds and examples." if trajectories > 1
+            else single,
             "Best layer: on the same examples that are scored. P@k of a corpus: mean over its relations; any layer: "
             "known in one of the layers but the embeddings. p: one-sided, share of resamplings in which the "
             "difference has another sign."]

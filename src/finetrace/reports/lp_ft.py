@@ -48,8 +48,8 @@ class Run:
 
     def score(self, name: str) -> float:
         """The task's metric on a set: of all rows of a split, else of the rows in predictions; NaN where unknown."""
-        of_split = self.get("trajectory", f"{name}/{self.metric}")
-        return self.get("predictions", f"{name}/{self.metric}") if math.isnan(of_split) else of_split
+        recorded = self.get("trajectory", f"{name}/{self.metric}")
+        return self.get("predictions", f"{name}/{self.metric}") if math.isnan(recorded) else recorded
 
     def sets(self) -> set[str]:
         """Names of the sets of which something is known."""
@@ -83,8 +83,8 @@ def tables(layout: Layout, study: Study, *, split: str | None = None) -> str:
     runs, missing = _runs(layout, study)
     rows = _rows(study, runs, split)
     methods = [name for name in study.methods if any(name in row.wanted for row in rows)]
-    of_splits = [row for row in rows if row.name in SPLITS]
-    judged = [row for row in rows if _with([row], methods, "calibration")] or rows  # a study need not look at all
+    split_rows = [row for row in rows if row.name in SPLITS]
+    judged = [row for row in rows if _rows_with([row], methods, "calibration")] or rows  # a study need not look at all
 
     def score(row: Row, method: str) -> str:
         return mean_sd([100 * run.score(row.name) for run in row.runs.get(method, [])], row.wanted.get(method, 0))
@@ -95,17 +95,17 @@ def tables(layout: Layout, study: Study, *, split: str | None = None) -> str:
     parts = [_grid("Accuracy, or the metric in brackets, in %: mean ± standard deviation over seeds", rows, methods,
                    score),
              _grid("Expected calibration error in %, before → after temperature scaling", judged, methods,
-                   _error("ece")),
+                   _error_cells("ece")),
              _grid("Maximum calibration error in %, before → after temperature scaling", judged, methods,
-                   _error("mce")),
+                   _error_cells("mce")),
              _grid("Temperature", [row for row in judged if row.name in SPLITS], methods, temperature),
              f"**Features, first → kept checkpoint**\n\n{markdown.table(FEATURES, _feature_lines(rows, methods))}",
              "**Neural tangent kernel at the start of training**"
-             f"\n\n{markdown.table(KERNEL, _kernel_lines(of_splits, methods))}",
+             f"\n\n{markdown.table(KERNEL, _kernel_lines(split_rows, methods))}",
              LEGEND]
     if missing:
-        more = [f"and {len(missing) - SHOWN:,} more"] if len(missing) > SHOWN else []
-        parts.append("Missing:\n" + "\n".join(f"- {line}" for line in (*missing[:SHOWN], *more)))
+        omitted = [f"and {len(missing) - SHOWN:,} more"] if len(missing) > SHOWN else []
+        parts.append("Missing:\n" + "\n".join(f"- {line}" for line in (*missing[:SHOWN], *omitted)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -121,9 +121,9 @@ def _runs(layout: Layout, study: Study) -> tuple[dict[str, Run], list[str]]:
             missing.append(f"{key}: dvc repro {'train-tuned' if tuned else 'train'}@{key}")
             continue
         runs[key] = Run(item, str(read_manifest(folder / "trajectory").facts.get("metric", "accuracy")), metrics)
-        wanted = [*(["predictions"] if places["calibration"] | places["features"] >= {item.place} else []),
+        stages = [*(["predictions"] if places["calibration"] | places["features"] >= {item.place} else []),
                   *(stage for stage in STAGES[2:] if item.place in places[stage])]
-        if absent := [stage for stage in wanted if stage not in metrics]:
+        if absent := [stage for stage in stages if stage not in metrics]:
             missing.append(f"{key}: dvc repro {' '.join(f'{stage}@{key}' for stage in absent)}")
     return runs, missing
 
@@ -139,26 +139,26 @@ def _metrics(folder: Path) -> dict[str, float]:
 
 def _rows(study: Study, runs: dict[str, Run], split: str | None) -> list[Row]:
     """Rows in the study's order: of each model and task its split, then its sets out of distribution."""
-    several = len({item.model for item in study.trajectories.values()}) > 1
+    several_models = len({item.model for item in study.trajectories.values()}) > 1
     groups: dict[tuple[str, str], dict[str, list[str]]] = {}
     for key, item in study.trajectories.items():
         groups.setdefault((item.model, item.task), {}).setdefault(item.method, []).append(key)
     rows = []
     for (model, task), keys in groups.items():
-        known = {method: [runs[key] for key in of if key in runs] for method, of in keys.items()}
-        every = [run for of in known.values() for run in of]
-        sets = set().union(*(run.sets() for run in every))
-        shown = split or ("test" if "test" in sets or not every else "validation")
-        metric = every[0].metric if every else "accuracy"
-        label = (f"{task} in {model}" if several else task) + (f" ({metric})" if metric != "accuracy" else "")
+        finished = {method: [runs[key] for key in run_keys if key in runs] for method, run_keys in keys.items()}
+        all_runs = [run for run_keys in finished.values() for run in run_keys]
+        sets = set().union(*(run.sets() for run in all_runs))
+        shown = split or ("test" if "test" in sets or not all_runs else "validation")
+        metric = all_runs[0].metric if all_runs else "accuracy"
+        label = (f"{task} in {model}" if several_models else task) + (f" ({metric})" if metric != "accuracy" else "")
         labels = {shown: label if shown == "test" else f"{label}, {shown}"}
         labels |= {name: f"{label} → {name}" for name in sorted(sets - set(SPLITS))}
-        rows += [Row(text, name, known, {method: len(of) for method, of in keys.items()})
+        rows += [Row(text, name, finished, {method: len(run_keys) for method, run_keys in keys.items()})
                  for name, text in labels.items()]
     return rows
 
 
-def _error(key: str) -> Callable[[Row, str], str]:
+def _error_cells(key: str) -> Callable[[Row, str], str]:
     """The cells of a calibration error."""
     def cell(row: Row, method: str) -> str:
         return _pair([row.values(method, "calibration", f"{row.name}/{key}{scaled}", 100)
@@ -169,7 +169,7 @@ def _error(key: str) -> Callable[[Row, str], str]:
 
 def _feature_lines(rows: Sequence[Row], methods: Sequence[str]) -> list[list[str]]:
     lines = []
-    for row, method in _with(rows, methods, "features"):
+    for row, method in _rows_with(rows, methods, "features"):
         ratio = [row.values(method, "features", f"{row.name}/fdr/{when}") for when in ENDS]
         ridge = not all(math.isfinite(value) for side in ratio for value in side)
         if ridge:
@@ -185,10 +185,10 @@ def _feature_lines(rows: Sequence[Row], methods: Sequence[str]) -> list[list[str
 def _kernel_lines(rows: Sequence[Row], methods: Sequence[str]) -> list[list[str]]:
     """A line per part; the kernel has rows of its own, so that the split that is shown does not matter."""
     lines = []
-    for row, method in _with(rows, methods, "kernel"):
+    for row, method in _rows_with(rows, methods, "kernel"):
         for short, part in PARTS.items():
-            accuracies = [[mean(row.values(method, "kernel", f"{part}/{kind}_{of}/first", 100))
-                           for of in ("train", "eval")]
+            accuracies = [[mean(row.values(method, "kernel", f"{part}/{kind}_{side}/first", 100))
+                           for side in ("train", "eval")]
                           for kind in ("accuracy_flat", "accuracy")]
             lines.append([row.label.removesuffix(f", {row.name}"), method, short,
                           mean(row.values(method, "kernel", f"{part}/rank/first"), ".0f"),
@@ -198,7 +198,7 @@ def _kernel_lines(rows: Sequence[Row], methods: Sequence[str]) -> list[list[str]
     return lines
 
 
-def _with(rows: Sequence[Row], methods: Sequence[str], stage: str) -> list[tuple[Row, str]]:
+def _rows_with(rows: Sequence[Row], methods: Sequence[str], stage: str) -> list[tuple[Row, str]]:
     """The rows and methods of which a stage has run."""
     return [(row, method) for row in rows for method in methods
             if any(stage in run.metrics for run in row.runs.get(method, []))]

@@ -21,14 +21,14 @@ def mean_sd(values: Sequence[float], wanted: int, form: str = ".2f") -> str:
 
     wanted: how many there should be; where some are missing, `(have/wanted)` follows. NaN counts as missing.
     """
-    known = [value for value in values if np.isfinite(value)]
-    if not known:
+    finite = [value for value in values if np.isfinite(value)]
+    if not finite:
         return NONE
-    spread = f" ± {np.std(known, ddof=1):{form}}" if len(known) > 1 else ""
-    return f"{np.mean(known):{form}}{spread}" + (f" ({len(known)}/{wanted})" if len(known) < wanted else "")
+    spread = f" ± {np.std(finite, ddof=1):{form}}" if len(finite) > 1 else ""
+    return f"{np.mean(finite):{form}}{spread}" + (f" ({len(finite)}/{wanted})" if len(finite) < wanted else "")
 
 
 def mean(values: Sequence[float], form: str = ".2f") -> str:
     """The mean over repetitions, NONE of none; NaN counts as missing."""
-    known = [value for value in values if np.isfinite(value)]
-    return f"{np.mean(known):{form}}" if known else NONE
+    finite = [value for value in values if np.isfinite(value)]
+    return f"{np.mean(finite):{form}}" if finite else NONE

@@ -26,9 +26,10 @@ def mark(folder: Path, step: int, beside: Iterable[Path] | None = None) -> None:
     beside: of a full state, files below the folder's parent on which a continuation builds; they are hashed, and so are
     all files of the folder.
     """
-    own = [p for p in sorted(folder.iterdir()) if p.is_file() and p.name != MARKER]
-    hashed = [p for p in own if beside is not None or p.suffix == ".safetensors"]
-    content: dict[str, Any] = {"schema_version": 1, "step": step, "files": {p.name: p.stat().st_size for p in own},
+    own_files = [p for p in sorted(folder.iterdir()) if p.is_file() and p.name != MARKER]
+    hashed = [p for p in own_files if beside is not None or p.suffix == ".safetensors"]
+    content: dict[str, Any] = {"schema_version": 1, "step": step,
+                               "files": {p.name: p.stat().st_size for p in own_files},
                                "sha256": {p.name: sha256_file(p) for p in hashed}}
     if beside is not None:
         content["beside"] = {p.relative_to(folder.parent).as_posix(): sha256_file(p) for p in beside}
@@ -55,10 +56,10 @@ def damage(folder: Path) -> Path | None:
             return folder / name
     for name, digest in content.get("beside", {}).items():
         file = folder.parent / name
-        whole = file.is_file() and sha256_file(file) == digest
-        if file.name == MARKER and (damaged := damage(file.parent) if whole else file.parent):
+        intact = file.is_file() and sha256_file(file) == digest
+        if file.name == MARKER and (damaged := damage(file.parent) if intact else file.parent):
             return damaged
-        if not whole:
+        if not intact:
             return file
     return None
 

@@ -109,18 +109,18 @@ def file_lock(path: Path, waiting: str = "") -> Iterator[None]:
     with lock:
         lock.release()  # it was taken twice
         if waiting:  # beside the lock, which whoever waits empties
-            _noted(path).write_text(str(os.getpid()))
+            _pid_file(path).write_text(str(os.getpid()))
         yield
 
 
-def _noted(lock: Path) -> Path:
+def _pid_file(lock: Path) -> Path:
     return lock.with_name(f"{lock.name}.pid")
 
 
 def _holder(lock: Path) -> str:
     """Which process holds a lock, where it has said so."""
     try:
-        number = int(_noted(lock).read_text())
+        number = int(_pid_file(lock).read_text())
     except (OSError, ValueError):
         return ""
     return f" (process {number})" if _alive(number) else ""

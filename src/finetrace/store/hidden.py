@@ -67,9 +67,9 @@ class HiddenStates:
         """Dimensions of an example's vector: those of two words stand one after the other."""
         return int(self.manifest.facts["dim"]) * max(1, self.spans)
 
-    def kind(self, wanted: str) -> str:
-        """Whose vectors stand for an example: in tasks of words its words (span), else `wanted` (cls or mean)."""
-        return "span" if self.spans else wanted
+    def kind(self, default: str) -> str:
+        """Whose vectors stand for an example: in tasks of words its words (span), else `default` (cls or mean)."""
+        return "span" if self.spans else default
 
     def sentence_codes(self, rows: np.ndarray) -> np.ndarray:
         """(row,) int64 from 0 on: rows of one sentence share a number; what is resampled together."""
@@ -143,10 +143,10 @@ def read_hidden(folder: Path) -> HiddenStates:
     manifest = read_manifest(folder)
     index, tokens = read_table(folder / "index.parquet"), read_table(folder / "tokens.parquet")
     starts, lengths = index["token_offset"].to_numpy(), index["length"].to_numpy()
-    kept = np.flatnonzero(starts >= 0)
-    bounds = np.concatenate([[0], np.cumsum(lengths[kept])]).astype(np.int64)
+    token_rows = np.flatnonzero(starts >= 0)
+    bounds = np.concatenate([[0], np.cumsum(lengths[token_rows])]).astype(np.int64)
     return HiddenStates(folder, manifest, np.array(index["split"].to_pylist(), dtype=str), index["sentence"].to_numpy(),
-                        index["example_id"].to_numpy(), index["label"].to_numpy(), bounds, kept,
+                        index["example_id"].to_numpy(), index["label"].to_numpy(), bounds, token_rows,
                         tokens["token_id"].to_numpy(), tokens["special"].to_numpy(zero_copy_only=False).astype(bool))
 
 

@@ -113,8 +113,8 @@ def complete(folder: Path, manifest: Manifest, *, started: float | None = None) 
     content = dataclasses.asdict(manifest)
     texts = {PROVENANCE: json_text({k: v for k, v in content.items() if k not in (*CONTENT, *COSTS)}),
              NAME: json_text({k: content[k] for k in CONTENT})}
-    own = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
-    write_json(folder / COST, {"key": manifest.key, "sha256": own | {COST: sha256_value(own)}}
+    hashes = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    write_json(folder / COST, {"key": manifest.key, "sha256": hashes | {COST: sha256_value(hashes)}}
                | {k: content[k] for k in COSTS})
     for name, text in texts.items():  # manifest.json last
         write_text(folder / name, text)
@@ -139,15 +139,15 @@ def read_manifest(folder: Path, *, verify: Literal["content"] | bool = True) -> 
     origin = _object(folder, PROVENANCE)
     cost = _cost(folder, origin.get("key"))
     _check_own(folder, cost.pop("sha256", None))
-    known = {f.name: f for f in dataclasses.fields(Manifest)}
-    of_origin = [key for key, description in known.items() if _required(description) and key not in CONTENT]
-    for name, part, wanted in ((NAME, content, CONTENT), (PROVENANCE, origin, of_origin)):
-        if missing := [key for key in wanted if key not in part]:
+    manifest_fields = {f.name: f for f in dataclasses.fields(Manifest)}
+    origin_keys = [key for key, description in manifest_fields.items() if _required(description) and key not in CONTENT]
+    for name, part, keys in ((NAME, content, CONTENT), (PROVENANCE, origin, origin_keys)):
+        if missing := [key for key in keys if key not in part]:
             raise FinetraceError(
                 f"{folder / name}: lacks {', '.join(missing)}; delete the folder and run its stage again"
             )
     _check_shape(folder, content, origin)
-    manifest = Manifest(**{k: v for k, v in (content | origin | cost).items() if k in known})
+    manifest = Manifest(**{k: v for k, v in (content | origin | cost).items() if k in manifest_fields})
     if verify:
         _check(folder, manifest.files, every=verify == "content")
     return manifest
@@ -166,12 +166,12 @@ def read_key(folder: Path) -> str:
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
     """Names and paths of the files that belong to a folder; a folder within it that has a manifest of its own is
     apart."""
-    apart = [path.parent for path in folder.glob(f"*/{NAME}")]
+    own_manifests = [path.parent for path in folder.glob(f"*/{NAME}")]
     for path in sorted(folder.rglob("*")):
         if (
             path.is_file()
             and path.name not in UNHASHED
-            and not any(path.is_relative_to(other_folder) for other_folder in apart)
+            and not any(path.is_relative_to(other_folder) for other_folder in own_manifests)
             and path not in (folder / NAME, folder / PROVENANCE)
         ):
             yield path.relative_to(folder).as_posix(), path
@@ -205,11 +205,11 @@ def checked_file(folder: Path, name: str) -> Path:
 def _check_own(folder: Path, hashes: Any) -> None:
     """Raises FinetraceError when manifest.json or provenance.json is not what was written; where cost.json does not
     say, or is damaged itself, nothing is known."""
-    own = {k: v for k, v in hashes.items() if k != COST} if isinstance(hashes, dict) else {}
-    if not own or hashes.get(COST) != sha256_value(own):
+    recorded = {k: v for k, v in hashes.items() if k != COST} if isinstance(hashes, dict) else {}
+    if not recorded or hashes.get(COST) != sha256_value(recorded):
         return
     for name in (NAME, PROVENANCE):
-        if sha256_file(folder / name) != own.get(name):
+        if sha256_file(folder / name) != recorded.get(name):
             raise FinetraceError(
                 f"{folder / name}: its content is not what its stage wrote (damaged or edited); delete the folder "
                 f"{folder} and run its stage again (finetrace repro)"

@@ -75,16 +75,16 @@ def _plain(value: Any, arrays: list[np.ndarray[Any, Any]]) -> Any:
 def _value(plain: Any, array: Any, types: dict[str, type], path: Path) -> Any:
     if not isinstance(plain, list):
         return plain
-    kind, *rest = plain
+    kind, *contents = plain
     if kind == "array":
-        return array(rest[0])
+        return array(contents[0])
     if kind == "float":
-        return float.fromhex(rest[0])
+        return float.fromhex(contents[0])
     if kind in ("list", "tuple"):
-        return (list if kind == "list" else tuple)(_value(v, array, types, path) for v in rest)
+        return (list if kind == "list" else tuple)(_value(v, array, types, path) for v in contents)
     if kind == "dict":
-        return {_value(k, array, types, path): _value(v, array, types, path) for k, v in rest}
-    name, *fields = rest
+        return {_value(k, array, types, path): _value(v, array, types, path) for k, v in contents}
+    name, *fields = contents
     if name not in types:
         raise FinetraceError(f"{path}: holds a {name}, which its reader does not know; run its stage again")
     return types[name](**{field: _value(v, array, types, path) for field, v in fields})

@@ -8,7 +8,7 @@ NAME = "FINETRACE_THREADS"
 
 def share() -> int | None:
     """Threads for this item, at least 1; None where nobody said, and libraries take all cores."""
-    threads, most = os.environ.get(NAME, ""), os.environ.get("OMP_NUM_THREADS", "")
+    threads, limit = os.environ.get(NAME, ""), os.environ.get("OMP_NUM_THREADS", "")
     if not threads.isdecimal():
         return None
-    return max(1, min(int(threads), int(most) if most.isdecimal() else int(threads)))
+    return max(1, min(int(threads), int(limit) if limit.isdecimal() else int(threads)))

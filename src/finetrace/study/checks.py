@@ -80,9 +80,9 @@ def _check_names(study: "Study", tasks: list[str]) -> None:
         "tasks: 'world' and 'pretrain' name folders of finetrace itself; choose another name",
     )
     data = ("tasks", "task_files", "corpora", "facts", "fact_files", "minimal_pairs", "minimal_pair_files")
-    _once("data/", study, data, more=["world"])
+    _check_unique("data/", study, data, extra_names=["world"])
     models = ("pretrain", "series", "adapt", "models", "model_folders")
-    _once("models/ or outputs/", study, models)
+    _check_unique("models/ or outputs/", study, models)
     require(
         not any("downstream" in getattr(study, section) for section in models),
         "models: 'downstream' names a folder of finetrace itself; choose another name",
@@ -118,8 +118,8 @@ def _check_paths(study: "Study") -> None:
         )
 
 
-def _once(where: str, study: "Study", sections: tuple[str, ...], more: Iterable[str] = ()) -> None:
-    names = [*more, *(name for section in sections for name in getattr(study, section))]
+def _check_unique(where: str, study: "Study", sections: tuple[str, ...], extra_names: Iterable[str] = ()) -> None:
+    names = [*extra_names, *(name for section in sections for name in getattr(study, section))]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{twice[0]!r} names two of {', '.join(sections)}, which all lie in {where}; rename one")
 
@@ -238,11 +238,11 @@ def _check_targets(study: "Study") -> None:
 def check_training(study: "Study", cell: "Cell", train: TrainSettings, where: str) -> None:
     """Raises FinetraceError for settings of a training that its task or method cannot take."""
     target, method = study.target(cell.task), study.methods[cell.method]
-    for key, given in (("class_weights", train.class_weights is not None), ("label_smoothing", train.label_smoothing)):
-        if given and target != "class":
+    for key, is_set in (("class_weights", train.class_weights is not None), ("label_smoothing", train.label_smoothing)):
+        if is_set and target != "class":
             raise FinetraceError(f"{where}: train.{key}: is about examples of one class each, and {cell.task} is "
                                  f"target: {target}; set it back in by_task.{cell.task}")
-        if given and method.probes:
+        if is_set and method.probes:
             raise FinetraceError(f"{where}: train.{key}: does not reach the linear probe of method {cell.method}, "
                                  "which is fitted on plain classes; set it back in the method's `train`")
     if train.thresholds == "chosen" and target == "regression":
@@ -256,10 +256,11 @@ def _check_pairs(study: "Study", tasks: list[str]) -> None:
     for name, comparison in study.comparisons.items():
         for side in ("first", "second"):
             known(f"comparisons.{name}.{side}", getattr(comparison, side), runs)
-        of = [place.split("/")[1] for place in (comparison.first, comparison.second)]
+        pair_tasks = [place.split("/")[1] for place in (comparison.first, comparison.second)]
         require(
-            of[0] == of[1],
-            f"comparisons.{name}: its trajectories are on different tasks ({of[0]}, {of[1]}); name two on one task",
+            pair_tasks[0] == pair_tasks[1],
+            f"comparisons.{name}: its trajectories are on different tasks ({pair_tasks[0]}, {pair_tasks[1]}); name "
+            "two on one task",
         )
     for name, cross in study.cross_tasks.items():
         known(f"cross_tasks.{name}.tuned", cross.tuned, runs)
@@ -274,7 +275,7 @@ def _check_dynamics(study: "Study", tasks: list[str]) -> None:
     for name, dynamics in study.dynamics.items():
         for source in dynamics.sources:
             compared = dynamics.compared(source, study.looked.get(source, {}))
-            for place in (place for of in compared.values() for place in of):
+            for place in (place for arm_places in compared.values() for place in arm_places):
                 _looked_at(name, place, source, study.looked)
         for other in dynamics.downstream:
             known(f"dynamics.{name}.downstream", other, study.downstream)

@@ -164,13 +164,13 @@ def _texts(entries: Any) -> list[str]:
 
 def _places(where: str, lens: str, entries: Any, places: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Place -> changes of the lens's settings there; later entries win."""
-    own = [place for place, kind in places.items() if kind in LENSES[lens].of]
+    possible = [place for place, kind in places.items() if kind in LENSES[lens].of]
     entries = entries if isinstance(entries, Sequence) and not isinstance(entries, str) else [entries]
     plain = [entry for entry in entries if isinstance(entry, str)]
     changes: dict[str, dict[str, Any]] = {}
     if plain and plain != ["none"]:
         _require_given(plain, where, lens, places)
-        changes = {p: {} for p in select(plain, own, where, places)}
+        changes = {p: {} for p in select(plain, possible, where, places)}
     for entry in entries:
         if isinstance(entry, str):
             continue
@@ -179,7 +179,7 @@ def _places(where: str, lens: str, entries: Any, places: Mapping[str, str]) -> d
                 f"{where}: {entry!r} is not a pattern over places such as 'micro-a/*/ft/*', nor a mapping with `at`"
             )
         _require_given(entry["at"], f"{where}.at", lens, places)
-        for place in select(entry["at"], own, f"{where}.at", places):
+        for place in select(entry["at"], possible, f"{where}.at", places):
             changes.setdefault(place, {}).update({k: v for k, v in entry.items() if k != "at"})
     return changes
 
@@ -188,11 +188,11 @@ def _require_given(patterns: str | Sequence[str], where: str, lens: str, places:
     """Raises ValueError for a pattern that means nothing but given checkpoints which lack what the lens reads."""
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         meant = [place for place in places if pattern != ALL and matches(place, pattern)]
-        given = [place for place in meant if places[place] in STATES[1:]]
-        if given and not any(places[place] in LENSES[lens].of for place in meant):
-            name, task = given[0].split("/")[:2]
+        given_places = [place for place in meant if places[place] in STATES[1:]]
+        if given_places and not any(places[place] in LENSES[lens].of for place in meant):
+            name, task = given_places[0].split("/")[:2]
             needs = (f"the checkpoints' own head; if they have one for its classes, say so: head: {task}"
                      if "given with head" in LENSES[lens].of else
                      "the signals of a training; of a folder that TraceCallback wrote say signals: true"
                      if lens == "infodynamics" else f"the place {name}/pretrain")
-            raise ValueError(f"{where}: {pattern!r}: at {given[0]} {lens} needs {needs} (series.{name})")
+            raise ValueError(f"{where}: {pattern!r}: at {given_places[0]} {lens} needs {needs} (series.{name})")

@@ -25,13 +25,13 @@ def select(
     Raises ValueError for a pattern that matches nothing, naming the nearest places.
     """
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
-    wanted = [p for p in patterns if not p.startswith("!")]
+    positive = [p for p in patterns if not p.startswith("!")]
     matched = {pattern: {p for p in places if matches(p, pattern.removeprefix("!"))} for pattern in patterns}
     for pattern, matching in matched.items():
         if not matching:
-            raise ValueError(_nothing(pattern, places, where, elsewhere))
-    chosen = set().union(*(matched[p] for p in wanted)) if wanted else set(places)
-    chosen -= set().union(*(matched[p] for p in patterns if p not in wanted))
+            raise ValueError(_no_match(pattern, places, where, elsewhere))
+    chosen = set().union(*(matched[p] for p in positive)) if positive else set(places)
+    chosen -= set().union(*(matched[p] for p in patterns if p not in positive))
     return [p for p in places if p in chosen]
 
 
@@ -70,11 +70,11 @@ def _parts_match(parts: list[str], pattern: list[str]) -> bool:
     return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _parts_match(parts[1:], pattern[1:])
 
 
-def _nothing(pattern: str, places: Sequence[str], where: str, elsewhere: Iterable[str]) -> str:
+def _no_match(pattern: str, places: Sequence[str], where: str, elsewhere: Iterable[str]) -> str:
     text = pattern.removeprefix("!")
     others = [p for p in elsewhere if matches(p, text)]
     if others:
-        known = f"there are: {nearest(text, places)}"
-        return f"{where}: {pattern!r} means only {', '.join(others[:3])}, which cannot stand here; {known}"
+        known_places = f"there are: {nearest(text, places)}"
+        return f"{where}: {pattern!r} means only {', '.join(others[:3])}, which cannot stand here; {known_places}"
     hint = f"; did you mean {text.replace('_', '/')!r}?" if text.replace("_", "/") in places else ""
     return f"{where}: {pattern!r} matches no place{hint}; nearest: {nearest(text, places)}"

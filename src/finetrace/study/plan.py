@@ -53,10 +53,10 @@ def plan_of(study: Study) -> list[Item]:
     items = [
         Item(stage, key, paths, None if stage == "inputs" else seed | asked)
         for stage, key, paths, asked in [
-            *_made(study),
-            *_trained(study),
-            *_looking(study),
-            *_together(study),
+            *_data_and_models(study),
+            *_trainings(study),
+            *_lenses_at_places(study),
+            *_across_trajectories(study),
             *_inputs(study),
         ]
     ]
@@ -96,15 +96,15 @@ def last_settings(study: Study) -> dict[str, dict[str, Any]]:
 Rows = Iterator[tuple[str, str, dict[str, str], dict[str, Any]]]
 
 
-def _made(study: Study) -> Rows:
+def _data_and_models(study: Study) -> Rows:
     """Data and models."""
     for name, facts in study.facts.items():
         yield "facts", name, {}, {"facts": as_dict(facts)}
     for name, files in study.fact_files.items():
         yield "fact-files", name, {"path": files.path}, {"fact_files": as_dict(files)}
     for name, pairs in study.minimal_pairs.items():
-        of_world = {"world": as_dict(study.world)} if pairs.source == "world" else {}
-        yield "minimal-pairs", name, {}, {"minimal_pairs": as_dict(pairs), **of_world}
+        world_settings = {"world": as_dict(study.world)} if pairs.source == "world" else {}
+        yield "minimal-pairs", name, {}, {"minimal_pairs": as_dict(pairs), **world_settings}
     for name, pair_files in study.minimal_pair_files.items():
         yield "minimal-pair-files", name, {"path": pair_files.path}, {"minimal_pair_files": as_dict(pair_files)}
     for name, corpus in study.corpora.items():
@@ -118,23 +118,23 @@ def _made(study: Study) -> Rows:
     for name, local in study.model_folders.items():
         yield "model-folder", name, {"path": local.path}, {"model": as_dict(local)}
     for name, task in {**study.tasks, **study.task_files}.items():
-        whole = resolve(name, task)
-        sets = resolve_ood(name, whole, section_of(task))
-        of_world = (
+        definition = resolve(name, task)
+        sets = resolve_ood(name, definition, section_of(task))
+        world_settings = (
             {"world": as_dict(study.world)}
-            if "micro" in (whole.source, *(ood.source for ood in sets.values()))
+            if "micro" in (definition.source, *(ood.source for ood in sets.values()))
             else {}
         )
         asked = {
-            "task": {k: v for k, v in written(whole).items() if k != "ood"},
+            "task": {k: v for k, v in written(definition).items() if k != "ood"},
             "ood": {key: written(ood) for key, ood in sets.items()},
-            **of_world,
+            **world_settings,
         }
         local_files = name in study.task_files
         yield ("data-files" if local_files else "data"), name, {"path": str(task.path)} if local_files else {}, asked
 
 
-def _trained(study: Study) -> Rows:
+def _trainings(study: Study) -> Rows:
     """Searches and trainings."""
     for key, cell in study.cells.items():
         method = study.methods[cell.method]
@@ -148,7 +148,7 @@ def _trained(study: Study) -> Rows:
                     "place": at,
                     "model": cell.model,
                     "task": cell.task,
-                    "method": _kind(study, cell.method),
+                    "method": _method_settings(study, cell.method),
                     "train": written(study.train_settings(cell)),
                     "tune": as_dict(study.tune),
                 },
@@ -156,15 +156,15 @@ def _trained(study: Study) -> Rows:
     for run in study.trajectories.values():
         tuned = study.methods[run.method].settings == "tuned"
         tune = f"outputs/{run.model}/{run.task}/{run.method}/tune" if tuned else ""
-        asked = _of(run) | {
-            "kind": _kind(study, run.method),
+        asked = _run_settings(run) | {
+            "kind": _method_settings(study, run.method),
             "record": as_dict(study.record),
             "tune": tune,
             "train": None if tuned else written(study.train_settings(run)),
         }
         yield ("train-tuned" if tuned else "train"), run.key, _paths(run) | ({"tune": tune} if tuned else {}), asked
     for run in study.given.values():
-        yield "given", run.key, _paths(run), _of(run) | {"given": _given(study, run)}
+        yield "given", run.key, _paths(run), _run_settings(run) | {"given": _given(study, run)}
     for name, adapt in study.adapt.items():
         yield "adapt", name, {"start": adapt.start, "corpus": adapt.corpus}, {"adapt": as_dict(adapt)}
 
@@ -186,15 +186,15 @@ def _given(study: Study, run: Run) -> dict[str, Any]:
                                  train.max_length, train.pieces))
 
 
-def _looking(study: Study) -> Rows:
+def _lenses_at_places(study: Study) -> Rows:
     """Lenses that look at one trajectory, and the states and predictions that they read."""
-    for stage, read in _read(study).items():
+    for stage, read in _places_read(study).items():
         for run in (run for run in study.on_tasks.values() if run.place in read):
-            yield stage, run.key, _paths(run), _of(run) | {stage: as_dict(getattr(study, stage))}
+            yield stage, run.key, _paths(run), _run_settings(run) | {stage: as_dict(getattr(study, stage))}
     runs = {run.place: run for run in study.on_tasks.values()}
     for lens, places in study.looked.items():
         for place, settings in places.items():
-            asked = _of(runs[place]) if place in runs else {"place": place}
+            asked = _run_settings(runs[place]) if place in runs else {"place": place}
             paths = {"at": place}
             if lens == "probes":
                 settings = settings.for_model(runs[place].model)
@@ -216,7 +216,7 @@ def _looking(study: Study) -> Rows:
             yield lens, place_key(place), paths, asked | ({} if settings is None else {lens: as_dict(settings)})
 
 
-def _together(study: Study) -> Rows:
+def _across_trajectories(study: Study) -> Rows:
     """What belongs to several trajectories, and what stands alone."""
     for name, down in study.downstream.items():
         changes = {**study.by_task.get(down.task, {}), **(down.train or {})}
@@ -259,7 +259,7 @@ def _together(study: Study) -> Rows:
             "cross-task",
             name,
             {"at": cross.tuned, "task": cross.task},
-            _of(run)
+            _run_settings(run)
             | {
                 "cross_task": as_dict(cross),
                 "hidden": as_dict(study.hidden),
@@ -284,7 +284,7 @@ def _inputs(study: Study) -> Rows:
     for name, dynamics in study.dynamics.items():
         compared = {source: dynamics.compared(source, study.looked.get(source, {})) for source in dynamics.sources}
         groups[f"dynamics-{name}"] = [
-            *(f"outputs/{place}/{source}" for arm, of in dynamics.arms.items() for place in of
+            *(f"outputs/{place}/{source}" for arm, arm_places in dynamics.arms.items() for place in arm_places
               for source in dynamics.sources if arm in compared[source]),
             *(f"outputs/downstream/{other}" for other in dynamics.downstream),
         ]
@@ -314,7 +314,7 @@ def _edge_inputs(study: Study, place: str, tasks: Iterable[str]) -> str:
     return "edges" if list(tasks) == list(study.edges.tasks) else f"edges-{place_key(place)}"
 
 
-def _read(study: Study) -> dict[str, list[str]]:
+def _places_read(study: Study) -> dict[str, list[str]]:
     """Places whose hidden states and predictions something reads."""
     read: dict[str, list[str]] = {"hidden": [], "predictions": []}
     for lens, places in study.looked.items():
@@ -326,7 +326,7 @@ def _read(study: Study) -> dict[str, list[str]]:
     return read
 
 
-def _of(run: Run) -> dict[str, Any]:
+def _run_settings(run: Run) -> dict[str, Any]:
     return {"place": run.place} | as_dict(run)
 
 
@@ -342,5 +342,5 @@ def _without_password(uri: str | None) -> str | None:
     return hide_passwords(parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl())
 
 
-def _kind(study: Study, method: str) -> dict[str, str]:
+def _method_settings(study: Study, method: str) -> dict[str, str]:
     return {"kind": study.methods[method].kind, "settings": study.methods[method].settings}

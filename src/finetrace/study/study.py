@@ -265,14 +265,14 @@ class Study(LensSections):
     @cached_property
     def looked(self) -> Looked:
         """Lens -> place -> its settings there. Raises ValueError for what `look` names wrongly."""
-        own = {name: getattr(self, name, None) for name in LENSES}  # a lens need not have settings
+        by_lens = {name: getattr(self, name, None) for name in LENSES}  # a lens need not have settings
         if not self.cloze.facts and len(sets := [*self.facts, *self.fact_files]) == 1:
-            own["cloze"] = parse(ClozeSettings, {**as_dict(self.cloze), "facts": sets[0]}, "params.yaml: cloze")
+            by_lens["cloze"] = parse(ClozeSettings, {**as_dict(self.cloze), "facts": sets[0]}, "params.yaml: cloze")
         if not self.pairs.set and len(sets := [*self.minimal_pairs, *self.minimal_pair_files]) == 1:
-            own["pairs"] = parse(PairsSettings, {**as_dict(self.pairs), "set": sets[0]}, "params.yaml: pairs")
+            by_lens["pairs"] = parse(PairsSettings, {**as_dict(self.pairs), "set": sets[0]}, "params.yaml: pairs")
         targets = {run.place: self.target(run.task) for run in self.on_tasks.values()}
         without = {place: target for place, target in targets.items() if target != "class"}
-        return who_looks(self.look, self.places, own, without)
+        return who_looks(self.look, self.places, by_lens, without)
 
     @property
     def models_named(self) -> list[str]:
@@ -361,9 +361,9 @@ def parse_study(content: Any, where: str) -> Study:
     for key in (k for k in content if k in GONE):
         raise FinetraceError(f"{where}: {key}: is no longer a section; say it in `{GONE[key]}` (docs/use.md)")
     study = parse(Study, {k: _named(v) if k in NAMED else v for k, v in content.items() if v is not None}, where)
-    known = TrainSettings.__dataclass_fields__
+    train_keys = TrainSettings.__dataclass_fields__
     for place, changes in _changes(study):
-        if unknown := {k: v for k, v in changes.items() if k not in known}:  # also where no cell uses them
+        if unknown := {k: v for k, v in changes.items() if k not in train_keys}:  # also where no cell uses them
             parse(TrainSettings, unknown, f"{where}: {place}")
         for key, value in changes.items():
             try:

@@ -85,9 +85,9 @@ def _chosen(layout: Layout) -> dict[str, str] | None:
 
 
 def _shown(layout: Layout, path: Path) -> str:
-    whole = path.resolve()
+    absolute = path.resolve()
     root = layout.root.resolve()
-    return whole.relative_to(root).as_posix() if whole.is_relative_to(root) else str(path)
+    return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else str(path)
 
 
 def _unsaved(layout: Layout) -> bool:

@@ -182,7 +182,8 @@ def test_taking_sentences_changes_no_batch():
     one, two = (make_batch(d, s, np.arange(3), None, False, like) for d, s in ((data, chosen), (part, np.arange(3))))
     assert torch.equal(one.states, two.states) and torch.equal(one.gold, two.gold)
     for a, b in zip(one.sides, two.sides, strict=True):
-        expand = [[s.pieces[s.of == t] for t in (range(s.spans) if s.targets is None else s.targets)] for s in (a, b)]
+        expand = [[s.pieces[s.span_of == t] for t in (range(s.spans) if s.targets is None else s.targets)]
+                  for s in (a, b)]
         assert all(torch.equal(x, y) for x, y in zip(*expand, strict=True))
 
 

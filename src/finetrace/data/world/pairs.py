@@ -54,15 +54,15 @@ def world_pairs(world: World, seed: int, count: int = PAIRS) -> list[Pair]:
     for phenomenon, paradigms in _PARADIGMS.items():
         for paradigm, make in paradigms.items():
             maker.dice = Dice(seeds.generator(seed, "minimal pairs", paradigm))
-            made: dict[str, str] = {}
+            good_to_bad: dict[str, str] = {}
             for _ in range(_ATTEMPTS * count):
                 good, bad = (" ".join(words) for words in make(maker))
                 if not {good, bad} & corpus and good != bad:
-                    made.setdefault(good, bad)
-                if len(made) == count:
+                    good_to_bad.setdefault(good, bad)
+                if len(good_to_bad) == count:
                     break
             pairs += [Pair(f"{paradigm}:{number}", "grammar", phenomenon, paradigm, *sentences)
-                      for number, sentences in enumerate(made.items())]
+                      for number, sentences in enumerate(good_to_bad.items())]
     return pairs + list(_fact_pairs(world, seed, count))
 
 
@@ -71,10 +71,10 @@ def _fact_pairs(world: World, seed: int, count: int) -> Iterator[Pair]:
     for held_out in (False, True):
         for relation in RELATIONS:
             rng = seeds.generator(seed, "minimal pairs", relation, int(held_out))
-            own = [fact for fact in world.facts if fact.relation == relation and fact.held_out == held_out]
-            chosen = sorted(rng.permutation(len(own))[:count].tolist())
+            facts = [fact for fact in world.facts if fact.relation == relation and fact.held_out == held_out]
+            chosen = sorted(rng.permutation(len(facts))[:count].tolist())
             dice, paradigm = Dice(rng), "held-out-facts" if held_out else relation.replace("_", "-")
-            for fact in (own[i] for i in chosen):
+            for fact in (facts[i] for i in chosen):
                 which = dice.pick(range(len(world.templates[relation])))
                 false = dice.pick([word for word in world.candidates[relation] if word != fact.object])
                 good, bad = (_fact_text(fact, which, word) for word in (fact.object, false))
@@ -119,20 +119,20 @@ class _Maker:
     def subject_pronoun(self) -> Words:
         """... because he | she likes cooking"""
         good = self.deed_because()
-        return good, _changed(good, -3, "she" if good[-3] == "he" else "he")
+        return good, _with_word(good, -3, "she" if good[-3] == "he" else "he")
 
     def possessive_pronoun(self) -> Words:
         """x did his | her job because he likes music"""
         frame = subordinate(job_done("person1"), "because", likes_topic("person1"))
         good = self.words(frame, person1=self.dice.pick(self.lexicon.people), topic=self.dice.pick(tuple(TOPICS)))
-        return good, _changed(good, 2, "her" if good[2] == "his" else "his")
+        return good, _with_word(good, 2, "her" if good[2] == "his" else "his")
 
     def object_pronoun(self) -> Words:
         """x helped y and he thanked her | him"""
         person1, person2 = self.couple()
         frame = join(action("verb1", "person1", "person2"), "and", thanks("person2", "person1"))
         good = self.words(frame, person1=person1, person2=person2, verb1=self.dice.pick(self.dice.pick(ACTIONS)))
-        return good, _changed(good, -1, "her" if good[-1] == "him" else "him")
+        return good, _with_word(good, -1, "her" if good[-1] == "him" else "him")
 
     def agent_preposition(self) -> Words:
         """y was helped by | of x so x assisted y"""
@@ -140,7 +140,7 @@ class _Maker:
         verb1, verb2 = self.dice.two(self.dice.pick(ACTIONS))
         frame = join(action("verb1", "person1", "person2", passive=True), "so", action("verb2", "person1", "person2"))
         good = self.words(frame, person1=person1, person2=person2, verb1=verb1, verb2=verb2)
-        return good, _changed(good, 3, self.dice.pick(CIRCUMSTANCES)[0])
+        return good, _with_word(good, 3, self.dice.pick(CIRCUMSTANCES)[0])
 
     def verb_circumstance(self) -> Words:
         """x helped y with luggage | of theft"""
@@ -152,7 +152,7 @@ class _Maker:
         """x baked the pie | verdict because he likes cooking"""
         good = self.deed_because()
         topic = self.dice.pick([topic for topic in TOPICS if topic != good[-1]])
-        return good, _changed(good, 3, self.dice.pick(TOPICS[topic]["nouns"]))
+        return good, _with_word(good, 3, self.dice.pick(TOPICS[topic]["nouns"]))
 
     def subject_verb(self) -> Words:
         """x helped | helped x ..."""
@@ -183,7 +183,7 @@ class _Maker:
         first, second = self.dice.two(self.dice.pick(COMPARATIVES))
         frame = join(comparison("word1", "person1", "person2"), "so", comparison("word2", "person2", "person1"))
         good = self.words(frame, person1=person1, person2=person2, word1=first, word2=second)
-        return good, _changed(good, 8, first)
+        return good, _with_word(good, 8, first)
 
     def reason(self) -> Words:
         """x liked the film because it was good | bad"""
@@ -192,7 +192,7 @@ class _Maker:
         frame = subordinate(feeling("verb", "person1", "noun1", "1"), "because", it_was("adj1"))
         good = self.words(frame, verb=self.dice.pick(VERDICTS[polarity]), person1=self.dice.pick(self.lexicon.people),
                           noun1=self.dice.pick(DOMAINS[domain]), adj1=self.dice.pick(adjectives(domain, polarity)))
-        return good, _changed(good, -1, self.dice.pick(adjectives(domain, other)))
+        return good, _with_word(good, -1, self.dice.pick(adjectives(domain, other)))
 
 
 _PARADIGMS: dict[str, dict[str, Callable[[_Maker], Words]]] = {
@@ -207,7 +207,7 @@ _PARADIGMS: dict[str, dict[str, Callable[[_Maker], Words]]] = {
 """Phenomenon -> paradigm -> what makes a pair of it."""
 
 
-def _changed(words: Sequence[str], at: int, word: str) -> list[str]:
+def _with_word(words: Sequence[str], at: int, word: str) -> list[str]:
     changed: list[Any] = list(words)
     changed[at] = word
     return changed

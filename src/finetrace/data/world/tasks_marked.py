@@ -90,10 +90,10 @@ def _write_split(world: World, name: str, size: int, rng: np.random.Generator,
             sentence = _with_seen_words(sentence, replacements, dice)
             if sentence.words in written:
                 continue
-            made = _examples(sentence, name, number, relations)
-            if made:
+            sentence_examples = _examples(sentence, name, number, relations)
+            if sentence_examples:
                 written.add(sentence.words)
-                examples += made
+                examples += sentence_examples
                 number += 1
             if number == size:
                 return examples

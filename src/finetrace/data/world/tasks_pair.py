@@ -93,8 +93,8 @@ def _nli_opinion(words: TaskWords, dice: Dice, label: int) -> tuple[str, str]:
     domain = dice.pick(tuple(DOMAINS))
     noun = dice.pick(DOMAINS[domain])
     polarity = dice.pick(("positive", "negative"))
-    same = label == ENTAILMENT
-    first, second = _two_judgements(words, dice, domain, polarity, polarity if same else _opposite(polarity))
+    entailed = label == ENTAILMENT
+    first, second = _two_judgements(words, dice, domain, polarity, polarity if entailed else _opposite(polarity))
     if label == NEUTRAL:
         negator = f"{dice.pick(NEGATORS)} " if dice.chance(NEGATED_SHARE) else ""
         second = negator + dice.pick(words.neutral)

@@ -35,9 +35,9 @@ def filled_bins(place: np.ndarray, confidence: np.ndarray, right: np.ndarray, un
     mean, rights = np.bincount(place, confidence) / count, np.bincount(place, right)
     gaps = mean - rights / count
     rate = (rights + 2 * mean) / (count + 2)
-    rest = confidence - right - gaps[place]
-    alone = float(np.square(rest).sum())
-    together = float(np.square(np.bincount(np.unique(units, return_inverse=True)[1], rest)).sum())
+    residuals = confidence - right - gaps[place]
+    alone = float(np.square(residuals).sum())
+    together = float(np.square(np.bincount(np.unique(units, return_inverse=True)[1], residuals)).sum())
     effect = max(1.0, together / alone) if alone > 0 else 1.0
     return Bins(count / count.sum(), gaps, np.sqrt(effect * rate * (1 - rate) / count))
 

@@ -26,24 +26,24 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     temperatures; sets; temperatures (checkpoint,); bound, "" or why the kept one is a bound of its range; bins {set:
     (before, after)} at the kept checkpoint; courses {set: {statistic: (checkpoint, 3) value, low, high}}.
     """
-    name, steps, kept = record["name"], record["steps"], record["kept"]
-    temperatures, (drawn, notes) = record["temperatures"], _drawn(record)
+    name, steps, kept_step = record["name"], record["steps"], record["kept"]
+    temperatures, (drawn, notes) = record["temperatures"], _drawn_sets(record)
     return {
         "reliability": reliability({drawn_set: record["bins"][drawn_set] for drawn_set in drawn},
-                                   temperatures[steps.index(kept)],
-                                   fitted_on=record["fit"], title=f"Reliability at step {kept:,}: {name}",
+                                   temperatures[steps.index(kept_step)],
+                                   fitted_on=record["fit"], title=f"Reliability at step {kept_step:,}: {name}",
                                    note="; ".join(notes)),
-        "course": course(steps, kept, record["courses"], np.array(temperatures), note=notes[0],
+        "course": course(steps, kept_step, record["courses"], np.array(temperatures), note=notes[0],
                          title=f"Calibration over training: {name}"),
     }
 
 
-def _drawn(record: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+def _drawn_sets(record: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """The sets that have a reliability diagram, in distribution first, and what must be said of them."""
     fit, sets = record["fit"], record["sets"]
     judged = [name for name in sets if name != fit] or sets
-    own = ["test"] if "test" in judged else [fit] if fit in sets else []
-    drawn = [*own, *(name for name in judged if name not in own)][:MOST_PANELS]
+    foremost = ["test"] if "test" in judged else [fit] if fit in sets else []
+    drawn = [*foremost, *(name for name in judged if name not in foremost)][:MOST_PANELS]
     notes = [f"temperature fitted on {record['fit_examples']:,} examples of {fit}"]
     if "test" not in sets:
         notes.append(f"no test set: {fit} is also what is shown, so its scaled errors are too small")
@@ -71,18 +71,19 @@ def reliability(sets: Mapping[str, tuple[Calibration, Calibration]], temperature
     for column, (name, pair) in zip(axes.T, sets.items(), strict=True):
         for panel, measured, tint, when in zip(column, pair, (style.BLUE, style.VERMILION), ("before", "after"),
                                                strict=False):
-            known = measured.counts > 0
-            left, width = measured.edges[:-1][known], np.diff(measured.edges)[known]
-            confidence, accuracy = measured.bin_confidence[known], measured.bin_accuracy[known]
+            filled = measured.counts > 0
+            left, width = measured.edges[:-1][filled], np.diff(measured.edges)[filled]
+            confidence, accuracy = measured.bin_confidence[filled], measured.bin_accuracy[filled]
             panel.bar(left, accuracy, width, align="edge", color=tint, alpha=0.25, edgecolor=tint, linewidth=0.8)
-            ends = np.array([wilson_interval(a * n, n) for a, n in zip(accuracy, measured.counts[known], strict=True)])
+            ends = np.array([wilson_interval(a * n, n) for a, n in zip(accuracy, measured.counts[filled], strict=True)])
             panel.vlines(confidence, ends[:, 0], ends[:, 1], color=tint, lw=1.2)
             panel.plot(confidence, accuracy, ls="", marker="o", ms=4.5, color=tint, clip_on=False)
             panel.axline((1, 1), slope=1, color=style.GREY, lw=1.2, ls=style.DASHES[1], zorder=1)
-            own = ", fitted here" if name == fitted_on and when == "after" else ""
-            heading = f"{style.short(name)}: as it is" if when == "before" else f"divided by T = {temperature:.3g}{own}"
+            hint = ", fitted here" if name == fitted_on and when == "after" else ""
+            heading = (f"{style.short(name)}: as it is" if when == "before"
+                       else f"divided by T = {temperature:.3g}{hint}")
             panel.set_title(f"{heading}\nECE {100 * measured.ece:.1f} %, MCE {100 * measured.mce:.1f} %", fontsize=9.5)
-            panel.set(xlim=(_start(sets), 1.0), ylim=(0, 1.0), yticks=[0, 0.5, 1.0])
+            panel.set(xlim=(_left_end(sets), 1.0), ylim=(0, 1.0), yticks=[0, 0.5, 1.0])
             panel.tick_params(labelleft=panel in axes[:, 0])
         for measured, tint, line in zip(pair, (style.BLUE, style.VERMILION), style.DASHES, strict=False):
             column[2].stairs(measured.counts, measured.edges, color=tint, lw=1.6, ls=line)
@@ -103,8 +104,8 @@ def reliability(sets: Mapping[str, tuple[Calibration, Calibration]], temperature
 
 
 @style.styled
-def course(steps: Sequence[int], kept: int, curves: Mapping[str, Mapping[str, np.ndarray]], temperatures: np.ndarray, *,
-           title: str | None = None, note: str = "") -> "Figure":
+def course(steps: Sequence[int], kept_step: int, curves: Mapping[str, Mapping[str, np.ndarray]],
+           temperatures: np.ndarray, *, title: str | None = None, note: str = "") -> "Figure":
     """Accuracy, expected calibration error and log-likelihood of every set over the checkpoints, and the temperature.
 
     curves: {set: {"accuracy": (checkpoint, 3) value, low, high, and so "ece", "ece_scaled", "nll", "nll_scaled"}}.
@@ -112,19 +113,19 @@ def course(steps: Sequence[int], kept: int, curves: Mapping[str, Mapping[str, np
     """
     figure, axes = style.new_figure(2, 2, size=(7.8, 4.8), title=title, sharex=True)
     where = np.arange(len(steps))
-    barred = where if len(curves) <= MOST_BARS else where[[list(steps).index(kept)]]
+    barred = where if len(curves) <= MOST_BARS else where[[list(steps).index(kept_step)]]
     shown = ((axes[0, 0], "accuracy", "Accuracy", "accuracy (%)", 100),
              (axes[0, 1], "ece", "Expected calibration error", "ECE (%)", 100),
              (axes[1, 0], "nll", "Negative log-likelihood", "nats per example", 1))
     for panel, key, heading, unit, factor in shown:
-        for number, (name, of) in enumerate(curves.items()):
-            values = factor * np.asarray(of[key], dtype=np.float64)
+        for number, (name, courses) in enumerate(curves.items()):
+            values = factor * np.asarray(courses[key], dtype=np.float64)
             line = {"color": style.colour(number), "marker": MARKS[number % len(MARKS)], "ms": 4.5}
             beside = 0.06 * (number - (len(curves) - 1) / 2)  # so that intervals do not hide each other
             panel.vlines(where[barred] + beside, values[barred, 1], values[barred, 2], color=line["color"], lw=1.2)
             panel.plot(where, values[:, 0], label=style.short(name), **line)
-            if f"{key}_scaled" in of:
-                scaled = factor * np.asarray(of[f"{key}_scaled"], dtype=np.float64)[:, 0]
+            if f"{key}_scaled" in courses:
+                scaled = factor * np.asarray(courses[f"{key}_scaled"], dtype=np.float64)[:, 0]
                 panel.plot(where, scaled, ls=style.DASHES[1], lw=1.3, color=line["color"])
         panel.set_title(heading)
         panel.set_ylabel(unit)
@@ -136,13 +137,13 @@ def course(steps: Sequence[int], kept: int, curves: Mapping[str, Mapping[str, np
     tall = axes[1, 1]
     tall.plot(where, temperatures, color=style.BLACK, marker="o", ms=4.5)
     tall.axhline(1, color=style.GREY, lw=1.2, ls=style.DASHES[2])
-    known = temperatures[np.isfinite(temperatures)]
-    tall.set_ylim(known.min(initial=0.7 * 1.15) / 1.15, known.max(initial=1.4 / 1.15) * 1.15)
+    finite = temperatures[np.isfinite(temperatures)]
+    tall.set_ylim(finite.min(initial=0.7 * 1.15) / 1.15, finite.max(initial=1.4 / 1.15) * 1.15)
     plain_log_axis(tall)
     tall.set_title("Temperature (1: as it is)")
     tall.set_ylabel("temperature")
     for panel in axes.ravel():
-        checkpoint_axis(panel, steps, kept, label=panel in axes[1])
+        checkpoint_axis(panel, steps, kept_step, label=panel in axes[1])
     axes[0, 0].legend(loc="best", ncols=2 if len(curves) > 3 else 1)
     style.panel_letters(axes)
     where_barred = "" if len(curves) <= MOST_BARS else " at the kept checkpoint"
@@ -152,7 +153,7 @@ def course(steps: Sequence[int], kept: int, curves: Mapping[str, Mapping[str, np
     return figure
 
 
-def _start(sets: Mapping[str, tuple[Calibration, Calibration]]) -> float:
+def _left_end(sets: Mapping[str, tuple[Calibration, Calibration]]) -> float:
     """The left end of the axes: the lowest edge of a bin that holds an example."""
     lowest = [measured.edges[:-1][measured.counts > 0].min() for pair in sets.values() for measured in pair]
     return float(min(lowest))

@@ -103,16 +103,16 @@ def intervals(probabilities: np.ndarray, labels: np.ndarray, units: np.ndarray |
     ends = {"accuracy": (float(low), float(high))}
     if count < 2:
         return ends | dict.fromkeys(("ece", "mce", "brier", "nll", "confidence"), (float("nan"), float("nan")))
-    whole, filled = calibration(p, y, bins), filled_bins(_bin_of(confidence, bins), confidence, right, unit)
+    measured, filled = calibration(p, y, bins), filled_bins(_bin_of(confidence, bins), confidence, right, unit)
     ends |= {name: error_interval(filled, name, seed=seed) for name in ("ece", "mce")}
     examples, left_out = len(y) - np.bincount(group, minlength=count), {}
     for name, values in (("brier", _squared_errors(p, y)), ("nll", _surprise(p, y)), ("confidence", confidence)):
         with np.errstate(invalid="ignore"):  # an infinite nll has no interval
             left_out[name] = (values.sum() - np.bincount(group, values, minlength=count)) / examples
-    most = {"brier": 2.0, "nll": np.inf}
+    upper_bounds = {"brier": 2.0, "nll": np.inf}
     for name, values in left_out.items():
-        low, high = jackknife_interval(getattr(whole, name), values)
-        ends[name] = float(np.maximum(low, 0)), float(np.minimum(high, most.get(name, 1.0)))
+        low, high = jackknife_interval(getattr(measured, name), values)
+        ends[name] = float(np.maximum(low, 0)), float(np.minimum(high, upper_bounds.get(name, 1.0)))
     return ends
 
 

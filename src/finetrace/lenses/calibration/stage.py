@@ -51,30 +51,30 @@ def _measure(stage: Stage, predictions: Predictions, settings: CalibrationSettin
         fitted[step] = temperature(logits[fit_rows], predictions.labels[fit_rows])
         rows += summary.temperature_rows(step, settings.fit, fitted[step], len(fit_rows))
         for name in sets:
-            of_set = predictions.rows(name)
+            set_rows = predictions.rows(name)
             for scaled in (False, True):
                 key = step, name, scaled
                 bins[key], ends = summary.measure(
-                    logits[of_set], predictions.labels[of_set], predictions.sentences[of_set],
+                    logits[set_rows], predictions.labels[set_rows], predictions.sentences[set_rows],
                     fitted[step].value if scaled else 1.0, bins=settings.bins, groups=settings.groups, seed=seed)
                 rows += summary.rows(key, bins[key], ends)
                 bin_rows += summary.bin_rows(key, bins[key])
-    kept = predictions.kept_step
-    if fitted[kept].bound:
+    kept_step = predictions.kept_step
+    if fitted[kept_step].bound:
         log.warning("%s: the temperature of the kept checkpoint is a bound of its range (%.3g): %s (%s)", stage.label,
-                    fitted[kept].value, BOUNDS[fitted[kept].bound], settings.fit)
+                    fitted[kept_step].value, BOUNDS[fitted[kept_step].bound], settings.fit)
     table = LongTable.of_rows(rows, summary.COLUMNS)
     write_table(out / "table.parquet", table.columns())
     write_table(out / "bins.parquet", LongTable.of_rows(bin_rows, summary.BIN_COLUMNS).columns())
-    write_json(out / "metrics.json", summary.metrics(table, sets, kept))
+    write_json(out / "metrics.json", summary.metrics(table, sets, kept_step))
     write_curves(out / "curves.csv", summary.curves(table, sets))
-    manifest.facts = {"checkpoints": len(predictions.steps), "kept_step": kept, "fit": settings.fit,
-                      "sets": sets, "temperature_bound": fitted[kept].bound,
+    manifest.facts = {"checkpoints": len(predictions.steps), "kept_step": kept_step, "fit": settings.fit,
+                      "sets": sets, "temperature_bound": fitted[kept_step].bound,
                       "examples": {name: len(predictions.rows(name)) for name in sets}}
-    return {"name": stage.item, "steps": predictions.steps, "kept": kept, "fit": settings.fit,
-            "fit_examples": len(fit_rows), "sets": sets, "bound": fitted[kept].bound,
+    return {"name": stage.item, "steps": predictions.steps, "kept": kept_step, "fit": settings.fit,
+            "fit_examples": len(fit_rows), "sets": sets, "bound": fitted[kept_step].bound,
             "temperatures": [fitted[step].value for step in predictions.steps],
-            "bins": {name: (bins[kept, name, False], bins[kept, name, True]) for name in sets},
+            "bins": {name: (bins[kept_step, name, False], bins[kept_step, name, True]) for name in sets},
             "courses": summary.courses(table, sets)}
 
 

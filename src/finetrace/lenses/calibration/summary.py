@@ -77,8 +77,8 @@ def curves(table: LongTable, sets: Sequence[str]) -> dict[str, Any]:
     """Columns of curves.csv: step, temperature, then of each set its accuracy, and ece and nll before and after
     scaling."""
     columns = {"step": table.distinct("step"), "temperature": table.course(statistic="temperature")[:, 0]}
-    return columns | {f"{name}_{key}": values[:, 0] for name, of_set in courses(table, sets).items()
-                      for key, values in of_set.items()}
+    return columns | {f"{name}_{key}": values[:, 0] for name, set_courses in courses(table, sets).items()
+                      for key, values in set_courses.items()}
 
 
 def _row(step: int, name: str, scaled: bool, statistic: str, value: float, n: int, low: float = np.nan,

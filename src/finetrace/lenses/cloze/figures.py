@@ -26,18 +26,18 @@ def draw(record: Mapping[str, Any]) -> "dict[str, Figure]":
     """
     steps, place, corpora = record["steps"], record["place"], record["corpora"]
     among = f"{record['words']:,} words; masked-word head: {record['head']}"
-    made: dict[str, Figure] = {}
+    drawn: dict[str, Figure] = {}
     for corpus, view in corpora.items():
         name = "" if len(corpora) == 1 else f"-{corpus.lower().replace('_', '-')}"
         note = f"mean over {'facts' if corpus in BY_FACT else 'relations'}; ranked among {among}"
         common = {"readout": record["readout"], "title": f"{corpus}: {place}", "axis": record["axis"], "note": note}
-        made[f"precision{name}"] = by_step(steps, view["layers"], view["control"], **common)
-        made[f"readouts{name}"] = by_readout(view["readouts"], note=note,
-                                             title=f"{corpus}: {place}, step {steps[-1]:,}")
-        made[f"relations{name}"] = relations(steps, view["relations"], **common)
+        drawn[f"precision{name}"] = by_step(steps, view["layers"], view["control"], **common)
+        drawn[f"readouts{name}"] = by_readout(view["readouts"], note=note,
+                                              title=f"{corpus}: {place}, step {steps[-1]:,}")
+        drawn[f"relations{name}"] = relations(steps, view["relations"], **common)
         if view["changes"] is not None:
-            made[f"changes{name}"] = changes(steps, view["changes"], **common)
-    return made
+            drawn[f"changes{name}"] = changes(steps, view["changes"], **common)
+    return drawn
 
 
 @style.styled
@@ -135,7 +135,7 @@ def relations(steps: Sequence[int], shares: Mapping[str, np.ndarray], *, readout
                              vmax=100)
         panel.set_title(style.short(name, 24), fontsize=9.5)
         panel.grid(False)
-        panel.yaxis.set_major_locator(_whole())
+        panel.yaxis.set_major_locator(_whole_ticks())
         _checkpoints(panel, steps, axis if number >= len(shares) - columns else "", named=4, line=False)
         panel.tick_params(labelbottom=number >= len(shares) - columns)
     for panel in axes[:, 0]:
@@ -149,8 +149,7 @@ def relations(steps: Sequence[int], shares: Mapping[str, np.ndarray], *, readout
 
 @style.styled
 def changes(steps: Sequence[int], shares: Mapping[str, np.ndarray], *, readout: str, axis: str,
-            title: str | None = None,
-            note: str = "") -> "Figure":
+            title: str | None = None, note: str = "") -> "Figure":
     """Facts learned (up) on those kept, and lost (down), from each checkpoint to the next and from the first to the
     last.
 
@@ -167,8 +166,8 @@ def changes(steps: Sequence[int], shares: Mapping[str, np.ndarray], *, readout: 
     panel.bar(where, -lost, color=style.VERMILION, label="lost")
     panel.axhline(0, color=style.BLACK, lw=0.8)
     panel.axvline(count - 0.2, color=style.GREY, lw=1, ls=style.DASHES[2])
-    few = np.unique(np.linspace(0, max(0, count - 1), max(1, min(count, 7))).round().astype(int))
-    panel.set_xticks([*few, where[-1]], [*(f"{steps[i]:,}\nto {steps[i + 1]:,}" for i in few), "first\nto last"],
+    ticks = np.unique(np.linspace(0, max(0, count - 1), max(1, min(count, 7))).round().astype(int))
+    panel.set_xticks([*ticks, where[-1]], [*(f"{steps[i]:,}\nto {steps[i + 1]:,}" for i in ticks), "first\nto last"],
                      fontsize=8)
     panel.set_xlabel(axis)
     panel.set_ylabel("facts (%)")
@@ -183,15 +182,15 @@ def changes(steps: Sequence[int], shares: Mapping[str, np.ndarray], *, readout: 
 
 def _checkpoints(panel: "Axes", steps: Sequence[int], label: str, named: int = _NAMED, line: bool = True) -> None:
     """Evenly spaced checkpoints on the x axis, some of them named."""
-    few = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), named)).round().astype(int))
+    ticks = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), named)).round().astype(int))
     turned: dict[str, Any] = {"rotation": 35, "ha": "right"} if line else {}
-    panel.set_xticks(few, [f"{steps[i]:,}" for i in few], fontsize=8, **turned)
+    panel.set_xticks(ticks, [f"{steps[i]:,}" for i in ticks], fontsize=8, **turned)
     if line:
         panel.set_xlim(-0.3, len(steps) - 0.7)
     panel.set_xlabel(label)
 
 
-def _whole() -> Any:
+def _whole_ticks() -> Any:
     from matplotlib.ticker import MaxNLocator
 
     return MaxNLocator(nbins=6, integer=True)

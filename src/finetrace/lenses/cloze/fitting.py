@@ -93,10 +93,10 @@ class Fitted:
 
 def fit(tensors: dict[str, "torch.Tensor"], layers: list[int], loss_of: Loss, train: Cached, held_out: Cached,
         recipe: Recipe, *,
-        seed: int, together: int | None = None, on_step: Callable[[int], None] | None = None) -> Fitted:
+        seed: int, at_once: int | None = None, on_step: Callable[[int], None] | None = None) -> Fitted:
     """Train the maps of `layers`.
 
-    tensors: name -> (map, ...), first values, one per entry of layers;  together: layers whose losses are in memory at
+    tensors: name -> (map, ...), first values, one per entry of layers;  at_once: layers whose losses are in memory at
     once, by default all (the result is the same but for rounding);  on_step: told the number of updates done.
     Raises ValueError when a loss is not finite, or there are no positions.
     """
@@ -109,12 +109,13 @@ def fit(tensors: dict[str, "torch.Tensor"], layers: list[int], loss_of: Loss, tr
     best = {name: values.clone() for name, values in tensors.items()}
     size = len(layers)
     lowest, reference, first = np.full(size, np.inf), np.full(size, np.inf), np.full(size, np.nan)
-    kept, stopped, waited = np.zeros(size, dtype=np.int64), np.full(size, recipe.steps), np.zeros(size, dtype=np.int64)
+    best_step, stopped, waited = (np.zeros(size, dtype=np.int64), np.full(size, recipe.steps),
+                                  np.zeros(size, dtype=np.int64))
     active, batches = list(range(size)), _batches(len(train.targets), recipe.batch, seed)
     measured = np.sort(seeds.generator(seed, "held out").permutation(len(held_out.targets))[:HELD_OUT_POSITIONS])
     for step in range(recipe.steps + 1):
         if recipe.measured(step):
-            losses = _held_out_loss(tensors, active, layers, loss_of, held_out, measured, recipe.batch, together)
+            losses = _held_out_loss(tensors, active, layers, loss_of, held_out, measured, recipe.batch, at_once)
             if not np.isfinite(losses).all():
                 raise ValueError(f"the loss of layer {layers[active[int(np.argmin(np.isfinite(losses)))]]} is not "
                                  f"finite after {step} steps; lower the learning rate ({recipe.learning_rate})")
@@ -123,7 +124,7 @@ def fit(tensors: dict[str, "torch.Tensor"], layers: list[int], loss_of: Loss, tr
                 waited[number] = 0 if loss < reference[number] - recipe.min_delta else waited[number] + 1
                 reference[number] = loss if waited[number] == 0 else reference[number]
                 if loss < lowest[number]:
-                    lowest[number], kept[number] = loss, step
+                    lowest[number], best_step[number] = loss, step
                     for name, values in tensors.items():
                         best[name][number] = values[number]
                 if waited[number] >= recipe.patience:
@@ -132,11 +133,11 @@ def fit(tensors: dict[str, "torch.Tensor"], layers: list[int], loss_of: Loss, tr
         if step == recipe.steps or not active:
             break
         positions = next(batches)
-        for part in _parts(active, together):
+        for part in _parts(active, at_once):
             _update(tensors, moments, part, layers, loss_of, train, positions, recipe, step)
         if on_step:
             on_step(step + 1)
-    return Fitted(best, lowest, first, kept, stopped)
+    return Fitted(best, lowest, first, best_step, stopped)
 
 
 def _update(tensors: dict[str, "torch.Tensor"], moments: dict[str, tuple["torch.Tensor", "torch.Tensor"]],
@@ -145,20 +146,20 @@ def _update(tensors: dict[str, "torch.Tensor"], moments: dict[str, tuple["torch.
     """One step of AdamW (Loshchilov and Hutter 2019) for the maps in `part`."""
     import torch
 
-    whole = len(part) == len(layers)
-    own = {name: (v if whole else v[part]).detach().requires_grad_() for name, v in tensors.items()}
-    loss = loss_of(own, [layers[number] for number in part], train, positions)
-    gradients = torch.autograd.grad(loss.sum(), list(own.values()))
+    all_maps = len(part) == len(layers)
+    parameters = {name: (v if all_maps else v[part]).detach().requires_grad_() for name, v in tensors.items()}
+    loss = loss_of(parameters, [layers[number] for number in part], train, positions)
+    gradients = torch.autograd.grad(loss.sum(), list(parameters.values()))
     rate = recipe.rate(step)
     with torch.no_grad():
-        for (name, values), gradient in zip(own.items(), gradients, strict=True):
-            first, second = ((m if whole else m[part]) for m in moments[name])
+        for (name, values), gradient in zip(parameters.items(), gradients, strict=True):
+            first, second = ((m if all_maps else m[part]) for m in moments[name])
             first = first.mul_(BETAS[0]).add_(gradient, alpha=1 - BETAS[0])
             second = second.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
             moved = values.detach() * (1 - rate * recipe.weight_decay)
             scale = (second / (1 - BETAS[1] ** (step + 1))).sqrt_().add_(EPS)
             moved.addcdiv_(first, scale, value=-rate / (1 - BETAS[0] ** (step + 1)))
-            if whole:
+            if all_maps:
                 tensors[name] = moved
             else:
                 tensors[name][part] = moved
@@ -166,24 +167,25 @@ def _update(tensors: dict[str, "torch.Tensor"], moments: dict[str, tuple["torch.
 
 
 def _held_out_loss(tensors: dict[str, "torch.Tensor"], active: list[int], layers: list[int], loss_of: Loss,
-                   data: Cached, measured: np.ndarray, batch: int, together: int | None) -> np.ndarray:
+                   data: Cached, measured: np.ndarray, batch: int, at_once: int | None) -> np.ndarray:
     """(active map,) float64 mean loss over the positions `measured`."""
     import torch
 
     count, losses = len(measured), []
     with torch.no_grad():
-        for part in _parts(active, together):
-            own = {name: values[part] for name, values in tensors.items()}
+        for part in _parts(active, at_once):
+            parameters = {name: values[part] for name, values in tensors.items()}
             total: Any = 0.0
             for start in range(0, count, batch):
                 positions = measured[start:start + batch]
-                total = total + len(positions) * loss_of(own, [layers[n] for n in part], data, positions).double()
+                total = total + len(positions) * loss_of(parameters, [layers[n] for n in part], data,
+                                                         positions).double()
             losses.append((total / count).cpu().numpy())
     return np.concatenate(losses)
 
 
-def _parts(numbers: list[int], together: int | None) -> Iterator[list[int]]:
-    size = together or len(numbers)
+def _parts(numbers: list[int], at_once: int | None) -> Iterator[list[int]]:
+    size = at_once or len(numbers)
     for start in range(0, len(numbers), size):
         yield numbers[start:start + size]
 

@@ -85,16 +85,16 @@ def groups(corpora: Sequence[str], relations: Sequence[str], types: Sequence[str
             names = list(dict.fromkeys(relation_of[members]))
             if not names:
                 continue
-            of_relation = {name: np.flatnonzero(members & (relation_of == name)) for name in names}
-            whole = (np.flatnonzero(members),) if corpus in BY_FACT else tuple(of_relation.values())
-            collected.append(Group(corpus, "", control, whole))
+            by_relation = {name: np.flatnonzero(members & (relation_of == name)) for name in names}
+            all_parts = (np.flatnonzero(members),) if corpus in BY_FACT else tuple(by_relation.values())
+            collected.append(Group(corpus, "", control, all_parts))
             for kind in dict.fromkeys(t for t in type_of[members] if t):
                 # a relation may mix types (the facts of a file of one's own): each counts with its facts of this type
-                of_kind = (numbers[type_of[numbers] == kind] for numbers in of_relation.values())
-                parts = tuple(numbers for numbers in of_kind if len(numbers))
+                of_this_type = (numbers[type_of[numbers] == kind] for numbers in by_relation.values())
+                parts = tuple(numbers for numbers in of_this_type if len(numbers))
                 collected.append(Group(corpus, f"type:{kind}", control, parts))
             if corpus not in BY_FACT or len(names) > 1:
-                collected += [Group(corpus, name, control, (numbers,)) for name, numbers in of_relation.items()]
+                collected += [Group(corpus, name, control, (numbers,)) for name, numbers in by_relation.items()]
     return collected
 
 
@@ -107,7 +107,7 @@ class Estimate:
     high: np.ndarray
 
 
-def estimates(wanted: Sequence[Group], blocks: Callable[[np.ndarray], Iterable[np.ndarray]],
+def estimates(fact_groups: Sequence[Group], blocks: Callable[[np.ndarray], Iterable[np.ndarray]],
               shares: np.ndarray, bounded: np.ndarray | None = None) -> list[Estimate]:
     """Scores of groups of facts.
 
@@ -121,7 +121,7 @@ def estimates(wanted: Sequence[Group], blocks: Callable[[np.ndarray], Iterable[n
     """
     moments: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
     scores = []
-    for group in wanted:
+    for group in fact_groups:
         for part in group.parts:
             if part.tobytes() not in moments:
                 moments[part.tobytes()] = _moments(blocks(part), len(part))

@@ -62,40 +62,41 @@ class Ranker:
 
         layers, facts = inner.shape[:2]
         rows = inner.reshape(layers * facts, -1)
-        wanted = self.place[torch.from_numpy(gold).to(rows.device)].repeat(layers)
-        if facts and int(wanted.max()) >= self.size:
+        gold_places = self.place[torch.from_numpy(gold).to(rows.device)].repeat(layers)
+        if facts and int(gold_places.max()) >= self.size:
             raise ValueError("an object is not in the restricted vocabulary")
-        blocks = [self._block(rows[start:start + self.rows], wanted[start:start + self.rows],
+        blocks = [self._block(rows[start:start + self.rows], gold_places[start:start + self.rows],
                               np.arange(start, min(start + self.rows, len(rows))) % facts, candidates)
                   for start in range(0, len(rows), self.rows)]
         joined = [np.concatenate(part).reshape(layers, facts, *part[0].shape[1:]) for part in zip(*blocks, strict=True)]
         return Ranks(*joined)
 
-    def _block(self, rows: "torch.Tensor", wanted: "torch.Tensor", facts: np.ndarray, candidates: "Candidates | None",
+    def _block(self, rows: "torch.Tensor", gold_places: "torch.Tensor", facts: np.ndarray,
+               candidates: "Candidates | None",
                ) -> tuple[np.ndarray, ...]:
         import torch
 
         scores = torch.addmm(self.bias, rows, self.decoder)
-        own = scores.gather(1, wanted[:, None])
-        higher, equal = scores > own, scores == own
+        gold_score = scores.gather(1, gold_places[:, None])
+        higher, equal = scores > gold_score, scores == gold_score
         if not equal.any(dim=1).all():
             raise ValueError("scores of words are NaN: the weights are, or the states that are read")
-        before, full = (_behind(higher[:, :size], equal[:, :size]) for size in (self.size, scores.shape[1]))
-        log_prob = own[:, 0] - scores.logsumexp(dim=1)
+        before, full = (_rank_behind(higher[:, :size], equal[:, :size]) for size in (self.size, scores.shape[1]))
+        log_prob = gold_score[:, 0] - scores.logsumexp(dim=1)
         top = self.order[scores[:, :self.size].topk(self.top, dim=1).indices]
-        of_type = np.zeros(len(rows), dtype=np.int32)
+        rank_in_type = np.zeros(len(rows), dtype=np.int32)
         if candidates is not None:
-            sets = candidates.of[facts]
+            sets = candidates.set_of_fact[facts]
             for number in np.unique(sets[sets >= 0]):
                 at = np.flatnonzero(sets == number)
                 columns = self.place[torch.from_numpy(candidates.sets[number]).to(rows.device)]
                 inside = torch.from_numpy(at).to(rows.device)[:, None], columns
-                of_type[at] = _behind(higher[inside], equal[inside]).cpu().numpy()
+                rank_in_type[at] = _rank_behind(higher[inside], equal[inside]).cpu().numpy()
         return (before.int().cpu().numpy(), full.int().cpu().numpy(), log_prob.float().cpu().numpy(),
-                top.int().cpu().numpy(), of_type)
+                top.int().cpu().numpy(), rank_in_type)
 
 
-def _behind(higher: "torch.Tensor", equal: "torch.Tensor") -> "torch.Tensor":
+def _rank_behind(higher: "torch.Tensor", equal: "torch.Tensor") -> "torch.Tensor":
     """Ranks from 1 on, (row,): what is higher stands before, and half of what is equal, the object itself included."""
     import torch
 
@@ -105,27 +106,27 @@ def _behind(higher: "torch.Tensor", equal: "torch.Tensor") -> "torch.Tensor":
 
 @dataclass(frozen=True)
 class Candidates:
-    """Words of the right type. sets: distinct arrays of ids;  of: (fact,) int64, which of them is a fact's, -1 for
-    none."""
+    """Words of the right type. sets: distinct arrays of ids;  set_of_fact: (fact,) int64, which of them is a fact's,
+    -1 for none."""
 
     sets: list[np.ndarray]
-    of: np.ndarray
+    set_of_fact: np.ndarray
 
     @classmethod
     def of_facts(cls, candidates: list[np.ndarray | None]) -> "Candidates":
         """From one array of ids, or None, per fact."""
         numbers: dict[bytes, int] = {}
         sets: list[np.ndarray] = []
-        of = np.full(len(candidates), -1, dtype=np.int64)
+        set_of_fact = np.full(len(candidates), -1, dtype=np.int64)
         for fact, ids in enumerate(candidates):
             if ids is not None:
                 key = np.asarray(ids, dtype=np.int64).tobytes()
                 if key not in numbers:
                     numbers[key] = len(sets)
                     sets.append(np.asarray(ids, dtype=np.int64))
-                of[fact] = numbers[key]
-        return cls(sets, of)
+                set_of_fact[fact] = numbers[key]
+        return cls(sets, set_of_fact)
 
     def take(self, facts: np.ndarray) -> "Candidates":
         """Those of some facts, in the given order."""
-        return Candidates(self.sets, self.of[facts])
+        return Candidates(self.sets, self.set_of_fact[facts])

@@ -34,12 +34,12 @@ def train_heads(head: Any, layers: list[int], train: Cached, held_out: Cached, r
         states = data.take(part, positions, head.decoder.device)
         scores = trained_inner(head, tensors, states) @ head.decoder.T + head.bias
         gold = torch.from_numpy(data.targets[positions]).to(scores.device)
-        own = scores.gather(-1, gold.expand(len(part), -1)[..., None])[..., 0]
-        return (scores.logsumexp(dim=-1) - own).mean(dim=1)
+        gold_scores = scores.gather(-1, gold.expand(len(part), -1)[..., None])[..., 0]
+        return (scores.logsumexp(dim=-1) - gold_scores).mean(dim=1)
 
     first = first_heads(head, len(layers), init, seed, train.states.shape[2])
     return fit(first, layers, loss_of, train, held_out, recipe, seed=seed,
-               together=_together(head, recipe.batch, memory_bytes), on_step=on_step)
+               at_once=_layers_at_once(head, recipe.batch, memory_bytes), on_step=on_step)
 
 
 def first_heads(head: Any, count: int, init: Literal["pretrained", "fresh"], seed: int,
@@ -49,15 +49,15 @@ def first_heads(head: Any, count: int, init: Literal["pretrained", "fresh"], see
 
     if head.transform is None:
         eye = torch.eye(dim, dtype=head.decoder.dtype, device=head.decoder.device)
-        own = {"dense_weight": eye, "dense_bias": torch.zeros_like(eye[0])}
+        tensors = {"dense_weight": eye, "dense_bias": torch.zeros_like(eye[0])}
     else:
-        own = head.transform.tensors()
+        tensors = head.transform.tensors()
     if init == "fresh":
-        drawn = seeds.generator(seed, "fresh head").normal(scale=INITIAL, size=tuple(own["dense_weight"].shape))
-        values = {name: torch.full_like(tensor, float(name == "norm_weight")) for name, tensor in own.items()}
+        drawn = seeds.generator(seed, "fresh head").normal(scale=INITIAL, size=tuple(tensors["dense_weight"].shape))
+        values = {name: torch.full_like(tensor, float(name == "norm_weight")) for name, tensor in tensors.items()}
         values["dense_weight"] = torch.from_numpy(drawn)
-        own = {name: values[name].to(tensor) for name, tensor in own.items()}
-    return {name: tensor.expand(count, *tensor.shape).clone() for name, tensor in own.items()}
+        tensors = {name: values[name].to(tensor) for name, tensor in tensors.items()}
+    return {name: tensor.expand(count, *tensor.shape).clone() for name, tensor in tensors.items()}
 
 
 def trained_inner(head: Any, tensors: dict[str, "torch.Tensor"], states: "torch.Tensor") -> "torch.Tensor":
@@ -89,7 +89,7 @@ def train_maps(head: Any, layers: list[int], last: int, train: Cached, held_out:
     eye = torch.eye(dim, dtype=head.decoder.dtype, device=head.decoder.device)
     first = {"weight": eye.expand(len(layers), dim, dim).clone(), "bias": eye.new_zeros(len(layers), dim)}
     return fit(first, layers, loss_of, train, held_out, recipe, seed=seed,
-               together=_together(head, recipe.batch, memory_bytes), on_step=on_step)
+               at_once=_layers_at_once(head, recipe.batch, memory_bytes), on_step=on_step)
 
 
 def mapped(tensors: dict[str, "torch.Tensor"], states: "torch.Tensor") -> "torch.Tensor":
@@ -114,6 +114,6 @@ def inner_states(readout: str, head: Any, fitted: Fitted | None, states: "torch.
     return head.inner(torch.cat([mapped(fitted.tensors, states[:-1]), states[-1:]]))
 
 
-def _together(head: Any, batch: int, memory_bytes: float) -> int:
+def _layers_at_once(head: Any, batch: int, memory_bytes: float) -> int:
     """Layers whose scores, with gradients and copies, fit the memory."""
     return max(1, int(memory_bytes // (6 * batch * len(head.decoder) * head.decoder.element_size())))

@@ -10,11 +10,11 @@ from finetrace.lenses.cloze.ranking import Ranks
 _NUMBERS = {"rank": pa.int32(), "rank_full": pa.int32(), "rank_candidates": pa.int32(), "log_prob": pa.float32()}
 
 
-def to_table(of_step: Mapping[str, Ranks]) -> pa.Table:
+def to_table(ranks_of: Mapping[str, Ranks]) -> pa.Table:
     """Columns fact int32, layer int8, readout string, rank, rank_full, rank_candidates int32 (0 without candidates),
     log_prob float32 (nats), top list<int32>; read-out after read-out, layer after layer, fact after fact."""
     parts = []
-    for readout, ranks in of_step.items():
+    for readout, ranks in ranks_of.items():
         layers, facts = ranks.rank.shape
         top = ranks.top.reshape(layers * facts, -1)
         offsets = np.arange(layers * facts + 1, dtype=np.int32) * np.int32(top.shape[1])

@@ -109,7 +109,7 @@ def _prepare(stage: Stage, settings: ClozeSettings, timeline: Any, seed: int, wi
     common = {"facts": read_key(work.facts.parent), "tokenizer": tokenizer_digest(timeline.tokenizer),
               "vocabulary": sha256_value(vocabulary.tolist()),
               "head": head_digest(timeline.head)}
-    of_texts = {"corpus": read_key(work.corpus)} if with_heads else {}
+    corpus_keys = {"corpus": read_key(work.corpus)} if with_heads else {}
     for step in timeline.steps:
         decides = {k: getattr(settings, k) for k in ("lama_compat", "top", "precision")}
         decides["readouts"] = work.readouts(step)
@@ -117,17 +117,19 @@ def _prepare(stage: Stage, settings: ClozeSettings, timeline: Any, seed: int, wi
             decides |= {"dtype": settings.dtype, "seed": work.seed, "heads": as_dict(settings.heads),
                         "tuned": as_dict(settings.tuned)}
         work.keys[step] = make_key("cloze", decides, common | {"checkpoint": timeline.digest(step)}
-                                   | (of_texts if step in with_heads else {}), stage.code["measure"])
+                                   | (corpus_keys if step in with_heads else {}), stage.code["measure"])
     return work
 
 
 def _compute(work: Work) -> None:
     """Ranks of the checkpoints that have none yet."""
     timeline = work.timeline
-    same = {work.keys[step]: step for step in reversed(timeline.steps)}  # checkpoints with equal weights are done once
-    todo = [step for step in sorted(same.values()) if not is_whole(work.results(step))]
+    # checkpoints with equal weights are done once
+    step_of_key = {work.keys[step]: step for step in reversed(timeline.steps)}
+    todo = [step for step in sorted(step_of_key.values()) if not is_whole(work.results(step))]
     log.info("%s: %d checkpoints (%d different), %d to do; %s, ranked among %s words", work.stage.label,
-             len(timeline.steps), len(same), len(todo), ", ".join(work.settings.readouts), f"{len(work.vocabulary):,}")
+             len(timeline.steps), len(step_of_key), len(todo),
+             ", ".join(work.settings.readouts), f"{len(work.vocabulary):,}")
     for number, step in enumerate(todo):
         with timeline.checkpoint(step) as folder:
             _checkpoint(work, step, folder, todo[number:])
@@ -135,7 +137,7 @@ def _compute(work: Work) -> None:
         work.progress.close()
 
 
-def _checkpoint(work: Work, step: int, folder: Path, left: list[int]) -> None:
+def _checkpoint(work: Work, step: int, folder: Path, steps_left: list[int]) -> None:
     """Ranks of one checkpoint, kept with the index of facts when they are whole."""
     from finetrace.lenses.cloze.records import to_table
     from finetrace.models.device import device_name, fit_threads, set_up
@@ -152,7 +154,7 @@ def _checkpoint(work: Work, step: int, folder: Path, left: list[int]) -> None:
                              f"{timeline.head or folder} reads {_dim(work.head)}; they are of different models")
     if work.prompts is None:
         _read(work, encoder)
-        work.progress = _announce(work, encoder, left)
+        work.progress = _announce(work, encoder, steps_left)
     try:
         ranks, notes = _ranks(work, encoder, step)
     except (ValueError, FinetraceError) as error:
@@ -162,9 +164,9 @@ def _checkpoint(work: Work, step: int, folder: Path, left: list[int]) -> None:
         write_table(out / "index.parquet", _index(work))
         write_json(out / "facts.json", {"counts": _counts(work.prompts), "heads": notes, "words": len(work.vocabulary),
                                         "device": device_name()})
-    known = ", ".join(f"{r} {100 * (result.rank[-1] == 1).mean():.1f} %" for r, result in ranks.items())
+    accuracies = ", ".join(f"{r} {100 * (result.rank[-1] == 1).mean():.1f} %" for r, result in ranks.items())
     log.info("%s: step %s in %.1f s: of %s facts the last layer knows: %s", work.stage.label, f"{step:,}",
-             time.monotonic() - started, f"{len(work.prompts):,}", known)
+             time.monotonic() - started, f"{len(work.prompts):,}", accuracies)
 
 
 def _ranks(work: Work, encoder: Any, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -212,17 +214,17 @@ def _read(work: Work, encoder: Any) -> None:
         return
     texts, heads = corpus_texts(work.corpus), work.settings.heads
     order = seeds.generator(work.seed, "texts").permutation(len(texts))[:heads.texts or len(texts)]
-    held = max(1, round(heads.held_out * len(order)))
-    if len(order) - held < 1:
+    held_out = max(1, round(heads.held_out * len(order)))
+    if len(order) - held_out < 1:
         raise FinetraceError(f"{work.corpus}: {len(texts)} texts cannot be parted into training and choice; name "
                              "another corpus")
-    chosen = {"train": order[held:], "held_out": order[:held]}
+    chosen = {"train": order[held_out:], "held_out": order[:held_out]}
     work.texts = {name: mask_texts([texts[i] for i in np.sort(part)], work.tokenizer, max_length=length, inputs=inputs,
                                    seed=seeds.derive(work.seed, name), embeddings=len(work.head.decoder))
                   for name, part in chosen.items()}
 
 
-def _announce(work: Work, encoder: Any, left: list[int]) -> Any:
+def _announce(work: Work, encoder: Any, steps_left: list[int]) -> Any:
     """What is about to be done and what it takes, before it is; returns the Progress of it."""
     from finetrace.inference.prompts import left_out
     from finetrace.models.device import operations_per_second
@@ -233,7 +235,7 @@ def _announce(work: Work, encoder: Any, left: list[int]) -> Any:
     decode = 2.0 * work.head.decoder.numel()
     weights = sum(p.numel() for n, p in encoder.named_parameters() if "embeddings" not in n)
     operations, units, disk = 0.0, 0, 0
-    for step in left:
+    for step in steps_left:
         readouts = work.readouts(step)
         operations += 2.0 * weights * int(prompts.rows.lengths.sum()) + len(readouts) * layers * len(prompts) * decode
         units += len(prompts) + _steps(settings, readouts)
@@ -247,7 +249,7 @@ def _announce(work: Work, encoder: Any, left: list[int]) -> Any:
     seconds = operations / (REACHED * operations_per_second())
     log.info("%s: %s of %s facts can be asked (%s), %d layers; %d checkpoints to do, about %s and %.0f MB on disk at a "
              "time", work.stage.label, f"{len(prompts):,}", f"{sum(c['facts'] for c in prompts.counts.values()):,}",
-             left_out(prompts.counts), layers, len(left), duration(seconds), disk / 1e6)
+             left_out(prompts.counts), layers, len(steps_left), duration(seconds), disk / 1e6)
     scratch = work.stage.layout.scratch("cloze", "")
     scratch.mkdir(parents=True, exist_ok=True)
     if disk > shutil.disk_usage(scratch).free:

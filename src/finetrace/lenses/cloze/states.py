@@ -47,8 +47,8 @@ def fit_readouts(encoder: Any, head: "MaskedHead", texts: dict[str, MaskedTexts]
         last = len(data["train"].states) - 1
         common: dict[str, Any] = {"seed": seeds.derive(seed, "heads"), "memory_bytes": settings.memory_mib * 2**20}
         for readout in [r for r in readouts if r != "own"]:
-            own = as_dict(settings.heads if readout == "trained" else settings.tuned)
-            recipe = Recipe(**{k: v for k, v in own.items() if k in Recipe.__dataclass_fields__})
+            options = as_dict(settings.heads if readout == "trained" else settings.tuned)
+            recipe = Recipe(**{k: v for k, v in options.items() if k in Recipe.__dataclass_fields__})
             common["on_step"] = lambda _, readout=readout: tell(readout)
             if readout == "trained":
                 fitted[readout] = train_heads(head, list(range(last + 1)), data["train"], data["held_out"], recipe,

@@ -72,15 +72,16 @@ def table(records: Records, facts: Facts, vocabulary: str) -> LongTable:
 
     keys = pd.DataFrame(columns, columns=Column._fields)
     any_layer = [(Column(step, readout, UNION, "intermediate", vocabulary), ranks.rank[1:] == 1)
-                 for step, of_step in records.items() for readout, ranks in of_step.items()]
+                 for step, step_ranks in records.items() for readout, ranks in step_ranks.items()]
     other_keys = pd.DataFrame([key for key, _ in any_layer], columns=Column._fields)
     groups_of_facts, frames = facts.groups(), []
     for group, estimate in zip(groups_of_facts, estimates(groups_of_facts, blocks, shares, bounded), strict=True):
-        of_group = {"corpus": group.corpus, "relation": group.relation, "n": group.facts, "held_out": group.held_out}
+        group_columns = {"corpus": group.corpus, "relation": group.relation, "n": group.facts,
+                         "held_out": group.held_out}
         rows = np.concatenate(group.parts)
         below = [intermediate_contribution(known[:, rows]) for _, known in any_layer]
-        frames += [keys.assign(value=estimate.value, low=estimate.low, high=estimate.high, **of_group),
-                   other_keys.assign(value=below, low=np.nan, high=np.nan, **of_group)]
+        frames += [keys.assign(value=estimate.value, low=estimate.low, high=estimate.high, **group_columns),
+                   other_keys.assign(value=below, low=np.nan, high=np.nan, **group_columns)]
     frame = pd.concat(frames)
     return LongTable.of_columns(frame[np.isfinite(frame["value"])], COLUMNS)
 
@@ -89,8 +90,8 @@ def _blocks(records: Records, vocabulary: str, part: np.ndarray) -> Iterator[tup
     """For each step and read-out: its columns, and their values (fact, column) of some facts."""
     first: dict[str, np.ndarray] = {}
     before: dict[str, np.ndarray] = {}
-    for step, of_step in records.items():
-        for readout, ranks in of_step.items():
+    for step, step_ranks in records.items():
+        for readout, ranks in step_ranks.items():
             keys: list[Column] = []
             values: list[np.ndarray] = []
 
@@ -129,9 +130,9 @@ def _blocks(records: Records, vocabulary: str, part: np.ndarray) -> Iterator[tup
 def chance(facts: Facts, corpus: str, held_out: bool) -> float:
     """P@1 among the candidates of a guess without knowledge: mean over relations of 1 / candidates; NaN without
     candidates."""
-    of = [group for group in facts.groups() if group.corpus == corpus and group.held_out == held_out
-          and not group.relation]
-    counts = [facts.candidates[part] for group in of for part in group.parts]
+    corpus_groups = [group for group in facts.groups() if group.corpus == corpus and group.held_out == held_out
+                     and not group.relation]
+    counts = [facts.candidates[part] for group in corpus_groups for part in group.parts]
     if not counts or any((c == 0).any() for c in counts):
         return float("nan")
     return float(np.mean([np.mean(1.0 / c) for c in counts]))
@@ -153,11 +154,11 @@ def metrics(table: LongTable, facts: Facts, steps: Sequence[int], layers: int, v
             numbers[f"{corpus}/{statistic}"] = shown.value(statistic=statistic, **last)
         numbers[f"{corpus}/p_at_1_any_layer"] = shown.value(statistic="p_at_1", readout="own", layer=UNION)
         for readout in ("trained", "tuned"):
-            of_layers = shown.grid(steps[-1:], range(layers), readout=readout, statistic="p_at_1")[0, :, 0]
-            if np.isfinite(of_layers).all():
-                numbers[f"{corpus}/{readout}_p_at_1"] = float(of_layers[-1])
-                numbers[f"{corpus}/{readout}_p_at_1_best"] = float(of_layers.max())
-                numbers[f"{corpus}/{readout}_best_layer"] = int(np.argmax(of_layers))
+            layer_values = shown.grid(steps[-1:], range(layers), readout=readout, statistic="p_at_1")[0, :, 0]
+            if np.isfinite(layer_values).all():
+                numbers[f"{corpus}/{readout}_p_at_1"] = float(layer_values[-1])
+                numbers[f"{corpus}/{readout}_p_at_1_best"] = float(layer_values.max())
+                numbers[f"{corpus}/{readout}_best_layer"] = int(np.argmax(layer_values))
         for statistic in ("p_at_1", "p_at_10"):
             numbers[f"{corpus}/held_out_{statistic}"] = control.value(statistic=statistic, **last)
         if np.isfinite(guess := chance(facts, corpus, True)):
@@ -175,15 +176,16 @@ def curves(table: LongTable, facts: Facts, steps: Sequence[int], layers: int, vo
     series: list[tuple[str, np.ndarray]] = []
     for corpus in corpora:
         part = table.select(corpus=corpus, relation="", statistic="p_at_1")
-        wanted = [(f"{corpus}/own_layer{layers - 1}", "own", layers - 1, vocabulary, False),
-                  (f"{corpus}/own_any_layer", "own", UNION, vocabulary, False),
-                  (f"{corpus}/held_out_candidates", "own", layers - 1, "candidates", True),
-                  (f"{corpus}/held_out", "own", layers - 1, vocabulary, True),
-                  *((f"{corpus}/{r}_layer{layers - 1}", r, layers - 1, vocabulary, False)
-                    for r in ("trained", "tuned"))]
-        wanted += [(f"{corpus}/own_layer{layer}", "own", layer, vocabulary, False) for layer in range(layers - 1)
-                   if len(corpora) == 1]
-        for name, readout, layer, words, held_out in wanted:
+        columns_wanted = [(f"{corpus}/own_layer{layers - 1}", "own", layers - 1, vocabulary, False),
+                          (f"{corpus}/own_any_layer", "own", UNION, vocabulary, False),
+                          (f"{corpus}/held_out_candidates", "own", layers - 1, "candidates", True),
+                          (f"{corpus}/held_out", "own", layers - 1, vocabulary, True),
+                          *((f"{corpus}/{r}_layer{layers - 1}", r, layers - 1, vocabulary, False)
+                            for r in ("trained", "tuned"))]
+        columns_wanted += [(f"{corpus}/own_layer{layer}", "own", layer, vocabulary, False)
+                           for layer in range(layers - 1)
+                           if len(corpora) == 1]
+        for name, readout, layer, words, held_out in columns_wanted:
             values = part.course(steps, readout=readout, layer=layer, vocabulary=words, held_out=held_out)[:, 0]
             if np.isfinite(values).any():
                 series.append((name, values))

@@ -65,15 +65,15 @@ class View:
         """Relation with its number of facts -> (layer, step) P@1, the `RELATIONS` with most facts, or the corpus
         alone."""
         counts = {r: 0 for c, r in zip(facts.corpora, facts.relations, strict=True) if c == self.corpus}
-        for corpus, relation, out in zip(facts.corpora, facts.relations, facts.held_out, strict=True):
-            if corpus == self.corpus and not out:
+        for corpus, relation, held_out in zip(facts.corpora, facts.relations, facts.held_out, strict=True):
+            if corpus == self.corpus and not held_out:
                 counts[relation] += 1
-        most = sorted((r for r in counts if counts[r]), key=lambda r: -counts[r])[:RELATIONS]
+        largest = sorted((r for r in counts if counts[r]), key=lambda r: -counts[r])[:RELATIONS]
         if len(counts) == 1:
-            most = [""]
-        titles = {r: f"{r or self.corpus} ({counts[r] if r else sum(counts.values()):,})" for r in most}
+            largest = [""]
+        titles = {r: f"{r or self.corpus} ({counts[r] if r else sum(counts.values()):,})" for r in largest}
         grids = {r: self._select(readout, relation=r).grid(self.steps, range(self.layers), statistic="p_at_1")
-                 for r in most}
+                 for r in largest}
         return {titles[r]: grid[..., 0].T for r, grid in grids.items()}
 
     def changes(self, readout: str) -> dict[str, np.ndarray]:

@@ -22,20 +22,20 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     main = summary.main_measure(compared)
     over_layers, over_steps, sides = [], [], {}
     for kind, label in named(record["counts"]).items():
-        of_kind = table.select(representation=kind)
+        kind_table = table.select(representation=kind)
         row = []
         for when, (other_step, step) in {"first checkpoints": pairs[0], "last checkpoints": pairs[-1]}.items():
-            ends = of_kind.select(step=step, other_step=other_step)
+            ends = kind_table.select(step=step, other_step=other_step)
             row.append(lattice(f"{label}, {when}", ends.select(statistic=main), "other_layer"))
             sides[f"{label}, {when}"] = {measure: curve(summary.at_layers(ends, statistic=measure))
                                          for measure in compared}
         over_layers.append(row)
-        over_steps.append(lattice(label, summary.at_layers(of_kind, statistic=main), "step"))
+        over_steps.append(lattice(label, summary.at_layers(kind_table, statistic=main), "step"))
     who, when, depth = f"first: {record['first']}; second: {record['second']}", "", ""
     bars = BARS if "cka" in compared else ""
     if pairs[-1][0] != pairs[-1][1]:
-        of_first, of_second = pairs[-1]
-        when = f"\nthe last column compares checkpoint {of_first:,} of the first with {of_second:,} of the second"
+        first_step, second_step = pairs[-1]
+        when = f"\nthe last column compares checkpoint {first_step:,} of the first with {second_step:,} of the second"
     if table.frame["layer"].max() != table.frame["other_layer"].max():
         depth = "\neach layer of the second is compared with the layer of the first at the same share of the depth"
     return {

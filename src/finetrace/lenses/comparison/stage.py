@@ -53,9 +53,9 @@ def _measure(stage: Stage, sides: tuple[HiddenStates, HiddenStates], entry: Comp
         width = max(hidden.width if kind == "span" else hidden.manifest.facts["dim"] for hidden in sides)
         work.announce(stage.label, kind, f"{len(pairs)} pairs of checkpoints x {layers[0]} and {layers[1]} layers x "
                       f"{len(chosen):,} examples", len(chosen), width, settings)
-        of_first, of_second = (work.loader(hidden, kind, places[chosen], groups, settings, seed)
-                               for hidden, places in zip(sides, items, strict=True))
-        between = summary.between(of_first, of_second, pairs, layers[0], layers[1], settings.measures,
+        load_first, load_second = (work.loader(hidden, kind, places[chosen], groups, settings, seed)
+                                   for hidden, places in zip(sides, items, strict=True))
+        between = summary.between(load_first, load_second, pairs, layers[0], layers[1], settings.measures,
                                   settings.variance)
         total = layers[1] * (len(pairs) + min(2, len(pairs)) * (layers[0] - 1))
         rows_of[kind] = work.watched(between, total, kind)
@@ -101,11 +101,12 @@ def _matched(first: HiddenStates, second: HiddenStates, rows: np.ndarray, kind: 
         return first.sentence_codes(rows[:, 0]), (rows[:, 0], rows[:, 1])
     empty = np.empty(0, dtype=np.int64)
     sentences, places = [empty], ([empty], [empty])
-    kept = [{row: number for number, row in enumerate(hidden.sentence_rows.tolist())} for hidden in (first, second)]
+    sentence_numbers = [{row: number for number, row in enumerate(hidden.sentence_rows.tolist())}
+                        for hidden in (first, second)]
     for number, (a, b) in enumerate(rows.tolist()):
-        if a in kept[0] and b in kept[1]:
+        if a in sentence_numbers[0] and b in sentence_numbers[1]:
             spans = [np.arange(*hidden.offsets[[at[row], at[row] + 1]])
-                     for hidden, at, row in ((first, kept[0], a), (second, kept[1], b))]
+                     for hidden, at, row in ((first, sentence_numbers[0], a), (second, sentence_numbers[1], b))]
             if not np.array_equal(first.token_ids[spans[0]], second.token_ids[spans[1]]):
                 log.info("%s: tokens: left out, the two models cut the texts into different tokens", label)
                 return None

@@ -106,15 +106,15 @@ def correlation(x: np.ndarray, y: np.ndarray, kind: Kind = "spearman", *, draws:
     if clusters < FEWEST:
         return nothing
     ones = np.ones((1, n))
-    left, right = (_standard(ranks(v.ravel(), ones) if kind == "spearman" else v.reshape(1, -1), ones)[0]
-                   for v in (x, y))
-    value = float(left @ right)
+    x_standard, y_standard = (_standard(ranks(v.ravel(), ones) if kind == "spearman" else v.reshape(1, -1), ones)[0]
+                              for v in (x, y))
+    value = float(x_standard @ y_standard)
     if math.isnan(value):
         return nothing
     weights = np.tile(bootstrap_weights(clusters, draws, seed), (1, len(x)))
     low, high = np.clip(percentile_interval(weighted_correlation(x.ravel(), y.ravel(), weights, kind)), -1, 1)
     # of all orders at once: the product of cluster i of x with cluster j of y is needed only once
-    products = left.reshape(x.shape).T @ right.reshape(x.shape)
+    products = x_standard.reshape(x.shape).T @ y_standard.reshape(x.shape)
     orders, exact = _orders(clusters, permutations, seed)
     extreme = int((np.abs(products[np.arange(clusters), orders].sum(axis=1)) >= abs(value) - 1e-12).sum())
     p = extreme / len(orders) if exact else (1 + extreme) / (1 + len(orders))
@@ -125,8 +125,8 @@ def weighted_correlation(x: np.ndarray, y: np.ndarray, weights: np.ndarray, kind
     """Correlation with each pair counted `weight` times: x, y (pair,); weights (draw, pair) -> (draw,); NaN if
     constant."""
     pair = [ranks(v, weights) if kind == "spearman" else np.broadcast_to(v, weights.shape) for v in (x, y)]
-    left, right = (_standard(v, weights) for v in pair)
-    return (weights * left * right).sum(axis=1)
+    x_standard, y_standard = (_standard(v, weights) for v in pair)
+    return (weights * x_standard * y_standard).sum(axis=1)
 
 
 def ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -62,9 +62,9 @@ def _cells(path: Path, statistic: str, split: str | None, key: str) -> LongTable
     table = read_long_table(path)
     cells = table.select(statistic=statistic, **({"split": split} if split else {})).averaged("step", "layer")
     if not len(cells):
-        wanted = f"{statistic!r} of the split {split!r}" if split else repr(statistic)
+        lacking = f"{statistic!r} of the split {split!r}" if split else repr(statistic)
         present = ", ".join(sorted(table.distinct("split" if split else "statistic")))
-        raise FinetraceError(f"{path}: has no {wanted} (params.yaml: {key}); it has {present}")
+        raise FinetraceError(f"{path}: has no {lacking} (params.yaml: {key}); it has {present}")
     return cells
 
 
@@ -74,13 +74,13 @@ def _shared(cosines: LongTable, accuracies: LongTable, geometry: Path, probes: P
     if common.empty:
         raise FinetraceError(f"{geometry} and {probes}: share no checkpoint and layer; let probes.layers name layers "
                              "that geometry has (or all), and run both on the same hidden states")
-    whole = common.pivot(index="step", columns="layer", values="layer")
-    lacking = np.argwhere(whole.isna().to_numpy())
+    grid = common.pivot(index="step", columns="layer", values="layer")
+    lacking = np.argwhere(grid.isna().to_numpy())
     if len(lacking):
         step, layer = lacking[0]
-        raise FinetraceError(f"{geometry} and {probes}: step {whole.index[step]} layer {whole.columns[layer]} is "
+        raise FinetraceError(f"{geometry} and {probes}: step {grid.index[step]} layer {grid.columns[layer]} is "
                              "missing in one of them; run both stages again")
-    return whole.index.tolist(), whole.columns.tolist()
+    return grid.index.tolist(), grid.columns.tolist()
 
 
 def _table(correlations: Sequence["Link"], steps: list[int], layers: list[int], split: str) -> LongTable:

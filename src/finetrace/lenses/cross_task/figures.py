@@ -45,7 +45,7 @@ def classes(names: Sequence[str], before: np.ndarray, after: np.ndarray, *, titl
     change = after - before
     change[np.abs(change) <= 1e-6 * np.maximum(before, after)] = 0.0
     order = [int(k) for k in np.argsort(change, kind="stable") if np.isfinite(change[k])]
-    gone = [names[k] for k in range(len(names)) if not np.isfinite(change[k])]
+    undefined = [names[k] for k in range(len(names)) if not np.isfinite(change[k])]
     size = 9.0 if len(order) <= 24 else 7.0
     figure, axes = style.new_figure(size=(9, max(3.4, min(11.5, 1.9 + 0.2 * len(order)))), title=title)
     panel = axes[0, 0]
@@ -60,8 +60,8 @@ def classes(names: Sequence[str], before: np.ndarray, after: np.ndarray, *, titl
     panel.set_xlabel("distance to the nearest other class (unit of the vectors)")
     up, down = int((change > 0).sum()), int((change < 0).sum())
     panel.set_title(f"hollow: before, full: after; {up} grew (blue), {down} shrank (orange)")
-    more = f" and {len(gone) - 8} more" if len(gone) > 8 else ""
-    without = f"no distance: {', '.join(style.short(name) for name in gone[:8])}{more}" if gone else ""
+    omitted = f" and {len(undefined) - 8} more" if len(undefined) > 8 else ""
+    without = f"no distance: {', '.join(style.short(name) for name in undefined[:8])}{omitted}" if undefined else ""
     if text := "; ".join(part for part in (note, without) if part):
         style.footnote(figure, text)
     return figure
@@ -83,8 +83,8 @@ def layers(numbers: Sequence[int], up: Sequence[int], down: Sequence[int], chang
     counts.bar(where, up, color=style.BLUE, label="grew")
     counts.bar(where, -np.asarray(down), color=style.VERMILION, label="shrank")
     counts.axhline(0, color=style.BLACK, lw=0.8)
-    most = max([1, *up, *down])
-    counts.set_ylim(-1.15 * most, 1.45 * most)
+    largest = max([1, *up, *down])
+    counts.set_ylim(-1.15 * largest, 1.45 * largest)
     counts.yaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
     counts.set_ylabel("number of classes")
     counts.set_title("Minimum distance of classes")

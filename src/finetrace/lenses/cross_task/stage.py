@@ -136,14 +136,14 @@ def _informative(stage: Stage, hidden: HiddenStates, layers: list[int]) -> list[
         ends = hidden.steps[0], hidden.steps[-1]
         return all(np.ptp(_vectors(hidden, step, layer), axis=0).max() <= 1e-6 for step in ends)
 
-    kept = [layer for layer in layers if not constant(layer)]
-    if not kept:
+    informative = [layer for layer in layers if not constant(layer)]
+    if not informative:
         raise FinetraceError(f"params.yaml: cross_tasks.{stage.item}.layers: all examples have the same vector in "
                              f"layer {', '.join(map(str, layers))}; name another layer")
-    if len(kept) < len(layers):
+    if len(informative) < len(layers):
         log.info("%s: left out, all examples have the same vector: layer %s", stage.label,
-                 ", ".join(str(layer) for layer in layers if layer not in kept))
-    return kept
+                 ", ".join(str(layer) for layer in layers if layer not in informative))
+    return informative
 
 
 def _chosen(hidden: HiddenStates, rows: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -176,14 +176,14 @@ def _distances(work: Work) -> list[lens.Row]:
     table_rows: list[lens.Row] = []
     progress = Progress(len(layers), f"{stage.label}: hulls", unit="layer")
     for layer in layers:
-        apart = []
+        distances = []
         for step in dict.fromkeys(ends):
             clusters = probe(_vectors(hidden, step, layer)[rows], labels, classes=np.arange(len(names)))
             between = label_distances(clusters, min_size=entry.min_size, reduce="min")
             table_rows += lens.space_rows(step, layer, clusters, between, names, entry.train_split)
-            apart.append(between)
-        change = lens.effect(apart[0].outside_min, apart[-1].outside_min)
-        table_rows += lens.change_rows(ends[1], layer, change, apart[0].classes, names, entry.train_split)
+            distances.append(between)
+        change = lens.effect(distances[0].outside_min, distances[-1].outside_min)
+        table_rows += lens.change_rows(ends[1], layer, change, distances[0].classes, names, entry.train_split)
         progress.advance()
     progress.close()
     return table_rows

@@ -56,9 +56,9 @@ def effect(before: np.ndarray, after: np.ndarray) -> Effect:
     if np.isinf(first).any() or np.isinf(last).any():
         raise ValueError("distances hold infinity; a label without a distance is NaN")
     changes = last - first
-    known = np.isfinite(changes)
+    finite = np.isfinite(changes)
     moved = np.zeros(len(changes), bool)
-    moved[known] = np.abs(changes[known]) > CERTAIN * np.maximum(first[known], last[known])
+    moved[finite] = np.abs(changes[finite]) > CERTAIN * np.maximum(first[finite], last[finite])
     grown, shrunk = int((changes[moved] > 0).sum()), int((changes[moved] < 0).sum())
     mean, low, high, count = mean_interval(changes)
     return Effect(changes, grown, shrunk, count - grown - shrunk, mean, low, high)
@@ -74,10 +74,10 @@ def space_rows(step: int, layer: int, clusters: Clusters, between: LabelDistance
     count = len(clusters.assignment)
     codes = np.searchsorted(clusters.classes, clusters.cluster_labels)[clusters.assignment]
     sizes = np.bincount(codes, minlength=len(clusters.classes))
-    mean, low, high, known = mean_interval(between.outside_min)
+    mean, low, high, finite_count = mean_interval(between.outside_min)
     rows = [_row(step, layer, name, value, n=count, split=split) for name, value in (
         ("clusters", clusters.count), ("labels", int((sizes > 0).sum())), ("linear", int(clusters.linear)))]
-    rows.append(_row(step, layer, "outside_min", mean, low, high, n=known, split=split))
+    rows.append(_row(step, layer, "outside_min", mean, low, high, n=finite_count, split=split))
     return rows + [_row(step, layer, "outside_min", value, n=int(size), split=split, label=names[int(label)])
                    for label, value, size in zip(between.classes, between.outside_min, sizes, strict=True)]
 
@@ -86,10 +86,10 @@ def change_rows(step: int, layer: int, change: Effect, classes: np.ndarray, name
                 ) -> list[Row]:
     """What changed up to `step`, as rows: labels_grown, labels_shrunk, labels_same, mean_growth, and growth of each
     label."""
-    known = change.grown + change.shrunk + change.same
-    rows = [_row(step, layer, name, value, n=known, split=split) for name, value in (
+    compared = change.grown + change.shrunk + change.same
+    rows = [_row(step, layer, name, value, n=compared, split=split) for name, value in (
         ("labels_grown", change.grown), ("labels_shrunk", change.shrunk), ("labels_same", change.same))]
-    rows.append(_row(step, layer, "mean_growth", change.mean, change.low, change.high, n=known, split=split))
+    rows.append(_row(step, layer, "mean_growth", change.mean, change.low, change.high, n=compared, split=split))
     return rows + [_row(step, layer, "growth", value, n=1, split=split, label=names[int(label)])
                    for label, value in zip(classes, change.changes, strict=True)]
 

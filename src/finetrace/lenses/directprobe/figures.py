@@ -87,15 +87,15 @@ def layers(checkpoints: Mapping[str, Mapping[int, np.ndarray | None]], *, title:
     from matplotlib.colors import Normalize
 
     figure, axes = style.new_figure(1, 2, size=(11, 5), title=title)
-    names, every = list(checkpoints), sorted({layer for by_layer in checkpoints.values() for layer in by_layer})
+    names, all_layers = list(checkpoints), sorted({layer for by_layer in checkpoints.values() for layer in by_layer})
     tints = colormaps[style.SEQUENTIAL](np.linspace(0.0, 0.92, len(names)))
     for panel, heading in zip(axes[0], ("Smallest of all labels", "Mean of the labels"), strict=True):
         for tint, (name, by_layer) in zip(tints, checkpoints.items(), strict=True):
-            known = [np.empty(0) if (v := by_layer.get(layer)) is None else v[np.isfinite(v)] for layer in every]
-            values = [np.nan if not len(v) else v.mean() if panel is axes[0, 1] else v.min() for v in known]
-            panel.plot(every, values, "o-", ms=4, color=tint, label=style.short(name, 30))
+            finite = [np.empty(0) if (v := by_layer.get(layer)) is None else v[np.isfinite(v)] for layer in all_layers]
+            values = [np.nan if not len(v) else v.mean() if panel is axes[0, 1] else v.min() for v in finite]
+            panel.plot(all_layers, values, "o-", ms=4, color=tint, label=style.short(name, 30))
         panel.set_ylim(bottom=0)
-        panel.set_xticks(every[:: max(1, len(every) // 13)])
+        panel.set_xticks(all_layers[:: max(1, len(all_layers) // 13)])
         panel.set_xlabel("layer")
         panel.set_title(heading)
     axes[0, 0].set_ylabel("distance to the nearest other label\n(unit of the vectors)")
@@ -107,9 +107,9 @@ def layers(checkpoints: Mapping[str, Mapping[int, np.ndarray | None]], *, title:
         ticks = np.unique(np.linspace(0, len(names) - 1, 5).round().astype(int))
         bar.set_ticks(ticks.tolist(), labels=[style.short(names[k], 30) for k in ticks])
         bar.set_label("checkpoint")
-    gone = sum(v is None for by_layer in checkpoints.values() for v in by_layer.values())
-    whole = sum(len(by_layer) for by_layer in checkpoints.values())
-    state = "clusters are disjoint everywhere" if not gone else (
-        f"{gone} of {whole} spaces have overlapping clusters, so no point here")
+    overlapping = sum(v is None for by_layer in checkpoints.values() for v in by_layer.values())
+    spaces = sum(len(by_layer) for by_layer in checkpoints.values())
+    state = "clusters are disjoint everywhere" if not overlapping else (
+        f"{overlapping} of {spaces} spaces have overlapping clusters, so no point here")
     style.footnote(figure, f"{state}; {note}" if note else state)
     return figure

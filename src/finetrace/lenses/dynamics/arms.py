@@ -48,9 +48,9 @@ def collect(arm: Arm, resampling: Resampling, score: Callable[[Any], Resampled])
     """Score every checkpoint of every seed of an arm: `score` turns what `load` gives into (curve,) of one training."""
     scored, values = [], []
     for step in arm.steps:
-        of_seeds = [score(arm.load(seed, step)) for seed in range(resampling.seeds)]
-        scored.append(resampling.over_seeds(of_seeds))
-        values.append([result.value for result in of_seeds])  # (step, seed, curve)
+        seed_results = [score(arm.load(seed, step)) for seed in range(resampling.seeds)]
+        scored.append(resampling.over_seeds(seed_results))
+        values.append([result.value for result in seed_results])  # (step, seed, curve)
     spread = np.std(values, axis=1, ddof=1) if resampling.seeds > 1 else None
     return Scores(arm.steps, arm.axis, arm.unit, Resampled.stack(scored), spread)
 
@@ -63,9 +63,10 @@ def differences(arms: Mapping[str, Scores]) -> dict[str, Scores]:
     (`compared_steps`).
     """
     scores = {}
-    for name, first, second, at, of in compared(arms):
+    for name, first, second, minuend_steps, subtrahend_steps in compared(arms):
         a, b = arms[first], arms[second]
-        scores[name] = Scores(tuple(a.steps[i] for i in at), a.axis, a.unit, a.estimate[at] - b.estimate[of])
+        scores[name] = Scores(tuple(a.steps[i] for i in minuend_steps), a.axis, a.unit,
+                              a.estimate[minuend_steps] - b.estimate[subtrahend_steps])
     return scores
 
 
@@ -112,9 +113,9 @@ def _add_gains(table: Table, key: Key, scores: Scores, curves: Sequence[Curve], 
     """Gain from the first to the last step, when 90 % of it was there, area under the curve."""
     if len(scores.steps) < 2:
         return
-    steps, unit, whole = np.array(scores.steps), scores.unit, scores.estimate
-    gain, error = gain_and_error(whole, 0, -1)
-    over_time = Resampled(np.moveaxis(whole.value, 0, -1), np.moveaxis(whole.draws, 1, -1))  # (curve, step)
+    steps, unit, estimate = np.array(scores.steps), scores.unit, scores.estimate
+    gain, error = gain_and_error(estimate, 0, -1)
+    over_time = Resampled(np.moveaxis(estimate.value, 0, -1), np.moveaxis(estimate.draws, 1, -1))  # (curve, step)
     recorded = step_of_gain(steps, over_time.value, error=error, unit=unit)
     drawn = over_time.map(lambda curves: step_of_gain(steps, curves, unit=unit).interpolated)
     area = over_time.map(lambda curves: area_under_curve(steps, curves, unit))

@@ -56,8 +56,8 @@ def add_facts(table: Table, corpus: str, held_out: bool, readout: str, arms: Map
     """
     rows = facts.rows(corpus, held_out)
     resampling = Resampling(seeds, np.arange(len(rows)), draws, seed, facts.relations[rows])
-    of_relations = _types(facts, rows, resampling)
-    types = {name: np.array([t == name for t in of_relations]) for name in dict.fromkeys(of_relations) if name}
+    relation_types = _types(facts, rows, resampling)
+    types = {name: np.array([t == name for t in relation_types]) for name in dict.fromkeys(relation_types) if name}
     scores: dict[str, dict[str, Scores]] = {}
     for statistic in STATISTICS:
         curves = _curves(readout, layers, statistic in HITS, resampling.strata.tolist(), list(types))
@@ -91,9 +91,9 @@ def _scorer(statistic: str, layers: Sequence[int], rows: np.ndarray, resampling:
         if statistic in HITS:
             for which in (-2, -1):  # last layer, any layer
                 parts += [by[which]] if len(resampling.strata) > 1 else []
-                parts += [Resampled(*(v[..., of_type].mean(axis=-1, keepdims=True)
+                parts += [Resampled(*(v[..., strata].mean(axis=-1, keepdims=True)
                                       for v in (by[which].value, by[which].draws)))
-                          for of_type in types.values()]
+                          for strata in types.values()]
         return Resampled.concatenate(parts)
 
     return score
@@ -118,8 +118,8 @@ def _counts(curves: Sequence[Curve], facts: Facts, rows: np.ndarray) -> list[int
 
 def _types(facts: Facts, rows: np.ndarray, resampling: Resampling) -> list[str]:
     """The type of each relation, in the order of the strata."""
-    of = dict(zip(facts.relations[rows].tolist(), facts.types[rows].tolist(), strict=True))
-    return [of[relation] for relation in resampling.strata.tolist()]
+    type_of = dict(zip(facts.relations[rows].tolist(), facts.types[rows].tolist(), strict=True))
+    return [type_of[relation] for relation in resampling.strata.tolist()]
 
 
 def _add_forgotten(table: Table, corpus: str, arms: Mapping[str, Scores], curves: Sequence[Curve], n: int,
@@ -163,9 +163,9 @@ def _add_transitions(table: Table, corpus: str, readout: str, layers: Sequence[i
                 shares = transitions(known[name][:, :-1, which], known[name][:, 1:, which])
                 _add_shares(table, Key("cloze", corpus, name, "", readout, layer), arm.steps[1:], shares, len(rows),
                             seeds)
-        for name, first, second, at, of in compared(arms):
-            shares = transitions(known[second][:, of, which], known[first][:, at, which])
-            steps = [arms[first].steps[i] for i in at]
+        for name, first, second, after_steps, before_steps in compared(arms):
+            shares = transitions(known[second][:, before_steps, which], known[first][:, after_steps, which])
+            steps = [arms[first].steps[i] for i in after_steps]
             _add_shares(table, Key("cloze", corpus, name, "", readout, layer), steps, shares, len(rows), seeds)
 
 

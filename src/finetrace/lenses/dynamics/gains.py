@@ -65,17 +65,17 @@ def step_of_gain(steps: np.ndarray, scores: np.ndarray, share: float = SHARE, *,
     unit = unit_of(steps, unit)
     gain = scores[..., -1] - scores[..., 0]
     with np.errstate(invalid="ignore"):
-        some = (gain > np.maximum(error, 0)) & np.isfinite(scores).all(axis=-1)
-    wanted = scores[..., 0] + share * gain
-    reached = scores >= (wanted - 1e-9 * np.abs(gain))[..., None]  # a rounding error must not cost a checkpoint
+        gained = (gain > np.maximum(error, 0)) & np.isfinite(scores).all(axis=-1)
+    threshold = scores[..., 0] + share * gain
+    reached = scores >= (threshold - 1e-9 * np.abs(gain))[..., None]  # a rounding error must not cost a checkpoint
     at = np.argmax(reached, axis=-1)
     before = np.maximum(at - 1, 0)
     x = step_axis(steps, unit)
     low, high = (np.take_along_axis(scores, i[..., None], axis=-1)[..., 0] for i in (before, at))
     with np.errstate(invalid="ignore", divide="ignore"):
-        part = np.clip((wanted - low) / (high - low), 0, 1)
+        part = np.clip((threshold - low) / (high - low), 0, 1)
     crossing = unit * (10 ** (x[before] + part * (x[at] - x[before])) - 1)
-    return Gain(np.where(some, steps[at], np.nan), np.where(some, crossing, np.nan))
+    return Gain(np.where(gained, steps[at], np.nan), np.where(gained, crossing, np.nan))
 
 
 def area_under_curve(steps: np.ndarray, scores: np.ndarray, unit: float = 0) -> np.ndarray:
@@ -115,8 +115,8 @@ def steepest_rise(steps: np.ndarray, scores: np.ndarray, unit: float = 0) -> Ris
     slope, low, high = (np.take_along_axis(v, i[..., None], axis=-1)[..., 0]
                         for v, i in ((slopes, at), (scores, at), (scores, at + 1)))
     with np.errstate(invalid="ignore"):
-        some = slope > 0
-    return Rise(*(np.where(some, value, np.nan) for value in (steps[at], steps[at + 1], low, high)))
+        rising = slope > 0
+    return Rise(*(np.where(rising, value, np.nan) for value in (steps[at], steps[at + 1], low, high)))
 
 
 def onset_step(steps: np.ndarray, scores: np.ndarray, share: float = 0.5) -> np.ndarray:
@@ -126,9 +126,9 @@ def onset_step(steps: np.ndarray, scores: np.ndarray, share: float = 0.5) -> np.
     ends at 0.
     """
     steps, scores = _curves(steps, scores, layers=True)
-    wanted = share * scores[..., -1, -1]
+    threshold = share * scores[..., -1, -1]
     with np.errstate(invalid="ignore"):
-        reached = (scores >= wanted[..., None, None]) & (wanted > 0)[..., None, None]
+        reached = (scores >= threshold[..., None, None]) & (threshold > 0)[..., None, None]
     return np.where(reached.any(axis=-1), steps[np.argmax(reached, axis=-1)], np.nan)
 
 

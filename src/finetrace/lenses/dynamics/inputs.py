@@ -137,7 +137,7 @@ class ClozeOutput:
             rows = np.flatnonzero(readouts == readout)
             order = rows[np.lexsort((columns["fact"][rows], columns["layer"][rows]))]
             expected = {"layer": np.repeat(layers, len(facts)), "fact": np.tile(np.sort(facts), len(layers))}
-            if any(not np.array_equal(columns[name][order], wanted) for name, wanted in expected.items()):
+            if any(not np.array_equal(columns[name][order], column) for name, column in expected.items()):
                 raise FinetraceError(f"{path}: readout {readout!r} does not have one row for each of {len(facts):,} "
                                      f"facts and {len(layers)} layers; delete {self.folder} and run the stage cloze "
                                      "again")

@@ -48,7 +48,7 @@ def add_pairs(table: Table, name: str, control: bool, arms: Mapping[str, Arm], c
 
     def score(scores_of_pairs: np.ndarray) -> Resampled:
         by = resampling.by_stratum(points(scores_of_pairs[rows, 0], scores_of_pairs[rows, 1]))
-        return Resampled(*(np.stack([values[..., of].mean(axis=-1) for of in groups.values()], axis=-1)
+        return Resampled(*(np.stack([values[..., strata].mean(axis=-1) for strata in groups.values()], axis=-1)
                            for values in (by.value, by.draws)))
 
     scores = {arm: collect(arm_data, resampling, score) for arm, arm_data in arms.items()}
@@ -56,28 +56,29 @@ def add_pairs(table: Table, name: str, control: bool, arms: Mapping[str, Arm], c
     add_arms(table, "pairs", name, "accuracy", scores, [("", 0, phenomenon) for phenomenon in groups], n=sizes,
              seeds=seeds, held_out=control)
     for phenomenon, size in zip(groups, sizes, strict=True):
-        of_arms = {arm: [output.get((phenomenon, control), {}) for output in of] for arm, of in numbers.items()}
-        add_numbers(table, "pairs", name, arms, of_arms, resampling, known=("accuracy", AGE), relation=phenomenon,
+        group_numbers = {arm: [output.get((phenomenon, control), {}) for output in outputs]
+                         for arm, outputs in numbers.items()}
+        add_numbers(table, "pairs", name, arms, group_numbers, resampling, known=("accuracy", AGE), relation=phenomenon,
                     held_out=control)
-        _add_ages(table, Key("pairs", name, "", AGE, relation=phenomenon, held_out=control), arms, of_arms, resampling,
-                  size)
+        _add_ages(table, Key("pairs", name, "", AGE, relation=phenomenon, held_out=control), arms, group_numbers,
+                  resampling, size)
     return resampling
 
 
 def _groups(phenomena: np.ndarray, paradigms: np.ndarray, resampling: Resampling) -> dict[str, np.ndarray]:
     """Phenomenon -> which strata, (stratum,) bool; first the whole set, whose name is empty."""
-    of = dict(zip(paradigms.tolist(), phenomena.tolist(), strict=True))
-    of_strata = np.array([of[paradigm] for paradigm in resampling.strata.tolist()])
-    whole = {"": np.ones(len(of_strata), dtype=bool)}
-    return whole | {name: of_strata == name for name in dict.fromkeys(phenomena.tolist())}
+    phenomenon_of = dict(zip(paradigms.tolist(), phenomena.tolist(), strict=True))
+    strata_phenomena = np.array([phenomenon_of[paradigm] for paradigm in resampling.strata.tolist()])
+    groups = {"": np.ones(len(strata_phenomena), dtype=bool)}
+    return groups | {name: strata_phenomena == name for name in dict.fromkeys(phenomena.tolist())}
 
 
 def _add_ages(table: Table, key: Key, arms: Mapping[str, Arm], numbers: Mapping[str, Sequence[Numbers]],
               resampling: Resampling, n: int) -> None:
     """The lens's own ages of acquisition: of several seeds the mean, where each of them has one."""
     for name, arm in arms.items():
-        ages = np.array([next(iter(of_seed.get(("", 0, AGE), {}).values()), (np.nan,) * 3)[:3]
-                         for of_seed in numbers[name]])
+        ages = np.array([next(iter(seed_numbers.get(("", 0, AGE), {}).values()), (np.nan,) * 3)[:3]
+                         for seed_numbers in numbers[name]])
         mean = resampling.of_numbers(ages[:, 0])
         low, high = ages[0, 1:] if resampling.seeds == 1 else mean.interval()
         table.add(key._replace(arm=name), arm.steps[-1], mean.value, low, high, n=n, seeds=resampling.seeds)

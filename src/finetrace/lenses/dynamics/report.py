@@ -91,14 +91,14 @@ def metrics(table: Table, unit: float) -> dict[str, float]:
         for _, course in table.select(source="edges", item=task, arm="original", statistic="expected_layer"):
             numbers[f"edges/{task}/expected_layer/last"] = course.value[-1]
     for corpus in table.items_of("cloze"):
-        numbers |= _of_facts(table, corpus, unit)
+        numbers |= _fact_metrics(table, corpus, unit)
     for name in table.items_of("pairs"):
         if (age := table.get(Key("pairs", name, "original", AGE))) is not None:
             numbers[f"pairs/{name}/{AGE}"] = age.value[-1]
     return {name: float(value) for name, value in numbers.items() if np.isfinite(value)}
 
 
-def _of_facts(table: Table, corpus: str, unit: float) -> dict[str, float]:
+def _fact_metrics(table: Table, corpus: str, unit: float) -> dict[str, float]:
     """The transition of one corpus' facts: steepest rise of P@1, what any layer knows, onset, the facts held out."""
     numbers: dict[str, float] = {}
     for readout in readouts_of(table, corpus)[:1]:
@@ -124,8 +124,8 @@ def drawn(table: Table) -> Table:
     """The courses that figures show: `DRAWN`, of whole tasks and corpora; of pairs every phenomenon and its age."""
     shown = Table()
     for key, course in table.select():
-        whole = key.statistic.removesuffix("_interpolated").removesuffix("_step_90") in DRAWN and not key.relation
-        if whole or (key.source == "pairs" and key.statistic in ("accuracy", AGE)):
+        is_summary = key.statistic.removesuffix("_interpolated").removesuffix("_step_90") in DRAWN and not key.relation
+        if is_summary or (key.source == "pairs" and key.statistic in ("accuracy", AGE)):
             shown.add(key, course.steps, course.value, course.low, course.high, course.p, n=course.n,
                       seeds=course.seeds)
     return shown
@@ -150,10 +150,10 @@ def curves(table: Table, axis_of: dict[str, str]) -> tuple[dict[str, Any], int]:
         for name, statistic in cogs:
             if (course := full_mix(table, name.partition("/")[2], arm, statistic)) is not None:
                 named[f"{name}/{statistic}{suffix}"] = course
-    kept = dict(list(named.items())[:MOST_CURVES])
-    steps = sorted({int(step) for course in kept.values() for step in course.steps})
+    shown = dict(list(named.items())[:MOST_CURVES])
+    steps = sorted({int(step) for course in shown.values() for step in course.steps})
     columns: dict[str, Any] = {"step": steps}
-    for name, course in kept.items():
-        known = {int(s): float(v) for s, v in zip(course.steps, course.value, strict=True) if np.isfinite(v)}
-        columns[name] = [known.get(step) for step in steps]
-    return columns, len(named) - len(kept)
+    for name, course in shown.items():
+        finite = {int(s): float(v) for s, v in zip(course.steps, course.value, strict=True) if np.isfinite(v)}
+        columns[name] = [finite.get(step) for step in steps]
+    return columns, len(named) - len(shown)

@@ -101,10 +101,10 @@ class Resampling:
         self._order = np.argsort(unit, kind="stable")
         self._starts = np.flatnonzero(np.r_[True, np.diff(unit[self._order]) > 0])
         self.strata, stratum = np.unique(groups, return_inverse=True)
-        of_unit = stratum[self._order][self._starts]
-        if (of_unit[unit] != stratum).any():
+        stratum_of_unit = stratum[self._order][self._starts]
+        if (stratum_of_unit[unit] != stratum).any():
             raise ValueError("units: one lies in two strata; a sentence or fact belongs to one")
-        self._members = [np.flatnonzero(of_unit == k) for k in range(len(self.strata))]
+        self._members = [np.flatnonzero(stratum_of_unit == k) for k in range(len(self.strata))]
         children = np.random.SeedSequence(seed).generate_state(1 + len(self.strata))
         self._weights = [bootstrap_weights(len(m), draws, int(child)).astype(np.uint16)
                          for m, child in zip(self._members, children[1:], strict=True)]
@@ -138,14 +138,14 @@ class Resampling:
         totals = self._totals(np.moveaxis(np.asarray(counts), -1, 0))
         return Resampled(_f1(*totals.value.sum(axis=-1)), _f1(*np.moveaxis(totals.draws.sum(axis=-1), 1, 0)))
 
-    def over_seeds(self, of_seeds: Sequence[Resampled]) -> Resampled:
-        """The mean over trainings; in each draw, over the drawn ones. of_seeds: one result of the methods above per
+    def over_seeds(self, results: Sequence[Resampled]) -> Resampled:
+        """The mean over trainings; in each draw, over the drawn ones. results: one result of the methods above per
         training."""
-        self._same_seeds(len(of_seeds))
-        draws = np.zeros(of_seeds[0].draws.shape)
-        for weight, of_seed in zip(self._seed_weights.T, of_seeds, strict=True):
-            draws += weight.reshape(-1, *(1,) * (draws.ndim - 1)) * of_seed.draws
-        return Resampled(np.mean([of_seed.value for of_seed in of_seeds], axis=0), draws)
+        self._same_seeds(len(results))
+        draws = np.zeros(results[0].draws.shape)
+        for weight, result in zip(self._seed_weights.T, results, strict=True):
+            draws += weight.reshape(-1, *(1,) * (draws.ndim - 1)) * result.draws
+        return Resampled(np.mean([result.value for result in results], axis=0), draws)
 
     def of_numbers(self, values: np.ndarray) -> Resampled:
         """The mean of numbers that each training has one of, such as a centre of gravity: (seed, ...) -> (...).
@@ -169,11 +169,11 @@ class Resampling:
             raise ValueError(f"values: have {values.shape[-1]} items instead of {self.items}")
         sums = np.add.reduceat(values[..., self._order], self._starts, axis=-1, dtype=np.float64)  # (..., unit)
         flat = sums.reshape(-1, sums.shape[-1])
-        whole = np.stack([flat[:, m].sum(axis=-1) for m in self._members], axis=-1)
+        totals = np.stack([flat[:, m].sum(axis=-1) for m in self._members], axis=-1)
         drawn = np.stack([weights.astype(np.float64) @ flat[:, m].T
                           for weights, m in zip(self._weights, self._members, strict=True)], axis=-1)
         shape = (*sums.shape[:-1], len(self._members))
-        return Resampled(whole.reshape(shape), drawn.reshape(self.draws, *shape))
+        return Resampled(totals.reshape(shape), drawn.reshape(self.draws, *shape))
 
 
 def multi_bootstrap(hits: np.ndarray, other: np.ndarray | None = None, *, metric: str = "mean",

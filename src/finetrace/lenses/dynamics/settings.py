@@ -56,9 +56,9 @@ class DynamicsSettings:
     def arms(self) -> dict[str, tuple[str, ...]]:
         """Arm -> its trajectories, of the arms that have some."""
         arms = {"original": self.original, "adapted": self.adapted, "control": self.control}
-        return {arm: of for arm, of in arms.items() if of}
+        return {arm: places for arm, places in arms.items() if places}
 
     def compared(self, source: str, looked: Collection[str]) -> dict[str, tuple[str, ...]]:
         """Arm -> its trajectories, as far as a source compares them. looked: the places that it looks at."""
-        return {arm: of for arm, of in self.arms.items()
-                if source != "pairs" or arm == "original" or set(of) & set(looked)}
+        return {arm: places for arm, places in self.arms.items()
+                if source != "pairs" or arm == "original" or set(places) & set(looked)}

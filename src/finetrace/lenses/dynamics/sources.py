@@ -49,12 +49,13 @@ def add_numbers(table: Table, source: str, item: str, arms: Mapping[str, Arm], n
     With one seed the interval is the one that the lens gave, and differences have none.  known: statistics that are
     left out, because the table has them already;  relation, held_out: of the keys.
     """
-    curves = dict.fromkeys(key for of_arm in numbers.values() for of_seed in of_arm for key in of_seed
+    curves = dict.fromkeys(key for arm_numbers in numbers.values() for seed_numbers in arm_numbers
+                           for key in seed_numbers
                            if key[2] not in known)
     for statistic in dict.fromkeys(name for _, _, name in curves):
         curves_here = [key for key in curves if key[2] == statistic]
         counts = [_count(numbers, key) for key in curves_here]
-        by_arm = {name: _of_seeds(arm, numbers[name], curves_here) for name, arm in arms.items()}
+        by_arm = {name: _numbers_of_seeds(arm, numbers[name], curves_here) for name, arm in arms.items()}
         scores = {name: Scores(arms[name].steps, arms[name].axis, arms[name].unit,
                                resampling.of_numbers(values[..., 0]))
                   for name, values in by_arm.items()}
@@ -70,14 +71,15 @@ def add_numbers(table: Table, source: str, item: str, arms: Mapping[str, Arm], n
             table.add(key, course.steps, course.value, low, high, course.p, n=course.n, seeds=course.seeds)
 
 
-def _of_seeds(arm: Arm, numbers: Sequence[Numbers], curves: Sequence[tuple[str, int, str]]) -> np.ndarray:
+def _numbers_of_seeds(arm: Arm, numbers: Sequence[Numbers], curves: Sequence[tuple[str, int, str]]) -> np.ndarray:
     """(seed, step, curve, 3) value, low, high; NaN where a seed has none."""
     nothing = (np.nan,) * 3
-    return np.array([[[of_seed.get(key, {}).get(step, nothing)[:3] for key in curves] for step in arm.steps]
-                     for of_seed in numbers],
+    return np.array([[[seed_numbers.get(key, {}).get(step, nothing)[:3] for key in curves] for step in arm.steps]
+                     for seed_numbers in numbers],
                     dtype=np.float64)
 
 
 def _count(numbers: Mapping[str, Sequence[Numbers]], key: tuple[str, int, str]) -> int:
-    return max((row[3] for of_arm in numbers.values() for of_seed in of_arm for row in of_seed.get(key, {}).values()),
+    return max((row[3] for arm_numbers in numbers.values() for seed_numbers in arm_numbers
+                for row in seed_numbers.get(key, {}).values()),
                default=0)

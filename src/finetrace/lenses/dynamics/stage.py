@@ -73,7 +73,7 @@ def _measure(work: Work, manifest: Manifest, out: Path) -> Record:
     write_json(out / "metrics.json", metrics(work.table, unit) | {"identical_rows": len(work.identical)})
     write_curves(out / "curves.csv", columns)
     shutil.rmtree(scratch, ignore_errors=True)
-    manifest.facts = {"arms": {arm: list(of) for arm, of in work.places.items()}, "axes": work.axes,
+    manifest.facts = {"arms": {arm: list(places) for arm, places in work.places.items()}, "axes": work.axes,
                       "steps": work.steps, "step_unit": unit, "resampled": work.resampled, "n": work.counts,
                       "left_out": work.left_out,
                       "identical_rows": len(work.identical), "identical": work.identical[:MOST_TOLD]}
@@ -85,7 +85,7 @@ def _inputs(stage: Stage, entry: DynamicsSettings) -> list[Path]:
     """The finished folders that are read. Raises FinetraceError for a trajectory that a lens has not looked at."""
     folders = []
     for source in entry.sources:
-        for place in (place for of in compared(stage, entry, source).values() for place in of):
+        for place in (place for places in compared(stage, entry, source).values() for place in places):
             folder = stage.layout.place(place) / source
             if not (folder / "manifest.json").is_file():
                 fix = f"add {place} to look.{source}, or name only what there is in dynamics.{stage.item}.sources"
@@ -107,23 +107,25 @@ def _edges(work: Work) -> None:
     from finetrace.lenses.dynamics.sources import add_edges
 
     stage = work.stage
-    outputs = {arm: [read_edges(stage.layout.place(place) / "edges") for place in of]
-               for arm, of in work.places.items()}
-    every = [output for of in outputs.values() for output in of]
-    tasks = in_all(work, "edges", "task", {output.folder: output.tasks for output in every})
+    outputs = {arm: [read_edges(stage.layout.place(place) / "edges") for place in places]
+               for arm, places in work.places.items()}
+    all_outputs = [output for arm_outputs in outputs.values() for output in arm_outputs]
+    tasks = in_all(work, "edges", "task", {output.folder: output.tasks for output in all_outputs})
     order = list(stage.asked["edge_tasks"])
-    readouts = in_all(work, "edges", "readout", {output.folder: output.readouts for output in every})
+    readouts = in_all(work, "edges", "readout", {output.folder: output.readouts for output in all_outputs})
     for task in sorted(tasks, key=lambda name: (order.index(name) if name in order else len(order), name)):
-        targets = every[0].targets(task)
-        for output in every[1:]:
+        targets = all_outputs[0].targets(task)
+        for output in all_outputs[1:]:
             if not np.array_equal(output.targets(task), targets):
-                raise FinetraceError(f"{output.folder}: task {task}: its targets are not those of {every[0].folder}, "
-                                     "so they cannot be compared; run the stage edges again for both")
-        arms = {name: work.arm(name, "edges", [output.steps for output in of], _hits_loader(of, task, readouts))
-                for name, of in outputs.items()}
+                raise FinetraceError(f"{output.folder}: task {task}: its targets are not those of "
+                                     f"{all_outputs[0].folder}, so they cannot be compared; run the stage edges again "
+                                     "for both")
+        arms = {name: work.arm(name, "edges", [output.steps for output in arm_outputs],
+                               _hits_loader(arm_outputs, task, readouts))
+                for name, arm_outputs in outputs.items()}
         log.info("%s: edges, %s: %s targets, %d read-outs, %s", stage.label, task, f"{len(targets):,}", len(readouts),
                  ", ".join(f"{name}: {len(arm.steps)} checkpoints" for name, arm in arms.items()))
-        numbers = {name: [output.numbers(task) for output in of] for name, of in outputs.items()}
+        numbers = {name: [output.numbers(task) for output in arm_outputs] for name, arm_outputs in outputs.items()}
         resampling = add_edges(work.table, task, arms, readouts, targets[:, 1], numbers, **work.settings("edges", task))
         work.check_copies(f"edges, {task}", arms)
         work.resampled["edges"], work.counts[f"edges/{task}"] = resampling.resampled, len(targets)
@@ -139,22 +141,23 @@ def _cloze(work: Work, scratch: Path) -> None:
     from finetrace.lenses.dynamics.facts import Facts, add_facts
 
     stage = work.stage
-    outputs = {arm: [read_cloze(stage.layout.place(place) / "cloze", scratch / place.replace("/", "_")) for place in of]
-               for arm, of in work.places.items()}
-    every = [output for of in outputs.values() for output in of]
-    ids = in_all(work, "cloze", "fact", {output.folder: output.index["fact_id"].tolist() for output in every})
-    first = every[0].index
+    outputs = {arm: [read_cloze(stage.layout.place(place) / "cloze", scratch / place.replace("/", "_"))
+                     for place in places]
+               for arm, places in work.places.items()}
+    all_outputs = [output for arm_outputs in outputs.values() for output in arm_outputs]
+    ids = in_all(work, "cloze", "fact", {output.folder: output.index["fact_id"].tolist() for output in all_outputs})
+    first = all_outputs[0].index
     rows = np.flatnonzero(np.isin(first["fact_id"], ids))
     facts = Facts(first["corpus"][rows], first["relation"][rows], first["relation_type"][rows],
                   first["held_out"][rows].astype(bool))
     read = {output.folder: list(dict.fromkeys(name for step in output.steps for name in output.layers(step)))
-            for output in every}
+            for output in all_outputs}
     for readout in in_all(work, "cloze", "readout", read):
-        read_layers = [set(output.layers(step)[readout]) for output in every for step in output.steps_of(readout)]
+        read_layers = [set(output.layers(step)[readout]) for output in all_outputs for step in output.steps_of(readout)]
         layers = sorted(set.intersection(*read_layers))
-        arms = {name: work.arm(name, f"cloze, {readout}", [output.steps_of(readout) for output in of],
-                               _answers_loader(of, first["fact_id"][rows], readout, layers))
-                for name, of in outputs.items()}
+        arms = {name: work.arm(name, f"cloze, {readout}", [output.steps_of(readout) for output in arm_outputs],
+                               _answers_loader(arm_outputs, first["fact_id"][rows], readout, layers))
+                for name, arm_outputs in outputs.items()}
         for corpus, held_out in facts.groups():
             count = len(facts.rows(corpus, held_out))
             log.info("%s: cloze, %s%s: %s facts, read-out %s, %d layers", stage.label, corpus,
@@ -178,8 +181,8 @@ def _answers_loader(outputs: Sequence[ClozeOutput], ids: np.ndarray, readout: st
 
     def load(seed: int, step: int) -> "Answers":
         stored = outputs[seed].layers(step)[readout]
-        kept: Any = slice(None) if stored == layers else [stored.index(layer) for layer in layers]
-        return Answers(*(values[kept][:, columns[seed]] for values in outputs[seed].answers(step, readout)))
+        layer_places: Any = slice(None) if stored == layers else [stored.index(layer) for layer in layers]
+        return Answers(*(values[layer_places][:, columns[seed]] for values in outputs[seed].answers(step, readout)))
 
     return load
 
@@ -190,17 +193,18 @@ def _pairs(work: Work) -> None:
     stage = work.stage
     places = compared(stage, work.entry, "pairs")
     work.left_out += [f"pairs: {arm}, at which it has not looked" for arm in work.places if arm not in places]
-    outputs = {arm: [read_pairs(stage.layout.place(place) / "pairs") for place in of] for arm, of in places.items()}
-    every = [output for of in outputs.values() for output in of]
+    outputs = {arm: [read_pairs(stage.layout.place(place) / "pairs") for place in arm_places]
+               for arm, arm_places in places.items()}
+    all_outputs = [output for arm_outputs in outputs.values() for output in arm_outputs]
     (name, _), *_ = in_all(work, "pairs", "set and scoring",
-                           {output.folder: [output.set_and_scoring] for output in every})
-    pairs = in_all(work, "pairs", "pair", {output.folder: output.pairs for output in every})
-    first = {pair: row for pair, row in zip(every[0].pairs, every[0].index, strict=True)}
+                           {output.folder: [output.set_and_scoring] for output in all_outputs})
+    pairs = in_all(work, "pairs", "pair", {output.folder: output.pairs for output in all_outputs})
+    first = {pair: row for pair, row in zip(all_outputs[0].pairs, all_outputs[0].index, strict=True)}
     common = CommonPairs(*(np.array([first[pair][column] for pair in pairs]) for column in ("phenomenon", "paradigm",
                                                                                      "control")))
-    arms = {arm: work.arm(arm, "pairs", [output.steps for output in of], _scores_loader(of, pairs))
-            for arm, of in outputs.items()}
-    numbers = {arm: [output.numbers for output in of] for arm, of in outputs.items()}
+    arms = {arm: work.arm(arm, "pairs", [output.steps for output in arm_outputs], _scores_loader(arm_outputs, pairs))
+            for arm, arm_outputs in outputs.items()}
+    numbers = {arm: [output.numbers for output in arm_outputs] for arm, arm_outputs in outputs.items()}
     for control in sorted(set(common.control.tolist())):
         count = len(common.rows(control))
         log.info("%s: pairs, %s%s: %s pairs", stage.label, name, ", control" if control else "", f"{count:,}")
@@ -213,8 +217,8 @@ def _pairs(work: Work) -> None:
 
 def _scores_loader(outputs: Sequence[PairsOutput], pairs: Sequence[tuple[str, str, str]]) -> Load:
     """load(seed, step) -> (pair, 2) scores of the common pairs."""
-    place = [{pair: row for row, pair in enumerate(output.pairs)} for output in outputs]
-    rows = [[of[pair] for pair in pairs] for of in place]
+    rows_of = [{pair: row for row, pair in enumerate(output.pairs)} for output in outputs]
+    rows = [[row_of[pair] for pair in pairs] for row_of in rows_of]
     return lambda seed, step: outputs[seed].scores(step)[rows[seed]]
 
 
@@ -225,16 +229,16 @@ def _downstream(work: Work) -> None:
     for task in dict.fromkeys(entry["task"] for entry in entries.values()):
         outputs: dict[str, list[DownstreamOutput]] = {}
         for arm, places in work.places.items():
-            of = {entry["trajectory"]: name for name, entry in entries.items()
-                  if entry["task"] == task and entry["trajectory"] in places}
-            if of and (missing := [place for place in places if place not in of]):
+            by_place = {entry["trajectory"]: name for name, entry in entries.items()
+                        if entry["task"] == task and entry["trajectory"] in places}
+            if by_place and (missing := [place for place in places if place not in by_place]):
                 raise FinetraceError(f"params.yaml: dynamics.{work.stage.item}.downstream: {task} from "
                                      f"{', '.join(missing)} is missing; add an entry with that trajectory, or take "
-                                     f"{', '.join(of.values())} out")
-            if of:
-                outputs[arm] = [read_downstream(work.stage.layout.downstream(of[place])) for place in places]
+                                     f"{', '.join(by_place.values())} out")
+            if by_place:
+                outputs[arm] = [read_downstream(work.stage.layout.downstream(by_place[place])) for place in places]
         _check_used(work, task, entries)
-        examples = {output.folder: output.hits.shape[2] for of in outputs.values() for output in of}
+        examples = {output.folder: output.hits.shape[2] for arm_outputs in outputs.values() for output in arm_outputs}
         if len(set(examples.values())) > 1:
             shown = ", ".join(f"{folder.name}: {count}" for folder, count in examples.items())
             raise FinetraceError(f"downstream: {task}: different numbers of test examples ({shown}); run them again")
@@ -246,7 +250,7 @@ def _downstream(work: Work) -> None:
 
 
 def _check_used(work: Work, task: str, entries: Mapping[str, Mapping[str, str]]) -> None:
-    known = {place for of in work.places.values() for place in of}
+    known = {place for places in work.places.values() for place in places}
     for name, entry in entries.items():
         if entry["task"] == task and entry["trajectory"] not in known:
             raise FinetraceError(f"params.yaml: dynamics.{work.stage.item}.downstream: {name} starts from "
@@ -261,27 +265,30 @@ def _trainings(work: Work, task: str, outputs: Mapping[str, Sequence[DownstreamO
     """Arms of a downstream task. Seeds are the pre-trainings (fine-tunings averaged within each); with one, the
     fine-tunings."""
     if len(work.entry.original) > 1:
-        def load_mean(of: Sequence[DownstreamOutput]) -> Load:
-            return lambda seed, step: np.asarray(of[seed].hits[of[seed].steps.index(step)]).mean(axis=0)
+        def load_mean(by_seed: Sequence[DownstreamOutput]) -> Load:
+            return lambda seed, step: np.asarray(by_seed[seed].hits[by_seed[seed].steps.index(step)]).mean(axis=0)
 
-        arms = {name: work.arm(name, "downstream", [output.steps for output in of], load_mean(of))
-                for name, of in outputs.items()}
-        numbers = {name: [_mean_numbers([output.numbers(s) for s in output.seeds]) for output in of]
-                   for name, of in outputs.items()}
+        arms = {name: work.arm(name, "downstream", [output.steps for output in arm_outputs], load_mean(arm_outputs))
+                for name, arm_outputs in outputs.items()}
+        numbers = {name: [_mean_numbers([output.numbers(s) for s in output.seeds]) for output in arm_outputs]
+                   for name, arm_outputs in outputs.items()}
         return arms, numbers, len(work.entry.original)
-    common = in_all(work, f"downstream, {task}", "seed", {of[0].folder: of[0].seeds for of in outputs.values()})
+    common = in_all(work, f"downstream, {task}", "seed",
+                    {arm_outputs[0].folder: arm_outputs[0].seeds for arm_outputs in outputs.values()})
 
     def load_seed(output: DownstreamOutput) -> Load:
         return lambda seed, step: np.asarray(output.hits[output.steps.index(step), output.seeds.index(common[seed])])
 
-    arms = {name: work.arm(name, "downstream", [of[0].steps], load_seed(of[0])) for name, of in outputs.items()}
-    return arms, {name: [of[0].numbers(s) for s in common] for name, of in outputs.items()}, len(common)
+    arms = {name: work.arm(name, "downstream", [arm_outputs[0].steps], load_seed(arm_outputs[0]))
+            for name, arm_outputs in outputs.items()}
+    return arms, {name: [arm_outputs[0].numbers(s) for s in common]
+                  for name, arm_outputs in outputs.items()}, len(common)
 
 
-def _mean_numbers(several: Sequence[Numbers]) -> Numbers:
+def _mean_numbers(trainings: Sequence[Numbers]) -> Numbers:
     """Means over fine-tunings; their intervals do not average, so they are unknown."""
     def mean(key: tuple[str, int, str], step: int) -> float:
-        return float(np.mean([numbers[key][step][0] for numbers in several if step in numbers.get(key, {})]))
+        return float(np.mean([numbers[key][step][0] for numbers in trainings if step in numbers.get(key, {})]))
 
-    return {key: {step: (mean(key, step), np.nan, np.nan, of[step][3]) for step in of}
-            for key, of in several[0].items()}
+    return {key: {step: (mean(key, step), np.nan, np.nan, by_step[step][3]) for step in by_step}
+            for key, by_step in trainings[0].items()}

@@ -87,10 +87,10 @@ class Table:
         """The course; KeyError if there is none."""
         return self._courses[key]
 
-    def select(self, **wanted: Any) -> Iterator[tuple[Key, Course]]:
+    def select(self, **values: Any) -> Iterator[tuple[Key, Course]]:
         """The courses whose keys have these values, e.g. `select(source="edges", statistic="f1")`."""
         for key, course in self._courses.items():
-            if all(getattr(key, name) == value for name, value in wanted.items()):
+            if all(getattr(key, name) == value for name, value in values.items()):
                 yield key, course
 
     def items_of(self, source: str) -> list[str]:
@@ -101,8 +101,8 @@ class Table:
         """Columns of table.parquet, one row per course and step; NaN stands for what is unknown."""
         rows = []
         for key, course in self._courses.items():
-            whole = key._asdict() | {"task_or_corpus": key.item, "n": course.n, "seeds": course.seeds}
-            rows += [whole | {"step": step, "value": value, "low": low, "high": high, "p": p}
+            shared = key._asdict() | {"task_or_corpus": key.item, "n": course.n, "seeds": course.seeds}
+            rows += [shared | {"step": step, "value": value, "low": low, "high": high, "p": p}
                      for step, value, low, high, p
                      in zip(course.steps, course.value, course.low, course.high, course.p, strict=True)]
         return LongTable.of_rows(rows, COLUMNS).columns()

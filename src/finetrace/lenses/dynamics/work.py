@@ -33,7 +33,7 @@ class Work:
 
         self.stage, self.entry, self.seed, self.table = stage, entry, seed, Table()
         self.places: Places = entry.arms
-        self.axes = {arm: _axis(stage, arm, of) for arm, of in self.places.items()}
+        self.axes = {arm: _axis(stage, arm, places) for arm, places in self.places.items()}
         self.steps: dict[str, dict[str, list[int]]] = {}  # source -> arm -> steps
         self.left_out: list[str] = []
         self.identical: list[str] = []
@@ -46,9 +46,9 @@ class Work:
         from finetrace.lenses.dynamics.arms import Arm
 
         common = sorted(set.intersection(*map(set, steps)))
-        for place, of_seed in zip(self.places[name], steps, strict=True):
-            if more := sorted(set(of_seed) - set(common)):
-                text = f"{source}: {place}: steps {', '.join(map(str, more))} (not in all of {name})"
+        for place, seed_steps in zip(self.places[name], steps, strict=True):
+            if unshared := sorted(set(seed_steps) - set(common)):
+                text = f"{source}: {place}: steps {', '.join(map(str, unshared))} (not in all of {name})"
                 self.left_out += [text] if text not in self.left_out else []
         if not common:
             raise FinetraceError(f"params.yaml: dynamics.{self.stage.item}.{name}: its trajectories have no common "
@@ -62,7 +62,7 @@ class Work:
         if self.entry.step_unit and axis == self.axes["original"]:
             return float(self.entry.step_unit)
         if axis not in self._units:
-            steps = [s for name, of in self.places.items() if self.axes[name] == axis for place in of
+            steps = [s for name, places in self.places.items() if self.axes[name] == axis for place in places
                      for s in _recorded(self.stage, self.entry, place)]
             self._units[axis] = float(min((s for s in steps if s > 0), default=1))
         return self._units[axis]
@@ -85,9 +85,9 @@ class Work:
 
     def note(self) -> str:
         """What figures must say about their intervals."""
-        several = len(self.entry.original)
+        trajectories = len(self.entry.original)
         resampled = "examples" if set(self.resampled.values()) == {"examples"} else "seeds and examples"
-        text = f"{several} trajectories per arm" if several > 1 else "one trajectory per arm"
+        text = f"{trajectories} trajectories per arm" if trajectories > 1 else "one trajectory per arm"
         return f"{self.entry.draws:,} resamplings of {resampled}; {text}"
 
 
@@ -101,11 +101,12 @@ def in_all(work: Work, source: str, what: str, lists: Mapping[Path, Sequence[Any
     values = list(lists.values())
     shared = set.intersection(*(set(entries) for entries in values))
     common = [entry for entry in values[0] if entry in shared]
-    more = list(dict.fromkeys(entry for entries in values for entry in entries if entry not in shared))
-    if more:
-        shown = ", ".join(" ".join(map(str, entry)) if isinstance(entry, tuple) else str(entry) for entry in more[:5])
-        work.left_out.append(f"{source}: {len(more):,} {what}{'s' if len(more) > 1 else ''} not in all trajectories: "
-                             f"{shown}{', ...' if len(more) > 5 else ''}")
+    unshared = list(dict.fromkeys(entry for entries in values for entry in entries if entry not in shared))
+    if unshared:
+        shown = ", ".join(" ".join(map(str, entry)) if isinstance(entry, tuple) else str(entry)
+                          for entry in unshared[:5])
+        work.left_out.append(f"{source}: {len(unshared):,} {what}{'s' if len(unshared) > 1 else ''} not in all "
+                             f"trajectories: {shown}{', ...' if len(unshared) > 5 else ''}")
     if not common:
         raise FinetraceError(f"params.yaml: dynamics.{work.stage.item}: the trajectories have no {what} of {source} in "
                              f"common ({', '.join(str(folder) for folder in lists)}); look at the same")
@@ -135,8 +136,8 @@ def _recorded(stage: Stage, entry: DynamicsSettings, place: str) -> list[int]:
         steps += read_edges(folder / "edges").steps
     if "cloze" in entry.sources:
         steps += read_cloze(folder / "cloze", folder).steps
-    if "pairs" in entry.sources and place in {other_place for of in compared(stage, entry, "pairs").values()
-                                              for other_place in of}:
+    if "pairs" in entry.sources and place in {other_place for places in compared(stage, entry, "pairs").values()
+                                              for other_place in places}:
         steps += read_pairs(folder / "pairs").steps
     for name in entry.downstream:
         if stage.asked["downstream"][name]["trajectory"] == place:

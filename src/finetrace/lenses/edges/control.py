@@ -25,11 +25,11 @@ def control_gold(types: Mapping[str, Sequence[str]], train: np.ndarray, seed: in
     count = len(ATTACHMENTS) if labels == "attachment" else len(train)
     for name in sorted(set().union(*map(set, types.values()))):
         drawn[name] = seeds.derive(seed, "control", name) * count // 2**32
-    of = np.eye(count, dtype=bool) if labels == "attachment" else train
-    return {split: of[[drawn[name] for name in names]] for split, names in types.items()}
+    gold_of = np.eye(count, dtype=bool) if labels == "attachment" else train
+    return {split: gold_of[[drawn[name] for name in names]] for split, names in types.items()}
 
 
-def ceiling(train: Sequence[str], other: Sequence[str]) -> float:
+def ceiling(train: Sequence[str], types: Sequence[str]) -> float:
     """Share of targets, in [0, 1], whose type the training targets have: the others' control labels cannot be known."""
     known = set(train)
-    return float(np.mean([name in known for name in other])) if len(other) else float("nan")
+    return float(np.mean([name in known for name in types])) if len(types) else float("nan")

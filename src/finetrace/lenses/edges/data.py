@@ -60,13 +60,13 @@ class EdgeData:
 class Side:
     """The different spans of one side of a batch, as tensors.
 
-    pieces: (piece,) int64, their tokens in the batch;  of: (piece,) int64, the span of each;  begins: (span,) int64,
-    where each span's pieces begin;  targets: (target,) int64, the span of each target, or None where target i has span
-    i.
+    pieces: (piece,) int64, their tokens in the batch;  span_of: (piece,) int64, the span of each;  begins: (span,)
+    int64, where each span's pieces begin;  targets: (target,) int64, the span of each target, or None where target i
+    has span i.
     """
 
     pieces: "torch.Tensor"
-    of: "torch.Tensor"
+    span_of: "torch.Tensor"
     begins: "torch.Tensor"
     targets: "torch.Tensor | None"
     single: bool
@@ -96,9 +96,9 @@ def check(data: EdgeData, name: str) -> None:
             or len(data.spans) != len(data.gold):
         raise ValueError(f"the arrays of the split {name!r} do not fit together: {layers} layers, {data.sentences} "
                          f"sentences, {len(data.gold)} labels, {len(data.spans)} spans")
-    of = data.sentence_of[:, None]
-    if ((data.spans[..., 0] >= data.spans[..., 1]) | (data.spans[..., 0] < data.offsets[of])
-            | (data.spans[..., 1] > data.offsets[of + 1])).any():
+    sentence = data.sentence_of[:, None]
+    if ((data.spans[..., 0] >= data.spans[..., 1]) | (data.spans[..., 0] < data.offsets[sentence])
+            | (data.spans[..., 1] > data.offsets[sentence + 1])).any():
         raise ValueError(f"the split {name!r} has a span that is empty or leaves its sentence")
     outside = len(data.tokens) and not 0 <= data.tokens.min() <= data.tokens.max() < total
     if len(data.tokens) != data.offsets[-1] or outside:
@@ -108,8 +108,8 @@ def check(data: EdgeData, name: str) -> None:
 def take_sentences(data: EdgeData, chosen: np.ndarray) -> EdgeData:
     """Some sentences of a split, in the given order; the states are shared."""
     tokens, targets = _ranges(data.offsets, chosen), _ranges(data.starts, chosen)
-    kept, counts = np.diff(data.offsets)[chosen], np.diff(data.starts)[chosen]
-    offsets, starts = (np.concatenate([[0], np.cumsum(n)]).astype(np.int64) for n in (kept, counts))
+    sizes, counts = np.diff(data.offsets)[chosen], np.diff(data.starts)[chosen]
+    offsets, starts = (np.concatenate([[0], np.cumsum(n)]).astype(np.int64) for n in (sizes, counts))
     shift = np.repeat(offsets[:-1] - data.offsets[chosen], counts)
     return EdgeData(data.states, data.tokens[tokens], offsets, starts, data.spans[targets] + shift[:, None, None],
                     data.gold[targets], data.moments[:, chosen], data.lengths[chosen])
@@ -138,16 +138,17 @@ def make_batch(data: EdgeData, sentences: np.ndarray, layers: np.ndarray, norm: 
         mean, spread = torch.as_tensor(norm[layers], dtype=like.dtype, device=like.device).unbind(1)
         states = (states - mean[:, None, None]).div_(spread[:, None, None])
     target = _ranges(data.starts, sentences)
-    kept = data.offsets[sentences + 1] - data.offsets[sentences]
-    shift = np.cumsum(kept) - kept - data.offsets[sentences]  # from a token's number in the split to that in the batch
+    sizes = data.offsets[sentences + 1] - data.offsets[sentences]
+    # from a token's number in the split to that in the batch
+    shift = np.cumsum(sizes) - sizes - data.offsets[sentences]
     sides = []
-    for spans, of_target, begins in data.distinct:
+    for spans, span_of_target, begins in data.distinct:
         chosen = _ranges(begins, sentences)
         counts = begins[sentences + 1] - begins[sentences]
         local = spans[chosen] + np.repeat(shift, counts)[:, None]
         places = np.repeat(np.cumsum(counts) - counts - begins[sentences],
                            data.starts[sentences + 1] - data.starts[sentences])
-        sides.append(_side(local, of_target[target] + places, like.device))
+        sides.append(_side(local, span_of_target[target] + places, like.device))
     if twin and len(sides) == 1:
         sides = sides * 2
     return Batch(states, sides, torch.as_tensor(data.gold[target], device=like.device).to(like.dtype))
@@ -158,11 +159,11 @@ def _side(spans: np.ndarray, targets: np.ndarray, device: Any) -> Side:
 
     widths = spans[:, 1] - spans[:, 0]
     begins = np.cumsum(widths) - widths
-    of = np.repeat(np.arange(len(spans)), widths)
-    pieces = np.arange(len(of)) + (spans[:, 0] - begins)[of]
-    same = len(targets) == len(spans) and bool((targets == np.arange(len(spans))).all())
-    tensors = [torch.as_tensor(v, device=device) for v in (pieces, of, begins, targets)]
-    return Side(tensors[0], tensors[1], tensors[2], None if same else tensors[3], bool((widths == 1).all()))
+    span_of = np.repeat(np.arange(len(spans)), widths)
+    pieces = np.arange(len(span_of)) + (spans[:, 0] - begins)[span_of]
+    one_each = len(targets) == len(spans) and bool((targets == np.arange(len(spans))).all())
+    tensors = [torch.as_tensor(v, device=device) for v in (pieces, span_of, begins, targets)]
+    return Side(tensors[0], tensors[1], tensors[2], None if one_each else tensors[3], bool((widths == 1).all()))
 
 
 def _take(states: Any, layers: np.ndarray, tokens: np.ndarray) -> "torch.Tensor":

@@ -31,25 +31,28 @@ def draw(record: Mapping[str, Any]) -> "dict[str, Figure]":
     """
     steps, axis, place, tasks = record["steps"], record["axis"], record["place"], record["tasks"]
     note = f"recipe {record['recipe']}{' with changes' if record['changed'] else ''}, {_splits(tasks)}"
-    single, weights, mixes = _known(tasks, "layer"), _known(tasks, "weight"), _known(tasks, "mix")
-    expected = _known(tasks, "expected_layer")
-    made: dict[str, Figure] = {}
+    single, weights, mixes = (_known_results(tasks, "layer"), _known_results(tasks, "weight"),
+                              _known_results(tasks, "mix"))
+    expected = _known_results(tasks, "expected_layer")
+    drawn: dict[str, Figure] = {}
     if single:
-        made["scores"] = scores(steps, single, full=_known(tasks, "full"), axis=axis, title=f"Edge probes: {place}",
-                                majority={task: result["majority"] for task, result in tasks.items()}, note=note)
-        made["lattice"] = lattices(steps, single, axis=axis, title=f"Edge probes by layer and step: {place}", note=note)
+        drawn["scores"] = scores(steps, single, full=_known_results(tasks, "full"), axis=axis,
+                                 title=f"Edge probes: {place}",
+                                 majority={task: result["majority"] for task, result in tasks.items()}, note=note)
+        drawn["lattice"] = lattices(steps, single, axis=axis, title=f"Edge probes by layer and step: {place}",
+                                    note=note)
     if weights:
         layers = max(result["layer"].shape[1] for result in tasks.values())
-        made["weights"] = strips(steps, weights, axis=axis, title=f"Mixing weights: {place}", note=note)
-        made["centre"] = centre(steps, _known(tasks, "cog"), expected, layers=layers, axis=axis,
-                                title=f"Depth of tasks: {place}", note=note)
+        drawn["weights"] = strips(steps, weights, axis=axis, title=f"Mixing weights: {place}", note=note)
+        drawn["centre"] = centre(steps, _known_results(tasks, "cog"), expected, layers=layers, axis=axis,
+                                 title=f"Depth of tasks: {place}", note=note)
     if record["mixes"] == "all":
-        made["cumulative"] = cumulative(steps, mixes, expected, axis=axis, title=f"Mixes of the layers 0 to k: {place}",
-                                        note=note)
-    return made
+        drawn["cumulative"] = cumulative(steps, mixes, expected, axis=axis,
+                                         title=f"Mixes of the layers 0 to k: {place}", note=note)
+    return drawn
 
 
-def _known(tasks: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, np.ndarray]:
+def _known_results(tasks: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, np.ndarray]:
     """One result of the tasks that have it at some step."""
     intervals = name in ("layer", "mix", "full")  # value, low, high
     return {task: result[name] for task, result in tasks.items()
@@ -116,8 +119,8 @@ def lattices(steps: Sequence[int], single: Mapping[str, np.ndarray], *, axis: st
         grid = 100 * values[..., 0].T
         image = panel.imshow(grid, origin="lower", aspect="auto", cmap="Blues", interpolation="nearest")
         panel.grid(False)
-        few = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 6)).round().astype(int))
-        panel.set_xticks(few, [_short(steps[i]) for i in few])
+        ticks = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 6)).round().astype(int))
+        panel.set_xticks(ticks, [_short(steps[i]) for i in ticks])
         rows = np.arange(len(grid)) if len(grid) <= 8 else np.arange(0, len(grid), 2)
         panel.set_yticks(rows, [str(row) for row in rows])
         if grid.size <= (60 if len(single) <= 4 else 30):
@@ -144,14 +147,14 @@ def strips(steps: Sequence[int], weights: Mapping[str, np.ndarray], *, axis: str
     centre of gravity. All strips have one scale.
     """
     tasks, note = list(weights)[:MOST_TASKS], _left_out(weights, note)
-    few = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MOST_STRIPS)).round().astype(int))
-    size = max(7.5, min(13.0, 1.4 + 2.1 * len(tasks))), 1.6 + 0.85 * len(few)
-    figure, axes = style.new_figure(len(few), len(tasks), size=size, title=title, sharey=True, sharex="col")
-    top = max(float(np.nanmax(values[few])) for task, values in weights.items() if task in tasks)
+    drawn = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MOST_STRIPS)).round().astype(int))
+    size = max(7.5, min(13.0, 1.4 + 2.1 * len(tasks))), 1.6 + 0.85 * len(drawn)
+    figure, axes = style.new_figure(len(drawn), len(tasks), size=size, title=title, sharey=True, sharex="col")
+    top = max(float(np.nanmax(values[drawn])) for task, values in weights.items() if task in tasks)
     for column, task in enumerate(tasks):
         values = weights[task]
         layers = np.arange(values.shape[1])
-        for row, step in enumerate(few):
+        for row, step in enumerate(drawn):
             panel = axes[row, column]
             panel.bar(layers, values[step], width=0.85, color=style.SKY)
             panel.axhline(1 / len(layers), color=style.GREY, lw=0.9, ls=style.DASHES[1])
@@ -211,16 +214,16 @@ def cumulative(steps: Sequence[int], mixes: Mapping[str, np.ndarray], expected: 
     from matplotlib import colormaps
 
     figure, panels, note = _panels(list(mixes), title, note)
-    few = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MOST_MIXES)).round().astype(int))
+    drawn = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), MOST_MIXES)).round().astype(int))
     colours = colormaps["plasma"]
     for panel, (task, values) in zip(panels, mixes.items(), strict=False):
         k = np.arange(values.shape[1])
-        for place, step in enumerate(few):
-            tint, own = colours(0.85 * place / max(1, len(few) - 1)), 100 * values[step]
-            panel.plot(k, own[:, 0], color=tint, lw=1.5, marker=MARKS[place % len(MARKS)], ms=3.5,
+        for place, step in enumerate(drawn):
+            tint, curve = colours(0.85 * place / max(1, len(drawn) - 1)), 100 * values[step]
+            panel.plot(k, curve[:, 0], color=tint, lw=1.5, marker=MARKS[place % len(MARKS)], ms=3.5,
                        label=_short(steps[step]))
-            if place in (0, len(few) - 1):
-                panel.fill_between(k, own[:, 1], own[:, 2], color=tint, alpha=0.2, lw=0)
+            if place in (0, len(drawn) - 1):
+                panel.fill_between(k, curve[:, 1], curve[:, 2], color=tint, alpha=0.2, lw=0)
         mark = (expected or {}).get(task, np.array([np.nan]))[-1]
         if np.isfinite(mark):
             panel.axvline(mark, color=style.GREY, lw=1.2, ls=style.DASHES[2])

@@ -64,14 +64,14 @@ def online_code(train: EdgeData, dev: EdgeData, probes: Sequence[Probe], recipe:
     stop = mdl_recipe(recipe)
     for block, end in enumerate(ends):
         part = take_sentences(train, np.sort(order[:end]))
-        own = seeds.derive(seed, "mdl", block)
-        trained = train_probes(part, dev, probes, stop, seed=own, device=device, memory_mib=memory_mib)
+        block_seed = seeds.derive(seed, "mdl", block)
+        trained = train_probes(part, dev, probes, stop, seed=block_seed, device=device, memory_mib=memory_mib)
         if block + 1 < len(ends):
             coded = take_sentences(train, np.sort(order[end:ends[block + 1]]))
             nats = score_probes(trained, coded, stop, device=device).nats
             bits[:, block + 1] = nats.sum(axis=1, dtype=np.float64) / np.log(2)
         else:
             data_bits = score_probes(trained, part, stop, device=device).nats.sum(axis=1, dtype=np.float64) / np.log(2)
-    whole = bits.sum(axis=1)
+    total_bits = bits.sum(axis=1)
     uniform = len(train.gold) * uniform_bits
-    return OnlineCode(whole, uniform, uniform / whole, targets, bits, data_bits)
+    return OnlineCode(total_bits, uniform, uniform / total_bits, targets, bits, data_bits)

@@ -22,8 +22,8 @@ def clean_classes(names: Sequence[str]) -> tuple[np.ndarray, str] | None:
         return np.array([name == "1" for name in names]), "class 1 only"
     if any(re.match("[CR]-ARG", name) for name in names) and any(_CORE.fullmatch(name) for name in names):
         return np.array([bool(_CORE.fullmatch(name)) for name in names]), "roles without C- and R-"
-    if rest := {"Other", "no_relation"} & set(names):
-        return np.array([name not in rest for name in names]), f"all but {' and '.join(sorted(rest))}"
+    if unclean := {"Other", "no_relation"} & set(names):
+        return np.array([name not in unclean for name in names]), f"all but {' and '.join(sorted(unclean))}"
     return None
 
 
@@ -62,10 +62,10 @@ def f1_difference(first: np.ndarray, second: np.ndarray) -> Estimate:
     """F1 of one set of hits minus that of another on the same sentences, with the paired interval; counts (sentence,
     ..., 3)."""
     wholes = [counts.sum(axis=0) for counts in (first, second)]
-    value, other = (micro(whole)["f1"] for whole in wholes)
-    left_out, other_left_out = (micro(whole - counts)["f1"]
-                                for whole, counts in zip(wholes, (first, second), strict=True))
-    decisions = sum(whole[..., 0] + whole[..., 1:].sum(axis=-1) / 2 for whole in wholes) / 2
+    value, other = (micro(counted)["f1"] for counted in wholes)
+    left_out, other_left_out = (micro(counted - counts)["f1"]
+                                for counted, counts in zip(wholes, (first, second), strict=True))
+    decisions = sum(counted[..., 0] + counted[..., 1:].sum(axis=-1) / 2 for counted in wholes) / 2
     return value - other, *difference_interval(value - other, left_out - other_left_out, decisions)
 
 
@@ -78,8 +78,8 @@ def majority_decision(train: np.ndarray, sets: bool) -> np.ndarray:
 
 def hits_of_decision(decided: np.ndarray, gold: np.ndarray) -> np.ndarray:
     """Hits (target, 3) of one decision (class,) bool for all targets; gold: (target, class) bool."""
-    both = (gold & decided).sum(axis=1)
-    return np.stack([both, decided.sum() - both, gold.sum(axis=1) - both], axis=1)
+    true_positives = (gold & decided).sum(axis=1)
+    return np.stack([true_positives, decided.sum() - true_positives, gold.sum(axis=1) - true_positives], axis=1)
 
 
 def _ratio(part: Any, whole: Any) -> np.ndarray:

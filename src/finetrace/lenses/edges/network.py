@@ -68,9 +68,9 @@ def parameter_shapes(shape: Shape, recipe: Recipe, mix: bool) -> dict[str, tuple
         shapes[f"first{side}"] = (width, [*hidden, shape.classes][0])
     shapes["first_bias"] = ([*hidden, shape.classes][0],)
     for number, units in enumerate(hidden):
-        out = [*hidden, shape.classes][number + 1]
+        units_out = [*hidden, shape.classes][number + 1]
         shapes[f"norm{number}"], shapes[f"norm{number}_bias"] = (units,), (units,)
-        shapes[f"linear{number}"], shapes[f"linear{number}_bias"] = (units, out), (out,)
+        shapes[f"linear{number}"], shapes[f"linear{number}_bias"] = (units, units_out), (units_out,)
     if mix:
         shapes["mix"], shapes["gamma"] = (shape.layers,), ()
     return shapes
@@ -106,17 +106,17 @@ class Network:
         if len({probe.readout for probe in probes}) != 1:
             raise ValueError("probes of single layers and of mixes cannot share a network")
         self.probes, self.shape, self.recipe, self.mixed = list(probes), shape, recipe, probes[0].readout == "mix"
-        self.parameters = {name: torch.as_tensor(np.stack([of_probe[name] for of_probe in values]), dtype=like.dtype,
+        self.parameters = {name: torch.as_tensor(np.stack([tensors[name] for tensors in values]), dtype=like.dtype,
                                                  device=like.device)
                            .requires_grad_() for name in values[0]}
         self._select()
 
     def _select(self) -> None:
         """Which layers are needed, and where each probe finds its own among them."""
-        own = np.array([probe.layer for probe in self.probes])
+        layers_of_probes = np.array([probe.layer for probe in self.probes])
         # a mix is a sum over all layers, to the last bit the same whichever probes are trained together
-        self.layers = np.arange(self.shape.layers) if self.mixed else np.unique(own)
-        self.own = np.searchsorted(self.layers, own)
+        self.layers = np.arange(self.shape.layers) if self.mixed else np.unique(layers_of_probes)
+        self.own = np.searchsorted(self.layers, layers_of_probes)
 
     def restrict(self, going: np.ndarray) -> None:
         """Keep these probes only: going (probe,) int64."""
@@ -133,8 +133,8 @@ class Network:
         import torch
 
         scalars = self.parameters["mix"]
-        own = torch.as_tensor(self.own, device=scalars.device)
-        beyond = torch.arange(len(self.layers), device=scalars.device) > own[:, None]
+        places = torch.as_tensor(self.own, device=scalars.device)
+        beyond = torch.arange(len(self.layers), device=scalars.device) > places[:, None]
         return scalars.masked_fill(beyond, float("-inf")).softmax(dim=1)
 
     def logits(self, batch: Batch, masks: "Sequence[torch.Tensor] | None" = None) -> "torch.Tensor":
@@ -169,8 +169,8 @@ class Network:
             weights, count = self.weights() * self.parameters["gamma"][:, None], len(self.probes)
             weights = torch.nn.functional.pad(weights, (0, 0, 0, 1)) if count == 1 else weights  # see _dot
             return (weights @ states.flatten(1))[:count].view(count, *states.shape[1:])
-        same = len(self.own) == len(states) and (self.own == np.arange(len(states))).all()
-        return states if same else states[self.own]
+        in_order = len(self.own) == len(states) and (self.own == np.arange(len(states))).all()
+        return states if in_order else states[self.own]
 
     def _pooled(self, x: "torch.Tensor", side: Side, number: int) -> "torch.Tensor":
         """Span vectors (probe, span, width) of token vectors (probe, token, dim).
@@ -203,18 +203,18 @@ class Network:
         import torch
 
         if self.recipe.pooling == "mean":
-            counts = torch.bincount(side.of, minlength=side.spans)[side.of]
+            counts = torch.bincount(side.span_of, minlength=side.spans)[side.span_of]
             return (1.0 / counts.to(x.dtype)).expand(len(x), -1)
         query = self.parameters[f"attend{number}"]
         if project is not None:
             query = _dot(project, query)  # what scores projected tokens, for tokens as they are
         scores = _dot(x, query).gather(1, side.pieces.expand(len(x), -1))
-        of = side.of.expand(len(x), -1)
+        span_of = side.span_of.expand(len(x), -1)
         with torch.no_grad():
             lowest = scores.new_full((len(x), side.spans), float("-inf"))
-            top = lowest.scatter_reduce(1, of, scores, "amax").gather(1, of)
+            top = lowest.scatter_reduce(1, span_of, scores, "amax").gather(1, span_of)
         weights = (scores - top).exp()
-        return weights / weights.new_zeros(len(x), side.spans).scatter_add(1, of, weights).gather(1, of)
+        return weights / weights.new_zeros(len(x), side.spans).scatter_add(1, span_of, weights).gather(1, span_of)
 
 
 class Dropout:
@@ -244,8 +244,8 @@ class Dropout:
         for _ in range(self.layers):
             for row, stream in zip(words, self.streams, strict=True):
                 row.random_(-2**63, None, generator=stream)
-            kept = words.view(torch.uint8)[:, :count].reshape(-1, targets, units) >= self.level
-            masks.append(kept.to(like.dtype) * (256 / (256 - self.level)))
+            mask = words.view(torch.uint8)[:, :count].reshape(-1, targets, units) >= self.level
+            masks.append(mask.to(like.dtype) * (256 / (256 - self.level)))
         return masks
 
 
@@ -284,7 +284,7 @@ def _max(x: "torch.Tensor", side: Side) -> "torch.Tensor":
     """Largest value of each dimension over each span; a short span repeats its first piece."""
     import torch
 
-    counts = torch.bincount(side.of, minlength=side.spans)
+    counts = torch.bincount(side.span_of, minlength=side.spans)
     offset = torch.arange(int(counts.max()), device=x.device)
     places = side.begins[:, None] + torch.where(offset < counts[:, None], offset, 0)  # (span, piece of it)
     return _rows(x, side.pieces[places.flatten()]).view(len(x), side.spans, len(offset), -1).amax(dim=2)

@@ -90,8 +90,8 @@ class Recipe:
 
     def steps_per_epoch(self, sentences: int) -> int:
         """Batches of one pass; one at least."""
-        whole, rest = divmod(sentences, self.batch_sentences)
-        return max(1, whole + bool(rest and not self.drop_last))
+        full_batches, remaining = divmod(sentences, self.batch_sentences)
+        return max(1, full_batches + bool(remaining and not self.drop_last))
 
     def look_every(self, sentences: int) -> int:
         """Steps between two looks at the dev split."""

@@ -51,9 +51,9 @@ def score_probes(trained: "Sequence[Trained]", data: EdgeData, recipe: "Recipe",
     right, nats = np.zeros((count, targets), dtype=bool), np.zeros((count, targets), dtype=np.float32)
     size = recipe.batch_sentences * (1 if recipe.normalisation == "batch" else 4)
     for kind in ("layer", "mix"):
-        own = [i for i, result in enumerate(trained) if result.probe.readout == kind]
-        for start in range(0, len(own), probes_at_once):
-            part = own[start:start + probes_at_once]
+        alike = [i for i, result in enumerate(trained) if result.probe.readout == kind]
+        for start in range(0, len(alike), probes_at_once):
+            part = alike[start:start + probes_at_once]
             values = [trained[i].parameters for i in part]
             like = torch.empty(0, dtype=torch.from_numpy(values[0]["first_bias"]).dtype, device=device)
             network = Network([trained[i].probe for i in part], values, shape, recipe, like)
@@ -91,8 +91,9 @@ def hits_of(logits: "torch.Tensor", gold: "torch.Tensor", loss: Literal["sigmoid
         decided = torch.zeros_like(logits, dtype=torch.bool).scatter_(2, logits.argmax(dim=2, keepdim=True), True)
     if classes is not None:
         decided, truth = decided & classes, truth & classes
-    both = (decided & truth).sum(dim=2)
-    return torch.stack([both, decided.sum(dim=2) - both, truth.sum(dim=1) - both], dim=2).int()
+    true_positives = (decided & truth).sum(dim=2)
+    return torch.stack([true_positives, decided.sum(dim=2) - true_positives, truth.sum(dim=1) - true_positives],
+                       dim=2).int()
 
 
 def counting_type(classes: int) -> type[np.unsignedinteger]:

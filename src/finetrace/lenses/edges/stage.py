@@ -44,9 +44,9 @@ def main(stage: Stage) -> None:
     read = [timeline.trajectory, *(task for task, _ in tasks.values())]
     if not timeline.tokenizer.is_relative_to(timeline.trajectory):  # the model: its tokenizer, and base of adapters
         read.append(timeline.tokenizer)
-    own = {name: seeds.derive(stage.seed, "edges", name) for name in tasks}
-    manifest = stage.manifest("lens", {path: path for path in read}, own, outs=(folder,))
-    plan = Plan(stage, settings, recipe, timeline, tasks, own)
+    task_seeds = {name: seeds.derive(stage.seed, "edges", name) for name in tasks}
+    manifest = stage.manifest("lens", {path: path for path in read}, task_seeds, outs=(folder,))
+    plan = Plan(stage, settings, recipe, timeline, tasks, task_seeds)
     write_lens(stage, folder, manifest, lambda out: _measure(plan, manifest, out), draw)
 
 
@@ -136,11 +136,11 @@ def _task(plan: "Plan", task: str, readouts: "list[Readout]", reported: str, out
         result = _result(plan, step, task, readouts)
         with blame(str(plan.result(step, task, "probes")), "delete it and run the stage again"):
             rows += summary.task_rows(task, step, result)
-        own = result.splits[reported].hits
+        step_hits = result.splits[reported].hits
         if hits is None:
-            hits = np.lib.format.open_memmap(out / f"{task}.npy", mode="w+", dtype=own.dtype,
-                                             shape=(len(steps), *own.shape))
-        hits[number] = own
+            hits = np.lib.format.open_memmap(out / f"{task}.npy", mode="w+", dtype=step_hits.dtype,
+                                             shape=(len(steps), *step_hits.shape))
+        hits[number] = step_hits
     if hits is not None:
         hits.flush()
     targets = plan.result(steps[0], task, "probes") / f"{reported}-targets.parquet"
@@ -162,15 +162,15 @@ def _result(plan: "Plan", step: int, task: str, readouts: "list[Readout]") -> "T
         arrays = {name: np.array(read_array(path)) for name in ("hits", "clean", "right")
                   if (path := folder / f"{split}-{name}.npy").is_file()}
         sentences = read_table(folder / f"{split}-targets.parquet", ["sentence"])["sentence"].to_numpy()
-        several = plan.tasks[task][1].get("multi_label")
+        multi_label = plan.tasks[task][1].get("multi_label")
         clean = arrays["clean"][order] if "clean" in arrays else None
-        right = None if several else arrays["right"][order] / repeats
+        right = None if multi_label else arrays["right"][order] / repeats
         hits_of[split] = SplitHits(arrays["hits"][order], sentences, clean, right, facts["majority"][split])
     control, ceiling, mdl = {}, {}, {}
     if (step, task, "control") in plan.keys:
-        kept = plan.result(step, task, "control")
-        control = {split: np.array(read_array(kept / f"{split}-hits.npy")) for split in splits}
-        ceiling = read_manifest(kept).facts["ceiling"]
+        control_folder = plan.result(step, task, "control")
+        control = {split: np.array(read_array(control_folder / f"{split}-hits.npy")) for split in splits}
+        ceiling = read_manifest(control_folder).facts["ceiling"]
     if (step, task, "mdl") in plan.keys:
         mdl = {int(layer): (bits, compression) for layer, bits, compression in
                read_manifest(plan.result(step, task, "mdl")).facts["mdl"]}

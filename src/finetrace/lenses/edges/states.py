@@ -80,8 +80,8 @@ class Texts:
         return sum(map(len, self.kept))
 
 
-def read_split(path: Path, label_names: list[str], most: int = 0, seed: int = 0) -> WordSplit:
-    """Read `data/TASK/SPLIT.parquet`. most: targets at most, of whole sentences drawn by `seed`; 0: all.
+def read_split(path: Path, label_names: list[str], limit: int = 0, seed: int = 0) -> WordSplit:
+    """Read `data/TASK/SPLIT.parquet`. limit: targets at most, of whole sentences drawn by `seed`; 0: all.
 
     Raises FinetraceError when it is no task of words, has no rows, or a span outside its sentence.
     """
@@ -96,9 +96,9 @@ def read_split(path: Path, label_names: list[str], most: int = 0, seed: int = 0)
     numbers = table["sentence"].to_numpy()
     first = np.flatnonzero(np.concatenate([[True], numbers[1:] != numbers[:-1]]))
     starts = np.concatenate([first, [len(numbers)]]).astype(np.int64)
-    if most and most < len(numbers):
+    if limit and limit < len(numbers):
         order = seeds.generator(seed, "sentences").permutation(len(first))
-        within = np.cumsum(np.diff(starts)[order]) <= most
+        within = np.cumsum(np.diff(starts)[order]) <= limit
         chosen = np.sort(order[within] if within.any() else order[:1])
         rows = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in chosen])
         table, numbers = table.take(rows), numbers[rows]
@@ -167,33 +167,35 @@ def tokenise(tasks: Mapping[str, Mapping[str, WordSplit]], tokenizer: Any, max_l
     covered = [np.zeros(n, dtype=bool) for n in lengths]
     for splits_of in in_pieces.values():
         for split_of in splits_of.values():
-            of_target = np.repeat(split_of.texts, np.diff(split_of.starts))
-            for text, pairs in zip(of_target.tolist(), split_of.spans.tolist(), strict=True):
+            text_of_target = np.repeat(split_of.texts, np.diff(split_of.starts))
+            for text, pairs in zip(text_of_target.tolist(), split_of.spans.tolist(), strict=True):
                 for start, end in pairs:
                     covered[text][start:end] = True
-    kept: list[np.ndarray] = [np.flatnonzero(mask) for mask in covered]
+    covered_tokens: list[np.ndarray] = [np.flatnonzero(mask) for mask in covered]
     order = np.argsort(-lengths, kind="stable")
-    counts = np.array([kept[i].size for i in order])
+    counts = np.array([covered_tokens[i].size for i in order])
     first = np.empty(len(order), dtype=np.int64)
     first[order] = np.cumsum(counts) - counts
-    return Texts(rows, order, kept, first), in_pieces
+    return Texts(rows, order, covered_tokens, first), in_pieces
 
 
 def _in_pieces(split: WordSplit, number: Mapping[tuple[str, ...], int], bounds: list[np.ndarray]) -> PieceSplit:
     texts = np.array([number[words] for words in split.words])
-    of = np.repeat(np.arange(len(texts)), np.diff(split.starts))
+    text_of = np.repeat(np.arange(len(texts)), np.diff(split.starts))
     flat = np.concatenate([bounds[text] for text in texts])  # words of the sentences, one after the other
-    begin = np.cumsum([0, *map(len, split.words)])[of][:, None]
+    begin = np.cumsum([0, *map(len, split.words)])[text_of][:, None]
     spans = np.stack([flat[begin + split.spans[..., 0], 0], flat[begin + split.spans[..., 1] - 1, 1]], axis=-1)
-    lost = (spans < 0).any(axis=(1, 2))
-    if lost.all():
-        raise FinetraceError(f"{split.path}: edges.max_length cuts off all {lost.size} targets; raise it")
-    counts = np.bincount(of[~lost], minlength=len(texts))
-    whole = np.flatnonzero(counts)
+    cut_off = (spans < 0).any(axis=(1, 2))
+    if cut_off.all():
+        raise FinetraceError(f"{split.path}: edges.max_length cuts off all {cut_off.size} targets; raise it")
+    counts = np.bincount(text_of[~cut_off], minlength=len(texts))
+    with_targets = np.flatnonzero(counts)
     names = [tuple(" ".join(split.words[i][start:end]) for start, end in pair)
-             for i, pair in zip(of[~lost], split.spans[~lost].tolist(), strict=True)]
-    return PieceSplit(texts[whole], np.concatenate([[0], np.cumsum(counts[whole])]).astype(np.int64), spans[~lost],
-                      split.gold[~lost], split.example_ids[~lost], split.sentences[~lost], names, int(lost.sum()))
+             for i, pair in zip(text_of[~cut_off], split.spans[~cut_off].tolist(), strict=True)]
+    return PieceSplit(texts[with_targets], np.concatenate([[0], np.cumsum(counts[with_targets])]).astype(np.int64),
+                      spans[~cut_off],
+                      split.gold[~cut_off], split.example_ids[~cut_off], split.sentences[~cut_off], names,
+                      int(cut_off.sum()))
 
 
 def encode_texts(model: Any, texts: Texts, collator: Collator, path: Path, *, dtype: str, batch_tokens: int,
@@ -252,9 +254,9 @@ def edge_layout(split: PieceSplit, texts: Texts) -> EdgeData:
     covered: list[np.ndarray] = []
     for i, text in enumerate(split.texts):  # of the pieces kept for all tasks, those that this split's spans cover
         mask = np.zeros(int(texts.rows.lengths[text]) + 1, dtype=np.int64)
-        own = split.spans[split.starts[i]:split.starts[i + 1]].reshape(-1, 2)
-        np.add.at(mask, own[:, 0], 1)
-        np.add.at(mask, own[:, 1], -1)
+        sentence_spans = split.spans[split.starts[i]:split.starts[i + 1]].reshape(-1, 2)
+        np.add.at(mask, sentence_spans[:, 0], 1)
+        np.add.at(mask, sentence_spans[:, 1], -1)
         covered.append(np.flatnonzero(np.cumsum(mask)[:-1]))
     counts = np.array([len(pieces) for pieces in covered])
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

@@ -82,7 +82,7 @@ def kl_of_deltas_bits(scores: Any, min_gain: float = MIN_GAIN) -> Any:
 
 def _shares(weights: Any) -> np.ndarray:
     weights = np.asarray(weights, dtype=np.float64)
-    whole = np.allclose(weights.sum(axis=-1), 1, atol=5e-3)  # published ones are rounded to three digits
-    if not whole or (weights < 0).any():
+    sums_to_one = np.allclose(weights.sum(axis=-1), 1, atol=5e-3)  # published ones are rounded to three digits
+    if not sums_to_one or (weights < 0).any():
         raise ValueError("weights must not be negative and must sum to 1 over the layers")
     return weights

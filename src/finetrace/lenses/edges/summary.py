@@ -163,8 +163,8 @@ def headlines(table: LongTable, steps: Sequence[int], reported: Mapping[str, str
             if np.isfinite(scores).any():
                 best = layers[int(np.nanargmax(scores))]
                 numbers[f"{task}/best_layer/{when}"] = best
-                of_best = part.select(readout="layer", layer=best, step=step)
-                numbers |= known({f"{task}/{name}/best_layer/{when}": of_best.value(statistic=name)
+                best_layer = part.select(readout="layer", layer=best, step=step)
+                numbers |= known({f"{task}/{name}/best_layer/{when}": best_layer.value(statistic=name)
                                   for name in ("f1", "selectivity", "compression")})
     return numbers
 

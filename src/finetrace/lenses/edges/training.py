@@ -109,13 +109,13 @@ def _chunks(probes: Sequence[Probe], train: EdgeData, shape: Shape, recipe: Reci
     size = min(recipe.batch_sentences, train.sentences) / train.sentences
     bytes_of_probe = probe_bytes(int(1.5 * size * len(train.tokens)) + 1, int(1.5 * size * len(train.gold)) + 1, shape,
                                  recipe)
-    most = max(1, memory_mib * 2**20 // bytes_of_probe)
+    fitting = max(1, memory_mib * 2**20 // bytes_of_probe)
     parts = []
     for kind in ("layer", "mix"):
-        of_kind = [probe for probe in dict.fromkeys(probes) if probe.readout == kind]
-        count = -(-len(of_kind) // most)
+        alike = [probe for probe in dict.fromkeys(probes) if probe.readout == kind]
+        count = -(-len(alike) // fitting)
         parts += [part for k in range(count)
-                  if (part := of_kind[k * len(of_kind) // count:(k + 1) * len(of_kind) // count])]
+                  if (part := alike[k * len(alike) // count:(k + 1) * len(alike) // count])]
     return parts
 
 
@@ -260,8 +260,8 @@ class _Run:
 
     def _finished(self, probe: Probe, step: int) -> Trained:
         state = self.states[probe]
-        kept = state.kept or self._values(self.network.probes.index(probe))
-        return Trained(probe, kept, self.norm, state.step if state.kept else step, step, tuple(state.looks))
+        parameters = state.kept or self._values(self.network.probes.index(probe))
+        return Trained(probe, parameters, self.norm, state.step if state.kept else step, step, tuple(state.looks))
 
 
 class _Adam:

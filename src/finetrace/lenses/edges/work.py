@@ -71,16 +71,16 @@ class Plan:
     """
 
     def __init__(self, stage: Stage, settings: EdgesSettings, recipe: Recipe, timeline: Timeline, tasks: Tasks,
-                 own: dict[str, int]):
+                 task_seeds: dict[str, int]):
         self.stage, self.settings, self.recipe = stage, settings, recipe
-        self.timeline, self.tasks, self.own = timeline, tasks, own
+        self.timeline, self.tasks, self.own = timeline, tasks, task_seeds
         self.keys = self._keys()
 
     def _keys(self) -> dict[Item, str]:
         files = [p for p in sorted(self.timeline.tokenizer.iterdir()) if p.is_file() and p.suffix != ".safetensors"]
         tokenizer = {p.name: sha256_file(p) for p in files if p.name not in NOT_TOKENIZER}
-        given: dict[str, Any] = as_dict(self.settings)
-        shared = {name: given[name] for name in
+        settings: dict[str, Any] = as_dict(self.settings)
+        shared = {name: settings[name] for name in
                   ("max_targets", "layers", "mixes", "seeds", "dtype", "precision", "max_length")}
         shared |= {"recipe": recipes.as_dict(self.recipe), "tokenizer": sha256_value(tokenizer)}
         code, keys = self.stage.code["measure"], dict[Item, str]()
@@ -90,7 +90,7 @@ class Plan:
                 for part in PARTS:
                     if not self._is_wanted(part, step):
                         continue
-                    extra = {} if part == "probes" else given[part] or {}
+                    extra = {} if part == "probes" else settings[part] or {}
                     decides = {**shared, part: {k: v for k, v in extra.items() if k != "checkpoints"},
                                "seed": self.own[task]}
                     inputs = {"checkpoint": self.timeline.digest(step), "task": content}
@@ -139,19 +139,19 @@ class Work:
 
         timeline = self.plan.timeline
         for step in timeline.steps:
-            of_step = [entry for entry in self.missing if entry[0] == step]
-            if not of_step:
+            step_items = [entry for entry in self.missing if entry[0] == step]
+            if not step_items:
                 continue
             with timeline.checkpoint(step) as folder:
                 encoder = load_trained_encoder(folder, timeline.base)
                 (set_up if self.device == "cuda" else fit_threads)(encoder.num_parameters())
                 encoder = encoder.to(self.device).requires_grad_(False)
                 for group in self.groups or self._tokenise(encoder):
-                    wanted = [item for item in of_step if item[1] in group.names]
-                    if wanted:
+                    group_items = [item for item in step_items if item[1] in group.names]
+                    if group_items:
                         try:
                             with self._states(encoder, group, step) as states:
-                                for item in wanted:
+                                for item in group_items:
                                     self._compute(item, group, *states)
                         except FinetraceError as error:
                             where = self.stage.layout.relative(timeline.trajectory)
@@ -210,9 +210,9 @@ class Work:
                  self.stage.label, names, f"{len(group.texts.rows):,}", f"{group.texts.tokens:,}", size / 1e6, probes,
                  " + ".join(f"{len(group.pieces[name]['train'].gold):,}" for name in group.names), cost)
         for name in group.names:
-            if lost := [f"{part.dropped} {split}" for split, part in group.pieces[name].items() if part.dropped]:
+            if dropped := [f"{part.dropped} {split}" for split, part in group.pieces[name].items() if part.dropped]:
                 log.warning("%s: %s: targets beyond edges.max_length dropped: %s", self.stage.label, name,
-                            ", ".join(lost))
+                            ", ".join(dropped))
 
     @contextlib.contextmanager
     def _states(self, encoder: Any, group: Group, step: int) -> Iterator[tuple[Any, np.ndarray]]:
@@ -242,15 +242,15 @@ class Work:
 
     def _probes(self, layers: int, single: bool = False) -> list[Probe]:
         """The probes that are asked for; single: of single layers only."""
-        wanted = self.settings.layers
-        for layer in wanted if isinstance(wanted, list) else ():
+        chosen = self.settings.layers
+        for layer in chosen if isinstance(chosen, list) else ():
             if not -layers <= layer < layers:
                 raise FinetraceError(f"params.yaml: edges.layers: {layer} does not exist; the model has layers 0 "
                                      f"(embeddings) to {layers - 1}")
-        own = list(range(layers)) if wanted == "all" else sorted({layer % layers for layer in wanted})
+        single_layers = list(range(layers)) if chosen == "all" else sorted({layer % layers for layer in chosen})
         mixes = {"all": list(range(layers)), "full": [layers - 1], "none": []}[self.settings.mixes]
         repeats = range(self.settings.seeds)
-        return [*(Probe("layer", k, seed) for k in own for seed in repeats),
+        return [*(Probe("layer", k, seed) for k in single_layers for seed in repeats),
                 *(Probe("mix", k, seed) for k in ([] if single else mixes) for seed in repeats)]
 
     def _compute(self, item: Item, group: Group, states: Any, moments: np.ndarray) -> None:

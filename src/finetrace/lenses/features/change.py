@@ -83,13 +83,13 @@ def cosine_similarity(features: np.ndarray, units: Units | None = None, *, diago
     x = _features(features)
     lengths = np.linalg.norm(x, axis=1)
     directions = np.divide(x, lengths[:, None], out=np.zeros_like(x), where=lengths[:, None] > 0)
-    whole = _mean_cosine(directions.sum(axis=0), float((lengths > 0).sum()), diagonal)
+    mean = _mean_cosine(directions.sum(axis=0), float((lengths > 0).sum()), diagonal)
     if units is None:
-        return Estimate(whole, np.nan, np.nan, int((lengths > 0).sum()))
+        return Estimate(mean, np.nan, np.nan, int((lengths > 0).sum()))
     sums, counts = units.left_out(directions), units.left_out(lengths > 0)
     left_out = np.array([_mean_cosine(s, float(n), diagonal) for s, n in zip(sums, counts, strict=True)])
-    low, high = np.clip(jackknife_interval(whole, left_out), -1, 1)
-    return Estimate(whole, float(low), float(high), int((lengths > 0).sum()))
+    low, high = np.clip(jackknife_interval(mean, left_out), -1, 1)
+    return Estimate(mean, float(low), float(high), int((lengths > 0).sum()))
 
 
 def feature_change(before: np.ndarray, after: np.ndarray, units: Units | None = None) -> Estimate:
@@ -154,11 +154,12 @@ def fisher_ratio(features: np.ndarray, labels: np.ndarray, rcond: float = RCOND,
         used = values > rcond * values[-1]
         along = between @ vectors[:, used]
     scatter = np.square(along).sum(axis=0)  # of the class means along each direction that is used
-    kept, shrink = values[used], ridge * spread / x.shape[1]
+    eigenvalues, shrink = values[used], ridge * spread / x.shape[1]
     outside = max(0.0, total - float(scatter.sum()))
-    lost = outside / total if total else 0.0
-    return FisherRatio(float((scatter / kept).sum()), float((scatter / (kept + shrink)).sum() + outside / shrink),
-                       len(kept), lost, lost > LOST)
+    outside_share = outside / total if total else 0.0
+    return FisherRatio(float((scatter / eigenvalues).sum()),
+                       float((scatter / (eigenvalues + shrink)).sum() + outside / shrink),
+                       len(eigenvalues), outside_share, outside_share > LOST)
 
 
 def head_norm(weight: np.ndarray) -> float:

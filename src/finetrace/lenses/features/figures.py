@@ -26,28 +26,28 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     (checkpoint,) and head_rows {class: (checkpoint,)}, norms; pictures, None or {set; labels (example,); names
     (class,); by step points (example, dim) and heads (class, dim); tsne, None or by step (example + class, 2)}.
     """
-    name, steps, kept, pictures = record["name"], record["steps"], record["kept"], record["pictures"]
+    name, steps, kept_step, pictures = record["name"], record["steps"], record["kept"], record["pictures"]
     note = "features: input of the head's last linear layer"
     if record["singular"]:
         note += (f"\ntoo few examples for so many dimensions in {', '.join(record['singular'])}: without its ridge the "
                  "ratio means little")
-    made = {"course": course(steps, kept, record["courses"], record["head"], record["head_rows"], note=note,
-                             title=f"Features and head over training: {name}")}
+    drawn = {"course": course(steps, kept_step, record["courses"], record["head"], record["head_rows"], note=note,
+                              title=f"Features and head over training: {name}")}
     if pictures is None:
-        return made
+        return drawn
     labels, names, count = pictures["labels"], pictures["names"], len(pictures["labels"])
     points, heads = ({_state(step, steps[0]): values.astype(np.float64) for step, values in pictures[key].items()}
                      for key in ("points", "heads"))
     note = f"{count:,} examples of {pictures['set']}"
-    made["pca"] = planes(points, heads, labels, names, plane(np.concatenate(list(points.values()))), note=note,
-                         title=f"Features in their principal plane: {name}")
+    drawn["pca"] = planes(points, heads, labels, names, plane(np.concatenate(list(points.values()))), note=note,
+                          title=f"Features in their principal plane: {name}")
     if pictures["tsne"]:
         maps = {_state(step, steps[0]): values for step, values in pictures["tsne"].items()}
-        made["tsne"] = neighbours({state: values[:count] for state, values in maps.items()},
-                                  {state: values[count:] for state, values in maps.items()}, labels, names,
-                                  note=f"t-SNE of directions, each state for itself; {note}",
-                                  title=f"Features and head rows by neighbourhood: {name}")
-    return made
+        drawn["tsne"] = neighbours({state: values[:count] for state, values in maps.items()},
+                                   {state: values[count:] for state, values in maps.items()}, labels, names,
+                                   note=f"t-SNE of directions, each state for itself; {note}",
+                                   title=f"Features and head rows by neighbourhood: {name}")
+    return drawn
 
 
 def _state(step: int, first: int) -> str:
@@ -56,7 +56,7 @@ def _state(step: int, first: int) -> str:
 
 
 @style.styled
-def course(steps: Sequence[int], kept: int, curves: Mapping[str, Mapping[str, np.ndarray]], head: np.ndarray,
+def course(steps: Sequence[int], kept_step: int, curves: Mapping[str, Mapping[str, np.ndarray]], head: np.ndarray,
            rows: Mapping[str, np.ndarray], *, title: str | None = None, note: str = "") -> "Figure":
     """Cosine, change, Fisher ratio and head norm over the checkpoints, a line per set.
 
@@ -69,8 +69,8 @@ def course(steps: Sequence[int], kept: int, curves: Mapping[str, Mapping[str, np
              (axes[0, 1], "diff", "Change since the first checkpoint (Diff)", "Euclidean distance"),
              (axes[1, 0], "fdr_ridge", "Fisher ratio (FDR), with a ridge", "between / within classes"))
     for panel, key, heading, unit in shown:
-        for number, (name, of) in enumerate(curves.items()):
-            values = np.asarray(of[key], dtype=np.float64)
+        for number, (name, courses) in enumerate(curves.items()):
+            values = np.asarray(courses[key], dtype=np.float64)
             line = {"color": style.colour(number), "marker": MARKS[number % len(MARKS)], "ms": 4.5}
             panel.plot(where, values[:, 0], label=style.short(name), **line)
             beside = 0.06 * (number - (len(curves) - 1) / 2)
@@ -79,7 +79,7 @@ def course(steps: Sequence[int], kept: int, curves: Mapping[str, Mapping[str, np
         panel.set_ylabel(unit)
     axes[0, 0].set_ylim(top=1.02)
     axes[0, 1].set_ylim(bottom=0)
-    ratios = np.concatenate([of["fdr_ridge"][:, 0] for of in curves.values()])
+    ratios = np.concatenate([courses["fdr_ridge"][:, 0] for courses in curves.values()])
     ratios = ratios[ratios > 0]
     if len(ratios) and ratios.max() > FAR_APART * ratios.min():
         axes[1, 0].set_ylim(ratios.min() / 1.3, ratios.max() * 1.3)
@@ -88,7 +88,7 @@ def course(steps: Sequence[int], kept: int, curves: Mapping[str, Mapping[str, np
         axes[1, 0].set_ylim(bottom=0)
     _head_panel(axes[1, 1], where, head, rows)
     for panel in axes.ravel():
-        checkpoint_axis(panel, steps, kept, label=panel in axes[1])
+        checkpoint_axis(panel, steps, kept_step, label=panel in axes[1])
     axes[0, 1].legend(loc="best", ncols=2 if len(curves) > 3 else 1)
     style.panel_letters(axes)
     style.footnote(figure, f"bars: 95 % interval; grey: the kept checkpoint{'; ' + note if note else ''}")
@@ -179,8 +179,8 @@ def _groups(labels: np.ndarray, names: Sequence[str]) -> list[tuple[list[int], s
     else:
         chosen = sorted(np.argsort(-counts, kind="stable")[:MOST_COLOURS].tolist())
     groups = [([k], style.colour(i), names[k], MARKS[i % len(MARKS)]) for i, k in enumerate(chosen)]
-    rest = [k for k in range(len(names)) if k not in chosen]
-    return [(rest, style.LIGHT_GREY, "", "o"), *groups] if rest else groups
+    others = [k for k in range(len(names)) if k not in chosen]
+    return [(others, style.LIGHT_GREY, "", "o"), *groups] if others else groups
 
 
 def _scatter(panel: "Axes", values: np.ndarray, labels: np.ndarray,

@@ -35,7 +35,7 @@ def _measure(stage: Stage, predictions: Predictions, settings: FeaturesSettings,
              out: Path) -> Record:
     from finetrace.lenses.features import summary
 
-    steps, kept = predictions.steps, predictions.kept_step
+    steps, kept_step = predictions.steps, predictions.kept_step
     rows_of = {name: predictions.with_features(name) for name in predictions.names}
     log.info("%s: %d checkpoints, %d dimensions, features of %s", stage.label, len(steps),
              predictions.manifest.facts["dim"], ", ".join(f"{len(rows):,} {name}" for name, rows in rows_of.items()))
@@ -45,11 +45,12 @@ def _measure(stage: Stage, predictions: Predictions, settings: FeaturesSettings,
         log.info("%s: too few examples for so many dimensions in %s: compare fdr_ridge there, not fdr", stage.label,
                  ", ".join(singular))
     write_table(out / "table.parquet", table.columns())
-    write_json(out / "metrics.json", summary.metrics(table, list(rows_of), steps[0], kept))
+    write_json(out / "metrics.json", summary.metrics(table, list(rows_of), steps[0], kept_step))
     write_curves(out / "curves.csv", summary.curves(table, list(rows_of)))
-    manifest.facts = {"checkpoints": len(steps), "first_step": steps[0], "kept_step": kept, "singular": singular,
-                      "dim": predictions.manifest.facts["dim"], "rows": {name: len(of) for name, of in rows_of.items()}}
-    return {"name": stage.item, "steps": steps, "kept": kept, "singular": singular,
+    manifest.facts = {"checkpoints": len(steps), "first_step": steps[0], "kept_step": kept_step, "singular": singular,
+                      "dim": predictions.manifest.facts["dim"],
+                      "rows": {name: len(positions) for name, positions in rows_of.items()}}
+    return {"name": stage.item, "steps": steps, "kept": kept_step, "singular": singular,
             "courses": summary.courses(table, list(rows_of)), "head": table.course(statistic="head_norm")[:, 0],
             "head_rows": {label: table.course(statistic="head_row_norm", label=label)[:, 0]
                           for label in predictions.label_names},
@@ -70,9 +71,9 @@ def _table(stage: Stage, predictions: Predictions, rows_of: dict[str, np.ndarray
     for step in predictions.steps:
         weight = np.asarray(predictions.weight(step), dtype=np.float64)
         rows += summary.head_rows(step, weight, names)
-        for name, of in rows_of.items():
+        for name, positions in rows_of.items():
             rows += summary.set_rows(step, name, before[name], _finite(predictions, step, name), weight,
-                                     predictions.labels[of], names, units[name], settings.rcond, settings.ridge)
+                                     predictions.labels[positions], names, units[name], settings.rcond, settings.ridge)
         progress.advance()
     progress.close()
     return LongTable.of_rows(rows, summary.COLUMNS)

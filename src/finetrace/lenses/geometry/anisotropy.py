@@ -75,9 +75,9 @@ def self_similarity_without(pieces: tuple[np.ndarray, np.ndarray, np.ndarray, np
         return np.empty(0)
     enough = np.diff(np.r_[begins, len(types)]) >= max(2, contexts)
     total = np.add.reduceat(sums, begins, axis=0, dtype=np.float64)
-    own = np.add.reduceat(np.einsum("pd,pd->p", sums, sums, dtype=np.float64), begins)
+    self_products = np.add.reduceat(np.einsum("pd,pd->p", sums, sums, dtype=np.float64), begins)
     pairs = np.square(np.add.reduceat(counts, begins)) - np.add.reduceat(np.square(counts), begins)
-    cosines = np.einsum("td,td->t", total, total) - own
+    cosines = np.einsum("td,td->t", total, total) - self_products
     return np.clip(cosines[enough] / pairs[enough], -1.0, 1.0)
 
 

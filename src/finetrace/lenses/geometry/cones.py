@@ -68,21 +68,22 @@ def own_and_other(vectors: np.ndarray, labels: np.ndarray, groups: np.ndarray | 
     units, column = unit_vectors(vectors), np.searchsorted(classes, labels)
     nonzero = np.asarray(units.any(axis=1), dtype=np.float64)
     by_group = class_sums(vectors, labels, groups).units
-    whole = by_group.sum(axis=0)
-    parts = [(np.ones(len(labels), dtype=bool), whole)]
+    total = by_group.sum(axis=0)
+    parts = [(np.ones(len(labels), dtype=bool), total)]
     if groups is not None:
-        parts += [(groups != g, whole - own) for g, own in enumerate(by_group)]
+        parts += [(groups != g, total - group_sums) for g, group_sums in enumerate(by_group)]
     means = np.full((len(parts), 2), np.nan)
-    for number, (kept, sums) in enumerate(parts):
-        products, norms = units[kept] @ sums.T, np.linalg.norm(sums, axis=1)
-        rows, of = np.arange(int(kept.sum())), column[kept]
-        own = products[rows, of]
-        rest = np.sqrt(np.maximum(norms[of] ** 2 - 2 * own + nonzero[kept], 0))  # of the own sum less the row
-        known = (rest > 1e-9 * np.maximum(norms[of], 1)) & (nonzero[kept] > 0)
+    for number, (left_in, sums) in enumerate(parts):
+        products, norms = units[left_in] @ sums.T, np.linalg.norm(sums, axis=1)
+        rows, row_class = np.arange(int(left_in.sum())), column[left_in]
+        own_products = products[rows, row_class]
+        # lengths of the own sum less the row
+        lengths = np.sqrt(np.maximum(norms[row_class] ** 2 - 2 * own_products + nonzero[left_in], 0))
+        valid = (lengths > 1e-9 * np.maximum(norms[row_class], 1)) & (nonzero[left_in] > 0)
         cosines = np.divide(products, norms, out=np.full(products.shape, np.nan), where=norms > 0)
-        cosines[rows, of] = np.nan
+        cosines[rows, row_class] = np.nan
         others = cosines[np.isfinite(cosines)]
-        means[number, 0] = np.mean((own - nonzero[kept])[known] / rest[known]) if known.any() else np.nan
+        means[number, 0] = np.mean((own_products - nonzero[left_in])[valid] / lengths[valid]) if valid.any() else np.nan
         means[number, 1] = others.mean() if len(others) else np.nan
     return np.clip(means, -1.0, 1.0)
 
@@ -129,9 +130,9 @@ def class_sums(vectors: np.ndarray, labels: np.ndarray, groups: np.ndarray | Non
     filled, begins = np.unique(cell[order], return_index=True)
 
     def summed(values: Any) -> np.ndarray:
-        out = np.zeros((shape[0] * shape[1], *values.shape[1:]))
-        out[filled] = np.add.reduceat(values[order], begins, axis=0)
-        return out.reshape(*shape, *values.shape[1:])
+        sums = np.zeros((shape[0] * shape[1], *values.shape[1:]))
+        sums[filled] = np.add.reduceat(values[order], begins, axis=0)
+        return sums.reshape(*shape, *values.shape[1:])
 
     units, centre = unit_vectors(vectors), np.asarray(vectors.mean(axis=0))
     centred = vectors - centre
@@ -153,11 +154,11 @@ def statistics_of_sums(sums: ClassSums, mean_of: MeanOf = "units", groups: np.nd
     cosines = units @ units.T - np.diag(nonzero)  # sums over pairs of different rows
     pairs = np.outer(counts, counts) - np.diag(counts)
     similarity = np.divide(cosines, pairs, out=np.full(pairs.shape, np.nan), where=pairs > 0)
-    same = np.eye(len(counts), dtype=bool)
+    diagonal = np.eye(len(counts), dtype=bool)
     if (counts < 1).any():
         return ConeStatistics(similarity, *(float("nan"),) * 4)
-    within = float(cosines[same].sum() / pairs[same].sum()) if pairs[same].sum() else float("nan")
-    between = float(cosines[~same].sum() / pairs[~same].sum())
+    within = float(cosines[diagonal].sum() / pairs[diagonal].sum()) if pairs[diagonal].sum() else float("nan")
+    between = float(cosines[~diagonal].sum() / pairs[~diagonal].sum())
     means = units if mean_of == "units" else vectors / counts[:, None] + sums.centre
     directions = unit_vectors(means)
     a, b = np.triu_indices(len(counts), 1)

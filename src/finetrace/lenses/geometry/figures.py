@@ -49,19 +49,17 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     special = "special tokens included" if record["special_tokens"] else "without special tokens"
     note = f"{record['sentences']:,} sentences of {record['split']}, {special}"
     boxes = np.stack([bands[f"cosine_pooled_{part}"].value for part in BOX], axis=-1)
-    made = {
+    drawn = {
         "cosines": cosine_boxes(boxes[0], boxes[-1], *_ends(bands["cosine_median"]), steps=steps, note=note,
                                 title=f"Tokens of a sentence: {name}"),
         "spread": layer_profiles({statistic: _ends(bands[statistic]) for statistic in SPREAD}, LABELS, steps=steps,
-                                 note=note,
-                                 title=f"Spread of the tokens: {name}"),
+                                 note=note, title=f"Spread of the tokens: {name}"),
         "trajectories": trajectories(np.array(record["steps"]), {statistic: bands[statistic] for statistic in COURSES},
-                                     LABELS, note=note,
-                                     title=f"Tokens over training: {name}"),
+                                     LABELS, note=note, title=f"Tokens over training: {name}"),
     }
     if record["cones"]:
-        made["cones"] = _cones(record["cones"], steps, name)
-    return made
+        drawn["cones"] = _cones(record["cones"], steps, name)
+    return drawn
 
 
 def _cones(cones: Mapping[str, Any], steps: tuple[int, int], name: str) -> "Figure":
@@ -91,9 +89,9 @@ def cosine_boxes(
     layers, named = np.arange(len(raw)), ends_named(steps)
     for boxes, medians, shift, tint, name, marker in (
             (raw, raw_medians, -0.2, RAW, named[0], "o"), (tuned, tuned_medians, 0.2, TUNED, named[1], "D")):
-        known = ~np.isnan(boxes).any(axis=1)
-        stats = [dict(zip(("whislo", "q1", "med", "q3", "whishi"), box, strict=True)) for box in boxes[known]]
-        drawn = panel.bxp(stats, positions=layers[known] + shift, widths=0.32, showfliers=False, patch_artist=True,
+        finite = ~np.isnan(boxes).any(axis=1)
+        stats = [dict(zip(("whislo", "q1", "med", "q3", "whishi"), box, strict=True)) for box in boxes[finite]]
+        drawn = panel.bxp(stats, positions=layers[finite] + shift, widths=0.32, showfliers=False, patch_artist=True,
                           manage_ticks=False, medianprops={"color": style.BLACK, "lw": 1.6},
                           **{f"{part}props": {"color": tint, "lw": 1.2} for part in ("whisker", "cap")})
         for patch in drawn["boxes"]:
@@ -209,11 +207,11 @@ def class_cones(
     states = tuple(map(str.capitalize, ends_named(steps)))
     many = len(labels) > _MANY_POINTS
     points = {"s": 5 if many else 13, "alpha": 0.35 if many else 0.6, "linewidths": 0}
-    image, own = None, labels == labels[0]
+    image, first_class = None, labels == labels[0]
     first, names = names[labels[0]], [style.short(name) for name in names]
     groups = [(labels == c, style.colour(c), name) for c, name in enumerate(names)]
     if len(names) > len(style.PALETTE):  # more classes than colours
-        groups = [(~own, style.GREY, "other classes"), (own, style.VERMILION, names[labels[0]])]
+        groups = [(~first_class, style.GREY, "other classes"), (first_class, style.VERMILION, names[labels[0]])]
     for i, state in enumerate(states):
         if len(names) == 2:
             _plane(axes[0, i], cosines[i], labels, names, points)
@@ -263,11 +261,11 @@ def _matrix(panel: "Axes", similarity: np.ndarray, names: Sequence[str]) -> "Axe
     if len(names) > 25:
         panel.set(xlabel="class (number)", ylabel="class (number)")
         return image
-    few = len(names) <= 7
-    size = 9 if few else 6.5
-    panel.set_xticks(ticks, names, rotation=30 if few else 90, ha="right" if few else "center", fontsize=size)
+    roomy = len(names) <= 7
+    size = 9 if roomy else 6.5
+    panel.set_xticks(ticks, names, rotation=30 if roomy else 90, ha="right" if roomy else "center", fontsize=size)
     panel.set_yticks(ticks, names, fontsize=size)
-    if few:
+    if roomy:
         for a in range(len(names)):
             for b in range(len(names)):
                 if np.isfinite(similarity[a, b]):

@@ -59,8 +59,8 @@ def leave_out(tokens: np.ndarray, groups: np.ndarray) -> tuple[Gram, Gram]:
     """The sums of all tokens, and those with each group left out, first axis group. groups: (token,) 0 .. G-1."""
     parts = [gram(tokens[groups == g]) for g in range(int(groups.max()) + 1)]
     by_group = Gram(*(np.stack([getattr(part, name) for part in parts]) for name in ("count", "total", "products")))
-    whole = Gram(by_group.count.sum(axis=0), by_group.total.sum(axis=0), by_group.products.sum(axis=0))
-    return whole, whole - by_group
+    total = Gram(by_group.count.sum(axis=0), by_group.total.sum(axis=0), by_group.products.sum(axis=0))
+    return total, total - by_group
 
 
 def singular_values(sums: Gram, centre: bool = False) -> np.ndarray:

@@ -89,8 +89,8 @@ def _table(stage: Stage, hidden: HiddenStates, settings: GeometrySettings, every
             estimates = summary.sentence_estimates(values, everyone)
             estimates.append(summary.spectral_estimates(values, stacked, settings.dimension_tokens))
             if cone and vectors is not None:
-                whole = finite(np.asarray(vectors[layer]), hidden, step, settings.cones_vectors, layer)
-                estimates.append(summary.cone_estimates(whole[cone.rows], cone.labels, cone.names, cone.groups))
+                layer_vectors = finite(np.asarray(vectors[layer]), hidden, step, settings.cones_vectors, layer)
+                estimates.append(summary.cone_estimates(layer_vectors[cone.rows], cone.labels, cone.names, cone.groups))
             parts.append(summary.table_rows(step, layer, estimates, first.get(layer)))
             first.setdefault(layer, estimates)
             progress.advance(f"(step {step}, layer {layer})")
@@ -136,8 +136,8 @@ def _cone_rows(hidden: HiddenStates, settings: GeometrySettings, seed: int) -> C
 def _metrics(table: "LongTable", steps: list[int], layers: int) -> dict[str, float]:
     """What a person compares between runs: first and last checkpoint, two statistics of every layer, the rest of the
     last."""
-    every, last = ({name: {"statistic": name} for name in names} for names in (EVERY_LAYER, LAST_LAYER))
-    return table.headlines(every, steps, range(layers)) | table.headlines(last, steps, [layers - 1])
+    every_layer, last_layer = ({name: {"statistic": name} for name in names} for names in (EVERY_LAYER, LAST_LAYER))
+    return table.headlines(every_layer, steps, range(layers)) | table.headlines(last_layer, steps, [layers - 1])
 
 
 def _bands(table: "LongTable") -> dict[str, Any]:

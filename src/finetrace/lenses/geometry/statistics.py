@@ -201,8 +201,8 @@ def neighbour_ratios(points: np.ndarray, limit: int = 2000, seed: int = 0) -> tu
     distances = power[:, None] + power[None, :] - 2 * (chosen @ chosen.T)
     np.fill_diagonal(distances, np.inf)
     nearest = np.partition(distances, 1, axis=1)[:, :2]
-    apart = nearest[:, 0] > 64 * np.finfo(np.float64).eps * power.max()  # closer is rounding: the same point
-    return np.sqrt(nearest[apart, 1] / nearest[apart, 0]), index[apart]
+    distinct = nearest[:, 0] > 64 * np.finfo(np.float64).eps * power.max()  # closer is rounding: the same point
+    return np.sqrt(nearest[distinct, 1] / nearest[distinct, 0]), index[distinct]
 
 
 def two_nn(ratios: np.ndarray, discard: float = 0.1) -> float:
@@ -214,11 +214,11 @@ def two_nn(ratios: np.ndarray, discard: float = 0.1) -> float:
     if not 0 <= discard < 1:
         raise ValueError(f"discard {discard}: give a share of at least 0 and below 1")
     count = len(ratios)
-    kept = min(int(count * (1 - discard)), count - 1)  # the last one has F = 1
-    if count < 3 or kept < 1:
+    fitted_count = min(int(count * (1 - discard)), count - 1)  # the last one has F = 1
+    if count < 3 or fitted_count < 1:
         return float("nan")
-    x = np.log(np.sort(np.asarray(ratios, dtype=np.float64))[:kept])
-    y = -np.log1p(-np.arange(1, kept + 1) / count)
+    x = np.log(np.sort(np.asarray(ratios, dtype=np.float64))[:fitted_count])
+    y = -np.log1p(-np.arange(1, fitted_count + 1) / count)
     return float(x @ y / (x @ x)) if x @ x > 0 else float("nan")
 
 

@@ -95,7 +95,7 @@ def sentence_estimates(layer: np.ndarray, sample: Sample) -> list[Estimates]:
     tokens = layer[sample.select]
     per_sentence, unit_sums, histograms = _per_sentence(tokens, sample.offsets)
     counts = np.diff(sample.offsets).astype(np.float64)
-    values, draws, known = _weighted_means(per_sentence, sample.weights)
+    values, draws, counted = _weighted_means(per_sentence, sample.weights)
     everyone = np.ones((1, len(counts)))
     baseline = anisotropy.weighted_anisotropy(unit_sums, counts, everyone)
     baseline_draws = anisotropy.weighted_anisotropy(unit_sums, counts, sample.weights)
@@ -104,7 +104,7 @@ def sentence_estimates(layer: np.ndarray, sample: Sample) -> list[Estimates]:
     boot = Estimates(
         [*SENTENCE_STATISTICS, "anisotropy", "corrected_cosine_mean", "corrected_intra_sentence_similarity"],
         np.concatenate([values, baseline, values[[mean, intra]] - baseline]),
-        np.concatenate([known, [len(counts)] * 3]),
+        np.concatenate([counted, [len(counts)] * 3]),
         np.column_stack([draws, baseline_draws, draws[:, mean] - baseline_draws, draws[:, intra] - baseline_draws]),
         True)
 
@@ -134,20 +134,20 @@ def spectral_estimates(layer: np.ndarray, sample: Sample, dimension_tokens: int 
     dim = tokens.shape[1]
     columns: dict[str, np.ndarray] = {}
     for name, centre in (("", False), ("_centred", True)):
-        whole, without = leave_out(around_mean(tokens) if centre else tokens, groups)
-        spectrum = np.concatenate([singular_values(whole, centre)[None], singular_values(without, centre)])
+        sums_of_all, without = leave_out(around_mean(tokens) if centre else tokens, groups)
+        spectrum = np.concatenate([singular_values(sums_of_all, centre)[None], singular_values(without, centre)])
         columns[f"effective_rank{name}"] = geometry.rank_of_singular_values(spectrum)
         if not centre:
             columns["effective_rank_squared_weights"] = geometry.rank_of_singular_values(spectrum, "sv2")
             total = spectrum.sum(axis=-1)
             columns["top_singular_share"] = np.where(total > 0, spectrum[:, 0] / np.where(total > 0, total, 1), np.nan)
-    ratio = np.concatenate([participation_ratio_of_gram(whole)[None], participation_ratio_of_gram(without)])
+    ratio = np.concatenate([participation_ratio_of_gram(sums_of_all)[None], participation_ratio_of_gram(without)])
     columns["participation_ratio"] = ratio
     columns["iso_score"] = (ratio - 1) / (dim - 1) if dim > 1 else np.full(len(ratio), np.nan)
     ratios, index = geometry.neighbour_ratios(tokens, dimension_tokens, sample.seed)
-    of = groups[index]
+    group_of = groups[index]
     columns["intrinsic_dimension"] = np.array([geometry.two_nn(ratios)] + [
-        geometry.two_nn(ratios[of != g]) for g in range(len(without.count))])
+        geometry.two_nn(ratios[group_of != g]) for g in range(len(without.count))])
     values = np.column_stack(list(columns.values()))
     n = np.full(len(columns), len(tokens))
     n[-1] = len(ratios)
@@ -176,17 +176,17 @@ def table_rows(step: int, layer: int, estimates: list[Estimates], first: list[Es
     """Columns `COLUMNS` of one layer, with 95 % intervals and the paired change against the first checkpoint (None: it
     is)."""
     parts = []
-    for number, now in enumerate(estimates):
-        low, high = _bounded(now.names, _interval(now.values, now.resamples, now.bootstrap))
-        blank = np.full(len(now.names), np.nan)
+    for number, estimate in enumerate(estimates):
+        low, high = _bounded(estimate.names, _interval(estimate.values, estimate.resamples, estimate.bootstrap))
+        blank = np.full(len(estimate.names), np.nan)
         change = [blank, blank, blank]
         if first is not None:
-            then = first[number]
-            values = _finite(now.values) - _finite(then.values)
-            resamples = _finite(now.resamples) - _finite(then.resamples)
-            change = [values, *_interval(values, resamples, now.bootstrap)]
-        where = [np.full(len(now.names), step), np.full(len(now.names), layer, dtype=np.int32)]
-        parts.append([*where, np.array(now.names, dtype=object), now.values, low, high, now.n, *change])
+            first_estimate = first[number]
+            values = _finite(estimate.values) - _finite(first_estimate.values)
+            resamples = _finite(estimate.resamples) - _finite(first_estimate.resamples)
+            change = [values, *_interval(values, resamples, estimate.bootstrap)]
+        where = [np.full(len(estimate.names), step), np.full(len(estimate.names), layer, dtype=np.int32)]
+        parts.append([*where, np.array(estimate.names, dtype=object), estimate.values, low, high, estimate.n, *change])
     return {name: np.concatenate(column) for name, column in zip(COLUMNS, zip(*parts, strict=True), strict=True)}
 
 
@@ -248,11 +248,11 @@ def _weighted_means(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray
     """Means over items (item, statistic) that have a value, their bootstrap draws (draw, statistic), and how many
     items."""
     finite = np.isfinite(values)
-    filled, known = np.where(finite, values, 0.0), finite.sum(axis=0)
+    filled, counted = np.where(finite, values, 0.0), finite.sum(axis=0)
     drawn = weights @ finite.astype(np.float64)
-    means = np.where(known > 0, filled.sum(axis=0) / np.maximum(known, 1), np.nan)
-    draws = np.where((drawn > 0) & (known > 1), weights @ filled / np.maximum(drawn, 1), np.nan)
-    return means, draws, known
+    means = np.where(counted > 0, filled.sum(axis=0) / np.maximum(counted, 1), np.nan)
+    draws = np.where((drawn > 0) & (counted > 1), weights @ filled / np.maximum(drawn, 1), np.nan)
+    return means, draws, counted
 
 
 def _interval(values: np.ndarray, resamples: np.ndarray, bootstrap: bool) -> tuple[np.ndarray, np.ndarray]:

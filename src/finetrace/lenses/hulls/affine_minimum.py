@@ -31,9 +31,9 @@ def _cholesky(
     if products is None:
         rows = z[active]
         products = rows @ rows.T
-    kept = np.arange(len(active))
+    independent = np.arange(len(active))
     while True:
-        sides = np.empty((len(kept), 2))
+        sides = np.empty((len(independent), 2))
         sides[:, 0], sides[:, 1] = on_a, ~on_a
         factor, stopped = dpotrf(products + sides @ sides.T, lower=1, clean=0)
         pivots = np.diagonal(factor)[: stopped - 1 if stopped > 0 else None]
@@ -41,10 +41,10 @@ def _cholesky(
             solved, _ = dpotrs(factor, sides, lower=1)
             (p, q), (_, r) = (sides.T @ solved).tolist()
             weights = (solved[:, 0] * (r - q) + solved[:, 1] * (p - q)) / (p * r - q * q)
-            return kept, weights, z[active[kept]].T @ weights
+            return independent, weights, z[active[independent]].T @ weights
         small = np.flatnonzero(pivots**2 <= FAST_PIVOT)
-        keep = np.arange(len(kept)) != (int(small[0]) if len(small) else stopped - 1)
-        kept, on_a, products = kept[keep], on_a[keep], products[np.ix_(keep, keep)]
+        keep = np.arange(len(independent)) != (int(small[0]) if len(small) else stopped - 1)
+        independent, on_a, products = independent[keep], on_a[keep], products[np.ix_(keep, keep)]
 
 
 def _orthogonal(z: np.ndarray, active: np.ndarray, on_a: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -57,7 +57,7 @@ def _orthogonal(z: np.ndarray, active: np.ndarray, on_a: np.ndarray) -> tuple[np
     lengths = np.linalg.norm(differences, axis=1)
     others, differences, lengths = others[lengths > 0], differences[lengths > 0], lengths[lengths > 0]
     origin = z[active[np.argmax(on_a)]] + z[active[np.argmax(~on_a)]]
-    kept, vector = np.zeros(0, np.int64), origin
+    independent, vector = np.zeros(0, np.int64), origin
     solution = np.zeros(0)
     if len(others):
         columns = (differences / lengths[:, None]).T
@@ -69,13 +69,13 @@ def _orthogonal(z: np.ndarray, active: np.ndarray, on_a: np.ndarray) -> tuple[np
                 break
             keep = np.arange(columns.shape[1]) != (int(small[0]) if len(small) else size)
             columns, others, lengths = columns[:, keep], others[keep], lengths[keep]
-        kept = others
+        independent = others
         # twice: what the first pass leaves over is of the size of rounding, but so may be the answer
         for _ in range(2):
             vector = vector - basis @ (basis.T @ vector)
         solution = solve_triangular(triangle, -(basis.T @ origin)) / lengths
-    order = np.concatenate([[np.argmax(on_a)], [np.argmax(~on_a)], kept]).astype(np.int64)
-    sums = [1 - solution[on_a[kept]].sum(), 1 - solution[~on_a[kept]].sum()]
+    order = np.concatenate([[np.argmax(on_a)], [np.argmax(~on_a)], independent]).astype(np.int64)
+    sums = [1 - solution[on_a[independent]].sum(), 1 - solution[~on_a[independent]].sum()]
     weights = np.concatenate([sums, solution])
     back = np.argsort(order, kind="stable")
     return order[back], weights[back], vector

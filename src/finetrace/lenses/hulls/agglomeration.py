@@ -39,9 +39,10 @@ class Agglomeration:
         self._born = count
         self._ahead: dict[int, list[tuple[float, int, int]]] = {}
         self._last: dict[int, tuple[float, int, int]] = {}
-        own = self.labels[self.members]
+        member_labels = self.labels[self.members]
         self._place = np.zeros(count, np.int64)
-        self._near = {int(label): self._table(self.members[own == label]) for label in np.unique(own)}
+        self._near = {int(label): self._table(self.members[member_labels == label])
+                      for label in np.unique(member_labels)}
         self._heap: list[tuple[float, int, int, int, int]] = []
         for row in self.members.tolist():
             self._offer(row)
@@ -107,24 +108,24 @@ class Agglomeration:
         if last is not None:
             valid &= squares >= last[0] ** 2 - slack
         names, squares = table.names[valid], squares[valid]
-        wanted = AHEAD
+        count = AHEAD
         while len(names):
             # exact distances for those that may be among the next; none of the others is closer than `reach`
-            whole = wanted >= len(names)
-            reach = np.inf if whole else float(np.partition(squares, wanted - 1)[wanted - 1]) + slack
-            some = names[squares <= reach + slack]
-            difference = self.sums[some] / self.sizes[some, None] - centroid
+            complete = count >= len(names)
+            reach = np.inf if complete else float(np.partition(squares, count - 1)[count - 1]) + slack
+            near = names[squares <= reach + slack]
+            difference = self.sums[near] / self.sizes[near, None] - centroid
             exact = (difference**2).sum(axis=1)
-            some, exact = some[exact <= reach], exact[exact <= reach]
-            distances, low, high = np.sqrt(exact), np.minimum(some, owner), np.maximum(some, owner)
+            near, exact = near[exact <= reach], exact[exact <= reach]
+            distances, low, high = np.sqrt(exact), np.minimum(near, owner), np.maximum(near, owner)
             if last is not None:
                 d, l, h = last
                 later = (distances > d) | ((distances == d) & ((low > l) | ((low == l) & (high > h))))
                 distances, low, high = distances[later], low[later], high[later]
-            if len(distances) or whole:
+            if len(distances) or complete:
                 order = np.lexsort((high, low, distances))[::-1]
                 return list(zip(distances[order].tolist(), low[order].tolist(), high[order].tolist(), strict=True))
-            wanted *= 4
+            count *= 4
         return []
 
 
@@ -146,10 +147,11 @@ class _Table:
         """Squared distances (cluster,) to a centroid by one product, and how far they may be from those by
         differences."""
         moved = centroid - self.shift
-        own = float(moved @ moved)
-        largest = float(np.abs(self.shift).max()) + np.sqrt(max(own, float(self.squares.max())))
-        slack = 8 * (len(moved) + 8) * np.finfo(np.float64).eps * largest * np.sqrt(max(own, float(self.squares.max())))
-        return self.squares - 2 * (self.centroids @ moved) + own, max(slack, 1e-300)
+        squared_norm = float(moved @ moved)
+        largest = float(np.abs(self.shift).max()) + np.sqrt(max(squared_norm, float(self.squares.max())))
+        slack = (8 * (len(moved) + 8) * np.finfo(np.float64).eps * largest
+                 * np.sqrt(max(squared_norm, float(self.squares.max()))))
+        return self.squares - 2 * (self.centroids @ moved) + squared_norm, max(slack, 1e-300)
 
 
 def merge_all(points: np.ndarray, labels: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

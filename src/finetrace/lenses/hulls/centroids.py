@@ -32,9 +32,9 @@ def centroids(points: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarra
         raise ValueError("points hold NaN or infinity; remove such rows before averaging")
     means = np.full((classes, points.shape[1]), np.nan)
     for label in range(classes):
-        own = points[labels == label]
-        if len(own):
-            means[label] = own.mean(axis=0)
+        label_points = points[labels == label]
+        if len(label_points):
+            means[label] = label_points.mean(axis=0)
     return means
 
 
@@ -58,22 +58,22 @@ def plane(vectors: np.ndarray, *, centred: bool = True) -> Plane:
     """
     vectors = np.asarray(vectors, dtype=np.float64)
     flat = vectors.reshape(-1, vectors.shape[-1])
-    known = np.isfinite(flat).all(axis=1)
-    if not known.any():
+    finite = np.isfinite(flat).all(axis=1)
+    if not finite.any():
         return Plane(np.full((*vectors.shape[:-1], 2), np.nan), np.zeros(2))
-    values = flat[known]
+    values = flat[finite]
     if centred:
         values = values - values.mean(axis=0)
     _, sizes, directions = np.linalg.svd(values, full_matrices=False)
-    kept = min(2, len(directions))
-    first = directions[:kept]
-    first = first * np.sign(first[np.arange(kept), np.abs(first).argmax(axis=1)])[:, None]
+    dimensions = min(2, len(directions))
+    first = directions[:dimensions]
+    first = first * np.sign(first[np.arange(dimensions), np.abs(first).argmax(axis=1)])[:, None]
     coordinates = np.zeros((len(flat), 2))
-    coordinates[known, :kept] = values @ first.T
-    coordinates[~known] = np.nan
+    coordinates[finite, :dimensions] = values @ first.T
+    coordinates[~finite] = np.nan
     shares, total = np.zeros(2), float((sizes**2).sum())
     if total > 0:
-        shares[:kept] = sizes[:kept] ** 2 / total
+        shares[:dimensions] = sizes[:dimensions] ** 2 / total
     return Plane(coordinates.reshape(*vectors.shape[:-1], 2), shares)
 
 

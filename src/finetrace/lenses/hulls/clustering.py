@@ -44,13 +44,13 @@ def _merge(
     planes: Planes = {}
     first = _first_overlap(hulls, labels, rows, inert, pairs, planes, tell)
     clusters = Agglomeration(points, labels, free)
-    made: Merges = []
+    merges: Merges = []
     # 0: points of two labels that float64 cannot keep apart
     untested = len(pairs) if first is None else max(0, first - 1)
     for _ in range(untested):
         distance, low, high = clusters.pop() or (0.0, 0, 0)
         clusters.merge(low, high)
-        made.append((low, high, distance))
+        merges.append((low, high, distance))
     refused = 0
     if first is not None:
         names = names_after(len(points), pairs[:untested])
@@ -62,11 +62,11 @@ def _merge(
             if forward.admits(low, high):
                 clusters.merge(low, high)
                 forward.merge(low, high)
-                made.append((low, high, distance))
+                merges.append((low, high, distance))
             else:
                 refused += 1
-            tell("merge", len(made) + refused, 0)
-    return made, len(pairs), refused, first
+            tell("merge", len(merges) + refused, 0)
+    return merges, len(pairs), refused, first
 
 
 def _first_overlap(
@@ -81,8 +81,8 @@ def _first_overlap(
     proved: dict[tuple[int, int], tuple[int, int]] = {}
 
     def settled(a: int, b: int, first: np.ndarray, second: np.ndarray) -> bool:
-        most = proved.get((a, b), (0, 0))
-        if len(first) <= most[0] and len(second) <= most[1]:
+        proved_sizes = proved.get((a, b), (0, 0))
+        if len(first) <= proved_sizes[0] and len(second) <= proved_sizes[1]:
             return True
         if (a, b) in planes and still_separates(hulls, planes[a, b][0], first, second):
             hulls.decisions["reused plane"] += 1
@@ -127,8 +127,8 @@ def _joined(sides: tuple[np.ndarray, np.ndarray], count: int, pairs: np.ndarray)
     while low < high:
         middle = (low + high) // 2
         names = names_after(count, pairs[:middle])
-        together = all((names[rows] == names[rows[0]]).all() for rows in sides)
-        low, high = (low, middle) if together else (middle + 1, high)
+        joined = all((names[rows] == names[rows[0]]).all() for rows in sides)
+        low, high = (low, middle) if joined else (middle + 1, high)
     return low
 
 
@@ -147,21 +147,21 @@ def _support(plane: Plane, upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
 
 
 def _start(
-    first: np.ndarray, second: np.ndarray, kept: tuple[np.ndarray, np.ndarray] | None
+    first: np.ndarray, second: np.ndarray, carriers: tuple[np.ndarray, np.ndarray] | None
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Positions in two clusters of the rows that carried an earlier plane; None if one side has none."""
-    if kept is None:
+    if carriers is None:
         return None
-    start = np.flatnonzero(np.isin(first, kept[1])), np.flatnonzero(np.isin(second, kept[1]))
+    start = np.flatnonzero(np.isin(first, carriers[1])), np.flatnonzero(np.isin(second, carriers[1]))
     return start if len(start[0]) and len(start[1]) else None
 
 
-def _remember(planes: Planes, upper: int, lower: int, normal: np.ndarray, support: np.ndarray, most: int) -> None:
+def _remember(planes: Planes, upper: int, lower: int, normal: np.ndarray, support: np.ndarray, limit: int) -> None:
     """Keep a plane with cluster `upper` on its upper side; the oldest go, so that memory stays linear in points."""
     key = (min(upper, lower), max(upper, lower))
     planes.pop(key, None)
     planes[key] = (normal if upper < lower else -normal, support)
-    while len(planes) > most:
+    while len(planes) > limit:
         del planes[next(iter(planes))]
 
 
@@ -231,9 +231,9 @@ class _Forward:
             gap = ((values @ normal)[:, None] - values @ against.T).min(axis=0) + least[others]
             tolerance = rounding(np.vstack([against, normal]))
             self.hulls.decisions[kind] += int((gap > tolerance).sum())
-            left = gap <= tolerance
-            entangled = np.maximum(entangled[left], gap[left] / tolerance)
-            others = others[left]
+            unseparated = gap <= tolerance
+            entangled = np.maximum(entangled[unseparated], gap[unseparated] / tolerance)
+            others = others[unseparated]
         return others[np.argsort(entangled, kind="stable")].tolist()
 
     def _reuse(self, union: np.ndarray, low: int, high: int, other: int) -> bool:
@@ -241,8 +241,8 @@ class _Forward:
         for part in (low, high):
             normal, support = self._plane(part, other)
             if len(normal) and still_separates(self.hulls, normal, union, self.groups[other]):
-                for kept in (low, high):
-                    self._keep(kept, other, normal, support)
+                for merged in (low, high):
+                    self._keep(merged, other, normal, support)
                 self.hulls.decisions["reused plane"] += 1
                 return True
         return False

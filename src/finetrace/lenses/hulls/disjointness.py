@@ -74,28 +74,28 @@ def close_pairs(
     values = hulls.points[order]
     prepared = []
     for kind, normals in hulls.normals(_means(values, which)):
-        own = np.einsum("ij,ij->i", values, normals[which])
-        prepared.append((kind, normals, own, rounding(normals)))
+        own_products = np.einsum("ij,ij->i", values, normals[which])
+        prepared.append((kind, normals, own_products, rounding(normals)))
     close = []
     blocks = [(i, min(i + BLOCK, len(clusters))) for i in range(0, len(clusters), BLOCK)]
     for i, first in enumerate(blocks):
         for second in blocks[i:]:
             if still[first[0]] and still[second[0]]:
                 continue
-            left = label_of[first[0] : first[1], None] != label_of[None, second[0] : second[1]]
-            left &= ~(still[first[0] : first[1], None] & still[None, second[0] : second[1]])
+            unseparated = label_of[first[0] : first[1], None] != label_of[None, second[0] : second[1]]
+            unseparated &= ~(still[first[0] : first[1], None] & still[None, second[0] : second[1]])
             if first == second:
-                left &= np.triu(np.ones(left.shape, bool), 1)
-            entangled = np.full(left.shape, -np.inf)
-            for kind, normals, own, tolerance in prepared:
-                if not left.any():
+                unseparated &= np.triu(np.ones(unseparated.shape, bool), 1)
+            entangled = np.full(unseparated.shape, -np.inf)
+            for kind, normals, own_products, tolerance in prepared:
+                if not unseparated.any():
                     break
-                gap = (_gaps(values, normals, own, edges, first, second)
-                       + _gaps(values, normals, own, edges, second, first).T)
+                gap = (_gaps(values, normals, own_products, edges, first, second)
+                       + _gaps(values, normals, own_products, edges, second, first).T)
                 entangled = np.maximum(entangled, gap / tolerance)
-                hulls.decisions[kind] += int((left & (gap > tolerance)).sum())
-                left &= gap <= tolerance
-            for a, b in zip(*np.nonzero(left), strict=True):
+                hulls.decisions[kind] += int((unseparated & (gap > tolerance)).sum())
+                unseparated &= gap <= tolerance
+            for a, b in zip(*np.nonzero(unseparated), strict=True):
                 first_name, second_name = int(clusters[a + first[0]]), int(clusters[b + second[0]])
                 close.append((float(entangled[a, b]), min(first_name, second_name), max(first_name, second_name)))
     return [(a, b) for _, a, b in sorted(close)]
@@ -113,13 +113,13 @@ def mean_planes(points: np.ndarray, assignment: np.ndarray) -> np.ndarray:
     values, which = centred[order], assignment[order]
     edges = np.append(np.flatnonzero(np.diff(which, prepend=-1)), len(order))
     means = _means(values, which)
-    own = np.einsum("ij,ij->i", values, means[which])
+    own_products = np.einsum("ij,ij->i", values, means[which])
     count = len(means)
     gaps = np.empty((count, count))
     blocks = [(i, min(i + BLOCK, count)) for i in range(0, count, BLOCK)]
     for first in blocks:
         for second in blocks:
-            gaps[first[0] : first[1], second[0] : second[1]] = _gaps(values, means, own, edges, first, second)
+            gaps[first[0] : first[1], second[0] : second[1]] = _gaps(values, means, own_products, edges, first, second)
     squares = np.einsum("ij,ij->i", means, means)
     lengths = np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * means @ means.T, 0.0))
     radius = float(np.sqrt(np.einsum("ij,ij->i", centred, centred).max()))
@@ -149,14 +149,14 @@ def witness(verdict: Verdict, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray,
 
 
 def _gaps(
-    values: np.ndarray, normals: np.ndarray, own: np.ndarray, edges: np.ndarray, of: tuple[int, int],
-    to: tuple[int, int]
+    values: np.ndarray, normals: np.ndarray, own_products: np.ndarray, edges: np.ndarray, first: tuple[int, int],
+    second: tuple[int, int]
 ) -> np.ndarray:
-    """(cluster of `of`, cluster of `to`): least <x, own normal - normal of the other cluster> over the points x of the
-    first."""
-    lo, hi = edges[of[0]], edges[of[1]]
-    lead = own[lo:hi, None] - values[lo:hi] @ normals[to[0] : to[1]].T
-    return np.minimum.reduceat(lead, edges[of[0] : of[1]] - lo, axis=0)
+    """(cluster of `first`, cluster of `second`): least <x, own normal - normal of the other cluster> over the points x
+    of the first."""
+    lo, hi = edges[first[0]], edges[first[1]]
+    lead = own_products[lo:hi, None] - values[lo:hi] @ normals[second[0] : second[1]].T
+    return np.minimum.reduceat(lead, edges[first[0] : first[1]] - lo, axis=0)
 
 
 def _means(values: np.ndarray, which: np.ndarray) -> np.ndarray:

@@ -97,30 +97,30 @@ def predict(
                          "clusters")
     if labels is not None and np.shape(labels) != (len(points),):
         raise ValueError(f"labels have shape {np.shape(labels)}; give one for each of the {len(points)} points")
-    wanted = clusters.count if nearest is None else min(int(nearest), clusters.count)
-    if wanted < 1:
+    neighbours = clusters.count if nearest is None else min(int(nearest), clusters.count)
+    if neighbours < 1:
         raise ValueError(f"nearest is {nearest}; ask for at least one cluster")
     groups = [clusters.points[rows] for rows in _members(clusters)]
     alone = np.array([k for k, group in enumerate(groups) if len(group) == 1], np.int64)
     large = np.array([k for k, group in enumerate(groups) if len(group) > 1], np.int64)
     singles = clusters.points[[int(rows[0]) for rows in _members(clusters) if len(rows) == 1]]
-    order, distances = np.zeros((len(points), wanted), np.int64), np.zeros((len(points), wanted))
+    order, distances = np.zeros((len(points), neighbours), np.int64), np.zeros((len(points), neighbours))
     for i, point in enumerate(points):
         if i % POINTS == 0:
             block = _lower_bounds(points[i : i + POINTS], [groups[k] for k in large])
-        closest: list[tuple[float, int]] = []  # ascending, at most `wanted`
+        closest: list[tuple[float, int]] = []  # ascending, at most `neighbours`
         if len(alone):  # often many, where points conflict: their distances need no search
             exact = np.linalg.norm(singles - point, axis=1)
-            closest = [(float(exact[j]), int(alone[j])) for j in np.argsort(exact, kind="stable")[:wanted]]
+            closest = [(float(exact[j]), int(alone[j])) for j in np.argsort(exact, kind="stable")[:neighbours]]
         bounds = block[i % POINTS]
         for j in np.argsort(bounds, kind="stable"):
-            worst = closest[-1][0] if len(closest) == wanted else np.inf
+            worst = closest[-1][0] if len(closest) == neighbours else np.inf
             if bounds[j] > worst:
                 break
             distance = proved_distance(point[None], groups[large[j]], worst)
             if distance is not None:
                 insort(closest, (distance, int(large[j])))
-                del closest[wanted:]
+                del closest[neighbours:]
         distances[i], order[i] = [d for d, _ in closest], [k for _, k in closest]
         if progress:
             progress("predict", i + 1, len(points))
@@ -141,8 +141,8 @@ def cluster_distances(clusters: Clusters, *, min_size: int = 1, progress: Tell |
     alone = np.flatnonzero(sizes == 1) if min_size <= 1 else np.zeros(0, np.int64)
     if len(alone):  # many where points conflict
         rows = [int(groups[k][0]) for k in alone]
-        known = np.where(clusters.cluster_labels[alone][:, None] != clusters.cluster_labels[alone][None], 0.0, np.nan)
-        distances[np.ix_(alone, alone)] = cdist(clusters.points[rows], clusters.points[rows]) + known
+        mask = np.where(clusters.cluster_labels[alone][:, None] != clusters.cluster_labels[alone][None], 0.0, np.nan)
+        distances[np.ix_(alone, alone)] = cdist(clusters.points[rows], clusters.points[rows]) + mask
         differ[np.ix_(alone, alone)] = False
     differ &= np.minimum(sizes[:, None], sizes[None]) >= min_size
     pairs = np.argwhere(differ).tolist()
@@ -175,23 +175,24 @@ def label_distances(
         raise ValueError(f"distances have shape {between.shape} for {clusters.count} clusters")
     sizes = np.bincount(clusters.assignment, minlength=clusters.count)
     large = sizes >= min_size
-    kept = [np.flatnonzero((clusters.cluster_labels == name) & large).tolist() for name in clusters.classes]
+    label_clusters = [np.flatnonzero((clusters.cluster_labels == name) & large).tolist() for name in clusters.classes]
     count = len(clusters.classes)
     matrix = np.full((count, count), np.nan)
-    pairs = [(a, b) for a in range(count) for b in range(a + 1, count) if kept[a] and kept[b]]
+    pairs = [(a, b) for a in range(count) for b in range(a + 1, count) if label_clusters[a] and label_clusters[b]]
     nearest = _Nearest(clusters) if between is None and pairs else None
     for done, (a, b) in enumerate(pairs):
         if nearest is not None:
-            value = nearest.distance(kept[a], kept[b])
+            value = nearest.distance(label_clusters[a], label_clusters[b])
         else:
-            part = between[np.ix_(kept[a], kept[b])]  # type: ignore[index]
+            part = between[np.ix_(label_clusters[a], label_clusters[b])]  # type: ignore[index]
             value = float(part.min() if reduce == "min" else part.mean())
         matrix[a, b] = matrix[b, a] = value
         if progress and nearest is not None:
             progress("distances", done + 1, len(pairs))
-    outside = np.array([_least(row) for row in matrix])
-    inside = [[_within(clusters.points[clusters.rows(k)]) for k in group if sizes[k] > 1] for group in kept]
-    largest = np.array([max((most for most, _, _ in group), default=np.nan) for group in inside])
+    outside = np.array([_least_finite(row) for row in matrix])
+    inside = [[_spread_within(clusters.points[clusters.rows(k)]) for k in group if sizes[k] > 1]
+              for group in label_clusters]
+    largest = np.array([max((diameter for diameter, _, _ in group), default=np.nan) for group in inside])
     mean = np.array([np.mean([total / pairs for _, total, pairs in group]) if group else np.nan for group in inside])
     weighted = np.array([sum(t for _, t, _ in group) / sum(p for _, _, p in group) if group else np.nan
                          for group in inside])
@@ -317,7 +318,7 @@ def _lower_bounds(points: np.ndarray, groups: list[np.ndarray]) -> np.ndarray:
     return bounds
 
 
-def _within(points: np.ndarray) -> tuple[float, float, int]:
+def _spread_within(points: np.ndarray) -> tuple[float, float, int]:
     """Largest distance, sum of distances and number of the pairs of points, block by block."""
     from scipy.spatial.distance import cdist
 
@@ -325,16 +326,16 @@ def _within(points: np.ndarray) -> tuple[float, float, int]:
     for i in range(0, len(points), ROWS):
         block = cdist(points[i : i + ROWS], points[i:])
         largest = max(largest, float(block.max()))
-        own = block[:, : min(ROWS, len(points) - i)]
-        total += float(block.sum() - own.sum() / 2)  # pairs within the block appear twice
+        within_block = block[:, : min(ROWS, len(points) - i)]
+        total += float(block.sum() - within_block.sum() / 2)  # pairs within the block appear twice
     return largest, total, len(points) * (len(points) - 1) // 2
 
 
-def _least(row: np.ndarray) -> float:
-    known = row[np.isfinite(row)]
-    return float(known.min()) if len(known) else float("nan")
+def _least_finite(row: np.ndarray) -> float:
+    finite = row[np.isfinite(row)]
+    return float(finite.min()) if len(finite) else float("nan")
 
 
 def _mean_ratio(inside: np.ndarray, outside: np.ndarray) -> float:
-    both = (inside > 0) & (outside > 0)
-    return float((inside[both] / outside[both]).mean()) if both.any() else float("nan")
+    positive = (inside > 0) & (outside > 0)
+    return float((inside[positive] / outside[positive]).mean()) if positive.any() else float("nan")

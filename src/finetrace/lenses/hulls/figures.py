@@ -31,7 +31,7 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     ends = {f"step {step:,}": step for step in dict.fromkeys((steps[0], steps[-1]))}
     note = f"{record['points']:,} points of the split {record['split']}"
     matrices, last = record["matrices"], layers[-1]
-    made = {
+    drawn = {
         "clusters": clusters(layers, {name: record["clusters"][step] for name, step in ends.items()},
                              {name: record["linear"][step] for name, step in ends.items()}, record["labels"],
                              title=f"Clusters: {item}", note=note),
@@ -43,13 +43,13 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     }
     to_first, between = record["to_first"], record["between"]
     if np.isfinite(to_first).any() or np.isfinite(between).any():  # two labels have one distance: nothing to correlate
-        made["likeness"] = likeness(
+        drawn["likeness"] = likeness(
             layers, steps, to_first, {name: between[steps.index(step)] for name, step in ends.items()},
             title=f"Likeness of label distances: {item}",
             note=f"{record['split']} against {record['compare_split']}; {note}")
-    made["motion"] = motion(record["paths"], names, record["named"], layers, record["lengths"], note=note,
-                            title=f"Motion of the classes: {item}")
-    return made
+    drawn["motion"] = motion(record["paths"], names, record["named"], layers, record["lengths"], note=note,
+                             title=f"Motion of the classes: {item}")
+    return drawn
 
 
 @style.styled
@@ -66,13 +66,13 @@ def clusters(layers: Sequence[int], counts: Mapping[str, np.ndarray], linear: Ma
     for number, (name, values) in enumerate(counts.items()):
         tint, shift = style.colour(number), 0.08 * (number - (len(counts) - 1) / 2)
         panel.plot(where + shift, values, color=tint, lw=1.6, ls=style.DASHES[number % 2], label=name, zorder=2)
-        whole = np.asarray(linear[name], dtype=bool)
-        panel.scatter((where + shift)[whole], values[whole], s=46, color=tint, zorder=3)
-        panel.scatter((where + shift)[~whole], values[~whole], s=46, facecolor="white", edgecolor=tint, lw=1.6,
+        separable = np.asarray(linear[name], dtype=bool)
+        panel.scatter((where + shift)[separable], values[separable], s=46, color=tint, zorder=3)
+        panel.scatter((where + shift)[~separable], values[~separable], s=46, facecolor="white", edgecolor=tint, lw=1.6,
                       zorder=3)
     panel.axhline(labels, color=style.GREY, lw=1.2, ls=style.DASHES[2], label=f"number of labels ({labels})")
-    every = np.concatenate([np.asarray(values, dtype=float) for values in counts.values()])
-    _log_counts(panel, labels, float(every.max()))
+    all_counts = np.concatenate([np.asarray(values, dtype=float) for values in counts.values()])
+    _log_counts(panel, labels, float(all_counts.max()))
     panel.set_xticks(where, [str(layer) for layer in layers])
     panel.set_xlabel("layer (0 = embeddings)")
     panel.set_ylabel("clusters of one label")
@@ -92,26 +92,26 @@ def tracks(steps: Sequence[int], names: Sequence[str], values: np.ndarray, *, ti
     """
     figure, axes = style.new_figure(size=(9, 5.2), title=title)
     panel = axes[0, 0]
-    known = np.flatnonzero(np.isfinite(values).any(axis=0))
+    finite = np.flatnonzero(np.isfinite(values).any(axis=0))
     change = np.nan_to_num(values[-1] - values[0], nan=0.0)
-    order = known[np.argsort(-change[known], kind="stable")]
+    order = finite[np.argsort(-change[finite], kind="stable")]
     chosen = order.tolist() if len(order) <= FEW - 1 else [*order[:NAMED].tolist(), *order[-NAMED:].tolist()]
     x = np.arange(len(steps))
-    for label in known.tolist():
+    for label in finite.tolist():
         if label not in chosen:
             panel.plot(x, values[:, label], color=style.LIGHT_GREY, lw=1, zorder=1)
     for number, label in enumerate(chosen):
-        slow = len(chosen) < len(known) and number >= NAMED
+        slow = len(chosen) < len(finite) and number >= NAMED
         panel.plot(x, values[:, label], color=style.colour(number), ls=style.DASHES[1] if slow else style.DASHES[0],
                    marker="os^Dv*P"[number % 7], ms=5, zorder=3,
                    label=f"{style.short(names[label])} ({change[label]:+.2g})")
-    if len(known) > 2:  # two labels have the same distance, to each other
+    if len(finite) > 2:  # two labels have the same distance, to each other
         mean = np.array([row[np.isfinite(row)].mean() if np.isfinite(row).any() else np.nan for row in values])
-        panel.plot(x, mean, color=style.BLACK, lw=2.4, zorder=4, label=f"mean of {len(known)} labels")
+        panel.plot(x, mean, color=style.BLACK, lw=2.4, zorder=4, label=f"mean of {len(finite)} labels")
     _step_axis(panel, steps)
     panel.set_ylim(bottom=0)
     panel.set_ylabel("distance to the nearest other label\n(unit of the vectors)")
-    many = len(chosen) < len(known)
+    many = len(chosen) < len(finite)
     panel.set_title(f"The {NAMED} labels that gained most (solid) and least (dashed); others grey" if many
                     else "Every label")
     figure.legend(loc="outside right center", title="label (gain)")
@@ -178,16 +178,16 @@ def label_pairs(names: Sequence[str], before: np.ndarray, after: np.ndarray, whe
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    kept = np.flatnonzero(np.isfinite(before).any(axis=0) | np.isfinite(after).any(axis=0))
-    if not len(kept):
-        kept = np.arange(len(names))
-    count = len(kept)
+    shown = np.flatnonzero(np.isfinite(before).any(axis=0) | np.isfinite(after).any(axis=0))
+    if not len(shown):
+        shown = np.arange(len(names))
+    count = len(shown)
     figure, axes = style.new_figure(1, 2, size=(10.5, 6.0), title=title, sharey=True)
-    parts = [np.asarray(part)[np.ix_(kept, kept)] for part in (before, after)]
+    parts = [np.asarray(part)[np.ix_(shown, shown)] for part in (before, after)]
     top = max([1e-12, *(float(np.nanmax(part)) for part in parts if np.isfinite(part).any())])
     colours, shade = colormaps[style.SEQUENTIAL].with_extremes(bad="#FFFFFF"), Normalize(0, top)
     size = 8.5 if count <= 20 else 6 if count <= 36 else 4.8
-    short = [style.short(names[label], 18 if count <= 20 else 12) for label in kept.tolist()]
+    short = [style.short(names[label], 18 if count <= 20 else 12) for label in shown.tolist()]
     for panel, part, name in zip(axes[0], parts, when, strict=True):
         panel.imshow(np.ma.masked_invalid(part), cmap=colours, norm=shade, interpolation="nearest")
         if count <= FEW:
@@ -195,9 +195,10 @@ def label_pairs(names: Sequence[str], before: np.ndarray, after: np.ndarray, whe
                 if np.isfinite(value):
                     panel.text(j, i, f"{value:.3g}", ha="center", va="center", fontsize=8,
                                color="black" if value > 0.6 * top else "white")
-        known = part[np.triu_indices(count, 1)]
-        known = known[np.isfinite(known)]
-        panel.set_title(f"{name}: " + (f"mean {known.mean():.3g}, least {known.min():.3g}" if len(known) else "none"))
+        finite = part[np.triu_indices(count, 1)]
+        finite = finite[np.isfinite(finite)]
+        panel.set_title(f"{name}: "
+                        + (f"mean {finite.mean():.3g}, least {finite.min():.3g}" if len(finite) else "none"))
         panel.grid(False)
         panel.tick_params(length=0)
         panel.spines[:].set_visible(False)

@@ -222,15 +222,15 @@ class _Products:
             self.place[self.rows] = -1
             self.rows, new = np.zeros(0, np.int64), active
         if len(new):
-            held, count = len(self.rows), len(self.rows) + len(new)
+            kept, count = len(self.rows), len(self.rows) + len(new)
             if count > len(self.values):
                 size = max(count, min(2 * count, self.most))
                 room = np.empty((size, size))
-                room[:held, :held] = self.values[:held, :held]
+                room[:kept, :kept] = self.values[:kept, :kept]
                 self.values = room
-            self.place[new] = np.arange(held, count)
+            self.place[new] = np.arange(kept, count)
             self.rows = np.concatenate([self.rows, new])
             block = self.z[new] @ self.z[self.rows].T
-            self.values[held:count, :count], self.values[:count, held:count] = block, block.T
+            self.values[kept:count, :count], self.values[:count, kept:count] = block, block.T
         where = self.place[active]
         return self.values[where[:, None], where]

@@ -70,7 +70,7 @@ def probe(
     inert[[row for group in conflicts for row in group]] = True
     hulls = Hulls(points)
     groups = _components(hulls, codes, tell) if shortcut else [np.unique(codes)]
-    made: Merges = []
+    all_merges: Merges = []
     components = []
     name = np.empty(len(points), np.int64)
     for group in groups:
@@ -80,12 +80,13 @@ def probe(
             continue
         merges, end, refused, first = merge_component(points, codes, rows, inert, hulls, tell)
         components.append(Component(names[group], end, first, refused))
-        made += merges
-        name[rows] = names_after(len(points), _united(merges))[rows]
+        all_merges += merges
+        name[rows] = names_after(len(points), _merge_pairs(merges))[rows]
     firsts, assignment = np.unique(name, return_inverse=True)
     linear = len(firsts) == len(np.unique(codes)) and not conflicts
     return Clusters(
-        assignment.astype(np.int64), names[codes[firsts]], names, linear, _united(made), np.array([m[2] for m in made]),
+        assignment.astype(np.int64), names[codes[firsts]], names, linear, _merge_pairs(all_merges),
+        np.array([m[2] for m in all_merges]),
         tuple(components), conflicts, repeated, {k: v for k, v in hulls.decisions.items() if v}, points,
     )
 
@@ -113,8 +114,8 @@ def given(
         raise ValueError(f"cluster {assignment[mixed[0]]} has points of more than one label, among them row "
                          f"{int(mixed[0])}")
     conflicts, repeated = _repeats(points, codes)
-    clusters = Clusters(assignment.astype(np.int64), names[codes[firsts]], names, False, _united([]), np.zeros(0), (),
-                        conflicts, repeated, {}, points)
+    clusters = Clusters(assignment.astype(np.int64), names[codes[firsts]], names, False, _merge_pairs([]), np.zeros(0),
+                        (), conflicts, repeated, {}, points)
     single = len(firsts) == len(np.unique(codes))
     return replace(clusters, linear=single and not overlaps(clusters))
 
@@ -182,7 +183,7 @@ def creation_order(clusters: Clusters) -> list[int]:
     return sorted(range(clusters.count), key=lambda k: (last.get(firsts[k], ((), firsts[k]))))
 
 
-def _united(merges: Merges) -> np.ndarray:
+def _merge_pairs(merges: Merges) -> np.ndarray:
     return np.array([merge[:2] for merge in merges], np.int64).reshape(-1, 2)
 
 

@@ -240,8 +240,8 @@ def _by_linear_program(a: np.ndarray, b: np.ndarray, centre: np.ndarray, radius:
 
 def _ridge(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Normal of the ridge regression of side (+1, -1) on centred points: (dim,)."""
-    both = np.concatenate([a - a.mean(axis=0), b - b.mean(axis=0)])
-    spread = both.T @ both
+    centred = np.concatenate([a - a.mean(axis=0), b - b.mean(axis=0)])
+    spread = centred.T @ centred
     spread[np.diag_indices_from(spread)] += 1e-6 * max(np.trace(spread) / len(spread), 1e-300)
     return np.linalg.solve(spread, a.mean(axis=0) - b.mean(axis=0))
 

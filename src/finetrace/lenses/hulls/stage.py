@@ -117,7 +117,7 @@ def _drawn(work: Work, track: dict[Key, "Space"], table: "LongTable") -> Record:
         "outside_min": np.array([track[step, last_layer].distances.outside_min for step in steps]),
         "matrices": {step: track[step, last_layer].distances.matrix for step in ends},
         "to_first": to_first.T, "between": between,
-        "paths": [(layer, of.points, of.shares) for layer, of in planes.items()],
+        "paths": [(layer, layer_plane.points, layer_plane.shares) for layer, layer_plane in planes.items()],
         "named": {layer: closest(part[0]) for layer, part in means.items()},
         "lengths": np.array([displacements(first[layer], last[layer]) for layer in layers]),
     }
@@ -128,17 +128,17 @@ def chosen_steps(settings: HullsSettings, hidden: HiddenStates) -> list[int]:
     if settings.checkpoints == "all":
         return hidden.steps
     listed = settings.checkpoints if isinstance(settings.checkpoints, list) else []
-    wanted = {step for step in listed if step < max(ends)}  # a short run ends before
-    if unknown := sorted(wanted - set(hidden.steps)):
+    between = {step for step in listed if step < max(ends)}  # a short run ends before
+    if unknown := sorted(between - set(hidden.steps)):
         raise FinetraceError(f"params.yaml: hulls.checkpoints: {unknown[0]} is not in {hidden.folder}, which has "
                              f"{', '.join(map(str, hidden.steps))}")
-    return sorted(ends | wanted)
+    return sorted(ends | between)
 
 
-def chosen_rows(stage: Stage, hidden: HiddenStates, split: str, most: int, seed: int) -> np.ndarray:
+def chosen_rows(stage: Stage, hidden: HiddenStates, split: str, limit: int, seed: int) -> np.ndarray:
     """Rows of a split that are probed, ascending; all, or a choice that is said in the log."""
     rows = hidden.rows(split)
-    chosen = rows[choose_rows(hidden.labels[rows], most, "stratified", seeds.derive(seed, "points", split))]
+    chosen = rows[choose_rows(hidden.labels[rows], limit, "stratified", seeds.derive(seed, "points", split))]
     if len(chosen) < len(rows):
         log.info("%s: %s: %s of %s examples, the classes in their own shares (hulls.max_points)", stage.label, split,
                  f"{len(chosen):,}", f"{len(rows):,}")
@@ -181,13 +181,15 @@ def _probe_all(work: Work, out: Path) -> tuple[Tracks, Counter[str]]:
         for split, rows in rows_of.items():
             where = f"(step {step}, layer {layer}, {split}) "
             query = new_rows if split == settings.split else None
-            space, clusters, every, ranked = _space(values, rows, hidden, settings, query, teller(progress, where))
+            space, clusters, all_distances, ranked = _space(values, rows, hidden, settings, query,
+                                                            teller(progress, where))
             progress.advance(where)
             tracks[split][step, layer] = space
             decisions.update(clusters.decisions)
-            if writer and every is not None and split == settings.split:
+            if writer and all_distances is not None and split == settings.split:
                 gold = None if new_rows is None else hidden.labels[new_rows]
-                writer.space(step, layer, clusters, creation_order(clusters), every, space.distances, ranked, gold)
+                writer.space(step, layer, clusters, creation_order(clusters), all_distances, space.distances, ranked,
+                             gold)
     progress.close()
     if writer:
         writer.batch_tables()
@@ -214,18 +216,18 @@ def _space(values: np.ndarray, rows: np.ndarray, hidden: HiddenStates, settings:
     names = np.arange(len(hidden.label_names))
     points, labels = values[rows].astype(np.float64), hidden.labels[rows]
     clusters = hulls.probe(points, labels, classes=names, progress=tell)
-    wanted = settings.files and new_rows is not None
-    every = hulls.cluster_distances(clusters, progress=tell) if settings.files else None
+    rank_all = settings.files and new_rows is not None
+    all_distances = hulls.cluster_distances(clusters, progress=tell) if settings.files else None
     distances = hulls.label_distances(clusters, min_size=settings.min_size, reduce=settings.reduce,
-                                      missing=settings.missing, distances=every, progress=tell)
+                                      missing=settings.missing, distances=all_distances, progress=tell)
     ranked, right = None, np.zeros(0, dtype=bool)
     if new_rows is not None:
         new = values[new_rows].astype(np.float64)
-        ranked = hulls.predict(clusters, new, nearest=None if wanted else 1, progress=tell)
+        ranked = hulls.predict(clusters, new, nearest=None if rank_all else 1, progress=tell)
         right = ranked.labels == hidden.labels[new_rows]
     space = Space(distances, np.bincount(labels, minlength=len(names)), clusters.count,
                   sum(map(len, clusters.conflicts)), clusters.decisions.get("undecided", 0),
                   centroids(points, labels, len(names)), right,
                   hidden.sentence_codes(new_rows) if new_rows is not None and len(new_rows)
                   else np.zeros(0, dtype=np.int64))
-    return space, clusters, every, ranked
+    return space, clusters, all_distances, ranked

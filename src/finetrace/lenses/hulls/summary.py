@@ -56,12 +56,12 @@ def rows(track: Track, split: str, names: Sequence[str], *, distances: bool = Tr
     steps, layers = axes(track)
     for (step, layer), space in sorted(track.items()):
         place = {"step": step, "layer": layer, "split": split}
-        yield from _of_space(place, space, names, distances)
+        yield from _space_rows(place, space, names, distances)
         before = [(steps[0], layer, "similarity_to_first")]
         if layer != layers[0]:
             before.append((step, layers[layers.index(layer) - 1], "similarity_to_previous_layer"))
         for other_step, other_layer, statistic in before:
-            yield _likeness(place, statistic, track[other_step, other_layer], space)
+            yield _likeness_row(place, statistic, track[other_step, other_layer], space)
         yield from _growth(place, track[steps[0], layer], space)
     for layer in layers:
         places = [{"step": step, "layer": layer, "split": split} for step in steps]
@@ -73,7 +73,7 @@ def between(track: Track, other: Track, split: str) -> Iterator[Row]:
     have."""
     for (step, layer), space in sorted(track.items()):
         place = {"step": step, "layer": layer, "split": split}
-        yield _likeness(place, "similarity_between_splits", space, other[step, layer])
+        yield _likeness_row(place, "similarity_between_splits", space, other[step, layer])
 
 
 def axes(track: Track) -> tuple[list[int], list[int]]:
@@ -86,9 +86,9 @@ def table(listed: Iterable[Row]) -> LongTable:
     return LongTable.of_rows(listed, COLUMNS).sorted("step", "layer", "split")
 
 
-def metrics(whole: LongTable, split: str) -> dict[str, float]:
+def metrics(long_table: LongTable, split: str) -> dict[str, float]:
     """What a person compares between runs: first and last checkpoint of every layer; undefined numbers are left out."""
-    part = whole.select(split=split, label="")
+    part = long_table.select(split=split, label="")
     steps, layers = part.distinct("step"), part.distinct("layer")
     ends = {"mean_outside_min": "outside_min"} | {name: name for name in (
         "clusters", "linear", "similarity_between_splits", "intra_accuracy")}
@@ -99,10 +99,10 @@ def metrics(whole: LongTable, split: str) -> dict[str, float]:
     return known(numbers | {"labels": part.select(statistic="labels").frame["value"].max()})
 
 
-def curves(whole: LongTable, split: str) -> dict[str, np.ndarray]:
+def curves(long_table: LongTable, split: str) -> dict[str, np.ndarray]:
     """Columns of curves.csv: step, then clusters and mean least distance of each layer; layers never defined are left
     out."""
-    part = whole.select(split=split, label="")
+    part = long_table.select(split=split, label="")
     layers = part.distinct("layer")
     clusters, distances = (part.grid(statistic=name)[..., 0].T for name in ("clusters", "outside_min"))
     columns = {"step": np.array(part.distinct("step"), np.int64)}
@@ -119,17 +119,17 @@ def mean_interval(values: np.ndarray) -> tuple[float, float, float, int]:
     """
     from scipy.special import stdtrit
 
-    known = values[np.isfinite(values)]
-    if not len(known):
+    finite = values[np.isfinite(values)]
+    if not len(finite):
         return float("nan"), float("nan"), float("nan"), 0
-    mean = float(known.mean())
-    if len(known) < 2:
+    mean = float(finite.mean())
+    if len(finite) < 2:
         return mean, float("nan"), float("nan"), 1
-    half = float(stdtrit(len(known) - 1, 0.975) * known.std(ddof=1) / np.sqrt(len(known)))
-    return mean, mean - half, mean + half, len(known)
+    half = float(stdtrit(len(finite) - 1, 0.975) * finite.std(ddof=1) / np.sqrt(len(finite)))
+    return mean, mean - half, mean + half, len(finite)
 
 
-def _of_space(place: Row, space: Space, names: Sequence[str], every_pair: bool) -> Iterator[Row]:
+def _space_rows(place: Row, space: Space, names: Sequence[str], every_pair: bool) -> Iterator[Row]:
     """Counts, distances and spread of one space, and how many new points it tells rightly."""
     between = space.distances
     points, present = int(space.sizes.sum()), int((space.sizes > 0).sum())
@@ -139,7 +139,7 @@ def _of_space(place: Row, space: Space, names: Sequence[str], every_pair: bool) 
     for statistic, values in (("outside_min", between.outside_min), ("inside_max", between.inside_max),
                               ("inside_mean", between.inside_mean),
                               ("inside_mean_weighted", between.inside_mean_weighted)):
-        yield _mean(place, statistic, values)
+        yield _mean_row(place, statistic, values)
         for label in np.flatnonzero(np.isfinite(values)).tolist():
             yield _row(place, statistic, values[label], int(space.sizes[label]), names[label])
     for statistic, ratio in (("max_ratio", between.ratio_max), ("mean_ratio", between.ratio_mean)):
@@ -157,14 +157,14 @@ def _of_space(place: Row, space: Space, names: Sequence[str], every_pair: bool) 
 def _growth(place: Row, first: Space, space: Space) -> Iterator[Row]:
     """Labels whose least distance to another label grew or shrank since the first checkpoint, beyond what is certain
     (1e-6)."""
-    before, now = first.distances.outside_min, space.distances.outside_min
-    change = now - before
-    both = np.isfinite(change)
-    certain = 1e-6 * np.maximum(np.abs(before), np.abs(now))
-    for statistic, moved in (("labels_grown", change[both] > certain[both]),
-                             ("labels_shrunk", change[both] < -certain[both])):
-        yield _row(place, statistic, int(moved.sum()), int(both.sum()))
-    yield _mean(place, "mean_growth", change)
+    before, current = first.distances.outside_min, space.distances.outside_min
+    change = current - before
+    defined = np.isfinite(change)
+    certain = 1e-6 * np.maximum(np.abs(before), np.abs(current))
+    for statistic, moved in (("labels_grown", change[defined] > certain[defined]),
+                             ("labels_shrunk", change[defined] < -certain[defined])):
+        yield _row(place, statistic, int(moved.sum()), int(defined.sum()))
+    yield _mean_row(place, "mean_growth", change)
 
 
 def _motion(places: Sequence[Row], spaces: Sequence[Space], names: Sequence[str]) -> Iterator[Row]:
@@ -175,7 +175,7 @@ def _motion(places: Sequence[Row], spaces: Sequence[Space], names: Sequence[str]
     moved = plane(means - means[0], centred=False).points
     for s, (place, space) in enumerate(zip(places, spaces, strict=True)):
         lengths = displacements(means[0], means[s])
-        yield _mean(place, "centroid_displacement", lengths)
+        yield _mean_row(place, "centroid_displacement", lengths)
         for label in np.flatnonzero(np.isfinite(lengths)).tolist():
             for statistic, value in (("centroid_displacement", lengths[label]),
                                      ("centroid_path_x", path[s, label, 0]), ("centroid_path_y", path[s, label, 1]),
@@ -183,12 +183,12 @@ def _motion(places: Sequence[Row], spaces: Sequence[Space], names: Sequence[str]
                 yield _row(place, statistic, value, int(space.sizes[label]), names[label])
 
 
-def _likeness(place: Row, statistic: str, first: Space, second: Space) -> Row:
+def _likeness_row(place: Row, statistic: str, first: Space, second: Space) -> Row:
     alike = similarity(first.distances, second.distances)
     return _row(place, statistic, alike.r, alike.pairs)
 
 
-def _mean(place: Row, statistic: str, values: np.ndarray) -> Row:
+def _mean_row(place: Row, statistic: str, values: np.ndarray) -> Row:
     mean, low, high, n = mean_interval(values)
     return _row(place, statistic, mean, n, low=low, high=high)
 

@@ -11,7 +11,7 @@ Tell = Callable[[str, int, int], None]
 def teller(progress: Progress, where: str = "") -> Tell:
     """Adds the phase of the unit that is being worked on to the lines of `progress`; where: which unit that is."""
     def tell(phase: str, done: int, total: int) -> None:
-        of = f" of {total:,}" if total else ""
-        progress.update(progress.done, f"{where}{phase} {done:,}{of}")
+        out_of = f" of {total:,}" if total else ""
+        progress.update(progress.done, f"{where}{phase} {done:,}{out_of}")
 
     return tell

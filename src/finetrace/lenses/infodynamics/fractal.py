@@ -57,7 +57,7 @@ def hurst_exponent(
     x, z = np.log2((lengths + 1) / 2), np.log2(fluctuations)
     dx, dz = x - x.mean(), z - z.mean()
     slope = float(dx @ dz / (dx @ dx))
-    rest = dz - slope * dx
+    errors = dz - slope * dx
     freedom = len(x) - 2
-    se = float(np.sqrt(rest @ rest / freedom / (dx @ dx))) if freedom else float("nan")
-    return HurstFit(slope, se, float(1 - rest @ rest / (dz @ dz)), lengths, fluctuations)
+    se = float(np.sqrt(errors @ errors / freedom / (dx @ dx))) if freedom else float("nan")
+    return HurstFit(slope, se, float(1 - errors @ errors / (dz @ dz)), lengths, fluctuations)

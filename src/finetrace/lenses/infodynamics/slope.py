@@ -82,11 +82,11 @@ def resonance_novelty_slope(
         band = regression_band(zx, zy, level=level, grid=2)
         slope, se, low, high = band.slope, band.se, band.ci_low, band.ci_high
         if block is not None:
-            se, low, high = _of_blocks(slope, _left_out(zx, zy, block), level)
-    known = null[np.isfinite(null)]
-    nothing = known.size == 0 or np.isnan(slope)
-    extreme = 0 if nothing else int(np.sum(np.abs(known - known.mean()) >= abs(slope - known.mean())))
-    null_low, null_high = np.quantile(known, _tails(level)) if known.size else (np.nan, np.nan)
+            se, low, high = _block_error(slope, _left_out(zx, zy, block), level)
+    finite = null[np.isfinite(null)]
+    nothing = finite.size == 0 or np.isnan(slope)
+    extreme = 0 if nothing else int(np.sum(np.abs(finite - finite.mean()) >= abs(slope - finite.mean())))
+    null_low, null_high = np.quantile(finite, _tails(level)) if finite.size else (np.nan, np.nan)
     return ResonanceNoveltySlope(
         slope=float(slope),
         r2=float(slope) ** 2,
@@ -95,10 +95,10 @@ def resonance_novelty_slope(
         ci_high=float(high),
         count=len(x),
         null=null,
-        null_mean=float(known.mean()) if known.size else float("nan"),
+        null_mean=float(finite.mean()) if finite.size else float("nan"),
         null_low=float(null_low),
         null_high=float(null_high),
-        p_value=float("nan") if nothing else (1 + extreme) / (1 + known.size),
+        p_value=float("nan") if nothing else (1 + extreme) / (1 + finite.size),
     )
 
 
@@ -172,7 +172,7 @@ def _tails(level: float) -> list[float]:
     return [(1 - level) / 2, (1 + level) / 2]
 
 
-def _of_blocks(slope: float, left_out: np.ndarray, level: float) -> tuple[float, float, float]:
+def _block_error(slope: float, left_out: np.ndarray, level: float) -> tuple[float, float, float]:
     """Standard error of a slope of z-scores (a correlation), and the ends of its interval; left_out: (block,)."""
     near = 1 - 1e-12  # artanh(1) is infinite
     low, high = jackknife_interval(np.arctanh(np.clip(slope, -near, near)), np.arctanh(np.clip(left_out, -near, near)),

@@ -79,8 +79,8 @@ def age(steps: np.ndarray, group: Group, accuracies: np.ndarray, lowest: float,
         return Age(float("nan"), reason=f"above the middle from the first checkpoint on (step {steps[0]:,})")
     ages = crossing(steps, np.mean([draws[part] for part in group.parts], axis=0))
     low, high = (float(np.quantile(ages, (1 + sign * LEVEL) / 2, method="inverted_cdf")) for sign in (-1, 1))
-    return Age(value, _known(low), _known(high))
+    return Age(value, _finite_or_nan(low), _finite_or_nan(high))
 
 
-def _known(end: float) -> float:
+def _finite_or_nan(end: float) -> float:
     return end if np.isfinite(end) else float("nan")

@@ -24,11 +24,11 @@ def draw(record: Mapping[str, Any]) -> "dict[str, Figure]":
     steps, title = record["steps"], f"{record['set']}: {record['place']}"
     note = f"{record['pairs']:,} pairs; {SAID[record['scoring']]}; masked-word head: {record['head']}"
     common = {"axis": record["axis"], "title": title, "note": note}
-    made = {"accuracy": by_step(steps, record["courses"], **common),
-            "paradigms": by_paradigm(steps, record["paradigms"], **common)}
+    drawn = {"accuracy": by_step(steps, record["courses"], **common),
+             "paradigms": by_paradigm(steps, record["paradigms"], **common)}
     if len(steps) > 1:
-        made["acquisition"] = acquisition(steps, record["ages"], record["reasons"], **common)
-    return made
+        drawn["acquisition"] = acquisition(steps, record["ages"], record["reasons"], **common)
+    return drawn
 
 
 @style.styled
@@ -49,8 +49,8 @@ def by_step(steps: Sequence[int], courses: Mapping[str, np.ndarray], *, axis: st
     panel.set_ylim(0, 102)
     panel.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8.5)
     _checkpoints(panel, steps, axis)
-    left = f"{len(courses) - _LINES} more phenomena are in table.parquet; " if len(courses) > _LINES else ""
-    style.footnote(figure, f"checkpoints are evenly spaced; bands: 95 % interval; {left}{note}")
+    omitted = f"{len(courses) - _LINES} more phenomena are in table.parquet; " if len(courses) > _LINES else ""
+    style.footnote(figure, f"checkpoints are evenly spaced; bands: 95 % interval; {omitted}{note}")
     return figure
 
 
@@ -65,18 +65,18 @@ def acquisition(steps: Sequence[int], ages: Mapping[str, np.ndarray], reasons: M
     figure, axes = style.new_figure(title=title, size=(9.0, 1.8 + 0.34 * len(order)))
     panel = axes[0, 0]
     first, last = min(step for step in steps if step > 0), steps[-1]
-    left = min([first, *(end for age in ages.values() for end in age[:2] if end > 0)]) / 1.3  # NaN > 0 is false
+    left_edge = min([first, *(end for age in ages.values() for end in age[:2] if end > 0)]) / 1.3  # NaN > 0 is false
     for row, name in enumerate(order):
         value, low, high = ages[name]
         if np.isnan(value):
-            panel.text(left * 1.3, row, reasons[name], color=style.GREY, va="center", fontsize=8.5,
+            panel.text(left_edge * 1.3, row, reasons[name], color=style.GREY, va="center", fontsize=8.5,
                        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
             continue
-        panel.plot([max(left, low) if np.isfinite(low) else left, high if np.isfinite(high) else last], [row, row],
-                   color=style.BLUE, lw=2.4, alpha=0.4)
+        panel.plot([max(left_edge, low) if np.isfinite(low) else left_edge, high if np.isfinite(high) else last],
+                   [row, row], color=style.BLUE, lw=2.4, alpha=0.4)
         panel.plot(value, row, "o", color=style.BLUE, ms=7)
     panel.set_xscale("log")
-    panel.set_xlim(left, last * 1.3)
+    panel.set_xlim(left_edge, last * 1.3)
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     panel.set_yticks(range(len(order)), [style.short(name, 40) for name in order])
     panel.set_ylim(len(order) - 0.5, -0.5)
@@ -108,8 +108,8 @@ def by_paradigm(steps: Sequence[int], accuracies: Mapping[str, np.ndarray], *, a
 
 def _checkpoints(panel: "Axes", steps: Sequence[int], label: str, line: bool = True) -> None:
     """Evenly spaced checkpoints on the x axis, some of them named."""
-    few = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), _NAMED)).round().astype(int))
-    panel.set_xticks(few, [f"{steps[i]:,}" for i in few], fontsize=8)
+    ticks = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), _NAMED)).round().astype(int))
+    panel.set_xticks(ticks, [f"{steps[i]:,}" for i in ticks], fontsize=8)
     if line:
         panel.set_xlim(-0.3, len(steps) - 0.7)
     panel.set_xlabel(label)

@@ -64,7 +64,7 @@ def groups(pairs: Pairs) -> list[Group]:
             key = (("", "", ""), (field, "", ""), ("", phenomenon, ""), ("", phenomenon, paradigm))[level]
             parts = collected.setdefault((*key, control), {})
             parts.setdefault((f"{phenomenon}/{paradigm}", control), []).append(number)
-    return [Group(*key, {name: np.array(own, dtype=np.int64) for name, own in parts.items()})
+    return [Group(*key, {name: np.array(numbers, dtype=np.int64) for name, numbers in parts.items()})
             for key, parts in collected.items()]
 
 

@@ -135,10 +135,11 @@ def _measure(work: Work, seed: int, manifest: Manifest, out: Path) -> Record:
 def _compute(work: Work) -> None:
     """Scores of the checkpoints that have none yet."""
     timeline = work.timeline
-    same = {work.keys[step]: step for step in reversed(timeline.steps)}  # checkpoints with equal weights are done once
-    todo = [step for step in sorted(same.values()) if not is_whole(work.results(step))]
+    # checkpoints with equal weights are done once
+    step_of_key = {work.keys[step]: step for step in reversed(timeline.steps)}
+    todo = [step for step in sorted(step_of_key.values()) if not is_whole(work.results(step))]
     log.info("%s: %d checkpoints (%d different), %d to do; scoring: %s", work.stage.label, len(timeline.steps),
-             len(same), len(todo), work.settings.scoring)
+             len(step_of_key), len(todo), work.settings.scoring)
     for number, step in enumerate(todo):
         with timeline.checkpoint(step) as folder:
             _checkpoint(work, step, folder, len(todo) - number)
@@ -146,7 +147,7 @@ def _compute(work: Work) -> None:
         work.progress.close()
 
 
-def _checkpoint(work: Work, step: int, folder: Path, left: int) -> None:
+def _checkpoint(work: Work, step: int, folder: Path, steps_left: int) -> None:
     """Scores of one checkpoint, kept with the index of pairs when they are whole."""
     from finetrace.inference.pseudo_likelihood import pseudo_log_likelihoods
     from finetrace.models.device import device_name, fit_threads, set_up
@@ -162,7 +163,7 @@ def _checkpoint(work: Work, step: int, folder: Path, left: int) -> None:
     (set_up if work.device == "cuda" else fit_threads)(encoder.num_parameters())
     if work.tokenised is None:
         work.tokenised = _read(work, encoder)
-        work.progress = _announce(work, encoder, left)
+        work.progress = _announce(work, encoder, steps_left)
     tokenised, done = work.tokenised, work.progress.done
     collator = Collator(work.tokenizer, 8 if work.device == "cuda" else None, side="right")
     try:
@@ -196,12 +197,12 @@ def _read(work: Work, encoder: Any) -> TokenisedPairs:
     where, table = str(work.pairs), read_table(work.pairs)
     if table.num_rows == 0:
         raise FinetraceError(f"{where}: has no pairs; run its stage again")
-    both = [text for pair in zip(table["good"].to_pylist(), table["bad"].to_pylist(), strict=True) for text in pair]
-    numbers = {text: number for number, text in enumerate(dict.fromkeys(both))}  # good beside bad: they share copies
+    texts = [text for pair in zip(table["good"].to_pylist(), table["bad"].to_pylist(), strict=True) for text in pair]
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}  # good beside bad: they share copies
     encoded = encode_sentences(list(numbers), work.tokenizer, inputs=forward_names(encoder) | {"attention_mask"},
                                scoring=work.settings.scoring, where=where)
     require_known(encoded.rows, work.tokenizer, where)
-    sentence = np.array([numbers[text] for text in both]).reshape(-1, 2)
+    sentence = np.array([numbers[text] for text in texts]).reshape(-1, 2)
     limit = longest_input(encoder, work.tokenizer, 512)
     fitting = (encoded.rows.lengths <= limit) & (encoded.tokens > 0)
     fits = np.flatnonzero(fitting[sentence].all(axis=1))
@@ -212,31 +213,30 @@ def _read(work: Work, encoder: Any) -> TokenisedPairs:
     good, bad = places.reshape(-1, 2).T
     sentences = Sentences(encoded.rows.take(used), [encoded.words[i] for i in used])
     ids = sentences.rows.features["input_ids"]
-    same = sum(ids[g] == ids[b] for g, b in zip(good, bad, strict=True))
-    if same:
+    same_tokens = sum(ids[g] == ids[b] for g, b in zip(good, bad, strict=True))
+    if same_tokens:
         log.warning("%s: the tokenizer makes the same tokens of both sentences of %s pairs, each of which counts half",
-                    where, f"{same:,}")
+                    where, f"{same_tokens:,}")
     index = table.take(fits).add_column(0, "pair", pa.array(range(len(fits)), pa.int32()))
-    for name, of in (("good_tokens", good), ("bad_tokens", bad)):
-        index = index.append_column(name, pa.array(sentences.tokens[of], pa.int32()))
+    for name, side in (("good_tokens", good), ("bad_tokens", bad)):
+        index = index.append_column(name, pa.array(sentences.tokens[side], pa.int32()))
     copies, tokens = count_copies(sentences, work.tokenizer.mask_token_id)
-    return TokenisedPairs(index, sentences, good, bad, copies, tokens, len(sentence) - len(fits), same)
+    return TokenisedPairs(index, sentences, good, bad, copies, tokens, len(sentence) - len(fits), same_tokens)
 
 
-def _announce(work: Work, encoder: Any, left: int) -> Any:
+def _announce(work: Work, encoder: Any, steps_left: int) -> Any:
     """What is about to be done and what it takes, before it is; returns the Progress of it."""
     from finetrace.models.device import operations_per_second
     from finetrace.progress import Progress, duration
 
     tokenised = work.tokenised
     weights = sum(p.numel() for n, p in encoder.named_parameters() if "embeddings" not in n)
-    operations = 2.0 * (weights * tokenised.tokens + work.head.decoder.numel() * tokenised.copies) * left
+    operations = 2.0 * (weights * tokenised.tokens + work.head.decoder.numel() * tokenised.copies) * steps_left
     log.info("%s: %s pairs, %s left out (too long); %s sentences, %s masked copies of them for %s scored tokens; %d "
              "checkpoints to do, about %s", work.stage.label, f"{len(tokenised.good):,}", f"{tokenised.left_out:,}",
              f"{len(tokenised.sentences):,}", f"{tokenised.copies:,}", f"{int(tokenised.sentences.tokens.sum()):,}",
-             left,
-             duration(operations / (REACHED * operations_per_second())))
-    return Progress(tokenised.copies * left, work.stage.label, unit="masked sentence")
+             steps_left, duration(operations / (REACHED * operations_per_second())))
+    return Progress(tokenised.copies * steps_left, work.stage.label, unit="masked sentence")
 
 
 def _scores(results: Path) -> np.ndarray:

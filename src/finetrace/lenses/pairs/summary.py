@@ -27,22 +27,22 @@ def table(steps: Sequence[int], scores: np.ndarray, pairs: Pairs, *, draws: int,
     per_token = scores / pairs.tokens
     worth["accuracy_per_token"] = points(per_token[..., 0], per_token[..., 1])
     margins = scores[..., 0] - scores[..., 1]
-    wanted = groups(pairs)
-    parts = {name: numbers for group in wanted for name, numbers in group.parts.items()}
+    all_groups = groups(pairs)
+    parts = {name: numbers for group in all_groups for name, numbers in group.parts.items()}
     drawn = resampled(worth["accuracy"], parts, draws, seed)
     rows: list[dict[str, Any]] = []
     reasons: dict[str, str] = {}
-    for group in wanted:
-        statistics = {name: accuracy(of, group)
-                      for name, of in worth.items()} | {"margin_nats": mean_margin(margins, group)}
+    for group in all_groups:
+        statistics = {name: accuracy(values_of_pairs, group)
+                      for name, values_of_pairs in worth.items()} | {"margin_nats": mean_margin(margins, group)}
         for statistic, values in statistics.items():
             rows += [_row(group, step, statistic, *numbers) for step, *numbers in zip(steps, *values, strict=True)]
         value, low, _ = statistics["accuracy"]
-        own = age(np.asarray(steps), group, value, float(low[-1]), drawn)
-        if own.reason:
-            reasons[_label(group)] = own.reason
+        age_of_group = age(np.asarray(steps), group, value, float(low[-1]), drawn)
+        if age_of_group.reason:
+            reasons[_label(group)] = age_of_group.reason
         else:
-            rows.append(_row(group, steps[-1], AGE, own.value, own.low, own.high))
+            rows.append(_row(group, steps[-1], AGE, age_of_group.value, age_of_group.low, age_of_group.high))
     return LongTable.of_rows(rows, TYPES), reasons
 
 
@@ -54,7 +54,7 @@ def metrics(accuracies: LongTable, steps: Sequence[int], pairs: Pairs) -> dict[s
         numbers[statistic] = last.value(phenomenon="", statistic=statistic)
     for phenomenon, control in _phenomena(pairs):
         for statistic in ("accuracy", AGE):
-            name = f"{statistic}/{_safe(phenomenon)}{'/control' if control else ''}"
+            name = f"{statistic}/{_metric_name(phenomenon)}{'/control' if control else ''}"
             numbers[name] = last.value(phenomenon=phenomenon, control=control, statistic=statistic)
     return known(numbers)
 
@@ -66,7 +66,7 @@ def curves(numbers: LongTable, steps: Sequence[int], pairs: Pairs) -> dict[str, 
     if len(part.select(phenomenon="")):
         drawn["accuracy"] = part.course(steps, phenomenon="")[:, 0]
     for phenomenon, control in _phenomena(pairs)[:CURVES]:
-        name = f"accuracy/{_safe(phenomenon)}{'/control' if control else ''}"
+        name = f"accuracy/{_metric_name(phenomenon)}{'/control' if control else ''}"
         drawn[name] = part.course(steps, phenomenon=phenomenon, control=control)[:, 0]
     return drawn
 
@@ -81,10 +81,10 @@ def drawn(numbers: LongTable, steps: Sequence[int], pairs: Pairs, reasons: Mappi
         courses[name] = part.course(steps, paradigm="", statistic="accuracy")
         row = part.course(steps[-1:], paradigm="", statistic=AGE)[0]
         ages[name] = row if np.isfinite(row[0]) else np.full(3, np.nan)
-        of = dict.fromkeys(paradigm for group, paradigm, apart in zip(pairs.phenomena, pairs.paradigms, pairs.control,
-                                                                      strict=True)
-                           if group == phenomenon and bool(apart) == control)
-        for paradigm in of:
+        own_paradigms = dict.fromkeys(
+            paradigm for group, paradigm, apart in zip(pairs.phenomena, pairs.paradigms, pairs.control, strict=True)
+            if group == phenomenon and bool(apart) == control)
+        for paradigm in own_paradigms:
             label = paradigm if paradigm == phenomenon else f"{phenomenon}: {paradigm}"
             paradigms[label] = part.course(steps, paradigm=paradigm, statistic="accuracy")[:, 0]
     return {"courses": courses, "ages": ages, "paradigms": paradigms,
@@ -111,7 +111,7 @@ def _phenomena(pairs: Pairs) -> list[tuple[str, bool]]:
     return list(dict.fromkeys(zip(pairs.phenomena, np.asarray(pairs.control, dtype=bool).tolist(), strict=True)))
 
 
-def _safe(name: str) -> str:
+def _metric_name(name: str) -> str:
     """A name of a phenomenon as part of a metric's name, which MLflow takes."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
 

@@ -14,8 +14,8 @@ def word_types(words: Sequence[Sequence[str]], spans: Sequence[Sequence[int]]) -
     words: per example its sentence;  spans: per example start and end (exclusive) of its span, or of both, in a row.
     Returns one text per example, the spans parted by a tab.
     """
-    return ["\t".join(" ".join(sentence[start:end]) for start, end in zip(of[0::2], of[1::2], strict=True))
-            for sentence, of in zip(words, spans, strict=True)]
+    return ["\t".join(" ".join(sentence[start:end]) for start, end in zip(bounds[0::2], bounds[1::2], strict=True))
+            for sentence, bounds in zip(words, spans, strict=True)]
 
 
 def control_labels(types: Sequence[str] | np.ndarray, y: np.ndarray, train: np.ndarray, seed: int) -> np.ndarray:
@@ -29,13 +29,13 @@ def control_labels(types: Sequence[str] | np.ndarray, y: np.ndarray, train: np.n
     rows'.
     """
     y, train = np.asarray(y), np.asarray(train, dtype=bool)
-    names, of_row = np.unique(np.asarray(types), return_inverse=True)
-    if of_row.shape != y.shape or train.shape != y.shape:
-        raise ValueError(f"types {of_row.shape}, y {y.shape} and train {train.shape} must have one entry per row")
+    names, type_of_row = np.unique(np.asarray(types), return_inverse=True)
+    if type_of_row.shape != y.shape or train.shape != y.shape:
+        raise ValueError(f"types {type_of_row.shape}, y {y.shape} and train {train.shape} must have one entry per row")
     if not train.any():
         raise ValueError("train: marks no row")
     random = np.random.default_rng(seed)
-    counts = np.bincount(of_row[train], minlength=len(names))
+    counts = np.bincount(type_of_row[train], minlength=len(names))
     gold = np.sort(y[train])
     labels = random.permutation(np.unique(gold))  # which labels lie side by side is random too
     laid = np.concatenate([gold[gold == label] for label in labels])
@@ -43,6 +43,6 @@ def control_labels(types: Sequence[str] | np.ndarray, y: np.ndarray, train: np.n
     middle = (np.cumsum(counts[order]) - 0.5 * counts[order]).astype(np.int64)
     drawn = laid[np.minimum(middle, len(laid) - 1)]
     drawn = np.where(counts[order] > 0, drawn, random.choice(gold, size=len(names)))
-    of_type = np.empty(len(names), dtype=np.int64)
-    of_type[order] = drawn
-    return of_type[of_row]
+    label_of_type = np.empty(len(names), dtype=np.int64)
+    label_of_type[order] = drawn
+    return label_of_type[type_of_row]

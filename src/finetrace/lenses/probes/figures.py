@@ -36,31 +36,32 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     note = f"{probe}, trained on {record['trained_rows']:,} rows, {record['scored_rows']:,} scored"
     note += f", {record['unseen']:,} of classes unseen in training" if record["unseen"] else ""
     ends = {f"step {step:,}": step for step in dict.fromkeys((steps[0], steps[-1]))}
-    own = {label: record["own"][step] for label, step in list(ends.items())[1:] if step in record["own"]}
-    made = {
+    classifier_accuracy = {label: record["own"][step] for label, step in list(ends.items())[1:]
+                           if step in record["own"]}
+    drawn = {
         "lattice": lattice(
             {f"{step:,}": dict(zip(layers, map(tuple, row), strict=True))
              for step, row in zip(steps, grid, strict=True)},
             split=split, floor=floor, row_label="checkpoint (optimiser steps)", title=f"Probe accuracy: {name}",
             note=note),
         "layers": by_layer(layers, {label: grid[steps.index(step)] for label, step in ends.items()}, split=split,
-                           floor=floor, own=own, note=note, title=f"Probes by layer: {name}"),
+                           floor=floor, own=classifier_accuracy, note=note, title=f"Probes by layer: {name}"),
     }
     if record["training"]:
-        made["training"] = training(layers, {label: record["training"][step] for label, step in ends.items()},
-                                    split=split, title=f"Training of the probes: {name}",
-                                    note=f"{probe}, mean over seeds" if record["seeds"] > 1 else probe)
+        drawn["training"] = training(layers, {label: record["training"][step] for label, step in ends.items()},
+                                     split=split, title=f"Training of the probes: {name}",
+                                     note=f"{probe}, mean over seeds" if record["seeds"] > 1 else probe)
     if record["kinds"]:
-        made["probes"] = compare(layers, {label: record["kinds"][step] for label, step in ends.items()}, split=split,
-                                 floor=floor, title=f"Kinds of probes: {name}", note=f"on {record['vectors']}")
+        drawn["probes"] = compare(layers, {label: record["kinds"][step] for label, step in ends.items()}, split=split,
+                                  floor=floor, title=f"Kinds of probes: {name}", note=f"on {record['vectors']}")
     if record["compression"]:
-        made["mdl"] = compression(layers, {label: record["compression"][step] for label, step in ends.items()},
-                                  title=f"Description length: {name}",
-                                  note=f"online code with {probe}, {record['trained_rows']:,} rows")
+        drawn["mdl"] = compression(layers, {label: record["compression"][step] for label, step in ends.items()},
+                                   title=f"Description length: {name}",
+                                   note=f"online code with {probe}, {record['trained_rows']:,} rows")
     if record["learning"]:
-        made["learning"] = learning(steps, layers, record["learning"], title=f"Learning curves: {name}", floor=floor,
-                                    note=probe)
-    return made
+        drawn["learning"] = learning(steps, layers, record["learning"], title=f"Learning curves: {name}", floor=floor,
+                                     note=probe)
+    return drawn
 
 
 @style.styled
@@ -272,8 +273,8 @@ def learning(steps: Sequence[int], layers: Sequence[int], splits: Mapping[str, n
         if floor is not None:
             panel.axhline(100 * floor, color=style.GREY, lw=1.2, ls=style.DASHES[2], label="majority class")
         panel.set_title(f"layer {layers[layer]}")
-        few = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 5)).round().astype(int))
-        panel.set_xticks(where[few], [f"{steps[i]:,}" for i in few])
+        ticks = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 5)).round().astype(int))
+        panel.set_xticks(where[ticks], [f"{steps[i]:,}" for i in ticks])
         panel.set_xlabel("optimiser steps")
     axes[0, 0].set_ylabel("accuracy (%)")
     axes[0, 0].set_ylim(max(0.0, 10 * np.floor((lowest - 2) / 10)), 101)

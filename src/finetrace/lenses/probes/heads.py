@@ -88,15 +88,15 @@ def train_heads(X: np.ndarray, y: np.ndarray, evaluation: Mapping[str, tuple[np.
             chosen = order[:, start:start + batch_size]
             batch = rows[:, chosen].transpose(0, 1)  # (seed, problem, row, dim)
             drop = _Dropout(draws, dropout, device)
-            lost, hits = _compare(_forward(parameters, batch, head, parity, drop),
-                                  gold[chosen][:, None].expand(-1, problems, -1))
-            adam.step(torch.autograd.grad(lost.mean(dim=2).sum(), list(parameters.values())))
-            loss["training"][..., epoch] += lost.detach().sum(dim=2).cpu().numpy() / count
+            losses, hits = _compare(_forward(parameters, batch, head, parity, drop),
+                                    gold[chosen][:, None].expand(-1, problems, -1))
+            adam.step(torch.autograd.grad(losses.mean(dim=2).sum(), list(parameters.values())))
+            loss["training"][..., epoch] += losses.detach().sum(dim=2).cpu().numpy() / count
             accuracy["training"][..., epoch] += hits.sum(dim=2).cpu().numpy() / count
         for split, (x, t) in looks.items():
             loss[split][..., epoch], accuracy[split][..., epoch] = _look(parameters, x, t, head, parity)
-    kept = {name: values.detach().cpu().numpy() for name, values in parameters.items()}
-    return TrainedHeads(kept, loss, accuracy, classes, parity)
+    trained = {name: values.detach().cpu().numpy() for name, values in parameters.items()}
+    return TrainedHeads(trained, loss, accuracy, classes, parity)
 
 
 def head_logits(heads: TrainedHeads, X: np.ndarray) -> np.ndarray:
@@ -106,8 +106,8 @@ def head_logits(heads: TrainedHeads, X: np.ndarray) -> np.ndarray:
 
     parameters = {name: torch.from_numpy(values) for name, values in heads.parameters.items()}
     x = torch.as_tensor(np.asarray(X), dtype=torch.float32)
-    logits = [torch.cat([out for out, _ in _blocks(_one_seed(parameters, k), x, _head_of(parameters), heads.parity)],
-                        dim=2)
+    logits = [torch.cat([block for block, _ in
+                         _blocks(_one_seed(parameters, k), x, _head_of(parameters), heads.parity)], dim=2)
               for k in range(len(parameters["out.weight"]))]
     return torch.cat(logits).to(torch.float64).numpy()
 
@@ -145,8 +145,8 @@ class _Dropout:
 
         if not self.rate:
             return x
-        kept = torch.stack([torch.rand(x.shape[2:], generator=g) for g in self.draws]) >= self.rate
-        return x * (kept[:, None].to(self.device) / (1 - self.rate))
+        mask = torch.stack([torch.rand(x.shape[2:], generator=g) for g in self.draws]) >= self.rate
+        return x * (mask[:, None].to(self.device) / (1 - self.rate))
 
 
 def _same(x: "torch.Tensor") -> "torch.Tensor":
@@ -174,20 +174,20 @@ def _compare(logits: "torch.Tensor", labels: "torch.Tensor") -> tuple["torch.Ten
     label of -1 costs nothing and is never right."""
     import torch
 
-    lost = -torch.log_softmax(logits, dim=-1).gather(-1, labels[..., None].clamp(min=0))[..., 0] * (labels >= 0)
-    return lost, logits.detach().argmax(dim=-1) == labels
+    losses = -torch.log_softmax(logits, dim=-1).gather(-1, labels[..., None].clamp(min=0))[..., 0] * (labels >= 0)
+    return losses, logits.detach().argmax(dim=-1) == labels
 
 
 def _look(parameters: Mapping[str, "torch.Tensor"], x: "torch.Tensor", y: "torch.Tensor", head: str,
           parity: bool) -> tuple[np.ndarray, np.ndarray]:
     """Loss and accuracy in evaluation mode, (seed, problem)."""
     seeds, problems = parameters["out.weight"].shape[:2]
-    known = int((y >= 0).sum())
+    known_count = int((y >= 0).sum())
     loss, accuracy = np.zeros((seeds, problems)), np.zeros((seeds, problems))
     for seed in range(seeds):
         for logits, block in _blocks(_one_seed(parameters, seed), x, head, parity):
-            lost, hits = _compare(logits, y[block].expand(1, problems, -1))
-            loss[seed] += lost.double().sum(dim=2)[0].cpu().numpy() / known if known else np.nan
+            losses, hits = _compare(logits, y[block].expand(1, problems, -1))
+            loss[seed] += losses.double().sum(dim=2)[0].cpu().numpy() / known_count if known_count else np.nan
             accuracy[seed] += hits.sum(dim=2)[0].cpu().numpy() / len(y)
     return loss, accuracy
 

@@ -82,10 +82,10 @@ def logistic_probe(X: np.ndarray, y: np.ndarray, *, l2: Sequence[float] = L2_GRI
     if strengths.ndim != 1 or not len(strengths) or not (strengths > 0).all() or not np.isfinite(strengths).all():
         raise ValueError(f"l2: {list(l2)} must hold numbers above 0; without a penalty separable classes have no "
                          "minimum")
-    out = held_out_rows(y, holdout, seed) if len(strengths) > 1 else None
+    held_out = held_out_rows(y, holdout, seed) if len(strengths) > 1 else None
     # a processor works fastest on what its cache holds, a GPU on everything at once
     size = len(X) if device != "cpu" else max(1, CACHE_BYTES // (8 * X.shape[1] * (X.shape[2] + 1)))
-    parts = [_fit(X[start:start + size], codes, len(classes), strengths, out, tolerance, max_iterations, device)
+    parts = [_fit(X[start:start + size], codes, len(classes), strengths, held_out, tolerance, max_iterations, device)
              for start in range(0, len(X), size)]
     columns = [np.concatenate(values) for values in zip(*parts, strict=True)]
     return LogisticProbe(*columns, classes=classes)  # type: ignore[misc]
@@ -109,8 +109,9 @@ def score(logits: np.ndarray, y: np.ndarray, classes: np.ndarray, units: np.ndar
     known = gold >= 0
     top = logits.max(axis=-1, keepdims=True)
     log_total = np.log(np.exp(logits - top).sum(axis=-1)) + top[..., 0]
-    own = np.take_along_axis(logits, np.broadcast_to(np.maximum(gold, 0)[:, None], (*logits.shape[:-1], 1)), -1)[..., 0]
-    loss = (log_total - own)[..., known].mean(-1) if known.any() else np.full(logits.shape[:-2], np.nan)
+    gold_logits = np.take_along_axis(logits, np.broadcast_to(np.maximum(gold, 0)[:, None], (*logits.shape[:-1], 1)),
+                                     -1)[..., 0]
+    loss = (log_total - gold_logits)[..., known].mean(-1) if known.any() else np.full(logits.shape[:-2], np.nan)
     predicted = logits.argmax(axis=-1)
     right = (predicted == gold).sum(axis=-1)
     low, high = share_interval(predicted == gold, np.arange(len(gold)) if units is None else units)
@@ -138,14 +139,14 @@ def held_out_rows(y: np.ndarray, share: float, seed: int) -> np.ndarray:
     if not 0 < share < 1:
         raise ValueError(f"holdout: {share} is not between 0 and 1")
     random = np.random.default_rng(seed)
-    out = np.zeros(len(y), dtype=bool)
+    held_out = np.zeros(len(y), dtype=bool)
     for label in np.unique(y):
         rows = random.permutation(np.flatnonzero(y == label))
-        out[rows[:min(round(share * len(rows)), len(rows) - 1)]] = True
-    if not out.any():
+        held_out[rows[:min(round(share * len(rows)), len(rows) - 1)]] = True
+    if not held_out.any():
         raise ValueError(f"holdout: no row can be held out of {len(y)} (a share of {share}); give more training rows, "
                          "or one value of l2")
-    return out
+    return held_out
 
 
 def check_split(split: str, y: np.ndarray, names: Sequence[str]) -> None:
@@ -209,9 +210,9 @@ def known_codes(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
     return np.where(np.asarray(classes)[codes] == y, codes, -1).astype(np.int64)
 
 
-def _fit(X: np.ndarray, codes: np.ndarray, classes: int, strengths: np.ndarray, out: np.ndarray | None,
+def _fit(X: np.ndarray, codes: np.ndarray, classes: int, strengths: np.ndarray, held_out: np.ndarray | None,
          tolerance: float, max_iterations: int, device: str) -> tuple[np.ndarray, ...]:
-    """The fields of a LogisticProbe for some problems. out: (row,) bool, held out for the choice of the strength."""
+    """The fields of a LogisticProbe for some problems. held_out: (row,) bool, for the choice of the strength."""
     import torch
 
     from finetrace.lenses.probes.solver import minimise, rotate
@@ -222,13 +223,15 @@ def _fit(X: np.ndarray, codes: np.ndarray, classes: int, strengths: np.ndarray, 
     gold, problems = torch.as_tensor(codes, device=device), np.arange(len(X))
     chosen, held_out_loss = np.full(len(X), strengths[0]), np.full((len(X), len(strengths)), np.nan)
     settled, start = np.ones(len(X), dtype=bool), None
-    if out is not None:
-        kept, held = (torch.as_tensor(np.flatnonzero(rows), device=device) for rows in (~out, out))
+    if held_out is not None:
+        fitted_rows, held_rows = (torch.as_tensor(np.flatnonzero(rows), device=device)
+                                  for rows in (~held_out, held_out))
         grid = torch.as_tensor(np.tile(strengths, (len(X), 1)), device=device)
-        fit = minimise(rotated[:, kept], spectrum, gold[kept], grid, classes, tolerance=10 * tolerance,
+        fit = minimise(rotated[:, fitted_rows], spectrum, gold[fitted_rows], grid, classes, tolerance=10 * tolerance,
                        max_iterations=max_iterations)
-        scores = torch.einsum("prd,pscd->psrc", rotated[:, held], fit.weights).log_softmax(dim=3)
-        held_out_loss = -scores[:, :, torch.arange(len(held), device=device), gold[held]].mean(dim=2).cpu().numpy()
+        scores = torch.einsum("prd,pscd->psrc", rotated[:, held_rows], fit.weights).log_softmax(dim=3)
+        held_out_loss = -scores[:, :, torch.arange(len(held_rows), device=device),
+                                gold[held_rows]].mean(dim=2).cpu().numpy()
         best = held_out_loss.min(axis=1, keepdims=True)
         # equal to rounding is a tie, so that machines agree on it
         tied = held_out_loss <= best + 1e-9 * np.maximum(1.0, best)

@@ -66,15 +66,15 @@ def online_code(X: np.ndarray, y: np.ndarray, *, fractions: Sequence[float] = FR
         gold = np.broadcast_to(codes[start:end, None], (len(X), end - start, 1))
         bits[:, block] = -np.take_along_axis(share, gold, axis=2).sum(axis=(1, 2)) / np.log(2)
     uniform = float(len(codes) * np.log2(count))
-    whole = bits.sum(axis=1)
-    return OnlineCode(whole, uniform / whole, uniform, ends, bits)
+    total_bits = bits.sum(axis=1)
+    return OnlineCode(total_bits, uniform / total_bits, uniform, ends, bits)
 
 
 def _strengths(codes: np.ndarray, l2: Sequence[float], holdout: float, seed: int) -> Sequence[float]:
     if len(l2) == 1:
         return l2
     try:
-        out = held_out_rows(codes, holdout, seed)
+        held_out = held_out_rows(codes, holdout, seed)
     except ValueError:
         return [max(l2)]
-    return l2 if len(np.unique(codes[~out])) > 1 else [max(l2)]
+    return l2 if len(np.unique(codes[~held_out])) > 1 else [max(l2)]

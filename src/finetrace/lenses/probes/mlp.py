@@ -105,10 +105,10 @@ def mlp_grid(X: np.ndarray, y: np.ndarray, *, hidden: Sequence[Sequence[int]] = 
     grid = (len(X), len(shapes), len(strengths))
     held_out, search_epochs = np.full(grid, np.nan), np.zeros(grid)
     if grid[1] * grid[2] > 1:
-        held_out, search_epochs = _searched(problems, fold_rows(y, folds, holdout, seed), search, seed, progress)
+        held_out, search_epochs = _search_scores(problems, fold_rows(y, folds, holdout, seed), search, seed, progress)
     best = [_best(table, shapes, X.shape[2], len(classes)) for table in held_out]
     return MlpProbe(shapes, strengths, held_out, search_epochs, np.array([s for s, _ in best]),
-                    strengths[[k for _, k in best]], *_final(problems, best, seeds), classes, centre, scale)
+                    strengths[[k for _, k in best]], *_final_networks(problems, best, seeds), classes, centre, scale)
 
 
 def mlp_logits(probe: MlpProbe, problem: int, X: np.ndarray) -> np.ndarray:
@@ -192,59 +192,61 @@ class _Problems:
         return [slice(start, min(start + size, problems)) for start in range(0, problems, size)]
 
 
-def _searched(of: _Problems, held_out: list[np.ndarray], search: str, seed: int,
-              progress: Callable[[int, int], None] | None) -> tuple[np.ndarray, np.ndarray]:
+def _search_scores(data: _Problems, held_out: list[np.ndarray], search: str, seed: int,
+                   progress: Callable[[int, int], None] | None) -> tuple[np.ndarray, np.ndarray]:
     """(problem, shape, strength) held-out accuracy and epochs of the search, means over the folds, of which `held_out`
     says the rows, (row,) bool."""
     import torch
 
     from finetrace.lenses.probes.mlp_search import Fold, halving_rounds, search_grid
 
-    count, dim, shapes, strengths = len(of.rows), of.rows.shape[2], of.shapes, of.strengths
+    count, dim, shapes, strengths = len(data.rows), data.rows.shape[2], data.shapes, data.strengths
     accuracy, epochs = np.empty((2, count, len(shapes), len(strengths)))
-    splits = [torch.as_tensor(out) for out in held_out]
+    splits = [torch.as_tensor(held) for held in held_out]
     updates = -(-int((~splits[0]).sum()) // BATCH)
-    rounds = (halving_rounds(len(shapes), len(strengths), of.max_epochs, updates) if search == "halving"
-              else [(len(shapes), of.max_epochs)])
-    size = max(1, of.memory // search_bytes(of.rows.shape[1], dim, of.classes, shapes, len(strengths), len(splits)))
-    smaller = _simplicity(shapes, len(strengths), dim, of.classes)
+    rounds = (halving_rounds(len(shapes), len(strengths), data.max_epochs, updates) if search == "halving"
+              else [(len(shapes), data.max_epochs)])
+    size = max(1, data.memory // search_bytes(data.rows.shape[1], dim, data.classes, shapes, len(strengths),
+                                              len(splits)))
+    smaller = _simplicity(shapes, len(strengths), dim, data.classes)
     for start in range(0, count, size):
-        some = of.rows[start:start + size]
-        several = [Fold(some[:, ~out].to(of.device), of.gold[~out], some[:, out].to(of.device), of.gold[out])
-                   for out in splits]
-        groups = [of.groups(shape, len(some), len(strengths)) for shape in range(len(shapes))]
+        block = data.rows[start:start + size]
+        folds = [Fold(block[:, ~held].to(data.device), data.gold[~held], block[:, held].to(data.device),
+                      data.gold[held])
+                 for held in splits]
+        groups = [data.groups(shape, len(block), len(strengths)) for shape in range(len(shapes))]
 
-        def tell(share: float, problems: int = len(some), done: int = start) -> None:
+        def tell(share: float, problems: int = len(block), done: int = start) -> None:
             if progress:
                 progress(round(1000 * (done + share * problems) / count), 1000)
 
         accuracy[start:start + size], epochs[start:start + size] = search_grid(
-            several, shapes, strengths.tolist(), of.outputs, smaller, rounds, groups, seed, of.max_epochs, of.device,
-            tell)
+            folds, shapes, strengths.tolist(), data.outputs, smaller, rounds, groups, seed, data.max_epochs,
+            data.device, tell)
     return accuracy, epochs
 
 
-def _final(of: _Problems, best: list[tuple[int, int]], seeds: Sequence[int],
-           ) -> tuple[list[list[np.ndarray]], list[list[np.ndarray]], np.ndarray, np.ndarray]:
+def _final_networks(data: _Problems, best: list[tuple[int, int]], seeds: Sequence[int],
+                    ) -> tuple[list[list[np.ndarray]], list[list[np.ndarray]], np.ndarray, np.ndarray]:
     """Weights, biases, epochs and converged, as `MlpProbe` has them, of the chosen (shape, strength) of each problem on
     all rows."""
     from finetrace.lenses.probes.mlp_search import in_parallel
     from finetrace.lenses.probes.mlp_trainer import Training
 
-    count, few = len(of.rows), SEEDS_AT_ONCE if of.device == "cpu" else len(seeds)
-    jobs = [(chosen, problems[part], slice(start, start + few)) for chosen in sorted(set(best))
+    count, at_once = len(data.rows), SEEDS_AT_ONCE if data.device == "cpu" else len(seeds)
+    jobs = [(chosen, problems[part], slice(start, start + at_once)) for chosen in sorted(set(best))
             for problems in [[p for p in range(count) if best[p] == chosen]]
-            for part in of.groups(chosen[0], len(problems), few) for start in range(0, len(seeds), few)]
+            for part in data.groups(chosen[0], len(problems), at_once) for start in range(0, len(seeds), at_once)]
 
     def train(job: tuple[tuple[int, int], list[int], slice]) -> "Trained":
-        (shape, strength), part, some = job
-        return Training(of.rows[part].to(of.device), of.gold, of.outputs, of.shapes[shape],
-                        of.strengths[[strength]].tolist(), seeds[some], of.max_epochs).run(of.max_epochs)
+        (shape, strength), part, seeds_chosen = job
+        return Training(data.rows[part].to(data.device), data.gold, data.outputs, data.shapes[shape],
+                        data.strengths[[strength]].tolist(), seeds[seeds_chosen], data.max_epochs).run(data.max_epochs)
 
     weights: list[list[np.ndarray]] = [[] for _ in range(count)]
     biases: list[list[np.ndarray]] = [[] for _ in range(count)]
     epochs, converged = np.zeros((count, len(seeds)), dtype=np.int64), np.zeros((count, len(seeds)), dtype=bool)
-    for (_, part, seeds_of_part), trained in zip(jobs, in_parallel(train, jobs, of.device), strict=True):
+    for (_, part, seeds_of_part), trained in zip(jobs, in_parallel(train, jobs, data.device), strict=True):
         for i, p in enumerate(part):
             for target, values in ((weights, trained.weights), (biases, trained.biases)):
                 new = [v[i, :, 0].cpu().numpy() for v in values]

@@ -39,11 +39,12 @@ def halving_rounds(shapes: int, strengths: int, max_epochs: int, updates: int) -
     """(shapes that train per strength, epoch up to which they do) per round, with `updates` per epoch: 16 shapes, 8
     strengths and 1,000 epochs of 3 updates give (16, 5), (8, 10), (4, 20), (2, 40), (1, 1000). A training may end by
     its loss before."""
-    rounds, left, epoch, last = [], shapes, max(EPOCHS, -(-UPDATES // updates)), max(1, -(-FINALISTS // strengths))
-    while left > last and epoch < max_epochs:
-        rounds.append((left, epoch))
-        left, epoch = max(last, -(-left // FACTOR)), epoch * FACTOR
-    return [*rounds, (left, max_epochs)]
+    rounds, shapes_left, epoch, last = ([], shapes, max(EPOCHS, -(-UPDATES // updates)),
+                                        max(1, -(-FINALISTS // strengths)))
+    while shapes_left > last and epoch < max_epochs:
+        rounds.append((shapes_left, epoch))
+        shapes_left, epoch = max(last, -(-shapes_left // FACTOR)), epoch * FACTOR
+    return [*rounds, (shapes_left, max_epochs)]
 
 
 def mean_epochs(rounds: Sequence[tuple[int, int]], end: int) -> float:
@@ -83,21 +84,21 @@ def search_grid(folds: Sequence[Fold], hidden: Sequence[Hidden], l2: Sequence[fl
     alive = np.ones(size, dtype=bool)
     jobs = [(shape, part) for shape in range(len(hidden)) for part in parts[shape]]
     jobs.sort(key=lambda job: -smaller[job[0]].max())  # long ones first, so that no thread waits for the last
-    kept: dict[tuple[int, int], list[Training]] = {}  # trainings that go on
+    going_on: dict[tuple[int, int], list[Training]] = {}  # trainings that go on
 
     def train(job: tuple[int, slice, int]) -> tuple[np.ndarray, ...]:
         shape, part, until = job
-        trainings = kept.pop((shape, part.start), None) or [
+        trainings = going_on.pop((shape, part.start), None) or [
             Training(fold.train[part], fold.train_codes, outputs, hidden[shape], l2, [seed], max_epochs)
             for fold in folds]
         for training in trainings:
             training.drop(~alive[part, None, shape])
         results = []
         for training, fold in zip(trainings, folds, strict=True):
-            now = training.run(until)
-            results.append((*scores(now, fold.out[part], fold.out_codes), now.epochs[:, 0]))
+            networks = training.run(until)
+            results.append((*scores(networks, fold.out[part], fold.out_codes), networks.epochs[:, 0]))
         if until < max_epochs:
-            kept[shape, part.start] = trainings
+            going_on[shape, part.start] = trainings
         return tuple(np.mean(values, axis=0) for values in zip(*results, strict=True))  # of (problem, strength)
 
     for number, (keep, until) in enumerate(rounds):
@@ -107,8 +108,8 @@ def search_grid(folds: Sequence[Fold], hidden: Sequence[Hidden], l2: Sequence[fl
             accuracy[~alive] = np.nan
         going = [(shape, part, until) for shape, part in jobs if alive[part, shape].any()]
         if len(going) < len(jobs):
-            kept = {job: trainings for job, trainings in kept.items()
-                    if job in {(shape, part.start) for shape, part, _ in going}}
+            going_on = {job: trainings for job, trainings in going_on.items()
+                        if job in {(shape, part.start) for shape, part, _ in going}}
         done = number * len(jobs)
         for (shape, part, _), (right, nats, trained) in zip(going, in_parallel(train, going, device), strict=True):
             nats = np.where(np.isnan(nats), np.inf, nats)  # of a network that overflowed

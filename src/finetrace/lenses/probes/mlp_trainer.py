@@ -84,9 +84,9 @@ class Training:
 
     def drop(self, networks: np.ndarray) -> None:
         """Train these no further: networks (problem, seed, strength) bool."""
-        gone = np.asarray(networks, dtype=bool).ravel()[self.left]
-        if gone.any():
-            self._keep(~gone)
+        dropped = np.asarray(networks, dtype=bool).ravel()[self.left]
+        if dropped.any():
+            self._keep(~dropped)
 
     def _keep(self, going: np.ndarray) -> None:
         """Of the networks in training, go on with these: going (network,) bool."""
@@ -98,19 +98,19 @@ class Training:
         """Loss of each network in training over the epoch, (network,) in nats."""
         import torch
 
-        X, rows, left = self.X, self.X.shape[1], self.left
+        X, rows, networks = self.X, self.X.shape[1], self.left
         for k, draw in enumerate(self.draws):
             shuffle = np.arange(rows)
             draw.shuffle(shuffle)
             self.orders[k] = self.orders[k][shuffle]
-        order = torch.as_tensor(np.stack(self.orders), device=X.device)[self.seed[left]]  # (network, row)
-        of = torch.as_tensor(self.problem[left], device=X.device)[:, None]
+        order = torch.as_tensor(np.stack(self.orders), device=X.device)[self.seed[networks]]  # (network, row)
+        problem_of = torch.as_tensor(self.problem[networks], device=X.device)[:, None]
         shared = len(self.draws) == len(X) == 1  # then all meet the same rows, which need no copies
-        total = torch.zeros(len(left), dtype=torch.float64, device=X.device)
+        total = torch.zeros(len(networks), dtype=torch.float64, device=X.device)
         for start in range(0, rows, BATCH):
             chosen = order[:, start:start + BATCH]
-            x = X[:, chosen[0]].expand(len(left), -1, -1) if shared else X[of, chosen]
-            total.add_(self.batch.step(x, self.codes[of, chosen]), alpha=chosen.shape[1] / rows)
+            x = X[:, chosen[0]].expand(len(networks), -1, -1) if shared else X[problem_of, chosen]
+            total.add_(self.batch.step(x, self.codes[problem_of, chosen]), alpha=chosen.shape[1] / rows)
         return total.cpu().numpy()
 
 

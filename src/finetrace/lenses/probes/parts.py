@@ -41,13 +41,13 @@ def mlp_rows(batch: Batch, *, hidden: Sequence[Sequence[int]], one_layer: Sequen
 
 
 def control_rows(batch: Batch, types: Mapping[str, Sequence[str]] | None, gold: Iterable[Row], *, control_seed: int,
-                 of: str, **settings: Any) -> list[Row]:
+                 probe: str, **settings: Any) -> list[Row]:
     """Selectivity (Hewitt and Liang 2019): the same probe on random labels that depend on the word type alone.
 
     types: split -> the word type of each row; None where examples are whole texts, whose control task is a random order
     of the training labels: it can be learned by heart only, so it is scored on the training rows.
     gold: rows that hold the accuracy on the true labels;  control_seed: draws the labels;
-    of: "logistic" or "mlp";  settings: of that probe.
+    probe: "logistic" or "mlp";  settings: of that probe.
     Statistics per split: control_accuracy, and selectivity, accuracy minus control accuracy, in [-1, 1]; high means
     that the accuracy is not the probe's own memory. Control labels of one class only give no rows.
     """
@@ -64,15 +64,15 @@ def control_rows(batch: Batch, types: Mapping[str, Sequence[str]] | None, gold: 
                       strict=True))
     control = Batch(batch.keys, {split: batch.features[split] for split in splits}, labels, batch.train_split,
                     batch.units)
-    made, name = ((logistic_rows(control, **settings), "accuracy") if of == "logistic"
-                  else (mlp_rows(control, **settings), "mlp_accuracy"))
+    control_probe_rows, name = ((logistic_rows(control, **settings), "accuracy") if probe == "logistic"
+                                else (mlp_rows(control, **settings), "mlp_accuracy"))
     true = {(r["step"], r["layer"], r["split"]): r["value"] for r in gold if r["statistic"] == name}
     rows = []
-    for r in made:
+    for r in control_probe_rows:
         if r["statistic"] == name:
             place = (r["step"], r["layer"], r["split"])
             rows.append(r | {"statistic": "control_accuracy"})
-            rows.append(make_row(*place[:2], "selectivity", true[place] - r["value"], r["n"], r["split"], of))
+            rows.append(make_row(*place[:2], "selectivity", true[place] - r["value"], r["n"], r["split"], probe))
     return rows
 
 

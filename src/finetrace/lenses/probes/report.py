@@ -23,9 +23,9 @@ def metrics(table: LongTable, steps: Sequence[int], layers: Sequence[int], floor
     """
     numbers: dict[str, float] = {f"majority_floor/{split}": floor for split, floor in floors.items()}
     for split in floors:
-        of_split = accuracies(table, split)
-        numbers |= of_split.headlines({f"accuracy/{split}": {}}, steps, layers)
-        for when, row in zip(("first", "last"), of_split.grid([steps[0], steps[-1]], layers)[..., 0], strict=True):
+        split_table = accuracies(table, split)
+        numbers |= split_table.headlines({f"accuracy/{split}": {}}, steps, layers)
+        for when, row in zip(("first", "last"), split_table.grid([steps[0], steps[-1]], layers)[..., 0], strict=True):
             numbers[f"best_accuracy/{split}/{when}"] = float(row.max())
             numbers[f"best_layer/{split}/{when}"] = layers[int(row.argmax())]
     wanted: dict[str, dict[str, str]] = {
@@ -36,10 +36,10 @@ def metrics(table: LongTable, steps: Sequence[int], layers: Sequence[int], floor
     return numbers | table.headlines(wanted, steps, layers)
 
 
-def selectivity_split(table: LongTable, wanted: str) -> str:
-    """Where selectivity is looked at: `wanted`, or the training rows where the control task is learned by heart."""
+def selectivity_split(table: LongTable, preferred: str) -> str:
+    """Where selectivity is looked at: `preferred`, or the training rows where the control task is learned by heart."""
     splits = table.select(statistic="selectivity").distinct("split")
-    return wanted if wanted in splits or not splits else str(splits[0])
+    return preferred if preferred in splits or not splits else str(splits[0])
 
 
 def curves(table: LongTable, steps: Sequence[int], layers: Sequence[int], split: str) -> dict[str, Any]:
@@ -60,8 +60,8 @@ def training(table: LongTable, step: int, layers: Sequence[int], train_split: st
     a layer."""
     table = table.select(step=step)
     epochs = range(1, int(table.frame["epoch"].max()) + 1)
-    return {f"{side}_{measure}": table.select(statistic=f"epoch_{measure}", split=split).averaged("layer",
-                                                                                                  "epoch").frame
+    return {f"{side}_{measure}": table.select(statistic=f"epoch_{measure}", split=split)
+            .averaged("layer", "epoch").frame
             .pivot(index="layer", columns="epoch", values="value").reindex(index=layers, columns=epochs).to_numpy()
             for measure in ("loss", "accuracy") for side, split in (("train", train_split), ("test", test_split))}
 

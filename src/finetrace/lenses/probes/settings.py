@@ -198,10 +198,10 @@ class ProbesSettings:
         return _changed(self, self.by_model.get(model, {}), f"params.yaml: probes.by_model.{model}")
 
 
-def _changed(whole: ProbesSettings, changes: dict[str, Any], where: str) -> ProbesSettings:
+def _changed(base: ProbesSettings, changes: dict[str, Any], where: str) -> ProbesSettings:
     from finetrace.errors import FinetraceError
 
     try:
-        return merge(whole, {"by_model": {}, **changes}, where)
+        return merge(base, {"by_model": {}, **changes}, where)
     except FinetraceError as error:
         raise ValueError(str(error)) from None

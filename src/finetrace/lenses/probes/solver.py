@@ -40,20 +40,21 @@ def rotate(X: "torch.Tensor") -> tuple["torch.Tensor", "torch.Tensor", "torch.Te
     """Features in the coordinates in which `minimise` works; a rotation leaves objective and penalty as they are.
 
     X: (problem, row, dim) float64, standardised features. Returns the features along the eigenvectors of X'X/n with a
-    last column of ones for the bias, (problem, row, kept + 1), kept = min(row, dim), because further directions cannot
-    carry weight; the eigenvectors (problem, dim, kept); and the mean squares of the columns, (problem, kept + 1).
+    last column of ones for the bias, (problem, row, directions + 1), directions = min(row, dim), because further
+    directions cannot carry weight; the eigenvectors (problem, dim, directions); and the mean squares of the columns,
+    (problem, directions + 1).
     """
     import torch
 
     problems, rows, dim = X.shape
     spectrum, vectors = torch.linalg.eigh(torch.bmm(X.transpose(1, 2), X) / rows)
-    kept = min(rows, dim)
-    vectors = vectors[:, :, dim - kept:].contiguous()
-    rotated = torch.empty(problems, rows, kept + 1, dtype=X.dtype, device=X.device)
-    rotated[:, :, :kept] = torch.bmm(X, vectors)
-    rotated[:, :, kept] = 1
+    directions = min(rows, dim)
+    vectors = vectors[:, :, dim - directions:].contiguous()
+    rotated = torch.empty(problems, rows, directions + 1, dtype=X.dtype, device=X.device)
+    rotated[:, :, :directions] = torch.bmm(X, vectors)
+    rotated[:, :, directions] = 1
     ones = torch.ones(problems, 1, dtype=X.dtype, device=X.device)
-    return rotated, vectors, torch.cat([spectrum[:, dim - kept:].clamp(min=0), ones], dim=1)
+    return rotated, vectors, torch.cat([spectrum[:, dim - directions:].clamp(min=0), ones], dim=1)
 
 
 def minimise(rotated: "torch.Tensor", spectrum: "torch.Tensor", y: "torch.Tensor", l2: "torch.Tensor", classes: int, *,
@@ -78,7 +79,7 @@ def minimise(rotated: "torch.Tensor", spectrum: "torch.Tensor", y: "torch.Tensor
     best = torch.zeros(problems, strengths, classes, width, dtype=rotated.dtype, device=rotated.device)
     norm = torch.full((problems, strengths), torch.inf, dtype=rotated.dtype, device=rotated.device)
     count = torch.zeros((problems, strengths), dtype=torch.int64, device=rotated.device)
-    left = torch.arange(problems, device=rotated.device)  # what is still in the computation
+    unsolved = torch.arange(problems, device=rotated.device)  # what is still in the computation
     part = _Batch(rotated, gold, penalty[:, :, None], scale, best if start is None else start / scale, tolerance)
     for _ in range(max_iterations):
         running = part.active.any(dim=1)
@@ -86,13 +87,13 @@ def minimise(rotated: "torch.Tensor", spectrum: "torch.Tensor", y: "torch.Tensor
             break
         # copying the features costs about two iterations: only when it halves the rest. All strengths of a problem stay
         # together, so that its matrix products have the same shapes, and round alike, in every batch.
-        if 2 * int(running.sum()) <= len(left):
-            best[left], norm[left] = part.point * part.scale, part.norm
+        if 2 * int(running.sum()) <= len(unsolved):
+            best[unsolved], norm[unsolved] = part.point * part.scale, part.norm
             part.restrict(running)
-            left = left[running]
-        count[left] += part.active
+            unsolved = unsolved[running]
+        count[unsolved] += part.active
         part.step()
-    best[left], norm[left] = part.point * part.scale, part.norm
+    best[unsolved], norm[unsolved] = part.point * part.scale, part.norm
     return Minimum(best, count, norm, norm <= tolerance)
 
 

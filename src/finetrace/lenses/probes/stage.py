@@ -111,7 +111,7 @@ def _measure(work: Work, history: Path, manifest: Manifest, out: Path) -> Record
     return _drawn(work, table, floors[main_split], _own_accuracy(history, main_split))
 
 
-def _drawn(work: Work, table: LongTable, floor: float, own: dict[int, float]) -> Record:
+def _drawn(work: Work, table: LongTable, floor: float, classifier_accuracy: dict[int, float]) -> Record:
     """What the figures show."""
     from finetrace.lenses.probes.report import accuracies, compared, training
 
@@ -125,7 +125,7 @@ def _drawn(work: Work, table: LongTable, floor: float, own: dict[int, float]) ->
         "vectors": hidden.kind(settings.vectors), "split": split, "steps": steps, "layers": layers, "floor": floor,
         "trained_rows": len(work.rows_of[trained]), "scored_rows": len(work.rows_of[split]),
         "unseen": int(unseen.max()) if len(unseen) else 0,
-        "own": {step: own[step] for step in ends if step in own},
+        "own": {step: classifier_accuracy[step] for step in ends if step in classifier_accuracy},
         "accuracies": accuracies(table, split).grid(steps, layers),
         "training": {step: training(table, step, layers, trained, split) for step in ends} if adam else {},
         "kinds": compared(table, ends, layers, split) if kinds else {},
@@ -149,8 +149,8 @@ def _rows(hidden: HiddenStates, settings: ProbesSettings, seed: int) -> dict[str
                                  f"sentences in {hidden.folder} leaves none on one side; change it, or take more rows "
                                  "(hidden.rows)")
         chosen = seeds.generator(seed, "subtest").permutation(sentences)[:aside]
-        out = np.isin(hidden.sentences[train], chosen)
-        rows = {"subtrain": train[~out], "subtest": train[out]}
+        set_aside = np.isin(hidden.sentences[train], chosen)
+        rows = {"subtrain": train[~set_aside], "subtest": train[set_aside]}
     return rows | {split: hidden.rows(split) for split in settings.test_splits}
 
 
@@ -185,8 +185,7 @@ def _probe_all(work: Work, device: str) -> list[Row]:
 
 def _logistic(settings: ProbesSettings, seed: int, device: str) -> dict[str, Any]:
     return {"l2": settings.l2, "holdout": settings.holdout, "seed": seeds.derive(seed, "holdout"),
-            "tolerance": settings.tolerance,
-            "max_iterations": settings.max_iterations, "device": device}
+            "tolerance": settings.tolerance, "max_iterations": settings.max_iterations, "device": device}
 
 
 def _networks(settings: ProbesSettings, seed: int, device: str) -> dict[str, Any]:
@@ -205,9 +204,9 @@ def _parts(work: Work, device: str, types: Mapping[str, list[str]] | None, gold:
     from finetrace.lenses.probes.summary import Batch
 
     stage, hidden, layers, rows_of, settings = work.stage, work.hidden, work.layers, work.rows_of, work.settings
-    wanted = {name: part for name in ("mlp", "control", "mdl") if (part := getattr(settings, name))}
+    part_settings = {name: part for name in ("mlp", "control", "mdl") if (part := getattr(settings, name))}
     steps_of = {name: set(hidden.steps if part.checkpoints == "all" else (hidden.steps[0], hidden.steps[-1]))
-                for name, part in wanted.items()}
+                for name, part in part_settings.items()}
     if settings.mlp:
         _tell_cost(work, settings.mlp, steps_of)
     size = max(1, settings.memory_mib * 2**20 // _problem_bytes(settings.for_layer(-1), hidden, rows_of))
@@ -215,7 +214,7 @@ def _parts(work: Work, device: str, types: Mapping[str, list[str]] | None, gold:
     rows: list[Row] = []
     logistic, mlp = _logistic(settings, work.seed, device), _networks(settings, work.seed, device)
     steps = sorted(set().union(*steps_of.values()))
-    progress = Progress(len(steps) * len(layers), f"{stage.label}: {', '.join(wanted)}", unit="layer")
+    progress = Progress(len(steps) * len(layers), f"{stage.label}: {', '.join(part_settings)}", unit="layer")
     for step in steps:
         for group in groups:
             part, begun = [(step, layer) for layer in group], progress.done
@@ -223,12 +222,12 @@ def _parts(work: Work, device: str, types: Mapping[str, list[str]] | None, gold:
             batch = Batch(part, features, work.labels, work.trained, work.units)
             with blame(f"params.yaml: probes, for {stage.item} ({hidden.folder})"):
                 if step in steps_of.get("mlp", ()):
-                    rows += parts.mlp_rows(batch, **mlp, progress=partial(_searched, progress, begun, len(group)))
+                    rows += parts.mlp_rows(batch, **mlp, progress=partial(_tell_searched, progress, begun, len(group)))
                 if settings.control and step in steps_of["control"]:
-                    of = settings.control.probe
-                    rest = logistic if of == "logistic" else mlp | {"one_layer": ()}
-                    rows += parts.control_rows(batch, types, gold + rows, of=of,
-                                               control_seed=seeds.derive(work.seed, "control"), **rest)
+                    probe = settings.control.probe
+                    probe_settings = logistic if probe == "logistic" else mlp | {"one_layer": ()}
+                    rows += parts.control_rows(batch, types, gold + rows, probe=probe,
+                                               control_seed=seeds.derive(work.seed, "control"), **probe_settings)
                 if settings.mdl and step in steps_of["mdl"]:
                     rows += parts.mdl_rows(batch, **{k: v for k, v in logistic.items() if k != "tolerance"} | {
                         "fractions": settings.mdl.fractions, "seed": seeds.derive(work.seed, "mdl")})
@@ -240,7 +239,7 @@ def _parts(work: Work, device: str, types: Mapping[str, list[str]] | None, gold:
     return rows
 
 
-def _searched(progress: Progress, begun: int, layers: int, done: int, jobs: int) -> None:
+def _tell_searched(progress: Progress, begun: int, layers: int, done: int, jobs: int) -> None:
     """So much of a search of networks is done, in so many layers."""
     progress.update(begun + layers * done // jobs)
 

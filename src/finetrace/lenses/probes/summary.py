@@ -66,8 +66,8 @@ def head_rows(batch: Batch, *, head: Head, seeds: Sequence[int], **settings: Any
     heads = train_heads(X, y, pairs, head=head, seeds=seeds, **settings)
     rows: list[Row] = []
     for split, values in batch.features.items():
-        for s, of_seed in enumerate(head_logits(heads, values)):
-            scores = score(of_seed, batch.labels[split], heads.classes, batch.units.get(split))
+        for s, seed_logits in enumerate(head_logits(heads, values)):
+            scores = score(seed_logits, batch.labels[split], heads.classes, batch.units.get(split))
             rows += _score_rows(batch.keys, scores, split, head, s + 1)
     return rows + _curve_rows(batch, heads, head)
 

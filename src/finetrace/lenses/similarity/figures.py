@@ -42,9 +42,9 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     main, first, last = summary.main_measure(compared), record["steps"][0], record["steps"][-1]
     over_steps, over_layers, sides = [], [], {}
     for kind, label in named(record["counts"]).items():
-        of_kind = table.select(representation=kind)
-        over_steps.append(lattice(label, summary.at_layers(of_kind, other_step=first, statistic=main), "step"))
-        ends = of_kind.select(step=last, other_step=first)
+        kind_table = table.select(representation=kind)
+        over_steps.append(lattice(label, summary.at_layers(kind_table, other_step=first, statistic=main), "step"))
+        ends = kind_table.select(step=last, other_step=first)
         over_layers.append(lattice(label, ends.select(statistic=main), "other_layer"))
         sides[label] = {measure: curve(summary.at_layers(ends, statistic=measure)) for measure in compared}
     bars = BARS if "cka" in compared else ""
@@ -115,7 +115,7 @@ def heat_maps(maps: Sequence[Sequence[Lattice]], measure: str, xlabel: str, ylab
     figure, axes = style.new_figure(len(maps), columns, size=(9, 6 if len(maps) == 1 else 0.8 + 2.9 * len(maps)),
                                    title=title)
     colours = colormaps[style.SEQUENTIAL].with_extremes(bad=UNDEFINED)
-    few = sum(grid.values.size for row in maps for grid in row) <= _CELLS
+    roomy = sum(grid.values.size for row in maps for grid in row) <= _CELLS
     for panels, row in zip(axes, maps, strict=True):
         for panel, grid in zip(panels, row, strict=True):
             panel.imshow(np.ma.masked_invalid(grid.values), cmap=colours, norm=Normalize(0, 1), origin="lower",
@@ -125,7 +125,7 @@ def heat_maps(maps: Sequence[Sequence[Lattice]], measure: str, xlabel: str, ylab
             for spine in panel.spines.values():
                 spine.set_visible(False)
             _ticks(panel, grid)
-            if few and grid.values.shape[1] * columns <= 20:
+            if roomy and grid.values.shape[1] * columns <= 20:
                 _write_values(panel, grid.values, 8.5 if grid.values.shape[1] * columns <= 14 else 7)
         panels[0].set_ylabel(ylabel)
     for panel in axes[-1]:
@@ -157,11 +157,11 @@ def measures(panels: Mapping[str, Mapping[str, Curve]], *, columns: int = 2, not
         for measure, (layers, values, low, high) in curves.items():
             place = list(LABELS).index(measure)
             offset = (place - (len(LABELS) - 1) / 2) * 0.06  # so that bars and markers do not hide each other
-            known = np.isfinite(low)
-            panel.vlines(layers[known] + offset, low[known], high[known], color=style.colour(place), lw=1.6)
+            finite = np.isfinite(low)
+            panel.vlines(layers[finite] + offset, low[finite], high[finite], color=style.colour(place), lw=1.6)
             panel.plot(layers + offset, values, color=style.colour(place), marker=MARKERS[measure], ms=5, lw=1.4,
                        label=LABELS[measure])
-            bottom = min(bottom, *values[np.isfinite(values)], *low[known], 0.0)
+            bottom = min(bottom, *values[np.isfinite(values)], *low[finite], 0.0)
             undefined = undefined or not np.isfinite(values).all()
         panel.set_title(name)
         layers = np.concatenate([line[0] for line in curves.values()])
@@ -217,9 +217,9 @@ def changes(panels: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], mea
     else:
         figure.colorbar(ScalarMappable(shade, colours), ax=axes, label="layer (0 = embeddings)", shrink=0.85, pad=0.015,
                         boundaries=np.arange(-0.5, top + 1), ticks=np.arange(0, top + 1, 2))
-    gone = "; ".join(f"{name}: layer {', '.join(map(str, undefined))} undefined"
+    gaps = "; ".join(f"{name}: layer {', '.join(map(str, undefined))} undefined"
                      for name, undefined in left_out.items())
-    _notes(figure, note, gone)
+    _notes(figure, note, gaps)
     return figure
 
 
@@ -241,6 +241,6 @@ def _layer_axis(panel: "Axes", top: int) -> None:
 
 
 def _notes(figure: "Figure", *parts: str) -> None:
-    given = [part for part in parts if part]
-    if given:
-        style.footnote(figure, ("; " if sum(map(len, given)) < _LINE else "\n").join(given))
+    texts = [part for part in parts if part]
+    if texts:
+        style.footnote(figure, ("; " if sum(map(len, texts)) < _LINE else "\n").join(texts))

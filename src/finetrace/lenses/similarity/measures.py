@@ -247,8 +247,8 @@ def _cka(a: Representation, b: Representation, debiased: bool = True) -> np.ndar
     _same_examples(a, b)
     if a.constant or b.constant:
         return np.full(len(a.kept), np.nan)
-    own = np.sqrt(a.own_hsic) * np.sqrt(b.own_hsic) if debiased else np.sqrt(_hsic(a, a, False) * _hsic(b, b, False))
-    return np.clip(_hsic(a, b, debiased) / own, -1.0, 1.0)
+    scale = np.sqrt(a.own_hsic) * np.sqrt(b.own_hsic) if debiased else np.sqrt(_hsic(a, a, False) * _hsic(b, b, False))
+    return np.clip(_hsic(a, b, debiased) / scale, -1.0, 1.0)
 
 
 def _hsic(a: Representation, b: Representation, debiased: bool = True) -> np.ndarray:
@@ -282,8 +282,8 @@ def _trace(a: Representation, b: Representation) -> np.ndarray:
     traces = [np.vdot(cross, cross)]
     for group in range(len(a.kept) - 1):
         members = a.groups == group
-        rest = cross - a.centred[members].T @ b.centred[members]
-        traces.append(np.vdot(rest, rest))
+        remaining = cross - a.centred[members].T @ b.centred[members]
+        traces.append(np.vdot(remaining, remaining))
     return np.array(traces)
 
 
@@ -291,15 +291,15 @@ def _svcca(a: Representation, b: Representation, overlap: np.ndarray, variance: 
     sizes = []
     for side in (a, b):
         shares = np.cumsum(side.singular**2) / np.sum(side.singular**2)
-        wanted = int(np.searchsorted(shares, variance - 1e-12)) + 1
-        sizes.append(min(wanted, len(shares), most_directions(len(side.centred))))
+        needed = int(np.searchsorted(shares, variance - 1e-12)) + 1
+        sizes.append(min(needed, len(shares), most_directions(len(side.centred))))
     correlations = np.linalg.svd(overlap[:sizes[0], :sizes[1]], compute_uv=False)
     return min(1.0, float(correlations.mean()))
 
 
 def _pwcca(a: Representation, b: Representation, overlap: np.ndarray) -> float:
-    most = most_directions(len(a.centred))
-    mixing, correlations, _ = np.linalg.svd(overlap[:most, :most], full_matrices=False)
+    directions = most_directions(len(a.centred))
+    mixing, correlations, _ = np.linalg.svd(overlap[:directions, :directions], full_matrices=False)
     # inner products of the canonical directions of a with the columns of a
-    accounted = np.abs(mixing.T @ (a.singular[:most, None] * a.right[:most])).sum(axis=1)
+    accounted = np.abs(mixing.T @ (a.singular[:directions, None] * a.right[:directions])).sum(axis=1)
     return min(1.0, float((accounted * correlations).sum() / accounted.sum()))

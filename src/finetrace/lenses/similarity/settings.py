@@ -28,9 +28,9 @@ class SimilaritySettings:
         for key, value in defaults.items():
             if getattr(self, key) is None:
                 object.__setattr__(self, key, value)
-            given = getattr(self, key)
-            require(bool(given), f"{key}: is empty; write e.g. [{value[0]}]")
-            require(len(set(given)) == len(given), f"{key}: {', '.join(given)} names something twice; remove one")
+            chosen = getattr(self, key)
+            require(bool(chosen), f"{key}: is empty; write e.g. [{value[0]}]")
+            require(len(set(chosen)) == len(chosen), f"{key}: {', '.join(chosen)} names something twice; remove one")
         require(0 < self.variance <= 1, f"variance: {self.variance} is not a share; use e.g. 0.99")
         require(self.rows >= 10, f"rows: {self.rows} examples are too few; take 10 or more")
         require(self.groups >= 2, f"groups: {self.groups} gives no interval; take 2 or more")

@@ -38,12 +38,13 @@ def within(load: Load, steps: Sequence[int], layers: int, measures: Sequence[str
         held = [load(first_step, layer)]
         yield _rows(held[0], held[0], measures, variance, (first_step, layer), (first_step, layer))
         for number, step in enumerate(steps[1:], start=1):
-            now = load(step, layer)
-            for earlier, then in enumerate(held):
+            states = load(step, layer)
+            for earlier, earlier_states in enumerate(held):
                 by = measures if earlier in (0, number - 1) else main
-                yield _rows(then, now, by, variance, (steps[earlier], layer), (step, layer))
-            held.append(now)
-    yield from _across(load, load, (first_step, last_step), layers, [(i, i) for i in range(layers)], main, variance)
+                yield _rows(earlier_states, states, by, variance, (steps[earlier], layer), (step, layer))
+            held.append(states)
+    yield from _across_layers(load, load, (first_step, last_step), layers, [(i, i) for i in range(layers)], main,
+                              variance)
 
 
 def between(load_first: Load, load_second: Load, step_pairs: Sequence[tuple[int, int]], layers_first: int,
@@ -57,7 +58,7 @@ def between(load_first: Load, load_second: Load, step_pairs: Sequence[tuple[int,
             yield _rows(load_first(steps[0], i), load_second(steps[1], j), measures, variance, (steps[0], i),
                         (steps[1], j))
         if number in (0, len(step_pairs) - 1):
-            yield from _across(load_first, load_second, steps, layers_first, matched, main, variance)
+            yield from _across_layers(load_first, load_second, steps, layers_first, matched, main, variance)
 
 
 def matched_layers(first: int, second: int) -> list[tuple[int, int]]:
@@ -131,16 +132,16 @@ def recorded(table: LongTable) -> dict[str, np.ndarray]:
 
 
 def _rows(first: Representation, second: Representation, measures: Sequence[str], variance: float,
-          of_first: tuple[int, int], of_second: tuple[int, int]) -> list[Row]:
-    """One comparison; of_first, of_second: step and layer."""
-    place = dict(zip(("other_step", "other_layer", "step", "layer"), (*of_first, *of_second), strict=True))
+          first_place: tuple[int, int], second_place: tuple[int, int]) -> list[Row]:
+    """One comparison; first_place, second_place: step and layer."""
+    place = dict(zip(("other_step", "other_layer", "step", "layer"), (*first_place, *second_place), strict=True))
     return [place | {"statistic": measure, "value": likeness.value, "low": likeness.low, "high": likeness.high,
                      "n": len(second.centred)}
             for measure, likeness in compare(first, second, measures, variance).items()]
 
 
-def _across(load_first: Load, load_second: Load, steps: tuple[int, int], layers_first: int,
-            matched: Sequence[tuple[int, int]], measures: Sequence[str], variance: float) -> Iterator[list[Row]]:
+def _across_layers(load_first: Load, load_second: Load, steps: tuple[int, int], layers_first: int,
+                   matched: Sequence[tuple[int, int]], measures: Sequence[str], variance: float) -> Iterator[list[Row]]:
     """Each layer against each, but for the matched ones, which are done."""
     for i in range(layers_first):
         first = load_first(steps[0], i)

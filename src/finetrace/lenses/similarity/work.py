@@ -56,8 +56,8 @@ def loader(hidden: HiddenStates, kind: str, items: np.ndarray, groups: np.ndarra
 
 def announce(label: str, kind: str, compared: str, examples: int, dim: int, settings: SimilaritySettings) -> None:
     """Log what is about to be computed by the stage `label`, and whether CCA can use all directions."""
-    most = most_directions(examples)
-    capped = f"; svcca and pwcca use at most {most} of {dim} directions" if most < dim else ""
+    directions = most_directions(examples)
+    capped = f"; svcca and pwcca use at most {directions} of {dim} directions" if directions < dim else ""
     log.info("%s: %s: %s, %s%s", label, kind, compared, ", ".join(settings.measures), capped)
 
 

@@ -62,11 +62,12 @@ def figures_of(name: str, table: Table, axes: Mapping[str, str], units: Mapping[
                                         title=f"Adapted and original: {name}")
     moved = {_label(key): _differences(table, key) for _, key in heads}
     if any(moved.values()):
-        drawn["differences"] = figures.differences({label: of for label, of in moved.items() if of}, note=note,
+        drawn["differences"] = figures.differences({label: differences for label, differences in moved.items()
+                                                    if differences}, note=note,
                                                    title=f"What adaptation changed, at the last checkpoint: {name}")
     if table.items_of("downstream"):
-        drawn["downstream"] = _beside(table, heads, axis, unit, note,
-                                      f"Downstream scores beside probes and facts: {name}")
+        drawn["downstream"] = _side_by_side(table, heads, axis, unit, note,
+                                            f"Downstream scores beside probes and facts: {name}")
     return drawn
 
 
@@ -80,9 +81,9 @@ def _line(label: str, course: Course, factor: float = 100.0) -> Line:
 
 def _overview(table: Table, key: Key) -> Panel:
     """A panel of one task or corpus: its headline and what stands beside it."""
-    wanted = {"edges": "all layers mixed" if key.readout == "full" else "last layer", "cloze": "P@1, last layer",
-              "pairs": "all phenomena", "downstream": "fine-tuned"}
-    lines, floor = [_line(wanted[key.source], table.course(key))], None
+    names = {"edges": "all layers mixed" if key.readout == "full" else "last layer", "cloze": "P@1, last layer",
+             "pairs": "all phenomena", "downstream": "fine-tuned"}
+    lines, floor = [_line(names[key.source], table.course(key))], None
     if key.source == "edges":
         single = layers_of(table, "edges", key.item, "f1", "layer")
         ends = ("last layer", max(single, default=None)), ("embeddings", 0)
@@ -146,14 +147,15 @@ def _differences(table: Table, key: Key) -> dict[str, tuple[float, float, float]
 def _dots(table: Table, key: Key) -> list[Dot]:
     """When 90 % of the gain was made: of the headline, and of every layer."""
     statistic = f"{key.statistic}_step_90_interpolated"
-    whole = table.get(key._replace(statistic=statistic))
-    dots = [] if whole is None else [Dot(None, *whole.last)]
+    gain = table.get(key._replace(statistic=statistic))
+    dots = [] if gain is None else [Dot(None, *gain.last)]
     readout = {"edges": "layer", "cloze": key.readout}.get(key.source)
     single = layers_of(table, key.source, key.item, statistic, readout) if readout else {}
     return [*(Dot(layer, course.last[0]) for layer, course in single.items()), *dots]
 
 
-def _beside(table: Table, heads: Sequence[tuple[str, Key]], axis: str, unit: float, note: str, title: str) -> "Figure":
+def _side_by_side(table: Table, heads: Sequence[tuple[str, Key]], axis: str, unit: float, note: str,
+                  title: str) -> "Figure":
     """Panels on one time axis: tasks learned downstream, probes of words, facts, minimal pairs."""
     panels = []
     for source, name in (("downstream", "Tasks learned downstream"), ("edges", "Words probed, all layers mixed"),

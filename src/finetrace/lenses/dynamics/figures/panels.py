@@ -90,7 +90,7 @@ def courses(panels: Sequence[Panel], *, axis: str, unit: float, title: str | Non
     figure, axes = style.new_figure(rows, columns, size=(1.8 + max(5.4, 4.0 * columns), 1.2 + 2.4 * rows), title=title)
     look = _Look()
     for place, panel in zip(axes.flat, panels, strict=False):
-        _draw(place, panel, unit, look, wide=columns == 1)
+        _draw_panel(place, panel, unit, look, wide=columns == 1)
     for place in axes.flat[len(panels):]:
         place.set_visible(False)
     for column in range(columns):
@@ -117,16 +117,16 @@ def differences(rows: Mapping[str, Mapping[str, tuple[float, float, float]]], *,
     """
     if not rows:
         raise ValueError("rows: there are none")
-    names = [name for name in DIFFERENCE_NAMES if any(name in of for of in rows.values())]
+    names = [name for name in DIFFERENCE_NAMES if any(name in row for row in rows.values())]
     figure, axes = style.new_figure(size=(10, 1.5 + 0.45 * max(3, len(rows))), title=title)
     panel = axes[0, 0]
     panel.axvline(0, color=style.GREY, lw=1.2)
     for number, name in enumerate(names):
         shift = 0.22 * (number - (len(names) - 1) / 2)
         label = DIFFERENCE_NAMES[name]
-        for place, of in enumerate(rows.values()):
-            if name in of:
-                value, low, high = 100 * np.array(of[name], dtype=np.float64)
+        for place, row in enumerate(rows.values()):
+            if name in row:
+                value, low, high = 100 * np.array(row[name], dtype=np.float64)
                 if np.isfinite([low, high]).all():
                     panel.plot([low, high], [place + shift] * 2, color=style.colour(number), lw=1.6)
                 panel.plot(value, place + shift, marker=MARKS[number], ls="", ms=6.5, color=style.colour(number),
@@ -153,23 +153,23 @@ def gains(rows: Mapping[str, Sequence[Dot]], *, steps: Sequence[int], axis: str,
 
     if not rows:
         raise ValueError("rows: there are none")
-    layers = sorted({dot.layer for of in rows.values() for dot in of if dot.layer is not None})
+    layers = sorted({dot.layer for dots in rows.values() for dot in dots if dot.layer is not None})
     tints = dict(zip(layers, colormaps[style.SEQUENTIAL](np.linspace(0, 0.92, max(1, len(layers)))), strict=False))
     figure, axes = style.new_figure(size=(10, 1.6 + 0.5 * max(3, len(rows))), title=title)
     panel = axes[0, 0]
-    for place, of in enumerate(rows.values()):
-        known = [dot for dot in of if np.isfinite(dot.step)]
-        if not known:
-            panel.text(_at(steps[0], unit), place, "no gain beyond its error", va="center", fontsize=8.5,
+    for place, dots in enumerate(rows.values()):
+        finite = [dot for dot in dots if np.isfinite(dot.step)]
+        if not finite:
+            panel.text(_positions(steps[0], unit), place, "no gain beyond its error", va="center", fontsize=8.5,
                        color=style.GREY)
-        for dot in known:
+        for dot in finite:
             if dot.layer is not None:
                 spread = 0.5 * (layers.index(dot.layer) / max(1, len(layers) - 1) - 0.5)
-                panel.plot(_at(dot.step, unit), place + spread, "o", ms=5, color=tints[dot.layer])
+                panel.plot(_positions(dot.step, unit), place + spread, "o", ms=5, color=tints[dot.layer])
             else:
                 if np.isfinite([dot.low, dot.high]).all():
-                    panel.plot(_at(np.array([dot.low, dot.high]), unit), [place] * 2, color=style.BLACK, lw=1.4)
-                panel.plot(_at(dot.step, unit), place, "D", ms=7, color=style.BLACK, zorder=3)
+                    panel.plot(_positions(np.array([dot.low, dot.high]), unit), [place] * 2, color=style.BLACK, lw=1.4)
+                panel.plot(_positions(dot.step, unit), place, "D", ms=7, color=style.BLACK, zorder=3)
     panel.set_yticks(range(len(rows)), [style.short(name, 40) for name in rows])
     panel.set_ylim(len(rows) - 0.5, -0.5)
     panel.grid(axis="y", visible=False)
@@ -187,15 +187,15 @@ def gains(rows: Mapping[str, Sequence[Dot]], *, steps: Sequence[int], axis: str,
 def step_ticks(panel: "Axes", steps: Sequence[int], unit: float, room: float = 0.13) -> None:
     """Ticks of the time axis at recorded steps, with labels where they have room (a share of the axis' length)."""
     steps = sorted(set(int(s) for s in steps))
-    places = _at(np.array(steps), unit)
+    places = _positions(np.array(steps), unit)
     length = max(places[-1] - places[0], 1e-9)
-    kept = [0]
+    ticks = [0]
     for i in range(1, len(steps) - 1):
-        if places[i] - places[kept[-1]] >= room * length and places[-1] - places[i] >= room * length:
-            kept.append(i)
+        if places[i] - places[ticks[-1]] >= room * length and places[-1] - places[i] >= room * length:
+            ticks.append(i)
     if len(steps) > 1:
-        kept.append(len(steps) - 1)
-    panel.set_xticks(places[kept], [step_label(steps[i]) for i in kept])
+        ticks.append(len(steps) - 1)
+    panel.set_xticks(places[ticks], [step_label(steps[i]) for i in ticks])
     panel.set_xticks(places, minor=True)
     panel.set_xlim(places[0] - 0.03 * length, places[-1] + 0.03 * length)
 
@@ -208,13 +208,13 @@ def step_label(step: int) -> str:
     return f"{step:,}"
 
 
-def _draw(place: "Axes", panel: Panel, unit: float, look: _Look, wide: bool) -> None:
+def _draw_panel(place: "Axes", panel: Panel, unit: float, look: _Look, wide: bool) -> None:
     if panel.mark is not None and np.isfinite(panel.mark):
-        place.axvline(float(_at(panel.mark, unit)), color="#E3E3E3", lw=4, zorder=0)
+        place.axvline(float(_positions(panel.mark, unit)), color="#E3E3E3", lw=4, zorder=0)
     if panel.floor and np.isfinite(panel.floor[1]):
         place.axhline(panel.floor[1], color=style.GREY, lw=1.1, ls=style.DASHES[2])
     for line in panel.lines:
-        x = _at(line.steps, unit)
+        x = _positions(line.steps, unit)
         mine = look.of(line.label)
         place.plot(x, line.factor * line.value, ms=4, **mine)
         place.fill_between(x, line.factor * line.low, line.factor * line.high, color=mine["color"], alpha=0.15, lw=0)
@@ -224,6 +224,6 @@ def _draw(place: "Axes", panel: Panel, unit: float, look: _Look, wide: bool) -> 
         step_ticks(place, [int(s) for line in panel.lines for s in line.steps], unit, room=0.08 if wide else 0.15)
 
 
-def _at(steps: np.ndarray | float, unit: float) -> np.ndarray:
+def _positions(steps: np.ndarray | float, unit: float) -> np.ndarray:
     """Places of steps on the axis."""
     return np.log10(1 + np.asarray(steps, dtype=np.float64) / unit)

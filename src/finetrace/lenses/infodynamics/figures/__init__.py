@@ -54,7 +54,7 @@ def _courses(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _probe_set(measured: Mapping[str, Any], unit: str, title: str) -> "Figure":
     return figures.probe_set(measured["steps"], measured["dynamics"], measured["map"], window=measured["window"],
-                             log_steps=not _even(measured["steps"]), unit=unit, title=title)
+                             log_steps=not _evenly_spaced(measured["steps"]), unit=unit, title=title)
 
 
 def _dynamics(signals: Mapping[str, np.ndarray]) -> Dynamics:
@@ -62,7 +62,7 @@ def _dynamics(signals: Mapping[str, np.ndarray]) -> Dynamics:
     return Dynamics(**{name: signals.get(name, np.empty(0)) for name in Dynamics.__dataclass_fields__})
 
 
-def _even(steps: np.ndarray) -> bool:
+def _evenly_spaced(steps: np.ndarray) -> bool:
     """Whether looks come at equal distances (the last one may be off)."""
     gaps = np.diff(steps)[:-1]
     return len(gaps) > 0 and gaps.max() == gaps.min()

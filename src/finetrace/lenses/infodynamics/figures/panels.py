@@ -316,15 +316,15 @@ def _cloud(figure: "Figure", panel: "Axes", x: np.ndarray, y: np.ndarray) -> Non
 
 
 def _null(panel: "Axes", fitted: ResonanceNoveltySlope) -> None:
-    known = fitted.null[np.isfinite(fitted.null)]
+    finite = fitted.null[np.isfinite(fitted.null)]
     top = 0.74  # share of the height that is drawn on; the legend sits above
     panel.set_title("Slope and its null")
     panel.set_xlabel("slope of resonance on novelty")
     panel.set_ylabel("permutations")
-    if known.size:
+    if finite.size:
         panel.axvspan(fitted.null_low, fitted.null_high, color=style.LIGHT_GREY, alpha=0.5, lw=0, ymax=top)
         panel.hist(
-            known, bins=max(5, min(30, known.size // 4)), color=style.GREY, label=f"shuffled order, {known.size}"
+            finite, bins=max(5, min(30, finite.size // 4)), color=style.GREY, label=f"shuffled order, {finite.size}"
         )
     else:
         panel.text(0.5, 0.3, "no null was computed", ha="center", color=style.GREY, transform=panel.transAxes)
@@ -357,10 +357,10 @@ def _seed_lines(panel: "Axes", seeds: Sequence[DynamicsCurve], name: str, number
     for time, value in zip(times, values, strict=True):
         panel.plot(time, value, color=tint, lw=0.7, alpha=0.5)
     grid = np.linspace(max(time[0] for time in times), min(time[-1] for time in times), 400)
-    together = np.mean(
+    mean_line = np.mean(
         [np.interp(grid, t, v, left=np.nan, right=np.nan) for t, v in zip(times, values, strict=True)], axis=0
     )
-    panel.plot(grid, together, color=tint, ls=dash, lw=2.4, label=seeds[0].label)
+    panel.plot(grid, mean_line, color=tint, ls=dash, lw=2.4, label=seeds[0].label)
 
 
 def _slope_dots(panel: "Axes", curves: Sequence[DynamicsCurve], labels: Sequence[str]) -> None:
