@@ -26,6 +26,7 @@ ANSWER = 10.0  # seconds in which a cluster has to answer
 POLL = 0.5  # seconds: an interrupt of Ray reaches Python between two waits, not within one
 LOCAL = "local"
 """Address of a cluster of this machine alone, which is there for one run."""
+DEVICES = "CUDA_VISIBLE_DEVICES"
 _here: dict[str, LocalExecutor] = {}  # of a Ray worker: project folder -> what runs its commands
 
 
@@ -54,7 +55,6 @@ class RayExecutor:
             return
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing reports home
         os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # items may say the same
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         try:
             import ray
         except ImportError as error:
@@ -89,7 +89,7 @@ class RayExecutor:
         gpus = self._require_room(name, needs)
         task = self._ray.remote(_carry_out).options(
             name=name, num_cpus=needs.cpus, num_gpus=gpus, memory=needs.memory, max_retries=self._retries)
-        own = dict(environment) | {threads.NAME: str(needs.cpus)}
+        own = dict(environment) | {threads.NAME: str(needs.cpus)} | ({} if gpus else {DEVICES: ""})
         self._running[task.remote(str(self._root), name, command, own, self._grace)] = name
         self._began[name] = time.monotonic()
 
@@ -145,8 +145,8 @@ def _require_answer(address: str) -> None:
 def _carry_out(root: str, name: str, command: str, environment: Mapping[str, str],
                grace: float) -> tuple[int, str, float]:
     """On a machine of the cluster: run one command to its end; exit code, last lines and seconds."""
-    devices = os.environ.get("CUDA_VISIBLE_DEVICES")  # Ray chooses them for every task anew
-    own = dict(environment) | ({} if devices is None else {"CUDA_VISIBLE_DEVICES": devices})
+    chosen = {DEVICES: os.environ[DEVICES]} if DEVICES in os.environ else {}  # by Ray, for every task anew
+    own = chosen | dict(environment)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # Ray blocks it, and what a worker starts inherits that
     if root not in _here:
         _here[root] = LocalExecutor(Path(root), show=_show, grace=grace)

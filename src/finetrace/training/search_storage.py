@@ -66,7 +66,7 @@ class SearchStorage:
         number = int.from_bytes(hashlib.sha256(self.name.encode()).digest()[:8], signed=True)
         with contextlib.ExitStack() as stack:
             with self._blamed():
-                engine = sqlalchemy.create_engine(str(self.tune.storage), poolclass=sqlalchemy.pool.NullPool,
+                engine = sqlalchemy.create_engine(self._address(), poolclass=sqlalchemy.pool.NullPool,
                                                   connect_args={"connect_timeout": ANSWER})
                 connection = stack.enter_context(engine.connect())
                 connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:number)"), {"number": number})
@@ -102,10 +102,14 @@ class SearchStorage:
             study._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
         return trial
 
+    def _address(self) -> str:
+        """The address with its driver: which one is usual differs between versions of SQLAlchemy."""
+        return f"postgresql+psycopg2://{str(self.tune.storage).partition('://')[2]}"
+
     def _database(self) -> RDBStorage:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return RDBStorage(str(self.tune.storage), engine_kwargs={"connect_args": {"connect_timeout": ANSWER}},
+            return RDBStorage(self._address(), engine_kwargs={"connect_args": {"connect_timeout": ANSWER}},
                               heartbeat_interval=self.tune.heartbeat, grace_period=MISSED * self.tune.heartbeat,
                               heartbeat_stale_trial_callback=_retry)
 

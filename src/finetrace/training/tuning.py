@@ -43,6 +43,7 @@ from finetrace.training.watch import LiveLog
 log = logging.getLogger(__name__)
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 TRIALS, UNDECIDED = "trials", "undecided"  # of the search: how many of its trials count, and why none is the best
+LOOK_AGAIN = 5  # seconds
 NOISE = 1.96 * np.sqrt(2)  # two measurements on the same number of rows differ by more standard errors in 1 of 20 cases
 
 
@@ -172,7 +173,7 @@ def work(what: Search) -> None:
         if (trial := _take(what, study)) is None:
             if not what.storage.shared:
                 return  # others are at the last trials, and whoever started them notices when they end
-            time.sleep(what.tune.heartbeat)  # others are at the last trials, and may be lost
+            time.sleep(min(what.tune.heartbeat, LOOK_AGAIN))  # others are at the last trials, and may be lost
             continue
         with what.storage.beating(study, trial):
             try:
