@@ -112,6 +112,17 @@ def tune_job(where: Path, search: Any, fault: tuple[str, int] | None = None) -> 
     write_table(where / "trials.parquet", tuning.trials_table(study))
 
 
+def work_job(search: Any, fault: tuple[str, int] | None = None) -> None:
+    """One worker of a search that others share."""
+    import torch
+
+    from finetrace.training import tuning
+
+    torch.set_num_threads(1)
+    arm(fault)
+    tuning.work(search)
+
+
 def arm(fault: tuple[str, int] | None) -> None:
     """Make this process kill itself at the n-th occurrence of an event (counted from 1)."""
     if fault is None:

@@ -48,7 +48,9 @@ def _parser() -> argparse.ArgumentParser:
     publish.set_defaults(run=_publish)
     repro = commands.add_parser("repro", help="run what changed in the study, independent items side by side")
     repro.add_argument("--jobs", type=int, default=0, help="processes at a time; by default one per core "
-                       "for studies of micro-BERTs, else one")
+                       "for studies of micro-BERTs, else one; on a cluster one per core of it")
+    repro.add_argument("--engine", default="local", metavar="local|ray[:ADDRESS]", help="where items run: this machine "
+                       "(default), or a Ray cluster that shares the project folder; ray:local tries it out")
     repro.set_defaults(run=_repro)
     _add_reading(commands)
     use = commands.add_parser("use", help="choose the study that is run: checks it, copies it to params.yaml")
@@ -57,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     use.set_defaults(run=_use)
     plan = commands.add_parser("plan", help="check params.yaml, and write plan.yaml and settings/ from it")
     plan.add_argument("--list", action="store_true", help="print every item, without writing anything")
+    plan.add_argument("--slurm", action="store_true", help="also print a script that makes what is out of date on a "
+                      "SLURM cluster: finetrace plan --slurm > study.sh")
     plan.set_defaults(run=_plan)
     accept = commands.add_parser("accept", help="keep the results of stages over a change of code that you vouch for")
     accept.add_argument("stage", nargs="+", help="stages such as geometry, or all")
@@ -143,9 +147,9 @@ def _repro(options: argparse.Namespace) -> int:
     if is_unchanged(layout):  # before anything large is imported
         print("Data and pipelines are up to date.")
         return 0
-    from finetrace.pipeline.repro import repro
+    from finetrace.pipeline.repro import engine, repro
 
-    return repro(layout, options.jobs)
+    return repro(layout, options.jobs, executor=engine(options.engine, layout))
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -253,6 +257,7 @@ def _use(options: argparse.Namespace) -> int:
 
 def _plan(options: argparse.Namespace) -> int:
     from finetrace.pipeline.compile import compile_study
+    from finetrace.pipeline.slurm import slurm_script
     from finetrace.study import load_study
     from finetrace.study.plan import names_of
 
@@ -261,6 +266,9 @@ def _plan(options: argparse.Namespace) -> int:
         print("\n".join(names_of(load_study(layout.params))))
         return 0
     study, changed = compile_study(layout)
+    if options.slurm:
+        print(slurm_script(layout, study), end="")
+        return 0
     print(f"study {study.study.name!r}: {len(names_of(study))} items, {len(study.trajectories)} fine-tunings; "
           f"plan.yaml {'is written' if changed else 'is up to date'}")
     return 0

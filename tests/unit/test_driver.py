@@ -8,6 +8,7 @@ import pytest
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.pipeline.executor import Finished
+from finetrace.pipeline.needs import Estimate, Machines, Needs
 from finetrace.pipeline.repro import Driver, reason_of, repro
 
 
@@ -25,6 +26,9 @@ class FakeGraph:
 
     def command(self, name: str) -> str:
         return f"run {name}"
+
+    def folders(self, name: str) -> list[Path]:
+        return []
 
     def changes(self, name: str) -> list[str]:
         return ["x"] if name in self.stale else []
@@ -55,7 +59,9 @@ class FakeExecutor:
 
     def prepare(self) -> None: ...
 
-    def submit(self, name: str, command: str, environment: dict[str, str]) -> None:
+    def room(self) -> None: ...
+
+    def submit(self, name: str, command: str, environment: dict[str, str], needs: Needs) -> None:
         assert command == f"run {name}" and environment["DVC_STAGE"] == name
         self.threads = int(environment["FINETRACE_THREADS"])
         self.queue.append(name)
@@ -73,7 +79,8 @@ class FakeExecutor:
 
 def drive(tmp_path: Path, graph: FakeGraph, executor: FakeExecutor, jobs: int = 2) -> tuple[int, list[str]]:
     said: list[str] = []
-    driver = Driver(Layout(tmp_path, tmp_path), graph, jobs, said.append)  # type: ignore[arg-type]
+    driver = Driver(Layout(tmp_path, tmp_path), graph, jobs, said.append,  # type: ignore[arg-type]
+                    Estimate(Machines(), micro=True))
     return driver.run(executor), said
 
 

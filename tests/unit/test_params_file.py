@@ -65,6 +65,8 @@ def test_repro_with_jobs_says_it_too(tmp_path: Path, monkeypatch):
 class _Nobody:
     def prepare(self) -> None: ...
 
+    def close(self) -> None: ...
+
 
 @pytest.mark.parametrize("script", ["plan", "settings"])
 def test_so_does_dvc_repro(script: str, tmp_path: Path, run_script: Callable[..., "CompletedProcess[str]"]):

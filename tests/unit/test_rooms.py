@@ -123,7 +123,7 @@ def test_a_lens_is_one_folder() -> None:
 
 
 def test_only_tracking_knows_mlflow_only_pipeline_dvc_only_tuning_optuna() -> None:
-    homes = {"mlflow": ("tracking",), "dvc": ("pipeline",), "optuna": ("training",)}
+    homes = {"mlflow": ("tracking",), "dvc": ("pipeline",), "ray": ("pipeline",), "optuna": ("training",)}
     found = {package: set() for package in homes}  # type: ignore[var-annotated]
     for name, path in modules().items():
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

@@ -8,7 +8,9 @@ import optuna
 import pytest
 from tests.training_fixtures import model_folder, settings, task_folder
 
+from finetrace.config.base import parse
 from finetrace.config.training import Dimension, MethodSettings, TuneSettings
+from finetrace.config.written import written
 from finetrace.errors import FinetraceError
 from finetrace.training import tuning
 from finetrace.training.trainer import NonFiniteError
@@ -108,7 +110,7 @@ def test_kills_do_not_use_up_a_search(root, tmp_path):
                          tmp_path / "a", "key", "cell", MethodSettings())
     (tmp_path / "a").mkdir()
     for _ in range(5):
-        study = tuning._open(what)
+        study = what.storage.open()
         tuning._retry_stale(what, study)
         study.sampler = tuning._sampler(what, study)
         trial = study.ask()
@@ -178,3 +180,22 @@ def test_optuna_is_asked_with_the_trials_that_count_only(root, tmp_path, monkeyp
     _, study = search(root, tmp_path, dataclasses.replace(TUNE, trials=5))
     tuning.importances(study)
     assert seen == [5]
+
+
+@pytest.mark.parametrize(("address", "told"), [
+    ("postgresql://me:secret@host/searches", "has a password in it.*PGPASSWORD"),
+    ("postgresql://me@host/searches?password=secret", "has a password in it.*PGPASSWORD"),
+    ("mysql://me:secret@host/searches", "is no PostgreSQL database"),
+    ("postgresql://host", "is no PostgreSQL database"),
+    ("searches.db", "is no PostgreSQL database"),
+    ("postgresql://[host/searches", "is no address"),
+])
+def test_a_database_is_named_without_its_password(address, told):
+    with pytest.raises(FinetraceError, match=told) as error:
+        parse(TuneSettings, {"storage": address}, "params.yaml: tune")
+    assert "secret" not in str(error.value)
+
+
+def test_where_trials_are_kept_is_written_only_where_it_is_said():
+    assert not {"storage", "heartbeat"} & set(written(TUNE))
+    assert written(dataclasses.replace(TUNE, storage="postgresql://me@host/x"))["storage"] == "postgresql://me@host/x"

@@ -1,9 +1,10 @@
 """Settings of training: hyper-parameters, what is recorded, methods, and the search for better hyper-parameters."""
 
 from typing import Any, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import parse_qs, urlsplit
 
 from finetrace.config.base import parse, require, settings
-from finetrace.errors import FinetraceError
+from finetrace.errors import FinetraceError, hide_passwords
 
 Schedule = str | dict[str, int | list[int]]
 """When something happens: log2 (0, 1, 2, 4, ...), epochs, {every: n}, {log: n} (n steps from 1 to the last, evenly on a
@@ -260,6 +261,8 @@ def _number(value: bool | float | int | str) -> bool | float | int | str:
 class TuneSettings:
     """The search for better hyper-parameters (methods with `settings: tuned`)."""
 
+    LATER = ("storage", "heartbeat")
+    """Keys that came after results had been made (`config.written`)."""
     trials: int = 8
     """Number of trials that end (finished or pruned)."""
     space: dict[str, Dimension] | None = None
@@ -276,8 +279,17 @@ class TuneSettings:
     """Largest number of training rows per trial; 0 takes all."""
     workers: int = 1
     """Processes that share the search; with more than one the order of trials depends on the machine."""
+    storage: str | None = None
+    """PostgreSQL database that keeps the trials, postgresql://USER@HOST/DATABASE, for workers on several machines; by
+    default a journal file. The password comes from the environment (PGPASSWORD) or ~/.pgpass."""
+    heartbeat: int = 30
+    """With `storage`: seconds after which a worker says again that it lives; after three missed its trial is tried
+    again."""
 
     def __post_init__(self) -> None:
+        require(self.heartbeat >= 1, f"heartbeat: {self.heartbeat} is less than 1 second")
+        if self.storage is not None:
+            _require_database(self.storage)
         require(self.trials >= 1, f"trials: {self.trials} is less than 1")
         require(self.workers >= 1, f"workers: {self.workers} is less than 1")
         require(self.evaluations >= 1, f"evaluations: {self.evaluations} is less than 1")
@@ -288,6 +300,20 @@ class TuneSettings:
             require(key in known, f"space.{key}: is not a key of train; known: {', '.join(sorted(known))}")
         for key, dimension in (self.space or {}).items():
             _require_dimension(key, dimension)
+
+
+def _require_database(address: str) -> None:
+    """For `__post_init__`: the address of a PostgreSQL database, without a password."""
+    try:
+        parts = urlsplit(address)
+        secret = parts.password is not None or "password" in parse_qs(parts.query)
+    except ValueError:
+        raise ValueError("storage: is no address; write postgresql://USER@HOST/DATABASE") from None
+    require(parts.scheme in ("postgresql", "postgresql+psycopg2") and len(parts.path) > 1,
+            f"storage: {hide_passwords(address)} is no PostgreSQL database; write postgresql://USER@HOST/DATABASE, or "
+            "leave it out: a journal file serves the processes of one machine")
+    require(not secret, f"storage: {hide_passwords(address)} has a password in it, and a study is there to be shown; "
+            "leave it out, and set PGPASSWORD or write it to ~/.pgpass")
 
 
 def _require_dimension(key: str, dimension: Dimension) -> None:

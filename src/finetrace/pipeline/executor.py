@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+from finetrace.pipeline.needs import Needs
+
 # Packages of transformers are lazy: what scripts will ask them for is named. No pyplot: it would choose a backend
 PRELOAD = (
     "numpy", "scipy.linalg", "pyarrow", "pyarrow.parquet", "yaml", "pydantic", "torch", "transformers",
@@ -49,8 +51,11 @@ class Executor(Protocol):
     def prepare(self) -> None:
         """Commands are likely to come soon; returns at once."""
 
-    def submit(self, name: str, command: str, environment: Mapping[str, str]) -> None:
-        """Start a command now, with these variables added to the environment."""
+    def room(self) -> int | None:
+        """How many commands can run at a time; None where this machine and the study decide that."""
+
+    def submit(self, name: str, command: str, environment: Mapping[str, str], needs: Needs) -> None:
+        """Start a command as soon as there is room for it, with these variables added to the environment."""
 
     def next(self, timeout: float | None = None) -> Finished | None:
         """The next command that ended; None after `timeout` seconds, or when no timeout is set and nothing runs."""
@@ -113,8 +118,8 @@ class LocalExecutor:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def submit(self, name: str, command: str, environment: Mapping[str, str]) -> None:
-        """Start a command; returns at once. `python FILE.py ...` is forked, anything else goes to the shell.
+    def submit(self, name: str, command: str, environment: Mapping[str, str], needs: Needs | None = None) -> None:
+        """Start a command now, whatever it needs. `python FILE.py ...` is forked, anything else goes to the shell.
 
         Raises ValueError when a command of this name runs, RuntimeError after close(), OSError when no process starts.
         """
@@ -126,6 +131,9 @@ class LocalExecutor:
             request = {"number": number, "name": name, "command": command, "env": dict(environment)}
             link.requests.put(json.dumps(request).encode() + b"\n")
             link.running[number] = _Running(name)
+
+    def room(self) -> None:
+        """This machine's cores and the study's models decide how many run at a time."""
 
     def prepare(self) -> None:
         """Commands are likely to come soon: begin to import what they need; returns at once."""

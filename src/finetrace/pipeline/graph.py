@@ -3,7 +3,7 @@ recorded."""
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,10 @@ class Graph:
     def command(self, name: str) -> str:
         """The command of a stage, as dvc.yaml says it."""
         return str(self.stages[name].cmd)
+
+    def folders(self, name: str) -> list[Path]:
+        """What a stage writes."""
+        return [Path(out.fs_path) for out in self.stages[name].outs]
 
     def changes(self, name: str) -> list[str]:
         """What makes a stage out of date: paths of changed inputs and outputs, or its command; empty when it is
@@ -149,6 +153,14 @@ class Graph:
 
     def _in_order(self) -> Iterator[str]:
         return iter(self.stages)
+
+
+def builds_on(after: Mapping[str, set[str]], stale: set[str]) -> set[str]:
+    """Stale items and all that build on them. after: item -> the items whose outputs it reads."""
+    due = set(stale)
+    while more := {name for name, others in after.items() if name not in due and others & due and name not in FIRST}:
+        due |= more
+    return due
 
 
 def first_link(root: Path, outs: Iterable[str]) -> Path | None:

@@ -20,8 +20,10 @@ from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.pipeline.compile import compile_study
 from finetrace.pipeline.executor import Executor, Finished, LocalExecutor
-from finetrace.pipeline.graph import FIRST, Graph, opened
+from finetrace.pipeline.graph import FIRST, Graph, builds_on, opened
+from finetrace.pipeline.needs import Estimate, is_micro, read_machines
 from finetrace.pipeline.other_bits import leave_alone
+from finetrace.pipeline.ray_engine import RayExecutor
 from finetrace.pipeline.times import Times
 from finetrace.pipeline.unchanged import is_unchanged, remember, signature
 from finetrace.store import threads
@@ -52,7 +54,17 @@ class Progress:
 
 def default_jobs(study: Study) -> int:
     """One process per core when every model is a micro-BERT (they train on one thread), else one."""
-    return cores() if not (study.models or study.model_folders or study.series) else 1
+    return cores() if is_micro(study) else 1
+
+
+def engine(name: str, layout: Layout) -> Executor:
+    """What runs the items: `local`, this machine; `ray` or `ray:ADDRESS`, a cluster that shares the project folder."""
+    kind, _, address = name.partition(":")
+    if kind == "ray":
+        return RayExecutor(layout.root, address or "auto", grace=GRACE)
+    if name != "local":
+        raise FinetraceError(f"--engine {name}: is not known; take local, ray, or ray:ADDRESS as in ray:10.0.0.5:6379")
+    return LocalExecutor(layout.root, show=_show, grace=GRACE)
 
 
 def cores() -> int:
@@ -63,8 +75,9 @@ def cores() -> int:
 def repro(layout: Layout, jobs: int = 0, say: Callable[[str], None] = print, executor: Executor | None = None) -> int:
     """Bring the study up to date; exit code 0, or 1 when items failed.
 
-    jobs: items at a time, 0 for `default_jobs`;  executor: runs commands, by default on this machine. Raises
-    FinetraceError for a study that is not valid, or a project that DVC cannot read.
+    jobs: items at a time, 0 for as many as the executor has room for, on this machine `default_jobs`;  executor: runs
+    commands, by default on this machine, and is closed at the end. Raises FinetraceError for a study that is not
+    valid, or a project that DVC cannot read.
     """
     if jobs < 0:
         raise FinetraceError(f"--jobs {jobs}: take 1 or more")
@@ -74,29 +87,30 @@ def repro(layout: Layout, jobs: int = 0, say: Callable[[str], None] = print, exe
         if is_unchanged(layout):
             say(UP_TO_DATE)
             return 0
-        own = executor or LocalExecutor(layout.root, show=_show, grace=GRACE)
+        executor = executor or engine("local", layout)
         try:
-            own.prepare()  # something is to be done, in all likelihood: torch is imported while DVC looks for it
+            executor.prepare()  # something is to be done, in all likelihood: torch is imported while DVC looks for it
             follow(layout)
             study, _ = compile_study(layout)
+            estimate = Estimate(read_machines(layout), micro=is_micro(study))
             with opened(layout.root) as graph:
-                driver = Driver(layout, graph, jobs or default_jobs(study), say)
-                code = driver.run(own)
+                driver = Driver(layout, graph, jobs or executor.room() or default_jobs(study), say, estimate)
+                code = driver.run(executor)
                 if code == 0:
                     driver.remember()
         finally:
-            if executor is None:
-                own.close()
+            executor.close()
         if note := leave_alone(layout):
             say(note)
         return code
 
 
 class Driver:
-    """One run of a study: what is due, what runs, what has ended. say: told every line of progress."""
+    """One run of a study: what is due, what runs, what has ended. say: told every line of progress;
+    estimate: what items need of a machine."""
 
-    def __init__(self, layout: Layout, graph: Graph, jobs: int, say: Callable[[str], None]):
-        self.layout, self.graph, self.jobs, self.say = layout, graph, jobs, say
+    def __init__(self, layout: Layout, graph: Graph, jobs: int, say: Callable[[str], None], estimate: Estimate):
+        self.layout, self.graph, self.jobs, self.say, self.estimate = layout, graph, jobs, say, estimate
         self.times = Times(layout.home / ".finetrace" / "times.json")
         self.unrecorded: list[str] = []
         self.inputs: dict[str, Mapping[str, Any]] = {}
@@ -114,7 +128,7 @@ class Driver:
             self.say(UP_TO_DATE)
             return 0
         self.changed = stale
-        due = self._builds_on(stale)
+        due = builds_on(graph.after, stale)
         self.state = Progress(waiting=due)
         self.ranks = self._ranks(due)
         items = len(graph.stages.keys() - set(FIRST))
@@ -195,14 +209,20 @@ class Driver:
     def _begin(self, name: str, executor: Executor) -> None:
         environment = {"DVC_STAGE": name, "DVC_ROOT": str(self.layout.home), "FINETRACE_LINES": "1",
                        threads.NAME: str(max(1, cores() // self.jobs))}
-        executor.submit(name, self.graph.command(name), environment)
-        self.state.running[name] = time.time()
+        needs = self.estimate.of(name, self.graph.folders(name))
+        try:
+            executor.submit(name, self.graph.command(name), environment, needs)
+        except FinetraceError as error:  # no machine of a cluster is large enough
+            self.state.failed[name] = str(error)
+        else:
+            self.state.running[name] = time.time()
 
     def _end(self, ended: Finished) -> None:
         del self.state.running[ended.name]
         missing = self.graph.absent(ended.name) if ended.code == 0 else []
         if ended.code == 0 and not missing:
             self.times.add(ended.name, ended.seconds)
+            self.estimate.learn(ended.name, self.graph.folders(ended.name))
             self._done(ended.name)
         else:
             self.state.failed[ended.name] = f"did not write {', '.join(missing)}" if missing else _last_words(ended)
@@ -220,17 +240,6 @@ class Driver:
             self.say(f"{name}: its inputs changed while it ran; the next run makes it again")
         self.unrecorded = []
         self.graph.record(kept)
-
-    def _builds_on(self, stale: set[str]) -> set[str]:
-        """Stale items and all that build on them."""
-        found = set(stale)
-        while more := {
-            name
-            for name, after in self.graph.after.items()
-            if name not in found and after & found and name not in FIRST
-        }:
-            found |= more
-        return found
 
     def _ranks(self, due: set[str]) -> dict[str, float]:
         """Item -> seconds of the longest chain of work that begins with it."""

@@ -44,6 +44,11 @@ class Times:
         alike = [value for other, value in self.seconds.items() if other.split("@")[0] == stage]
         return median(alike) if alike else GUESS.get(stage, 2.0)
 
+    def knows(self, name: str) -> bool:
+        """Whether `of` is more than a guess: the item, or one of its stage, has run here; copies take no time."""
+        stage = name.split("@")[0]
+        return stage == "inputs" or any(other.split("@")[0] == stage for other in self.seconds)
+
     def add(self, name: str, seconds: float) -> None:
         self.seconds[name] = round(seconds, 2)
 

@@ -87,7 +87,8 @@ def last_settings(study: Study) -> dict[str, dict[str, Any]]:
             "standalone": [list(result) for result in study.standalone()],
             "looked": {lens: list(places) for lens, places in study.looked.items()},
             "test_split": study.probes.test_splits[0],
-            "params": {key: value for key, value in as_dict(study).items() if key != "tracking"},
+            "params": {key: value for key, value in as_dict(study).items() if key != "tracking"}
+            | {"tune": written(study.tune)},
         },
         "publish": {"study": study.study.name, "tracking": tracked | {"uri": _without_password(study.tracking.uri)}},
     }
@@ -150,7 +151,7 @@ def _trainings(study: Study) -> Rows:
                     "task": cell.task,
                     "method": _method_settings(study, cell.method),
                     "train": written(study.train_settings(cell)),
-                    "tune": as_dict(study.tune),
+                    "tune": written(study.tune),
                 },
             )
     for run in study.trajectories.values():

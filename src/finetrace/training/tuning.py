@@ -1,16 +1,16 @@
 """The search for better hyper-parameters with Optuna: seeded, resumable, pruned, shared by several workers.
 
-The search lives in a journal file in the scratch folder. What a trial tries depends on the study's seed and on the
-trials that ended before it, not on a running random state, so a killed search continues as if nothing had happened.
+The search lives in a journal file or in a database (`training.search_storage`). What a trial tries depends on the
+study's seed and on the trials that ended before it, not on a running random state, so a killed search continues as if
+nothing had happened.
 """
 
-import contextlib
-import fcntl
 import json
 import logging
 import multiprocessing
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +20,6 @@ import numpy as np
 import optuna
 import pyarrow as pa
 import torch
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from finetrace import seeds
@@ -37,13 +36,14 @@ from finetrace.training.finetune import Prepared, RunSeeds, make_batch, make_pla
 from finetrace.training.losses import loss_of
 from finetrace.training.methods import probe_head, scale_head, start_classifier
 from finetrace.training.recorder import Recorder
+from finetrace.training.search_storage import DIVERGED, SearchStorage
 from finetrace.training.trainer import Hooks, RecordingTrainer
 from finetrace.training.watch import LiveLog
 
 log = logging.getLogger(__name__)
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
-DIVERGED = "diverged"  # a failed trial with this attribute failed by its settings, not because it was killed
 TRIALS, UNDECIDED = "trials", "undecided"  # of the search: how many of its trials count, and why none is the best
+LOOK_AGAIN = 5  # seconds
 NOISE = 1.96 * np.sqrt(2)  # two measurements on the same number of rows differ by more standard errors in 1 of 20 cases
 
 
@@ -65,6 +65,11 @@ class Search:
     name: str
     method: MethodSettings
 
+    @property
+    def storage(self) -> SearchStorage:
+        """Where its trials are; its scratch folder is named by all that decides what a trial gives."""
+        return SearchStorage(self.scratch, self.tune, f"{self.name} {self.scratch.name}")
+
 
 def search(what: Search) -> tuple[TrainSettings, optuna.Study]:
     """Run the search, or continue it, until `tune.trials` trials have ended; returns the best settings and the study.
@@ -76,22 +81,11 @@ def search(what: Search) -> tuple[TrainSettings, optuna.Study]:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     what.scratch.mkdir(parents=True, exist_ok=True)
-    study = _open(what)
+    study = what.storage.open()
     _retry_stale(what, study)
     log.info("%s: %d trials, %d have ended already", what.name, what.tune.trials, _count(study, ENDED))
-    if what.tune.workers == 1:
-        work(what)
-    else:
-        context = multiprocessing.get_context("spawn")
-        workers = [context.Process(target=work, args=(what,)) for _ in range(what.tune.workers)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-        if any(worker.exitcode for worker in workers):
-            raise FinetraceError(f"{what.name}: a tuning worker failed; its error stands above; run the "
-                                 "same command to continue")
-    study = _open(what)
+    work_together(what)
+    study = what.storage.open()
     study.set_user_attr(TRIALS, what.tune.trials)
     trials = counted(study)
     if not any(t.state == TrialState.COMPLETE for t in trials):
@@ -152,29 +146,63 @@ def apply(train: TrainSettings, params: dict[str, Any]) -> TrainSettings:
     return merge(train, params, "tune.space")
 
 
+def work_together(what: Search) -> None:
+    """Work at a search with `tune.workers` processes of this machine. Raises FinetraceError when one of them failed
+    and trials are left."""
+    if what.tune.workers == 1:
+        work(what)
+        return
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=work, args=(what,)) for _ in range(what.tune.workers)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    if any(worker.exitcode for worker in workers) and not _is_over(what, what.storage.open()):
+        raise FinetraceError(f"{what.name}: a tuning worker failed; its error stands above; run the "
+                             "same command to continue")
+
+
 def work(what: Search) -> None:
-    """One worker: try settings until enough trials have ended."""
+    """One worker: try settings until enough trials have ended. Of a database several machines may have some."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     prepared: dict[int, Prepared] = {}  # by max_length, which a search may change
     live = LiveLog(what.scratch / "live.jsonl")
-    study = _open(what)
-    while True:
-        with _alone(what.scratch):
-            tried = study.get_trials(deepcopy=False)
-            if _count(study, (*ENDED, TrialState.RUNNING)) >= what.tune.trials or (
-                    sum(DIVERGED in t.user_attrs for t in tried) > 3 * what.tune.trials):
-                return
-            study.sampler = _sampler(what, study)
-            trial = study.ask()
-            params = {k: _suggest(trial, k, d) for k, d in (what.tune.space or {}).items()}
-        try:
-            settings = apply(what.train, params)
-            if settings.max_length not in prepared:
-                prepared[settings.max_length] = _prepare(what, settings)
-        except FinetraceError as error:  # these values do not go together, or not with this task
-            _fail(what, study, trial, error)
+    study = what.storage.open()
+    while not _is_over(what, study):
+        if (trial := _take(what, study)) is None:
+            if not what.storage.shared:
+                return  # others are at the last trials, and whoever started them notices when they end
+            time.sleep(min(what.tune.heartbeat, LOOK_AGAIN))  # others are at the last trials, and may be lost
             continue
-        _one(what, study, trial, settings, prepared[settings.max_length], live)
+        with what.storage.beating(study, trial):
+            try:
+                settings = apply(what.train, trial.params)
+                if settings.max_length not in prepared:
+                    prepared[settings.max_length] = _prepare(what, settings)
+            except FinetraceError as error:  # these values do not go together, or not with this task
+                _fail(what, study, trial, error)
+                continue
+            _one(what, study, trial, settings, prepared[settings.max_length], live)
+
+
+def _take(what: Search, study: optuna.Study) -> optuna.Trial | None:
+    """The next trial with its settings drawn; None when those that are left are being tried."""
+    with what.storage.alone():
+        what.storage.give_up_lost(study, set(what.tune.space or {}))
+        if _count(study, (*ENDED, TrialState.RUNNING)) >= what.tune.trials or _is_over(what, study):
+            return None
+        study.sampler = _sampler(what, study)
+        trial = what.storage.ask(study)
+        for name, dimension in (what.tune.space or {}).items():
+            _suggest(trial, name, dimension)
+        return trial
+
+
+def _is_over(what: Search, study: optuna.Study) -> bool:
+    """Whether enough trials have ended, or so many failed by their settings that no more are tried."""
+    failed = sum(DIVERGED in trial.user_attrs for trial in study.get_trials(deepcopy=False))
+    return _count(study, ENDED) >= what.tune.trials or failed > 3 * what.tune.trials
 
 
 def _fail(what: Search, study: optuna.Study, trial: optuna.Trial, error: Exception) -> None:
@@ -194,14 +222,6 @@ def _prepare(what: Search, settings: TrainSettings) -> Prepared:
         chosen = seeds.generator(what.study_seed, "tune", "rows").permutation(len(train))[:what.tune.max_rows]
         prepared.splits["train"] = train.take(np.sort(chosen))
     return prepared
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One worker at a time counts the trials and takes the next; the lock of a killed worker is free at once."""
-    with open(folder / "ask.lock", "w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def _one(what: Search, study: optuna.Study, trial: optuna.Trial, settings: TrainSettings, prepared: Prepared,
@@ -265,16 +285,13 @@ def _train(what: Search, settings: TrainSettings, prepared: Prepared, trial: opt
     return values[-1]
 
 
-def _open(what: Search) -> optuna.Study:
-    backend = JournalFileBackend(str(what.scratch / "journal.log"))
-    pruner = (optuna.pruners.MedianPruner(n_startup_trials=what.tune.startup_trials) if what.tune.pruner == "median"
-              else optuna.pruners.NopPruner())
-    return optuna.create_study(study_name="search", storage=optuna.storages.JournalStorage(backend),
-                               direction="maximize", pruner=pruner, load_if_exists=True)
-
-
 def _retry_stale(what: Search, study: optuna.Study) -> None:
-    """Trials that a killed search left running are failed and their settings queued again."""
+    """Trials that a killed search left running are failed and their settings queued again; those of a database may be
+    in other workers' hands, and are given up when these are lost."""
+    if what.storage.shared:
+        with what.storage.alone():
+            what.storage.give_up_lost(study, set(what.tune.space or {}))
+        return
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
         if set(trial.params) == set(what.tune.space or {}) and DIVERGED not in trial.user_attrs:
