@@ -51,8 +51,10 @@ class Progress:
 
 
 def default_jobs(study: Study) -> int:
-    """One process per core when every model is a micro-BERT (they train on one thread), else one."""
-    return cores() if not (study.models or study.model_folders or study.series) else 1
+    """One process per core when every model is a micro-BERT (they train on one thread), else one; where several
+    processes do one training, that many fewer."""
+    few = study.models or study.model_folders or study.series
+    return 1 if few else max(1, cores() // study.compute.processes)
 
 
 def cores() -> int:
