@@ -1,15 +1,44 @@
 """Small trainings that one process or several do; tests/integration/test_together.py compares them."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from safetensors.numpy import load_file
 from tests.masked_fixtures import pretrained
-from tests.training_fixtures import model_folder, recording, settings, task_folder, world_folder
+from tests.training_fixtures import (
+    HISTORY,
+    PROBE,
+    SIGNALS,
+    model_folder,
+    recording,
+    settings,
+    task_folder,
+    world_folder,
+)
 
 from finetrace.config.models import AdaptSettings, PretrainSettings
 from finetrace.config.training import MethodSettings
+from finetrace.store.checkpoints import list_weights
+from finetrace.store.tables import matrix, read_table
 
+ROOT = Path(__file__).resolve().parents[1]
+WORKER = """
+import sys, types
+tests = types.ModuleType("tests")
+tests.__path__ = [{tests!r}]  # another package of this name may be installed
+sys.modules["tests"] = tests
+from pathlib import Path
+from finetrace.group import opened
+from tests.group_jobs import JOBS, do
+with opened():
+    for name in JOBS:
+        do(Path({root!r}), Path({root!r}) / "two", name)
+"""
 RECORD = {"evaluate": {"every": 3}, "probe": "log2", "checkpoints": {"every": 5}, "resume_seconds": 0}
 ROWS = {"train": 57, "validation": 24, "test": 10}  # the last batch of an epoch has one row, so that a process has none
 FINETUNED: dict[str, tuple[Any, MethodSettings]] = {
@@ -27,6 +56,10 @@ PRETRAINED = {"masked": PretrainSettings(**SMALL, accumulate=2), "sparse": Pretr
 ADAPTED = AdaptSettings(start="toy/pretrain", corpus="world", from_steps=[0, 4], steps=4, batch_size=6, accumulate=2,
                         learning_rate=1e-3, dropout=0.0, precision="fp32")
 JOBS = (*FINETUNED, *PRETRAINED, "adapted")
+COMPARED = [name for name in JOBS if name not in ("drill", "stopped")]
+"""Those without dropout, whose masks are others with another number of processes."""
+EXACT = ("step", "micro_step", "position", "example_id", "label", "examples", "tokens", "epoch", "split", "kind",
+         "learning_rate")
 
 
 def inputs(root: Path) -> None:
@@ -35,6 +68,20 @@ def inputs(root: Path) -> None:
     task_folder(root / "task", ROWS)
     world_folder(root / "world")
     pretrained(root)
+
+
+def environment() -> dict[str, str]:
+    """Of the processes that are started."""
+    return os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "DVC_ROOT": "",
+                         "TORCH_CPP_LOG_LEVEL": "ERROR"}
+
+
+def do_together(root: Path) -> None:
+    """Do all trainings in two processes, started by torchrun; what they write is in two/."""
+    (root / "worker.py").write_text(WORKER.format(tests=str(ROOT / "tests"), root=str(root)))
+    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+                           "worker.py"], cwd=root, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-5000:]
 
 
 def do(root: Path, at: Path, name: str) -> Path:
@@ -63,3 +110,32 @@ def do(root: Path, at: Path, name: str) -> Path:
     if facts:
         (out / "facts.json").write_text(json.dumps(facts))
     return out
+
+
+def assert_same(name: str, one: Path, two: Path, most: float) -> None:
+    """What one process and two wrote of a training: the same rows, and numbers that differ by `most`."""
+    for table in (HISTORY, *((SIGNALS, PROBE) if name in FINETUNED else ())):
+        _assert_close(one / table, two / table, most)
+    kept, others = list_weights(one / "checkpoints"), list_weights(two / "checkpoints")
+    assert list(kept) == list(others) and len(kept) > 1
+    for step, path in [(step, path) for step, folder in kept.items() for path in folder.glob("*.safetensors")]:
+        wanted, found = load_file(path), load_file(others[step] / path.name)
+        assert set(wanted) == set(found)
+        for weight, values in wanted.items():
+            np.testing.assert_allclose(found[weight], values, atol=most, rtol=0, err_msg=f"{step}: {weight}")
+    told, alone = (json.loads((folder / "facts.json").read_text()) for folder in (two, one))
+    assert told["device"] == f"2 x {alone['device']}"
+    if name in FINETUNED:
+        assert told["tokens"] == alone["tokens"] and told["rows"] == alone["rows"]
+        assert told["rows"]["signals"] == 2 * ROWS["train"]
+
+
+def _assert_close(one: Path, two: Path, most: float) -> None:
+    first, second = read_table(one), read_table(two)
+    assert first.schema == second.schema and first.num_rows == second.num_rows
+    for name in first.column_names:
+        if name in EXACT:
+            assert first[name].equals(second[name]), name
+        else:
+            a, b = ((matrix(t, name) if name == "logits" else t[name].to_numpy()) for t in (first, second))
+            np.testing.assert_allclose(b, a, atol=most, rtol=most, err_msg=name)

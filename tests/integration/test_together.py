@@ -11,42 +11,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from safetensors.numpy import load_file
 from tests import group_jobs
 from tests.conftest import listen_to_ctrl_c
-from tests.group_jobs import FINETUNED, JOBS, ROWS
+from tests.group_jobs import COMPARED, FINETUNED, ROOT, assert_same, do, environment
 from tests.stages import ask, of_run
 from tests.training_drills import digests
-from tests.training_fixtures import HISTORY, PROBE, SIGNALS, recording
+from tests.training_fixtures import SIGNALS, recording
 
 from finetrace.config.base import as_dict
 from finetrace.config.written import written
 from finetrace.store.checkpoints import list_weights
 from finetrace.store.manifest import OF_MANIFEST, Manifest, complete, read_manifest
-from finetrace.store.tables import matrix, read_table
-
-ROOT = Path(__file__).resolve().parents[2]
-WORKER = """
-import sys, types
-tests = types.ModuleType("tests")
-tests.__path__ = [{tests!r}]  # another package of this name may be installed
-sys.modules["tests"] = tests
-from pathlib import Path
-from finetrace.group import opened
-from tests.group_jobs import JOBS, do
-with opened():
-    for name in JOBS:
-        do(Path({root!r}), Path({root!r}) / "two", name)
-"""
-EXACT = ("step", "micro_step", "position", "example_id", "label", "examples", "tokens", "epoch", "split", "kind",
-         "learning_rate")
-
-
-def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "DVC_ROOT": "",
-                         "TORCH_CPP_LOG_LEVEL": "ERROR"}
+from finetrace.store.tables import read_table
 
 
 @pytest.fixture(scope="module")
@@ -54,51 +31,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every job done by two processes, below two/."""
     root = tmp_path_factory.mktemp("together")
     group_jobs.inputs(root)
-    (root / "worker.py").write_text(WORKER.format(tests=str(ROOT / "tests"), root=str(root)))
-    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-                           "worker.py"], cwd=root, env=environment(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-5000:]
+    group_jobs.do_together(root)
     return root
 
 
-@pytest.fixture(scope="module", params=JOBS)
-def both(root: Path, request: pytest.FixtureRequest) -> tuple[str, Path, Path]:
-    """A job, and what one process and two wrote."""
-    return request.param, group_jobs.do(root, root / "one", request.param), root / "two" / request.param
-
-
-def assert_close(one: Path, two: Path, most: float) -> None:
-    """Tables of the same rows, whose numbers are close."""
-    first, second = read_table(one), read_table(two)
-    assert first.schema == second.schema and first.num_rows == second.num_rows
-    for name in first.column_names:
-        if name in EXACT:
-            assert first[name].equals(second[name]), name
-        else:
-            a, b = ((matrix(t, name) if name == "logits" else t[name].to_numpy()) for t in (first, second))
-            np.testing.assert_allclose(b, a, atol=most, rtol=most, err_msg=name)
-
-
-def test_the_same_rows_signals_and_weights(both: tuple[str, Path, Path]) -> None:
-    name, one, two = both
-    if name in ("stopped", "drill"):
-        pytest.skip("has dropout, whose masks are others")
-    most = 0.03 if name == "bf16" else 1e-5
-    for table in (HISTORY, *((SIGNALS, PROBE) if name in FINETUNED else ())):
-        assert_close(one / table, two / table, most)
-    kept = list_weights(one / "checkpoints")
-    assert list(kept) == list(list_weights(two / "checkpoints")) and len(kept) > 1
-    for step, folder in kept.items():
-        for path in folder.glob("*.safetensors"):
-            wanted, found = load_file(path), load_file(list_weights(two / "checkpoints")[step] / path.name)
-            assert set(wanted) == set(found)
-            for weight, values in wanted.items():
-                np.testing.assert_allclose(found[weight], values, atol=most, rtol=0, err_msg=f"{step}: {weight}")
-    told, alone = (json.loads((folder / "facts.json").read_text()) for folder in (two, one))
-    assert told.pop("device") == "2 x " + alone.pop("device")
-    if name in FINETUNED:
-        assert told["tokens"] == alone["tokens"] and told["rows"] == alone["rows"]
-        assert told["rows"]["signals"] == 2 * ROWS["train"]
+@pytest.mark.parametrize("name", COMPARED)
+def test_the_same_rows_signals_and_weights(root: Path, name: str) -> None:
+    assert_same(name, do(root, root / "one", name), root / "two" / name, 0.03 if name == "bf16" else 1e-5)
 
 
 def test_early_stopping_stops_all(root: Path) -> None:

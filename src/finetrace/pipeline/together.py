@@ -37,7 +37,7 @@ ENDING = 45.0
 
 def run(stage: str, main: Main) -> None:
     """Entry point of a pipeline script, as `pipeline.stage.run`: alone, as one of several, or to start several."""
-    if "RANK" not in os.environ:
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         item = sys.argv[1] if len(sys.argv) > 1 else ""
         processes = _wanted(stage, item)
         if processes == 1:
@@ -72,7 +72,8 @@ def _start(label: str, processes: int) -> int:
         if name.startswith("torch.distributed"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # what happened is said below
     share = max(1, (threads.share() or os.cpu_count() or 1) // processes)
-    os.environ |= {threads.NAME: str(share), "OMP_NUM_THREADS": str(share), "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    os.environ |= {threads.NAME: str(share), "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    os.environ.setdefault("OMP_NUM_THREADS", str(share))
     with tempfile.TemporaryDirectory() as folder:
         config = LaunchConfig(1, 1, processes, DefaultLogsSpecs(log_dir=folder), f"finetrace-{os.getpid()}",
                               rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", local_addr="127.0.0.1", max_restarts=0,
