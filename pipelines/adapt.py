@@ -8,11 +8,13 @@ import copy
 import shutil
 
 from finetrace.config.models import AdaptSettings
-from finetrace.pipeline.stage import Stage, run
+from finetrace.pipeline.stage import Stage
+from finetrace.pipeline.together import run
 
 
 def main(stage: Stage) -> None:
     from finetrace.data.corpus import corpus_texts
+    from finetrace.group import here
     from finetrace.models.fetch import describe
     from finetrace.models.timeline import open_timeline
     from finetrace.tracking.live import live_follower
@@ -26,6 +28,10 @@ def main(stage: Stage) -> None:
     inputs = {path: path for path in (start, corpus, timeline.head) if path is not None}
     manifest = stage.manifest("trajectory", inputs, outs=[model, folder])
     scratch = layout.scratch("adapt", manifest.key)
+    if not here().leads:
+        adapt(entry, timeline, corpus_texts(corpus), stage.seed, scratch=scratch, out=scratch, model_out=scratch,
+              name=stage.item)
+        return
     manifest.started_at_ms = stage.started_at_ms(scratch)
     model_manifest = copy.deepcopy(manifest)
     model_manifest.kind = "model"

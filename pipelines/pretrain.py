@@ -8,10 +8,12 @@ import copy
 import shutil
 
 from finetrace.config.models import PretrainSettings
-from finetrace.pipeline.stage import Stage, run
+from finetrace.pipeline.stage import Stage
+from finetrace.pipeline.together import run
 
 
 def main(stage: Stage) -> None:
+    from finetrace.group import here
     from finetrace.models.fetch import describe
     from finetrace.tracking.live import live_follower
     from finetrace.training.pretrain import pretrain
@@ -21,6 +23,9 @@ def main(stage: Stage) -> None:
     corpus, model, folder = layout.task(entry.corpus), layout.model(stage.item), layout.pretrain(stage.item)
     manifest = stage.manifest("trajectory", {corpus: corpus}, outs=[model, folder])
     scratch = layout.scratch("pretrain", manifest.key)
+    if not here().leads:
+        pretrain(entry, corpus, stage.seed, scratch=scratch, out=scratch, model_out=scratch, name=stage.item)
+        return
     manifest.started_at_ms = stage.started_at_ms(scratch)
     model_manifest = copy.deepcopy(manifest)
     model_manifest.kind = "model"

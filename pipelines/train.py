@@ -14,11 +14,13 @@ from finetrace.config.base import parse
 from finetrace.config.training import MethodSettings, RecordSettings, TrainSettings
 from finetrace.config.written import written
 from finetrace.lenses.infodynamics.settings import InfodynamicsSettings
-from finetrace.pipeline.stage import Stage, run
+from finetrace.pipeline.stage import Stage
+from finetrace.pipeline.together import run
 from finetrace.store.manifest import read_key
 
 
 def main(stage: Stage) -> None:
+    from finetrace.group import here
     from finetrace.tracking.live import live_follower
     from finetrace.training.ahead import require_signals
     from finetrace.training.finetune import RunSeeds, finetune
@@ -33,7 +35,10 @@ def main(stage: Stage) -> None:
     seeds = RunSeeds.of(stage.seed, asked["seed"])
     manifest = stage.manifest("trajectory", inputs, dataclasses.asdict(seeds), outs=[folder])
     train = _best(layout.root / tune / "best.yaml") if tune else stage.settings("train", TrainSettings)
-    scratch = layout.scratch("train", manifest.key)
+    scratch, method = layout.scratch("train", manifest.key), stage.settings("kind", MethodSettings)
+    if not here().leads:
+        finetune(model, task, train, record, seeds, scratch=scratch, out=scratch, name=stage.item, method=method)
+        return
     manifest.started_at_ms = stage.started_at_ms(scratch)
     manifest.settings = asked | {"train": written(train)}
     live, lens = LiveLog(scratch / "live.jsonl"), _infodynamics(stage)
@@ -47,8 +52,7 @@ def main(stage: Stage) -> None:
     with live_follower(scratch, layout), stage.output(folder, manifest) as out:
         facts = finetune(
             model, task, train, record, seeds, scratch=scratch, out=out, name=stage.item,
-            method=stage.settings("kind", MethodSettings), watch=lambda rows: live.rows(manifest.key, rows),
-            on_plan=on_plan)
+            method=method, watch=lambda rows: live.rows(manifest.key, rows), on_plan=on_plan)
         # What its readers need of its settings; adapters count only with the model that they change
         manifest.facts = facts | {"model": asked["model"], "base": read_key(model), "train": written(train)}
         live.end(manifest.key, "FINISHED")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parents[2] / "src"
-GROUND = {"errors", "seeds", "layout", "progress", "longtable", "tags"}
+GROUND = {"errors", "seeds", "layout", "progress", "longtable", "tags", "group"}
 OPEN = ("stage", "work", "states", "files", "inputs")
 """Modules of a lens that know files and stages."""
 USES = {
@@ -18,6 +18,7 @@ USES = {
     "progress": set(),
     "longtable": set(),
     "tags": set(),
+    "group": {"errors"},
     "layout": {"errors"},
     "config": GROUND,
     "store": GROUND,

@@ -34,7 +34,7 @@ NOT_DECIDING = {
     "finetrace.api": "what a notebook uses; no stage does",
     "finetrace.cli": "the command line starts stages and decides nothing in them",
     **{f"finetrace.pipeline.{name}": "decides when a stage runs and whether a result counts, not what it gives"
-       for name in ("accept", "accepted", "executor", "fingerprint", "nursery", "repro", "unchanged")},
+       for name in ("accept", "accepted", "executor", "fingerprint", "nursery", "repro", "together", "unchanged")},
     "finetrace.store.verified": "finds damage, and changes nothing that is read",
     **{f"finetrace.{name}": "what a person sees" for name in ("pipeline.names", "progress", "training.watch")},
 }

@@ -190,7 +190,7 @@ def _become(nursery: _Nursery, request: Mapping[str, Any], pipe: tuple[int, int]
         for number in (*pipe, nursery.bell, nursery.events, *(key.fd for key in nursery.selector.get_map().values())):
             os.close(number)
         nursery.selector.close()
-        _die_with(parent)
+        die_with(parent)
         os.chdir(nursery.root)
         os.environ.update(request["env"])
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -208,7 +208,7 @@ def _become(nursery: _Nursery, request: Mapping[str, Any], pipe: tuple[int, int]
         os._exit(code)
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Let this process be killed when its parent ends, however it ends. Raises OSError when the kernel refuses."""
 
     def watch() -> None:

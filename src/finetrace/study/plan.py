@@ -87,8 +87,13 @@ def last_settings(study: Study) -> dict[str, dict[str, Any]]:
             "standalone": [list(result) for result in study.standalone()],
             "looked": {lens: list(places) for lens, places in study.looked.items()},
             "test_split": study.probes.test_splits[0],
+<<<<<<< HEAD
             "params": {key: value for key, value in as_dict(study).items() if key != "tracking"}
             | {"tune": written(study.tune)},
+=======
+            "params": {key: value for key, value in as_dict(study).items()
+                       if key != "tracking" and (key != "compute" or _together_by(study))},
+>>>>>>> torchrun
         },
         "publish": {"study": study.study.name, "tracking": tracked | {"uri": _without_password(study.tracking.uri)}},
     }
@@ -113,7 +118,8 @@ def _data_and_models(study: Study) -> Rows:
     for name, series in study.series.items():
         yield _series(name, series)
     for name, pretrain in study.pretrain.items():
-        yield "pretrain", name, {"corpus": pretrain.corpus}, {"pretrain": as_dict(pretrain)}
+        asked = {"pretrain": as_dict(pretrain)} | (_together_by(study) if pretrain.steps else {})
+        yield "pretrain", name, {"corpus": pretrain.corpus}, asked
     for name, model in study.models.items():
         yield "model", name, {}, {"model": as_dict(model)}
     for name, local in study.model_folders.items():
@@ -162,12 +168,19 @@ def _trainings(study: Study) -> Rows:
             "record": as_dict(study.record),
             "tune": tune,
             "train": None if tuned else written(study.train_settings(run)),
+            **(_together_by(study) if study.methods[run.method].kind != "lp" else {}),  # it takes no gradient steps
         }
         yield ("train-tuned" if tuned else "train"), run.key, _paths(run) | ({"tune": tune} if tuned else {}), asked
     for run in study.given.values():
         yield "given", run.key, _paths(run), _run_settings(run) | {"given": _given(study, run)}
     for name, adapt in study.adapt.items():
-        yield "adapt", name, {"start": adapt.start, "corpus": adapt.corpus}, {"adapt": as_dict(adapt)}
+        yield "adapt", name, {"start": adapt.start, "corpus": adapt.corpus}, (
+            {"adapt": as_dict(adapt)} | _together_by(study))
+
+
+def _together_by(study: Study) -> dict[str, Any]:
+    """How many processes do one training; nothing where it is one, as in settings of before there were more."""
+    return {"processes": study.compute.processes} if study.compute.processes > 1 else {}
 
 
 def _series(name: str, series: SeriesSettings) -> tuple[str, str, dict[str, str], dict[str, Any]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from finetrace.config.base import as_dict, parse, require, settings
+from finetrace.config.compute import ComputeSettings
 from finetrace.config.corpora import CorpusSettings
 from finetrace.config.data import FilesTaskSettings, TaskSettings, target_of
 from finetrace.config.downstream import DownstreamSettings
@@ -202,6 +203,7 @@ class Study(LensSections):
     hidden: HiddenSettings = field(default_factory=HiddenSettings)
     predictions: PredictionsSettings = field(default_factory=PredictionsSettings)
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
+    compute: ComputeSettings = field(default_factory=ComputeSettings)
 
     def __post_init__(self) -> None:
         from finetrace.study.checks import check

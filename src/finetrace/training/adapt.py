@@ -16,7 +16,8 @@ from finetrace.config.models import AdaptSettings
 from finetrace.config.training import TrainSettings
 from finetrace.data.corpus import clean_texts
 from finetrace.errors import FinetraceError
-from finetrace.models.device import device_name, set_up
+from finetrace.group import here
+from finetrace.models.device import set_up
 from finetrace.models.load import load_tokenizer, longest_input, set_dropout
 from finetrace.models.masked import load_masked
 from finetrace.models.precision import bf16_of
@@ -26,6 +27,7 @@ from finetrace.store.files import write_json
 from finetrace.store.tables import read_table, write_table
 from finetrace.store.whole import is_whole, whole_folder
 from finetrace.training.mlm import MaskedSeeds, MaskedTexts, Recipe, prepare_texts, train_masked
+from finetrace.training.parts import devices
 from finetrace.training.recorder import HISTORY
 from finetrace.training.trainer import Plan
 
@@ -54,16 +56,18 @@ def adapt(settings: AdaptSettings, timeline: Timeline, texts: list[str], study_s
     timeline: the opened start;  texts: before `strip` and `deduplicate`;  scratch: where unfinished trainings and
     finished ones of several starts live. With from_steps: last, `out` has the checkpoints and the history of one
     training. Else it has one checkpoint per start, called by the start's step, and history.parquet has two rows per
-    start, `before` and `validation`, its held-out words before and after. Returns facts for the manifest.
+    start, `before` and `validation`, its held-out words before and after. Returns facts for the manifest. Of several
+    processes all call it; those that follow write nothing and return none.
     """
     chosen, seed, one = starts_of(settings, timeline), _seeds(study_seed, settings), settings.from_steps == "last"
-    kept = _texts(settings, texts, seed["texts"])
+    kept, group = _texts(settings, texts, seed["texts"]), here()
     log.info("%s: %d of %d texts; %d training%s from %s", name, len(kept), len(texts), len(chosen),
              "s" * (len(chosen) > 1), ", ".join(f"step {step}" for step in chosen))
     prepared: MaskedTexts | None = None
     for number, step in enumerate(chosen):
         done = scratch / "done" / checkpoint_name(step)
-        if not is_whole(done):
+        (due,) = group.told(group.leads and not is_whole(done))
+        if due:
             with timeline.checkpoint(step) as folder:
                 model = load_masked(folder, timeline.head, timeline.base, settings.dropout)
                 config = _config(timeline.head or folder)
@@ -75,6 +79,8 @@ def adapt(settings: AdaptSettings, timeline: Timeline, texts: list[str], study_s
                        watch=watch if one else None, on_plan=None if number else on_plan, resume_seconds=resume_seconds)
         if watch and not one:
             watch(_two_rows(done, step))
+    if not group.leads:
+        return {}
     last = scratch / "done" / checkpoint_name(chosen[-1])
     found = _facts(last)
     if one:
@@ -88,17 +94,20 @@ def adapt(settings: AdaptSettings, timeline: Timeline, texts: list[str], study_s
     return {"axis": AXES["adapt"] if one else timeline.axis, "start": timeline.place, "starts": chosen, "seeds": seed,
             "head": f"of models/{timeline.head.name}, put back" if timeline.head else "carried along",
             "parameters": found["parameters"], "texts": {"corpus": len(texts), "clean": len(kept), **found["texts"]},
-            "device": device_name(), **metrics}
+            "device": devices(), **metrics}
 
 
 def _train_one(settings: AdaptSettings, model: Any, config: Any, texts: MaskedTexts, seed: dict[str, int], *,
                scratch: Path, done: Path, **options: Any) -> None:
     """One training; `done` appears when it is finished. config: of the start, as it was."""
+    masked_seeds = MaskedSeeds(seed["order"], seed["masks"], seed["dropout"])
+    if not here().leads:
+        train_masked(model, texts, recipe_of(settings), masked_seeds, scratch=scratch, out=scratch, **options)
+        return
     with whole_folder(done) as temporary:
         config.save_pretrained(temporary / START)
-        evaluations = train_masked(model, texts, recipe_of(settings),
-                                   MaskedSeeds(seed["order"], seed["masks"], seed["dropout"]), scratch=scratch,
-                                   out=temporary, **options)
+        evaluations = train_masked(model, texts, recipe_of(settings), masked_seeds, scratch=scratch, out=temporary,
+                                   **options)
         write_json(temporary / FACTS, {"evaluations": evaluations, "texts": texts.facts(),
                                        "parameters": model.num_parameters()})
     shutil.rmtree(scratch, ignore_errors=True)

@@ -12,10 +12,11 @@ import numpy as np
 from finetrace import seeds
 from finetrace.config.training import MethodSettings, RecordSettings, TrainSettings
 from finetrace.errors import FinetraceError
+from finetrace.group import here
 from finetrace.inference.evaluate import predict
 from finetrace.inference.targets import Target, target_of
 from finetrace.inference.thresholds import require_thresholds, threshold_metrics
-from finetrace.models.device import device_name, set_up, use_bf16
+from finetrace.models.device import set_up, use_bf16
 from finetrace.models.load import forward_names, load_tokenizer, longest_input
 from finetrace.models.rows import Collator, Encoded, encode, require_known
 from finetrace.models.saved import load_trained
@@ -28,6 +29,7 @@ from finetrace.training.checkpoints import save_weights
 from finetrace.training.linear_probe import LinearProbe
 from finetrace.training.losses import LossOf, loss_of, loss_words
 from finetrace.training.methods import probe_head, scale_head, start_classifier, trained_parameters
+from finetrace.training.parts import devices
 from finetrace.training.probe_run import drawn_head, record_linear_probe
 from finetrace.training.recorder import Recorder
 from finetrace.training.schedule import plan_steps, steps_of
@@ -203,7 +205,7 @@ def finetune(model_folder: Path, task_folder: Path, settings: TrainSettings, rec
     history rows while the training runs;  on_plan: receives the plan before the first step;  on_answers: receives
     split, logits (example, class) and labels (example,) of the kept weights, for every split but train. Writes
     signals.parquet, history.parquet, probe.parquet, timing.parquet, metrics.json, checkpoints/.
-    Returns facts for the manifest.
+    Returns facts for the manifest. Of several processes all call it; those that follow write nothing and return none.
     """
     method = method or MethodSettings()
     facts = read_manifest(task_folder).facts
@@ -223,6 +225,8 @@ def finetune(model_folder: Path, task_folder: Path, settings: TrainSettings, rec
     else:
         done = _trained(model, prepared, settings, record, run_seeds, recorder, scratch, name, of_examples, on_plan,
                         probes=method.probes)
+        if not here().leads:
+            return {}
     if record.checkpoints != "none" and done.last not in list_weights(weights):
         save_weights(model, weights, done.last)  # early stopping ended between two steps of the schedule
     kept, device = done.last, next(model.parameters()).device
@@ -235,7 +239,7 @@ def finetune(model_folder: Path, task_folder: Path, settings: TrainSettings, rec
         steps_of(record.checkpoints, done.plan.total_steps, done.plan.steps_per_epoch))
     _keep(weights, scheduled | {done.last, kept}, done.last, out / "checkpoints")
     write_json(out / "metrics.json", {"steps": done.last, "examples": done.examples, "kept_step": kept, **scores})
-    return {"device": device_name(), "steps": done.last, "steps_per_epoch": done.plan.steps_per_epoch,
+    return {"device": devices(), "steps": done.last, "steps_per_epoch": done.plan.steps_per_epoch,
             "kept_step": kept, "metric": prepared.metric, "label_names": prepared.label_names, "rows": rows_written,
             "method_kind": method.kind,
             "parameters": model.num_parameters(), "train_rows": len(train.labels), "tokens": done.tokens,
@@ -283,7 +287,8 @@ def _trained(model: Any, prepared: Prepared, settings: TrainSettings, record: Re
     if on_plan:
         on_plan(plan)
     if probes:
-        probe, _ = probe_head(model, train, prepared.collator, settings, run_seeds.folds, scratch / "linear-probe")
+        probe, _ = here().first(lambda: probe_head(model, train, prepared.collator, settings, run_seeds.folds,
+                                                   scratch / "linear-probe"))
     scale_head(model, settings)
     trainer = _train(model, prepared, plan, settings, record, run_seeds, recorder, scratch, name, of_examples)
     return _Done(plan, trainer.state.global_step, trainer.examples, trainer.tokens, probe)

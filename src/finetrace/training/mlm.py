@@ -13,6 +13,7 @@ import numpy as np
 
 from finetrace.config.training import Schedule, TrainSettings
 from finetrace.errors import FinetraceError
+from finetrace.group import here
 from finetrace.models.load import forward_names
 from finetrace.models.masking import IGNORED, mask_words
 from finetrace.models.rows import Collator, Encoded, require_known
@@ -164,8 +165,9 @@ class MaskedBatches:
             self._step = step
             self._inputs, self._targets = self.masker(self.rows, np.concatenate(parts),
                                                       np.random.default_rng([self.seed, step]))
-        if len(parts[part]):
-            inputs, targets = self._own(sum(map(len, parts[:part])), index)
+        places = np.flatnonzero(parts[part] == index[0])
+        if len(places):  # the micro-batch, or one process's part of it
+            inputs, targets = self._own(sum(map(len, parts[:part])) + int(places[0]), index)
         else:  # a row that stands in and does not count
             inputs, targets = self.masker(self.rows, index, np.random.default_rng([self.seed, step]))
         inputs, aims = self.masker.aimed(inputs, targets)
@@ -174,8 +176,8 @@ class MaskedBatches:
                 "micro_step": micro_step, "step_rows": step_rows, "tokens": int(self.rows.lengths[index].sum())}
 
     def _own(self, first: int, index: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:
-        """The micro-batch's part of the step, cut to the length of its own rows."""
-        if self.plan.accumulate == 1:
+        """Those rows of the step, from the first on, cut to their own length."""
+        if len(index) == len(self._targets):
             return self._inputs, self._targets
         width = int(self.rows.lengths[index].max())
         columns = slice(-width, None) if self.masker.collate.side == "left" else slice(width)
@@ -289,8 +291,8 @@ def train_masked(model: Any, texts: MaskedTexts, recipe: Recipe, seed: MaskedSee
                  on_plan: Callable[[Plan], None] | None = None, resume_seconds: float = 30.0) -> list[dict[str, Any]]:
     """Train, or continue, and write history.parquet, the empty tables of signals, and checkpoints/ into `out`.
 
-    Returns the evaluations of the held-out words in time order, rows of history.parquet;
-    the model is left trained, on the CPU.
+    Returns the evaluations of the held-out words in time order, rows of history.parquet; the model is left trained, on
+    the CPU. Of several processes all call it; those that follow write nothing and return none.
     """
     plan = masked_plan(texts, recipe, seed.order)
     if on_plan:
@@ -310,6 +312,8 @@ def train_masked(model: Any, texts: MaskedTexts, recipe: Recipe, seed: MaskedSee
     with only_chosen(model) if masker.sparse else contextlib.nullcontext():
         trainer.run()
     progress.close()
+    if not here().leads:
+        return []
     recorder.finish(out)
     for step, folder in list_weights(scratch / "checkpoints").items():
         if step in hooks.checkpoints:

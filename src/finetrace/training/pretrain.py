@@ -10,11 +10,13 @@ from finetrace.config.models import PretrainSettings
 from finetrace.config.training import TrainSettings
 from finetrace.data.corpus import corpus_texts
 from finetrace.errors import FinetraceError
-from finetrace.models.device import device_name, set_up
+from finetrace.group import here
+from finetrace.models.device import set_up
 from finetrace.models.load import load_tokenizer, set_dropout
 from finetrace.store.files import write_json
 from finetrace.store.whole import is_whole, whole_folder
 from finetrace.training.mlm import MaskedSeeds, Recipe, prepare_texts, train_masked
+from finetrace.training.parts import devices
 from finetrace.training.tokenizer import train_tokenizer
 from finetrace.training.trainer import Plan
 
@@ -29,16 +31,17 @@ def pretrain(settings: PretrainSettings, corpus: Path, study_seed: int, *, scrat
 
     corpus: the folder data/NAME with the texts, of the micro world also with a tokenizer. With 0 steps the model keeps
     its random weights and `out` stays empty. Returns facts for the manifests;
-    `texts` among them are of the training, not of the model.
+    `texts` among them are of the training, not of the model. Of several processes all call it; those that follow write
+    nothing and return none.
     """
     seed = {purpose: seeds.derive(study_seed, "pretrain", purpose, settings.seed)
             for purpose in ("weights", "order", "masks", "dropout", "held out")}
-    tokenizer = choose_tokenizer(settings, corpus, scratch)
+    tokenizer = here().first(lambda: choose_tokenizer(settings, corpus, scratch))
     positions = longest_row(settings, tokenizer)
     model = new_model(settings, len(tokenizer), positions, tokenizer.pad_token_id, seed["weights"])
     set_up(model.num_parameters())
     metrics: dict[str, float] = {"steps": settings.steps}
-    facts: dict[str, Any] = {"parameters": model.num_parameters(), "device": device_name(), "seeds": seed}
+    facts: dict[str, Any] = {"parameters": model.num_parameters(), "device": devices(), "seeds": seed}
     if settings.steps:
         texts = prepare_texts(corpus_texts(corpus), tokenizer, model, seed["held out"], max_tokens=positions,
                               block_tokens=settings.block_tokens if settings.pack == "blocks" else 0,
@@ -46,6 +49,8 @@ def pretrain(settings: PretrainSettings, corpus: Path, study_seed: int, *, scrat
         evaluations = train_masked(model, texts, recipe_of(settings),
                                    MaskedSeeds(seed["order"], seed["masks"], seed["dropout"]), scratch=scratch, out=out,
                                    name=name, watch=watch, on_plan=on_plan, resume_seconds=resume_seconds)
+        if not here().leads:
+            return {}
         last = evaluations[-1] if evaluations else {}
         metrics |= {f"validation/{k}": v for k, v in last.items() if k in ("loss", "accuracy")}
         write_json(out / "metrics.json", metrics)

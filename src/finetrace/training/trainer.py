@@ -11,17 +11,21 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import DataLoader, Sampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from finetrace import seeds
 from finetrace.config.training import TrainSettings
 from finetrace.errors import FinetraceError
+from finetrace.group import Group, here
 from finetrace.models.device import use_bf16
 from finetrace.models.load import head_parameters
 from finetrace.store.checkpoints import mark, step_of
 from finetrace.store.tables import read_table
 from finetrace.training.checkpoints import built_on, newest_state
+from finetrace.training.parts import Part, part_of, whole
 from finetrace.training.recorder import Recorder
 from finetrace.training.schedule import learning_rate_factor
 
@@ -78,18 +82,19 @@ class PlanSampler(Sampler):
 
 
 class PlanDataset(torch.utils.data.Dataset):
-    """Turns one entry of the plan into tensors: `make(batch) -> dict`."""
+    """Turns one entry of the plan, or this process's part of it, into tensors: `make(batch) -> dict`."""
 
-    def __init__(self, plan: Plan, make: Callable[[Batch], dict[str, Any]]):
-        self.plan, self.make = plan, make
+    def __init__(self, plan: Plan, make: Callable[[Batch], dict[str, Any]], group: Group):
+        self.plan, self.make, self.group = plan, make, group
 
     def __len__(self) -> int:
         return len(self.plan.batches)
 
     def __getitem__(self, batch: Batch) -> dict[str, Any]:
-        micro_step, rows, step_rows = batch
+        micro_step, all_rows, step_rows = batch
+        rows = self.group.parts(all_rows)[self.group.rank]
         if len(rows):
-            return {**self.make(batch), "counts": True}
+            return {**self.make((micro_step, rows, step_rows)), "counts": True}
         # a model cannot be run on no rows: any row stands in, with weight 0
         return {**self.make((micro_step, self.plan.batches[0][1][:1], step_rows)), "tokens": 0, "counts": False}
 
@@ -135,9 +140,10 @@ class RecordingTrainer(Trainer):
                  scratch: Path, seed: int, recorder: Recorder, hooks: Hooks, loss_of: Callable[..., Any],
                  resume_seconds: float = 30.0, progress: TrainerCallback | None = None, epsilon: float = 1e-8,
                  on_nonfinite: Literal["stop", "record"] = "stop"):
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise FinetraceError("a training is one process; run several trainings side by side instead of torchrun or "
-                                 "accelerate launch (docs/use.md)")
+        self.group = group = here()
+        if int(os.environ.get("WORLD_SIZE", "1")) > group.size:
+            raise FinetraceError("these trainings are one process each; run several of them side by side instead of "
+                                 "torchrun or accelerate launch (docs/use.md, One training on several GPUs)")
         self.plan, self.recorder, self.hooks, self.loss_of = plan, recorder, hooks, loss_of
         self.settings, self.scratch, self.resume_seconds = settings, scratch, resume_seconds
         self._make, self._head = make, head_parameters(model)
@@ -146,17 +152,21 @@ class RecordingTrainer(Trainer):
         self._step_losses: list[Any] = []
         self._step_seen: list[tuple[Any, Any]] = []  # example ids and losses of each micro-batch of the step
         self._unchecked: list[tuple[int, Any, Any, list[tuple[Any, Any]]]] = []
+        self._parts: list[Part] = []  # of the step, where several processes do it
         self._step_rows = self._step_tokens = self.examples = self.tokens = 0
         args = TrainingArguments(
             output_dir=str(scratch), max_steps=plan.total_steps, gradient_accumulation_steps=plan.accumulate,
             learning_rate=settings.learning_rate, weight_decay=settings.weight_decay, adam_beta2=settings.beta2,
             adam_epsilon=epsilon, max_grad_norm=settings.max_grad_norm, bf16=use_bf16(settings.precision),
-            seed=seed, data_seed=seed, use_cpu=not torch.cuda.is_available(), report_to="none", logging_strategy="no",
+            # of dropout: equal masks on all processes would be fewer masks
+            seed=seed if group.leads else seeds.derive(seed, "process", group.rank), data_seed=seed,
+            ddp_broadcast_buffers=False,  # of encoders they are constants
+            use_cpu=not torch.cuda.is_available(), report_to="none", logging_strategy="no",
             save_strategy="no", eval_strategy="no", disable_tqdm=True, remove_unused_columns=False,
             dataloader_pin_memory=False, logging_nan_inf_filter=False,  # it would wait for the GPU at every step
-            per_device_train_batch_size=max(1, settings.batch_size // plan.accumulate))
+            per_device_train_batch_size=max(1, settings.batch_size // plan.accumulate // group.size))
         args._n_gpu = min(1, args.n_gpu)  # one GPU per run: data parallelism would change the recorded order
-        super().__init__(model=model, args=args, train_dataset=PlanDataset(plan, make))
+        super().__init__(model=model, args=args, train_dataset=PlanDataset(plan, make, group))
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         self.add_callback(_Tap(self))
@@ -167,9 +177,15 @@ class RecordingTrainer(Trainer):
 
     def run(self) -> None:
         """Train from the newest whole resume point, or from the start."""
-        state = newest_state(self.scratch, self.hooks.checkpoints)
-        self.recorder.truncate(step_of(state) if state else -1)
-        self.train(resume_from_checkpoint=str(state) if state else None)
+        begun = -1
+        if self.group.leads:
+            state = newest_state(self.scratch, self.hooks.checkpoints)
+            begun = step_of(state) if state else -1
+            self.recorder.truncate(begun)
+        (begun,) = self.group.told(begun)
+        self.train(resume_from_checkpoint=str(self.scratch / f"checkpoint-{begun}") if begun >= 0 else None)
+        if not self.group.leads:
+            return
         steps = self.state.global_step
         self.recorder.expect(steps, self.plan.examples(steps))
         self.check_finite()
@@ -211,8 +227,13 @@ class RecordingTrainer(Trainer):
     # What follows overrides the Trainer's own methods.
 
     def get_train_dataloader(self) -> DataLoader:
-        loader = DataLoader(PlanDataset(self.plan, self._make), batch_sampler=PlanSampler(self.plan), collate_fn=_first)
-        return self.accelerator.prepare(loader)
+        loader = DataLoader(PlanDataset(self.plan, self._make, self.group), batch_sampler=PlanSampler(self.plan),
+                            collate_fn=_first)
+        if self.group.size == 1:
+            return self.accelerator.prepare(loader)
+        # every process reads the whole plan and takes its part: accelerate must not deal batches out
+        return prepare_data_loader(loader, self.accelerator.device, num_processes=1, process_index=0,
+                                   put_on_device=True)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         if self.lr_scheduler is None:
@@ -232,13 +253,35 @@ class RecordingTrainer(Trainer):
         outputs = model(**inputs)
         losses, logits = self.loss_of(outputs, labels)
         loss = losses.sum() / rows if counts else losses.sum() * 0.0
-        if logits is not None and counts:
-            self.recorder.micro_batch(self.state.global_step, micro_step, ids, labels, logits, losses)
         self._step_losses.append(loss.detach())
-        if counts and self.on_nonfinite == "stop":
-            self._step_seen.append((ids, losses.detach()))
         self._step_rows, self._step_tokens = rows, self._step_tokens + tokens
+        if self.group.size > 1:
+            self._parts.append(part_of(ids, losses, labels, logits, counts))
+            loss = loss * self.group.size  # torch takes the mean over the processes, and the step is their sum
+        elif counts:
+            self._hear(micro_step, ids, labels, logits, losses)
         return (loss, outputs) if return_outputs else loss
+
+    def _hear(self, micro_step: int, ids: Any, labels: Any, logits: Any, losses: Any) -> None:
+        """What the model said of a micro-batch."""
+        if logits is not None:
+            self.recorder.micro_batch(self.state.global_step, micro_step, ids, labels, logits, losses)
+        if self.on_nonfinite == "stop":
+            self._step_seen.append((ids, losses.detach()))
+
+    def end_step(self) -> tuple[Any, int]:
+        """The loss and the tokens of a step whose gradients are there; process 0 hears what all of them saw."""
+        loss, tokens = sum(self._step_losses), self._step_tokens
+        self._step_losses, self._step_tokens = [], 0
+        if self.group.size > 1:
+            first = self.state.global_step * self.plan.accumulate
+            rows = [rows for _, rows, _ in self.plan.batches[first:first + self.plan.accumulate]]
+            for number, part in enumerate(whole(self.group, self._parts, rows, self.plan.sizes)):
+                if self.group.leads and len(part.ids):
+                    self._hear(first + number, part.ids.numpy(), part.labels, part.logits, part.losses)
+            self._parts = []
+            loss, tokens = self.group.total(loss), int(self.group.total(torch.tensor(tokens)))
+        return loss, tokens
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         return 0
@@ -248,9 +291,13 @@ class RecordingTrainer(Trainer):
         return self._grad_norm
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        self.check_finite()
-        self.recorder.flush()  # first: a resume point must never know more than the recorded signals
+        if self.group.leads:
+            self.check_finite()
+            self.recorder.flush()  # first: a resume point must never know more than the recorded signals
         super()._save_checkpoint(model, trial)
+        self.group.wait()  # every process has written its random state
+        if not self.group.leads:
+            return
         step, folder = self.state.global_step, self.scratch
         mark(folder / f"checkpoint-{step}", step, built_on(folder))
         for path in sorted(folder.glob("checkpoint-*"), key=step_of)[:-STATES]:  # only now: two whole ones always exist
@@ -266,12 +313,14 @@ class _Tap(TrainerCallback):
         self.offset = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        trainer = self.trainer
+        trainer, stop = self.trainer, False
         self.saved = self.started = self.last = time.perf_counter()
-        trainer.examples = trainer.plan.examples(state.global_step)
-        trainer.tokens = self._recorded("history", "tokens")
-        self.offset = self._recorded("timing", "seconds")
-        if state.global_step == 0 and trainer.hooks.after_step(trainer, 0):
+        if trainer.group.leads:
+            trainer.examples = trainer.plan.examples(state.global_step)
+            trainer.tokens = self._recorded("history", "tokens")
+            self.offset = self._recorded("timing", "seconds")
+            stop = state.global_step == 0 and trainer.hooks.after_step(trainer, 0)
+        if any(trainer.group.told(stop)):
             control.should_training_stop = True
 
     def _recorded(self, table: str, column: str) -> Any:
@@ -282,28 +331,34 @@ class _Tap(TrainerCallback):
         return 0
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
-        trainer, now = self.trainer, time.perf_counter()
+        trainer = self.trainer
+        loss, tokens = trainer.end_step()
+        if not trainer.group.leads:
+            return
+        now = time.perf_counter()
         norms = torch._foreach_norm([p.detach() for p in trainer._head]) if trainer._head else []
-        trainer.tokens += trainer._step_tokens
+        trainer.tokens += tokens
         trainer.recorder.train_step({
             "step": state.global_step, "kind": "train", "split": None, "examples": trainer.examples,
-            "epoch": state.global_step / trainer.plan.steps_per_epoch, "loss": sum(trainer._step_losses),
+            "epoch": state.global_step / trainer.plan.steps_per_epoch, "loss": loss,
             "learning_rate": optimizer.param_groups[0]["lr"], "gradient_norm": trainer._grad_norm,
             "head_norm": torch.stack(list(norms)).norm() if norms else None, "tokens": trainer.tokens,
             "seconds": self.offset + now - self.started, "step_seconds": now - self.last,
-            "step_tokens": trainer._step_tokens})
-        trainer.see_step(state.global_step, sum(trainer._step_losses), trainer._grad_norm)
+            "step_tokens": tokens})
+        trainer.see_step(state.global_step, loss, trainer._grad_norm)
         trainer.examples += trainer._step_rows
-        trainer._step_losses, trainer._step_tokens = [], 0
         self.last = now
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        trainer = self.trainer
-        if trainer.hooks.after_step(trainer, state.global_step):
-            control.should_training_stop = True
-        self.last = time.perf_counter()
-        finished = state.global_step >= trainer.plan.total_steps or control.should_training_stop
-        if not finished and time.perf_counter() - self.saved >= trainer.resume_seconds:
+        trainer, stop, save = self.trainer, control.should_training_stop, False
+        if trainer.group.leads:
+            stop = trainer.hooks.after_step(trainer, state.global_step) or stop
+            self.last = time.perf_counter()
+            finished = state.global_step >= trainer.plan.total_steps or stop
+            save = not finished and self.last - self.saved >= trainer.resume_seconds
+        stop, save = map(bool, trainer.group.told(stop, save))
+        control.should_training_stop = stop
+        if save:
             control.should_save = True
             self.saved = time.perf_counter()
         return control
