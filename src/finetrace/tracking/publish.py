@@ -119,14 +119,17 @@ class _Writer:
         self._supersede(record, done)
 
     def _put_headlines(self, record: RunRecord, known: KnownRun | None) -> None:
-        """Headline metrics of lenses on the run of their training; they come and change after it."""
-        content = sha256_value(record.headlines) if record.headlines else ""
+        """Headline metrics of lenses on the run of their training; they come and change after it. Those that the run
+        has as courses over its checkpoints end with the last one."""
+        courses = record.checkpoints.names if record.checkpoints else frozenset()
+        headlines = {name: value for name, value in record.headlines.items() if name not in courses}
+        content = sha256_value(headlines) if headlines else ""
         if content and (known is None or known.headlines != content):
             run_id = self.run_ids[record.identity]
             there = {name: steps for name, steps in self.store.steps(self.store.client.get_run(run_id)).items()
-                     if name in record.headlines}
+                     if name in headlines}
             points = [Point(name, value, record.started_at_ms, max(there.get(name, {-1})) + 1)
-                      for name, value in record.headlines.items()]
+                      for name, value in headlines.items()]
             self.store.log_points(run_id, points)
             self.store.client.set_tag(run_id, "finetrace.headlines", content)
 
