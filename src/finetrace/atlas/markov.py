@@ -79,7 +79,8 @@ def _log_density(curves: np.ndarray, models: Models) -> np.ndarray:
 def _forward(density: np.ndarray, models: Models) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Log likelihood (model, run), and, each (time, model, run, state), the states' probabilities given what was until
     then, and given what was before. density: logarithms. A step is scaled by the state of the largest density, and
-    where that state cannot be reached and all others vanish beside it, by the largest that can."""
+    where that state cannot be reached and all others vanish beside it, by the largest that can; so a model is never
+    impossible, and states are forgotten that are less likely than exp(-700) at that time."""
     expected, given = np.empty_like(density), np.empty_like(density)
     largest = density.max(axis=-1, keepdims=True)
     scaled = np.exp(density - largest)

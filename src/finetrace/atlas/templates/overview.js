@@ -20,15 +20,27 @@ function overview(main, params) {
     && places.some(place => place.numbers[one.name] !== undefined));
   const measured = places.filter(place => headlines.some(one => place.numbers[one.name] !== undefined));
   const groups = grouped(measured, by === "place" ? "name" : by);
+  const floors = lens !== "trajectory" ? [] : FLOORS.filter(([floor]) => measured.some(
+    place => floorOf([place], floor) !== undefined));
   const header = [[by === "place" || by === "cell" ? "training" : by.replace(SETTING, ""), "what was trained"],
-    ["n", "trainings behind the numbers"], ...headlines.map(one => [one.heading, one.says])];
+    ["n", "trainings behind the numbers"], ...headlines.map(one => [one.heading, one.says]), ...floors];
   const rows = [...groups].map(([name, members]) => [
     {node: members.length === 1 ? link(members[0]) : el("span", {}, name), value: name},
-    {text: members.length, value: members.length}, ...headlines.map(one => cellOf(one, members))]);
+    {text: members.length, value: members.length}, ...headlines.map(one => cellOf(one, members)),
+    ...floors.map(([floor]) => floorOf(members, floor)).map(value => ({text: shown(value, 3), value}))]);
   main.append(sortable(header, rows, `${KINDS[kind]}: ${lens}. Means ± standard deviation over trainings; click a number `
     + "for its trainings, a heading to sort, rest on a heading for its meaning."));
   if (kind === "fine-tuning") main.append(...baselines(places));
   if (headlines.length) dots(main, params, headlines, groups);
+}
+
+const FLOORS = [["majority", "accuracy of always saying the most frequent class"],
+  ["bag of words", "accuracy of a logistic regression on word counts"]];
+
+// What trainings of one task could do without a model; undefined for several tasks, and where it is not known.
+function floorOf(members, floor) {
+  const values = distinct(members.map(place => study.baselines[place.task]?.[floor]));
+  return values.length === 1 ? values[0] : undefined;
 }
 
 function grouped(places, by) {
@@ -82,13 +94,12 @@ function trainings(headline, found) {
 // What needs no training: the most frequent class, and a bag of words.
 function baselines(places) {
   const rows = distinct(places.map(place => place.task)).filter(task => study.baselines[task]).map(task => [
-    task, ...["majority", "bag of words"].map(name => {
+    task, ...FLOORS.map(([name]) => {
       const value = study.baselines[task][name];
       return {text: shown(value, 3), value};
     })]);
   if (!rows.length) return [];
-  return [sortable([["task", ""], ["majority", "accuracy of always saying the most frequent class"],
-    ["bag of words", "accuracy of a logistic regression on word counts"]], rows, "Validation accuracy without a model")];
+  return [sortable([["task", ""], ...FLOORS], rows, "Validation accuracy without a model")];
 }
 
 function dots(main, params, headlines, groups) {
@@ -105,9 +116,8 @@ function dots(main, params, headlines, groups) {
     marker: {color: colour("text"), size: 16, symbol: "line-ns-open"}}];
   if (headline.name === "trajectory/validation/accuracy|validation/pearson|validation/micro_f1") {
     for (const [name, symbol] of [["majority", "x-thin-open"], ["bag of words", "cross-thin-open"]]) {
-      const rows = names.map(row => [row, distinct(groups.get(row).map(place => study.baselines[place.task]?.[name]))])
-        .filter(([, values]) => values.length === 1 && values[0] !== undefined);
-      if (rows.length) traces.push({type: "scatter", mode: "markers", name, x: rows.map(([, [value]]) => value),
+      const rows = names.map(row => [row, floorOf(groups.get(row), name)]).filter(([, value]) => value !== undefined);
+      if (rows.length) traces.push({type: "scatter", mode: "markers", name, x: rows.map(([, value]) => value),
         y: rows.map(([row]) => row), hovertemplate: `%{y}<br>${name} %{x}<extra></extra>`,
         marker: {symbol, size: 8, color: colour("faint")}});
     }
