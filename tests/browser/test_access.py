@@ -135,6 +135,8 @@ def test_cells_of_a_heat_map_by_keys(reader: Reader, frame: pd.DataFrame) -> Non
 
 def test_the_buttons_of_a_chart_by_keys(reader: Reader) -> None:
     page = reader.open("timeline", q=RANK).page
+    titles = page.locator(".plot").first.locator(".modebar-btn").evaluate_all("all => all.map(e => e.ariaLabel)")
+    assert "Download plot" in titles and not [title for title in titles if "hare" in title], "nothing leaves the page"
     button = page.locator(".plot").first.get_by_role("button", name="Zoom in")
     button.focus()
     page.wait_for_function("getComputedStyle(document.activeElement.closest('.modebar-group')).opacity === '1'")

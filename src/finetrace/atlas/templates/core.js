@@ -196,7 +196,8 @@ function plot(parent, traces, layout, caption, clicked) {
     legend: {orientation: "h", y: -0.22, yanchor: "top"},
     hoverlabel: {bgcolor: colour("ground"), bordercolor: colour("line"), font: {color: colour("text")}}, ...layout};
   for (const name of Object.keys(whole)) if (/^[xy]axis\d*$/.test(name)) whole[name] = {...axis, ...whole[name]};
-  Plotly.newPlot(box, traces, whole, {displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"],
+  Plotly.newPlot(box, traces, whole, {displaylogo: false, plotlyServerURL: "",  // nothing is sent anywhere
+    modeBarButtonsToRemove: ["lasso2d", "select2d", "sendChartToCloud"],
     toImageButtonOptions: {format: "svg", filename: caption.slice(0, 60).replaceAll(/[^\w-]+/g, "-")}});
   new ResizeObserver(() => box.isConnected && Plotly.Plots.resize(box)).observe(box);
   if (clicked) box.on("plotly_click", event => clicked(event.points[0]));
