@@ -118,8 +118,8 @@ def test_cells_of_a_heat_map_by_keys(reader: Reader, frame: pd.DataFrame) -> Non
             page.keyboard.press(key)
         assert spoken.text_content().startswith(f"layer {layer}, step {step}: ")
     frame_at = page.locator(".keys .cell").nth(1).bounding_box()
-    left, top = reader.point(1, 1, 2)
-    assert abs(frame_at["x"] + frame_at["width"] / 2 - left) < 2 and abs(frame_at["y"] + frame_at["height"] / 2 - top) < 2
+    middle = frame_at["x"] + frame_at["width"] / 2, frame_at["y"] + frame_at["height"] / 2
+    assert middle == pytest.approx(reader.point(1, 1, 2), abs=2)
     page.keyboard.press("Enter")
     said = page.locator("dialog[open]").inner_text()
     row = rows[(rows.layer == 2) & (rows.step == 10)]
