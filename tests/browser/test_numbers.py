@@ -237,7 +237,9 @@ def test_a_headline_number_names_its_row(reader: Reader, frame: pd.DataFrame) ->
 def test_any_setting_filters_and_groups(reader: Reader) -> None:
     page = reader.open("overview", lens="trajectory").page
     reader.choose("one row for", "each train.learning_rate")
-    assert [row[:2] for row in reader.table("fine-tunings")] == [[f"{0.0001 * i:g}", "1"] for i in range(1, 5)]
+    rows = reader.table("fine-tunings")
+    assert [float(row[0]) for row in rows] == pytest.approx([1e-4, 2e-4, 3e-4, 4e-4])
+    assert {row[1] for row in rows} == {"1"}
     reader.choose("filter by", "train.learning_rate")
     page.locator("summary", has_text="train.learning_rate").click()
     reader.redraws(page.get_by_label("0.0002", exact=True).check)

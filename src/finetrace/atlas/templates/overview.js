@@ -25,7 +25,7 @@ function overview(main, params) {
   const header = [[by === "place" || by === "cell" ? "training" : by.replace(SETTING, ""), "what was trained"],
     ["n", "trainings behind the numbers"], ...headlines.map(one => [one.heading, one.says]), ...floors];
   const rows = [...groups].map(([name, members]) => [
-    {node: members.length === 1 ? link(members[0]) : el("span", {}, name), value: name},
+    {node: members.length > 1 ? el("span", {}, name) : link(members[0], ["cell", "place"].includes(by) ? undefined : name), value: name},
     {text: members.length, value: members.length}, ...headlines.map(one => cellOf(one, members)),
     ...floors.map(([floor]) => floorOf(members, floor)).map(value => ({text: shown(value, 3), value}))]);
   main.append(sortable(header, rows, `${KINDS[kind]}: ${lens}. Means ± standard deviation over trainings; click a number `
@@ -49,8 +49,8 @@ function grouped(places, by) {
   return groups;
 }
 
-function link(place) {
-  return place.page ? el("a", {href: place.page}, place.name) : el("span", {}, place.name);
+function link(place, text = place.name) {
+  return place.page ? el("a", {href: place.page}, text) : el("span", {}, text);
 }
 
 function numbersOf(headline, members) {
