@@ -76,28 +76,34 @@ def _log_density(curves: np.ndarray, models: Models) -> np.ndarray:
     return -0.5 * (np.einsum("tmrsc,msc->tmrs", np.square(apart), 1 / variances) + size[:, None])
 
 
-def _forward(density: np.ndarray, models: Models) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _forward(density: np.ndarray, models: Models, *,
+             careful: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Log likelihood (model, run), and, each (time, model, run, state), the states' probabilities given what was until
-    then, and given what was before. density: logarithms. A step is scaled by the state of the largest density, and
-    where that state cannot be reached and all others vanish beside it, by the largest that can; so a model is never
-    impossible, and states are forgotten that are less likely than exp(-700) at that time."""
+    then, and given what was before. density: logarithms.
+
+    A step is scaled by the state of the largest density. Where somewhere that state cannot be reached and all others
+    vanish beside it, all is done again with care, scaled by the largest state that can be reached; so a model is never
+    impossible, and states are forgotten that are less likely than exp(-700) at that time.
+    """
     expected, given = np.empty_like(density), np.empty_like(density)
     largest = density.max(axis=-1, keepdims=True)
     scaled = np.exp(density - largest)
     sizes = np.empty_like(largest)
     expected[0] = models.start[:, None]
-    for time in range(len(density)):
-        if time:
-            np.matmul(given[time - 1], models.onward, out=expected[time])
-        np.multiply(scaled[time], expected[time], out=given[time])
-        np.add.reduce(given[time], axis=-1, keepdims=True, out=sizes[time])
-        if sizes[time].min() < _VANISHES:
-            with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for time in range(len(density)):
+            if time:
+                np.matmul(given[time - 1], models.onward, out=expected[time])
+            if careful:
                 logs = density[time] + np.log(expected[time])
-            largest[time] = logs.max(axis=-1, keepdims=True)
-            given[time] = np.exp(logs - largest[time])
-            sizes[time] = given[time].sum(axis=-1, keepdims=True)
-        given[time] /= sizes[time]
+                largest[time] = logs.max(axis=-1, keepdims=True)
+                np.exp(logs - largest[time], out=given[time])
+            else:
+                np.multiply(scaled[time], expected[time], out=given[time])
+            np.add.reduce(given[time], axis=-1, keepdims=True, out=sizes[time])
+            given[time] /= sizes[time]
+    if not careful and not sizes.min() >= _VANISHES:  # NaN follows a 0
+        return _forward(density, models, careful=True)
     return (largest + np.log(sizes)).sum(axis=0)[..., 0], given, expected
 
 
