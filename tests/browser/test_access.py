@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pandas as pd
 import pytest
 from tests.atlas_study import FT
 from tests.browser.conftest import VIEWS, Opened, Reader
@@ -102,6 +103,50 @@ def test_the_slider_by_keys(reader: Reader) -> None:
         page.keyboard.press(key)
         assert page.locator("output").text_content() == f"step {step}"
         assert page.get_by_role("slider").get_attribute("aria-valuetext") == f"step {step}"
+
+
+def test_cells_of_a_heat_map_by_keys(reader: Reader, frame: pd.DataFrame) -> None:
+    page = reader.open("layers", q=RANK, a=FT[0], b=FT[1]).page
+    heat = page.get_by_role("application").nth(1)
+    heat.focus()
+    rows = frame[(frame.place == FT[1]) & (frame.quantity == "effective_rank") & (frame.split == "validation")
+                 & (frame.label == "")]
+    spoken = page.locator(".keys + [role=status]").nth(1)
+    for keys, layer, step in (((), 2, 40), (("ArrowLeft", "ArrowDown"), 1, 20), (("ArrowDown",) * 3, 0, 20),
+                              (("Home", "PageUp"), 2, 0), (("ArrowRight",), 2, 10)):
+        for key in keys:
+            page.keyboard.press(key)
+        assert spoken.text_content().startswith(f"layer {layer}, step {step}: ")
+    frame_at = page.locator(".keys .cell").nth(1).bounding_box()
+    middle = frame_at["x"] + frame_at["width"] / 2, frame_at["y"] + frame_at["height"] / 2
+    assert middle == pytest.approx(reader.point(1, 1, 2), abs=2)
+    page.keyboard.press("Enter")
+    said = page.locator("dialog[open]").inner_text()
+    row = rows[(rows.layer == 2) & (rows.step == 10)]
+    assert f"iloc[{row.index[0]}]" in said
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.getAttribute('role')") == "application"
+    page.get_by_role("application").nth(2).focus()  # B - A: nothing to open
+    page.keyboard.press("Enter")
+    assert page.locator("dialog[open]").count() == 0
+    page.get_by_role("slider").focus()
+    assert page.locator(".cell:visible").count() == 0
+
+
+def test_the_buttons_of_a_chart_by_keys(reader: Reader) -> None:
+    page = reader.open("timeline", q=RANK).page
+    titles = page.locator(".plot").first.locator(".modebar-btn").evaluate_all("all => all.map(e => e.ariaLabel)")
+    assert "Download plot" in titles and not [title for title in titles if "hare" in title], "nothing leaves the page"
+    button = page.locator(".plot").first.get_by_role("button", name="Zoom in")
+    button.focus()
+    page.wait_for_function("getComputedStyle(document.activeElement.closest('.modebar-group')).opacity === '1'")
+    width = "(([a, b]) => b - a)(document.querySelector('.plot').layout.xaxis.range)"
+    before = page.evaluate(width)
+    page.keyboard.press("Enter")
+    page.wait_for_function(f"{width} < {before}")
+    page.locator(".plot").first.get_by_role("button", name="Reset axes").focus()
+    page.keyboard.press("Space")
+    page.wait_for_function(f"Math.abs({width} - {before}) < 1e-6")
 
 
 def violations(reader: Reader) -> list[str]:

@@ -221,6 +221,34 @@ def test_overview_means_spreads_and_intervals(reader: Reader) -> None:
         {f"micro-a/{TASK}/ft": 0.8, f"micro-a/{TASK}/lp": 0.6})
 
 
+def test_a_headline_number_names_its_row(reader: Reader, frame: pd.DataFrame) -> None:
+    page = reader.open("overview", lens="trajectory").page
+    page.get_by_role("button", name="0.800 ± 0.100").first.click()
+    page.locator("dialog li").nth(1).get_by_role("button").click()
+    row = frame.iloc[row_of(reader)]
+    assert (row.place, row.lens, row.quantity, row.step, row.value) == (FT[1], "trajectory", "validation/accuracy", -1,
+                                                                       0.8)
+    reader.open("pair", a=FT[0], b=FT[1])
+    page.locator("tr", has_text="trajectory: accuracy").locator(".plain").first.click()
+    row = frame.iloc[row_of(reader)]
+    assert (row.place, row.quantity, row.value) == (FT[0], "validation/accuracy", 0.9)
+
+
+def test_any_setting_filters_and_groups(reader: Reader) -> None:
+    page = reader.open("overview", lens="trajectory").page
+    reader.choose("one row for", "each train.learning_rate")
+    rows = reader.table("fine-tunings")
+    assert [float(row[0]) for row in rows] == pytest.approx([1e-4, 2e-4, 3e-4, 4e-4])
+    assert {row[1] for row in rows} == {"1"}
+    reader.choose("filter by", "train.learning_rate")
+    page.locator("summary", has_text="train.learning_rate").click()
+    reader.redraws(page.get_by_label("0.0002", exact=True).check)
+    assert [row[0] for row in reader.table("fine-tunings")] == ["0.0002"]
+    reader.redraws(page.get_by_role("link", name="Timeline").click)
+    reader.choose("a line for", "each train.learning_rate")
+    assert {row[1] for row in reader.table("Values at")} == {"0.0002"}
+
+
 def test_headings_sort(reader: Reader) -> None:
     page = reader.open("overview", lens="geometry", rows="place").page
     heading = page.get_by_role("button", name="rank, after")

@@ -11,7 +11,7 @@ from tests.outputs import manifest
 
 from finetrace.atlas import headlines
 from finetrace.atlas.collect import Entry
-from finetrace.atlas.columns import FINE_TUNINGS, MASKED_WORDS, Column, explanation, number_of
+from finetrace.atlas.columns import FINE_TUNINGS, MASKED_WORDS, Column, explanation, names_behind, number_of
 from finetrace.atlas.places import Place
 from finetrace.lenses.headline import DIRECTIONS, Headline, add_means, matching, value_of
 
@@ -122,3 +122,19 @@ def test_the_numbers_of_a_masked_word_training() -> None:
     metrics = {"trajectory": {"steps": 40.0}, "cloze": {"mean_p_at_1": 0.5}}
     place = Place("more/adapt", Path("x"), manifest("trajectory", "adapt", "x"), metrics)
     assert {value for value in numbers(place, MASKED_WORDS).values() if value is not None} == {40, 0.5}
+
+
+def test_a_headline_number_is_rows_of_the_one_table() -> None:
+    """One row, or those of which it is the mean; none where the number is not there."""
+    metrics = {"a/f1/full/last": 0.5, "b/f1/full/last": 0.7, "c/f1/full/last": None, "norm/layer-01/last": 1.0,
+               "norm/layer-02/last": 2.0, "validation/pearson": 0.9}
+    made = replace(manifest("trajectory", "train", "x"), facts={"metric": "pearson"})
+    place = Place("m/pretrain", Path(), made, {"edges": dict(metrics), "trajectory": dict(metrics)})
+    mean = Headline("mean_f1/last", "words", "F1", 3, "up", "mean", mean_of="*/f1/full/last")
+    for headline, names in ((mean, ["a/f1/full/last", "b/f1/full/last"]), (SAID, ["norm/layer-02/last"]),
+                            (replace(SAID, metric="absent|norm/layer-01/last"), ["norm/layer-01/last"]),
+                            (replace(SAID, metric="absent"), [])):
+        assert names_behind(place, Column("edges", headline)) == names
+    task_metric = replace(SAID, metric="validation/TASK-METRIC")
+    assert names_behind(place, Column("trajectory", task_metric)) == ["validation/pearson"]
+    assert names_behind(place, Column("absent", SAID)) == []

@@ -10,10 +10,10 @@ from tests.outputs import make_project, manifest
 
 from finetrace.errors import FinetraceError
 from finetrace.lenses.headline import AtCheckpoint, columns_of
-from finetrace.store.files import write_text
+from finetrace.store.files import write_json, write_text
 from finetrace.store.manifest import complete, read_manifest
 from finetrace.tracking.checkpoints import checkpoints_of, numbers_at
-from finetrace.tracking.described import LENSES, at_checkpoints_of
+from finetrace.tracking.described import LENSES, at_checkpoints_of, headline_metrics, headlines_of
 from finetrace.tracking.series import metric_name
 
 DECLARED = {path.parent.name: at_checkpoints_of(path.parent.name) for path in LENSES.glob("*/headlines.py")}
@@ -35,8 +35,8 @@ def test_numbers_of_a_step(tmp_path: Path) -> None:
         0: {"x/last": 0.25, "x/best": 0.5, "x/f1": 2.0}, 8: {"x/best": 0.5, "x/f1": 2.0, "x/g": 7.0}}
     curves.write_text("example,g\n1,2\n")
     assert numbers_at(curves, "x", asked) == {}
-    curves.write_text("step,g\n0,many\n")
-    with pytest.raises(FinetraceError, match=r"curves\.csv: not a readable table of curves"):
+    curves.write_text("step,g\n0,1,2\n")
+    with pytest.raises(FinetraceError, match=r"curves\.csv: not a readable CSV file"):
         numbers_at(curves, "x", asked)
 
 
@@ -44,6 +44,18 @@ def test_every_lens_that_compares_checkpoints_names_few_numbers() -> None:
     names = [metric_name(f"{lens}/{one.name}") for lens, declared in DECLARED.items() for one in declared]
     assert len(names) == len(set(names)) and 10 < len(names) <= 25 and not [n for n in names if " " in n]
     assert not hasattr(import_module("finetrace.lenses.infodynamics.headlines"), "AT_CHECKPOINTS")  # over examples
+
+
+def test_no_two_names_in_mlflow_look_alike(tmp_path: Path) -> None:
+    """Headline metrics and numbers at checkpoints, both on the run of the training."""
+    folder = tmp_path / "calibration"
+    write_json(folder / "metrics.json", {"test/ece": 0.1, "test/ece_scaled": 0.05})
+    assert headline_metrics(folder) == {"calibration/ece": 0.1, "calibration/ece_scaled": 0.05}
+    for lens, numbers in DECLARED.items():
+        write_json(tmp_path / lens / "metrics.json", {part.replace("*", "x"): 1.0 for headline in headlines_of(lens)
+                                                      for part in (headline.mean_of or headline.metric).split("|")})
+        names = {*headline_metrics(tmp_path / lens), *(f"{lens}/{number.name}" for number in numbers)}
+        assert len({name.casefold().replace(" ", "_") for name in names}) == len(names), names
 
 
 def test_checkpoints_are_folders_and_hashes(tmp_path: Path) -> None:

@@ -51,16 +51,21 @@ def test_infinities_arrive_as_nan(store: Store) -> None:
 def test_calls_hold_what_mlflow_takes() -> None:
     from mlflow.utils.validation import MAX_ENTITIES_PER_BATCH, MAX_PARAMS_TAGS_PER_BATCH
 
-    calls: list[tuple[int, int]] = []
+    calls: list[tuple[int, int, int]] = []
 
     class Client:
-        def log_batch(self, run_id: str, metrics: list[Any], params: list[Any]) -> None:
-            calls.append((len(metrics), len(params)))
+        def log_batch(self, run_id: str, metrics: list[Any], params: list[Any], tags: list[Any]) -> None:
+            calls.append((len(metrics), len(params), len(tags)))
 
     params = {f"p{n}": "x" for n in range(130)}
     for points, settings in ((BATCHES[3], {}), ([], {}), (BATCHES[3], params), ([], params)):
         log_points(Client(), "r", points, settings)  # type: ignore[arg-type]
-    assert calls == [(1000, 0), (1000, 0), (100, 0), (900, 100), (970, 30), (230, 0), (0, 100), (0, 30)]
+    assert calls == [(1000, 0, 0), (1000, 0, 0), (100, 0, 0), (900, 100, 0), (970, 30, 0), (230, 0, 0), (0, 100, 0),
+                     (0, 30, 0)]
+    calls.clear()
+    for points in ([], BATCHES[3][:999], BATCHES[3][:1000]):
+        log_points(Client(), "r", points, tags={"last": "x"})  # type: ignore[arg-type]
+    assert calls == [(0, 0, 1), (999, 0, 1), (999, 0, 0), (1, 0, 1)]
     assert (ENTRIES_PER_CALL, PARAMS_PER_CALL) == (MAX_ENTITIES_PER_BATCH, MAX_PARAMS_TAGS_PER_BATCH)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from finetrace.atlas.collect import Entry
-from finetrace.atlas.columns import FINE_TUNINGS, MASKED_WORDS, Column, explanation, number_of
+from finetrace.atlas.columns import FINE_TUNINGS, MASKED_WORDS, Column, explanation, names_behind, number_of
 from finetrace.atlas.overview import name_of, settings_of
 from finetrace.atlas.packing import pack_table
 from finetrace.atlas.places import Place
@@ -29,15 +29,17 @@ class Part:
 
 
 def study_json(title: str, intro: str, found: Sequence[Entry | Place], shared: Sequence[tuple[str, str]],
-               baselines: Mapping[str, Mapping[str, float]], **more: Any) -> str:
+               baselines: Mapping[str, Mapping[str, float]], table: pa.Table | None = None, **more: Any) -> str:
     """The study without its table: places with settings and headline numbers, the headlines, baselines of tasks.
 
-    shared: lens and name of what belongs to several trajectories;  more: further plain values. What is not finite is
-    null; `<` is written so that nothing in it ends a script.
+    table: the one table, whose rows the headline numbers name;  shared: lens and name of what belongs to several
+    trajectories;  more: further plain values. What is not finite is null; `<` is written so that nothing in it ends a
+    script.
     """
-    places = [_place(each) for each in found]
+    of_whole = {} if table is None else rows_about_the_whole(table)
+    places = [_place(each, of_whole) for each in found]
     places += [{"name": f"{folder}/{name}", "kind": "shared", "model": "", "task": "", "method": folder, "seed": -1,
-                "cell": f"{folder}/{name}", "settings": {}, "numbers": {}} for folder, name in shared]
+                "cell": f"{folder}/{name}", "settings": {}, "numbers": {}, "rows": {}} for folder, name in shared]
     facts = [each.manifest.facts for each in found]
     columns_of = {"fine-tuning": FINE_TUNINGS, "masked": MASKED_WORDS}
     headlines = [_headline(column, kind, facts) for kind, columns in columns_of.items()
@@ -87,10 +89,26 @@ def inside(parts: Sequence[Part], limit: int = INLINE) -> set[str]:
     return {part.name for part, size in zip(ranked, sizes, strict=True) if size <= limit}
 
 
-def _place(each: Entry | Place) -> dict[str, Any]:
+def rows_about_the_whole(table: pa.Table) -> dict[tuple[str, str, str], int]:
+    """Place, lens and quantity -> the row of a number of metrics.json in the one table."""
+    rows = np.flatnonzero(table.column("step").to_numpy() == -1)
+    chosen = table.select(["place", "lens", "quantity"]).take(pa.array(rows))
+    names = zip(*(column.to_pylist() for column in chosen.columns), strict=True)
+    found: dict[tuple[str, str, str], int] = {}
+    for name, row in zip(names, rows.tolist(), strict=True):
+        found.setdefault(name, row)
+    return found
+
+
+def _place(each: Entry | Place, of_whole: Mapping[tuple[str, str, str], int]) -> dict[str, Any]:
     columns = FINE_TUNINGS if isinstance(each, Entry) else MASKED_WORDS
     numbers = {name_of(column): value for column in columns if (value := number_of(each, column)) is not None}
+    place = each.place if isinstance(each, Entry) else each.name
+    keys = {name_of(column): [(place, column.part, name) for name in names_behind(each, column)] for column in columns}
+    rows = {name: [of_whole[key] for key in behind if key in of_whole] for name, behind in keys.items()
+            if name in numbers}
     shared = {"page": f"runs/{each.key}.html", "key": each.key, "stage": each.manifest.stage, "numbers": numbers,
+              "rows": rows,
               "settings": {name: str(value) for name, value in settings_of(each).items()}}
     if isinstance(each, Entry):
         return {"name": each.place, "kind": "fine-tuning", "model": each.model, "task": each.task,

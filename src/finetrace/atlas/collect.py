@@ -97,4 +97,5 @@ def by_layer(folder: Path, lens: str, statistic: str, **where: str) -> dict[int,
         rows = rows.filter(pc.equal(rows[name], value))
     columns = {name: rows[name].to_numpy() for name in ("step", "layer", *INTERVAL)}
     table = LongTable.of_columns(columns).averaged("step", "layer")
-    return {layer: table.course(layer=layer) for layer in table.distinct("layer")}
+    layers, cells = table.frame["layer"].to_numpy(), table.frame[INTERVAL].to_numpy(np.float64)
+    return {layer: cells[layers == layer] for layer in table.distinct("layer")}

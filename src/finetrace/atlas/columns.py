@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from finetrace.atlas.collect import Entry
 from finetrace.atlas.headlines import OF_FINE_TUNINGS, OF_MASKED_WORDS
 from finetrace.atlas.places import Place
-from finetrace.lenses.headline import Headline, value_of
+from finetrace.lenses.headline import Headline, name_of, names_of_mean, value_of
 
 TASK_METRIC = "TASK-METRIC"
 """Stands in the name of a metric for the task's own."""
@@ -48,10 +48,20 @@ MASKED_WORDS = _columns({"trajectory": MASKED_WORD_TRAINING, **OF_MASKED_WORDS})
 
 def number_of(each: Entry | Place, column: Column) -> float | None:
     """A headline metric of a trajectory; None where it has none."""
+    return value_of(each.metrics.get(column.part, {}), _metric(each, column))
+
+
+def names_behind(each: Entry | Place, column: Column) -> list[str]:
+    """The quantities of the one table, about the whole, that a headline metric is: one, or those of which it is the
+    mean; empty where a trajectory has none."""
+    metrics = each.metrics.get(column.part, {})
+    name = name_of(metrics, _metric(each, column))
+    return names_of_mean(metrics, column.headline) or ([] if name is None else [name])
+
+
+def _metric(each: Entry | Place, column: Column) -> str:
     metric = column.headline.metric
-    if TASK_METRIC in metric:
-        metric = metric.replace(TASK_METRIC, each.manifest.facts["metric"])
-    return value_of(each.metrics.get(column.part, {}), metric)
+    return metric.replace(TASK_METRIC, each.manifest.facts["metric"]) if TASK_METRIC in metric else metric
 
 
 def few_numbers(each: Entry | Place, columns: Sequence[Column]) -> dict[str, float]:

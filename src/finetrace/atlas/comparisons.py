@@ -1,7 +1,8 @@
 """Which trajectories the figures of the atlas put side by side."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import reduce
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +12,9 @@ import pyarrow.compute as pc
 
 from finetrace.atlas import figures
 from finetrace.atlas.collect import Entry, by_layer
+from finetrace.atlas.side_by_side import MANY, side_by_side
 from finetrace.figures.methods import methods
+from finetrace.figures.style import to_png
 from finetrace.layout import Layout
 from finetrace.lenses.infodynamics.figures import panels as infodynamics
 from finetrace.lenses.infodynamics.slope import ResonanceNoveltySlope
@@ -37,17 +40,32 @@ class Comparison(NamedTuple):
     figure: "Figure"
 
 
-def comparisons(asked: Mapping[str, Any], layout: Layout, entries: Sequence[Entry]) -> Iterator[Comparison]:
-    """The figures of the atlas, one at a time, in the order of the page. asked: the settings of the stage."""
+class Picture(NamedTuple):
+    """The same, drawn. png: the bytes of its file."""
+
+    name: str
+    caption: str
+    png: bytes
+
+
+def pictures(asked: Mapping[str, Any], layout: Layout, entries: Sequence[Entry]) -> Iterator[Picture]:
+    """The figures of the atlas in the order of the page. asked: the settings of the stage.
+
+    Those of many trajectories are drawn in processes of their own, from now on, whatever the caller does meanwhile.
+    """
     by_task: dict[str, list[Entry]] = {}
     for entry in entries:
         by_task.setdefault(entry.task, []).append(entry)
-    yield from _scores(layout, by_task)
+    parts: list[tuple[Any, ...]] = [(_scores, layout, by_task)]
     for task, of_task in by_task.items():
-        yield from _information_dynamics(task, of_task)
-        yield from _training_methods(task, of_task)
-        yield from _layers(task, of_task, asked["test_split"])
-    yield from _pretraining(layout, asked["pretrained"])
+        parts += [(_information_dynamics, task, of_task), (_training_methods, task, of_task),
+                  (_layers, task, of_task, asked["test_split"])]
+    parts.append((_pretraining, layout, asked["pretrained"]))
+    return chain.from_iterable(side_by_side(_drawn, parts, many=len(entries) >= MANY))
+
+
+def _drawn(part: Callable[..., Iterator[Comparison]], *of: Any) -> list[Picture]:
+    return [Picture(each.name, each.caption, to_png(each.figure)) for each in part(*of)]
 
 
 def readable(entries: Sequence[Entry], most: int = MOST) -> list[Entry]:

@@ -21,6 +21,8 @@ LEAST_SEEDS, MOST_SEEDS = 4, 64
 """Four have 24 orders, so that the least p is 1/24 = .042; of three it is 1/6."""
 LEAST_CHANGES, MOST_LAG = 4, 6
 _ORDERS, _RESAMPLES = 999, 500
+_AT_ONCE = 500_000
+"""Lags times orders of the pairs that are computed together, 4 MB of each array."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,17 @@ def leads(values: np.ndarray, *, seed: int) -> dict[tuple[int, int], LeadLag]:
     orders = _orders(len(changes), generator(seed, "leads", "orders"))
     weights = generator(seed, "leads", "seeds").multinomial(len(changes), [1 / len(changes)] * len(changes), _RESAMPLES)
     pairs = list(combinations(range(changes.shape[1]), 2))
-    found, stands_out = {}, np.zeros((len(pairs), len(orders)))
-    for pair, at in zip(pairs, stands_out, strict=True):
-        found[pair], at[:] = _pair(changes[:, pair[0]], changes[:, pair[1]], orders, weights)
+    measured: list[LeadLag] = []
+    stands_out = np.zeros((len(pairs), len(orders)))
+    at_once = max(1, _AT_ONCE // (len(orders) * len(_lags(changes.shape[-1]))))
+    for start in range(0, len(pairs), at_once):
+        first, second = np.array(pairs[start:start + at_once]).T
+        of_pairs, stands_out[start:start + at_once] = _of_pairs(changes[:, first].transpose(1, 0, 2),
+                                                                changes[:, second].transpose(1, 0, 2), orders, weights)
+        measured += of_pairs
     best = stands_out.max(axis=0)
-    return {pair: _judged(one, _share(at, at[0]), _share(best, at[0]), len(pairs))
-            for (pair, one), at in zip(found.items(), stands_out, strict=True)}
+    return {pair: _judged(lead, _share(at, at[0]), _share(best, at[0]), len(pairs))
+            for pair, lead, at in zip(pairs, measured, stands_out, strict=True)}
 
 
 def _standardised(values: np.ndarray) -> np.ndarray:
@@ -106,48 +113,61 @@ def _orders(seeds: int, random: np.random.Generator) -> np.ndarray:
     return given
 
 
-def _pair(first: np.ndarray, second: np.ndarray, orders: np.ndarray, weights: np.ndarray) -> tuple[LeadLag, np.ndarray]:
-    """What is measured of a pair, without p and verdict, and how far each order's best lag stands out.
+def _lags(changes: int) -> np.ndarray:
+    return np.arange(-min(MOST_LAG, changes // 3), min(MOST_LAG, changes // 3) + 1)
 
-    first, second: (seed, change);  orders: (order, seed);  weights: (resample, seed) of the bootstrap.
+
+def _of_pairs(first: np.ndarray, second: np.ndarray, orders: np.ndarray,
+              weights: np.ndarray) -> tuple[list[LeadLag], np.ndarray]:
+    """What is measured of several pairs, without p and verdict, and (pair, order) how far each order's best lag stands
+    out.
+
+    first, second: (pair, seed, change);  orders: (order, seed);  weights: (resample, seed) of the bootstrap.
     """
-    seeds, changes = first.shape
-    lags = np.arange(-min(MOST_LAG, changes // 3), min(MOST_LAG, changes // 3) + 1)
-    cross, squares = np.zeros((len(lags), seeds, seeds)), np.zeros((2, len(lags), seeds))
+    pairs, seeds, changes = first.shape
+    lags = _lags(changes)
+    cross, squares = np.zeros((pairs, len(lags), seeds, seeds)), np.zeros((2, pairs, len(lags), seeds))
     for i, lag in enumerate(lags):
-        a, b = first[:, max(-lag, 0):changes - max(lag, 0)], second[:, max(lag, 0):changes - max(-lag, 0)]
-        cross[i] = a @ b.T
-        squares[:, i] = np.square(a).sum(axis=1), np.square(b).sum(axis=1)
+        a, b = first[..., max(-lag, 0):changes - max(lag, 0)], second[..., max(lag, 0):changes - max(-lag, 0)]
+        cross[:, i] = a @ b.transpose(0, 2, 1)
+        squares[:, :, i] = np.square(a).sum(axis=-1), np.square(b).sum(axis=-1)
     size = np.sqrt(squares.sum(axis=-1).prod(axis=0))
-    own = np.einsum("lss->ls", cross)
+    own = np.einsum("plss->pls", cross)
+    correlation = _ratio(own.sum(axis=-1), size)
     nothing = np.full(len(lags), np.nan)
-    one = LeadLag(lags, _ratio(own.sum(axis=1), size), nothing, nothing, nothing, nothing, 0, 0, 0, float("nan"),
-                  float("nan"), "undecided", "" if size.any() else "one of them does not change", seeds, changes)
+    of_pairs = [LeadLag(lags, course, nothing, nothing, nothing, nothing, 0, 0, 0, float("nan"), float("nan"),
+                        "undecided", "" if of.any() else "one of them does not change", seeds, changes)
+                for course, of in zip(correlation, size, strict=True)]
     if seeds == 1:
-        return one, np.zeros(len(orders))
-    shuffled = cross[:, np.arange(seeds), orders].sum(axis=-1)
+        return of_pairs, np.zeros((pairs, len(orders)))
+    shuffled = np.zeros((pairs, len(lags), len(orders)))
+    for i in range(seeds):
+        shuffled += cross[:, :, i, orders[:, i]]
     far = _far(cross, shuffled)
     left = [[j for j in range(seeds) if j != i] for i in range(seeds)] if seeds > 2 else [[*range(seeds)]]
-    best = [lags[_far(cross[:, kept][:, :, kept], own[:, kept].sum(axis=1)[:, None]).argmax()] for kept in left]
-    sums = np.einsum("rs,xls->xrl", weights, np.concatenate([own[None], squares]))
-    low, high = np.quantile(_ratio(sums[0], np.sqrt(sums[1] * sums[2])), (0.025, 0.975), axis=0)
-    null_low, null_high = np.quantile(_ratio(shuffled, size[:, None]), (0.025, 0.975), axis=1)
-    return replace(one, low=low, high=high, null_low=null_low, null_high=null_high, best_low=int(min(best)),
-                   best_lag=int(lags[far[:, 0].argmax()]), best_high=int(max(best))), far.max(axis=0)
+    best = [lags[_far(cross[:, :, kept][..., kept], own[:, :, kept].sum(axis=-1)[..., None])[..., 0].argmax(axis=1)]
+            for kept in left]
+    resampled = np.stack([own, *squares]) @ weights.T.astype(np.float64)
+    low, high = np.quantile(_ratio(resampled[0], np.sqrt(resampled[1] * resampled[2])), (0.025, 0.975), axis=-1)
+    null_low, null_high = np.quantile(_ratio(shuffled, size[..., None]), (0.025, 0.975), axis=-1)
+    at, least, greatest = lags[far[..., 0].argmax(axis=1)], np.min(best, axis=0), np.max(best, axis=0)
+    return [replace(lead, low=low[i], high=high[i], null_low=null_low[i], null_high=null_high[i],
+                    best_low=int(least[i]), best_lag=int(at[i]), best_high=int(greatest[i]))
+            for i, lead in enumerate(of_pairs)], far.max(axis=1)
 
 
 def _far(cross: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    """(lag, order) float64: how far sums of products are from the mean of all orders of the seeds, in their standard
-    deviations, both exact (Hoeffding 1951); 0 where all orders give the same.
+    """(pair, lag, order) float64: how far sums of products are from the mean of all orders of the seeds, in their
+    standard deviations, both exact (Hoeffding 1951); 0 where all orders give the same.
 
-    cross: (lag, seed, seed) products of one signal in a seed and the other in a seed;  sums: (lag, order).
+    cross: (pair, lag, seed, seed) products of one signal in a seed and the other in a seed;  sums: (pair, lag, order).
     """
-    seeds = cross.shape[1]
-    both = cross.mean(axis=(1, 2), keepdims=True)
-    about = cross - cross.mean(axis=1, keepdims=True) - cross.mean(axis=2, keepdims=True) + both
-    spread = np.sqrt(np.square(about).sum(axis=(1, 2)) / (seeds - 1))[:, None]
-    size = np.sqrt(np.square(cross).sum(axis=(1, 2)))[:, None]
-    return np.where(spread > 1e-9 * size, np.abs(sums - seeds * both[:, :, 0]) / np.where(spread > 0, spread, 1), 0)
+    seeds = cross.shape[-1]
+    both = cross.mean(axis=(-2, -1), keepdims=True)
+    about = cross - cross.mean(axis=-2, keepdims=True) - cross.mean(axis=-1, keepdims=True) + both
+    spread = np.sqrt(np.square(about).sum(axis=(-2, -1)) / (seeds - 1))[..., None]
+    size = np.sqrt(np.square(cross).sum(axis=(-2, -1)))[..., None]
+    return np.where(spread > 1e-9 * size, np.abs(sums - seeds * both[..., 0]) / np.where(spread > 0, spread, 1), 0)
 
 
 def _ratio(sums: np.ndarray, size: np.ndarray) -> np.ndarray:

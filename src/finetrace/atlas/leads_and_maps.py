@@ -15,14 +15,12 @@ import numpy as np
 import pyarrow as pa
 
 from finetrace.atlas.lead_lag import LeadLag, leads
+from finetrace.atlas.side_by_side import MANY, side_by_side
 from finetrace.atlas.signals import Cell
 from finetrace.atlas.training_maps import TrainingMap, training_map
-from finetrace.store.threads import share
 
 Leads = dict[tuple[int, int], LeadLag]
 """Positions of two signals of a cell -> which leads."""
-MANY = 20
-"""Cells from which on processes of their own pay."""
 VERSION = 1
 """Of the columns; in the metadata of each file as finetrace_leads_and_maps."""
 _TEXT = pa.dictionary(pa.int32(), pa.string())
@@ -98,10 +96,7 @@ TURNS: Columns = {
 def courses(cells: Sequence[Cell], seed: int) -> dict[str, pa.Table]:
     """Name of the file -> table, of all five. seed: the study's. Many cells go side by side on all cores that the item
     has; the tables are the same."""
-    from joblib import Parallel, delayed
-
-    side_by_side = Parallel(n_jobs=(share() or -1) if len(cells) >= MANY else 1)
-    found = side_by_side(delayed(_of_cell)(cell, seed) for cell in cells)
+    found = list(side_by_side(_of_cell, [(cell, seed) for cell in cells], many=len(cells) >= MANY))
     of_leads, of_maps = [pairs for pairs, _ in found], [of for _, of in found]
     return {"signals": signals_table(cells), "leads": leads_table(cells, of_leads), **maps_tables(cells, of_maps)}
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from finetrace.atlas.growing import renumbered
+
 KINDS = ("float32", "int32", "uint16")
 """Types of columns; their names in JavaScript are Float32Array, Int32Array and Uint16Array."""
 _ALIGNED = 4  # bytes: typed arrays begin at multiples of their size
@@ -56,7 +58,7 @@ def pack_table(table: pa.Table, rows: np.ndarray | None = None, **about: Any) ->
         if pa.types.is_dictionary(column.type) or pa.types.is_string(column.type) or pa.types.is_boolean(column.type):
             column = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
             codes = column.indices.to_numpy(zero_copy_only=False)
-            used, codes = np.unique(codes if rows is None else codes[rows], return_inverse=True)
+            used, codes = renumbered(codes if rows is None else codes[rows], len(column.dictionary))
             texts[name] = [str(column.dictionary[int(code)].as_py()) for code in used]
             columns[name] = codes.astype(np.uint16 if len(used) < 2**16 else np.int32)
         else:

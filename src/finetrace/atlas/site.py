@@ -51,7 +51,7 @@ def write_index(out: Path, stage: "Stage", entries: Sequence[Entry], places: Seq
     beside |= {part.name: _write_part(out, part) for part in parts if part.name not in carried}
     title = f"finetrace atlas: {stage.asked['study']}"
     study = study_json(
-        title, intro, found, of_several, _baselines(entries, layout),
+        title, intro, found, of_several, _baselines(entries, layout), table,
         lenses=lenses_over_steps(table), answers=[part.name.removeprefix("answers/") for part in answers],
         courses=pc.unique(courses["signals"].column("cell")).to_pylist(), beside=beside, figures=list(figures),
         reports=[{"heading": heading, "html": markdown(text)} for heading, text in _reports(stage)])

@@ -1,7 +1,7 @@
 """The comparison across trajectories -> atlas/{index.html, parts/, runs/, figures/, metrics/, table.parquet,
 courses/}"""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,14 +10,13 @@ import pyarrow.compute as pc
 
 from finetrace.atlas.collect import Entry, collect, lenses_at
 from finetrace.atlas.columns import FINE_TUNINGS, MASKED_WORDS, few_numbers
-from finetrace.atlas.comparisons import comparisons
+from finetrace.atlas.comparisons import Picture, pictures
 from finetrace.atlas.leads_and_maps import courses
 from finetrace.atlas.page import Section, report
 from finetrace.atlas.places import Place, collect_places
 from finetrace.atlas.signals import cells_of
 from finetrace.atlas.site import write_index
 from finetrace.atlas.table import one_table
-from finetrace.figures.style import to_png
 from finetrace.layout import Layout
 from finetrace.store.files import json_text
 from finetrace.store.tables import write_table
@@ -42,17 +41,19 @@ def main(stage: "Stage") -> None:
     entries = collect(asked["trajectories"], asked["looked"], layout, verify=False)
     places = collect_places(asked["masked"], asked["looked"], layout, verify=False)
     everything: list[Entry | Place] = [*entries, *places]
+    drawn = pictures(asked, layout, entries)
     with stage.output(layout.atlas, manifest) as out:
         shared = [(kind, layout.standalone(kind, name)) for kind, name, _ in asked["standalone"]]
         table = one_table(everything, shared)
         write_table(out / "table.parquet", table)
+        compared = _write_figures(out / "figures", drawn)
         of_cells = courses(cells_of(_over_steps(table)), stage.seed)
         (out / "courses").mkdir()
         for name, course in of_cells.items():
             write_table(out / "courses" / f"{name}.parquet", course)
         _write_metrics(out / "metrics", everything)
         _write_pages(out / "runs", entries, places, layout)
-        shown = [*_write_figures(out / "figures", stage, entries), *_standalone_figures(stage)]
+        shown = [*compared, *_standalone_figures(stage)]
         intro = _study_intro(stage, entries, places)
         write_index(out, stage, entries, places, intro, table, of_cells, shown)
 
@@ -86,12 +87,12 @@ def _write_pages(out: Path, entries: Sequence[Entry], places: Sequence[Place], l
         (out / f"{place.key}.html").write_text(text, "utf-8")
 
 
-def _write_figures(out: Path, stage: "Stage", entries: Sequence[Entry]) -> list[tuple[str, str]]:
-    """Draw the comparisons; address from the atlas and caption of each."""
+def _write_figures(out: Path, drawn: Iterable[Picture]) -> list[tuple[str, str]]:
+    """The comparisons as files; address from the atlas and caption of each."""
     out.mkdir()
     shown = []
-    for name, caption, figure in comparisons(stage.asked, stage.layout, entries):
-        (out / f"{name}.png").write_bytes(to_png(figure))
+    for name, caption, png in drawn:
+        (out / f"{name}.png").write_bytes(png)
         shown.append((f"figures/{name}.png", caption))
     return shown
 

@@ -7,16 +7,16 @@ and few checkpoints suffice to tell. A level that returns - a spike - is a phase
 is told by data that the model has not seen: the runs of other seeds, or of a single run every second checkpoint.
 """
 
-import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from math import exp, log
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+
+from finetrace.atlas.markov import Models, Prior, fit, log_likelihood
 
 if TYPE_CHECKING:
     from hmmlearn.hmm import GaussianHMM
@@ -33,6 +33,7 @@ LEAST_POINTS = 10
 _VARIANCE, _WEIGHT = 0.1, 2.0  # prior of a state's variance, in variances of the cell; its weight, in checkpoints
 _HELD = 0.95  # of the variance, by the components that count
 _SKIP = 0.05  # at first, of the ways out of a state those that pass over the next
+_PRIOR = Prior(probabilities=1.1, variance=_VARIANCE * _WEIGHT, weight=_WEIGHT + 1)
 _ITERATIONS, _TOLERANCE = 15, 1e-2
 
 
@@ -131,27 +132,14 @@ def _count(curves: np.ndarray) -> tuple[int, dict[int, float]]:
     gains, count = {1: 0.0}, 1
     if curves.shape[0] * curves.shape[1] < LEAST_POINTS:
         return count, gains
-    folds = list(_folds(curves))
-    alone = _held_out(folds, 1)
+    alone = _held_out(curves, 1)
     for states in range(2, min(MOST_STATES, curves.shape[1] // 2) + 1):
-        gains[states] = _held_out(folds, states) - alone
+        gains[states] = _held_out(curves, states) - alone
         if gains[states] > gains[count] + log(LIKELIER):
             count = states
         elif states > count + 1:  # two in a row gain nothing
             break
     return count, gains
-
-
-def _folds(curves: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """What a model is fitted to and what is held out, each (run, time, component)."""
-    runs = len(curves)
-    if runs == 1:
-        yield curves[:, ::2], curves[:, 1::2]
-        yield curves[:, 1::2], curves[:, ::2]
-        return
-    fold = np.arange(runs) % min(runs, MOST_FOLDS)
-    for i in range(fold.max() + 1):
-        yield curves[fold != i], curves[fold == i]
 
 
 def _components(curves: np.ndarray) -> np.ndarray:
@@ -166,28 +154,37 @@ def _components(curves: np.ndarray) -> np.ndarray:
     return (left[:, :count] * np.sqrt(len(left)) * (sizes[0] > 0)).reshape(*curves.shape[:2], -1)
 
 
-def _held_out(folds: Sequence[tuple[np.ndarray, np.ndarray]], states: int) -> float:
-    """Log likelihood of all that is held out, in nats."""
-    return sum(_fitted(known, states).score(_flat(other), _lengths(other)) for known, other in folds)
+def _held_out(curves: np.ndarray, states: int) -> float:
+    """Log likelihood of all that is held out, in nats: of runs in at most `MOST_FOLDS` parts, or of a single run every
+    second checkpoint."""
+    runs = len(curves)
+    if runs == 1:
+        halves = curves[:, ::2], curves[:, 1::2]
+        return sum(float(log_likelihood(other, _fitted(known, np.ones((1, 1)), states)).sum())
+                   for known, other in (halves, halves[::-1]))
+    held = np.arange(runs) % min(runs, MOST_FOLDS) == np.arange(min(runs, MOST_FOLDS))[:, None]
+    return float(log_likelihood(curves, _fitted(curves, 1.0 - held, states))[held].sum())
 
 
-def _fitted(curves: np.ndarray, states: int) -> "GaussianHMM":
-    """The model of so many states. curves: (run, time, component), of variance 1."""
-    from hmmlearn.hmm import GaussianHMM
+def _fitted(curves: np.ndarray, weights: np.ndarray, states: int) -> Models:
+    """A model of so many states for each choice of runs. curves: (run, time, component), of variance 1;  weights:
+    (model, run), 1 for the runs that count, otherwise 0."""
+    begin = [_begin(curves[chosen > 0], states) for chosen in weights]
+    together = Models(*(np.stack([getattr(one, field.name) for one in begin]) for field in fields(Models)))
+    return fit(curves, weights, together, _PRIOR, rounds=_ITERATIONS, tolerance=_TOLERANCE)
 
+
+def _begin(curves: np.ndarray, states: int) -> Models:
+    """Where the fit of a model starts from, without the axis of models: the best pieces of the mean course."""
     pieces = _pieces(curves.mean(axis=0), min(states, curves.shape[1]))
     of = np.searchsorted(pieces, np.arange(curves.shape[1]), side="right")
     means = np.stack([curves[:, of == state].mean(axis=(0, 1)) if (of == state).any() else curves[:, -1].mean(axis=0)
                       for state in range(states)])
     rest = np.square(curves - means[of]).mean(axis=(0, 1))
     stay = 1 - states / (2 * max(curves.shape[1], states))
-    model = GaussianHMM(states, "diag", n_iter=_ITERATIONS, tol=_TOLERANCE, init_params="", startprob_prior=1.1,
-                        transmat_prior=1.1, covars_prior=_VARIANCE * _WEIGHT, covars_weight=_WEIGHT + 1)
-    model.startprob_ = np.array([1.0]) if states == 1 else np.r_[1 - _SKIP, np.full(states - 1, _SKIP / (states - 1))]
-    model.transmat_ = np.stack([_onward(state, states, stay) for state in range(states)])
-    model.means_, model.covars_ = means, np.tile(rest + _VARIANCE, (states, 1))
-    with _quiet():
-        return model.fit(_flat(curves), _lengths(curves))
+    start = np.array([1.0]) if states == 1 else np.r_[1 - _SKIP, np.full(states - 1, _SKIP / (states - 1))]
+    onward = np.stack([_onward(state, states, stay) for state in range(states)])
+    return Models(start, onward, means, np.tile(rest + _VARIANCE, (states, 1)))
 
 
 def _onward(state: int, states: int, stay: float) -> np.ndarray:
@@ -229,7 +226,7 @@ def _decoded(components: np.ndarray, count: int, curves: np.ndarray) -> tuple[np
     runs, times, _ = components.shape
     if count == 1:
         return np.zeros((runs, times), np.int64), np.ones((runs, times))
-    model = _fitted(components, count)
+    model = _decoder(_fitted(components, np.ones((1, runs)), count), count)
     states = model.predict(_flat(components), _lengths(components))
     posterior = model.predict_proba(_flat(components), _lengths(components))
     means = {state: _flat(curves)[states == state].mean(axis=0) for state in np.unique(states)}
@@ -238,6 +235,16 @@ def _decoded(components: np.ndarray, count: int, curves: np.ndarray) -> tuple[np
         numbers[after:] += int(np.abs(means[after] - means[before]).max() >= MOVES)
     alike = numbers == numbers[states][:, None]
     return numbers[states].reshape(runs, times), (posterior * alike).sum(axis=1).reshape(runs, times)
+
+
+def _decoder(models: Models, count: int) -> "GaussianHMM":
+    """The only one of the models, as hmmlearn has it."""
+    from hmmlearn.hmm import GaussianHMM
+
+    model = GaussianHMM(count, "diag")
+    model.startprob_, model.transmat_ = models.start[0], models.onward[0]
+    model.means_, model.covars_ = models.means[0], models.variances[0]
+    return model
 
 
 def _phases(values: np.ndarray, curves: np.ndarray, steps: np.ndarray, states: np.ndarray) -> tuple[Phase, ...]:
@@ -315,16 +322,3 @@ def _flat(curves: np.ndarray) -> np.ndarray:
 
 def _lengths(curves: np.ndarray) -> list[int]:
     return [curves.shape[1]] * len(curves)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without hmmlearn's warnings: that few points determine many numbers is what the prior and held-out data are for,
-    and with a prior the likelihood need not rise in every round."""
-    logger = logging.getLogger("hmmlearn")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

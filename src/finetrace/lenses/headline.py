@@ -73,10 +73,14 @@ def columns_of(columns: str, names: Iterable[str]) -> list[list[str]]:
 def value_of(metrics: Mapping[str, float], metric: str) -> float | None:
     """A metric by its name; with `*` for the layer or split, e.g. "cosine_mean/layer-*/last", the last by name that
     fits. Of several, `a|b`, the first that is there; None where there is none."""
-    for pattern in metric.split("|"):
-        if names := matching(metrics, pattern):
-            return metrics[names[-1]]
-    return None
+    name = name_of(metrics, metric)
+    return None if name is None else metrics[name]
+
+
+def name_of(metrics: Mapping[str, float], metric: str) -> str | None:
+    """The name in a lens's metrics.json of what `value_of` gives."""
+    found = (matching(metrics, pattern) for pattern in metric.split("|"))
+    return next((names[-1] for names in found if names), None)
 
 
 def matching(metrics: Mapping[str, float], pattern: str) -> list[str]:
@@ -90,7 +94,13 @@ def matching(metrics: Mapping[str, float], pattern: str) -> list[str]:
 def add_means(metrics: dict[str, float], headlines: Sequence[Headline]) -> None:
     """Add the headline metrics that are means, over tasks or corpora, of what the lens has written."""
     for headline in headlines:
-        names = matching(metrics, headline.mean_of) if headline.mean_of else []
-        values = [metrics[name] for name in metrics if name in names and metrics[name] is not None]
-        if values:
-            metrics[headline.metric] = sum(values) / len(values)
+        names = names_of_mean(metrics, headline)
+        if names:
+            metrics[headline.metric] = sum(metrics[name] for name in names) / len(names)
+
+
+def names_of_mean(metrics: Mapping[str, float], headline: Headline) -> list[str]:
+    """The names in a lens's metrics.json, in its order, of which a headline metric is the mean; empty where it is
+    none."""
+    names = set(matching(metrics, headline.mean_of)) if headline.mean_of else set()
+    return [name for name, value in metrics.items() if name in names and value is not None]

@@ -1,6 +1,5 @@
 """The kept checkpoints of a trajectory, each with what the lenses measured at it: reads files only."""
 
-import csv
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,7 @@ from finetrace.layout import Layout
 from finetrace.lenses.headline import AtCheckpoint, columns_of
 from finetrace.store.files import sha256_value
 from finetrace.store.manifest import Manifest
-from finetrace.tracking.curves import history_series
+from finetrace.tracking.curves import history_series, read_curves
 from finetrace.tracking.described import at_checkpoints_of
 from finetrace.tracking.series import Series, metric_name
 
@@ -42,6 +41,8 @@ class Checkpoints:
     load: Callable[[], list[Checkpoint]]
     place: dict[str, str] = field(default_factory=dict)
     """Model, task, method and seed, as far as there are such."""
+    names: frozenset[str] = frozenset()
+    """LENS/NAME of the lenses' numbers, which are courses of the training's run."""
 
     def told_as(self, shown: str) -> str:
         """The digest of what is told under the name `shown` of the training's run."""
@@ -69,28 +70,26 @@ def checkpoints_of(layout: Layout, folder: Path, manifest: Manifest, lenses: Map
         kept = _of_series(folder) if SERIES in manifest.files else _of_folder(layout, folder, manifest)
         return [Checkpoint(step, weights, hashes, numbers.get(step, {})) for step, (weights, hashes) in kept.items()]
 
-    return Checkpoints(digest, load, place)
+    return Checkpoints(digest, load, place, frozenset(
+        metric_name(f"{lens}/{number.name}") for lens, asked in declared.items() for number in asked))
 
 
 def numbers_at(curves: Path, lens: str, asked: Sequence[AtCheckpoint]) -> dict[int, dict[str, float]]:
     """Step -> LENS/NAME -> value, of a curves.csv over steps; what is unknown at a step is left out."""
-    try:
-        with open(curves, newline="", encoding="utf-8") as stream:
-            header, *rows = [row for row in csv.reader(stream) if row]
-        if header[0] != "step":
-            return {}
-        values = {int(float(row[0])): dict(zip(header, map(_number, row), strict=True)) for row in rows}
-    except (OSError, ValueError) as error:
-        raise FinetraceError(f"{curves}: not a readable table of curves ({error}); delete its folder and run the "
-                             "stage again") from error
+    axis, series = read_curves(curves)
+    if axis != "step":
+        return {}
+    known = {each.name: {step: value for step, value in zip(each.steps.tolist(), each.values.tolist(), strict=True)
+                         if math.isfinite(value)} for each in series}
+    steps = sorted({step for values in known.values() for step in values})
     found: dict[int, dict[str, float]] = {}
-    for one in asked:
-        groups = columns_of(one.columns, header[1:])
-        for step, row in values.items():
-            of_groups = [_of_layers([row[name] for name in group], one) for group in groups]
+    for number in asked:
+        groups = columns_of(number.columns, known)
+        for step in steps:
+            of_groups = [_of_layers([known[name].get(step) for name in group], number) for group in groups]
             picked = [value for value in of_groups if value is not None]
             if picked:
-                found.setdefault(step, {})[metric_name(f"{lens}/{one.name}")] = sum(picked) / len(picked)
+                found.setdefault(step, {})[metric_name(f"{lens}/{number.name}")] = sum(picked) / len(picked)
     return found
 
 
@@ -113,11 +112,6 @@ def _add(found: dict[int, dict[str, float]], series: Series) -> None:
 def _of_layers(values: Sequence[float | None], one: AtCheckpoint) -> float | None:
     known = [value for value in values if value is not None]
     return (max(known) if known else None) if one.largest else values[-1]
-
-
-def _number(text: str) -> float | None:
-    value = float(text) if text else math.nan
-    return value if math.isfinite(value) else None
 
 
 def _of_folder(layout: Layout, folder: Path, manifest: Manifest) -> dict[int, tuple[str, dict[str, str]]]:

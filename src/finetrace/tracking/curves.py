@@ -31,7 +31,13 @@ def history_series(path: Path) -> list[Series]:
 
 
 def curves_series(path: Path, prefix: str) -> list[Series]:
-    """Curves of a lens: the first column is the x axis (whole numbers), every other numeric column a curve."""
+    """Curves of a lens, each named by its column after the prefix, whatever they are over."""
+    return read_curves(path, prefix)[1]
+
+
+def read_curves(path: Path, prefix: str = "") -> tuple[str, list[Series]]:
+    """What the curves of a lens are over, e.g. step, and the curves: the first column is the x axis (whole numbers),
+    every other numeric column a curve."""
     from pyarrow import ArrowInvalid
     from pyarrow.csv import read_csv
 
@@ -45,8 +51,8 @@ def curves_series(path: Path, prefix: str) -> list[Series]:
         raise FinetraceError(f"{path}: its first column {axis!r} is no x axis of whole numbers; the lens must write "
                              "it first")
     table = table.rename_columns(["step", *table.column_names[1:]])
-    return [one for name in table.column_names[1:] if _is_number(table[name].type)
-            for one in one_series(prefix + name, *valid(table, name))]
+    return axis, [curve for name in table.column_names[1:] if _is_number(table[name].type)
+                  for curve in one_series(prefix + name, *valid(table, name))]
 
 
 def valid(table: Any, column: str, *, with_rows: bool = False) -> tuple[np.ndarray, ...]:

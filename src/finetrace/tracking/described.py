@@ -46,14 +46,17 @@ def _declared(lens: str, name: str) -> Iterable[Any]:
 
 
 def headline_metrics(folder: Path) -> dict[str, float]:
-    """The headline metrics of a lens's finished folder by LENS/HEADING, e.g. "geometry/rank after"."""
+    """The headline metrics of a lens's finished folder by LENS/HEADING, e.g. "geometry/rank after", or where the lens
+    compares checkpoints by a name that looks like it by that name: "calibration/ece", not "calibration/ECE"."""
     declared = headlines_of(folder.name)
     if not declared:
         return {}
     metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
     add_means(metrics, declared)
-    values = {one.heading: value_of(metrics, one.metric) for one in declared}
-    return {metric_name(f"{folder.name}/{heading.replace(',', '')}"): float(value)
+    alike = {number.name: number.name for number in at_checkpoints_of(folder.name)}
+    values = {one.heading.replace(",", ""): value_of(metrics, one.metric) for one in declared}
+    names = {heading: alike.get(heading.casefold().replace(" ", "_"), heading) for heading in values}
+    return {metric_name(f"{folder.name}/{names[heading]}"): float(value)
             for heading, value in values.items() if value is not None and math.isfinite(value)}
 
 

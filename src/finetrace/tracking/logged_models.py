@@ -33,7 +33,7 @@ def put_checkpoints(client: "MlflowClient", experiment_id: str, run_id: str, sho
     shown: how MLflow shows the run, with which the models' names end;  start_ms: when the run began, from which the
     times of points count;  fresh: whether the run was made a moment ago, so that it has no models and no such points.
     """
-    from mlflow.entities import LoggedModelStatus
+    from mlflow.entities import LoggedModelStatus, RunTag
 
     found = checkpoints.load()
     history: dict[str, list[Any]] = {}
@@ -50,10 +50,11 @@ def put_checkpoints(client: "MlflowClient", experiment_id: str, run_id: str, sho
             {**checkpoints.place, "step": str(one.step), "weights": one.weights}, TYPE)
         client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
         points += _points(one, model.model_id, start_ms, history)
-    while points:
-        client.log_batch(run_id, metrics=points[:ENTRIES_PER_CALL])
-        points = points[ENTRIES_PER_CALL:]
-    client.set_tag(run_id, TAG, checkpoints.told_as(shown))
+    tags = [RunTag(TAG, checkpoints.told_as(shown))]  # after all points, in the last call
+    while points or tags:
+        metrics, points = points[:ENTRIES_PER_CALL - 1], points[ENTRIES_PER_CALL - 1:]
+        now, tags = ([], tags) if points else (tags, [])
+        client.log_batch(run_id, metrics=metrics, tags=now)
 
 
 def remove_checkpoints(client: "MlflowClient", experiment_id: str, run_id: str) -> None:

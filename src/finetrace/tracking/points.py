@@ -25,20 +25,23 @@ class Point(NamedTuple):
     step: int
 
 
-def log_points(client: "MlflowClient", run_id: str, points: Sequence[Point],
-               params: dict[str, str] | None = None) -> None:
+def log_points(client: "MlflowClient", run_id: str, points: Sequence[Point], params: dict[str, str] | None = None,
+               tags: dict[str, str] | None = None) -> None:
     """Add points to a run; MLflow drops those that it has already, with the same step, value and time. Infinities
     become NaN: MLflow would store them as 1.8e308, and no chart of the run could be read.
 
-    params: settings that travel in the same calls, since every call costs a transaction.
+    params, tags: settings and tags that travel in the same calls, since every call costs a transaction; tags in the
+    last one, after its points.
     """
-    from mlflow.entities import Metric, Param
+    from mlflow.entities import Metric, Param, RunTag
 
     settings = [Param(name, text) for name, text in (params or {}).items()]
-    while points or settings:
+    marks = [RunTag(name, text) for name, text in (tags or {}).items()]
+    while points or settings or marks:
         called, settings = settings[:PARAMS_PER_CALL], settings[PARAMS_PER_CALL:]
-        room = ENTRIES_PER_CALL - len(called)
+        room = ENTRIES_PER_CALL - len(called) - len(marks)
         metrics = [Metric(name, value if math.isfinite(value) else math.nan, time, step)
                    for name, value, time, step in points[:room]]
-        client.log_batch(run_id, metrics=metrics, params=called)
         points = points[room:]
+        now, marks = ([], marks) if points or settings else (marks, [])
+        client.log_batch(run_id, metrics=metrics, params=called, tags=now)

@@ -112,23 +112,26 @@ class _Writer:
             self.run_ids[record.identity] = self._write(record, started)
             (done.completed if started else done.new).append(record.name)
             say(f"{'completed' if started else 'new':9}  {record.kind:10}  {record.name}")
-        self._put_headlines(record, known)
-        self._put_checkpoints(record, known, fresh=known is None and started is None)
+        fresh = known is None and started is None
+        self._put_headlines(record, known, fresh=fresh)
+        self._put_checkpoints(record, known, fresh=fresh)
         if known and known.superseded:
             self.store.client.delete_tag(known.run_id, SUPERSEDED_TAG)
         self._supersede(record, done)
 
-    def _put_headlines(self, record: RunRecord, known: KnownRun | None) -> None:
-        """Headline metrics of lenses on the run of their training; they come and change after it."""
-        content = sha256_value(record.headlines) if record.headlines else ""
+    def _put_headlines(self, record: RunRecord, known: KnownRun | None, *, fresh: bool) -> None:
+        """Headline metrics of lenses on the run of their training; they come and change after it. Those that the run
+        has as courses over its checkpoints end with the last one."""
+        courses = record.checkpoints.names if record.checkpoints else frozenset()
+        headlines = {name: value for name, value in record.headlines.items() if name not in courses}
+        content = sha256_value(headlines) if headlines else ""
         if content and (known is None or known.headlines != content):
             run_id = self.run_ids[record.identity]
-            there = {name: steps for name, steps in self.store.steps(self.store.client.get_run(run_id)).items()
-                     if name in record.headlines}
+            there = {} if fresh else {name: steps for name, steps in self.store.steps(
+                self.store.client.get_run(run_id)).items() if name in headlines}
             points = [Point(name, value, record.started_at_ms, max(there.get(name, {-1})) + 1)
-                      for name, value in record.headlines.items()]
-            self.store.log_points(run_id, points)
-            self.store.client.set_tag(run_id, "finetrace.headlines", content)
+                      for name, value in headlines.items()]
+            self.store.log_points(run_id, points, tags={"finetrace.headlines": content})
 
     def _put_checkpoints(self, record: RunRecord, known: KnownRun | None, *, fresh: bool) -> None:
         """The models of a training, whose numbers come and change after it, as its headline metrics do."""

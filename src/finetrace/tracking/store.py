@@ -78,9 +78,10 @@ class Store:
             if not token:
                 return found
 
-    def log_points(self, run_id: str, points: Sequence[Point], params: dict[str, str] | None = None) -> None:
-        """Add metric points and params to a run; those that it has already are dropped."""
-        log_points(self.client, run_id, points, params)
+    def log_points(self, run_id: str, points: Sequence[Point], params: dict[str, str] | None = None,
+                   tags: dict[str, str] | None = None) -> None:
+        """Add metric points, params and, last, tags to a run; points that it has already are dropped."""
+        log_points(self.client, run_id, points, params, tags)
 
     def steps(self, run: Any) -> dict[str, set[int]]:
         """Which points a run has: metric -> steps."""

@@ -1,27 +1,46 @@
 // What every view can be asked: which models, tasks, methods and seeds, and which quantity of which lens.
 
 const FILTERS = ["model", "task", "method", "seed"];
+const SETTING = "setting:";  // before the name of a setting, wherever model, task or method may stand as well
+
+// Settings in which trainings differ, each with this in front.
+const differing = distinct(study.places.flatMap(place => Object.keys(place.settings))).filter(name => !FILTERS.includes(name)
+  && distinct(study.places.filter(place => name in place.settings).map(place => place.settings[name])).length > 1)
+  .map(name => SETTING + name);
+
+// Model, task, method, seed, cell, name or a setting of a place.
+function valueOf(place, name) {
+  return String((name.startsWith(SETTING) ? place.settings[name.slice(SETTING.length)] : place[name]) ?? "–");
+}
+
+// Choices of what trainings can be told apart by, after those of a view: every setting in which they differ.
+function orSetting(options) {
+  return [...options, ...differing.map(name => [name, `each ${name.slice(SETTING.length)}`])];
+}
 
 // The places that the address leaves in. An empty filter leaves all.
 function chosen(params, kinds = ["fine-tuning", "masked", "shared"]) {
-  return study.places.filter(place => kinds.includes(place.kind) && FILTERS.every(name => {
+  return study.places.filter(place => kinds.includes(place.kind) && [...FILTERS, ...differing].every(name => {
     const wanted = params.getAll(name);
-    return !wanted.length || wanted.includes(String(place[name]));
+    return !wanted.length || wanted.includes(valueOf(place, name));
   }));
 }
 
 function filters(params) {
-  const boxes = FILTERS.map(name => {
-    const values = distinct(study.places.map(place => String(place[name]))).filter(value => value !== "" && value !== "-1");
+  const asked = differing.filter(name => params.get("filter") === name || params.has(name));
+  const boxes = [...FILTERS, ...asked].map(name => {
+    const values = distinct(study.places.map(place => valueOf(place, name))).filter(value => value !== "" && value !== "-1");
     if (values.length < 2) return null;
     const wanted = params.getAll(name);
-    const summary = `${name}: ${wanted.length ? wanted.join(", ") : "all"}`;
+    const summary = `${name.replace(SETTING, "")}: ${wanted.length ? wanted.join(", ") : "all"}`;
     const fields = values.map(value => switchOf(value, wanted.includes(value), on => change({
       [name]: on ? [...wanted, value] : wanted.filter(other => other !== value)})));
     const all = el("button", {type: "button", click: () => change({[name]: ""})}, "all");
     return el("details", {class: "filter", "data-name": name}, el("summary", {}, summary), el("div", {}, ...fields, wanted.length ? all : null));
   });
-  return el("div", {class: "bar", role: "group", "aria-label": "filter"}, ...boxes);
+  const more = differing.filter(name => !asked.includes(name)).map(name => [name, name.slice(SETTING.length)]);
+  return el("div", {class: "bar", role: "group", "aria-label": "filter"}, ...boxes,
+    more.length ? choice("filter by", [["", "a setting"], ...more], "", value => change({filter: value})) : null);
 }
 
 // --- quantities: LENS|quantity|layer|split|label|keys; "*" for a layer, split, label or keys: each of them -----------

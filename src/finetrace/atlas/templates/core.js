@@ -196,16 +196,24 @@ function plot(parent, traces, layout, caption, clicked) {
     legend: {orientation: "h", y: -0.22, yanchor: "top"},
     hoverlabel: {bgcolor: colour("ground"), bordercolor: colour("line"), font: {color: colour("text")}}, ...layout};
   for (const name of Object.keys(whole)) if (/^[xy]axis\d*$/.test(name)) whole[name] = {...axis, ...whole[name]};
-  Plotly.newPlot(box, traces, whole, {displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"],
+  Plotly.newPlot(box, traces, whole, {displaylogo: false, plotlyServerURL: "",  // nothing is sent anywhere
+    modeBarButtonsToRemove: ["lasso2d", "select2d", "sendChartToCloud"],
     toImageButtonOptions: {format: "svg", filename: caption.slice(0, 60).replaceAll(/[^\w-]+/g, "-")}});
   new ResizeObserver(() => box.isConnected && Plotly.Plots.resize(box)).observe(box);
   if (clicked) box.on("plotly_click", event => clicked(event.points[0]));
   return box;
 }
 
+// Where a plot's lines and cells are drawn in its box: left, top, width and height in pixels.
+function drawnArea(box) {
+  const area = box.querySelector(".nsewdrag");
+  return ["x", "y", "width", "height"].map(name => Number(area.getAttribute(name)));
+}
+
 // --- where a number comes from ------------------------------------------------------------------------------------
 
-// Show place, stage, row, figure and run of a number. found: {place, lens, quantity, value, row, …} as far as known.
+// Show place, stage, row, figure and run of a number. found: {place, lens, quantity, value, row, …} as far as known;
+// row: one, or those of which it is the mean.
 function origin(found) {
   const place = placeOf.get(found.place) ?? {name: found.place};
   const lines = [["place", place.page ? el("a", {href: `${place.page}#${found.lens}`}, place.name) : place.name]];
@@ -220,11 +228,13 @@ function origin(found) {
     const run = found.lens === "trajectory" ? place.key : `${found.lens}@${place.key}`;
     lines.push(["in MLflow", el("code", {}, `tags.\`finetrace.name\` = '${run}'`)]);
   }
-  if (found.row !== undefined) {
-    lines.push(["row", el("code", {}, `pd.read_parquet("atlas/table.parquet").iloc[${found.row}]`)]);
+  const rows = [found.row ?? []].flat();
+  if (rows.length) {
+    lines.push([rows.length > 1 ? "mean of rows" : "row",
+      el("code", {}, `pd.read_parquet("atlas/table.parquet").iloc[${rows.length > 1 ? `[${rows.join(", ")}]` : rows[0]}]`)]);
   }
   const box = document.getElementById("origin");
   box.replaceChildren(el("form", {method: "dialog"}, el("h2", {}, "Where this number comes from"),
     el("dl", {}, lines.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])), el("button", {}, "Close")));
-  box.showModal();
+  if (!box.open) box.showModal();
 }

@@ -70,15 +70,64 @@ function heat(parent, grid, name, asked, range) {
   const values = grid.cells.map(line => line.map(cell => cell ? cell.value : null));
   const reach = Math.max(...values.flat().filter(Number.isFinite).map(Math.abs), 1e-12);
   const [zmin, zmax] = range ?? [-reach, reach];
-  plot(parent, [{type: "heatmap", z: values, x: grid.steps.map(String), y: grid.layers.map(String), zmin, zmax,
+  const open = cell => cell?.row !== undefined && origin(cell);
+  const box = plot(parent, [{type: "heatmap", z: values, x: grid.steps.map(String), y: grid.layers.map(String), zmin, zmax,
     colorscale: range ? "Viridis" : "RdBu", colorbar: {thickness: 10, outlinewidth: 0},
     text: values.map(line => line.map(value => shown(value))),
     hovertemplate: "layer %{y}, step %{x}<br>%{text}<extra></extra>"}],
   {height: 120 + 34 * grid.layers.length, xaxis: {title: {text: "step"}, type: "category"},
-    yaxis: {title: {text: "layer"}, type: "category"}}, `${name}: ${title(asked)}`, point => {
-    const cell = grid.cells[point.pointIndex[0]][point.pointIndex[1]];
-    if (cell?.row !== undefined) origin(cell);
-  });
+    yaxis: {title: {text: "layer"}, type: "category"}}, `${name}: ${title(asked)}`,
+  point => open(grid.cells[point.pointIndex[0]][point.pointIndex[1]]));
+  byKeys(box, grid, `${name}: ${title(asked)}`, open);
+}
+
+// The cells of a heat map by keyboard: arrows move, Home and End go to the first and the last step, Page Up and Page
+// Down to the last and the first layer, Enter opens. What the cell holds is said below the map.
+const KEYS = {ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [1, 0], ArrowDown: [-1, 0], Home: [0, -Infinity],
+  End: [0, Infinity], PageUp: [Infinity, 0], PageDown: [-Infinity, 0]};
+
+function byKeys(box, grid, name, open) {
+  const frame = el("div", {class: "cell", hidden: true});
+  const said = el("p", {class: "note", role: "status"});
+  const within = (place, count) => Math.max(0, Math.min(count - 1, place));
+  let [layer, step] = [grid.layers.length - 1, grid.steps.length - 1];
+  const outline = () => outlined(box, frame, step, layer);
+  const show = () => {
+    const cell = grid.cells[layer][step];
+    said.textContent = `layer ${grid.layers[layer]}, step ${grid.steps[step].toLocaleString("en")}: ${
+      cell ? shown(cell.value) : "not measured"}${cell?.row !== undefined ? "; Enter tells where it comes from" : ""}`;
+    outline();
+  };
+  const map = el("div", {class: "keys", tabindex: 0, role: "application", "aria-roledescription": "heat map",
+    "aria-label": `${name}. Arrow keys go from cell to cell.`, focus: show, blur: () => { frame.hidden = true; },
+    keydown: event => {
+      if (event.target !== map) return;  // a button of the plot
+      if (KEYS[event.key]) {
+        [layer, step] = [within(layer + KEYS[event.key][0], grid.layers.length), within(step + KEYS[event.key][1], grid.steps.length)];
+        show();
+      } else if (event.key === "Enter" || event.key === " ") {
+        open(grid.cells[layer][step]);
+      } else {
+        return;
+      }
+      event.preventDefault();
+    }});
+  box.before(map);
+  map.append(box);
+  box.append(frame);
+  box.on("plotly_afterplot", () => frame.hidden || outline());
+  map.after(said);
+}
+
+// Put a frame around a cell of a heat map, wherever zooming has put it; cells that are not in sight have none.
+function outlined(box, frame, column, row) {
+  const [x, y, wide, high] = drawnArea(box);
+  const side = (place, [first, last], size) => [(place - 0.5 - first) / (last - first) * size, size / (last - first)];
+  const [left, width] = side(column, box.layout.xaxis.range, wide);
+  const [bottom, height] = side(row, box.layout.yaxis.range, high);
+  frame.hidden = left < -1 || left + width > wide + 1 || bottom < -1 || bottom + height > high + 1;
+  Object.assign(frame.style, {left: `${x + left}px`, top: `${y + high - bottom - height}px`, width: `${width}px`,
+    height: `${height}px`});
 }
 
 // Layer by layer before, at the slider's checkpoint, and after; and the change.

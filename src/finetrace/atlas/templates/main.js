@@ -4,7 +4,7 @@ const VIEWS = {
   overview: ["Overview", overview], timeline: ["Timeline", timeline], layers: ["Layers", layers], pair: ["A | B", pair],
   leads: ["Who leads", leads], tables: ["Tables", tables], figures: ["Figures", figures],
 };
-const KEPT = [...FILTERS, "at"];  // go along to another view
+const KEPT = [...FILTERS, ...differing, "at"];  // go along to another view
 let turn = 0;
 
 async function render() {

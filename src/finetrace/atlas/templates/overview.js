@@ -13,32 +13,44 @@ function overview(main, params) {
   main.append(filters(params), el("div", {class: "bar"},
     choice("show", kinds.map(one => [one, KINDS[one]]), kind, value => change({kind: value, lens: ""})),
     choice("numbers of", lenses, lens, value => change({lens: value})),
-    choice("one row for", [["cell", "model × task × method"], ["model", "each model"], ["task", "each task"],
-      ["method", "each method"], ["place", "each training"]], by, value => change({rows: value}))));
+    choice("one row for", orSetting([["cell", "model × task × method"], ["model", "each model"], ["task", "each task"],
+      ["method", "each method"], ["place", "each training"]]), by, value => change({rows: value}))));
   const places = chosen(params, [kind]);
   const headlines = study.headlines.filter(one => one.kind === kind && one.lens === lens
     && places.some(place => place.numbers[one.name] !== undefined));
   const measured = places.filter(place => headlines.some(one => place.numbers[one.name] !== undefined));
   const groups = grouped(measured, by === "place" ? "name" : by);
-  const header = [[by === "place" || by === "cell" ? "training" : by, "what was trained"],
-    ["n", "trainings behind the numbers"], ...headlines.map(one => [one.heading, one.says])];
+  const floors = lens !== "trajectory" ? [] : FLOORS.filter(([floor]) => measured.some(
+    place => floorOf([place], floor) !== undefined));
+  const header = [[by === "place" || by === "cell" ? "training" : by.replace(SETTING, ""), "what was trained"],
+    ["n", "trainings behind the numbers"], ...headlines.map(one => [one.heading, one.says]), ...floors];
   const rows = [...groups].map(([name, members]) => [
-    {node: members.length === 1 ? link(members[0]) : el("span", {}, name), value: name},
-    {text: members.length, value: members.length}, ...headlines.map(one => cellOf(one, members))]);
+    {node: members.length > 1 ? el("span", {}, name) : link(members[0], ["cell", "place"].includes(by) ? undefined : name), value: name},
+    {text: members.length, value: members.length}, ...headlines.map(one => cellOf(one, members)),
+    ...floors.map(([floor]) => floorOf(members, floor)).map(value => ({text: shown(value, 3), value}))]);
   main.append(sortable(header, rows, `${KINDS[kind]}: ${lens}. Means ± standard deviation over trainings; click a number `
     + "for its trainings, a heading to sort, rest on a heading for its meaning."));
   if (kind === "fine-tuning") main.append(...baselines(places));
   if (headlines.length) dots(main, params, headlines, groups);
 }
 
+const FLOORS = [["majority", "accuracy of always saying the most frequent class"],
+  ["bag of words", "accuracy of a logistic regression on word counts"]];
+
+// What trainings of one task could do without a model; undefined for several tasks, and where it is not known.
+function floorOf(members, floor) {
+  const values = distinct(members.map(place => study.baselines[place.task]?.[floor]));
+  return values.length === 1 ? values[0] : undefined;
+}
+
 function grouped(places, by) {
   const groups = new Map();
-  for (const place of places) groups.set(place[by], [...groups.get(place[by]) ?? [], place]);
+  for (const place of places) groups.set(valueOf(place, by), [...groups.get(valueOf(place, by)) ?? [], place]);
   return groups;
 }
 
-function link(place) {
-  return place.page ? el("a", {href: place.page}, place.name) : el("span", {}, place.name);
+function link(place, text = place.name) {
+  return place.page ? el("a", {href: place.page}, text) : el("span", {}, text);
 }
 
 function numbersOf(headline, members) {
@@ -50,19 +62,23 @@ function cellOf(headline, members) {
   const found = numbersOf(headline, members);
   if (!found.length) return {text: "–", value: ""};
   const values = found.map(({value}) => value);
-  const text = shown(mean(values), headline.digits) + (values.length > 1 ? ` ± ${shown(spread(values), headline.digits)}` : "");
+  return numberOf(headline, found, shown(mean(values), headline.digits)
+    + (values.length > 1 ? ` ± ${shown(spread(values), headline.digits)}` : ""));
+}
+
+// The mean of a headline number as a cell of a table, which tells its trainings. text: as it is shown.
+function numberOf(headline, found, text) {
   const button = el("button", {type: "button", class: "plain", click: () => trainings(headline, found)}, text);
-  return {node: button, value: mean(values)};
+  return {node: button, value: mean(found.map(({value}) => value))};
 }
 
 // The trainings behind a number, best first where a direction is better.
 function trainings(headline, found) {
   const sign = headline.direction === "up" ? -1 : 1;
   const ranked = [...found].sort((a, b) => sign * (a.value - b.value));
-  if (ranked.length === 1) {
-    const lens = headline.lens;
-    return origin({place: ranked[0].place.name, lens, quantity: headline.name.slice(lens.length + 1), value: ranked[0].value});
-  }
+  const from = ({place, value}) => origin({place: place.name, lens: headline.lens,
+    quantity: headline.name.slice(headline.lens.length + 1), value, row: place.rows[headline.name]});
+  if (ranked.length === 1) return from(ranked[0]);
   const values = found.map(({value}) => value);
   const words = headline.direction ? ["best", "worst"] : ["lowest", "highest"];
   const box = document.getElementById("origin");
@@ -70,21 +86,20 @@ function trainings(headline, found) {
     el("p", {}, headline.says),
     el("p", {}, `mean ${shown(mean(values), headline.digits)}, 95 % interval of the mean ± ${
       shown(halfWidth(values), headline.digits)} (Student's t, n = ${values.length})`),
-    el("ol", {}, ranked.map(({place, value}, i) => el("li", {}, link(place), ` ${shown(value, headline.digits)}`,
-      i === 0 ? ` (${words[0]})` : i === ranked.length - 1 ? ` (${words[1]})` : ""))), el("button", {}, "Close")));
+    el("ol", {}, ranked.map(({place, value}, i) => el("li", {}, link(place), " ", el("button", {type: "button", class: "plain",
+      click: () => from({place, value})}, shown(value, headline.digits)), i === 0 ? ` (${words[0]})` : i === ranked.length - 1 ? ` (${words[1]})` : ""))), el("button", {}, "Close")));
   box.showModal();
 }
 
 // What needs no training: the most frequent class, and a bag of words.
 function baselines(places) {
   const rows = distinct(places.map(place => place.task)).filter(task => study.baselines[task]).map(task => [
-    task, ...["majority", "bag of words"].map(name => {
+    task, ...FLOORS.map(([name]) => {
       const value = study.baselines[task][name];
       return {text: shown(value, 3), value};
     })]);
   if (!rows.length) return [];
-  return [sortable([["task", ""], ["majority", "accuracy of always saying the most frequent class"],
-    ["bag of words", "accuracy of a logistic regression on word counts"]], rows, "Validation accuracy without a model")];
+  return [sortable([["task", ""], ...FLOORS], rows, "Validation accuracy without a model")];
 }
 
 function dots(main, params, headlines, groups) {
@@ -100,10 +115,11 @@ function dots(main, params, headlines, groups) {
   {type: "scatter", mode: "markers", name: "mean", x: means, y: names, hovertemplate: "%{y}<br>mean %{x}<extra></extra>",
     marker: {color: colour("text"), size: 16, symbol: "line-ns-open"}}];
   if (headline.name === "trajectory/validation/accuracy|validation/pearson|validation/micro_f1") {
-    for (const [task, values] of Object.entries(study.baselines)) {
-      const rows = names.filter(name => groups.get(name).every(place => place.task === task));
-      if (rows.length && values.majority) traces.push({type: "scatter", mode: "markers", name: `majority, ${task}`,
-        x: rows.map(() => values.majority), y: rows, marker: {symbol: "x-thin-open", size: 8, color: colour("faint")}});
+    for (const [name, symbol] of [["majority", "x-thin-open"], ["bag of words", "cross-thin-open"]]) {
+      const rows = names.map(row => [row, floorOf(groups.get(row), name)]).filter(([, value]) => value !== undefined);
+      if (rows.length) traces.push({type: "scatter", mode: "markers", name, x: rows.map(([, value]) => value),
+        y: rows.map(([row]) => row), hovertemplate: `%{y}<br>${name} %{x}<extra></extra>`,
+        marker: {symbol, size: 8, color: colour("faint")}});
     }
   }
   plot(main, traces, {height: 110 + 26 * names.length, yaxis: {autorange: "reversed", type: "category"},

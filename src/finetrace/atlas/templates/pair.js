@@ -50,7 +50,7 @@ function headlineTable(main, one, other) {
     const middle = paired.length ? mean(paired) : n - m;
     const digits = headline.digits;
     return [{text: `${headline.lens}: ${headline.heading}`, value: `${headline.lens}: ${headline.heading}`},
-      {text: shown(m, digits), value: m}, {text: shown(n, digits), value: n},
+      numberOf(headline, x, shown(m, digits)), numberOf(headline, y, shown(n, digits)),
       {text: (middle > 0 ? "+" : "") + shown(middle, digits), value: middle},
       {text: Number.isNaN(half) ? "–" : `${shown(middle - half, digits)} … ${shown(middle + half, digits)}`, value: half},
       headline.says];

@@ -21,8 +21,8 @@ async function timeline(main, params) {
   main.append(filters(params), el("div", {class: "bar"},
     choice("over", Object.entries(AXES), axis, value => change({x: value})),
     switchOf("logarithmic", log, on => change({log: on ? "1" : ""})),
-    choice("a line for", [["cell", "each model × task × method, seeds as a band"], ["name", "each training"],
-      ["model", "each model"], ["method", "each method"]], by, value => change({by: value})),
+    choice("a line for", orSetting([["cell", "each model × task × method, seeds as a band"], ["name", "each training"],
+      ["model", "each model"], ["method", "each method"]]), by, value => change({by: value})),
     choice("panels", [["apart", "one below the other"], ["together", "together, own axes"],
       ["scaled", "together, each line from 0 to 1"]], layout, value => change({panels: value}))));
   const store = changed => change({q: changed.map(written)});
@@ -51,7 +51,7 @@ function linesOf(rows, asked, by, axis) {
   const groups = new Map();
   for (const row of rows) {
     if (Number.isNaN(row.value) || Number.isNaN(row[axis])) continue;
-    const name = [placeOf.get(row.place)[by], ...each.map(facet => facetText(facet, row[facet]))].join(", ");
+    const name = [valueOf(placeOf.get(row.place), by), ...each.map(facet => facetText(facet, row[facet]))].join(", ");
     if (!groups.has(name)) groups.set(name, new Map());
     const members = groups.get(name);
     if (!members.has(row.place)) members.set(row.place, new Map());
@@ -149,7 +149,6 @@ function slider(main, params, courses, boxes, axis) {
 // Mark a place on the x axis of a plot by a line of its own above it: Plotly would draw everything anew at every move.
 function mark(box, x) {
   if (!box.marker) {
-    box.style.position = "relative";
     box.marker = el("div", {class: "mark"});
     box.append(box.marker);
     box.on("plotly_afterplot", () => mark(box, box.marked));
@@ -157,8 +156,7 @@ function mark(box, x) {
   box.marked = x;
   const {range: [first, last], type} = box.layout.xaxis;
   const share = ((type === "log" ? Math.log10(x) : x) - first) / (last - first);
-  const [left, top, width, height] = ["x", "y", "width", "height"].map(
-    name => Number(box.querySelector(".nsewdrag").getAttribute(name)));
+  const [left, top, width, height] = drawnArea(box);
   box.marker.hidden = !(share >= 0 && share <= 1);
   Object.assign(box.marker.style, {left: `${left + share * width}px`, top: `${top}px`, height: `${height}px`});
 }

@@ -3,7 +3,7 @@
 from finetrace.lenses.headline import AtCheckpoint, Headline
 
 HEADLINES = (
-    Headline("head_norm/first", "head norm", "Euclidean", 2, "", "norm of the head before the first step"),
+    Headline("head_norm/first", "head norm, first", "Euclidean", 2, "", "norm of the head before the first step"),
     Headline("validation/diff", "feature change", "Euclidean", 2, "",
              "mean distance that an example's feature vector moved"),
 )

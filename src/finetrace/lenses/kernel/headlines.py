@@ -3,7 +3,7 @@
 from finetrace.lenses.headline import AtCheckpoint, Headline
 
 HEADLINES = (
-    Headline("ft_ratio/first", "FT ratio", "share", 3, "",
+    Headline("ft_ratio/first", "FT ratio, first", "share", 3, "",
              "part of the first step's change of the logits that comes through the features"),
 )
 AT_CHECKPOINTS = (
