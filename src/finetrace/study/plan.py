@@ -201,9 +201,9 @@ def _looking(study: Study) -> Rows:
             if lens == "convergence" and settings.split is None:
                 split = study.probes.for_model(runs[place].model).test_splits[0]
                 settings = merge(settings, {"split": split}, "params.yaml: convergence")
-            if lens in ("probes", "kernel"):
+            if lens in ("probes", "kernel", "influence"):
                 paths = _paths(runs[place])
-            if lens == "kernel":
+            if lens in ("kernel", "influence"):
                 given = runs[place].method == GIVEN
                 paths |= {"base": f"outputs/{runs[place].model}/pretrain/trajectory" if given
                           else f"models/{runs[place].model}"}
