@@ -1,4 +1,4 @@
-"""python pipelines/influence.py TRAJECTORY -- which training examples taught which predictions, when -> .../influence/"""
+"""python pipelines/influence.py TRAJECTORY -- which training examples taught what, and when -> .../influence/"""
 
 from finetrace.lenses.influence.stage import main
 from finetrace.pipeline.stage import run

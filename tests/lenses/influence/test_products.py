@@ -37,11 +37,11 @@ class Case:
         self.kind, classes = kind, last_linear(self.model).out_features
         plain = [family_batches(family, shapes, seed) for seed, shapes in enumerate((EVAL, TRAIN))]
         labels = [labels_for(shapes, kind, classes, seed) for seed, shapes in enumerate((EVAL, TRAIN))]
-        self.eval, self.train = ([with_truths(batch, truths_of(y, kind, classes)) for batch, y in zip(*both)]
-                                 for both in zip(plain, labels))
+        self.eval, self.train = ([with_truths(b, truths_of(y, kind, classes)) for b, y in zip(*both, strict=True)]
+                                 for both in zip(plain, labels, strict=True))
         names = names or [name for name, _ in self.model.named_parameters()]
         self.of_eval, self.of_train = (oracle.gradients(self.model, batches, y, PLAIN[kind], names)
-                                       for batches, y in zip(plain, labels))
+                                       for batches, y in zip(plain, labels, strict=True))
 
     def check(self, found, tolerance: float = 1e-12) -> None:
         assert far(sum(found.pairs.values()), oracle.products(self.of_eval, self.of_train)) < tolerance

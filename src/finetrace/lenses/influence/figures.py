@@ -10,7 +10,7 @@ from finetrace.figures import style
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LETTERS = 84  # of a text in a figure
+LETTERS = 114  # of a text in a figure
 LINE = 0.235  # inches that a line of text takes
 
 
@@ -23,8 +23,8 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     recorded: split -> starts, ends, visits, watched, value.
     """
     name, looked = record["name"], record["rows"]
-    note = (f"{looked[0]:,} of {looked[1]:,} training examples, {len(record['seen']):,} of {record['split']}; gradients: "
-            f"{record['parameters']}; weights: {record['weights']}")
+    note = (f"{looked[0]:,} of {looked[1]:,} training examples, {len(record['seen']):,} of {record['split']}; "
+            f"gradients: {record['parameters']}; weights: {record['weights']}")
     made = {"course": course(record, title=f"What training examples did, and when: {name}", note=note),
             "agreement": agreement(record["predicted"], record["seen"], record["agreement"], note=note,
                                    title=f"The drop of the loss, foretold and seen: {name}"),
@@ -131,8 +131,8 @@ def recorded(found: Mapping[str, Mapping[str, Any]], *, title: str | None = None
     style.count_axis(panel.xaxis)
     panel.legend()
     rows = np.concatenate([of["visits"] for of in found.values()])
-    style.footnote(figure, f"recorded, not predicted; {np.median(rows):,.0f} training rows between two looks, which share "
-                           "the credit")
+    style.footnote(figure, f"recorded, not predicted; {np.median(rows):,.0f} training rows between two looks, which "
+                           "share the credit")
     return figure
 
 
@@ -142,9 +142,9 @@ def _line(panel: Any, where: np.ndarray, values: np.ndarray, number: int, label:
         return
     shift = 0.08 * (number - 1)
     known = np.isfinite(values[:, 1])
-    panel.vlines((where + shift)[known], values[known, 1], values[known, 2], color=style.colour(number), lw=1.2, alpha=0.7)
-    panel.plot(where + shift, values[:, 0], color=style.colour(number), ls=style.DASHES[number % 4], marker="o", ms=3.5,
-               label=label)
+    tint = style.colour(number)
+    panel.vlines((where + shift)[known], values[known, 1], values[known, 2], color=tint, lw=1.2, alpha=0.7)
+    panel.plot(where + shift, values[:, 0], color=tint, ls=style.DASHES[number % 4], marker="o", ms=3.5, label=label)
 
 
 def _texts(lines: Sequence[tuple[str, str, str]], note: str, title: str | None) -> "Figure":
@@ -161,5 +161,5 @@ def _write(panel: Any, lines: Sequence[tuple[str, str, str]]) -> None:
     for row, (number, text, colour) in enumerate(lines):
         plain = " ".join(text.split())
         panel.text(0.085, row + 0.5, number, ha="right", va="center", fontsize=9, color=colour, parse_math=False)
-        panel.text(0.1, row + 0.5, style.short(plain, LETTERS + 30), ha="left", va="center", fontsize=9, color=colour,
+        panel.text(0.1, row + 0.5, style.short(plain, LETTERS), ha="left", va="center", fontsize=9, color=colour,
                    parse_math=False)

@@ -32,8 +32,8 @@ class Examples:
 @dataclass(frozen=True)
 class Steps:
     """What a training recorded of its steps. at: (step,) updates done before;  rates: (step,) learning rates, empty
-    where there were none (a linear probe is fitted);  visits, examples: (visit,) step and example id of every row, empty
-    where signals were not recorded."""
+    where there were none (a linear probe is fitted);  visits, examples: (visit,) step and example id of every row,
+    empty where signals were not recorded."""
 
     at: np.ndarray
     rates: np.ndarray

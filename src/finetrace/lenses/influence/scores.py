@@ -16,10 +16,10 @@ from finetrace.lenses.influence.products import Products
 def rate_weights(steps: Sequence[int], at: np.ndarray, rates: np.ndarray, examples: int) -> np.ndarray:
     """(checkpoint,) float64: what a product of gradients counts at each checkpoint, the same for all training examples.
 
-    steps: of the checkpoints, ascending;  at: (step,) of the training's steps, updates done before each;  rates: (step,)
-    their learning rates;  examples: how many the training has. A step counts half at the checkpoint before it and half
-    at the one after, whole where there is only one of them. The sum is that of the rates / examples: what the mean
-    gradient of a batch takes of one example that comes once per epoch.
+    steps: of the checkpoints, ascending;  at: (step,) of the training's steps, updates done before each;  rates:
+    (step,) their learning rates;  examples: how many the training has. A step counts half at the checkpoint before it
+    and half at the one after, whole where there is only one of them. The sum is that of the rates / examples: what the
+    mean gradient of a batch takes of one example that comes once per epoch.
     """
     return _shared(steps, at, np.asarray(rates, dtype=np.float64) / examples)
 
@@ -61,17 +61,18 @@ def _nearest(steps: Sequence[int], at: np.ndarray) -> tuple[np.ndarray, np.ndarr
 class Influence:
     """Influence over a whole training, added up checkpoint by checkpoint; float64 but for `by_step`.
 
-    whole: group -> (eval example, train example) nats (or what the loss is in);  own: (train example,) self-influence;
-    by_step: one (eval example, train example) float32 of each checkpoint, whose sum is the whole;
-    own_by_step: (train example,) of each; cosines: of each, see `means`;  train_losses, eval_losses: of each.
+    Influence is in nats, or what the loss is in.
     """
 
     steps: list[int] = field(default_factory=list)
     groups: dict[str, np.ndarray] = field(default_factory=dict)
+    """Group of parameters -> (eval example, train example), over all checkpoints."""
     by_step: list[np.ndarray] = field(default_factory=list)
+    """Of each checkpoint: (eval example, train example) float32, through all parameters."""
     by_group: list[dict[str, np.ndarray]] = field(default_factory=list)
     """Of each checkpoint: group -> (eval example,) sums over the training examples."""
     own_by_step: list[np.ndarray] = field(default_factory=list)
+    """Of each checkpoint: (train example,) self-influence."""
     cosines: list[np.ndarray] = field(default_factory=list)
     """Of each checkpoint: (eval example, train example) float32 cosines of their gradients; 0 for a zero gradient."""
     train_losses: list[np.ndarray] = field(default_factory=list)
@@ -101,7 +102,7 @@ class Influence:
     @property
     def own(self) -> np.ndarray:
         """(train example,) self-influence, at least 0: what training on it alone would have taken off its own loss.
-        High for examples that the others do not teach: rare ones, and wrong labels (Pruthi et al. 2020, section 4.1)."""
+        High for examples that others do not teach: rare ones, and wrong labels (Pruthi et al. 2020, section 4.1)."""
         return np.sum(self.own_by_step, axis=0)
 
     @property

@@ -35,7 +35,8 @@ NOISY = 20  # training examples with the largest self-influence that are drawn
 
 @dataclass(frozen=True)
 class Work:
-    """What is looked at, and how. checkpoints: step -> folder, ascending;  weights: (checkpoint, 1 or train example)."""
+    """What is looked at, and how. checkpoints: step -> folder, ascending;  weights: (checkpoint, 1 or train
+    example)."""
 
     stage: Stage
     settings: InfluenceSettings
