@@ -73,8 +73,8 @@ def main() -> int:
     autograd = per_example * (TRAIN + EVAL)
     print(f"  influence {own:.2f} s (estimated {expected_cost.seconds:.2f} s, {expected_cost.bytes / 1e9:.1f} GB)")
     print(f"  kernel {kernel:.2f} s")
-    print(f"  gradients by autograd {autograd:.1f} s: {per_example:.3f} s x {TRAIN + EVAL} examples (from {FEW}), their "
-          "products not counted")
+    print(f"  gradients by autograd {autograd:.1f} s: {per_example:.3f} s x {TRAIN + EVAL} examples (from {FEW}), "
+          "their products not counted")
     print(f"  peak memory of the process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9:.2f} GB")
     return verdict([
         (f"as by autograd, to {BAR_EXACT:.0e}", off, off < BAR_EXACT, "{:.1e}"),

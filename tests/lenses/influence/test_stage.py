@@ -173,7 +173,7 @@ def test_metrics_curves_figures_and_facts(done: tuple[Layout, Path]) -> None:
 def test_less_memory_and_visits(done: tuple[Layout, Path]) -> None:
     layout, out = done
     before = metrics(out)
-    less = metrics(run(layout, dtype="float64", memory_gb=2e-4, batch_tokens=32))
+    less = metrics(run(layout, dtype="float64", memory_gb=6e-4, batch_tokens=64))
     assert {k: pytest.approx(v, rel=1e-6, abs=1e-9) for k, v in before.items()} == less
     visits = metrics(run(layout, weights="visits"))
     assert visits["influence/head"] != before["influence/head"]
@@ -181,13 +181,12 @@ def test_less_memory_and_visits(done: tuple[Layout, Path]) -> None:
 
 
 @pytest.mark.parametrize("method", ["lora", "lp"])
-def test_methods_have_the_gradients_of_what_they_train(tmp_path: Path, method: str, caplog) -> None:
+def test_methods_have_the_gradients_of_what_they_train(tmp_path: Path, method: str) -> None:
     layout = project(tmp_path, method=method, epochs=0.5)
     numbers = metrics(run(layout))
     groups = {name.removeprefix("influence/") for name in numbers if name.startswith("influence/")}
     assert groups == ({"head"} if method == "lp" else {"layer-00", "layer-01", "head"})
     if method == "lp":
-        assert "no learning rates" in caplog.text
         assert not read_manifest(layout.place(PLACE) / "influence").facts["rates_known"]
 
 
@@ -215,7 +214,8 @@ def test_without_signals_visits_are_refused_and_rates_do(tmp_path: Path) -> None
     with pytest.raises(FinetraceError, match=r"set record\.signals: true, or influence\.weights: rates"):
         run(layout, weights="visits")
     assert "recorded_drop" not in table(run(layout)).distinct("statistic")
+    of_task = read_manifest(layout.task("tiny"))
+    (layout.task("tiny") / "test.parquet").unlink()
+    complete(layout.task("tiny"), of_task)
     with pytest.raises(FinetraceError, match=r"set influence\.eval_split"):
-        (layout.task("tiny") / "test.parquet").unlink()
-        complete(layout.task("tiny"), read_manifest(layout.task("tiny")))
         run(layout, eval_split="test")

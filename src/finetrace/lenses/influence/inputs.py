@@ -104,7 +104,8 @@ def texts_of(path: Path, index: np.ndarray) -> list[str]:
 def _marked(words: list[str], spans: list[int]) -> str:
     words = list(words)
     for start, end in zip(spans[::2], spans[1::2], strict=True):
-        words[start], words[end - 1] = f"[{words[start]}", f"{words[end - 1]}]"
+        words[start] = f"[{words[start]}"
+        words[end - 1] += "]"
     return " ".join(words)
 
 
