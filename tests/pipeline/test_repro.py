@@ -89,7 +89,7 @@ def test_every_stage_leaves_whole_outputs(project: Path):
             assert (folder / name).is_file(), folder / name
         assert list((folder / "figures").glob("*.png")), folder
     adapted = project / "outputs/toy/micro-sentiment/lp-lora/s1"
-    for lens in ("calibration", "features", "kernel"):
+    for lens in ("calibration", "features", "kernel", "influence"):
         assert list((adapted / lens / "figures").glob("*.png")) and (adapted / lens / "metrics.json").is_file(), lens
     assert "food/accuracy" in json.loads((adapted / "calibration/metrics.json").read_text())
     assert (adapted / "trajectory/checkpoints/step-00000024/adapter_model.safetensors").is_file()

@@ -7,6 +7,7 @@ from finetrace.lenses.features import headlines as features
 from finetrace.lenses.geometry import headlines as geometry
 from finetrace.lenses.headline import Headline
 from finetrace.lenses.hulls import headlines as hulls
+from finetrace.lenses.influence import headlines as influence
 from finetrace.lenses.infodynamics import headlines as infodynamics
 from finetrace.lenses.kernel import headlines as kernel
 from finetrace.lenses.pairs import headlines as pairs
@@ -22,6 +23,7 @@ OF_FINE_TUNINGS: dict[str, tuple[Headline, ...]] = {
     "calibration": calibration.HEADLINES,
     "features": features.HEADLINES,
     "kernel": kernel.HEADLINES,
+    "influence": influence.HEADLINES,
 }
 """Lens -> its columns in the table of fine-tunings."""
 OF_MASKED_WORDS: dict[str, tuple[Headline, ...]] = {

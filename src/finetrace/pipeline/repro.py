@@ -53,9 +53,9 @@ class Progress:
 
 
 def default_jobs(study: Study) -> int:
-<<<<<<< HEAD
-    """One process per core when every model is a micro-BERT (they train on one thread), else one."""
-    return cores() if is_micro(study) else 1
+    """One process per core when every model is a micro-BERT (they train on one thread), else one; where several
+    processes do one training, that many fewer."""
+    return max(1, cores() // study.compute.processes) if is_micro(study) else 1
 
 
 def engine(name: str, layout: Layout) -> Executor:
@@ -66,12 +66,6 @@ def engine(name: str, layout: Layout) -> Executor:
     if name != "local":
         raise FinetraceError(f"--engine {name}: is not known; take local, ray, or ray:ADDRESS as in ray:10.0.0.5:6379")
     return LocalExecutor(layout.root, show=_show, grace=GRACE)
-=======
-    """One process per core when every model is a micro-BERT (they train on one thread), else one; where several
-    processes do one training, that many fewer."""
-    few = study.models or study.model_folders or study.series
-    return 1 if few else max(1, cores() // study.compute.processes)
->>>>>>> torchrun
 
 
 def cores() -> int:

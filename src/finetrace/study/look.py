@@ -24,6 +24,7 @@ from finetrace.lenses.edges.settings import EdgesSettings
 from finetrace.lenses.features.settings import FeaturesSettings
 from finetrace.lenses.geometry.settings import GeometrySettings
 from finetrace.lenses.hulls.settings import HullsSettings
+from finetrace.lenses.influence.settings import InfluenceSettings
 from finetrace.lenses.infodynamics.settings import InfodynamicsSettings
 from finetrace.lenses.kernel.settings import KernelSettings
 from finetrace.lenses.pairs.settings import PairsSettings
@@ -65,6 +66,7 @@ LENSES: dict[str, Lens] = {
     "calibration": Lens(CalibrationSettings, HEADS, reads=("predictions",), classes=True),
     "features": Lens(FeaturesSettings, HEADS, reads=("predictions",), classes=True),
     "kernel": Lens(KernelSettings, HEADS, classes=True),
+    "influence": Lens(InfluenceSettings),
 }
 GROUPS = {
     "layers": ("geometry", "similarity", "hulls", "probes", "convergence"),

@@ -87,13 +87,9 @@ def last_settings(study: Study) -> dict[str, dict[str, Any]]:
             "standalone": [list(result) for result in study.standalone()],
             "looked": {lens: list(places) for lens, places in study.looked.items()},
             "test_split": study.probes.test_splits[0],
-<<<<<<< HEAD
-            "params": {key: value for key, value in as_dict(study).items() if key != "tracking"}
-            | {"tune": written(study.tune)},
-=======
             "params": {key: value for key, value in as_dict(study).items()
-                       if key != "tracking" and (key != "compute" or _together_by(study))},
->>>>>>> torchrun
+                       if key != "tracking" and (key != "compute" or _together_by(study))}
+            | {"tune": written(study.tune)},
         },
         "publish": {"study": study.study.name, "tracking": tracked | {"uri": _without_password(study.tracking.uri)}},
     }
@@ -215,9 +211,9 @@ def _lenses_at_places(study: Study) -> Rows:
             if lens == "convergence" and settings.split is None:
                 split = study.probes.for_model(runs[place].model).test_splits[0]
                 settings = merge(settings, {"split": split}, "params.yaml: convergence")
-            if lens in ("probes", "kernel"):
+            if lens in ("probes", "kernel", "influence"):
                 paths = _paths(runs[place])
-            if lens == "kernel":
+            if lens in ("kernel", "influence"):
                 given = runs[place].method == GIVEN
                 paths |= {"base": f"outputs/{runs[place].model}/pretrain/trajectory" if given
                           else f"models/{runs[place].model}"}
