@@ -10,9 +10,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 
@@ -27,8 +27,9 @@ HEAD = """# The drill book
 
 Faults made on purpose around a whole toy study, from outside, by the commands that a user has: what was done, what has
 to come of it, what was seen. `make drills` runs all of them and writes this page to `.finetrace/drills.md`;
-`make drills only=hub` runs one script of `drills/`, `.venv/bin/python -m drills.machine --only "disk full"` one drill,
-without the page. What a machine cannot do (containers, mounts of its own) is said and does not count as passed.
+`make drills only=hub` runs one script of `drills/` and renews its rows of the page;
+`.venv/bin/python -m drills.machine --only "disk full"` runs one drill, without the page. What a machine cannot do
+(containers, mounts of its own) is said and does not count as passed.
 
 """
 SCRIPTS = {"hub": "The hub", "kills": "Kills", "damage": "Damaged files", "machine": "The machine",
@@ -45,16 +46,20 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := set(options.only) - set(SCRIPTS):
         parser.error(f"there is no script {', '.join(sorted(unknown))}; there are {', '.join(SCRIPTS)}")
-    began, results = time.monotonic(), []
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    known = options.out.with_suffix(".json")
+    results = json.loads(known.read_text("utf-8")) if options.only and known.is_file() else {}
+    now = []
     with tempfile.TemporaryDirectory(prefix="drills-", ignore_cleanup_errors=True) as work:
         for script in options.only or SCRIPTS:
-            results += _run(script, Path(work))
-    text = _markdown(results, time.monotonic() - began)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
+            now += _run(script, Path(work))
+            results[script] = [asdict(result) for result in now if result.script == script]
+            known.write_text(json.dumps(results), "utf-8")
+    text = _markdown([Result(**result) for script in SCRIPTS for result in results.get(script, [])])
     options.out.write_text(text, "utf-8")
     print(text)
     print(f"written: {options.out}")
-    return int(any(result.end == FAILED for result in results))
+    return int(any(result.end == FAILED for result in now))
 
 
 def _run(script: str, work: Path) -> list[Result]:
@@ -77,9 +82,10 @@ def _run(script: str, work: Path) -> list[Result]:
     return [told.get(row.name) or Result(script, row.name, row.did, row.expected, ended, FAILED, 0.0) for row in rows]
 
 
-def _markdown(results: Sequence[Result], seconds: float) -> str:
+def _markdown(results: Sequence[Result]) -> str:
     ends = Counter(result.end for result in results)
-    text = (f"{HEAD}{len(results)} drills in {seconds / 60:.0f} minutes: {ends[PASSED]} passed, {ends[FAILED]} failed, "
+    minutes = sum(result.seconds for result in results) / 60
+    text = (f"{HEAD}{len(results)} drills in {minutes:.0f} minutes: {ends[PASSED]} passed, {ends[FAILED]} failed, "
             f"{ends[CANNOT]} could not run on the machine.\n")
     for script, heading in SCRIPTS.items():
         cells = [[result.name, result.did, result.expected, result.saw, _end(result)] for result in results

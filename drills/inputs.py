@@ -59,13 +59,18 @@ def _places(value: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 def _put(study: Any, place: tuple[Any, ...], value: Any) -> None:
     """Set one value, unless an earlier change took its place away."""
-    *above, last = place
-    for key in above:
-        if not (isinstance(study, dict) and key in study) and not (isinstance(study, list) and key < len(study)):
+    for key in place[:-1]:
+        if not _has(study, key):
             return
         study = study[key]
-    if isinstance(study, dict) or (isinstance(study, list) and last < len(study)):
-        study[last] = value
+    if _has(study, place[-1]):
+        study[place[-1]] = value
+
+
+def _has(value: Any, key: Any) -> bool:
+    if isinstance(value, list):
+        return isinstance(key, int) and key < len(value)
+    return isinstance(value, dict) and key in value
 
 
 def _planned(folder: Path) -> str:
@@ -97,7 +102,7 @@ def rows(folder: Path) -> str:
     from finetrace.data.registry import resolve
     from finetrace.errors import FinetraceError
 
-    asked = {"path": "rows", "text": ["text"], "label": "label", "splits": {"train": "train", "validation": "dev"}}
+    asked = {"path": "rows", "text": ["text"], "label": "label"}
     task = resolve("own", parse(FilesTaskSettings, asked, "task_files.own"))
     good = {"csv": b"text,label\n" + b"a,0\nb,1\n" * 6, "jsonl": b'{"text": "a", "label": "0"}\n{"text": "b", "label": '
             b'"1"}\n' * 6, "tsv": b"text\tlabel\n" + b"a\t0\nb\t1\n" * 6}
