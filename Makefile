@@ -26,7 +26,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup repro publish ui test test-all test-browser browser-tools test-gpu lint docs bench lock clean
+.PHONY: help setup repro publish ui test test-all test-browser browser-tools test-gpu lint docs bench drills lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -99,6 +99,10 @@ bench: setup  ## every benchmark, one after the other; which missed a bar is sai
 	done; \
 	test -z "$$lacking" || echo "not measured:$$lacking"; \
 	test -z "$$missed" || { echo "missed a bar or failed:$$missed" >&2; exit 1; }
+
+drills: setup  ## faults made on purpose around a toy study, an hour (only=hub: one script of drills/); see docs/drills.md
+	@$(BIN)/python -c 'import hypothesis' 2> /dev/null || $(BIN)/pip install -q --no-build-isolation -e '.[drills]'
+	@$(BIN)/python -m drills.book $(only)
 
 # A fresh environment, so that the lock holds what pyproject.toml asks for and nothing else. hold="torch==2.13.0" keeps a version.
 lock:  ## renew requirements.lock (hold="name==version …" keeps versions)

@@ -13,6 +13,8 @@ _FULL = re.compile(
     r"|\d+ requested and \d+ written|enforce fail at inline_container.*unexpected pos|file write failed"
 )
 """How libraries say that a disk is full: numpy, safetensors, sqlite, torch."""
+_TOO_LARGE = re.compile(r"File too large|os error 27\b")
+_TOO_MANY = re.compile(r"Too many open files|os error 24\b")
 _READ_ONLY = re.compile(r"Read-only file system|os error 30\b|attempt to write a readonly database")
 _DENIED = re.compile(r"\[Errno (1|13)\]|os error (1|13)\b")
 
@@ -72,6 +74,12 @@ def _refused(error: BaseException, where: Path) -> str | None:
         return (f"{path}: no space is left on its disk ({free:,.0f} MiB free) or in your quota; make room there, or "
                 "move the project to a larger disk, and run the same command again: finished work and resume points "
                 "are kept")
+    if number == errno.EFBIG or _TOO_LARGE.search(text):
+        return (f"{_path(error, where)}: would become larger than one file may be; raise the limit (ulimit -f "
+                "unlimited), or put the project on another file system")
+    if number in (errno.EMFILE, errno.ENFILE) or _TOO_MANY.search(text):
+        return (f"{_path(error, where)}: cannot be opened, as this process may have no more files open at a time; "
+                "raise the limit (ulimit -n 4096)")
     if number == errno.EROFS or _READ_ONLY.search(text):
         return (f"{_path(error, where)}: lies on a file system that is read-only, and has to be written; mount it for "
                 "writing, or work in a copy of the project on another disk")

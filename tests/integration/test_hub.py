@@ -375,6 +375,27 @@ def test_stages_write_finished_folders(served, tmp_path, run_script):
     assert [p.name for p in (folder / "data").iterdir()] == ["sst2"]
 
 
+def test_without_a_network_the_cached_rows_are_taken(served, tmp_path, run_script):
+    folder, home = project(tmp_path / "project"), tmp_path / "home"
+    with Hub(served) as hub:
+        online, offline = ({**environment(hub, home), "HF_HUB_OFFLINE": one} for one in "01")
+        assert run_script("pipelines/data.py", "sst2", cwd=folder, **online).returncode == 0
+        first = (folder / "data" / "sst2" / "manifest.json").read_bytes()
+        shutil.rmtree(folder / "data")
+        asked = len(hub.requests)
+        done = run_script("pipelines/data.py", "sst2", cwd=folder, **offline)
+        assert done.returncode == 0, done.stderr
+        assert (folder / "data" / "sst2" / "manifest.json").read_bytes() == first and len(hub.requests) == asked
+    shutil.rmtree(folder / "data")
+    ref = home / "hub" / "datasets--nyu-mll--glue" / "refs" / "main"
+    ref.write_text("0" * 40)
+    done = run_script("pipelines/data.py", "sst2", cwd=folder, **offline)
+    told = f"are of commit {commit(served / 'datasets/nyu-mll/glue/main')}, not {'0' * 40}; name"
+    assert done.returncode == 1 and told in done.stderr
+    done = run_script("pipelines/data.py", "sst2", cwd=folder, **{**offline, "HF_HOME": str(tmp_path / "empty")})
+    assert done.returncode == 1 and "could not be read" in done.stderr and not (folder / "data" / "sst2").exists()
+
+
 @pytest.mark.parametrize("how", ["drop", "cut"])
 @pytest.mark.parametrize(("stage", "item", "suffix"), [("data", "sst2", ".parquet"), ("model", "tiny", ".safetensors")])
 def test_a_lost_connection_leaves_nothing_half_written(served, tmp_path, run_script, stage, item, suffix, how):

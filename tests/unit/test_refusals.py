@@ -66,6 +66,17 @@ def test_what_may_not_be_written(number: int, said: str) -> None:
     assert text is not None and text.startswith("/project/outputs/a: ") and said in text
 
 
+@pytest.mark.parametrize(("error", "said"), [
+    (OSError(errno.EFBIG, "File too large", "/project/a"), "/project/a: would become larger than one file may be"),
+    (Exception("I/O error: File too large (os error 27)"), "/project: would become larger than one file may be"),
+    (OSError(errno.EMFILE, "Too many open files", "/project/a"), "/project/a: cannot be opened, as this process"),
+    (RuntimeError("Too many open files (os error 24)"), "/project: cannot be opened, as this process"),
+])
+def test_what_goes_beyond_a_limit(error: Exception, said: str) -> None:
+    text = refusal(error, HERE)
+    assert text is not None and text.startswith(said) and "(ulimit -" in text and "\n" not in text
+
+
 @pytest.mark.parametrize("error", [ValueError("No such thing"), FileNotFoundError(errno.ENOENT, "gone", "x"),
                                    KeyError("a"), FinetraceError("a.csv: Permission denied is a word in row 3")])
 def test_other_errors_stay_what_they_are(error: Exception) -> None:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from finetrace.config.data import ANNOTATED, RowsSettings
 from finetrace.errors import FinetraceError
+from finetrace.store.hub_cache import remember, remembered
 
 T = TypeVar("T")
 FORMATS = {".csv": "csv", ".tsv": "tsv", ".txt": "tsv", ".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
@@ -43,7 +44,6 @@ class Rows:
 def read_hub(name: str, task: RowsSettings, only: str | None = None) -> dict[str, Rows]:
     """Read a hub data set (Parquet only; no code from the hub is run), or one split only."""
     import datasets
-    from huggingface_hub import HfApi
 
     wanted = task.splits or {"train": "train", "validation": "validation", "test": "test"}
     if only:
@@ -53,8 +53,7 @@ def read_hub(name: str, task: RowsSettings, only: str | None = None) -> dict[str
     converted = (task.revision or "").startswith("refs/convert/")
     where = {"data_dir": task.config} if converted and task.config else {"name": task.config}
     try:
-        commit = HfApi().dataset_info(str(task.id), revision=task.revision).sha
-        loaded = datasets.load_dataset(task.id, revision=commit, **where)
+        commit, loaded = _load_hub(str(task.id), task.revision or "main", where)
     except Exception as error:  # the hub client raises many kinds; each is named and passed on
         raise FinetraceError(f"{name}: {place} at revision {task.revision or 'main'} could not be read: "
                              f"{type(error).__name__}: {error}") from error
@@ -74,6 +73,25 @@ def read_hub(name: str, task: RowsSettings, only: str | None = None) -> dict[str
                              {"id": task.id, "config": task.config, "revision": commit, "split": hub_split},
                              tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else None)
     return result
+
+
+def _load_hub(data_set: str, revision: str, where: dict[str, str | None]) -> tuple[str, Any]:
+    """Commit and splits of a hub data set; with HF_HUB_OFFLINE=1 those that its cache has. Raises what the hub's client
+    and datasets raise, and ValueError when the cache has another commit."""
+    import datasets
+    from huggingface_hub import HfApi, constants
+
+    if not constants.HF_HUB_OFFLINE:
+        commit = str(HfApi().dataset_info(data_set, revision=revision).sha)
+        remember("datasets", data_set, revision, commit)
+        return commit, datasets.load_dataset(data_set, revision=commit, **where)
+    splits = datasets.load_dataset(data_set, **where)  # the last that was fetched, in a folder of its commit's name
+    commit = Path(next(iter(splits.values())).cache_files[0]["filename"]).parent.name
+    wanted = remembered("datasets", data_set, revision)
+    if wanted not in (None, commit):
+        raise ValueError(f"HF_HUB_OFFLINE is set, and the rows that were fetched last are of commit {commit}, not "
+                         f"{wanted}; name that one as revision, or run once with HF_HUB_OFFLINE=0")
+    return commit, splits
 
 
 def read_files(name: str, task: RowsSettings, root: Path, only: str | None = None) -> dict[str, Rows]:

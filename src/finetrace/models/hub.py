@@ -3,14 +3,13 @@
 import logging
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from finetrace.store.files import sha256_file, write_text
+from finetrace.store.files import sha256_file
+from finetrace.store.hub_cache import place, remember, remembered
 
 log = logging.getLogger(__name__)
 PAUSES = (2.0, 6.0)  # seconds before the second and the third try; downloads are repeated by the hub's client itself
-COMMIT = 40  # hex digits
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,7 @@ def look_up(model_id: str, revision: str, digests: bool = False) -> Repository:
         return _cached(model_id, revision, digests)
     info = _ask(model_id, revision, digests)
     siblings = info.siblings or []
-    if revision != info.sha:  # as the hub's client keeps it, for later work without a network
-        write_text(_place(model_id) / "refs" / revision, str(info.sha))
+    remember("models", model_id, revision, str(info.sha))
     return Repository(str(info.sha), [s.rfilename for s in siblings],
                       {s.rfilename: s.lfs.sha256 for s in siblings if s.lfs is not None and s.lfs.sha256})
 
@@ -83,25 +81,15 @@ def _cached(model_id: str, revision: str, digests: bool) -> Repository:
     there."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    place = _place(model_id)
-    commits = sorted(p.name for p in (place / "snapshots").glob("*") if p.is_dir())
-    if (place / "refs" / revision).is_file():
-        revision = (place / "refs" / revision).read_text("utf-8").strip()
-    elif len(revision) != COMMIT and len(commits) == 1:
-        revision = commits[0]
-    folder = place / "snapshots" / revision
+    snapshots = place("models", model_id) / "snapshots"
+    commits = sorted(p.name for p in snapshots.glob("*") if p.is_dir())
+    revision = remembered("models", model_id, revision) or (commits[0] if len(commits) == 1 else revision)
+    folder = snapshots / revision
     if revision not in commits:
-        hint = (f"there are the commits {', '.join(commits)}: name one as revision" if commits
-                else "nothing of this model is there")
-        raise LocalEntryNotFoundError(f"HF_HUB_OFFLINE is set, and the hub's cache {place} does not know {revision}; "
-                                      f"{hint}, or run once with HF_HUB_OFFLINE=0")
+        there = (f"there are the commits {', '.join(commits)}: name one as revision" if commits
+                 else "nothing of this model is there")
+        raise LocalEntryNotFoundError(f"HF_HUB_OFFLINE is set, and the hub's cache {snapshots.parent} does not know "
+                                      f"{revision}; {there}, or run once with HF_HUB_OFFLINE=0")
     files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     return Repository(revision, files, {name: sha256_file((folder / name).resolve()) for name in files
                                         if name.endswith(".safetensors")} if digests else {})
-
-
-def _place(model_id: str) -> Path:
-    """The model's folder in the hub's cache."""
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE) / f"models--{model_id.replace('/', '--')}"

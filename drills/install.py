@@ -1,0 +1,98 @@
+"""Other machines: a bare Debian, a container without network and rights, and what is measured elsewhere."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from drills.frame import CannotRun, Row, main, must
+from drills.toy import last_words
+
+ROOT = Path(__file__).parents[1]
+INSIDE = "/root/finetrace"
+UID = "12345:12345"  # a user that the image does not know
+
+
+def _run(*words: str | Path, seconds: float = 3000, **more: str) -> str:
+    done = subprocess.run(list(map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          stdin=subprocess.DEVNULL, timeout=seconds, env={**os.environ, **more}, errors="replace")
+    must(done.returncode == 0, f"{' '.join(map(str, words))[:120]}: {last_words(done.stdout)}")
+    return done.stdout
+
+
+def debian(folder: Path) -> str:
+    """README's two commands in a root that holds Debian, git, make and Python, and nothing else."""
+    if shutil.which("debootstrap") is None:
+        raise CannotRun("debootstrap is not installed (apt-get install debootstrap)")
+    if os.getuid() != 0:
+        raise CannotRun("chroot needs root")
+    if os.environ.get("DRILLS_DEBIAN") != "1":
+        raise CannotRun("downloads all packages anew and runs the default study, 40 minutes; DRILLS_DEBIAN=1 does it")
+    root = folder / "root"
+    _run("debootstrap", "--variant=minbase", "--include=ca-certificates,git,make,python3,python3-venv", "bookworm",
+         root)
+    for path in ("/etc/resolv.conf", "/etc/pip.conf"):
+        if Path(path).is_file():
+            shutil.copy(path, root / path[1:])
+    _run("git", "clone", "-q", ROOT, root / INSIDE[1:])
+    clean = ("env", "-i", "HOME=/root", "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+             *(f"{key}={value}" for key, value in os.environ.items() if key.startswith(("PIP_", "HTTP", "http"))))
+    _run("mount", "--rbind", "/proc", root / "proc")
+    try:
+        said = _run("chroot", root, *clean, "make", "-C", INSIDE, "repro")
+        changed = _run("git", "-C", root / INSIDE[1:], "status", "--porcelain")
+        tested = _run("chroot", root, *clean, "make", "-C", INSIDE, "test", "PYTEST_ARGS=-x -q tests/unit/test_cli.py")
+    finally:
+        subprocess.run(["umount", "-l", root / "proc"])
+    must(not changed.strip(), f"other bytes than dvc.lock says: {changed[:200]}")
+    return f"`make repro`: {last_words(said, 1)}; dvc.lock as committed; `make test`, one file: {last_words(tested, 1)}"
+
+
+def container(folder: Path) -> str:
+    """Build the image; run the default study in it as nobody, without network, on a volume of its own."""
+    engine = _engine()
+    tag, volume = "finetrace-drill", f"finetrace-drill-{os.getpid()}"
+    base = os.environ.get("BASE_IMAGE")
+    _run(engine, "build", "-t", tag, *(["--build-arg", f"BASE_IMAGE={base}"] if base else []), ROOT)
+    limits = ("--rm", "--network", "none", "--user", UID, "--cap-drop", "ALL", "--security-opt", "no-new-privileges",
+              "-v", f"{volume}:/home/finetrace/project")
+    try:
+        said = _run(engine, "run", *limits, tag)
+        again = _run(engine, "run", *limits, tag)
+        who = _run(engine, "run", *limits, tag, "sh", "-c", "id -u; find . ! -user $(id -u) -not -path ./.dvc | head")
+    finally:
+        subprocess.run([engine, "volume", "rm", "-f", volume], capture_output=True)
+    must("up to date" in again, f"the second run: {last_words(again)}")
+    must(who.split() == [UID.partition(":")[0]], f"files of others: {who[:200]}")
+    return f"default study as user {UID} without network: {last_words(said, 1)}; the second run has nothing to do"
+
+
+def _engine() -> str:
+    """docker or podman, whichever answers."""
+    seen = []
+    for name in ("docker", "podman"):
+        if shutil.which(name) is None:
+            seen.append(f"no {name}")
+            continue
+        done = subprocess.run([name, "info"], capture_output=True, text=True)
+        if done.returncode == 0:
+            return name
+        seen.append(f"{name}: {last_words(done.stderr, 1)}")
+    raise CannotRun(f"no container engine ({'; '.join(seen)})")
+
+
+def speed(folder: Path) -> str:
+    count = len(list((ROOT / "benchmarks").glob("[a-z]*.py")))
+    raise CannotRun(f"{count} benchmarks need idle cores and more than an hour: `make bench`, bars in docs/results.md")
+
+
+ROWS = [
+    Row("bare Debian", "debootstrap with git, make, python3; clone, `make repro`, a test",
+        "Both commands of the README work; dvc.lock as committed", debian),
+    Row("container", "Build the image; the default study as an unknown user, no network, no capabilities; once more",
+        "Done; the second run has nothing to do", container),
+    Row("speed", "`make bench`", "Every benchmark within its bar", speed),
+]
+
+if __name__ == "__main__":
+    main("install", ROWS)
