@@ -209,8 +209,8 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=sorted({ground.lens for ground in GROUNDS}))
     parser.add_argument("--markdown", type=Path)
     asked = parser.parse_args()
-    lines = ["| lens | number | planted | control | found when | mean of planted, control | told apart (AUC, 95 %) | found "
-             "| false alarms | trust it from |", "|" + "---|" * 10]
+    lines = ["| lens | number | planted | control | found when | mean of planted, control | told apart (AUC, 95 %) | "
+             "found | false alarms | trust it from |", "|" + "---|" * 10]
     bars = []
     for ground in (ground for ground in GROUNDS if not asked.only or ground.lens in asked.only):
         sizes = list(measured(ground, asked.examples, asked.seeds))
