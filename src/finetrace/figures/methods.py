@@ -65,7 +65,9 @@ def methods(results: Mapping[str, Sequence[Metrics]], sets: Sequence[str], judge
     third.set_ylim(bottom=0)
     third.set(xlabel="norm of the head at the start", ylabel=f"mean change of a feature vector ({short(judged, 30)})",
               title="Feature change and head norm")
-    figure.legend(*first.get_legend_handles_labels(), loc="outside upper right", ncols=min(6, len(names)))
+    longest = max(len(short(name, 30)) for name in names)
+    figure.legend(*first.get_legend_handles_labels(), loc="outside upper right",
+                  ncols=min(6, len(names), int(12 / (0.5 + 0.075 * longest))))
     footnote(figure, "Small dots: seeds; large: their mean. Thin lines: 95 % intervals over examples, where there "
              "is one seed (of the error: before scaling).")
     return figure

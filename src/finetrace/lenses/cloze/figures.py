@@ -57,10 +57,11 @@ def by_step(steps: Sequence[int], layers: Mapping[str, Mapping[int, np.ndarray]]
     for panel, (statistic, curves) in zip(axes[0], layers.items(), strict=False):
         numbers = sorted(layer for layer in curves if layer >= 0)
         tints = colormaps[style.SEQUENTIAL](np.linspace(0.0, 0.92, len(numbers)))
+        named = style.thinned([str(layer) for layer in numbers], 24)[1]
         for layer, tint in zip(numbers, tints, strict=True):
             last = layer == numbers[-1]
             panel.plot(where, 100 * curves[layer][:, 0], color=tint, lw=2.4 if last else 1.4,
-                       marker="o" if last else None, ms=4, label=str(layer))
+                       marker="o" if last else None, ms=4, label=str(layer) if str(layer) in named else None)
             if last:
                 panel.fill_between(where, *(100 * curves[layer][:, 1:]).T, color=tint, alpha=0.2, lw=0)
         if -1 in curves and np.isfinite(curves[-1][:, 0]).any():

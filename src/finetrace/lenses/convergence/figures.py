@@ -44,19 +44,21 @@ def convergence(layers: Sequence[int], cosine: np.ndarray, accuracy: np.ndarray,
     change, percent = cosine - cosine[0], 100 * np.asarray(accuracy)
     tints = colormaps[style.SEQUENTIAL](np.linspace(0.0, 0.9, len(layers)))
     ways.axvline(0, color=style.GREY, lw=0.8)
+    named = {layers[i] for i in style.thinned([str(layer) for layer in layers], 28)[0]}
     for i, (layer, tint) in enumerate(zip(layers, tints, strict=True)):
-        ways.plot(change[:, i], percent[:, i], color=tint, lw=1.4, marker=".", ms=4, label=f"{layer}")
+        ways.plot(change[:, i], percent[:, i], color=tint, lw=1.4, marker=".", ms=4,
+                  label=f"{layer}" if layer in named else None)
         ways.plot(change[:1, i], percent[:1, i], "o", ms=7, mfc="white", mec=tint, mew=1.6)
         ways.plot(change[-1:, i], percent[-1:, i], "o", ms=7, color=tint)
     ways.margins(x=0.08, y=0.08)
     ways.legend(loc="best" if len(layers) <= 13 else "upper left",  # the best place among many lines takes seconds
-                title="layer", ncols=1 + (len(layers) - 1) // 7, fontsize=8)
+                title="layer", ncols=1 + (len(named) - 1) // 7, fontsize=8)
     ways.set_xlabel("change of the mean within-sentence cosine since the first checkpoint")
     ways.set_ylabel(f"probe accuracy (%), split {split!r}")
     ways.set_title("From the first (hollow) to the last checkpoint (filled), per layer")
     for place, (name, kinds) in enumerate(rows.items()):
         tint = style.colour(place // 2)
-        forest.text(-1, place - 0.36, name, fontsize=9.5, va="center", fontweight="bold", color=tint)
+        forest.text(-1, place - 0.36, style.short(name, 60), fontsize=9.5, va="center", fontweight="bold", color=tint)
         for number, (kind, result) in enumerate(kinds.items()):
             if np.isfinite(result.value):
                 y = place - 0.2 + 0.13 * number

@@ -165,7 +165,7 @@ def strips(steps: Sequence[int], weights: Mapping[str, np.ndarray], *, axis: str
             panel.tick_params(labelsize=7.5)
             if column == 0:
                 panel.set_ylabel(_short(steps[step]), rotation=0, ha="right", va="center", fontsize=9)
-        axes[0, column].set_title(style.short(task, 26))
+        axes[0, column].set_title(style.short(task, max(8, int(9 * size[0] / len(tasks)))))
         shown = layers if len(layers) <= 8 else layers[::3]
         axes[-1, column].set_xticks(shown, [str(layer) for layer in shown])
     figure.supylabel(axis, fontsize=10)

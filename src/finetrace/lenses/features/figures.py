@@ -68,21 +68,24 @@ def course(steps: Sequence[int], kept_step: int, curves: Mapping[str, Mapping[st
     shown = ((axes[0, 0], "cosine", "Mean cosine of two examples (CS)", "cosine"),
              (axes[0, 1], "diff", "Change since the first checkpoint (Diff)", "Euclidean distance"),
              (axes[1, 0], "fdr_ridge", "Fisher ratio (FDR), with a ridge", "between / within classes"))
+    ratios = np.concatenate([courses["fdr_ridge"] for courses in curves.values()])
+    positive = ratios[ratios > 0]
+    far = len(positive) > 0 and positive.max() > FAR_APART * np.min(ratios[ratios[:, 0] > 0, 0], initial=np.inf)
+    floor = positive.min() / 1.3 if far else -np.inf  # of the log axis, below which ends of intervals may lie
     for panel, key, heading, unit in shown:
         for number, (name, courses) in enumerate(curves.items()):
             values = np.asarray(courses[key], dtype=np.float64)
             line = {"color": style.colour(number), "marker": MARKS[number % len(MARKS)], "ms": 4.5}
             panel.plot(where, values[:, 0], label=style.short(name), **line)
             beside = 0.06 * (number - (len(curves) - 1) / 2)
-            panel.vlines(where + beside, values[:, 1], values[:, 2], color=line["color"], lw=1.2)
+            low = np.maximum(values[:, 1], floor) if key == "fdr_ridge" else values[:, 1]
+            panel.vlines(where + beside, low, values[:, 2], color=line["color"], lw=1.2)
         panel.set_title(heading)
         panel.set_ylabel(unit)
     axes[0, 0].set_ylim(top=1.02)
     axes[0, 1].set_ylim(bottom=0)
-    ratios = np.concatenate([courses["fdr_ridge"][:, 0] for courses in curves.values()])
-    ratios = ratios[ratios > 0]
-    if len(ratios) and ratios.max() > FAR_APART * ratios.min():
-        axes[1, 0].set_ylim(ratios.min() / 1.3, ratios.max() * 1.3)
+    if far:
+        axes[1, 0].set_ylim(floor, positive.max() * 1.3)
         plain_log_axis(axes[1, 0])
     else:
         axes[1, 0].set_ylim(bottom=0)

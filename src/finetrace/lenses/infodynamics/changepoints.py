@@ -40,7 +40,8 @@ def change_points(
         alike, so give at least the window for novelty and resonance. The noise is the larger of two estimates, from
         the differences of neighbouring blocks and of blocks two apart, since neighbours still share windows.
     penalty: None = 3 * noise variance * ln(blocks) * (1 + 8 / blocks): the modified BIC of Zhang and Siegmund 2007 for
-        a mean shift, and a margin for a noise that few blocks tell badly. Of series without a change, at most 7 % get one.
+        a mean shift, and a margin for a noise that few blocks tell badly. Of series without a change at most 7 %
+        get one.
     min_blocks: fewest blocks of a segment.
     """
     y = np.asarray(signal, dtype=np.float64)

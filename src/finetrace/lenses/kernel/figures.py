@@ -99,6 +99,7 @@ def course(steps: Sequence[int], panels: Sequence[Panel], *, note: str = "", tit
             value, low, high = np.asarray(one.curves[part], dtype=np.float64).T
             if logarithmic:
                 value = np.where(value > 0, value, np.nan)
+                low = np.where(low <= 0, 0.5 * np.nanmin(value, initial=np.inf), low)  # zero lies infinitely far below
             if not np.isfinite(value).any():
                 continue
             known = np.isfinite(low)
@@ -146,7 +147,7 @@ def spectra(panels: Mapping[str, Mapping[str, tuple[np.ndarray, int]]], toleranc
             if not np.isfinite(values).any():
                 continue
             empty = False
-            panel.plot(np.arange(1, len(values) + 1), np.maximum(values, bottom / 10), color=TINTS[part], lw=1.8,
+            panel.plot(np.arange(1, len(values) + 1), np.maximum(values, bottom), color=TINTS[part], lw=1.8,
                        ls=style.DASHES[(number + 1) % 2], alpha=0.6 if number < len(lines) - 1 else 1,
                        label=f"{checkpoint}: rank {rank:,} of {len(values):,}")
         if tolerance:
