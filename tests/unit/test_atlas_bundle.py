@@ -13,7 +13,7 @@ import pytest
 from tests.atlas_pages import unpack
 from tests.outputs import manifest
 
-from finetrace.atlas.bundle import Part, inside, lenses_over_steps, study_json, table_parts
+from finetrace.atlas.bundle import Part, inside, lenses_over_steps, rows_about_the_whole, study_json, table_parts
 from finetrace.atlas.collect import Entry
 from finetrace.atlas.places import Place
 from finetrace.atlas.table import COLUMNS
@@ -125,6 +125,22 @@ def test_places_with_their_headline_numbers() -> None:
     assert ("fine-tuning", "infodynamics/slope") in kinds and ("masked", "trajectory/checkpoints") in kinds
     assert ("masked", "trajectory/validation/accuracy") not in kinds, "a number that none has heads no column"
     assert study["baselines"] == {"t": {"majority": 0.5}}
+
+
+def test_headline_numbers_name_their_rows() -> None:
+    """The rows of the one table about the whole, by place, lens and quantity."""
+    table = one_table(Rows("m/t/ft/s1", "trajectory", 2), Rows("m/t/ft/s1", "infodynamics", 2, step=-1),
+                      Rows("m/t/ft/s2", "infodynamics", 1, step=-1))
+    assert rows_about_the_whole(table) == {
+        ("m/t/ft/s1", "infodynamics", "q0"): 2, ("m/t/ft/s1", "infodynamics", "q1"): 3,
+        ("m/t/ft/s2", "infodynamics", "q0"): 4}
+    names = pa.array(["slope" if name == "q1" else name for name in table.column("quantity").to_pylist()])
+    at = table.schema.get_field_index("quantity")
+    table = table.set_column(at, "quantity", names.dictionary_encode().cast(COLUMNS["quantity"][0]))
+    found = [entry(seed, {"trajectory": {"steps": 4}, "infodynamics": {"slope": 0.5}}) for seed in (1, 2)]
+    study = json.loads(study_json("t", "i", found, [], {}, table))
+    assert [each["rows"] for each in study["places"]] == [{"trajectory/steps": [], "infodynamics/slope": [3]},
+                                                         {"trajectory/steps": [], "infodynamics/slope": []}]
 
 
 def test_headlines_say_what_the_lenses_declare() -> None:

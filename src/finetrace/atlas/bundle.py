@@ -93,10 +93,10 @@ def rows_about_the_whole(table: pa.Table) -> dict[tuple[str, str, str], int]:
     """Place, lens and quantity -> the row of a number of metrics.json in the one table."""
     rows = np.flatnonzero(table.column("step").to_numpy() == -1)
     chosen = table.select(["place", "lens", "quantity"]).take(pa.array(rows))
-    names = zip(*(column.to_pylist() for column in chosen.columns), strict=True)
+    places, lenses, quantities = (column.to_pylist() for column in chosen.columns)
     found: dict[tuple[str, str, str], int] = {}
-    for name, row in zip(names, rows.tolist(), strict=True):
-        found.setdefault(name, row)
+    for place, lens, quantity, row in zip(places, lenses, quantities, rows.tolist(), strict=True):
+        found.setdefault((place, lens, quantity), row)
     return found
 
 
