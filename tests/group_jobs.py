@@ -41,23 +41,26 @@ with opened():
 """
 RECORD = {"evaluate": {"every": 3}, "probe": "log2", "checkpoints": {"every": 5}, "resume_seconds": 0}
 ROWS = {"train": 57, "validation": 24, "test": 10}  # the last batch of an epoch has one row, so that a process has none
+CALM = {"dropout": 0.0, "learning_rate": 5e-4}
 FINETUNED: dict[str, tuple[Any, MethodSettings]] = {
-    "plain": (settings(dropout=0.0, weight_decay=0.01, max_grad_norm=0.5), MethodSettings()),
-    "accumulated": (settings(dropout=0.0, accumulate=4), MethodSettings()),
-    "lora": (settings(dropout=0.0, accumulate=2), MethodSettings(kind="lora")),
-    "lp-ft": (settings(dropout=0.0, learning_rate=1e-3), MethodSettings(kind="lp-ft")),
-    "bf16": (settings(dropout=0.0, precision="bf16"), MethodSettings()),
+    "plain": (settings(**CALM, weight_decay=0.01, max_grad_norm=0.5), MethodSettings()),
+    "accumulated": (settings(**CALM, accumulate=4), MethodSettings()),
+    "lora": (settings(**CALM, accumulate=2), MethodSettings(kind="lora")),
+    "lp-ft": (settings(**CALM), MethodSettings(kind="lp-ft")),
+    "bf16": (settings(**CALM, precision="bf16"), MethodSettings()),
     "drill": (settings(epochs=10.0), MethodSettings()),
     "stopped": (settings(learning_rate=0.03, epochs=4.0, keep="best", early_stopping=2), MethodSettings()),
 }
-SMALL = {"steps": 8, "batch_size": 8, "width": 16, "layers": 2, "heads": 2, "feedforward": 32, "learning_rate": 1e-3,
+SMALL = {"steps": 8, "batch_size": 8, "width": 16, "layers": 2, "heads": 2, "feedforward": 32, "learning_rate": 5e-4,
          "precision": "fp32"}
 PRETRAINED = {"masked": PretrainSettings(**SMALL, accumulate=2), "sparse": PretrainSettings(**SMALL, whole_words=True)}
 ADAPTED = AdaptSettings(start="toy/pretrain", corpus="world", from_steps=[0, 4], steps=4, batch_size=6, accumulate=2,
-                        learning_rate=1e-3, dropout=0.0, precision="fp32")
+                        learning_rate=5e-4, dropout=0.0, precision="fp32")
 JOBS = (*FINETUNED, *PRETRAINED, "adapted")
 COMPARED = [name for name in JOBS if name not in ("drill", "stopped")]
 """Those without dropout, whose masks are others with another number of processes."""
+FREE = "attention.self.key.bias"
+"""Adds the same to all scores of a word, so that its gradient is rounding alone, which AdamW enlarges."""
 EXACT = ("step", "micro_step", "position", "example_id", "label", "examples", "tokens", "epoch", "split", "kind",
          "learning_rate")
 
@@ -121,7 +124,7 @@ def assert_same(name: str, one: Path, two: Path, most: float) -> None:
     for step, path in [(step, path) for step, folder in kept.items() for path in folder.glob("*.safetensors")]:
         wanted, found = load_file(path), load_file(others[step] / path.name)
         assert set(wanted) == set(found)
-        for weight, values in wanted.items():
+        for weight, values in ((name, values) for name, values in wanted.items() if not name.endswith(FREE)):
             np.testing.assert_allclose(found[weight], values, atol=most, rtol=0, err_msg=f"{step}: {weight}")
     told, alone = (json.loads((folder / "facts.json").read_text()) for folder in (two, one))
     assert told["device"] == f"2 x {alone['device']}"

@@ -88,15 +88,19 @@ def _start(label: str, processes: int) -> int:
 
 
 def _told(label: str, processes: int, codes: dict[int, int]) -> int:
-    """Say which process was ended from outside; those that failed by themselves have said why. The exit code."""
-    for rank, code in sorted(codes.items()):
+    """Say which process was ended from outside; those that failed by themselves have said why. The exit code.
+
+    codes: exit codes by process, -N for signal N; those that were ended because of another have SIGTERM.
+    """
+    own = {rank: code for rank, code in sorted(codes.items()) if code != -signal.SIGTERM} or codes
+    for rank, code in own.items():
         if code < 0:
             name = signal.Signals(-code).name
             hint = "; where nobody did that, memory was short" if name == "SIGKILL" else ""
             print(f"finetrace: stage {label} failed: its process {rank} (of 0 to {processes - 1}) was ended by {name}"
                   f"{hint}; all have ended, and the same command goes on from the last state", file=sys.stderr)
             return 1
-    return next(iter(codes.values()), 1)
+    return next(iter(own.values()), 1)
 
 
 def _together(main: Main, stage: Stage) -> None:
