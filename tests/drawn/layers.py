@@ -2,7 +2,6 @@
 
 import numpy as np
 from matplotlib.figure import Figure
-from tests.drawn import Given, figure_of, named, said
 
 from finetrace.lenses.convergence import figures as convergence
 from finetrace.lenses.convergence.correlation import Correlation
@@ -16,6 +15,7 @@ from finetrace.lenses.geometry.summary import Bands
 from finetrace.lenses.hulls import figures as hulls
 from finetrace.lenses.probes import figures as probes
 from finetrace.lenses.similarity import figures as similarity
+from tests.drawn import Given, figure_of, named, said
 
 
 @figure_of(convergence.convergence)

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from tests.drawn import Given, figure_of, named, said
 
 from finetrace.atlas import figures as atlas
 from finetrace.figures import downstream, methods, tuning
@@ -20,6 +19,7 @@ from finetrace.lenses.infodynamics.measures import Dynamics
 from finetrace.lenses.infodynamics.slope import resonance_novelty_slope
 from finetrace.lenses.kernel import figures as kernel
 from finetrace.lenses.pairs import figures as pairs
+from tests.drawn import Given, figure_of, named, said
 
 
 @figure_of(calibration.reliability)

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from optuna.storages import RetryHeartbeatStaleTrialCallback
 from tests.training_drills import digests, run, tune_job, work_job
 from tests.training_fixtures import model_folder, settings, task_folder
 
@@ -91,7 +90,7 @@ def test_four_workers_on_two_machines_of_which_one_is_killed(root: Path, tmp_pat
     trials = study.get_trials()
     assert sorted(trial.state.name for trial in trials) == ["COMPLETE"] * 8 + ["FAIL"], "every trial is accounted for"
     killed = next(trial for trial in trials if trial.state.name == "FAIL")
-    again = [trial for trial in trials if RetryHeartbeatStaleTrialCallback.retried_trial_number(trial) == killed.number]
+    again = [trial for trial in trials if trial.system_attrs.get("failed_trial") == killed.number]
     assert [trial.params for trial in again] == [killed.params], "what the killed one tried is tried again, once"
     rows = tuning.trials_table(study).to_pylist()
     assert len({row["params_json"] for row in rows}) == len(rows) == 8, "no setting is tried twice"

@@ -17,6 +17,7 @@ def test_the_script_gives_what_repro_gives(tmp_path: Path) -> None:
     committed(undisturbed, "outputs")
     project = tmp_path / "cluster"
     command(undisturbed, "git", "clone", "-q", ".", str(project))
+    (project / "dvc.lock").unlink()
     script = finetrace(project, "plan", "--slurm").stdout
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/sbatch").write_text(SBATCH)

@@ -7,6 +7,7 @@ comes to the front by Ray's own log.
 """
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -63,11 +64,11 @@ class RayExecutor:
         source = Path(__file__).resolve().parents[2]
         paths = [str(source) if source.is_relative_to(self._root) else "", os.environ.get("PYTHONPATH", "")]
         shared = {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+        options: dict[str, Any] = {"include_dashboard": False} if self._address == LOCAL else {}
         try:
             _require_answer(self._address)
-            ray.init(address=self._address, log_to_driver=True, logging_level="ERROR",
-                     runtime_env={"env_vars": shared if shared["PYTHONPATH"] else {}},
-                     **({"include_dashboard": False} if self._address == LOCAL else {}))
+            ray.init(address=self._address, log_to_driver=True, logging_level=logging.ERROR,
+                     runtime_env={"env_vars": shared if shared["PYTHONPATH"] else {}}, **options)
         except (OSError, ValueError, RuntimeError) as error:
             raise FinetraceError(
                 f"--engine ray: no Ray cluster answers at {self._address} ({str(error).splitlines()[0]}); start one "
