@@ -20,7 +20,6 @@ from _bars import seconds, verdict
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
-sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from finetrace.lenses.influence.losses import truths_of, with_truths
 from finetrace.lenses.influence.products import estimate, loss_products, prepare

@@ -43,8 +43,8 @@ from finetrace.store.manifest import Manifest, complete, read_manifest
 from finetrace.store.tables import read_table, write_table
 
 NOISY, DRAWS, SHUFFLES, SEED = 0.05, 1000, 200, 2026
-SETTINGS = {"learning_rate": 1e-3, "batch_size": 16, "warmup": 0.1, "weight_decay": 0.01, "precision": "fp32",
-            "head": "linear", "dropout": 0.0}
+SETTINGS: dict[str, Any] = {"learning_rate": 1e-3, "batch_size": 16, "warmup": 0.1, "weight_decay": 0.01,
+                            "precision": "fp32", "head": "linear", "dropout": 0.0}
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def train(place: Place, asked: Asked) -> float:
     if out.is_file():
         return 0.0
     torch.set_num_threads(1)
-    start, found = time.perf_counter(), {}
+    start = time.perf_counter()
+    found: dict[str, np.ndarray] = {}
     task = _task(place, asked)
     wanted = TrainSettings(**SETTINGS, epochs=place.epochs)
     record = RecordSettings(signals=asked.keep, probe_rows=0, evaluate={"steps": []},

@@ -4,14 +4,18 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.families import FAMILIES, config_of
+from tests.families import FAMILIES, config_of, family_folders
 from tests.kernel_models import family_batches, family_model, far, stirred
 from tests.oracles import influence as oracle
+from tests.training_fixtures import tokenizer
+from tests.word_tasks import word_task_folder
 
 from finetrace.lenses.influence.losses import Losses, losses_of, plain_labels, truths_of, with_truths
 from finetrace.lenses.influence.products import estimate, loss_products, prepare
 from finetrace.lenses.kernel.parameters import group
 from finetrace.models.head import last_linear
+from finetrace.models.load import forward_names, load_classifier
+from finetrace.models.rows import Collator, encode
 
 DOUBLE = {"dtype": torch.float64, "parameters": "all"}
 EVAL, TRAIN = ((2, 6), (1, 8)), ((3, 9), (2, 5), (4, 7))
@@ -66,6 +70,23 @@ def test_products_are_those_of_whole_gradients(family: str) -> None:
 def test_other_targets(kind: str) -> None:
     case = Case(kind=kind)
     case.check(loss_products(case.model, case.train, case.eval, kind, **DOUBLE))
+
+
+@pytest.mark.parametrize("spans", [1, 2])
+def test_words_of_sentences(tmp_path, spans: int) -> None:
+    model = load_classifier(family_folders(tmp_path)("bert"), ["a", "b", "c"], seed=4, spans=spans).eval()
+    folder = word_task_folder(tmp_path / "task", spans=spans)
+    rows = encode(folder / "train.parquet", tokenizer(), 36, forward_names(model))
+    plain = [Collator(tokenizer())(rows, index) for index in ([0, 5, 9], [2, 1])]
+    plain[0]["slots"], plain[0]["labels"] = plain[0]["slots"].flip(0), plain[0]["labels"].flip(0)  # in any order
+    evaluated, train = ([with_truths(batch, truths_of(batch["labels"].numpy(), "class", 3), spans)]
+                        for batch in plain)
+    names = [name for name, _ in model.named_parameters()]
+    of_eval, of_train = (oracle.gradients(model, [{k: v for k, v in batch.items() if k != "labels"}],
+                                          [batch["labels"].numpy()], F.cross_entropy, names) for batch in plain)
+    found = loss_products(model, train, evaluated, **DOUBLE)
+    assert far(sum(found.pairs.values()), oracle.products(of_eval, of_train)) < 1e-12
+    assert far(sum(found.train_squares.values()), oracle.squares(of_train)) < 1e-12
 
 
 def test_two_classes_and_many() -> None:

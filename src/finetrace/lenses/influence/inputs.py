@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -53,7 +53,8 @@ def read_examples(first: Path, model_folder: Path, task: Path, target: Target, s
     length = longest_input(model, tokenizer, settings.max_length or train["max_length"])
     collator = Collator(tokenizer, side="right", pieces=train["pieces"])
     names, classes = forward_names(model) | {"attention_mask"}, len(target.label_names)
-    found, truncated = [], 0
+    found: list[Examples] = []
+    truncated = 0
     for split, count in (("train", settings.rows["train"]), (settings.eval_split, settings.rows["eval"])):
         path = task / f"{split}.parquet"
         if not path.is_file():
@@ -87,7 +88,8 @@ def read_looks(trajectory: Path) -> dict[str, tuple[np.ndarray, np.ndarray, np.n
         return {}
     table = read_table(trajectory / "probe.parquet", ["step", "split", "example_id", "loss"])
     splits = table["split"].to_numpy(zero_copy_only=False)
-    return {split: tuple(table[name].to_numpy()[splits == split] for name in ("step", "example_id", "loss"))
+    steps, examples, losses = (table[name].to_numpy() for name in ("step", "example_id", "loss"))
+    return {split: (steps[splits == split], examples[splits == split], losses[splits == split])
             for split in sorted(set(splits))}
 
 
@@ -109,11 +111,12 @@ def _marked(words: list[str], spans: list[int]) -> str:
     return " ".join(words)
 
 
-def _chosen(path: Path, target: Target, count: int, how: str, seed: int) -> np.ndarray:
+def _chosen(path: Path, target: Target, count: int, how: Literal["stratified", "random", "first"], seed: int,
+            ) -> np.ndarray:
     from finetrace.inference.choose import choose_rows
 
     if target.kind == "class":
-        return choose_rows(read_table(path, ["label"])["label"].to_numpy(), count, how, seed)  # type: ignore[arg-type]
+        return choose_rows(read_table(path, ["label"])["label"].to_numpy(), count, how, seed)
     every = np.zeros(read_table(path, ["example_id"]).num_rows)
     return choose_rows(every, count, "first" if how == "first" else "random", seed)
 

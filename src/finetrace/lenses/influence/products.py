@@ -5,7 +5,7 @@ one backward pass per class for: the gradient of a loss is that of the logits, c
 anything is kept. No gradient is stored as a vector of all parameters (`finetrace.lenses.kernel`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -64,7 +64,7 @@ class Work:
 class Across(Gram):
     """Inner products of the columns' gradients with all others', but not with each other's."""
 
-    def pairs(self) -> Any:
+    def pairs(self) -> Iterator[tuple[int, int]]:
         return ((row, column) for row, column in super().pairs() if row >= self.layout.columns)
 
     def add(self, block: torch.Tensor, pairs: set[tuple[int, int]] | None = None) -> None:
