@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from finetrace.errors import FinetraceError
+from finetrace.store.manifest import NAME, read_manifest
 
 PATIENCE = 5.0  # seconds between two tries to get DVC's lock, beyond those that DVC itself waits
 FIRST = ("plan", "settings")
@@ -83,8 +84,8 @@ class Graph:
         return found
 
     def restore(self, name: str) -> bool:
-        """Bring back the outputs of an earlier run with the same inputs from DVC's cache; whether there was one."""
-        from dvc.exceptions import DvcException
+        """Bring back the outputs of an earlier run with the same inputs from DVC's cache; whether there was one, and
+        what came back is whole."""
         from dvc.stage.cache import RunCacheNotFoundError
 
         stage = self.stages[name]
@@ -93,10 +94,10 @@ class Graph:
                 self.repo.stage_cache.restore(stage)
         except RunCacheNotFoundError:
             return False
-        except DvcException as error:  # a damaged or emptied cache: the stage runs
+        except Exception as error:  # a damaged or emptied cache, on which DVC stumbles in many ways: the stage runs
             logging.getLogger("finetrace").debug("%s: not restored: %s", name, error)
             return False
-        return all(out.exists for out in stage.outs)
+        return all(out.exists and _is_whole(Path(out.fs_path)) for out in stage.outs)
 
     def absent(self, name: str) -> list[str]:
         """Outputs that a stage should have written and did not."""
@@ -104,14 +105,15 @@ class Graph:
 
     def record(self, names: Iterable[str]) -> None:
         """Put outputs of finished stages into DVC's cache, and their hashes into dvc.lock: what `dvc commit` does,
-        in one go."""
+        in one go. Raises OSError when the cache does not take them; nothing is recorded then."""
         stages = [self.stages[name] for name in names]
         if not stages:
             return
         with self._locked():
-            for stage in stages:
-                stage.save()
-                stage.commit()
+            with _failures_raised():
+                for stage in stages:
+                    stage.save()
+                    stage.commit()
             for file in {id(stage.dvcfile): stage.dvcfile for stage in stages}.values():
                 file.dump_stages([stage for stage in stages if stage.dvcfile is file], update_pipeline=False)
 
@@ -149,6 +151,51 @@ class Graph:
 
     def _in_order(self) -> Iterator[str]:
         return iter(self.stages)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a finished folder holds what its manifest lists; of other files nothing is known. (DVC trusts its cache
+    as long as nobody may write it.)"""
+    try:
+        for folder in (file.parent for file in (path / NAME, *path.glob(f"*/{NAME}")) if file.is_file()):
+            read_manifest(folder, verify="content")
+    except FinetraceError as error:
+        logging.getLogger("finetrace").warning("%s; DVC's cache is damaged: finetrace doctor --verify names its files",
+                                               str(error).partition("; ")[0])
+        return False
+    return True
+
+
+class _Kept(logging.Handler):
+    """Keeps the errors that are logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors: list[BaseException] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1] is not None:
+            self.errors.append(record.exc_info[1])
+
+
+@contextmanager
+def _failures_raised() -> Iterator[None]:
+    """Raise what DVC's cache could not take: DVC logs it with a trace and goes on, or ends by what follows from it."""
+    log, kept = logging.getLogger("dvc_data.hashfile.transfer"), _Kept()
+    propagate = log.propagate
+    log.addHandler(kept)
+    log.propagate = False
+    try:
+        yield
+    except Exception as error:
+        if kept.errors:
+            raise kept.errors[0] from error
+        raise
+    finally:
+        log.removeHandler(kept)
+        log.propagate = propagate
+    if kept.errors:
+        raise kept.errors[0]
 
 
 def first_link(root: Path, outs: Iterable[str]) -> Path | None:
