@@ -77,7 +77,8 @@ def _on_a_tmpfs(mib: int, kept: Path) -> tuple[str, ...]:
 def limited(folder: Path) -> str:
     """RLIMIT_FSIZE: no file may become longer than this."""
     project = cloned(folder, "small")
-    done = finetrace(project, "repro", "--jobs", "1", check=False, before=("sh", "-c", 'ulimit -f 512; exec "$@"', "sh"))
+    limit = ("sh", "-c", 'ulimit -f 512; exec "$@"', "sh")
+    done = finetrace(project, "repro", "--jobs", "1", check=False, before=limit)
     must(done.returncode == 1 and not tracebacks(done.stdout), last_words(done.stdout))
     repro(project)
     return f"“{last_words(done.stdout, 4)[:160]}”; without the limit {same_bytes(project, 'small')} files the same"

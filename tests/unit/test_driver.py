@@ -276,3 +276,22 @@ def test_damage_in_dvcs_cache_is_not_restored(kind, tmp_path, monkeypatch):
         damaged.write_bytes(damaged.read_bytes().replace(b"relpath", b"selpath").replace(b"1 2", b"1 3"))
         damaged.chmod(mode)  # DVC does not hash what it has written itself and nobody may write
         assert not graph.restore("make")
+
+
+def test_a_stage_that_dvc_yaml_lacks_is_told(tmp_path):
+    """A dvc.yaml that lost its end is valid, and would leave out what stood there without a word."""
+    from tests.pipeline.test_kill import STUDY
+
+    from finetrace.pipeline.repro import require_stages
+    from finetrace.study import load_study
+    from finetrace.study.plan import names_of
+
+    (tmp_path / "params.yaml").write_text(STUDY)
+    study = load_study(tmp_path / "params.yaml")
+    names = set(names_of(study))
+    require_stages(names, study)
+    with pytest.raises(FinetraceError, match=r"^dvc\.yaml: has no stage atlas, publish, which the study asks for; git "
+                                             r"checkout dvc.yaml, or add them$"):
+        require_stages(names - {"atlas", "publish"}, study)
+    with pytest.raises(FinetraceError, match="has no stage train, which"):
+        require_stages({name for name in names if not name.startswith("train@")}, study)

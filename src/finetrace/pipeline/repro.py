@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ from finetrace.pipeline.unchanged import is_unchanged, remember, signature
 from finetrace.store import threads
 from finetrace.store.files import file_lock
 from finetrace.study import Study
+from finetrace.study.plan import names_of
 from finetrace.study.use import chosen_file, follow
 
 UP_TO_DATE = "Data and pipelines are up to date."
@@ -80,6 +81,7 @@ def repro(layout: Layout, jobs: int = 0, say: Callable[[str], None] = print, exe
             follow(layout)
             study, _ = compile_study(layout)
             with opened(layout.root) as graph:
+                require_stages(graph.stages.keys(), study)
                 driver = Driver(layout, graph, jobs or default_jobs(study), say)
                 code = driver.run(own)
                 if code == 0:
@@ -90,6 +92,14 @@ def repro(layout: Layout, jobs: int = 0, say: Callable[[str], None] = print, exe
         if note := leave_alone(layout):
             say(note)
         return code
+
+
+def require_stages(names: Collection[str], study: Study) -> None:
+    """Raise FinetraceError when dvc.yaml, which has these stages, lacks one of the study's: what stood there would be
+    left out without a word."""
+    if missing := {name.partition("@")[0] for name in names_of(study) if name not in names}:
+        raise FinetraceError(f"dvc.yaml: has no stage {', '.join(sorted(missing))}, which the study asks for; git "
+                             "checkout dvc.yaml, or add them")
 
 
 class Driver:
