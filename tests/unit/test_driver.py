@@ -276,6 +276,7 @@ def test_damage_in_dvcs_cache_is_not_restored(kind, tmp_path, monkeypatch):
         damaged.write_bytes(damaged.read_bytes().replace(b"relpath", b"selpath").replace(b"1 2", b"1 3"))
         damaged.chmod(mode)  # DVC does not hash what it has written itself and nobody may write
         assert not graph.restore("make")
+        assert not damaged.exists() and sum(path.is_file() for path in objects) == len(objects) - 1
 
 
 def test_a_stage_that_dvc_yaml_lacks_is_told(tmp_path):

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from finetrace.errors import FinetraceError
+from finetrace.store.dvc_cache import damaged_objects
 from finetrace.store.manifest import NAME, read_manifest
 
+log = logging.getLogger("finetrace")
 PATIENCE = 5.0  # seconds between two tries to get DVC's lock, beyond those that DVC itself waits
 FIRST = ("plan", "settings")
 """Stages that the driver does itself, before it looks at the others."""
@@ -86,6 +88,7 @@ class Graph:
     def restore(self, name: str) -> bool:
         """Bring back the outputs of an earlier run with the same inputs from DVC's cache; whether there was one, and
         what came back is whole."""
+        from dvc.exceptions import DvcException
         from dvc.stage.cache import RunCacheNotFoundError
 
         stage = self.stages[name]
@@ -94,10 +97,26 @@ class Graph:
                 self.repo.stage_cache.restore(stage)
         except RunCacheNotFoundError:
             return False
-        except Exception as error:  # a damaged or emptied cache, on which DVC stumbles in many ways: the stage runs
-            logging.getLogger("finetrace").debug("%s: not restored: %s", name, error)
+        except DvcException as error:  # an emptied cache: the stage runs
+            log.debug("%s: not restored: %s", name, error)
             return False
-        return all(out.exists and _is_whole(Path(out.fs_path)) for out in stage.outs)
+        except Exception as error:  # a damaged one, on which DVC stumbles in many ways
+            log.debug("%s: not restored: %r", name, error)
+            self._drop_damaged()
+            return False
+        if not all(out.exists for out in stage.outs):
+            return False
+        whole = all(_is_whole(Path(out.fs_path)) for out in stage.outs)
+        if not whole:
+            self._drop_damaged()
+        return whole
+
+    def _drop_damaged(self) -> None:
+        """Take objects out of DVC's cache whose content is not what their names say. DVC would keep them, and put them
+        in the place of what a stage has just written."""
+        for file in damaged_objects(Path(self.repo.root_dir) / ".dvc"):
+            log.warning("%s: is damaged, in DVC's cache; it is taken out, and made again when a stage writes it", file)
+            file.unlink()
 
     def absent(self, name: str) -> list[str]:
         """Outputs that a stage should have written and did not."""
@@ -142,7 +161,7 @@ class Graph:
                 self.repo.lock.lock()
                 break
             except LockError:
-                logging.getLogger("finetrace").warning("another DVC command is at work here; waiting for it")
+                log.warning("another DVC command is at work here; waiting for it")
                 time.sleep(PATIENCE)
         try:
             yield
@@ -159,9 +178,7 @@ def _is_whole(path: Path) -> bool:
     try:
         for folder in (file.parent for file in (path / NAME, *path.glob(f"*/{NAME}")) if file.is_file()):
             read_manifest(folder, verify="content")
-    except FinetraceError as error:
-        logging.getLogger("finetrace").warning("%s; DVC's cache is damaged: finetrace doctor --verify names its files",
-                                               str(error).partition("; ")[0])
+    except FinetraceError:
         return False
     return True
 
@@ -181,10 +198,10 @@ class _Kept(logging.Handler):
 @contextmanager
 def _failures_raised() -> Iterator[None]:
     """Raise what DVC's cache could not take: DVC logs it with a trace and goes on, or ends by what follows from it."""
-    log, kept = logging.getLogger("dvc_data.hashfile.transfer"), _Kept()
-    propagate = log.propagate
-    log.addHandler(kept)
-    log.propagate = False
+    of_dvc, kept = logging.getLogger("dvc_data.hashfile.transfer"), _Kept()
+    propagate = of_dvc.propagate
+    of_dvc.addHandler(kept)
+    of_dvc.propagate = False
     try:
         yield
     except Exception as error:
@@ -192,8 +209,8 @@ def _failures_raised() -> Iterator[None]:
             raise kept.errors[0] from error
         raise
     finally:
-        log.removeHandler(kept)
-        log.propagate = propagate
+        of_dvc.removeHandler(kept)
+        of_dvc.propagate = propagate
     if kept.errors:
         raise kept.errors[0]
 
