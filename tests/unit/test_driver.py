@@ -217,6 +217,7 @@ def test_wrong_calls(tmp_path):
         repro(Layout(tmp_path, tmp_path), -1)
     with pytest.raises(FinetraceError, match=r"has no dvc\.yaml"):
         repro(Layout(tmp_path, tmp_path))
+    assert not list(tmp_path.iterdir()), "nothing is left in a folder that is no project"
 
 
 def test_outputs_of_other_inputs_are_not_restored(tmp_path, monkeypatch):

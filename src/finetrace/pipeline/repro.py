@@ -18,7 +18,7 @@ from typing import Any
 
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
-from finetrace.pipeline.compile import compile_study
+from finetrace.pipeline.compile import compile_study, require_project
 from finetrace.pipeline.executor import Executor, Finished, LocalExecutor
 from finetrace.pipeline.graph import FIRST, Graph, opened
 from finetrace.pipeline.other_bits import leave_alone
@@ -69,6 +69,7 @@ def repro(layout: Layout, jobs: int = 0, say: Callable[[str], None] = print, exe
     """
     if jobs < 0:
         raise FinetraceError(f"--jobs {jobs}: take 1 or more")
+    require_project(layout)
     with file_lock(
         layout.home / ".finetrace" / "repro.lock", waiting="another `finetrace repro` is at work here; waiting for it"
     ):
