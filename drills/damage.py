@@ -48,15 +48,18 @@ def _damaged(folder: Path, damage: Callable[[Path], None]) -> str:
     project = copied(folder)
     files = _listed(project)
     for file in files:
-        _writable(file)
-        damage(file)
+        _spoil(file, damage)
     found = _found(project, files)
     done = repro(project)
     return f"{found}; `finetrace repro` mends them ({last_words(done.stdout, 1)}): {same_bytes(project)} files the same"
 
 
-def _writable(file: Path) -> None:
-    file.chmod(file.stat().st_mode | 0o200)
+def _spoil(file: Path, damage: Callable[[Path], None]) -> None:
+    """Damage a file whose mode stays as it was: DVC hashes what it keeps read-only no more."""
+    mode = file.stat().st_mode
+    file.chmod(mode | 0o200)
+    damage(file)
+    file.chmod(mode)
 
 
 def flipped(folder: Path) -> str:
@@ -72,8 +75,7 @@ def manifests(folder: Path) -> str:
     files = [path / name for path in finished(project / name for name in FOLDERS) for name in (NAME, PROVENANCE)]
     damaged = files[::2] + files[1::4]  # every manifest.json, every second provenance.json
     for file in damaged:
-        _writable(file)
-        flip(file)
+        _spoil(file, flip)
     found = _found(project, files[::2])
     repro(project)
     return f"{found} manifest.json; `finetrace repro` mends them: {same_bytes(project)} files the same"
@@ -85,8 +87,7 @@ def rotten(folder: Path) -> str:
     files = _kinds(_listed(project), project)
     for file in files:
         times = file.stat()
-        _writable(file)
-        flip(file)
+        _spoil(file, flip)
         os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
     found = _found(project, files)
     params = project / "params.yaml"
@@ -108,8 +109,7 @@ def cache(folder: Path) -> str:
     project = copied(folder, "small")
     objects = [path for path in (project / ".dvc/cache/files/md5").glob("??/*") if path.stat().st_size]
     for path in objects:
-        _writable(path)
-        flip(path)
+        _spoil(path, flip)
     found = _found(project, [path for path in objects if path.suffix != ".dir"])
     for name in FOLDERS:
         shutil.rmtree(project / name)

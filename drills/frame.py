@@ -92,5 +92,6 @@ def _run(script: str, row: Row, work: Path) -> Result:
         traceback.print_exc()
         saw, end = f"{type(error).__name__}: {error}"[:600], FAILED
     seconds = round(time.monotonic() - began, 1)
+    saw = saw.replace(str(folder), "…")
     print(f"   saw       {saw}\n   {end}, {seconds} s", flush=True)
     return Result(script, row.name, row.did, row.expected, saw, end, seconds)

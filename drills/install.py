@@ -59,7 +59,7 @@ def container(folder: Path) -> str:
     try:
         said = _run(engine, "run", *limits, tag)
         again = _run(engine, "run", *limits, tag)
-        who = _run(engine, "run", *limits, tag, "sh", "-c", "id -u; find . ! -user $(id -u) -not -path ./.dvc | head")
+        who = _run(engine, "run", *limits, tag, "sh", "-c", "id -u; find . -mindepth 1 ! -user $(id -u) | head")
     finally:
         subprocess.run([engine, "volume", "rm", "-f", volume], capture_output=True)
     must("up to date" in again, f"the second run: {last_words(again)}")

@@ -77,7 +77,8 @@ def _on_a_tmpfs(mib: int, kept: Path) -> tuple[str, ...]:
 def limited(folder: Path) -> str:
     """RLIMIT_FSIZE: no file may become longer than this."""
     project = cloned(folder, "small")
-    done = finetrace(project, "repro", "--jobs", "1", check=False, before=("sh", "-c", 'ulimit -f 64; exec "$@"', "sh"))
+    limit = ("sh", "-c", 'ulimit -f 512; exec "$@"', "sh")
+    done = finetrace(project, "repro", "--jobs", "1", check=False, before=limit)
     must(done.returncode == 1 and not tracebacks(done.stdout), last_words(done.stdout))
     repro(project)
     return f"“{last_words(done.stdout, 4)[:160]}”; without the limit {same_bytes(project, 'small')} files the same"
@@ -254,7 +255,7 @@ def busy_folder(folder: Path) -> str:
 ROWS = [
     Row("disk full", "Results and DVC's cache on a disk of 1, 2, 3 MiB, then 64",
         "Each refusal names path and need; with room the same command goes on", full),
-    Row("file size limit", "RLIMIT_FSIZE of 32 KiB, then none", "A sentence; then the same command goes on", limited),
+    Row("file size limit", "RLIMIT_FSIZE of 256 KiB, then none", "A sentence; then the same command goes on", limited),
     Row("read-only", "The project on a read-only file system", "A sentence that says so", read_only),
     Row("few file handles", "64 open files at a time", "Done, or a sentence that says so", handles),
     Row("no HOME", "Without HOME, USER, LOGNAME, XDG folders", "As always",

@@ -23,7 +23,7 @@ pretrain:
   toy: {corpus: world, seed: 1, layers: 1, width: 16, heads: 2, feedforward: 32, steps: 8, batch_size: 16}
 tasks: {micro-sentiment: {source: micro}}
 train: {learning_rate: 1.0e-3, batch_size: 8, epochs: 2}
-record: {probe_rows: 8, probe: {every: 4}, evaluate: epochs, checkpoints: ends}
+record: {probe_rows: 8, probe: {every: 4}, evaluate: epochs, checkpoints: epochs}
 tune: {trials: 2, evaluations: 2, space: {learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}}}
 methods: {ft-tuned: {kind: ft, settings: tuned}}
 runs: [{model: toy, task: micro-sentiment, method: [ft, ft-tuned]}]

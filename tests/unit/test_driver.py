@@ -224,6 +224,7 @@ def test_wrong_calls(tmp_path):
         repro(Layout(tmp_path, tmp_path), -1)
     with pytest.raises(FinetraceError, match=r"has no dvc\.yaml"):
         repro(Layout(tmp_path, tmp_path))
+    assert not list(tmp_path.iterdir()), "nothing is left in a folder that is no project"
 
 
 def test_outputs_of_other_inputs_are_not_restored(tmp_path, monkeypatch):
@@ -250,3 +251,56 @@ def test_outputs_of_other_inputs_are_not_restored(tmp_path, monkeypatch):
     with opened(tmp_path) as graph:
         assert graph.changes("copy") == ["made"] and graph.restore("copy")
     assert (tmp_path / "made").read_text() == "1"
+
+
+@pytest.mark.parametrize("kind", ["list of files", "file"])
+def test_damage_in_dvcs_cache_is_not_restored(kind, tmp_path, monkeypatch):
+    import shutil
+
+    from dvc.repo import Repo
+
+    from finetrace.pipeline.graph import opened
+    from finetrace.store.files import atomic_folder
+    from finetrace.store.manifest import Manifest, complete
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    Repo.init(str(tmp_path), no_scm=True).close()
+    (tmp_path / "given").write_text("1")
+    (tmp_path / "dvc.yaml").write_text("stages:\n  make: {cmd: 'true', deps: [given], outs: [made]}\n")
+    with atomic_folder(tmp_path / "made") as folder:
+        (folder / "numbers").write_text("1 2 3")
+        complete(folder, Manifest("data", "make", "", "0", {}, {}, {}), started=0.0)
+    with opened(tmp_path) as graph:
+        graph.record(["make"])
+        shutil.rmtree(tmp_path / "made")
+        assert graph.restore("make") and (tmp_path / "made" / "numbers").read_text() == "1 2 3"
+        shutil.rmtree(tmp_path / "made")
+        objects = list((tmp_path / ".dvc/cache/files/md5").glob("??/*"))
+        (damaged,) = [path for path in objects if (path.suffix == ".dir" if kind != "file" else
+                                                   path.read_bytes() == b"1 2 3")]
+        mode = damaged.stat().st_mode
+        damaged.chmod(0o644)
+        damaged.write_bytes(damaged.read_bytes().replace(b"relpath", b"selpath").replace(b"1 2", b"1 3"))
+        damaged.chmod(mode)  # DVC does not hash what it has written itself and nobody may write
+        assert not graph.restore("make")
+        assert not damaged.exists() and sum(path.is_file() for path in objects) == len(objects) - 1
+
+
+def test_a_stage_that_dvc_yaml_lacks_is_told(tmp_path):
+    """A dvc.yaml that lost its end is valid, and would leave out what stood there without a word."""
+    from tests.pipeline.test_kill import STUDY
+
+    from finetrace.pipeline.repro import require_stages
+    from finetrace.study import load_study
+    from finetrace.study.plan import names_of
+
+    (tmp_path / "params.yaml").write_text(STUDY)
+    study = load_study(tmp_path / "params.yaml")
+    names = set(names_of(study))
+    require_stages(names, study)
+    with pytest.raises(FinetraceError, match=r"^dvc\.yaml: has no stage atlas, publish, which the study asks for; git "
+                                             r"checkout dvc.yaml, or add them$"):
+        require_stages(names - {"atlas", "publish"}, study)
+    with pytest.raises(FinetraceError, match="has no stage train, which"):
+        require_stages({name for name in names if not name.startswith("train@")}, study)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from tests.stage_project import project, quiet_logger  # noqa: F401 - fixtures
 from finetrace import cli
 from finetrace.errors import FinetraceError, refusal
 from finetrace.pipeline import stage as stage_module
-from finetrace.pipeline.graph import Graph
+from finetrace.pipeline.graph import Graph, opened
 from finetrace.store.files import atomic_folder, file_lock
 from finetrace.tracking import store
 
@@ -201,6 +202,26 @@ def test_a_project_without_git_or_dvc_is_told_what_to_do(tmp_path: Path, monkeyp
     (root / ".dvc").rename(root / "elsewhere")
     with pytest.raises(FinetraceError, match=r"has no \.dvc folder; git checkout .dvc, or dvc init"):
         Graph(root)
+
+
+def test_a_cache_that_takes_no_more_is_told_once_and_nothing_is_recorded(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """DVC itself prints a trace and goes on, so that dvc.lock names what its cache does not have."""
+    root = dvc_project(tmp_path, monkeypatch)
+    (root / "outputs" / "x").mkdir(parents=True)
+    (root / "outputs" / "x" / "y").write_bytes(b"0" * 3_000_000)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with opened(root) as graph:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
+        try:
+            with pytest.raises(OSError, match="File too large") as refused:
+                graph.record(["a"])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert str(refusal(refused.value, HERE)).startswith(f"{root / '.dvc' / 'cache' / 'files' / 'md5'}/")
+        assert not (root / "dvc.lock").exists() and "Traceback" not in capsys.readouterr().err
+        graph.record(["a"])
+    assert (root / "dvc.lock").exists()
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:

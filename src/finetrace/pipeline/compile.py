@@ -84,10 +84,15 @@ def code_texts(layout: Layout) -> dict[str, str]:
     }
 
 
-def compile_study(layout: Layout) -> tuple[Study, bool]:
-    """Check the study, and bring plan.yaml and settings/ up to date; the study, and whether the plan changed."""
+def require_project(layout: Layout) -> None:
+    """Raise FinetraceError in a folder that is no project."""
     if not (layout.root / "dvc.yaml").is_file():
         raise FinetraceError(f"{layout.root}: has no dvc.yaml; run this in the project folder")
+
+
+def compile_study(layout: Layout) -> tuple[Study, bool]:
+    """Check the study, and bring plan.yaml and settings/ up to date; the study, and whether the plan changed."""
+    require_project(layout)
     study = load_study(layout.params)
     changed = write_plan(layout, study)
     write_settings(layout, study)

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from finetrace.errors import FinetraceError
+from finetrace.store.dvc_cache import damaged_objects
+from finetrace.store.manifest import NAME, read_manifest
 
+log = logging.getLogger("finetrace")
 PATIENCE = 5.0  # seconds between two tries to get DVC's lock, beyond those that DVC itself waits
 FIRST = ("plan", "settings")
 """Stages that the driver does itself, before it looks at the others."""
@@ -87,7 +90,8 @@ class Graph:
         return found
 
     def restore(self, name: str) -> bool:
-        """Bring back the outputs of an earlier run with the same inputs from DVC's cache; whether there was one."""
+        """Bring back the outputs of an earlier run with the same inputs from DVC's cache; whether there was one, and
+        what came back is whole."""
         from dvc.exceptions import DvcException
         from dvc.stage.cache import RunCacheNotFoundError
 
@@ -97,10 +101,26 @@ class Graph:
                 self.repo.stage_cache.restore(stage)
         except RunCacheNotFoundError:
             return False
-        except DvcException as error:  # a damaged or emptied cache: the stage runs
-            logging.getLogger("finetrace").debug("%s: not restored: %s", name, error)
+        except DvcException as error:  # an emptied cache: the stage runs
+            log.debug("%s: not restored: %s", name, error)
             return False
-        return all(out.exists for out in stage.outs)
+        except Exception as error:  # a damaged one, on which DVC stumbles in many ways
+            log.debug("%s: not restored: %r", name, error)
+            self._drop_damaged()
+            return False
+        if not all(out.exists for out in stage.outs):
+            return False
+        whole = all(_is_whole(Path(out.fs_path)) for out in stage.outs)
+        if not whole:
+            self._drop_damaged()
+        return whole
+
+    def _drop_damaged(self) -> None:
+        """Take objects out of DVC's cache whose content is not what their names say. DVC would keep them, and put them
+        in the place of what a stage has just written."""
+        for file in damaged_objects(Path(self.repo.root_dir) / ".dvc"):
+            log.warning("%s: is damaged, in DVC's cache; it is taken out, and made again when a stage writes it", file)
+            file.unlink()
 
     def absent(self, name: str) -> list[str]:
         """Outputs that a stage should have written and did not."""
@@ -108,14 +128,15 @@ class Graph:
 
     def record(self, names: Iterable[str]) -> None:
         """Put outputs of finished stages into DVC's cache, and their hashes into dvc.lock: what `dvc commit` does,
-        in one go."""
+        in one go. Raises OSError when the cache does not take them; nothing is recorded then."""
         stages = [self.stages[name] for name in names]
         if not stages:
             return
         with self._locked():
-            for stage in stages:
-                stage.save()
-                stage.commit()
+            with _failures_raised():
+                for stage in stages:
+                    stage.save()
+                    stage.commit()
             for file in {id(stage.dvcfile): stage.dvcfile for stage in stages}.values():
                 file.dump_stages([stage for stage in stages if stage.dvcfile is file], update_pipeline=False)
 
@@ -144,7 +165,7 @@ class Graph:
                 self.repo.lock.lock()
                 break
             except LockError:
-                logging.getLogger("finetrace").warning("another DVC command is at work here; waiting for it")
+                log.warning("another DVC command is at work here; waiting for it")
                 time.sleep(PATIENCE)
         try:
             yield
@@ -161,6 +182,49 @@ def builds_on(after: Mapping[str, set[str]], stale: set[str]) -> set[str]:
     while more := {name for name, others in after.items() if name not in due and others & due and name not in FIRST}:
         due |= more
     return due
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a finished folder holds what its manifest lists; of other files nothing is known. (DVC trusts its cache
+    as long as nobody may write it.)"""
+    try:
+        for folder in (file.parent for file in (path / NAME, *path.glob(f"*/{NAME}")) if file.is_file()):
+            read_manifest(folder, verify="content")
+    except FinetraceError:
+        return False
+    return True
+
+
+class _Kept(logging.Handler):
+    """Keeps the errors that are logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors: list[BaseException] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1] is not None:
+            self.errors.append(record.exc_info[1])
+
+
+@contextmanager
+def _failures_raised() -> Iterator[None]:
+    """Raise what DVC's cache could not take: DVC logs it with a trace and goes on, or ends by what follows from it."""
+    of_dvc, kept = logging.getLogger("dvc_data.hashfile.transfer"), _Kept()
+    propagate = of_dvc.propagate
+    of_dvc.addHandler(kept)
+    of_dvc.propagate = False
+    try:
+        yield
+    except Exception as error:
+        if kept.errors:
+            raise kept.errors[0] from error
+        raise
+    finally:
+        of_dvc.removeHandler(kept)
+        of_dvc.propagate = propagate
+    if kept.errors:
+        raise kept.errors[0]
 
 
 def first_link(root: Path, outs: Iterable[str]) -> Path | None:

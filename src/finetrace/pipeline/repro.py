@@ -12,13 +12,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
-from finetrace.pipeline.compile import compile_study
+from finetrace.pipeline.compile import compile_study, require_project
 from finetrace.pipeline.executor import Executor, Finished, LocalExecutor
 from finetrace.pipeline.graph import FIRST, Graph, builds_on, opened
 from finetrace.pipeline.needs import Estimate, is_micro, read_machines
@@ -29,6 +29,7 @@ from finetrace.pipeline.unchanged import is_unchanged, remember, signature
 from finetrace.store import threads
 from finetrace.store.files import file_lock
 from finetrace.study import Study
+from finetrace.study.plan import names_of
 from finetrace.study.use import chosen_file, follow
 
 UP_TO_DATE = "Data and pipelines are up to date."
@@ -82,6 +83,7 @@ def repro(layout: Layout, jobs: int = 0, say: Callable[[str], None] = print, exe
     """
     if jobs < 0:
         raise FinetraceError(f"--jobs {jobs}: take 1 or more")
+    require_project(layout)
     with file_lock(
         layout.home / ".finetrace" / "repro.lock", waiting="another `finetrace repro` is at work here; waiting for it"
     ):
@@ -95,6 +97,7 @@ def repro(layout: Layout, jobs: int = 0, say: Callable[[str], None] = print, exe
             study, _ = compile_study(layout)
             estimate = Estimate(read_machines(layout), micro=is_micro(study))
             with opened(layout.root) as graph:
+                require_stages(graph.stages.keys(), study)
                 driver = Driver(layout, graph, jobs or executor.room() or default_jobs(study), say, estimate)
                 code = driver.run(executor)
                 if code == 0:
@@ -104,6 +107,14 @@ def repro(layout: Layout, jobs: int = 0, say: Callable[[str], None] = print, exe
         if note := leave_alone(layout):
             say(note)
         return code
+
+
+def require_stages(names: Collection[str], study: Study) -> None:
+    """Raise FinetraceError when dvc.yaml, which has these stages, lacks one of the study's: what stood there would be
+    left out without a word."""
+    if missing := {name.partition("@")[0] for name in names_of(study) if name not in names}:
+        raise FinetraceError(f"dvc.yaml: has no stage {', '.join(sorted(missing))}, which the study asks for; git "
+                             "checkout dvc.yaml, or add them")
 
 
 class Driver:

@@ -1,7 +1,5 @@
 """Whether every byte of a project is the one that was written: for `finetrace doctor --verify`."""
 
-import configparser
-import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,6 +8,7 @@ from pathlib import Path
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.store.checkpoints import damage
+from finetrace.store.dvc_cache import damaged_objects
 from finetrace.store.files import sha256_file
 from finetrace.store.manifest import NAME, UNHASHED, read_manifest
 from finetrace.store.tables import read_table
@@ -42,7 +41,7 @@ def damaged(layout: Layout) -> Iterator[Damage]:
         if (wrong := damage(folder)) is not None and any(folder.glob("*.json")):
             yield Damage(f"{wrong}: is damaged or incomplete, in unfinished work",
                          "nothing; the next run goes on from an earlier state", serious=False)
-    for file in _of_cache(layout.home / ".dvc"):
+    for file in damaged_objects(layout.home / ".dvc"):
         yield Damage(f"{file}: is damaged, in DVC's cache", f"rm {file} && finetrace repro")
 
 
@@ -75,16 +74,3 @@ def _of_folder(folder: Path) -> Iterator[str]:
                 read_table(file)
             except FinetraceError as error:
                 yield str(error).partition("; ")[0]
-
-
-def _of_cache(dvc: Path) -> Iterator[Path]:
-    """Files of DVC's cache whose content is not what their names say."""
-    config = configparser.ConfigParser(strict=False, interpolation=None)
-    config.read([dvc / "config", dvc / "config.local"])
-    cache = dvc / config.get("cache", "dir", fallback="cache")
-    for file in sorted((cache / "files" / "md5").glob("??/*")):
-        if file.is_file() and len(file.stem) == 30:
-            with open(file, "rb") as stream:
-                digest = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-            if digest != file.parent.name + file.stem:
-                yield file
