@@ -9,6 +9,11 @@ from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file
+
+from finetrace.config.models import AdaptSettings, PretrainSettings
+from finetrace.config.training import MethodSettings
+from finetrace.store.checkpoints import list_weights
+from finetrace.store.tables import matrix, read_table
 from tests.masked_fixtures import pretrained
 from tests.training_fixtures import (
     HISTORY,
@@ -20,11 +25,6 @@ from tests.training_fixtures import (
     task_folder,
     world_folder,
 )
-
-from finetrace.config.models import AdaptSettings, PretrainSettings
-from finetrace.config.training import MethodSettings
-from finetrace.store.checkpoints import list_weights
-from finetrace.store.tables import matrix, read_table
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKER = """

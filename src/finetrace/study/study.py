@@ -15,22 +15,11 @@ from finetrace.config.downstream import DownstreamSettings
 from finetrace.config.facts import FactFilesSettings, FactsSettings
 from finetrace.config.hidden import HiddenSettings
 from finetrace.config.minimal_pairs import MinimalPairFilesSettings, MinimalPairsSettings
-from finetrace.config.models import (
-    AdaptSettings,
-    FolderModelSettings,
-    HubModelSettings,
-    PretrainSettings,
-)
+from finetrace.config.models import AdaptSettings, FolderModelSettings, HubModelSettings, PretrainSettings
 from finetrace.config.predictions import PredictionsSettings
 from finetrace.config.series import SeriesSettings
 from finetrace.config.tracking import TrackingSettings
-from finetrace.config.training import (
-    MethodSettings,
-    RecordSettings,
-    TrainSettings,
-    TuneSettings,
-    require_value,
-)
+from finetrace.config.training import MethodSettings, RecordSettings, TrainSettings, TuneSettings, require_value
 from finetrace.config.world import WorldSettings
 from finetrace.config.yamlfile import read_yaml
 from finetrace.data.registry import resolve
