@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -245,8 +246,13 @@ def opened(root: Path) -> Iterator[Graph]:
 
 def _name(stage: Any, root: Path) -> str:
     """Its name in the project's dvc.yaml; a stage of another file, or one of a .dvc file, is named with that file."""
-    own = Path(stage.path).resolve() == (root / "dvc.yaml").resolve()
-    return str(stage.name if own else stage.addressing)
+    return str(stage.name if _is_same(Path(stage.path), root / "dvc.yaml") else stage.addressing)
+
+
+@cache
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether two paths are one file; asked for every stage, and the disk once for every file."""
+    return one.resolve() == other.resolve()
 
 
 def _story(error: BaseException) -> str:
