@@ -51,7 +51,7 @@ def read_hub(name: str, task: RowsSettings, only: str | None = None) -> dict[str
     place = f"hub data set {task.id}" + (f"/{task.config}" if task.config else "")
     # The hub's Parquet conversion keeps each configuration in a folder of its own and has no card that names them.
     converted = (task.revision or "").startswith("refs/convert/")
-    where = {"data_dir": task.config} if converted and task.config else {"name": task.config}
+    where = {"data_dir" if converted and task.config else "name": task.config}
     try:
         commit, loaded = _load_hub(str(task.id), task.revision or "main", where)
     except Exception as error:  # the hub client raises many kinds; each is named and passed on
