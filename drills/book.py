@@ -64,7 +64,7 @@ def main() -> int:
 def _run(script: str, work: Path) -> list[Result]:
     """Run a script in a process of its own; what it does not tell of has failed."""
     file = work / f"{script}.jsonl"
-    words = [sys.executable, "-m", f"drills.{script}", "--work", work, "--results", file]
+    words = [sys.executable, "-m", f"drills.{script}", "--work", str(work), "--results", str(file)]
     variables = {**os.environ, "DRILLS_FINISHED": str(work / "finished")}
     ended = "the script ended before"
     running = subprocess.Popen(words, cwd=ROOT, env=variables)

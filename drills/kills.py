@@ -58,8 +58,7 @@ def sigkill(folder: Path) -> str:
         everyone = _killed(running, victim)
         if victim == "worker":
             must(running.wait(300) == 1, f"seed {SEED}: a worker of {stage} was killed: {_said(project)}")
-        must(wait_for(lambda pids=everyone: not any(map(alive, pids)), GRACE),
-             f"seed {SEED}: processes outlive the kill of the {victim} in {stage}")
+        must(_all_gone(everyone), f"seed {SEED}: processes outlive the kill of the {victim} in {stage}")
         running.wait(GRACE)
         pending.remove(stage)
         hit[stage] += 1
@@ -97,6 +96,11 @@ def _stages_of(pid: int) -> list[str]:
         return []
     logs = [Path(link) for link in links if link.endswith(".log") and "/.finetrace/logs/" in link]
     return [log.stem.partition("@")[0] for log in logs]
+
+
+def _all_gone(pids: list[int]) -> bool:
+    """Whether all these processes end in time."""
+    return wait_for(lambda: not any(map(alive, pids)), GRACE)
 
 
 def _killed(running: subprocess.Popen[str], victim: str) -> list[int]:
@@ -153,7 +157,7 @@ def _front_ended(folder: Path, number: signal.Signals) -> str:
     everyone = family(running.pid)
     began = time.monotonic()
     kill(everyone[:1], number)
-    gone = wait_for(lambda: not any(map(alive, everyone)), GRACE)
+    gone = _all_gone(everyone)
     seconds = time.monotonic() - began
     running.wait()
     must(gone, f"after {seconds:.0f} s there are still {sum(map(alive, everyone))} of {len(everyone)} processes")

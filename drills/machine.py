@@ -112,7 +112,7 @@ def _plain(*without: str, **extra: str) -> Callable[[Path], str]:
 
     def drill(folder: Path) -> str:
         project = cloned(folder, "small")
-        done = repro(project, without=without, **extra)
+        done = repro(project, without=without, variables=extra)
         must(not tracebacks(done.stdout), last_words(done.stdout))
         return f"done and published; {same_bytes(project, 'small')} files the same"
 
@@ -167,7 +167,7 @@ def no_git(folder: Path) -> str:
     tools = folder / "bin"
     tools.mkdir()
     (tools / "sh").symlink_to("/bin/sh")
-    done = repro(project, PATH=str(tools))
+    done = repro(project, variables={"PATH": str(tools)})
     said = f"told: “{last_words(refused.stdout)[:140]}”" if refused.returncode else "done without a repository"
     return f"{said}; with core.no_scm and no git on the PATH done ({last_words(done.stdout, 1)[:60]}), " \
            f"{_same_results(project)} files the same"
@@ -235,7 +235,7 @@ def _with_faketime(folder: Path) -> str:
         return "libfaketime is not at hand, so no clock of a process was turned back"
     project = cloned(folder, "small", to="faketime")
     command(project, "dvc", "repro", "pretrain@toy")
-    repro(project, LD_PRELOAD=str(library), FAKETIME="-365d", FAKETIME_DONT_FAKE_MONOTONIC="1")
+    repro(project, variables={"LD_PRELOAD": str(library), "FAKETIME": "-365d", "FAKETIME_DONT_FAKE_MONOTONIC": "1"})
     return f"the second half a year before the first (libfaketime): {same_bytes(project, 'small')} files the same"
 
 

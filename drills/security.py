@@ -105,7 +105,7 @@ def remote_code(folder: Path) -> str:
     params.write_text(params.read_text() + "model_folders: {known: {path: ../known}, unknown: {path: ../unknown}}\n"
                       "series: {a: {model: known, tasks: [micro-sentiment]}, b: {model: unknown, tasks: "
                       "[micro-sentiment]}}\n")
-    done = repro(project, check=False, HF_HUB_TRUST_REMOTE_CODE="1")
+    done = repro(project, check=False, variables={"HF_HUB_TRUST_REMOTE_CODE": "1"})
     must(not mark.exists(), "code of the folder ran")
     must("model-folder@unknown" in done.stdout and "auto_map" in done.stdout and not tracebacks(done.stdout),
          f"not refused: {last_words(done.stdout)}")
@@ -184,12 +184,12 @@ def _listening(pids: list[int]) -> list[str]:
 def secrets(folder: Path) -> str:
     project = cloned(folder, "small")
     params = project / "params.yaml"
-    said = repro(project, **SECRETS).stdout
-    said += finetrace(project, "publish", **SECRETS).stdout
+    said = repro(project, variables=SECRETS).stdout
+    said += finetrace(project, "publish", variables=SECRETS).stdout
     broken = params.read_text() + "tracking: {uri: 'postgresql://me:drillSecretEight888@127.0.0.1:1/x'}\n"
     params.write_text(broken)
-    said += finetrace(project, "publish", check=False, **SECRETS).stdout
-    said += finetrace(project, "doctor", check=False, **SECRETS).stdout
+    said += finetrace(project, "publish", check=False, variables=SECRETS).stdout
+    said += finetrace(project, "doctor", check=False, variables=SECRETS).stdout
     params.write_text(broken.replace("tracking:", "# tracking:"))
     secret = re.compile(rb"drillSecret\w+\d{3}")
     files = [path for path in project.parent.rglob("*") if path.is_file() and path != params]

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.pipeline.toy import command, committed, environment, make_project
@@ -82,14 +82,15 @@ def cloned(folder: Path, name: str = "whole", to: str = "project") -> Path:
 
 
 def finetrace(project: Path, *words: str, check: bool = True, before: tuple[str, ...] = (), seconds: float = 600,
-              without: tuple[str, ...] = (), **extra: str) -> subprocess.CompletedProcess[str]:
+              without: tuple[str, ...] = (), variables: Mapping[str, str] | None = None
+              ) -> subprocess.CompletedProcess[str]:
     """`finetrace WORDS` in a project, as a user runs it.
 
     check: raise Failed unless it exits with 0;  before: words before the command, such as `unshare -rn`;  without:
-    variables that are not there;  extra: variables that are.
+    variables that are not there;  variables: those that are.
     """
-    variables = {key: value for key, value in environment(project, **extra).items() if key not in without}
-    done = subprocess.run([*before, sys.executable, "-m", "finetrace.cli", *words], cwd=project, env=variables,
+    known = {key: value for key, value in environment(project, **(variables or {})).items() if key not in without}
+    done = subprocess.run([*before, sys.executable, "-m", "finetrace.cli", *words], cwd=project, env=known,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
                           errors="replace", timeout=seconds)
     if check and done.returncode:
@@ -97,9 +98,10 @@ def finetrace(project: Path, *words: str, check: bool = True, before: tuple[str,
     return done
 
 
-def repro(project: Path, check: bool = True, **more: object) -> subprocess.CompletedProcess[str]:
+def repro(project: Path, check: bool = True, before: tuple[str, ...] = (), without: tuple[str, ...] = (),
+          variables: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """`finetrace repro --jobs 2`."""
-    return finetrace(project, "repro", "--jobs", "2", check=check, **more)  # type: ignore[arg-type]
+    return finetrace(project, "repro", "--jobs", "2", check=check, before=before, without=without, variables=variables)
 
 
 def last_words(text: str, count: int = 3) -> str:
@@ -129,11 +131,11 @@ def same_bytes(project: Path, name: str = "whole") -> int:
     return len(theirs)
 
 
-def begin(project: Path, *words: str, **extra: str) -> subprocess.Popen[str]:
+def begin(project: Path, *words: str) -> subprocess.Popen[str]:
     """`finetrace WORDS` in the background, its output in the file `said` beside the project."""
     with open(project.parent / "said", "a", encoding="utf-8") as said:
         return subprocess.Popen([sys.executable, "-m", "finetrace.cli", *words], cwd=project,
-                                env=environment(project, **extra), stdout=said, stderr=subprocess.STDOUT,
+                                env=environment(project), stdout=said, stderr=subprocess.STDOUT,
                                 stdin=subprocess.DEVNULL, text=True)
 
 
