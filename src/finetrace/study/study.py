@@ -15,12 +15,7 @@ from finetrace.config.downstream import DownstreamSettings
 from finetrace.config.facts import FactFilesSettings, FactsSettings
 from finetrace.config.hidden import HiddenSettings
 from finetrace.config.minimal_pairs import MinimalPairFilesSettings, MinimalPairsSettings
-from finetrace.config.models import (
-    AdaptSettings,
-    FolderModelSettings,
-    HubModelSettings,
-    PretrainSettings,
-)
+from finetrace.config.models import AdaptSettings, FolderModelSettings, HubModelSettings, PretrainSettings
 from finetrace.config.predictions import PredictionsSettings
 from finetrace.config.series import SeriesSettings
 from finetrace.config.tracking import TrackingSettings
