@@ -95,7 +95,7 @@ def rotten(folder: Path) -> str:
     params = project / "params.yaml"
     params.write_text(params.read_text().replace("window: 8", "window: 9"))
     done = repro(project, check=False)
-    must(done.returncode == 1 and "signals.parquet: its content is not what its stage wrote" in done.stdout
+    must(done.returncode == 1 and "its content is not what its stage wrote" in done.stdout
          and not tracebacks(done.stdout), f"a lens of the damaged record: {last_words(done.stdout)}")
     published = finetrace(project, "publish", check=False)
     must(published.returncode == 1 and "is not what its stage wrote" in published.stdout
