@@ -378,7 +378,8 @@ def test_stages_write_finished_folders(served, tmp_path, run_script):
 def test_without_a_network_the_cached_rows_are_taken(served, tmp_path, run_script):
     folder, home = project(tmp_path / "project"), tmp_path / "home"
     with Hub(served) as hub:
-        online, offline = ({**environment(hub, home), "HF_HUB_OFFLINE": one} for one in "01")
+        known = environment(hub, home)
+        online, offline = ({**known, "HF_HUB_OFFLINE": value, "HF_DATASETS_OFFLINE": value} for value in "01")
         assert run_script("pipelines/data.py", "sst2", cwd=folder, **online).returncode == 0
         first = (folder / "data" / "sst2" / "manifest.json").read_bytes()
         shutil.rmtree(folder / "data")
