@@ -160,6 +160,10 @@ def squared_lengths(form: Form, examples: int) -> torch.Tensor:
     return total
 
 
+def _further(tell: Callable[[int], None], before: int, done: int) -> None:
+    tell(before + done)
+
+
 def _of_block(job: Job, memory: float, tell: Callable[[int], None]) -> tuple[dict[str, np.ndarray],
                                                                             dict[str, np.ndarray]]:
     """Group -> (eval example, train example) products of a block, and group -> (eval, then train example) squares."""
@@ -168,7 +172,7 @@ def _of_block(job: Job, memory: float, tell: Callable[[int], None]) -> tuple[dic
     examples, device = job.layout.rows, job.head.weight.device
     for number, shares in enumerate(job.passes):
         before = number * len(job.batches)
-        forms = gradients(job.model, job.batches, shares, job.wanted, job.swap, lambda done, b=before: tell(b + done))
+        forms = gradients(job.model, job.batches, shares, job.wanted, job.swap, partial(_further, tell, before))
         for name in [share.found.name for share in shares]:
             of = "head" if name in job.of_head else group(name).split("/")[0]
             if of not in sums:
