@@ -175,6 +175,16 @@ def test_numbers_are_those_of_an_interpreter_of_its_own(tmp_path: Path) -> None:
     assert (found.code, found.output) == plain(tmp_path, command)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_linear_algebra_has_the_threads_of_the_item(tmp_path: Path, threads: int) -> None:
+    (tmp_path / "pools.py").write_text(
+        "import numpy, threadpoolctl\n"
+        "print({pool['num_threads'] for pool in threadpoolctl.threadpool_info() if pool['user_api'] == 'blas'})\n")
+    with LocalExecutor(tmp_path, preload=["numpy"]) as executor:
+        executor.submit("pools", "python pools.py", {"FINETRACE_THREADS": str(threads), "OMP_NUM_THREADS": "2"})
+        assert ended(executor).output == f"{{{threads}}}"
+
+
 def test_two_run_side_by_side(executor: LocalExecutor, tmp_path: Path) -> None:
     command = script(tmp_path, """
         import sys, time

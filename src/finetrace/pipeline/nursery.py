@@ -196,6 +196,7 @@ def _become(nursery: _Nursery, request: Mapping[str, Any], pipe: tuple[int, int]
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if words := _script(request["command"]):
+            _share_cores()
             code = _run_script(words, mask)
         else:
             for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python; programs of a shell do not expect that
@@ -232,6 +233,17 @@ def _script(command: str) -> list[str] | None:
         return None  # an open quote: the shell says so
     fits = len(words) > 1 and words[0] == "python" and words[1].endswith(".py") and not words[1].startswith("-")
     return words[1:] if fits else None
+
+
+def _share_cores() -> None:
+    """Give linear algebra the threads that the item has: numpy read OMP_NUM_THREADS when the nursery imported it, and
+    the last digits of its sums depend on it."""
+    from finetrace.store.threads import share
+
+    if (threads := share()) is not None and "numpy" in sys.modules:
+        from threadpoolctl import threadpool_limits
+
+        threadpool_limits(threads, user_api="blas")
 
 
 def _run_script(words: list[str], mask: Iterable[int]) -> int:

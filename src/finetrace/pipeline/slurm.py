@@ -36,7 +36,8 @@ submit() {{ sbatch --parsable --chdir={folder} --output=.finetrace/logs/slurm-%x
 """
 BODY = """\
 #!/bin/bash
-export PATH={path}:$PATH DVC_ROOT={folder} FINETRACE_LINES=1 {threads}="${{SLURM_CPUS_PER_TASK:-1}}"
+export PATH={path}:$PATH DVC_ROOT={folder} FINETRACE_LINES=1
+export {threads}="${{SLURM_CPUS_PER_TASK:-1}}" OMP_NUM_THREADS="${{SLURM_CPUS_PER_TASK:-1}}"
 number=0 code=0
 item() {{ if (( number++ % {tasks} == SLURM_ARRAY_TASK_ID )); then DVC_STAGE="$1" bash -c "$2" || code=1; fi; }}
 """
