@@ -85,6 +85,7 @@ def begun(project: Path) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_all_and_the_next_start_goes_on(root: Path, project: Path, run_script: Any) -> None:
     process = begun(project)
     os.kill(process_of(process.pid, 1), signal.SIGKILL)
