@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import yaml
-from tests.outputs import fresh, make_lens, make_project, make_training, manifest
-from tests.stages import ask, stage_of
 
 from finetrace.atlas.stage import main
 from finetrace.layout import Layout
@@ -22,6 +20,8 @@ from finetrace.store.manifest import complete, read_manifest
 from finetrace.store.tables import write_table
 from finetrace.study import load_study
 from finetrace.study.plan import last_settings
+from tests.outputs import fresh, make_lens, make_project, make_training, manifest
+from tests.stages import ask, stage_of
 
 HOSTILE = "<script>alert(1)</script>"
 LABELS = ("négatif", f"{HOSTILE} | 100 %")

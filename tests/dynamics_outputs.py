@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from tests.hidden_outputs import finished
-from tests.stages import ask
 
 from finetrace.config.base import as_dict
 from finetrace.layout import Layout
@@ -18,6 +16,8 @@ from finetrace.pipeline.stage import Stage, open_stage
 from finetrace.store.arrays import write_array
 from finetrace.store.manifest import complete
 from finetrace.store.tables import write_table
+from tests.hidden_outputs import finished
+from tests.stages import ask
 
 STEPS = (0, 10, 20, 40, 80, 160)
 LAYERS = 3

@@ -6,10 +6,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from tests.hidden_outputs import finished, run_main
-from tests.stages import ask
-from tests.training_fixtures import bert_config
-from tests.word_tasks import piece_tokenizer, word_task_folder
 
 from finetrace.config.base import as_dict, parse
 from finetrace.layout import Layout
@@ -19,6 +15,10 @@ from finetrace.store.checkpoints import mark
 from finetrace.store.files import atomic_folder
 from finetrace.store.manifest import complete, read_manifest
 from finetrace.store.tables import read_table, write_table
+from tests.hidden_outputs import finished, run_main
+from tests.stages import ask
+from tests.training_fixtures import bert_config
+from tests.word_tasks import piece_tokenizer, word_task_folder
 
 PLACE, NAME, STEPS = "toy/pretrain", "toy_pretrain", (0, 8, 64)
 ROWS = {"train": 30, "validation": 12, "test": 8}

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.stages import ask, of_run
 
 from finetrace.layout import Layout
 from finetrace.pipeline.lens import write_lens
@@ -18,6 +17,7 @@ from finetrace.store.arrays import write_array
 from finetrace.store.hidden import HiddenStates, read_hidden, step_name
 from finetrace.store.manifest import Manifest, complete
 from finetrace.store.tables import write_table
+from tests.stages import ask, of_run
 
 CLS, SEP, FIRST_WORD, WORDS = 2, 3, 5, 40
 TRAJECTORY = {"model": "micro-a", "task": "micro-sentiment", "method": "ft", "seed": 1}

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from tests.families import FAMILIES, TOKENS, config_of
 
 CLASSES = 3

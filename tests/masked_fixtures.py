@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from tests.hidden_outputs import finished
-from tests.training_fixtures import SPECIAL, WORDS, tokenizer
-
 from finetrace.store.files import atomic_folder
 from finetrace.store.manifest import complete
 from finetrace.training.checkpoints import save_weights
+from tests.hidden_outputs import finished
+from tests.training_fixtures import SPECIAL, WORDS, tokenizer
 
 
 def masked_model(seed: int, dropout: float = 0.1) -> Any:

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import yaml
-from tests.stages import ask
 
 from finetrace.layout import Layout
 from finetrace.store.files import sha256_file, sha256_value, write_json, write_text, write_yaml
 from finetrace.store.manifest import Manifest, complete
 from finetrace.store.tables import fixed_lists, write_table
 from finetrace.study import Study, load_study
+from tests.stages import ask
 
 STARTED_MS = 1_790_000_000_000
 PNG = bytes.fromhex("89504e470d0a1a0a0000000d49484452000000010000000108020000009077"

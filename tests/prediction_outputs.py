@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tests.hidden_outputs import NAME, PLACE, TRAJECTORY, finished
-from tests.stages import ask, of_run
 
 from finetrace.layout import Layout
 from finetrace.pipeline.stage import Stage, open_stage
@@ -16,6 +14,8 @@ from finetrace.store.hidden import step_name
 from finetrace.store.manifest import complete
 from finetrace.store.predictions import Predictions, read_predictions
 from finetrace.store.tables import write_table
+from tests.hidden_outputs import NAME, PLACE, TRAJECTORY, finished
+from tests.stages import ask, of_run
 
 SETS = {"train": 40, "validation": 60, "test": 50, "far": 70}
 

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.stages import ask
 
 from finetrace.layout import Layout
 from finetrace.pipeline import stage as stage_module
 from finetrace.pipeline.stage import Stage, open_stage
+from tests.stages import ask
 
 
 @pytest.fixture

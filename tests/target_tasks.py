@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from tests.training_fixtures import WORDS
 
 from finetrace.store.files import atomic_folder
 from finetrace.store.manifest import Manifest, complete
 from finetrace.store.tables import write_table
+from tests.training_fixtures import WORDS
 
 GOOD = [w for w in WORDS if w.startswith("good")]
 BAD = [w for w in WORDS if w.startswith("bad")]

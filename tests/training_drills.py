@@ -44,10 +44,10 @@ def run(job: Callable[..., None], *args: Any, kill_after: float | None = None, s
 def finetune_job(where: Path, settings: Any, record: Any, fault: tuple[str, int] | None = None) -> None:
     """Fine-tune models/ on task/ below the parent of `where`; what the stage does, without its manifest."""
     import torch
-    from tests.training_fixtures import SEEDS
 
     from finetrace.store.files import atomic_folder
     from finetrace.training.finetune import finetune
+    from tests.training_fixtures import SEEDS
 
     torch.set_num_threads(1)
     arm(fault)

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tests.training_fixtures import SPECIAL, WORDS, sentences
 
 from finetrace.store.files import atomic_folder
 from finetrace.store.manifest import Manifest, complete
 from finetrace.store.tables import write_table
+from tests.training_fixtures import SPECIAL, WORDS, sentences
 
 KINDS = ("good", "bad", "plain")
 

@@ -5,7 +5,15 @@ import inspect
 import pkgutil
 
 import pytest
-from tests.drawn import FIGURES, GIVEN, assert_inside, assert_whole, layers, training  # noqa: F401 (they fill FIGURES)
+from tests.drawn import (  # noqa: F401 (the modules fill FIGURES)
+    FIGURES,
+    GIVEN,
+    assert_inside,
+    assert_whole,
+    influence,
+    layers,
+    training,
+)
 
 import finetrace
 

@@ -28,6 +28,7 @@ POLL = 0.5  # seconds: an interrupt of Ray reaches Python between two waits, not
 LOCAL = "local"
 """Address of a cluster of this machine alone, which is there for one run."""
 DEVICES = "CUDA_VISIBLE_DEVICES"
+PACKAGE_DATA = ()  # __file__ tells the workers where the source lies; nothing beside it is read
 _here: dict[str, LocalExecutor] = {}  # of a Ray worker: project folder -> what runs its commands
 
 

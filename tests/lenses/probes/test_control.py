@@ -72,7 +72,7 @@ def batch(words: int = 12, rows: int = 300, noise: float = 0.1) -> tuple[Batch, 
     return Batch([(8, 2)], features, labels, "train"), types
 
 
-SETTINGS = {"control_seed": 5, "of": "logistic", "l2": [0.01], "holdout": 0.2, "seed": 0}
+SETTINGS = {"control_seed": 5, "probe": "logistic", "l2": [0.01], "holdout": 0.2, "seed": 0}
 
 
 def test_few_distinct_words_are_learned_by_heart_and_many_are_not() -> None:
