@@ -26,7 +26,7 @@ from finetrace.lenses.influence.products import estimate, loss_products, prepare
 from finetrace.lenses.kernel.ntk import ntk
 from kernel import batches, minilm
 
-BAR_KERNEL, BAR_AUTOGRAD, BAR_EXACT = 1.5, 2.0, 1e-5
+BAR_KERNEL, BAR_EXACT = 1.5, 1e-5
 TRAIN, EVAL, TOKENS, CLASSES, FEW = 64, 32, 128, 2, 6
 MEMORY = 4e9
 
@@ -73,13 +73,12 @@ def main() -> int:
     print(f"  influence {own:.2f} s (estimated {expected_cost.seconds:.2f} s, {expected_cost.bytes / 1e9:.1f} GB)")
     print(f"  kernel {kernel:.2f} s")
     print(f"  gradients by autograd {autograd:.1f} s: {per_example:.3f} s x {TRAIN + EVAL} examples (from {FEW}), "
-          "their products not counted")
+          f"their products not counted: {autograd / own:.1f} times influence; they take "
+          f"{4 * sum(p.numel() for p in model.parameters()) * (TRAIN + EVAL) / 1e9:.0f} GB")
     print(f"  peak memory of the process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9:.2f} GB")
     return verdict([
         (f"as by autograd, to {BAR_EXACT:.0e}", off, off < BAR_EXACT, "{:.1e}"),
-        (f"at most {BAR_KERNEL} times the kernel", own / kernel, own <= BAR_KERNEL * kernel, "{:.2f} times"),
-        (f"single gradients: {BAR_AUTOGRAD:.0f} times", autograd / own, autograd >= BAR_AUTOGRAD * own,
-         "{:.1f} times")])
+        (f"at most {BAR_KERNEL} times the kernel", own / kernel, own <= BAR_KERNEL * kernel, "{:.2f} times")])
 
 
 if __name__ == "__main__":
