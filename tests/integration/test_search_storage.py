@@ -1,6 +1,7 @@
 """A search in a PostgreSQL database, shared by workers of several machines, and a journal whose lock was left."""
 
 import dataclasses
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -121,9 +122,11 @@ def test_a_wrong_password_is_one_sentence(root: Path, tmp_path: Path, database: 
     assert "guessed" not in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_server_that_is_not_there_is_one_sentence(root: Path, tmp_path: Path) -> None:
+def test_a_server_or_a_driver_that_is_not_there_is_one_sentence(root: Path, tmp_path: Path) -> None:
     tune = dataclasses.replace(TUNE, storage="postgresql://me@127.0.0.1:1/searches")
-    with pytest.raises(FinetraceError, match=r"127\.0\.0\.1:1/searches: .*refused.*; start the server") as error:
+    sentence = r"127\.0\.0\.1:1/searches: .*refused.*; start the server" if importlib.util.find_spec("psycopg2") else \
+        r"tune\.storage: needs a driver for PostgreSQL; pip install 'finetrace\[postgres\]'"
+    with pytest.raises(FinetraceError, match=sentence) as error:
         tuning.search(wanted(root, tmp_path / "a", tune))
     assert "\n" not in str(error.value)
 
