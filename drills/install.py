@@ -9,7 +9,7 @@ from drills.frame import CannotRun, Row, main, must
 from drills.toy import last_words
 
 ROOT = Path(__file__).parents[1]
-INSIDE = "/root/finetrace"
+INSIDE = "/opt/finetrace"
 UID = "12345:12345"  # a user that the image does not know
 
 

@@ -117,10 +117,10 @@ def inside(folder: Path) -> str:
     """The whole system under an overlay that collects every write."""
     script = """set -e
         mount -t tmpfs -o size=2g tmpfs "$1"
-        mkdir "$1/up" "$1/work" "$1/root"
-        mount -t overlay overlay -o "lowerdir=/,upperdir=$1/up,workdir=$1/work" "$1/root"
-        for name in proc dev sys; do mount --rbind "/$name" "$1/root/$name"; done
-        chroot "$1/root" sh -c 'cd "$1" && "$2" -m finetrace.cli repro && "$2" -m finetrace.cli publish' sh "$2" "$3"
+        mkdir "$1/up" "$1/work" "$1/new"
+        mount -t overlay overlay -o "lowerdir=/,upperdir=$1/up,workdir=$1/work" "$1/new"
+        for name in proc dev sys; do mount --rbind "/$name" "$1/new/$name"; done
+        chroot "$1/new" sh -c 'cd "$1" && "$2" -m finetrace.cli repro && "$2" -m finetrace.cli publish' sh "$2" "$3"
         cd "$1/up" && find . -type f > "$4/written" """
     project = cloned(folder, "small")
     over, seen = folder / "over", Path(tempfile.mkdtemp(prefix="drills-", dir="/dev/shm"))

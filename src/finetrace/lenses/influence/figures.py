@@ -61,7 +61,7 @@ def course(record: Mapping[str, Any], *, note: str = "", title: str | None = Non
         panel.set_xlabel("optimiser step of the checkpoint")
         panel.axhline(0, color=style.GREY, lw=0.8)
         if panel.get_legend_handles_labels()[0]:
-            panel.legend(fontsize=8)
+            panel.legend(fontsize=8, loc="lower left" if panel is panels[2] else "best")  # whiskers hang from above
     style.footnote(figure, note)
     return figure
 

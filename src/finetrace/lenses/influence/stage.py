@@ -14,6 +14,7 @@ from finetrace.errors import FinetraceError, blame
 from finetrace.inference.targets import Target, target_of
 from finetrace.lenses.influence.inputs import Examples, Steps, read_examples, read_looks, read_steps
 from finetrace.lenses.influence.settings import InfluenceSettings
+from finetrace.lenses.kernel.checkpoints import kept_checkpoints
 from finetrace.longtable import LongTable
 from finetrace.pipeline.lens import Record, write_lens
 from finetrace.pipeline.stage import Stage, write_curves
@@ -70,7 +71,7 @@ def main(stage: Stage) -> None:
 
     def measure(out: Path) -> Record:
         facts, target = read_manifest(trajectory).facts, target_of(read_manifest(task).facts)
-        checkpoints = _checkpoints(trajectory, settings.checkpoints)
+        checkpoints = kept_checkpoints(trajectory, settings.checkpoints, "influence")
         train, other, told = read_examples(next(iter(checkpoints.values())), model, task, target, settings,
                                            facts["train"], seed)
         steps = read_steps(trajectory)
@@ -143,16 +144,6 @@ def _drawn(work: Work, influence: "Influence", table: LongTable, drops: "dict[st
         "recorded": {of: {"starts": drop.starts, "ends": drop.ends, "visits": drop.visits, "watched": drop.watched,
                           "value": np.stack([drop.value, drop.low, drop.high], axis=1)} for of, drop in drops.items()},
     }
-
-
-def _checkpoints(trajectory: Path, wanted: str | list[int]) -> dict[int, Path]:
-    """Step -> folder, ascending; listed steps beyond the last are left out, the ends always in."""
-    from finetrace.models.timeline import chosen_steps
-    from finetrace.store.checkpoints import list_weights
-
-    recorded = list_weights(trajectory / "checkpoints")
-    chosen = chosen_steps(list(recorded), wanted, trajectory, "params.yaml: influence.checkpoints")
-    return {step: recorded[step] for step in chosen}
 
 
 def _weights(stage: Stage, settings: InfluenceSettings, checkpoints: list[int], steps: Steps, train: Examples,

@@ -12,6 +12,7 @@ import numpy as np
 
 from finetrace import seeds
 from finetrace.errors import FinetraceError, blame
+from finetrace.lenses.kernel.checkpoints import kept_checkpoints
 from finetrace.lenses.kernel.settings import KernelSettings
 from finetrace.longtable import LongTable
 from finetrace.pipeline.lens import Record, write_lens
@@ -75,7 +76,7 @@ def main(stage: Stage) -> None:
     model = model_folder(trajectory, stage.layout.model(stage.asked["model"]))
     task = stage.layout.task(stage.asked["task"])
     trained = read_manifest(trajectory).facts
-    checkpoints = _checkpoints(trajectory, settings.checkpoints)
+    checkpoints = kept_checkpoints(trajectory, settings.checkpoints, "kernel")
     seed = seeds.derive(stage.seed, "kernel", stage.asked["task"])  # all trajectories of a task see the same examples
     inputs: dict[Path, Path | str] = {trajectory: trajectory, task: task}
     if model.parent != trajectory:  # else it is part of the trajectory
@@ -156,16 +157,6 @@ def _drawn(work: Work, table: LongTable, blocks: dict[int, dict[str, np.ndarray]
         "groups": {step: dict(zip(share["group"].tolist(), share["value"].tolist(), strict=True))
                    for step, share in shares.items()},
     }
-
-
-def _checkpoints(trajectory: Path, wanted: str | list[int]) -> dict[int, Path]:
-    """Step -> folder, ascending; listed steps beyond the last are left out, the ends always in."""
-    from finetrace.models.timeline import chosen_steps
-    from finetrace.store.checkpoints import list_weights
-
-    recorded = list_weights(trajectory / "checkpoints")
-    chosen = chosen_steps(list(recorded), wanted, trajectory, "params.yaml: kernel.checkpoints")
-    return {step: recorded[step] for step in chosen}
 
 
 def _examples(checkpoints: dict[int, Path], model_folder: Path, task_folder: Path, settings: KernelSettings,
