@@ -16,14 +16,15 @@ from drills.frame import Failed
 from finetrace.store.files import file_lock
 from finetrace.store.manifest import COST, UNHASHED
 
-STUDY = """
+BASE = """
 study: {name: drill, seed: 7}
 world: {train_rows: 64, validation_rows: 24, test_rows: 24, corpus_sentences: 200}
 pretrain:
   toy: {corpus: world, seed: 1, layers: 1, width: 16, heads: 2, feedforward: 32, steps: 8, batch_size: 16}
 tasks: {micro-sentiment: {source: micro}}
 train: {learning_rate: 1.0e-3, batch_size: 8, epochs: 2}
-record: {probe_rows: 8, probe: {every: 4}, evaluate: epochs, checkpoints: epochs}
+"""
+STUDY = BASE + """record: {probe_rows: 8, probe: {every: 4}, evaluate: epochs, checkpoints: epochs}
 tune: {trials: 2, evaluations: 2, space: {learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}}}
 methods: {ft-tuned: {kind: ft, settings: tuned}}
 runs: [{model: toy, task: micro-sentiment, method: [ft, ft-tuned]}]
@@ -33,14 +34,7 @@ hidden: {rows: {train: 16, validation: 16}, token_rows: {validation: 4}}
 """
 """The smallest study with every kind of file: world, models, search, trainings, states, answers, lenses, atlas."""
 
-SMALL = """
-study: {name: drill, seed: 7}
-world: {train_rows: 64, validation_rows: 24, test_rows: 24, corpus_sentences: 200}
-pretrain:
-  toy: {corpus: world, seed: 1, layers: 1, width: 16, heads: 2, feedforward: 32, steps: 8, batch_size: 16}
-tasks: {micro-sentiment: {source: micro}}
-train: {learning_rate: 1.0e-3, batch_size: 8, epochs: 2}
-record: {probe_rows: 8, probe: {every: 4}, evaluate: epochs, checkpoints: none, resume_seconds: 0}
+SMALL = BASE + """record: {probe_rows: 8, probe: {every: 4}, evaluate: epochs, checkpoints: none, resume_seconds: 0}
 runs: [{model: toy, task: micro-sentiment}]
 look: {infodynamics: all}
 infodynamics: {window: 8, permutations: 20}
