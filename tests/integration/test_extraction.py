@@ -12,8 +12,9 @@ from tests.training_fixtures import bert_config, model_folder, recording, settin
 from finetrace.config.hidden import HiddenSettings
 from finetrace.errors import FinetraceError
 from finetrace.inference import trajectory as stage
-from finetrace.inference.trajectory import chosen_checkpoints, extract_trajectory
+from finetrace.inference.trajectory import extract_trajectory
 from finetrace.models.load import load_encoder
+from finetrace.models.timeline import chosen_steps
 from finetrace.store.checkpoints import mark
 from finetrace.store.hidden import LayerMajorFile, finite, read_hidden
 from finetrace.store.manifest import Manifest, complete, read_manifest
@@ -241,10 +242,10 @@ def test_a_disk_that_is_too_small_is_said_before_anything_is_written(trained, tm
 
 
 def test_the_ends_are_always_among_the_checkpoints(tmp_path):
-    recorded = {s: tmp_path for s in (0, 4, 9)}
-    assert list(chosen_checkpoints(recorded, "ends", tmp_path)) == [0, 9]
-    assert list(chosen_checkpoints(recorded, [4], tmp_path)) == [0, 4, 9]
-    assert list(chosen_checkpoints(recorded, "all", tmp_path)) == [0, 4, 9]
+    recorded = [0, 4, 9]
+    assert chosen_steps(recorded, "ends", tmp_path) == [0, 9]
+    assert chosen_steps(recorded, [4], tmp_path) == [0, 4, 9]
+    assert chosen_steps(recorded, "all", tmp_path) == [0, 4, 9]
 
 
 def test_a_layer_major_file_is_a_plain_npy_file_written_in_any_order(tmp_path):

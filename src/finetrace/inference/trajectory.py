@@ -21,9 +21,8 @@ from finetrace.models.given import load_trained_encoder
 from finetrace.models.load import forward_names, load_tokenizer, longest_input
 from finetrace.models.precision import bf16_of
 from finetrace.models.rows import Collator, Encoded, encode, joined
-from finetrace.models.timeline import chosen_steps
+from finetrace.models.timeline import kept_checkpoints
 from finetrace.progress import Progress
-from finetrace.store.checkpoints import list_weights
 from finetrace.store.hidden import step_name
 from finetrace.store.manifest import read_manifest
 from finetrace.store.tables import read_table, write_table
@@ -46,7 +45,7 @@ def extract_trajectory(trajectory: Path, model_folder: Path, task_folder: Path, 
     """
     import torch
 
-    checkpoints = chosen_checkpoints(list_weights(trajectory / "checkpoints"), settings.checkpoints, trajectory)
+    checkpoints = kept_checkpoints(trajectory, settings.checkpoints, "hidden.checkpoints")
     check_architecture([model_folder, *checkpoints.values()])
     tokenizer = load_tokenizer(model_folder)
     model = load_trained_encoder(next(iter(checkpoints.values())), model_folder)
@@ -114,11 +113,6 @@ def _recorded(labels: np.ndarray) -> np.ndarray:
 
 def _tell(progress: Progress, before: int, done: int) -> None:
     progress.update(before + done)
-
-
-def chosen_checkpoints(recorded: dict[int, Path], wanted: str | list[int], trajectory: Path) -> dict[int, Path]:
-    """The checkpoints to look at, ascending; see `chosen_steps`, whose errors it raises."""
-    return {step: recorded[step] for step in chosen_steps(list(recorded), wanted, trajectory, "hidden.checkpoints")}
 
 
 def check_architecture(folders: list[Path]) -> None:

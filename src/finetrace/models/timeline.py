@@ -77,15 +77,14 @@ def open_timeline(trajectory: Path, models: Path, wanted: str | list[int] = "all
     manifest = read_manifest(trajectory)
     if (trajectory / SERIES).is_file():
         return _open_series(trajectory, manifest, wanted)
-    recorded = list_weights(trajectory / "checkpoints")
-    steps = chosen_steps(list(recorded), wanted, trajectory)
+    weights = kept_checkpoints(trajectory, wanted)
     kind = trajectory.parent.name
     model = str(manifest.facts["model"])
     tuned = kind not in AXES
     folder = models / model
-    digests = {step: _digest(recorded[step], manifest, trajectory, folder if tuned else None) for step in steps}
-    return Timeline(trajectory, steps, str(manifest.facts.get("axis") or AXES.get(kind, FINE_TUNING)), folder,
-                    folder if tuned else None, folder if tuned else None, {s: recorded[s] for s in steps}, digests)
+    digests = {step: _digest(path, manifest, trajectory, folder if tuned else None) for step, path in weights.items()}
+    return Timeline(trajectory, list(weights), str(manifest.facts.get("axis") or AXES.get(kind, FINE_TUNING)), folder,
+                    folder if tuned else None, folder if tuned else None, dict(weights), digests)
 
 
 def chosen_steps(recorded: list[int], wanted: str | list[int], trajectory: Path, key: str = "checkpoints") -> list[int]:
@@ -105,6 +104,13 @@ def chosen_steps(recorded: list[int], wanted: str | list[int], trajectory: Path,
         raise FinetraceError(f"{key}: step {absent[0]} was not recorded in {trajectory}; there are "
                              f"{', '.join(map(str, sorted(recorded)))}; name these, or record that step")
     return sorted(steps)
+
+
+def kept_checkpoints(trajectory: Path, wanted: str | list[int], key: str = "checkpoints") -> dict[int, Path]:
+    """Step -> folder of the weights that a training kept and that are wanted, ascending; see `chosen_steps`, whose
+    errors it raises."""
+    recorded = list_weights(trajectory / "checkpoints")
+    return {step: recorded[step] for step in chosen_steps(list(recorded), wanted, trajectory, key)}
 
 
 def read_series(trajectory: Path) -> tuple[dict[int, Source], bool]:

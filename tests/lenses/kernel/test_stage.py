@@ -21,11 +21,11 @@ from finetrace.config.base import parse
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.lenses.kernel import solvers, statistics, summary
-from finetrace.lenses.kernel.checkpoints import kept_checkpoints
 from finetrace.lenses.kernel.settings import KernelSettings
 from finetrace.longtable import LongTable
 from finetrace.models.load import load_classifier
 from finetrace.models.saved import load_trained
+from finetrace.models.timeline import kept_checkpoints
 from finetrace.pipeline.stage import open_stage
 from finetrace.store.manifest import complete, read_manifest
 from finetrace.store.tables import read_table
@@ -157,7 +157,7 @@ def test_the_head_s_part_is_that_of_the_model_and_the_statistics_those_of_the_ke
 
     layout, out = done
     script, settings = load_script("kernel"), KernelSettings(**SMALL)
-    checkpoints = kept_checkpoints(layout.run("tiny", "tiny", "ft", 1) / "trajectory", "all", "kernel")
+    checkpoints = kept_checkpoints(layout.run("tiny", "tiny", "ft", 1) / "trajectory", "all", "kernel.checkpoints")
     train, other, _ = script._examples(checkpoints, layout.model("tiny"), layout.task("tiny"), settings,
                                        {"max_length": 16, "pieces": "mean"}, read_manifest(out).seeds["kernel"])
     model, table = load_trained(checkpoints[10]), columns(out)
@@ -192,7 +192,7 @@ def test_the_ft_ratio_is_that_of_products_without_a_kernel(done: tuple[Layout, P
 
     layout, out = done
     script, settings = load_script("kernel"), KernelSettings(**SMALL)
-    checkpoints = kept_checkpoints(layout.run("tiny", "tiny", "ft", 1) / "trajectory", "all", "kernel")
+    checkpoints = kept_checkpoints(layout.run("tiny", "tiny", "ft", 1) / "trajectory", "all", "kernel.checkpoints")
     train, _, _ = script._examples(checkpoints, layout.model("tiny"), layout.task("tiny"), settings,
                                    {"max_length": 16, "pieces": "mean"}, read_manifest(out).seeds["kernel"])
     model = load_trained(checkpoints[0])
@@ -302,7 +302,7 @@ def test_what_cannot_be_done_is_said_with_the_fix(tmp_path: Path, monkeypatch: p
     (layout.task("tiny") / "validation.parquet").rename(layout.task("tiny") / "other.parquet")
     with pytest.raises(FinetraceError, match=r"no split 'validation'.*kernel.rows.eval: 0"):
         load_script("kernel")._examples(
-            kept_checkpoints(layout.run("tiny", "tiny", "ft", 1) / "trajectory", "ends", "kernel"),
+            kept_checkpoints(layout.run("tiny", "tiny", "ft", 1) / "trajectory", "ends", "kernel.checkpoints"),
             layout.model("tiny"), layout.task("tiny"), KernelSettings(), {"max_length": 16, "pieces": "mean"}, 1)
     (layout.task("tiny") / "other.parquet").rename(layout.task("tiny") / "validation.parquet")
     monkeypatch.setattr("os.sysconf", lambda name: 100)
@@ -316,7 +316,7 @@ def test_a_trajectory_without_checkpoints_is_refused(tmp_path: Path) -> None:
 
     shutil.rmtree(layout.run("tiny", "tiny", "ft", 1) / "trajectory" / "checkpoints")
     with pytest.raises(FinetraceError, match=r"record.checkpoints"):
-        kept_checkpoints(layout.run("tiny", "tiny", "ft", 1) / "trajectory", "ends", "kernel")
+        kept_checkpoints(layout.run("tiny", "tiny", "ft", 1) / "trajectory", "ends", "kernel.checkpoints")
 
 
 @pytest.mark.parametrize(("settings", "message"), [

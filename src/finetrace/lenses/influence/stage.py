@@ -14,7 +14,6 @@ from finetrace.errors import FinetraceError, blame
 from finetrace.inference.targets import Target, target_of
 from finetrace.lenses.influence.inputs import Examples, Steps, read_examples, read_looks, read_steps
 from finetrace.lenses.influence.settings import InfluenceSettings
-from finetrace.lenses.kernel.checkpoints import kept_checkpoints
 from finetrace.longtable import LongTable
 from finetrace.pipeline.lens import Record, write_lens
 from finetrace.pipeline.stage import Stage, write_curves
@@ -58,6 +57,7 @@ class Work:
 def main(stage: Stage) -> None:
     from finetrace.lenses.influence.figures import draw
     from finetrace.models.given import model_folder
+    from finetrace.models.timeline import kept_checkpoints
 
     settings = stage.settings("influence", InfluenceSettings)
     trajectory, folder = stage.folder / "trajectory", stage.folder / "influence"
@@ -71,7 +71,7 @@ def main(stage: Stage) -> None:
 
     def measure(out: Path) -> Record:
         facts, target = read_manifest(trajectory).facts, target_of(read_manifest(task).facts)
-        checkpoints = kept_checkpoints(trajectory, settings.checkpoints, "influence")
+        checkpoints = kept_checkpoints(trajectory, settings.checkpoints, "params.yaml: influence.checkpoints")
         train, other, told = read_examples(next(iter(checkpoints.values())), model, task, target, settings,
                                            facts["train"], seed)
         steps = read_steps(trajectory)

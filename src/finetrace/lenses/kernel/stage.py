@@ -12,7 +12,6 @@ import numpy as np
 
 from finetrace import seeds
 from finetrace.errors import FinetraceError, blame
-from finetrace.lenses.kernel.checkpoints import kept_checkpoints
 from finetrace.lenses.kernel.settings import KernelSettings
 from finetrace.longtable import LongTable
 from finetrace.pipeline.lens import Record, write_lens
@@ -70,13 +69,14 @@ class Work:
 def main(stage: Stage) -> None:
     from finetrace.lenses.kernel.figures import draw
     from finetrace.models.given import model_folder
+    from finetrace.models.timeline import kept_checkpoints
 
     settings = stage.settings("kernel", KernelSettings)
     trajectory, folder = stage.folder / "trajectory", stage.folder / "kernel"
     model = model_folder(trajectory, stage.layout.model(stage.asked["model"]))
     task = stage.layout.task(stage.asked["task"])
     trained = read_manifest(trajectory).facts
-    checkpoints = kept_checkpoints(trajectory, settings.checkpoints, "kernel")
+    checkpoints = kept_checkpoints(trajectory, settings.checkpoints, "params.yaml: kernel.checkpoints")
     seed = seeds.derive(stage.seed, "kernel", stage.asked["task"])  # all trajectories of a task see the same examples
     inputs: dict[Path, Path | str] = {trajectory: trajectory, task: task}
     if model.parent != trajectory:  # else it is part of the trajectory
