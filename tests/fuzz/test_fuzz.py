@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -61,7 +62,8 @@ def each(first: int, count: int, check: Callable[[int], str]) -> Counter[str]:
             with in_time(f"seed {seed}"):
                 ends[check(seed)] += 1
         except Exception as error:  # whatever a case does to the code is told with its seed
-            failures.append(f"seed {seed}: {type(error).__name__}: {error}")
+            places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in extract_tb(error.__traceback__)[-3:]]
+            failures.append(f"seed {seed}: {type(error).__name__}: {error} ({' > '.join(places)})")
     assert not failures, f"{len(failures)} of {count}:\n" + "\n".join(failures[:20])
     return ends
 

@@ -5,8 +5,8 @@ import subprocess
 
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
+from finetrace.study import Study, load_study
 from finetrace.study.plan import plan_of
-from finetrace.study.study import Study, load_study
 
 DECIDING = ("params.yaml", "accepted.yaml", "requirements.lock", "src", "pipelines")
 """Files and folders that decide what a study gives."""

@@ -3,16 +3,14 @@
 from collections.abc import Iterable, Mapping
 from os.path import normpath
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from finetrace.config.base import require
 from finetrace.config.training import TrainSettings
 from finetrace.errors import FinetraceError
 from finetrace.layout import is_slug
 from finetrace.study.patterns import nearest
-
-if TYPE_CHECKING:
-    from finetrace.study.study import Cell, Study
+from finetrace.study.study import NAMED, Cell, Study
 
 MADE = ("data", "models", "outputs", "settings", "inputs", "comparisons", "cross-tasks", "dynamics",
         "directprobe", "atlas", "mlruns")
@@ -20,7 +18,7 @@ MADE = ("data", "models", "outputs", "settings", "inputs", "comparisons", "cross
 FOLDERS = "use lower-case letters, digits, dots and hyphens"
 
 
-def check(study: "Study") -> None:
+def check(study: Study) -> None:
     """Raises ValueError naming section, entry, key and what is known."""
     tasks = [*study.tasks, *study.task_files]
     _check_names(study, tasks)
@@ -50,29 +48,9 @@ def known(where: str, name: str, names: Iterable[str]) -> None:
     require(name in names, f"{where}: {name!r} is not defined; known: {nearest(name, names, 8)}")
 
 
-def _check_names(study: "Study", tasks: list[str]) -> None:
+def _check_names(study: Study, tasks: list[str]) -> None:
     """Names of folders: slugs, each used once among what lies in data/ and among models."""
-    sections = (
-        "pretrain",
-        "series",
-        "adapt",
-        "models",
-        "model_folders",
-        "tasks",
-        "task_files",
-        "corpora",
-        "facts",
-        "fact_files",
-        "minimal_pairs",
-        "minimal_pair_files",
-        "methods",
-        "downstream",
-        "dynamics",
-        "comparisons",
-        "cross_tasks",
-        "directprobe",
-    )
-    for section in sections:
+    for section in (section for section in NAMED if section not in ("by_task", "by_model")):  # these name no folder
         for name in getattr(study, section):
             require(is_slug(name), f"{section}: {name!r} cannot name a folder; {FOLDERS}")
     require(
@@ -90,7 +68,7 @@ def _check_names(study: "Study", tasks: list[str]) -> None:
     _check_paths(study)
 
 
-def _check_paths(study: "Study") -> None:
+def _check_paths(study: Study) -> None:
     """Local files: on this machine, and neither in a result nor around it."""
     folders = {"series": "outputs", "model_folders": "models", "tasks": "data", "task_files": "data", "corpora": "data",
                "fact_files": "data", "minimal_pair_files": "data"}
@@ -118,13 +96,13 @@ def _check_paths(study: "Study") -> None:
         )
 
 
-def _check_unique(where: str, study: "Study", sections: tuple[str, ...], extra_names: Iterable[str] = ()) -> None:
+def _check_unique(where: str, study: Study, sections: tuple[str, ...], extra_names: Iterable[str] = ()) -> None:
     names = [*extra_names, *(name for section in sections for name in getattr(study, section))]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{twice[0]!r} names two of {', '.join(sections)}, which all lie in {where}; rename one")
 
 
-def _check_runs(study: "Study", tasks: list[str]) -> None:
+def _check_runs(study: Study, tasks: list[str]) -> None:
     first_named: dict[str, int] = {}
     for number, entry in enumerate(study.runs):
         for key, names, defined in (
@@ -148,7 +126,7 @@ def _check_runs(study: "Study", tasks: list[str]) -> None:
                 first_named[place] = number
 
 
-def _check_series(study: "Study", tasks: list[str]) -> None:
+def _check_series(study: Study, tasks: list[str]) -> None:
     """Tasks and models of checkpoints that were made elsewhere."""
     require("given" not in study.methods, "methods: 'given' stands for checkpoints that were made elsewhere; choose "
                                           "another name")
@@ -159,7 +137,7 @@ def _check_series(study: "Study", tasks: list[str]) -> None:
             known(f"series.{name}.model", entry.model, [*study.pretrain, *study.models, *study.model_folders])
 
 
-def _check_masked(study: "Study", tasks: list[str]) -> None:
+def _check_masked(study: Study, tasks: list[str]) -> None:
     texts = ["world", *study.corpora, *tasks]
     for name, entry in study.pretrain.items():
         known(f"pretrain.{name}.corpus", entry.corpus, texts)
@@ -175,7 +153,7 @@ def _check_masked(study: "Study", tasks: list[str]) -> None:
         )
 
 
-def _check_looks(study: "Study", tasks: list[str]) -> None:
+def _check_looks(study: Study, tasks: list[str]) -> None:
     looked, sets = study.looked, [*study.facts, *study.fact_files]
     for place, edges in looked.get("edges", {}).items():
         require(bool(edges.tasks), "edges.tasks: is empty, but `look` names places for edges; name tasks of words")
@@ -197,7 +175,7 @@ def _check_looks(study: "Study", tasks: list[str]) -> None:
         known(f"pairs.set, at {place}", pairs.set, [*study.minimal_pairs, *study.minimal_pair_files])
 
 
-def _check_record(study: "Study") -> None:
+def _check_record(study: Study) -> None:
     """What fine-tunings record is what lenses read: a study finds out before it trains."""
     runs = {run.place for run in study.trajectories.values()}
     looking = [lens for lens, places in study.looked.items() if runs & set(places)]
@@ -215,7 +193,7 @@ def _check_record(study: "Study") -> None:
     )
 
 
-def _check_targets(study: "Study") -> None:
+def _check_targets(study: Study) -> None:
     """Tasks without classes: what learns and reads them takes numbers, or sets of classes."""
     for name, task in (
         *((f"cross_tasks.{name}.task", cross.task) for name, cross in study.cross_tasks.items()),
@@ -235,7 +213,7 @@ def _check_targets(study: "Study") -> None:
                 f"classes, and {cell.task} is target: {target}; train it by ft or lora")
 
 
-def check_training(study: "Study", cell: "Cell", train: TrainSettings, where: str) -> None:
+def check_training(study: Study, cell: Cell, train: TrainSettings, where: str) -> None:
     """Raises FinetraceError for settings of a training that its task or method cannot take."""
     target, method = study.target(cell.task), study.methods[cell.method]
     for key, is_set in (("class_weights", train.class_weights is not None), ("label_smoothing", train.label_smoothing)):
@@ -250,7 +228,7 @@ def check_training(study: "Study", cell: "Cell", train: TrainSettings, where: st
                              f"half in by_task.{cell.task}")
 
 
-def _check_pairs(study: "Study", tasks: list[str]) -> None:
+def _check_pairs(study: Study, tasks: list[str]) -> None:
     """Comparisons and cross-task effects: what they compare exists, and can be compared."""
     runs = [run.place for run in study.on_tasks.values()]
     for name, comparison in study.comparisons.items():
@@ -267,7 +245,7 @@ def _check_pairs(study: "Study", tasks: list[str]) -> None:
         known(f"cross_tasks.{name}.task", cross.task, tasks)
 
 
-def _check_dynamics(study: "Study", tasks: list[str]) -> None:
+def _check_dynamics(study: Study, tasks: list[str]) -> None:
     masked = study.masked
     for name, entry in study.downstream.items():
         known(f"downstream.{name}.trajectory", entry.trajectory, masked)

@@ -1,10 +1,8 @@
 """params.yaml as typed, frozen settings, with what follows from it: the trajectories, and which lens looks where."""
 
-from collections.abc import Iterable
 from dataclasses import field
 from functools import cached_property
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 from finetrace.config.base import as_dict, parse, require, settings
@@ -19,9 +17,8 @@ from finetrace.config.models import AdaptSettings, FolderModelSettings, HubModel
 from finetrace.config.predictions import PredictionsSettings
 from finetrace.config.series import SeriesSettings
 from finetrace.config.tracking import TrackingSettings
-from finetrace.config.training import MethodSettings, RecordSettings, TrainSettings, TuneSettings, require_value
+from finetrace.config.training import MethodSettings, RecordSettings, TrainSettings, TuneSettings
 from finetrace.config.world import WorldSettings
-from finetrace.config.yamlfile import read_yaml
 from finetrace.data.registry import resolve
 from finetrace.errors import FinetraceError
 from finetrace.lenses.cloze.settings import ClozeSettings
@@ -31,41 +28,11 @@ from finetrace.lenses.directprobe.settings import DirectprobeSettings
 from finetrace.lenses.dynamics.settings import DynamicsSettings
 from finetrace.lenses.pairs.settings import PairsSettings
 from finetrace.study.look import LENSES, LensSections, Looked, who_looks
-from finetrace.study.patterns import nearest
 
-NAMED = (
-    "pretrain",
-    "series",
-    "adapt",
-    "models",
-    "model_folders",
-    "tasks",
-    "task_files",
-    "corpora",
-    "facts",
-    "fact_files",
-    "minimal_pairs",
-    "minimal_pair_files",
-    "by_task",
-    "by_model",
-    "methods",
-    "downstream",
-    "dynamics",
-    "comparisons",
-    "cross_tasks",
-    "directprobe",
-)
+NAMED = ("pretrain", "series", "adapt", "models", "model_folders", "tasks", "task_files", "corpora", "facts",
+         "fact_files", "minimal_pairs", "minimal_pair_files", "by_task", "by_model", "methods", "downstream",
+         "dynamics", "comparisons", "cross_tasks", "directprobe")
 """Sections of named entries."""
-GONE = {
-    "cells": "runs",
-    "trajectories": "runs",
-    "inspected": "look",
-    "predicted": "look",
-    "kernels": "look",
-    "edge_probes": "look.edges",
-    "cloze_probes": "look.cloze",
-}
-"""Sections of an earlier form -> where that is said now."""
 GIVEN = "given"
 """Stands for the method of checkpoints that were made elsewhere."""
 
@@ -195,11 +162,8 @@ class Study(LensSections):
     compute: ComputeSettings = field(default_factory=ComputeSettings)
 
     def __post_init__(self) -> None:
-        from finetrace.study.checks import check
-
         kinds = {kind: MethodSettings(kind=kind) for kind in ("ft", "lp", "lp-ft", "lora", "lp-lora")}
         object.__setattr__(self, "methods", kinds | self.methods)
-        check(self)
 
     @cached_property
     def trajectories(self) -> dict[str, Run]:
@@ -336,56 +300,3 @@ class Study(LensSections):
                 values |= changes or {}
                 parse(TrainSettings, values, f"{where}: {place}")
             raise
-
-
-def load_study(path: Path) -> Study:
-    """Read params.yaml. Raises FinetraceError naming file, line or key, and fix."""
-    return parse_study(read_yaml(path), path.name)
-
-
-def parse_study(content: Any, where: str) -> Study:
-    """Check a study given as plain values; `where` is named in messages."""
-    from finetrace.study.checks import check_training
-
-    if not isinstance(content, dict):
-        raise FinetraceError(f"{where}: is empty or not a mapping; start from studies/")
-    for key in (k for k in content if k in GONE):
-        raise FinetraceError(f"{where}: {key}: is no longer a section; say it in `{GONE[key]}` (docs/use.md)")
-    study = parse(Study, {k: _named(v) if k in NAMED else v for k, v in content.items() if v is not None}, where)
-    train_keys = TrainSettings.__dataclass_fields__
-    for place, changes in _changes(study):
-        if unknown := {k: v for k, v in changes.items() if k not in train_keys}:  # also where no cell uses them
-            parse(TrainSettings, unknown, f"{where}: {place}")
-        for key, value in changes.items():
-            try:
-                require_value(key, value)
-            except ValueError as error:
-                raise FinetraceError(f"{where}: {place}: {error}") from None
-    for key, cell in study.cells.items():
-        try:
-            check_training(study, cell, study.train_settings(cell, where), where)
-        except FinetraceError as error:
-            raise FinetraceError(f"{error} (for cell {key})") from None
-    return study
-
-
-def _changes(study: Study) -> Iterable[tuple[str, dict[str, Any]]]:
-    """Every place that changes `train`, and the changes."""
-    yield from ((f"by_model.{m}", c) for m, c in study.by_model.items())
-    yield from ((f"by_task.{t}", c) for t, c in study.by_task.items())
-    for name, method in study.methods.items():
-        yield f"methods.{name}.train", method.train or {}
-        yield from ((f"methods.{name}.by_task.{t}", c) for t, c in (method.by_task or {}).items())
-
-
-def _named(section: Any) -> Any:
-    """`sst2:` with nothing after it is an entry without changes; a number that stands for a name is a text."""
-    if isinstance(section, dict):
-        return {
-            str(k) if isinstance(k, int) and not isinstance(k, bool) else k: {} if v is None else v
-            for k, v in section.items()
-        }
-    return section
-
-
-__all__ = ["Cell", "Run", "Runs", "Study", "load_study", "nearest", "parse_study", "place_key"]

@@ -8,7 +8,7 @@ from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
 from finetrace.store.files import sha256_file, write_bytes, write_json
 from finetrace.study.plan import names_of
-from finetrace.study.study import load_study
+from finetrace.study.read import load_study
 
 
 def use(layout: Layout, name: str, *, force: bool = False) -> str:

@@ -11,8 +11,9 @@ from tests.oracles import edges as oracle
 
 from finetrace.lenses.edges.data import make_batch, norms
 from finetrace.lenses.edges.network import Dropout, Network, Probe, Shape, first_weights
+from finetrace.lenses.edges.outputs import hits_of
 from finetrace.lenses.edges.recipe import Recipe
-from finetrace.lenses.edges.scoring import counting_type, hits_of, score_probes
+from finetrace.lenses.edges.scoring import counting_type, score_probes
 from finetrace.lenses.edges.training import train_probes
 
 QUICK = Recipe(hidden=5, max_steps=12, validate_every=12, batch_sentences=4, select="last", halve_patience=0,

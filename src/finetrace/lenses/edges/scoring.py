@@ -3,17 +3,13 @@ cost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from finetrace.lenses.edges.data import EdgeData, check, make_batch, norms
-
-if TYPE_CHECKING:
-    import torch
-
-    from finetrace.lenses.edges.recipe import Recipe
-    from finetrace.lenses.edges.training import Trained
+from finetrace.lenses.edges.outputs import hits_of, losses_of
+from finetrace.lenses.edges.recipe import Recipe
+from finetrace.lenses.edges.training import Trained
 
 HITS = ("true positives", "false positives", "false negatives")
 
@@ -31,7 +27,7 @@ class Scores:
     nats: np.ndarray
 
 
-def score_probes(trained: "Sequence[Trained]", data: EdgeData, recipe: "Recipe", *, clean: np.ndarray | None = None,
+def score_probes(trained: Sequence[Trained], data: EdgeData, recipe: Recipe, *, clean: np.ndarray | None = None,
                  device: str = "cpu", probes_at_once: int = 16) -> Scores:
     """What probes decide on the targets of a split; in the order of `trained`. clean: (class,) bool, classes that
     count.
@@ -74,38 +70,6 @@ def score_probes(trained: "Sequence[Trained]", data: EdgeData, recipe: "Recipe",
     return Scores(hits, sieved, right, nats)
 
 
-def hits_of(logits: "torch.Tensor", gold: "torch.Tensor", loss: Literal["sigmoid", "softmax"],
-            classes: "torch.Tensor | None" = None) -> "torch.Tensor":
-    """True positives, false positives, false negatives of each target: (probe, target, 3) int32.
-
-    logits: (probe, target, class);  gold: (target, class) 0 or 1;  classes: (class,) bool, those that count. Sigmoid:
-    a class is decided for at a probability of 0.5 and above, none or several per target; softmax: the one of the
-    highest output.
-    """
-    import torch
-
-    truth = gold > 0.5
-    if loss == "sigmoid":
-        decided = logits >= 0
-    else:
-        decided = torch.zeros_like(logits, dtype=torch.bool).scatter_(2, logits.argmax(dim=2, keepdim=True), True)
-    if classes is not None:
-        decided, truth = decided & classes, truth & classes
-    true_positives = (decided & truth).sum(dim=2)
-    return torch.stack([true_positives, decided.sum(dim=2) - true_positives, truth.sum(dim=1) - true_positives],
-                       dim=2).int()
-
-
 def counting_type(classes: int) -> type[np.unsignedinteger]:
     """The smallest type that counts the classes of a target."""
     return np.uint8 if classes < 256 else np.uint16
-
-
-def losses_of(logits: "torch.Tensor", gold: "torch.Tensor", loss: Literal["sigmoid", "softmax"]) -> "torch.Tensor":
-    """(probe, target) in nats: cross-entropy, or the mean over classes of that of a yes or no."""
-    import torch
-
-    if loss == "softmax":
-        return -(torch.log_softmax(logits, dim=2) * gold).sum(dim=2)
-    return torch.nn.functional.binary_cross_entropy_with_logits(logits, gold.expand_as(logits),
-                                                                reduction="none").mean(dim=2)

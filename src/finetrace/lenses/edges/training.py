@@ -10,8 +10,8 @@ import numpy as np
 from finetrace import seeds
 from finetrace.lenses.edges.data import Batch, EdgeData, check, make_batch, norms
 from finetrace.lenses.edges.network import SCALARS, Dropout, Network, Probe, Shape, first_weights, parameter_shapes
+from finetrace.lenses.edges.outputs import hits_of, losses_of
 from finetrace.lenses.edges.recipe import Recipe
-from finetrace.lenses.edges.scoring import hits_of, losses_of
 
 if TYPE_CHECKING:
     import torch
