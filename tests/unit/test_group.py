@@ -16,7 +16,7 @@ from finetrace.group import Group, here, lost, opened
 from finetrace.pipeline import together
 from finetrace.study import parse_study
 from finetrace.study.plan import last_settings, plan_of
-from finetrace.training.parts import Part, part_of, whole
+from finetrace.training.parts import Part, join_parts, part_of
 from finetrace.training.trainer import Plan, PlanDataset
 
 STUDY = {
@@ -71,7 +71,7 @@ def test_a_step_is_put_together_in_the_order_of_the_plan() -> None:
     object.__setattr__(group, "brought", [ids, [one * 0.5 for one in ids], [one + 0 for one in ids],
                                           [one[:, None] * 2.0 for one in ids]])
     own = [Part(*([ids[0][:3]] * 4)), Part(*([ids[0][3:]] * 4))]
-    first, second = whole(group, own, rows, sizes)
+    first, second = join_parts(group, own, rows, sizes)
     assert first.ids.tolist() == [10, 11, 11, 12] and second.ids.tolist() == [13, 13]
     assert first.losses.tolist() == [5.0, 5.5, 5.5, 6.0] and second.logits.tolist() == [[26.0], [26.0]]
 
