@@ -42,8 +42,8 @@ def main(stage: Stage) -> None:
         # these settings decide nothing of the data, which does not depend on them
         trainings = [stage.layout.settings / name for name in ("tune", "train", "downstream")]
         require_short(f"{section}.{stage.item}", out, shortest_input(stage.item, trainings))
-        with stage.output(out / "ood", ood_manifest) as beside:
-            ood_manifest.facts = build_ood(stage.item, sets, beside, kind=manifest.facts["kind"], root=root, seed=seed,
+        with stage.output(out / "ood", ood_manifest) as ood_out:
+            ood_manifest.facts = build_ood(stage.item, sets, ood_out, kind=manifest.facts["kind"], root=root, seed=seed,
                                            world=world, label_names=tuple(manifest.facts["label_names"]),
                                            section=section)
 

@@ -34,10 +34,10 @@ def main(stage: Stage) -> None:
     layout, entry = stage.layout, stage.settings("downstream", DownstreamSettings)
     folder = layout.downstream(stage.item)
     timeline = open_timeline(layout.place(entry.trajectory) / "trajectory", layout.root / "models", entry.checkpoints)
-    read = [timeline.trajectory, layout.task(entry.task)]
+    inputs = [timeline.trajectory, layout.task(entry.task)]
     if not timeline.tokenizer.is_relative_to(timeline.trajectory):
-        read.append(timeline.tokenizer)
-    manifest = stage.manifest("lens", {path: path for path in read}, outs=(folder,))
+        inputs.append(timeline.tokenizer)
+    manifest = stage.manifest("lens", {path: path for path in inputs}, outs=(folder,))
     write_lens(stage, folder, manifest, lambda out: _measure(stage, entry, timeline, manifest, out), draw)
 
 
@@ -50,27 +50,27 @@ def _measure(stage: Stage, entry: DownstreamSettings, timeline: "Timeline", mani
     work = plan_work(timeline, task, train, stage.seed, seeds, stage.code["measure"])
     results = learn(timeline, task, train, stage.seed, work, results=lambda key: layout.results("downstream", key),
                     scratch=lambda key: layout.scratch("downstream", key), name=stage.item)
-    base, facts = majority(task), read_manifest(task).facts
-    split = "test" if "test" in base else "validation"
+    baselines, facts = majority(task), read_manifest(task).facts
+    split = "test" if "test" in baselines else "validation"
     metric = facts["metric"]
-    least = base[split].get(metric, 0.0)  # the most frequent tag is no entity
+    baseline = baselines[split].get(metric, 0.0)  # the most frequent tag is no entity
     hits = np.stack([[results[step, seed].hits[split] for seed in seeds] for step in steps])
     scores = np.array([[results[step, seed].metrics[f"{split}/{metric}"] for seed in seeds] for step in steps])
     np.save(out / "hits.npy", hits, allow_pickle=False)
-    write_table(out / "table.parquet", _table(results, base, {s: facts["rows"][s] for s in base}))
-    write_json(out / "metrics.json", _metrics(steps, scores, least, metric))
+    write_table(out / "table.parquet", _table(results, baselines, {name: facts["rows"][name] for name in baselines}))
+    write_json(out / "metrics.json", _metrics(steps, scores, baseline, metric))
     write_curves(out / "curves.csv", {
         "step": steps, metric: scores.mean(axis=1), f"{metric}_low": scores.min(axis=1),
-        f"{metric}_high": scores.max(axis=1), f"{metric}_majority": [least] * len(scores)})
+        f"{metric}_high": scores.max(axis=1), f"{metric}_majority": [baseline] * len(scores)})
     manifest.facts = {
         "trajectory": entry.trajectory, "task": entry.task, "axis": timeline.axis, "steps": steps, "seeds": seeds,
-        "split": split, "metric": metric, "examples": hits.shape[2], "majority": base,
+        "split": split, "metric": metric, "examples": hits.shape[2], "majority": baselines,
         "label_names": facts["label_names"], "device": results[steps[-1], 1].device}
-    return {"name": stage.item, "steps": steps, "scores": scores, "majority": least, "metric": metric, "split": split,
-            "axis": timeline.axis}
+    return {"name": stage.item, "steps": steps, "scores": scores, "majority": baseline, "metric": metric,
+            "split": split, "axis": timeline.axis}
 
 
-def _table(results: Results, base: Mapping[str, Mapping[str, float]], rows: Mapping[str, int]) -> pa.Table:
+def _table(results: Results, baselines: Mapping[str, Mapping[str, float]], rows: Mapping[str, int]) -> pa.Table:
     """A row per checkpoint, seed, split and statistic; 95 % intervals (Wilson, over examples) of shares of examples."""
     from finetrace.lenses.intervals import wilson_interval
 
@@ -79,7 +79,7 @@ def _table(results: Results, base: Mapping[str, Mapping[str, float]], rows: Mapp
         values = {tuple(key.split("/")): value for key, value in result.metrics.items() if key not in COUNTS}
         for (split, statistic), value in values.items():
             lines.append((step, seed, split, statistic, value))
-        lines += [(step, seed, split, "majority", scores["accuracy"]) for split, scores in base.items()]
+        lines += [(step, seed, split, "majority", scores["accuracy"]) for split, scores in baselines.items()]
     table = []
     for step, seed, split, statistic, value in lines:
         low, high = (None, None)

@@ -34,7 +34,7 @@ def main(stage: Stage) -> None:
         inputs[layout.root / tune] = layout.root / tune
     seeds = RunSeeds.of(stage.seed, asked["seed"])
     manifest = stage.manifest("trajectory", inputs, dataclasses.asdict(seeds), outs=[folder])
-    train = _best(layout.root / tune / "best.yaml") if tune else stage.settings("train", TrainSettings)
+    train = _tuned_settings(layout.root / tune / "best.yaml") if tune else stage.settings("train", TrainSettings)
     scratch, method = layout.scratch("train", manifest.key), stage.settings("kind", MethodSettings)
     if not here().leads:
         finetune(model, task, train, record, seeds, scratch=scratch, out=scratch, name=stage.item, method=method)
@@ -68,7 +68,7 @@ def _infodynamics(stage: Stage) -> InfodynamicsSettings | None:
     return parse(InfodynamicsSettings, json.loads(path.read_text("utf-8"))["infodynamics"], str(path))
 
 
-def _best(path: Path) -> TrainSettings:
+def _tuned_settings(path: Path) -> TrainSettings:
     return parse(TrainSettings, yaml.safe_load(path.read_text("utf-8"))["train"], str(path))
 
 

@@ -32,44 +32,44 @@ def main(stage: Stage) -> None:
     layout, folder = stage.layout, stage.folder / "tune"
     metric = read_manifest(layout.task(stage.asked["task"])).facts["metric"]
     manifest = _manifest(stage, [folder])
-    what = _search(stage, manifest)
-    search, tune = what.scratch, what.tune
-    manifest.started_at_ms = stage.started_at_ms(search)
-    live = LiveLog(search / "live.jsonl")
+    spec = _search_spec(stage, manifest)
+    scratch, tune = spec.scratch, spec.tune
+    manifest.started_at_ms = stage.started_at_ms(scratch)
+    live = LiveLog(scratch / "live.jsonl")
     live.start(manifest.key, f"{stage.item}_tune", "tune", started_at_ms=manifest.started_at_ms,
                total_steps=tune.trials)
-    with live_follower(search, layout), stage.output(folder, manifest) as out:
-        best, found = tuning.search(what)
-        why = tuning.undecided(found)
-        write_yaml(out / "best.yaml", tuning.settings_yaml("tuned", best, tuning.best_trial(found), why))
-        table, importances = tuning.trials_table(found), tuning.importances(found)
+    with live_follower(scratch, layout), stage.output(folder, manifest) as out:
+        best, study = tuning.search(spec)
+        reason = tuning.undecided(study)
+        write_yaml(out / "best.yaml", tuning.settings_yaml("tuned", best, tuning.best_trial(study), reason))
+        table, importances = tuning.trials_table(study), tuning.importances(study)
         write_table(out / "trials.parquet", table)
-        write_table(out / "timing.parquet", tuning.timing_table(found))
+        write_table(out / "timing.parquet", tuning.timing_table(study))
         states = table["state"].to_pylist()
         write_json(out / "metrics.json", {"trials": len(states),
-                                          **({"undecided": 1} if why
-                                             else {"best_value": tuning.best_trial(found).value}),
+                                          **({"undecided": 1} if reason
+                                             else {"best_value": tuning.best_trial(study).value}),
                                           **{f"trials_{s.lower()}": states.count(s)
                                              for s in ("COMPLETE", "PRUNED", "FAIL")},
                                           **{f"importance/{k}": v for k, v in importances.items()}})
-        if not what.storage.shared:
-            shutil.copyfile(search / "journal.log", out / "journal.log")
+        if not spec.storage.shared:
+            shutil.copyfile(scratch / "journal.log", out / "journal.log")
         write_drawn(stage, out, manifest, figures.all_figures(table, importances, metric))
         live.end(manifest.key, "FINISHED")
     for name in ("live.jsonl", "started.json"):  # the journal stays: more trials continue it
-        (search / name).unlink(missing_ok=True)
+        (scratch / name).unlink(missing_ok=True)
 
 
 def join(stage: Stage) -> None:
     """Work at a search whose item runs elsewhere, until its last trial has ended; only trials are written."""
     from finetrace.training import tuning
 
-    what = _search(stage, _manifest(stage, []))
-    if not what.storage.shared:
+    spec = _search_spec(stage, _manifest(stage, []))
+    if not spec.storage.shared:
         raise FinetraceError("params.yaml: tune.storage: is not set, and a journal file serves the processes "
                              "of one item; give postgresql://USER@HOST/DATABASE")
-    what.scratch.mkdir(parents=True, exist_ok=True)
-    tuning.work_together(what)
+    spec.scratch.mkdir(parents=True, exist_ok=True)
+    tuning.work_together(spec)
 
 
 def _manifest(stage: Stage, outs: list[Path]) -> Manifest:
@@ -77,13 +77,13 @@ def _manifest(stage: Stage, outs: list[Path]) -> Manifest:
     return stage.manifest("settings", {model: model, task: task}, outs=outs)
 
 
-def _search(stage: Stage, manifest: Manifest) -> "Search":
+def _search_spec(stage: Stage, manifest: Manifest) -> "Search":
     from finetrace.training.tuning import Search
 
     layout = stage.layout
     # What a trial gives does not depend on how many follow, who shares them, or where they are kept
-    alike = {k: v for k, v in stage.asked["tune"].items() if k not in ("trials", "workers", "storage", "heartbeat")}
-    scratch = layout.results("tune", make_key(f"tune@{stage.item}", stage.asked | {"tune": alike}, manifest.inputs,
+    deciding = {k: v for k, v in stage.asked["tune"].items() if k not in ("trials", "workers", "storage", "heartbeat")}
+    scratch = layout.results("tune", make_key(f"tune@{stage.item}", stage.asked | {"tune": deciding}, manifest.inputs,
                                               manifest.code))
     return Search(layout.model(stage.asked["model"]), layout.task(stage.asked["task"]),
                   stage.settings("train", TrainSettings), stage.settings("tune", TuneSettings), stage.seed, scratch,

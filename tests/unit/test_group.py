@@ -16,7 +16,7 @@ from finetrace.group import Group, here, lost, opened
 from finetrace.pipeline import together
 from finetrace.study import parse_study
 from finetrace.study.plan import last_settings, plan_of
-from finetrace.training.parts import Part, part_of, whole
+from finetrace.training.parts import Part, join_parts, part_of
 from finetrace.training.trainer import Plan, PlanDataset
 
 STUDY = {
@@ -71,7 +71,7 @@ def test_a_step_is_put_together_in_the_order_of_the_plan() -> None:
     object.__setattr__(group, "brought", [ids, [one * 0.5 for one in ids], [one + 0 for one in ids],
                                           [one[:, None] * 2.0 for one in ids]])
     own = [Part(*([ids[0][:3]] * 4)), Part(*([ids[0][3:]] * 4))]
-    first, second = whole(group, own, rows, sizes)
+    first, second = join_parts(group, own, rows, sizes)
     assert first.ids.tolist() == [10, 11, 11, 12] and second.ids.tolist() == [13, 13]
     assert first.losses.tolist() == [5.0, 5.5, 5.5, 6.0] and second.logits.tolist() == [[26.0], [26.0]]
 
@@ -98,7 +98,7 @@ def test_another_number_than_asked_for_is_refused(tmp_path: Path, monkeypatch: p
     ask(tmp_path, "train", "x", processes=2)
     monkeypatch.setattr(os, "environ", os.environ | {"WORLD_SIZE": "3"})
     with pytest.raises(FinetraceError, match="3 processes were started, and the study asks for 2; set compute"):
-        together._together(lambda stage: pytest.fail("it began"), stage_of(tmp_path, "train", "x"))
+        together._run_in_group(lambda stage: pytest.fail("it began"), stage_of(tmp_path, "train", "x"))
 
 
 def test_trainings_that_are_one_process_refuse_torchrun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -119,8 +119,8 @@ def test_fewer_gpus_than_processes_are_refused(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_who_ended_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert together._told("train@x", 4, {0: -15, 1: -15, 3: -9}) == 1
+    assert together._report_failure("train@x", 4, {0: -15, 1: -15, 3: -9}) == 1
     assert "stage train@x failed: its process 3 (of 0 to 3) was ended by SIGKILL" in capsys.readouterr().err
-    assert together._told("train@x", 2, {0: 130, 1: -15}) == 130 and capsys.readouterr().err == ""
+    assert together._report_failure("train@x", 2, {0: 130, 1: -15}) == 130 and capsys.readouterr().err == ""
     assert lost(RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:3"))
     assert not lost(RuntimeError("CUDA out of memory")) and not lost(ValueError("Broken pipe"))

@@ -18,10 +18,10 @@ from finetrace.pipeline.accepted import HALVES, NAME, accepted
 from finetrace.store.files import write_yaml
 
 
-def _recorded(layout: Layout) -> dict[str, dict[str, Any]]:
+def _recorded_contents(layout: Layout) -> dict[str, dict[str, Any]]:
     """Script -> content of settings/code/SCRIPT.json when the results in dvc.lock were made: from settings/, or from
     DVC's cache."""
-    lock, found = layout.root / "dvc.lock", {}
+    lock, contents = layout.root / "dvc.lock", {}
     hashes = (
         dict(re.findall(r"path: settings/code/(\w+)\.json\n\s+hash: md5\n\s+md5: (\w+)", lock.read_text("utf-8")))
         if lock.is_file()
@@ -33,8 +33,8 @@ def _recorded(layout: Layout) -> dict[str, dict[str, Any]]:
             layout.root / ".dvc/cache/files/md5" / md5[:2] / md5[2:],
         ):
             if path.is_file() and hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == md5:
-                found[script] = json.loads(path.read_text("utf-8"))
-    return found
+                contents[script] = json.loads(path.read_text("utf-8"))
+    return contents
 
 
 def accept(layout: Layout, stages: Sequence[str], because: str) -> list[str]:
@@ -47,24 +47,24 @@ def accept(layout: Layout, stages: Sequence[str], because: str) -> list[str]:
 
     if not because.strip():
         raise FinetraceError("--because: say why the change alters no result")
-    now = code_contents(layout)
-    named = [OF_SCRIPT.get(stage, stage).replace("-", "_") for stage in stages]
-    scripts = sorted(now) if list(stages) == ["all"] else list(dict.fromkeys(named))
-    if unknown := [script for script in scripts if script not in now]:
+    current = code_contents(layout)
+    script_names = [OF_SCRIPT.get(stage, stage).replace("-", "_") for stage in stages]
+    scripts = sorted(current) if list(stages) == ["all"] else list(dict.fromkeys(script_names))
+    if unknown := [script for script in scripts if script not in current]:
         raise FinetraceError(
-            f"{unknown[0]}: is no stage with a script in pipelines/; there are: {', '.join(sorted(now))}"
+            f"{unknown[0]}: is no stage with a script in pipelines/; there are: {', '.join(sorted(current))}"
         )
-    recorded = _recorded(layout)
+    recorded = _recorded_contents(layout)
     entries, lines = dict(accepted(layout).entries), []
     for script in scripts:
-        before = recorded.get(script)
-        if before is None or all(before[half] == now[script][half] for half in HALVES):
+        earlier = recorded.get(script)
+        if earlier is None or all(earlier[half] == current[script][half] for half in HALVES):
             continue
-        entries[script] = {"because": because, "content": before} | {half: now[script][half] for half in HALVES}
+        entries[script] = {"because": because, "content": earlier} | {half: current[script][half] for half in HALVES}
         changed = sorted(
             name
-            for name in {*before["modules"], *now[script]["modules"]}
-            if before["modules"].get(name) != now[script]["modules"].get(name)
+            for name in {*earlier["modules"], *current[script]["modules"]}
+            if earlier["modules"].get(name) != current[script]["modules"].get(name)
         )
         lines.append(f"{script}: its results stand, although these changed: {', '.join(changed)}")
     if not lines:

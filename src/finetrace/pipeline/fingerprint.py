@@ -112,7 +112,7 @@ class Fingerprints:
             measure=_digest(measured, measuring),
             draw=_digest(drawn, dict(packages.items() - measuring.items())),
             modules={name: module.meaning[:16] for name, module in sorted(all_.items())},
-            data=dict(sorted(one for module in all_.values() for one in module.data.items())), packages=packages)
+            data=dict(sorted(entry for module in all_.values() for entry in module.data.items())), packages=packages)
 
     def _list(self, base: Path, within: str) -> None:
         """Note what can be imported from a folder of the search path."""
@@ -131,56 +131,56 @@ class Fingerprints:
 
     def _reached(self, script: str, *, figures: bool = True) -> "dict[str, _Module]":
         """The script and all that running it may import;  figures: also the figures and what is behind them."""
-        found, waiting = {script: self._module(script)}, [script]
+        reached, waiting = {script: self._module(script)}, [script]
         while waiting:
-            for name in found[waiting.pop()].imports - found.keys():
+            for name in reached[waiting.pop()].imports - reached.keys():
                 if figures or FIGURES not in name.split("."):
-                    found[name] = self._module(name)
+                    reached[name] = self._module(name)
                     waiting.append(name)
-        return found
+        return reached
 
     def _module(self, name: str) -> "_Module":
         if name not in self._modules:
             source = self._cache.source(name, self._paths[name])
             if source.problem:
                 raise self._error(name, *source.problem)
-            inside, outside = set[str](), set[str]()
+            project_modules, foreign = set[str](), set[str]()
             for line, base, names in source.imports:
                 top = base.partition(".")[0]
                 if top == PACKAGE or top in self._places:
-                    inside |= self._targets(name, line, base, names)
+                    project_modules |= self._targets(name, line, base, names)
                 elif top not in sys.stdlib_module_names:
-                    outside.add(top)
-            self._modules[name] = _Module(source.meaning, inside, outside, self._data(name, source.data or []))
+                    foreign.add(top)
+            self._modules[name] = _Module(source.meaning, project_modules, foreign, self._data(name, source.data or []))
         return self._modules[name]
 
     def _targets(self, name: str, line: int, base: str, names: list[str]) -> set[str]:
         """What an import executes: the module, the packages around it, and those of its names that are modules."""
-        wanted = [*accumulate(base.split("."), "{}.{}".format)]
-        missing = [dotted for dotted in wanted if dotted not in self._places]
+        targets = [*accumulate(base.split("."), "{}.{}".format)]
+        missing = [dotted for dotted in targets if dotted not in self._places]
         for bound in () if missing else names:
             if bound == "*":
                 raise self._error(name, line, f"imports * from {base}, which hides what it uses; name what it imports")
             if (inner := f"{base}.{bound}") in self._places:
-                wanted.append(inner)
+                targets.append(inner)
             elif (place := self._places[base]) is not None and not bound.startswith("__"):
-                known = self._cache.source(place, self._paths[place]).names if place else []
-                missing += [inner] if known is not None and {bound, "__getattr__"}.isdisjoint(known) else []
+                exports = self._cache.source(place, self._paths[place]).names if place else []
+                missing += [inner] if exports is not None and {bound, "__getattr__"}.isdisjoint(exports) else []
         if missing:
             raise self._error(name, line, f"imports {missing[0]}, which does not exist; correct or remove the import")
-        return {place for dotted in wanted if (place := self._places[dotted])}
+        return {place for dotted in targets if (place := self._places[dotted])}
 
     def _data(self, name: str, entries: list[str]) -> dict[str, str]:
         """Path from src -> hash of the files that a module declares to read."""
-        found, folder = {}, os.path.dirname(self._paths[name])
+        hashes, folder = {}, os.path.dirname(self._paths[name])
         for entry in entries:
             path = Path(os.path.normpath(os.path.join(folder, entry)))
             if not path.exists() or not path.is_relative_to(self._root):
                 raise self._error(name, 0, f"PACKAGE_DATA: there is no {entry!r} beside it; correct the entry")
             for file in path.rglob("*") if path.is_dir() else [path]:
                 if file.is_file() and "__pycache__" not in file.parts:
-                    found[Path(os.path.relpath(file, self._root / "src")).as_posix()] = _sha256(file.read_bytes())
-        return found
+                    hashes[Path(os.path.relpath(file, self._root / "src")).as_posix()] = _sha256(file.read_bytes())
+        return hashes
 
     def _error(self, name: str, line: int, text: str) -> FinetraceError:
         return FinetraceError(f"{os.path.relpath(self._paths[name], self._root)}:{f'{line}:' if line else ''} {text}")
@@ -196,7 +196,7 @@ class _Module(NamedTuple):
 
 
 class _Source(NamedTuple):
-    """What one file says."""
+    """The parsed content of one file."""
     meaning: str
     imports: list[tuple[int, str, list[str]]]  # line, module, names (none for a plain import)
     data: list[str] | None
@@ -230,7 +230,7 @@ class _Writer(dict[type, Callable[[Any], str]]):
                 value = getattr(node, field, None)
                 if value.__class__ is list:
                     if value:
-                        text = self._block(value) if block else ",".join([self[one.__class__](one) for one in value])
+                        text = self._block(value) if block else ",".join([self[item.__class__](item) for item in value])
                         parts.append(f"{field}=[{text}]")
                 elif value is not None:
                     parts.append(f"{field}={self[value.__class__](value)}")
@@ -241,8 +241,8 @@ class _Writer(dict[type, Callable[[Any], str]]):
 
     def _block(self, statements: list[Any]) -> str:
         """Statements without docstrings, wherever they stand; a block that had nothing else does nothing."""
-        return ",".join([self[one.__class__](one) for one in statements if not (
-            one.__class__ is ast.Expr and one.value.__class__ is ast.Constant and one.value.value.__class__ is str
+        return ",".join([self[node.__class__](node) for node in statements if not (
+            node.__class__ is ast.Expr and node.value.__class__ is ast.Constant and node.value.value.__class__ is str
         )]) or "Pass()"
 
     def _if(self, node: ast.If) -> str:
@@ -255,7 +255,7 @@ class _Writer(dict[type, Callable[[Any], str]]):
 
 
 def _read(name: str, path: str, writer: _Writer) -> _Source:
-    """What the file of a module or script says, or why that cannot be told."""
+    """The parsed content of a module's or script's file, or the problem that prevents it."""
     content, is_package, problem = Path(path).read_bytes(), path.endswith("__init__.py"), None
     try:
         tree = ast.parse(content)
@@ -325,30 +325,30 @@ class _Packages:
     def behind(self, modules: Iterable[_Module], without: Collection[str] = ()) -> dict[str, str]:
         """Distribution -> version of the deciding packages that modules import, directly or through other packages."""
         tops = {top for module in modules for top in module.foreign}
-        found, waiting = set[str](), [name for top in tops for name in self._fact("provides", top)]
-        while waiting:
-            if (name := waiting.pop()) not in found and name not in without:
-                found.add(name)
-                waiting += self._fact("requires", name)
-        return {name: self._fact("version", name)[0] for name in DECIDING if name in found}
+        distributions, pending = set[str](), [name for top in tops for name in self._fact("provides", top)]
+        while pending:
+            if (name := pending.pop()) not in distributions and name not in without:
+                distributions.add(name)
+                pending += self._fact("requires", name)
+        return {name: self._fact("version", name)[0] for name in DECIDING if name in distributions}
 
-    def _fact(self, what: str, name: str) -> list[str]:
-        if (key := f"{what} {name}") not in self._known:
-            self._known[key] = self._find[what](name)
+    def _fact(self, kind: str, name: str) -> list[str]:
+        if (key := f"{kind} {name}") not in self._known:
+            self._known[key] = self._find[kind](name)
         return self._known[key]
 
     def _provides(self, top: str) -> list[str]:
         name = DISTRIBUTIONS.get(top, top)
-        known = _canonical(name) in DECIDING or installed(name)
-        return [_canonical(one) for one in ([name] if known else _search().get(top, [name]))]
+        is_known = _canonical(name) in DECIDING or installed(name)
+        return [_canonical(distribution) for distribution in ([name] if is_known else _search().get(top, [name]))]
 
     def _requires(self, distribution: str) -> list[str]:
         """What a distribution needs without extras, on this machine."""
         from packaging.requirements import Requirement  # 0.05 s: not needed where the cache knows
 
         with contextlib.suppress(metadata.PackageNotFoundError):
-            told = [x for x in metadata.requires(distribution) or [] if "extra ==" not in x or " or " in x]
-            return sorted({_canonical(r.name) for r in map(Requirement, told) if not r.marker or r.marker.evaluate()})
+            lines = [line for line in metadata.requires(distribution) or [] if "extra ==" not in line or " or " in line]
+            return sorted({_canonical(r.name) for r in map(Requirement, lines) if not r.marker or r.marker.evaluate()})
         return []
 
 
@@ -360,9 +360,9 @@ class _Cache:
         self._old, self._new = dict[str, tuple[list[int], _Source]](), dict[str, tuple[list[int], _Source]]()
         self.packages: dict[str, list[str]] = {}
         if path:
-            there = {name for folder in sys.path if os.path.isdir(folder) for name in os.listdir(folder)
+            infos = {name for folder in sys.path if os.path.isdir(folder) for name in os.listdir(folder)
                      if name.endswith((".dist-info", ".egg-info"))}  # these names contain versions
-            self._header = _sha256(json.dumps([Path(__file__).read_text(), str(root), sys.version, sorted(there)]))
+            self._header = _sha256(json.dumps([Path(__file__).read_text(), str(root), sys.version, sorted(infos)]))
             with contextlib.suppress(OSError, ValueError, TypeError, LookupError, AttributeError):
                 content = json.loads(text := path.read_text("utf-8"))
                 if content["header"] == self._header:
@@ -370,12 +370,12 @@ class _Cache:
                     self.packages, self._before = dict(content["packages"]), text
 
     def source(self, name: str, path: str) -> _Source:
-        """What a file says: read anew unless its size and times are the same."""
+        """The content of a file: read anew unless its size and times are the same."""
         if name not in self._new:
-            status, now = os.stat(path), time.time_ns()
-            stamp, old = [status.st_size, status.st_mtime_ns, status.st_ctime_ns], self._old.get(name)
-            self._new[name] = old if old and old[0] == stamp else (stamp, _read(name, path, self._writer))
-            if now - max(stamp[1:]) < SETTLED_NS:
+            status, now_ns = os.stat(path), time.time_ns()
+            stamp, earlier = [status.st_size, status.st_mtime_ns, status.st_ctime_ns], self._old.get(name)
+            self._new[name] = earlier if earlier and earlier[0] == stamp else (stamp, _read(name, path, self._writer))
+            if now_ns - max(stamp[1:]) < SETTLED_NS:
                 self._new[name] = [], self._new[name][1]
         return self._new[name][1]
 

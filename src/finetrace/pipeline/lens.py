@@ -35,14 +35,14 @@ def write_lens(
     draw: that record -> name -> figure;  types: dataclasses that stand in the record.
     A measurement with the same key that is kept from before is not made again: a changed figure only draws.
     """
-    kept = stage.layout.measured(stage.stage, stage.item)
+    measured_folder = stage.layout.measured(stage.stage, stage.item)
     with atomic_folder(folder) as out:
-        if restore_files(kept, manifest.key, out):
+        if restore_files(measured_folder, manifest.key, out):
             log.info("%s: measured before; the figures are drawn again", stage.label)
         else:
             write_record(out / "measured.npz", measure(out))
             stage.complete(out, manifest)
-            keep_files(out, kept)
+            keep_files(out, measured_folder)
         write_drawn(stage, out, manifest, draw(read_record(out / "measured.npz", types)))
     log.info("%s: wrote %s", stage.label, stage.layout.relative(folder))
 

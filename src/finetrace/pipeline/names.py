@@ -8,8 +8,8 @@ from finetrace.layout import OF_SCRIPT, Layout
 
 def label_of(stage: str, item: str, layout: Layout) -> str:
     """`stage@item` as DVC names it: DVC and the driver say so; by hand, plan.yaml does."""
-    if said := os.environ.get("DVC_STAGE"):
-        return said
+    if dvc_name := os.environ.get("DVC_STAGE"):
+        return dvc_name
     for other in [name for name, script in OF_SCRIPT.items() if script == stage]:
         if item in _items(layout.plan, other):
             stage = other

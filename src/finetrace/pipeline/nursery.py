@@ -149,8 +149,8 @@ class _Nursery:
     def reap(self) -> None:
         """Tell which children have ended, after all that they wrote."""
         for pid, child in list(self.children.items()):
-            found, status = os.waitpid(pid, os.WNOHANG)
-            if found:
+            ended_pid, status = os.waitpid(pid, os.WNOHANG)
+            if ended_pid:
                 del self.children[pid]
                 self.interrupted.discard(pid)
                 self.forward(child)  # once: what still holds the pipe, a child of its own, could write for ever
@@ -293,7 +293,7 @@ def _leave(code: int) -> int:
     threading._shutdown()  # type: ignore[attr-defined]  # waits for threads
     atexit._run_exitfuncs()
     # files left open first: the collector may close one before its buffer, which loses text
-    _flush(*(one for one in gc.get_objects() if issubclass(type(one), io.TextIOWrapper | io.BufferedWriter)))
+    _flush(*(stream for stream in gc.get_objects() if issubclass(type(stream), io.TextIOWrapper | io.BufferedWriter)))
     sys.modules.pop("__main__", None)
     gc.collect()  # the script's own objects end
     _flush(sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)

@@ -111,15 +111,15 @@ class Stage:
     def is_there(self, folder: Path, manifest: Manifest) -> bool:
         """Whether a folder is whole, by content, and is what the manifest asks for."""
         try:
-            there = read_manifest(folder, verify="content")
-            drawn = (
+            existing = read_manifest(folder, verify="content")
+            drawn_code = (
                 read_manifest(folder / "figures", verify="content").code
-                if there.kind in DRAWN
+                if existing.kind in DRAWN
                 else self.code["draw"]
             )
         except FinetraceError:
             return False
-        return there.key == manifest.key and drawn == self.code["draw"]
+        return existing.key == manifest.key and drawn_code == self.code["draw"]
 
     @contextlib.contextmanager
     def output(self, folder: Path, manifest: Manifest) -> Iterator[Path]:
@@ -150,7 +150,8 @@ def write_curves(path: Path, columns: Mapping[str, Any]) -> None:
     with open(path, "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(columns)
-        writer.writerows(zip(*(c.tolist() if hasattr(c, "tolist") else c for c in columns.values()), strict=True))
+        writer.writerows(zip(*(curve.tolist() if hasattr(curve, "tolist") else curve for curve in columns.values()),
+                             strict=True))
 
 
 def open_stage(stage: str, item: str, layout: Layout) -> Stage:
@@ -164,9 +165,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.json"))) if path.parent.is_dir() else ""
+        items = ", ".join(sorted(p.stem for p in path.parent.glob("*.json"))) if path.parent.is_dir() else ""
         raise FinetraceError(
-            f"{path}: not found, so params.yaml does not ask for it{f' (it asks for {known})' if known else ''}; "
+            f"{path}: not found, so params.yaml does not ask for it{f' (it asks for {items})' if items else ''}; "
             "run `finetrace plan` after a change of params.yaml"
         ) from error
     except ValueError as error:
@@ -184,15 +185,15 @@ def run(stage: str, main: Callable[[Stage], None]) -> None:
     item = sys.argv[1] if len(sys.argv) > 1 else ""
     layout = Layout.here()
     label = label_of(stage, item, layout)
-    file = layout.logs / f"{label.replace('/', '-')}.log"
+    log_file = layout.logs / f"{label.replace('/', '-')}.log"
     try:
         layout.logs.mkdir(parents=True, exist_ok=True)
-        _logging(file)
+        _set_up_logging(log_file)
     except OSError as error:
         print(f"finetrace: stage {label} failed: {refusal(error, layout.home) or error}", file=sys.stderr)
         sys.exit(1)
     remember_in(layout.verified)
-    shown = layout.relative(file) if file.is_relative_to(layout.root) else file
+    log_name = layout.relative(log_file) if log_file.is_relative_to(layout.root) else log_file
     name = label.replace("/", "-")
     try:
         # an earlier run whose front process was killed may still be ending,
@@ -203,20 +204,20 @@ def run(stage: str, main: Callable[[Stage], None]) -> None:
     except AlreadyThere:
         log.info("%s: is there already", label)
     except KeyboardInterrupt:
-        log.error("finetrace: stage %s interrupted; run the same command to continue\n  log: %s", label, shown)
+        log.error("finetrace: stage %s interrupted; run the same command to continue\n  log: %s", label, log_name)
         sys.exit(130)
     except FinetraceError as error:
         log.debug("%s", traceback.format_exc())
-        print(f"finetrace: stage {label} failed: {error}\n  log: {shown}", file=sys.stderr)
+        print(f"finetrace: stage {label} failed: {error}\n  log: {log_name}", file=sys.stderr)
         sys.exit(1)
     except Exception as error:
         log.debug("%s", traceback.format_exc())
-        if refused := refusal(error, layout.home):
-            print(f"finetrace: stage {label} failed: {refused}\n  log: {shown}", file=sys.stderr)
+        if reason := refusal(error, layout.home):
+            print(f"finetrace: stage {label} failed: {reason}\n  log: {log_name}", file=sys.stderr)
             sys.exit(1)
         print(hide_passwords(traceback.format_exc()), end="", file=sys.stderr)
         text = hide_passwords(f"{type(error).__name__}: {error}")
-        print(f"finetrace: stage {label} failed: {text}\n  log: {shown}", file=sys.stderr)
+        print(f"finetrace: stage {label} failed: {text}\n  log: {log_name}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -235,7 +236,7 @@ class _LogFile(logging.FileHandler):
             super().handleError(record)
 
 
-def _logging(file: Path) -> None:
+def _set_up_logging(file: Path) -> None:
     root = logging.getLogger("finetrace")
     root.setLevel(logging.DEBUG)
     root.propagate = False

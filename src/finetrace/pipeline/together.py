@@ -39,7 +39,7 @@ def run(stage: str, main: Main) -> None:
     """Entry point of a pipeline script, as `pipeline.stage.run`: alone, as one of several, or to start several."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         item = sys.argv[1] if len(sys.argv) > 1 else ""
-        processes = _wanted(stage, item)
+        processes = _processes_of(stage, item)
         if processes == 1:
             alone.run(stage, main)
         else:
@@ -49,12 +49,12 @@ def run(stage: str, main: Main) -> None:
         die_with(os.getppid())  # they are in no session with who started them
     signal.signal(signal.SIGINT, _interrupted)
     if os.environ["RANK"] == "0":
-        alone.run(stage, partial(_together, main))
+        alone.run(stage, partial(_run_in_group, main))
     else:
         sys.exit(_follow(stage, main))
 
 
-def _wanted(stage: str, item: str) -> int:
+def _processes_of(stage: str, item: str) -> int:
     """The processes that an item asks for; 1 where its settings cannot be read, which the stage will say."""
     try:
         return int(open_stage(stage, item, Layout.here()).asked.get("processes", 1))
@@ -83,32 +83,33 @@ def _start(label: str, processes: int) -> int:
         except (SignalException, KeyboardInterrupt) as stop:
             return 128 + int(getattr(stop, "sigval", signal.SIGINT))
         except ChildFailedError as failed:
-            return _told(label, processes, {rank: one.exitcode for rank, one in failed.failures.items()})
+            return _report_failure(label, processes,
+                                   {rank: failure.exitcode for rank, failure in failed.failures.items()})
     return 0
 
 
-def _told(label: str, processes: int, codes: dict[int, int]) -> int:
+def _report_failure(label: str, processes: int, codes: dict[int, int]) -> int:
     """Say which process was ended from outside; those that failed by themselves have said why. The exit code.
 
     codes: exit codes by process, -N for signal N; those that were ended because of another have SIGTERM.
     """
-    own = {rank: code for rank, code in sorted(codes.items()) if code != -signal.SIGTERM} or codes
-    for rank, code in own.items():
+    own_codes = {rank: code for rank, code in sorted(codes.items()) if code != -signal.SIGTERM} or codes
+    for rank, code in own_codes.items():
         if code < 0:
             name = signal.Signals(-code).name
             hint = "; where nobody did that, memory was short" if name == "SIGKILL" else ""
             print(f"finetrace: stage {label} failed: its process {rank} (of 0 to {processes - 1}) was ended by {name}"
                   f"{hint}; all have ended, and the same command goes on from the last state", file=sys.stderr)
             return 1
-    return next(iter(own.values()), 1)
+    return next(iter(own_codes.values()), 1)
 
 
-def _together(main: Main, stage: Stage) -> None:
+def _run_in_group(main: Main, stage: Stage) -> None:
     """The stage as one of several processes. Raises FinetraceError when they are not as many as it asks for."""
-    size, wanted = int(os.environ["WORLD_SIZE"]), int(stage.asked.get("processes", 1))
-    if size != wanted:
-        raise FinetraceError(f"{size} processes were started, and the study asks for {wanted}; set compute.processes "
-                             "in params.yaml, and start the stage without torchrun")
+    size, processes = int(os.environ["WORLD_SIZE"]), int(stage.asked.get("processes", 1))
+    if size != processes:
+        raise FinetraceError(f"{size} processes were started, and the study asks for {processes}; set "
+                             "compute.processes in params.yaml, and start the stage without torchrun")
     try:
         with group.opened():
             main(stage)
@@ -126,7 +127,7 @@ def _follow(stage: str, main: Main) -> int:
     logging.getLogger("finetrace").setLevel(logging.ERROR)  # process 0 says the rest
     remember_in(layout.verified)
     try:
-        _together(main, open_stage(stage, item, layout))
+        _run_in_group(main, open_stage(stage, item, layout))
     except AlreadyThere:
         return 0
     except KeyboardInterrupt:

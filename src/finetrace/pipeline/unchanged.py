@@ -39,14 +39,15 @@ def is_unchanged(layout: Layout) -> bool:
         return False
 
 
-def remember(layout: Layout, paths: Iterable[str], seen: str) -> None:
-    """Everything was up to date; paths: what stages read and write;  seen: `signature` before that was looked into.
+def remember(layout: Layout, paths: Iterable[str], earlier_signature: str) -> None:
+    """Everything was up to date; paths: what stages read and write;  earlier_signature: `signature` before that was
+    looked into.
 
     Nothing is remembered when something was touched meanwhile.
     """
     paths = sorted(set(paths))
-    if signature(layout, paths) == seen:
-        write_json(_path(layout), {"paths": paths, "signature": seen})
+    if signature(layout, paths) == earlier_signature:
+        write_json(_path(layout), {"paths": paths, "signature": earlier_signature})
 
 
 def signature(layout: Layout, paths: Iterable[str]) -> str:

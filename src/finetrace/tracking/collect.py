@@ -35,9 +35,9 @@ _STATES = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED", "RUNNIN
 
 
 def collect(layout: Layout, study: Study) -> Collected:
-    """All runs that the study's outputs amount to. Contents are not read yet, only manifests and lists of trials."""
-    found = Collected()
-    reader = _Reader(layout, study, found.problems)
+    """Records of all runs that the study's outputs give. Of the outputs only manifests and lists of trials are read."""
+    collected = Collected()
+    reader = _Reader(layout, study, collected.problems)
     jobs: list[tuple[str, Callable[[], Iterator[RunRecord]]]] = []
     for model, pretrain in study.pretrain.items():
         if pretrain.steps:
@@ -54,17 +54,17 @@ def collect(layout: Layout, study: Study) -> Collected:
         jobs.append((f"{stage} {name}", partial(reader.standalone, stage, name)))
     if layout.atlas.is_dir():
         jobs.append(("atlas", reader.atlas))
-    for what, job in jobs:
+    for job_name, job in jobs:
         try:
             records = list(job())
         except FinetraceError as error:
-            found.problems.append(str(error))
+            collected.problems.append(str(error))
             continue
-        found.records += records
+        collected.records += records
         if not records:
-            found.absent.append(what)
-    found.records += cells(study, found.records)
-    return found
+            collected.absent.append(job_name)
+    collected.records += cells(study, collected.records)
+    return collected
 
 
 class _Reader:
@@ -73,7 +73,7 @@ class _Reader:
         self.vouched = accepted(layout).entries
         runs = list(study.on_tasks.values())
         self.cells = cell_names(runs)
-        masked = [*(model for model, one in study.pretrain.items() if one.steps), *study.series]
+        masked = [*(model for model, settings in study.pretrain.items() if settings.steps), *study.series]
         self.shown = shown_names(runs) | place_names(masked, list(study.adapt))
 
     def pretrain(self, model: str) -> Iterator[RunRecord]:
@@ -83,36 +83,36 @@ class _Reader:
     def adapt(self, model: str) -> Iterator[RunRecord]:
         yield from self._trajectory("adapt", f"{model}_adapt", self.layout.adapt(model), {"model": model})
 
-    def trajectory(self, key: str, one: Run) -> Iterator[RunRecord]:
-        folder = self.layout.run(one.model, one.task, one.method, one.seed) / "trajectory"
-        yield from self._trajectory("trajectory", key, folder, _place(one) | {"seed": str(one.seed)})
+    def trajectory(self, key: str, run: Run) -> Iterator[RunRecord]:
+        folder = self.layout.run(run.model, run.task, run.method, run.seed) / "trajectory"
+        yield from self._trajectory("trajectory", key, folder, _place(run) | {"seed": str(run.seed)})
 
     def _trajectory(self, kind: str, name: str, folder: Path, place: dict[str, str]) -> Iterator[RunRecord]:
         if not folder.is_dir():
             return
         manifest = read_manifest(folder)
         tags = place | self._hashes(manifest, place)
-        parent = self._record(kind, name, manifest, folder, partial(self._training, folder, manifest, tags))
+        parent = self._run_record(kind, name, manifest, folder, partial(self._training_content, folder, manifest, tags))
         headlines: dict[str, float] = {}
         lenses: list[RunRecord] = []
-        looked: dict[str, Manifest] = {}
+        lens_manifests: dict[str, Manifest] = {}
         shown = self.shown.get(name, "")
         for lens in sorted(path.parent for path in folder.parent.glob(f"*/{NAME}")):
             if lens == folder or lens.name.startswith("."):
                 continue
             try:
-                of_lens = read_manifest(lens)
+                lens_manifest = read_manifest(lens)
             except FinetraceError as error:  # one damaged lens keeps neither its trajectory nor other lenses back
                 self.problems.append(str(error))
                 continue
-            if of_lens.kind == "lens":
-                load = partial(self._lens, lens, of_lens, tags | {"lens": lens.name})
-                record = self._record("lens", f"{lens.name}@{name}", of_lens, lens, load, parent.identity)
+            if lens_manifest.kind == "lens":
+                load = partial(self._lens_content, lens, lens_manifest, tags | {"lens": lens.name})
+                record = self._run_record("lens", f"{lens.name}@{name}", lens_manifest, lens, load, parent.identity)
                 lenses.append(dataclasses.replace(record, shown=f"{lens.name} {shown or name}"))
                 headlines |= headline_metrics(lens)
-                looked[lens.name] = of_lens
+                lens_manifests[lens.name] = lens_manifest
         yield dataclasses.replace(parent, shown=shown, headlines=headlines,
-                                  checkpoints=checkpoints_of(self.layout, folder, manifest, looked, place))
+                                  checkpoints=checkpoints_of(self.layout, folder, manifest, lens_manifests, place))
         yield from lenses
 
     def tune(self, key: str, cell: Cell) -> Iterator[RunRecord]:
@@ -121,41 +121,43 @@ class _Reader:
             return
         manifest = read_manifest(folder)
         trials = read_table(folder / "trials.parquet").to_pylist()
-        times = {t["number"]: t for t in read_table(folder / "timing.parquet").to_pylist()} if (
+        times = {row["number"]: row for row in read_table(folder / "timing.parquet").to_pylist()} if (
             folder / "timing.parquet").is_file() else {}
         tags = _place(cell) | self._hashes(manifest, _place(cell))
-        load = partial(self._tune, folder, manifest, trials, tags)
-        parent = self._record("tune", f"{key}_tune", manifest, folder, load)
+        load = partial(self._search_content, folder, manifest, trials, tags)
+        parent = self._run_record("tune", f"{key}_tune", manifest, folder, load)
         shown = self.cells.get(key, key)
         yield dataclasses.replace(parent, shown=f"tune {shown}")
         for trial in trials:
-            name, ran = f"trial-{trial['number']:04d}@{key}", times.get(trial["number"], {})
+            name, trial_times = f"trial-{trial['number']:04d}@{key}", times.get(trial["number"], {})
             trial_key = f"{manifest.key}:{trial['number']}"
             yield RunRecord("trial", name, trial_key,
                             self._identity("trial", name, trial_key, sha256_value(trial), parent.identity),
                             parent.identity, _STATES.get(trial["state"], "FAILED"),
-                            ran.get("started_at_ms") or _started(manifest, folder), ran.get("finished_at_ms"),
-                            partial(self._trial, trial, manifest, tags), shown=f"trial {trial['number']} {shown}")
+                            trial_times.get("started_at_ms") or _started(manifest, folder),
+                            trial_times.get("finished_at_ms"),
+                            partial(self._trial_content, trial, manifest, tags),
+                            shown=f"trial {trial['number']} {shown}")
 
     def standalone(self, stage: str, name: str) -> Iterator[RunRecord]:
         folder = self.layout.standalone(stage, name)
         if not folder.is_dir():
             return
         manifest = read_manifest(folder)
-        yield self._record(stage, f"{stage}@{name}", manifest, folder,
-                           partial(self._lens, folder, manifest, {"lens": stage}, f"{stage}/"))
+        yield self._run_record(stage, f"{stage}@{name}", manifest, folder,
+                               partial(self._lens_content, folder, manifest, {"lens": stage}, f"{stage}/"))
 
     def atlas(self) -> Iterator[RunRecord]:
         folder = self.layout.atlas
         manifest = read_manifest(folder)
-        yield self._record("atlas", "atlas", manifest, folder, partial(self._plain, folder, manifest, {}))
+        yield self._run_record("atlas", "atlas", manifest, folder, partial(self._common_content, folder, manifest, {}))
 
-    def _record(self, kind: str, name: str, manifest: Manifest, folder: Path, load: Callable[[], RunContent],
-                parent: str = "") -> RunRecord:
-        content = {n: facts["sha256"] for n, facts in manifest.files.items()}
+    def _run_record(self, kind: str, name: str, manifest: Manifest, folder: Path, load: Callable[[], RunContent],
+                    parent: str = "") -> RunRecord:
+        content = {file: facts["sha256"] for file, facts in manifest.files.items()}
         if (folder / "figures" / NAME).is_file():  # drawn apart from the rest, and shown by the run
-            drawn = read_manifest(folder / "figures").files
-            content |= {f"figures/{n}": facts["sha256"] for n, facts in drawn.items()}
+            figure_files = read_manifest(folder / "figures").files
+            content |= {f"figures/{file}": facts["sha256"] for file, facts in figure_files.items()}
         start = _started(manifest, folder)
         return RunRecord(kind, name, manifest.key, self._identity(kind, name, manifest.key, content, parent), parent,
                          "FINISHED", start, start + int(manifest.wall_seconds * 1000), load, self._accepted(manifest))
@@ -171,15 +173,15 @@ class _Reader:
 
     def _hashes(self, manifest: Manifest, place: dict[str, str]) -> dict[str, str]:
         """Tags data_hash and model_hash: what the manifest's inputs say about the task's and the model's folder."""
-        found = {}
+        tags = {}
         for tag, folder in (("data_hash", f"data/{place.get('task')}"), ("model_hash", f"models/{place.get('model')}")):
             hashes = {p: h for p, h in manifest.inputs.items() if p == folder or p.startswith(folder + "/")}
             if hashes:
-                found[tag] = next(iter(hashes.values())) if len(hashes) == 1 else sha256_value(hashes)
-        return found
+                tags[tag] = next(iter(hashes.values())) if len(hashes) == 1 else sha256_value(hashes)
+        return tags
 
-    def _plain(self, folder: Path, manifest: Manifest, tags: dict[str, str], prefix: str = "") -> RunContent:
-        """What every finished folder has: settings, final numbers, costs, artifacts."""
+    def _common_content(self, folder: Path, manifest: Manifest, tags: dict[str, str], prefix: str = "") -> RunContent:
+        """The content that every finished folder gives: settings, final numbers, costs, artifacts."""
         content = RunContent(params=flat_params(manifest.settings), tags=tags | _manifest_tags(manifest))
         content.finals = {metric_name(prefix + k): v for k, v in _numbers(folder / "metrics.json").items()}
         if manifest.started_at_ms:  # else DVC restored the folder from its cache, and what it cost is not known
@@ -188,34 +190,35 @@ class _Reader:
         content.artifacts = self._artifacts(folder, manifest)
         return content
 
-    def _training(self, folder: Path, manifest: Manifest, tags: dict[str, str]) -> RunContent:
-        content = self._plain(folder, manifest, tags)
+    def _training_content(self, folder: Path, manifest: Manifest, tags: dict[str, str]) -> RunContent:
+        content = self._common_content(folder, manifest, tags)
         if (folder / "history.parquet").is_file():  # a series has none
             content.series = history_series(folder / "history.parquet")
         if (folder / "timing.parquet").is_file():
             table = read_table(folder / "timing.parquet", ["step", "tokens_per_second"])
             speed = one_series("timing/tokens_per_second", *valid(table, "tokens_per_second"))
-            content.series += [one.thinned(SPEED_POINTS) for one in speed]
+            content.series += [series.thinned(SPEED_POINTS) for series in speed]
         content.final_step = max((int(s.steps[-1]) for s in content.series), default=0)
         if "task" in tags:
-            content.data = self._data(tags["task"])
-        return _apart(content)
+            content.data = self._data_input(tags["task"])
+        return _rename_finals(content)
 
-    def _lens(self, folder: Path, manifest: Manifest, tags: dict[str, str], prefix: str = "") -> RunContent:
+    def _lens_content(self, folder: Path, manifest: Manifest, tags: dict[str, str], prefix: str = "") -> RunContent:
         prefix = prefix or f"{folder.name}/"
-        content = self._plain(folder, manifest, tags | description(tags["lens"], prefix), prefix=prefix)
+        content = self._common_content(folder, manifest, tags | description(tags["lens"], prefix), prefix=prefix)
         if (folder / "curves.csv").is_file():
             content.series = curves_series(folder / "curves.csv", prefix=prefix)
-        return _apart(content)
+        return _rename_finals(content)
 
-    def _tune(self, folder: Path, manifest: Manifest, trials: list[dict[str, Any]], tags: dict[str, str]) -> RunContent:
-        content = self._plain(folder, manifest, tags)
+    def _search_content(self, folder: Path, manifest: Manifest, trials: list[dict[str, Any]],
+                        tags: dict[str, str]) -> RunContent:
+        content = self._common_content(folder, manifest, tags)
         values = [(t["number"], t["value"]) for t in trials if t["value"] is not None]
         if values:
             content.series = one_series("objective/value", *map(np.array, zip(*values, strict=True)))
-        return _apart(content)
+        return _rename_finals(content)
 
-    def _trial(self, trial: dict[str, Any], manifest: Manifest, tags: dict[str, str]) -> RunContent:
+    def _trial_content(self, trial: dict[str, Any], manifest: Manifest, tags: dict[str, str]) -> RunContent:
         content = RunContent(params=flat_params(json.loads(trial["params_json"])),
                              tags=tags | _manifest_tags(manifest) | {"trial": str(trial["number"])})
         points = sorted((int(step), float(value)) for step, value in json.loads(trial["intermediate_json"]).items()
@@ -227,7 +230,7 @@ class _Reader:
             content.finals["objective/value"] = float(trial["value"])
         return content
 
-    def _data(self, task: str) -> DataInput | None:
+    def _data_input(self, task: str) -> DataInput | None:
         folder = self.layout.task(task)
         if not (folder / NAME).is_file():
             return None
@@ -236,39 +239,39 @@ class _Reader:
 
     def _artifacts(self, folder: Path, manifest: Manifest) -> dict[str, Path | str]:
         """Files to copy; weights and large files only as pointers, so that the store stays small."""
-        found: dict[str, Path | str] = {name: folder / name for name in (NAME, PROVENANCE)}
-        found |= {f"figures/{path.name}": path for path in sorted((folder / "figures").glob("*.png"))}
+        artifacts: dict[str, Path | str] = {name: folder / name for name in (NAME, PROVENANCE)}
+        artifacts |= {f"figures/{path.name}": path for path in sorted((folder / "figures").glob("*.png"))}
         checkpoints, pointers = [], []
-        where = self.layout.relative(folder)
+        folder_name = self.layout.relative(folder)
         for name, facts in sorted(manifest.files.items()):
-            pointer = {"path": f"{where}/{name}", "sha256": facts["sha256"], "bytes": facts["bytes"]}
+            pointer = {"path": f"{folder_name}/{name}", "sha256": facts["sha256"], "bytes": facts["bytes"]}
             if name.startswith("checkpoints/"):
                 if name.endswith(".safetensors"):
                     checkpoints.append(pointer | {"step": _checkpoint_step(name)})
             elif name in _ARTIFACTS or name.endswith(".html"):
                 if facts["bytes"] <= (LARGEST_PAGE if name.endswith(".html") else LARGEST_ARTIFACT):
-                    found[name] = folder / name
+                    artifacts[name] = folder / name
                 else:
                     pointers.append(pointer)
-        for name, listed in (("checkpoints.json", checkpoints), ("pointers.json", pointers)):
-            if listed:
-                found[name] = json.dumps(listed, indent=2, sort_keys=True) + "\n"
-        return found
+        for name, file_list in (("checkpoints.json", checkpoints), ("pointers.json", pointers)):
+            if file_list:
+                artifacts[name] = json.dumps(file_list, indent=2, sort_keys=True) + "\n"
+        return artifacts
 
 
 def flat_params(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
     """Nested settings as MLflow params: dotted keys, texts as they are, the rest as JSON, cut to MLflow's limits."""
-    found: dict[str, str] = {}
+    params: dict[str, str] = {}
     for key, value in settings.items():
         if isinstance(value, dict) and value:
-            found |= flat_params(value, f"{prefix}{key}.")
+            params |= flat_params(value, f"{prefix}{key}.")
         else:
             text = value if isinstance(value, str) else json.dumps(value, default=str)
-            found[metric_name(f"{prefix}{key}")] = text if len(text) <= 6000 else text[:5997] + "..."
-    return found
+            params[metric_name(f"{prefix}{key}")] = text if len(text) <= 6000 else text[:5997] + "..."
+    return params
 
 
-def _apart(content: RunContent) -> RunContent:
+def _rename_finals(content: RunContent) -> RunContent:
     """A final number with the name of a curve becomes final/<name>, so that the curve keeps its own last point."""
     curves = {s.name for s in content.series}
     content.finals = {f"final/{k}" if k in curves else k: v for k, v in content.finals.items()}

@@ -18,16 +18,16 @@ def history_series(path: Path) -> list[Series]:
     kind = np.array(table["kind"].to_pylist(), dtype=object)
     split = np.array([s or "eval" for s in table["split"].to_pylist()], dtype=object)
     group = np.where(kind == "train", "train", split)
-    found = []
+    curves = []
     for name in table.column_names:
         if name in _NOT_METRICS or not _is_number(table[name].type):
             continue
         steps, values, rows = valid(table, name, with_rows=True)
         for prefix in sorted(set(group[rows])):
-            here = group[rows] == prefix
-            if name == "loss" or not np.isnan(values[here]).all():
-                found += one_series(f"{prefix}/{name}", steps[here], values[here])
-    return found
+            in_group = group[rows] == prefix
+            if name == "loss" or not np.isnan(values[in_group]).all():
+                curves += one_series(f"{prefix}/{name}", steps[in_group], values[in_group])
+    return curves
 
 
 def curves_series(path: Path, prefix: str) -> list[Series]:
@@ -58,9 +58,9 @@ def read_curves(path: Path, prefix: str = "") -> tuple[str, list[Series]]:
 def valid(table: Any, column: str, *, with_rows: bool = False) -> tuple[np.ndarray, ...]:
     """Steps and values of the rows in which neither is null (NaN is a value), optionally with the rows' numbers."""
     rows = np.flatnonzero(np.asarray(table[column].is_valid()) & np.asarray(table["step"].is_valid()))
-    taken = table.select(["step", column]).take(rows)
-    steps = np.rint(np.asarray(taken["step"])).astype(np.int64)
-    values = np.asarray(taken[column]).astype(np.float64)
+    valid_rows = table.select(["step", column]).take(rows)
+    steps = np.rint(np.asarray(valid_rows["step"])).astype(np.int64)
+    values = np.asarray(valid_rows[column]).astype(np.float64)
     return (steps, values, rows) if with_rows else (steps, values)
 
 
@@ -72,8 +72,8 @@ def one_series(name: str, steps: np.ndarray, values: np.ndarray) -> list[Series]
     steps, values = np.asarray(steps, dtype=np.int64), np.asarray(values, dtype=np.float64)
     order = np.argsort(steps, kind="stable")
     steps, values = steps[order], np.where(np.isfinite(values[order]), values[order], np.nan)
-    last = np.append(steps[1:] != steps[:-1], True)
-    return [Series(metric_name(name), steps[last], values[last])]
+    is_last = np.append(steps[1:] != steps[:-1], True)
+    return [Series(metric_name(name), steps[is_last], values[is_last])]
 
 
 def _is_number(kind: Any) -> bool:

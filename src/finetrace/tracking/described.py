@@ -1,4 +1,4 @@
-"""What MLflow says of a lens's run: its headline metrics, as the lens declares them."""
+"""The description of a lens's run in MLflow: its headline metrics, as the lens declares them."""
 
 import json
 import math
@@ -22,7 +22,8 @@ def description(lens: str, prefix: str) -> dict[str, str]:
     prefix: of the lens's metrics in MLflow, such as "calibration/". Depends on what the lens declares alone, so that
     the same results are described in the same bytes.
     """
-    lines = [f"- **{one.heading}** {_names(one, prefix)}: {one.explanation}" for one in headlines_of(lens)]
+    lines = [f"- **{metric.heading}** {_metric_names(metric, prefix)}: {metric.explanation}"
+             for metric in headlines_of(lens)]
     return {TAG: "\n".join(lines)} if lines else {}
 
 
@@ -41,8 +42,8 @@ def _declared(lens: str, name: str) -> Iterable[Any]:
     package = lens.replace("-", "_")
     if not (LENSES / package / "headlines.py").is_file():
         return ()
-    found: Iterable[Any] = getattr(import_module(f"finetrace.lenses.{package}.headlines"), name, ())
-    return found
+    declared: Iterable[Any] = getattr(import_module(f"finetrace.lenses.{package}.headlines"), name, ())
+    return declared
 
 
 def headline_metrics(folder: Path) -> dict[str, float]:
@@ -53,15 +54,15 @@ def headline_metrics(folder: Path) -> dict[str, float]:
         return {}
     metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
     add_means(metrics, declared)
-    alike = {number.name: number.name for number in at_checkpoints_of(folder.name)}
-    values = {one.heading.replace(",", ""): value_of(metrics, one.metric) for one in declared}
-    names = {heading: alike.get(heading.casefold().replace(" ", "_"), heading) for heading in values}
+    checkpoint_names = {number.name: number.name for number in at_checkpoints_of(folder.name)}
+    values = {metric.heading.replace(",", ""): value_of(metrics, metric.metric) for metric in declared}
+    names = {heading: checkpoint_names.get(heading.casefold().replace(" ", "_"), heading) for heading in values}
     return {metric_name(f"{folder.name}/{names[heading]}"): float(value)
             for heading, value in values.items() if value is not None and math.isfinite(value)}
 
 
-def _names(one: Headline, prefix: str) -> str:
+def _metric_names(metric: Headline, prefix: str) -> str:
     """The metric's name in MLflow, or the names of which the reader makes the mean."""
-    if one.mean_of:
-        return f"(mean of `{prefix}{one.mean_of}`)"
-    return f"(`{'` or `'.join(prefix + name for name in one.metric.split('|'))}`)"
+    if metric.mean_of:
+        return f"(mean of `{prefix}{metric.mean_of}`)"
+    return f"(`{'` or `'.join(prefix + name for name in metric.metric.split('|'))}`)"

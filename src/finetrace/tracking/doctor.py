@@ -1,4 +1,4 @@
-"""What is wrong with a project, and what to do: looks only, changes nothing."""
+"""Checks of a project, each finding with its fix; they change nothing."""
 
 import filecmp
 import shutil
@@ -52,13 +52,13 @@ def doctor(layout: Layout, say: Callable[[str], None] = print, *, verify: bool =
 
 
 def _project(layout: Layout) -> Iterator[Finding]:
-    absent = [n for n in ("params.yaml", "dvc.yaml") if not (layout.root / n).is_file()]
-    if len(absent) == 2:
-        above = next((p for p in layout.root.parents if all((p / n).is_file() for n in absent)), None)
+    missing = [n for n in ("params.yaml", "dvc.yaml") if not (layout.root / n).is_file()]
+    if len(missing) == 2:
+        project_folder = next((p for p in layout.root.parents if all((p / n).is_file() for n in missing)), None)
         yield Finding(f"{layout.root} is not a project folder (no params.yaml, no dvc.yaml)",
-                      f"cd {above}" if above else "go to the folder that you cloned")
-    elif absent:
-        yield Finding(f"{layout.root / absent[0]} is missing", f"git checkout {absent[0]}" if absent[0] == "dvc.yaml"
+                      f"cd {project_folder}" if project_folder else "go to the folder that you cloned")
+    elif missing:
+        yield Finding(f"{layout.root / missing[0]} is missing", f"git checkout {missing[0]}" if missing[0] == "dvc.yaml"
                       else "finetrace use NAME, with NAME one of studies/")
     for path in sorted(layout.root / name for name in OUTPUTS):
         if path.is_symlink():
@@ -85,9 +85,9 @@ def _dependencies(layout: Layout) -> Iterator[Finding]:
     from packaging.specifiers import SpecifierSet
 
     python, requirements = _declared(layout)
-    here = ".".join(map(str, sys.version_info[:3]))
-    if python and here not in SpecifierSet(python):
-        yield Finding(f"Python {here} is outside {python}", f"make an environment with Python {python}")
+    python_version = ".".join(map(str, sys.version_info[:3]))
+    if python and python_version not in SpecifierSet(python):
+        yield Finding(f"Python {python_version} is outside {python}", f"make an environment with Python {python}")
     for text in requirements:
         requirement = Requirement(text)
         if requirement.marker and not requirement.marker.evaluate():
@@ -110,10 +110,10 @@ def _declared(layout: Layout) -> tuple[str, list[str]]:
         if project.get("name") == "finetrace":
             return project.get("requires-python", ""), project.get("dependencies", [])
     try:
-        found = metadata.metadata("finetrace")
+        package = metadata.metadata("finetrace")
     except metadata.PackageNotFoundError:
         return "", []
-    return found["Requires-Python"] or "", found.get_all("Requires-Dist") or []
+    return package["Requires-Python"] or "", package.get_all("Requires-Dist") or []
 
 
 def _dvc(layout: Layout) -> Iterator[Finding]:
@@ -145,13 +145,14 @@ def _git(layout: Layout) -> Iterator[Finding]:
 
 
 def _file_store(layout: Layout) -> Iterator[Finding]:
-    old = sorted(p.parent.name for p in layout.tracking_artifacts.glob("*/meta.yaml") if p.parent.name.isdigit())
-    if old:
-        yield Finding(f"mlruns/ holds experiments of MLflow's old file store ({', '.join(old[:5])}); plain `mlflow ui` "
-                      "refuses to start, or shows only them",
+    old_experiments = sorted(p.parent.name for p in layout.tracking_artifacts.glob("*/meta.yaml")
+                             if p.parent.name.isdigit())
+    if old_experiments:
+        yield Finding(f"mlruns/ holds experiments of MLflow's old file store ({', '.join(old_experiments[:5])}); plain "
+                      "`mlflow ui` refuses to start, or shows only them",
                       "keep them: mv mlruns mlruns.old && mlflow migrate-filestore --source mlruns.old --target "
-                      "sqlite:///old-runs.db;  or move them away: mv mlruns/{" + ",".join([*old, ""]) + "} elsewhere/; "
-                      "then finetrace publish")
+                      "sqlite:///old-runs.db;  or move them away: mv mlruns/{" + ",".join([*old_experiments, ""])
+                      + "} elsewhere/; then finetrace publish")
 
 
 def _store(layout: Layout) -> Iterator[Finding]:
@@ -162,10 +163,10 @@ def _store(layout: Layout) -> Iterator[Finding]:
     try:
         uri = tracking_uri(settings, layout.home)
     except FinetraceError as error:
-        yield Finding(*_split(str(error)))
+        yield Finding(*_text_and_fix(str(error)))
         return
-    if (silent := why_silent(uri)) is not None:
-        yield Finding(f"{hide_passwords(uri)} does not answer as a tracking store: {silent}",
+    if (reason := why_silent(uri)) is not None:
+        yield Finding(f"{hide_passwords(uri)} does not answer as a tracking store: {reason}",
                       "start the server, or correct tracking.uri in params.yaml or MLFLOW_TRACKING_URI (names and "
                       "passwords: MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)")
     path = database_path(uri)
@@ -181,7 +182,7 @@ def _database(path: Path, home: Path) -> Iterator[Finding]:
         try:
             client = client_of(copy)
         except FinetraceError as error:
-            yield Finding(*_split(str(error).replace(str(copy), str(path))))
+            yield Finding(*_text_and_fix(str(error).replace(str(copy), str(path))))
             return
         if not filecmp.cmp(copy, path, shallow=False):
             yield Finding(f"{path}: MLflow {metadata.version('mlflow')} will bring its tables up to date",
@@ -195,7 +196,7 @@ def _database(path: Path, home: Path) -> Iterator[Finding]:
                               f"finetrace publish, with study.name {experiment.name} (it publishes the runs anew)")
 
 
-def _split(message: str) -> tuple[str, str]:
+def _text_and_fix(message: str) -> tuple[str, str]:
     text, _, fix = message.partition("; ")
     return text, fix or "see the message"
 
@@ -215,8 +216,8 @@ def _scratch(layout: Layout) -> Iterator[Finding]:
 
 
 def _integrity(layout: Layout) -> Iterator[Finding]:
-    for one in damaged(layout):
-        yield Finding(one.text, one.fix, problem=one.serious)
+    for damage in damaged(layout):
+        yield Finding(damage.text, damage.fix, problem=damage.serious)
 
 
 CHECKS: dict[str, Callable[[Layout], Iterator[Finding]]] = {

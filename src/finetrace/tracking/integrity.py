@@ -31,15 +31,15 @@ def damaged(layout: Layout) -> Iterator[Damage]:
     roots = sorted(p for p in layout.root.iterdir() if p.is_dir() and p.name not in ELSEWHERE)
     for folder in finished(roots):
         name = layout.relative(folder)
-        for text in _of_folder(folder):
+        for text in _folder_damage(folder):
             yield Damage(text, f"rm -r {name} && finetrace repro")
-    own = layout.home / ".finetrace"
-    for folder in finished([own / "measured", own / "results"]):
-        for text in _of_folder(folder):
+    private_folder = layout.home / ".finetrace"
+    for folder in finished([private_folder / "measured", private_folder / "results"]):
+        for text in _folder_damage(folder):
             yield Damage(text, f"rm -r {folder}; it is made again when it is needed")
-    for folder in sorted([*own.glob("scratch/**/checkpoint-*"), *own.glob("scratch/**/step-*")]):
-        if (wrong := damage(folder)) is not None and any(folder.glob("*.json")):
-            yield Damage(f"{wrong}: is damaged or incomplete, in unfinished work",
+    for folder in sorted([*private_folder.glob("scratch/**/checkpoint-*"), *private_folder.glob("scratch/**/step-*")]):
+        if (damaged_file := damage(folder)) is not None and any(folder.glob("*.json")):
+            yield Damage(f"{damaged_file}: is damaged or incomplete, in unfinished work",
                          "nothing; the next run goes on from an earlier state", serious=False)
     for file in damaged_objects(layout.home / ".dvc"):
         yield Damage(f"{file}: is damaged, in DVC's cache", f"rm {file} && finetrace repro")
@@ -48,13 +48,13 @@ def damaged(layout: Layout) -> Iterator[Damage]:
 def finished(roots: Iterable[Path]) -> Iterator[Path]:
     """All folders at or below `roots` that have a manifest; links to folders are not followed."""
     for root in roots:
-        for folder, inner, files in os.walk(root):
-            inner.sort()
+        for folder, subfolders, files in os.walk(root):
+            subfolders.sort()
             if NAME in files:
                 yield Path(folder)
 
 
-def _of_folder(folder: Path) -> Iterator[str]:
+def _folder_damage(folder: Path) -> Iterator[str]:
     """What is wrong with one finished folder, a sentence each."""
     try:
         manifest = read_manifest(folder, verify=False)

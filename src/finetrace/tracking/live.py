@@ -159,7 +159,7 @@ class Tail:
         for line in content.splitlines(keepends=True):
             if not line.endswith(b"\n"):
                 break
-            place = (self.offset, line)
+            position = (self.offset, line)
             self.offset += len(line)
             try:
                 event = json.loads(line)
@@ -167,8 +167,8 @@ class Tail:
                 event = None
             if isinstance(event, dict) and "event" in event and "id" in event:
                 events.append(event)
-            elif place not in self.bad:
-                self.bad.add(place)
+            elif position not in self.bad:
+                self.bad.add(position)
                 self.offset = 0
                 return events + self.read()
         return events
@@ -191,8 +191,8 @@ class Follower:
                 self.first = self.first or key
                 if key not in self.runs:
                     self.runs[key] = self._open(event)
-                elif (again := self.runs[key]) is not None:
-                    again.state, again.closed = None, False  # a killed or failed training goes on
+                elif (live_run := self.runs[key]) is not None:
+                    live_run.state, live_run.closed = None, False  # a killed or failed training goes on
                 self.over = self.over and key != self.first
             run = self.runs.get(key)
             if run is not None and event["event"] == "metrics":
@@ -217,14 +217,14 @@ class Follower:
 
     def _open(self, event: dict[str, Any]) -> "_LiveRun | None":
         key, client = event["id"], self.store.client
-        known = [r for r in self.store.runs(f"tags.`finetrace.key` = '{key}'") if not r.deleted]
-        if any(r.complete for r in known):
+        known_runs = [r for r in self.store.runs(f"tags.`finetrace.key` = '{key}'") if not r.deleted]
+        if any(r.complete for r in known_runs):
             return None
         total = int(event.get("total_steps") or 0)
-        if known:
-            run = client.get_run(known[0].run_id)
-            client.update_run(known[0].run_id, status="RUNNING")
-            return _LiveRun(known[0].run_id, run.info.start_time, total, self.store.steps(run))
+        if known_runs:
+            run = client.get_run(known_runs[0].run_id)
+            client.update_run(known_runs[0].run_id, status="RUNNING")
+            return _LiveRun(known_runs[0].run_id, run.info.start_time, total, self.store.steps(run))
         tags = {str(k): str(v) for k, v in (event.get("tags") or {}).items()}
         tags |= {"finetrace.key": key, "finetrace.kind": event["kind"], "finetrace.live": "true"}
         parent = self.runs.get(event.get("parent") or "")
@@ -244,11 +244,11 @@ class Follower:
 class _LiveRun:
     """One run that is being fed."""
 
-    def __init__(self, run_id: str, base_ms: int, total_steps: int, there: dict[str, set[int]]):
+    def __init__(self, run_id: str, base_ms: int, total_steps: int, known_steps: dict[str, set[int]]):
         self.run_id, self.base_ms, self.total_steps = run_id, base_ms, total_steps
-        self.there = there  # metric -> steps that the run has
+        self.known_steps = known_steps  # metric -> steps that the run has
         self.last: dict[str, tuple[int, float]] = {}  # the newest point of each metric, sent at the end
-        self.finite = set(there)  # metrics of which a finite value has been sent
+        self.finite = set(known_steps)  # metrics of which a finite value has been sent
         self.waiting: dict[str, list[tuple[str, int, float]]] = {}  # NaN after it: never MLflow's latest value
         self.buffer: list[tuple[str, int, float]] = []
         self.state: str | None = None
@@ -256,26 +256,26 @@ class _LiveRun:
 
     def add(self, step: int, values: dict[str, float | None], points: int) -> None:
         """Buffer the values that the final publication will keep: training curves by stride, the rest all."""
-        regular = step % stride(self.total_steps, points) == 0
+        on_stride = step % stride(self.total_steps, points) == 0
         for name, value in values.items():
             name = metric_name(name)
-            steps = self.there.setdefault(name, set())
+            steps = self.known_steps.setdefault(name, set())
             if step in steps or value is None:
                 continue
             value = float(value) if math.isfinite(value) else math.nan
-            late = math.isnan(value) and name in self.finite
+            after_finite = math.isnan(value) and name in self.finite
             if not math.isnan(value):
                 self.finite.add(name)
                 self.buffer += self.waiting.pop(name, [])
-            if not late:
+            if not after_finite:
                 self.last[name] = (step, value)
-            if regular or not steps or (not name.startswith("train/") and len(steps) < points):
+            if on_stride or not steps or (not name.startswith("train/") and len(steps) < points):
                 steps.add(step)
-                (self.waiting.setdefault(name, []) if late else self.buffer).append((name, step, value))
+                (self.waiting.setdefault(name, []) if after_finite else self.buffer).append((name, step, value))
 
     def flush(self, store: Store) -> None:
         if self.state is not None:
-            self.buffer += [(n, s, v) for n, (s, v) in self.last.items() if s not in self.there[n]]
+            self.buffer += [(n, s, v) for n, (s, v) in self.last.items() if s not in self.known_steps[n]]
         store.log_points(self.run_id, [Point(n, v, self.base_ms + s, s) for n, s, v in self.buffer])
         self.buffer.clear()
         if self.state is not None:

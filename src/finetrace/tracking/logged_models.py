@@ -35,26 +35,26 @@ def put_checkpoints(client: "MlflowClient", experiment_id: str, run_id: str, sho
     """
     from mlflow.entities import LoggedModelStatus, RunTag
 
-    found = checkpoints.load()
+    kept_checkpoints = checkpoints.load()
     history: dict[str, list[Any]] = {}
     if not fresh:
         remove_checkpoints(client, experiment_id, run_id)
         run = client.get_run(run_id)
-        start_ms, names = run.info.start_time, {name for one in found for name in one.numbers}
+        start_ms, names = run.info.start_time, {name for checkpoint in kept_checkpoints for name in checkpoint.numbers}
         history = {name: client.get_metric_history(run_id, name) for name in names & run.data.metrics.keys()}
     points: list[Metric] = []
-    for one in found:
+    for checkpoint in kept_checkpoints:
         model = client.create_logged_model(
-            experiment_id, f"step {one.step} {shown}".translate(_NOT_IN_NAMES), run_id,
-            {"sha256": json.dumps(one.sha256, sort_keys=True)},
-            {**checkpoints.place, "step": str(one.step), "weights": one.weights}, TYPE)
+            experiment_id, f"step {checkpoint.step} {shown}".translate(_NOT_IN_NAMES), run_id,
+            {"sha256": json.dumps(checkpoint.sha256, sort_keys=True)},
+            {**checkpoints.place, "step": str(checkpoint.step), "weights": checkpoint.weights}, TYPE)
         client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-        points += _points(one, model.model_id, start_ms, history)
+        points += _points(checkpoint, model.model_id, start_ms, history)
     tags = [RunTag(TAG, checkpoints.told_as(shown))]  # after all points, in the last call
     while points or tags:
         metrics, points = points[:ENTRIES_PER_CALL - 1], points[ENTRIES_PER_CALL - 1:]
-        now, tags = ([], tags) if points else (tags, [])
-        client.log_batch(run_id, metrics=metrics, tags=now)
+        call_tags, tags = ([], tags) if points else (tags, [])
+        client.log_batch(run_id, metrics=metrics, tags=call_tags)
 
 
 def remove_checkpoints(client: "MlflowClient", experiment_id: str, run_id: str) -> None:
@@ -64,15 +64,16 @@ def remove_checkpoints(client: "MlflowClient", experiment_id: str, run_id: str) 
             client.delete_logged_model(model.model_id)
 
 
-def _points(one: Checkpoint, model_id: str, start_ms: int, history: Mapping[str, Sequence[Any]]) -> "list[Metric]":
+def _points(checkpoint: Checkpoint, model_id: str, start_ms: int,
+            history: Mapping[str, Sequence[Any]]) -> "list[Metric]":
     """The numbers of a checkpoint as points of its model and run. What the run has at that step already is dropped by
     MLflow, and what differs is made the newer one."""
     from mlflow.entities import Metric
 
-    found = []
-    for name, value in one.numbers.items():
-        newest = max((point for point in history.get(name, ()) if point.step == one.step),
+    points = []
+    for name, value in checkpoint.numbers.items():
+        newest = max((point for point in history.get(name, ()) if point.step == checkpoint.step),
                      key=lambda point: point.timestamp, default=None)
-        time = start_ms + one.step if newest is None else newest.timestamp + (newest.value != value)
-        found.append(Metric(name, value, time, one.step, model_id=model_id))
-    return found
+        time = start_ms + checkpoint.step if newest is None else newest.timestamp + (newest.value != value)
+        points.append(Metric(name, value, time, checkpoint.step, model_id=model_id))
+    return points

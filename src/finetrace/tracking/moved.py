@@ -43,7 +43,7 @@ def retire(client: "MlflowClient", experiment: "Experiment", home: Path) -> None
 
     The new name comes last, so that a retirement that was interrupted is done again.
     """
-    identifier, old = experiment.experiment_id, experiment.tags[HOME_TAG]
+    identifier, old_home = experiment.experiment_id, experiment.tags[HOME_TAG]
     token = None
     while True:
         page = client.search_runs([identifier], max_results=1000, page_token=token)
@@ -55,11 +55,11 @@ def retire(client: "MlflowClient", experiment: "Experiment", home: Path) -> None
             break
     client.set_experiment_tag(identifier, NAME_TAG, experiment.name)
     client.set_experiment_tag(identifier, "mlflow.note.content", (
-        f"The project has moved from {old} to {home.resolve()}: its runs were published anew in the experiment "
+        f"The project has moved from {old_home} to {home.resolve()}: its runs were published anew in the experiment "
         f"{experiment.name!r}. MLflow looks for the artifacts of these runs in the old place."))
-    client.rename_experiment(identifier, f"{experiment.name} ({identifier}, at {old})"[:_NAME_LENGTH])
+    client.rename_experiment(identifier, f"{experiment.name} ({identifier}, at {old_home})"[:_NAME_LENGTH])
     LOG.warning("the project has moved from %s to %s: its runs are published anew, and those of the old place stay in "
-                "an experiment of their own", old, home.resolve())
+                "an experiment of their own", old_home, home.resolve())
 
 
 def made_here_before(client: "MlflowClient", name: str, home: Path) -> "Experiment | None":

@@ -24,55 +24,58 @@ def cell_names(runs: Sequence[Cell]) -> dict[str, str]:
     """
     kinds = ("model", "task", "method")
     names = {kind: sorted({getattr(run, kind) for run in runs}) for kind in kinds}
-    short = {kind: without_common_words(names[kind]) for kind in kinds}
-    varying = sorted((kind for kind in kinds if len(names[kind]) > 1), key=lambda k: max(map(len, short[k].values())))
+    short_names = {kind: without_common_words(names[kind]) for kind in kinds}
+    varying = sorted((kind for kind in kinds if len(names[kind]) > 1),
+                     key=lambda k: max(map(len, short_names[k].values())))
     constant = [kind for kind in kinds if len(names[kind]) == 1]
 
-    def named() -> dict[str, str]:
+    def join_names() -> dict[str, str]:
         return {Cell(run.model, run.task, run.method).key: " ".join([
-            *(short[kind][getattr(run, kind)] for kind in varying),
+            *(short_names[kind][getattr(run, kind)] for kind in varying),
             *(getattr(run, kind) for kind in constant)]) for run in runs}
 
-    found = named()
-    if len({name[:WIDTH - _PREFIX] for name in found.values()}) < len(found):
-        widths = {kind: max(map(len, short[kind].values())) for kind in varying}
+    shown = join_names()
+    if len({name[:WIDTH - _PREFIX] for name in shown.values()}) < len(shown):
+        widths = {kind: max(map(len, short_names[kind].values())) for kind in varying}
         while sum(widths.values()) + len(widths) - 1 > WIDTH - _PREFIX:
             widths[max(widths, key=lambda kind: widths[kind])] -= 1
-        short |= {kind: _within(short[kind], widths[kind]) for kind in varying}
-        found = named()
-    return found
+        short_names |= {kind: _within(short_names[kind], widths[kind]) for kind in varying}
+        shown = join_names()
+    return shown
 
 
 def place_names(masked: Sequence[str], adapted: Sequence[str]) -> dict[str, str]:
     """Key of a masked-word training -> how MLflow's list shows it: by its key, or where these begin alike by what
     tells it from the others, e.g. "pretrain mpnet-base-v2". masked: names of pre-trainings and series."""
-    found: dict[str, str] = {}
+    shown: dict[str, str] = {}
     for kind, names in (("pretrain", masked), ("adapt", adapted)):
         keys = {name: f"{name}_{kind}" for name in names}
         if len({key[:WIDTH] for key in keys.values()}) < len(keys):
-            short = _within(without_common_words(sorted(names)), WIDTH - len(kind) - 1)
-            found |= {keys[name]: f"{kind} {short[name]}" for name in names}
-    return found
+            short_names = _within(without_common_words(sorted(names)), WIDTH - len(kind) - 1)
+            shown |= {keys[name]: f"{kind} {short_names[name]}" for name in names}
+    return shown
 
 
 def without_common_words(names: Sequence[str]) -> dict[str, str]:
     """Name -> name without the words, each with its dash, with which all of them begin."""
-    split = [name.split("-") for name in names]
-    shortest = min((len(words) for words in split), default=0)
-    common = next((at for at in range(shortest) if at == shortest - 1 or len({words[at] for words in split}) > 1), 0)
-    return {name: "-".join(words[common:]) for name, words in zip(names, split, strict=True)}
+    word_lists = [name.split("-") for name in names]
+    shortest = min((len(words) for words in word_lists), default=0)
+    common_count = next((place for place in range(shortest)
+                         if place == shortest - 1 or len({words[place] for words in word_lists}) > 1), 0)
+    return {name: "-".join(words[common_count:]) for name, words in zip(names, word_lists, strict=True)}
 
 
 def _within(names: Mapping[str, str], width: int) -> dict[str, str]:
     """Name -> short name of at most `width` characters, all different: long ones by the words that no other has, as
     many as there is room for, and by a number where that tells too little."""
-    shared = Counter(word for name in names.values() for word in set(name.split("-")))
-    found = {name: text for name, text in names.items() if len(text) <= width}
+    word_counts = Counter(word for name in names.values() for word in set(name.split("-")))
+    fitted = {name: text for name, text in names.items() if len(text) <= width}
     for number, (name, text) in enumerate(names.items(), 1):
-        if name not in found:
-            own = [word for word in text.split("-") if shared[word] == 1]
-            while len(own) > 1 and len("-".join(own)) > width:
-                own.pop()
-            cut = ("-".join(own) or text)[:width]
-            found[name] = cut if cut not in found.values() else f"{cut[:width - len(str(number))]}{number}"
-    return found
+        if name not in fitted:
+            own_words = [word for word in text.split("-") if word_counts[word] == 1]
+            while len(own_words) > 1 and len("-".join(own_words)) > width:
+                own_words.pop()
+            short_name = ("-".join(own_words) or text)[:width]
+            fitted[name] = (short_name if short_name not in fitted.values()
+                            else f"{short_name[:width - len(str(number))]}{number}")
+    return fitted

@@ -13,10 +13,10 @@ from finetrace.tracking.records import RunContent, RunRecord
 
 def cells(study: Study, records: Iterable[RunRecord]) -> Iterator[RunRecord]:
     """A record per cell of which several seeds are finished: mean, standard deviation and number of every metric."""
-    done = {record.name: record for record in records if record.kind == "trajectory"}
+    finished = {record.name: record for record in records if record.kind == "trajectory"}
     for key, cell in study.cells.items():
-        members = [(run.seed, done[name]) for name, run in study.trajectories.items()
-                   if run.cell == cell and name in done]
+        members = [(run.seed, finished[name]) for name, run in study.trajectories.items()
+                   if run.cell == cell and name in finished]
         if len(members) < 2:
             continue
         content = [[record.identity, record.headlines] for _, record in members]
@@ -34,10 +34,11 @@ def cells(study: Study, records: Iterable[RunRecord]) -> Iterator[RunRecord]:
 def _cell(members: Sequence[RunRecord], params: Mapping[str, str]) -> RunContent:
     """The numbers of a cell; those that not every seed has are left out."""
     numbers = [record.load().finals | record.headlines for record in members]
-    shared = [name for name in numbers[0] if all(name in one for one in numbers) and not name.startswith("cost/")]
+    shared = [name for name in numbers[0] if all(name in seed_numbers for seed_numbers in numbers)
+              and not name.startswith("cost/")]
     content = RunContent(params=dict(params), tags=dict(params))
     for name in shared:
-        values = np.array([one[name] for one in numbers])
+        values = np.array([seed_numbers[name] for seed_numbers in numbers])
         if np.isfinite(values).all():
             content.finals |= {name: float(values.mean()), f"{name}/sd": float(values.std(ddof=1))}
     content.finals["n"] = float(len(members))

@@ -36,12 +36,12 @@ def log_points(client: "MlflowClient", run_id: str, points: Sequence[Point], par
     from mlflow.entities import Metric, Param, RunTag
 
     settings = [Param(name, text) for name, text in (params or {}).items()]
-    marks = [RunTag(name, text) for name, text in (tags or {}).items()]
-    while points or settings or marks:
-        called, settings = settings[:PARAMS_PER_CALL], settings[PARAMS_PER_CALL:]
-        room = ENTRIES_PER_CALL - len(called) - len(marks)
+    run_tags = [RunTag(name, text) for name, text in (tags or {}).items()]
+    while points or settings or run_tags:
+        call_params, settings = settings[:PARAMS_PER_CALL], settings[PARAMS_PER_CALL:]
+        point_limit = ENTRIES_PER_CALL - len(call_params) - len(run_tags)
         metrics = [Metric(name, value if math.isfinite(value) else math.nan, time, step)
-                   for name, value, time, step in points[:room]]
-        points = points[room:]
-        now, marks = ([], marks) if points or settings else (marks, [])
-        client.log_batch(run_id, metrics=metrics, params=called, tags=now)
+                   for name, value, time, step in points[:point_limit]]
+        points = points[point_limit:]
+        call_tags, run_tags = ([], run_tags) if points or settings else (run_tags, [])
+        client.log_batch(run_id, metrics=metrics, params=call_params, tags=call_tags)

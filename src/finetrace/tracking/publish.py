@@ -108,7 +108,7 @@ class _Writer:
             if known.shown != (record.shown or record.name):
                 self.store.client.set_tag(known.run_id, "mlflow.runName", record.shown or record.name)
         else:
-            started = known or self._live(record)
+            started = known or self._live_run(record)
             self.run_ids[record.identity] = self._write(record, started)
             (done.completed if started else done.new).append(record.name)
             say(f"{'completed' if started else 'new':9}  {record.kind:10}  {record.name}")
@@ -127,9 +127,9 @@ class _Writer:
         content = sha256_value(headlines) if headlines else ""
         if content and (known is None or known.headlines != content):
             run_id = self.run_ids[record.identity]
-            there = {} if fresh else {name: steps for name, steps in self.store.steps(
+            known_steps = {} if fresh else {name: steps for name, steps in self.store.steps(
                 self.store.client.get_run(run_id)).items() if name in headlines}
-            points = [Point(name, value, record.started_at_ms, max(there.get(name, {-1})) + 1)
+            points = [Point(name, value, record.started_at_ms, max(known_steps.get(name, {-1})) + 1)
                       for name, value in headlines.items()]
             self.store.log_points(run_id, points, tags={"finetrace.headlines": content})
 
@@ -154,10 +154,11 @@ class _Writer:
             if not run.deleted:
                 self.store.client.delete_tag(run.run_id, logged_models.TAG)
 
-    def _live(self, record: RunRecord) -> KnownRun | None:
+    def _live_run(self, record: RunRecord) -> KnownRun | None:
         """The run that was fed while this record's work was going on."""
-        same = [r for r in self.unfinished if r.key == record.key and (r.name == record.name or record.kind == "trial")]
-        return same[0] if same else None
+        matching = [r for r in self.unfinished if r.key == record.key
+                    and (r.name == record.name or record.kind == "trial")]
+        return matching[0] if matching else None
 
     def _supersede(self, record: RunRecord, done: Published) -> None:
         """Earlier runs of the same name stay as history; a live run that is still training is left alone."""
@@ -168,7 +169,7 @@ class _Writer:
                 self.store.client.set_tag(run.run_id, SUPERSEDED_TAG, "true")
                 done.superseded.append(run.name)
 
-    def _write(self, record: RunRecord, started: KnownRun | None) -> str:
+    def _write(self, record: RunRecord, started_run: KnownRun | None) -> str:
         """Create the run, or top up one that was interrupted, fed live or has lost its artifacts.
 
         The tag `finetrace.complete` comes last.
@@ -177,10 +178,10 @@ class _Writer:
 
         content = record.load()
         try:
-            if started is not None and started.complete:
-                _log_artifacts(self.store.client, started.run_id, content.artifacts)
-                return started.run_id
-            return self._write_content(record, content, started.run_id if started else None)
+            if started_run is not None and started_run.complete:
+                _log_artifacts(self.store.client, started_run.run_id, content.artifacts)
+                return started_run.run_id
+            return self._write_content(record, content, started_run.run_id if started_run else None)
         except (MlflowException, OSError) as error:
             raise FinetraceError(f"run {record.name} in {self.store.uri}: {str(error).splitlines()[0]}; "
                                  "remove the cause and run `finetrace publish` again: it goes on here") from error
@@ -234,14 +235,14 @@ class _Writer:
         return tags
 
 
-def _points(content: RunContent, base_ms: int, points: int, there: dict[str, set[int]]) -> Iterator[Point]:
+def _points(content: RunContent, base_ms: int, points: int, known_steps: dict[str, set[int]]) -> Iterator[Point]:
     """Metric points with time stamps that depend on the outputs alone, so that MLflow drops repeated ones.
 
-    there: metric -> steps that the run has already.
+    known_steps: metric -> steps that the run has already.
     """
     finals = [Series(k, *_single(content.final_step, v)) for k, v in content.finals.items()]
     for series in [s.thinned(points) for s in content.series] + finals:
-        skip = there.get(series.name, set())
+        skip = known_steps.get(series.name, set())
         for step, value in zip(series.steps.tolist(), series.values.tolist(), strict=True):
             if step not in skip:
                 yield Point(series.name, value, base_ms + step, step)

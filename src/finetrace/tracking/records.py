@@ -1,4 +1,4 @@
-"""Runs to be, as plain data: what the collector reads from files, and the publisher writes into MLflow."""
+"""Records of runs, as plain data: the collector reads them from files, the publisher writes them into MLflow."""
 
 import dataclasses
 from collections.abc import Callable
@@ -34,7 +34,7 @@ class RunContent:
 
 @dataclasses.dataclass(frozen=True)
 class RunRecord:
-    """One run to be. kind: trajectory | lens | cell | tune | trial | pretrain | adapt | downstream | dynamics |
+    """One run of MLflow. kind: trajectory | lens | cell | tune | trial | pretrain | adapt | downstream | dynamics |
     comparison | cross-task | directprobe | atlas.
 
     name: children start with what tells them apart, because MLflow's list cuts names at the end;

@@ -1,4 +1,4 @@
-"""Dense series as a few honest points: one rule for the publisher and the live follower."""
+"""Thins dense series to a few points, by one rule for the publisher and the live follower."""
 
 import math
 import re
@@ -23,8 +23,8 @@ class Series:
         """At most `points` of the points, chosen by `thin`; none after the last finite one, see `shown`."""
         count = shown(self.values)
         steps, values = self.steps[:count], self.values[:count]
-        kept = thin(steps, values, points)
-        return Series(self.name, steps[kept], values[kept])
+        indices = thin(steps, values, points)
+        return Series(self.name, steps[indices], values[indices])
 
 
 def shown(values: np.ndarray) -> int:
@@ -39,8 +39,8 @@ def shown(values: np.ndarray) -> int:
 
 def not_finite(series: Sequence[Series]) -> dict[str, str]:
     """A tag that names the series whose last values are not shown."""
-    ends = [f"{one.name} after step {one.steps[count - 1]}" for one in series
-            if (count := shown(one.values)) < len(one.values)]
+    ends = [f"{curve.name} after step {curve.steps[count - 1]}" for curve in series
+            if (count := shown(curve.values)) < len(curve.values)]
     return {"not_finite": "; ".join(ends)} if ends else {}
 
 
@@ -56,12 +56,12 @@ def thin(steps: np.ndarray, values: np.ndarray, points: int) -> np.ndarray:
     ends = [0, count - 1]
     if not np.isnan(values).all():
         ends += [int(np.nanargmin(values)), int(np.nanargmax(values))]
-    picked = set(ends[:points])
+    indices = set(ends[:points])
     if points > 4:
-        dense = steps[-1] - steps[0] + 1 == count
-        place = steps if dense else np.arange(count)
-        picked |= set(np.flatnonzero(place % stride(count, points) == 0).tolist())
-    return np.array(sorted(picked), dtype=np.int64)
+        is_dense = steps[-1] - steps[0] + 1 == count
+        positions = steps if is_dense else np.arange(count)
+        indices |= set(np.flatnonzero(positions % stride(count, points) == 0).tolist())
+    return np.array(sorted(indices), dtype=np.int64)
 
 
 def stride(total: int, points: int) -> int:

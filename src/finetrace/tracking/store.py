@@ -68,15 +68,15 @@ class Store:
         """All runs of the experiment that carry finetrace's tags, the deleted ones too."""
         from mlflow.entities import ViewType
 
-        found: list[KnownRun] = []
+        known_runs: list[KnownRun] = []
         token = None
         while True:
             page = self.client.search_runs([self.experiment_id], filter_string, run_view_type=ViewType.ALL,
                                            max_results=1000, page_token=token)
-            found += [_known(run) for run in page if "finetrace.key" in run.data.tags]
+            known_runs += [_known(run) for run in page if "finetrace.key" in run.data.tags]
             token = page.token
             if not token:
-                return found
+                return known_runs
 
     def log_points(self, run_id: str, points: Sequence[Point], params: dict[str, str] | None = None,
                    tags: dict[str, str] | None = None) -> None:
@@ -176,12 +176,12 @@ def why_silent(uri: str) -> str | None:
 
 @contextlib.contextmanager
 def _environment(**values: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
+    earlier = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
         yield
     finally:
-        for name, value in before.items():
+        for name, value in earlier.items():
             if value is None:
                 del os.environ[name]
             else:
@@ -209,17 +209,17 @@ def _open_database(path: Path, home: Path, lock: Path) -> "MlflowClient":
     version = metadata.version("mlflow")
     if lock.read_text("utf-8") == version:
         return client_of(path)
-    before = path.with_name(f"{path.name}.before-mlflow-{version}")
-    shutil.copyfile(path, before)
+    backup = path.with_name(f"{path.name}.before-mlflow-{version}")
+    shutil.copyfile(path, backup)
     try:
         client = client_of(path)
     except FinetraceError:
-        os.replace(before, path)  # what MLflow began and could not finish is undone
+        os.replace(backup, path)  # what MLflow began and could not finish is undone
         raise
-    if filecmp.cmp(path, before, shallow=False):
-        before.unlink()
+    if filecmp.cmp(path, backup, shallow=False):
+        backup.unlink()
     else:
-        LOG.warning("MLflow %s has changed the tables of %s; the store as it was: %s", version, path, before)
+        LOG.warning("MLflow %s has changed the tables of %s; the store as it was: %s", version, path, backup)
     lock.write_text(version, "utf-8")
     return client
 
@@ -228,19 +228,19 @@ def client_of(path: Path) -> "MlflowClient":
     """A client of a sqlite store that exists; FinetraceError when MLflow cannot use it."""
     from mlflow.tracking import MlflowClient
 
-    aside = (f"move it away (mv {path.name} {path.name}.broken) and run `finetrace publish`: all runs come back from "
-             "outputs/")
+    advice = (f"move it away (mv {path.name} {path.name}.broken) and run `finetrace publish`: all runs come back from "
+              "outputs/")
     with open(path, "rb") as stream:
-        start = stream.read(len(_SQLITE_START))
-    if start != _SQLITE_START[:len(start)]:
-        raise FinetraceError(f"{path}: is not a readable sqlite database; {aside}")
+        first_bytes = stream.read(len(_SQLITE_START))
+    if first_bytes != _SQLITE_START[:len(first_bytes)]:
+        raise FinetraceError(f"{path}: is not a readable sqlite database; {advice}")
     try:
         return MlflowClient(f"sqlite:///{path}")
     except Exception as error:  # of MLflow, alembic or sqlalchemy: whatever keeps MLflow from using its own store
         reason = str(error).splitlines()[0].split(". ")[0]
         raise FinetraceError(f"{path}: MLflow {metadata.version('mlflow')} cannot open it ({reason}); of an older "
                              f"MLflow: cp {path.name} {path.name}.backup && mlflow db upgrade sqlite:///{path}; of a "
-                             f"newer one: install that; or its creation was interrupted: {aside}") from error
+                             f"newer one: install that; or its creation was interrupted: {advice}") from error
 
 
 def _create_database(path: Path, home: Path) -> None:
@@ -254,21 +254,21 @@ def _create_database(path: Path, home: Path) -> None:
     temporary = path.with_name(f"{path.name}.new-{os.getpid()}")
     temporary.unlink(missing_ok=True)
     try:
-        made = subprocess.run([sys.executable, "-P", "-c", _CREATE, f"sqlite:///{temporary}"], cwd=home,
-                              capture_output=True, text=True)
-        if made.returncode:
+        process = subprocess.run([sys.executable, "-P", "-c", _CREATE, f"sqlite:///{temporary}"], cwd=home,
+                                 capture_output=True, text=True)
+        if process.returncode:
             raise FinetraceError(f"{path}: MLflow could not create its store "
-                                 f"({(made.stderr.strip().splitlines() or ['no reason given'])[-1]}); remove the cause "
-                                 "and run `finetrace publish` again")
+                                 f"({(process.stderr.strip().splitlines() or ['no reason given'])[-1]}); remove the "
+                                 "cause and run `finetrace publish` again")
         if path.exists():  # an empty file, e.g. of a program that was killed while it opened the store
             os.replace(temporary, path)
         else:
-            _appear(temporary, path)
+            _give_name(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _appear(temporary: Path, path: Path) -> None:
+def _give_name(temporary: Path, path: Path) -> None:
     """Give a whole store its name, unless `mlflow ui` has made one of this name meanwhile."""
     try:
         os.link(temporary, path)

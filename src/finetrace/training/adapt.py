@@ -59,52 +59,56 @@ def adapt(settings: AdaptSettings, timeline: Timeline, texts: list[str], study_s
     start, `before` and `validation`, its held-out words before and after. Returns facts for the manifest. Of several
     processes all call it; those that follow write nothing and return none.
     """
-    chosen, seed, one = starts_of(settings, timeline), _seeds(study_seed, settings), settings.from_steps == "last"
-    kept, group = _texts(settings, texts, seed["texts"]), here()
-    log.info("%s: %d of %d texts; %d training%s from %s", name, len(kept), len(texts), len(chosen),
-             "s" * (len(chosen) > 1), ", ".join(f"step {step}" for step in chosen))
+    starts, run_seeds, single = (
+        starts_of(settings, timeline), _seeds(study_seed, settings), settings.from_steps == "last")
+    kept_texts, group = _texts(settings, texts, run_seeds["texts"]), here()
+    log.info("%s: %d of %d texts; %d training%s from %s", name, len(kept_texts), len(texts), len(starts),
+             "s" * (len(starts) > 1), ", ".join(f"step {step}" for step in starts))
     prepared: MaskedTexts | None = None
-    for number, step in enumerate(chosen):
-        done = scratch / "done" / checkpoint_name(step)
-        (due,) = group.told(group.leads and not is_whole(done))
+    for number, step in enumerate(starts):
+        result = scratch / "done" / checkpoint_name(step)
+        (due,) = group.told(group.leads and not is_whole(result))
         if due:
             with timeline.checkpoint(step) as folder:
                 model = load_masked(folder, timeline.head, timeline.base, settings.dropout)
                 config = _config(timeline.head or folder)
             bf16_of(model, settings.precision)  # refuses what cannot be
             set_up(model.num_parameters())
-            prepared = prepared or _prepare(settings, kept, timeline, model, seed["held out"])
-            _train_one(settings, model, config, prepared, seed, scratch=scratch / f"from-{step:08d}", done=done,
-                       name=name if one else f"{name} from step {step} ({number + 1} of {len(chosen)})",
-                       watch=watch if one else None, on_plan=None if number else on_plan, resume_seconds=resume_seconds)
-        if watch and not one:
-            watch(_two_rows(done, step))
+            prepared = prepared or _prepare(settings, kept_texts, timeline, model, run_seeds["held out"])
+            _train_from_start(settings, model, config, prepared, run_seeds, scratch=scratch / f"from-{step:08d}",
+                              result=result,
+                              name=name if single else f"{name} from step {step} ({number + 1} of {len(starts)})",
+                              watch=watch if single else None, on_plan=None if number else on_plan,
+                              resume_seconds=resume_seconds)
+        if watch and not single:
+            watch(_history_rows(result, step))
     if not group.leads:
         return {}
-    last = scratch / "done" / checkpoint_name(chosen[-1])
-    found = _facts(last)
-    if one:
-        _finish_one(last, out)
+    last_result = scratch / "done" / checkpoint_name(starts[-1])
+    facts = _facts(last_result)
+    if single:
+        _finish_single_start(last_result, out)
     else:
-        _finish_several(scratch / "done", chosen, out, settings.keep_history)
-    _finish_model(settings, last, timeline, model_out)
-    metrics = _metrics(found["evaluations"])
+        _finish_several_starts(scratch / "done", starts, out, settings.keep_history)
+    _finish_model(settings, last_result, timeline, model_out)
+    metrics = _metrics(facts["evaluations"])
     write_json(out / "metrics.json", metrics)
-    set_up(found["parameters"])  # where all was done before, for the name of the device
-    return {"axis": AXES["adapt"] if one else timeline.axis, "start": timeline.place, "starts": chosen, "seeds": seed,
+    set_up(facts["parameters"])  # where all was done before, for the name of the device
+    return {"axis": AXES["adapt"] if single else timeline.axis, "start": timeline.place, "starts": starts,
+            "seeds": run_seeds,
             "head": f"of models/{timeline.head.name}, put back" if timeline.head else "carried along",
-            "parameters": found["parameters"], "texts": {"corpus": len(texts), "clean": len(kept), **found["texts"]},
-            "device": devices(), **metrics}
+            "parameters": facts["parameters"],
+            "texts": {"corpus": len(texts), "clean": len(kept_texts), **facts["texts"]}, "device": devices(), **metrics}
 
 
-def _train_one(settings: AdaptSettings, model: Any, config: Any, texts: MaskedTexts, seed: dict[str, int], *,
-               scratch: Path, done: Path, **options: Any) -> None:
-    """One training; `done` appears when it is finished. config: of the start, as it was."""
-    masked_seeds = MaskedSeeds(seed["order"], seed["masks"], seed["dropout"])
+def _train_from_start(settings: AdaptSettings, model: Any, config: Any, texts: MaskedTexts, run_seeds: dict[str, int],
+                      *, scratch: Path, result: Path, **options: Any) -> None:
+    """One training; `result` appears when it is finished. config: of the start, as it was."""
+    masked_seeds = MaskedSeeds(run_seeds["order"], run_seeds["masks"], run_seeds["dropout"])
     if not here().leads:
         train_masked(model, texts, recipe_of(settings), masked_seeds, scratch=scratch, out=scratch, **options)
         return
-    with whole_folder(done) as temporary:
+    with whole_folder(result) as temporary:
         config.save_pretrained(temporary / START)
         evaluations = train_masked(model, texts, recipe_of(settings), masked_seeds, scratch=scratch, out=temporary,
                                    **options)
@@ -124,18 +128,18 @@ def recipe_of(settings: AdaptSettings) -> Recipe:
 
 
 def _seeds(study_seed: int, settings: AdaptSettings) -> dict[str, int]:
-    """By purpose; the same for all starts, so that trainings from different checkpoints
-    see the same batches and masks."""
+    """Purpose -> seed; the same for all starts, so that trainings from different checkpoints see the same batches and
+    masks."""
     return {purpose: seeds.derive(study_seed, "adapt", purpose, settings.seed)
             for purpose in ("order", "masks", "dropout", "held out", "texts")}
 
 
 def _texts(settings: AdaptSettings, texts: list[str], seed: int) -> list[str]:
-    kept = clean_texts(texts, settings.strip, settings.deduplicate)
-    if settings.max_texts is not None and len(kept) > settings.max_texts:
-        chosen = np.random.default_rng(seed).permutation(len(kept))[:settings.max_texts]
-        kept = [kept[i] for i in np.sort(chosen)]
-    return kept
+    kept_texts = clean_texts(texts, settings.strip, settings.deduplicate)
+    if settings.max_texts is not None and len(kept_texts) > settings.max_texts:
+        places = np.random.default_rng(seed).permutation(len(kept_texts))[:settings.max_texts]
+        kept_texts = [kept_texts[i] for i in np.sort(places)]
+    return kept_texts
 
 
 def _prepare(settings: AdaptSettings, texts: list[str], timeline: Timeline, model: Any, seed: int) -> MaskedTexts:
@@ -155,8 +159,8 @@ def _config(folder: Path) -> Any:
     return AutoConfig.from_pretrained(folder, local_files_only=True)
 
 
-def _facts(done: Path) -> dict[str, Any]:
-    return json.loads((done / FACTS).read_text("utf-8"))
+def _facts(result: Path) -> dict[str, Any]:
+    return json.loads((result / FACTS).read_text("utf-8"))
 
 
 def _metrics(evaluations: list[dict[str, Any]]) -> dict[str, float]:
@@ -167,41 +171,41 @@ def _metrics(evaluations: list[dict[str, Any]]) -> dict[str, float]:
                for key in ("loss", "accuracy")}}
 
 
-def _two_rows(done: Path, step: int) -> list[dict[str, Any]]:
+def _history_rows(result: Path, step: int) -> list[dict[str, Any]]:
     """Rows of history.parquet for one start: its held-out words before and after."""
-    evaluations = _facts(done)["evaluations"]
+    evaluations = _facts(result)["evaluations"]
     rows = [{"step": step, "kind": "eval", "split": split, "examples": row["examples"], "epoch": row["epoch"],
              "loss": row["loss"], "accuracy": row["accuracy"]}
             for split, row in (("before", evaluations[0]), ("validation", evaluations[-1]))]
     return [{name: row.get(name) for name in HISTORY.names} for row in rows]
 
 
-def _finish_one(done: Path, out: Path) -> None:
-    for path in sorted(done.iterdir()):
+def _finish_single_start(result: Path, out: Path) -> None:
+    for path in sorted(result.iterdir()):
         if path.name == "checkpoints":
             shutil.copytree(path, out / path.name)
         elif path.suffix == ".parquet":
             shutil.copyfile(path, out / path.name)
 
 
-def _finish_several(done: Path, steps: list[int], out: Path, keep_history: bool) -> None:
+def _finish_several_starts(results: Path, steps: list[int], out: Path, keep_history: bool) -> None:
     """One checkpoint per start, two rows of history per start, and the histories of the trainings where asked for."""
     for step in steps:
-        weights = list_weights(done / checkpoint_name(step) / "checkpoints")
+        weights = list_weights(results / checkpoint_name(step) / "checkpoints")
         target = out / "checkpoints" / checkpoint_name(step)
         shutil.copytree(weights[max(weights)], target)
         mark(target, step)  # under the start's step
         if keep_history:
             write_table(out / "histories" / f"{checkpoint_name(step)}.parquet",
-                        read_table(done / checkpoint_name(step) / "history.parquet"))
-    rows = [row for step in steps for row in _two_rows(done / checkpoint_name(step), step)]
+                        read_table(results / checkpoint_name(step) / "history.parquet"))
+    rows = [row for step in steps for row in _history_rows(results / checkpoint_name(step), step)]
     write_table(out / "history.parquet", pa.Table.from_pylist(rows, schema=HISTORY))
 
 
-def _finish_model(settings: AdaptSettings, done: Path, timeline: Timeline, out: Path) -> None:
+def _finish_model(settings: AdaptSettings, result: Path, timeline: Timeline, out: Path) -> None:
     """The last checkpoint as a model folder, with the dropout that fine-tuning shall have."""
-    weights = list_weights(done / "checkpoints")
-    model, start = load_masked(weights[max(weights)]), _config(done / START)
+    weights = list_weights(result / "checkpoints")
+    model, start = load_masked(weights[max(weights)]), _config(result / START)
     if settings.finetune_dropout is not None:
         set_dropout(model.config, settings.finetune_dropout)
     else:

@@ -1,4 +1,4 @@
-"""What lenses will need of a training's signals, asked before the training is paid for."""
+"""Whether a training will record enough signals for the lens infodynamics, checked before it starts."""
 
 import logging
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def require_signals(plan: Plan, window: int, windows: Sequence[int], max_steps: int, name: str) -> None:
-    """Tell what infodynamics cannot say about a training, and refuse one about which it can say nothing.
+    """Log what infodynamics cannot measure of a training; an error where it could measure nothing.
 
     plan: of the training that is about to start;  window, windows, max_steps: settings of infodynamics;
     name: of the training. Raises FinetraceError that proposes one window.

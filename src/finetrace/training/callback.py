@@ -70,8 +70,8 @@ class TraceCallback(TrainerCallback):
     def on_evaluate(self, args: TrainingArguments, state: Any, control: Any, metrics: dict[str, float] | None = None,
                     **_: Any) -> None:
         if self.trace and self.trace.running:
-            split, found = named_metrics(metrics or {})
-            self.trace.evaluation(split, found)
+            split, values = named_metrics(metrics or {})
+            self.trace.evaluation(split, values)
             if args.save_strategy != "no":
                 self.trace.flush()  # whether the weights are the best so far, and saved, is known after this
 
@@ -111,9 +111,9 @@ def named_metrics(metrics: dict[str, float]) -> tuple[str, dict[str, float]]:
     `eval_loss` is of validation; of a dictionary of evaluation sets `eval_NAME_loss` is of NAME.
     """
     prefix = next((key.removesuffix("_runtime") for key in metrics if key.endswith("_runtime")), "eval")
-    found = {name: float(metrics[f"{prefix}_{key}"]) for key, name in METRICS.items()
-             if isinstance(metrics.get(f"{prefix}_{key}"), int | float | np.number)}
-    return "validation" if prefix == "eval" else prefix.removeprefix("eval_"), found
+    values = {name: float(metrics[f"{prefix}_{key}"]) for key, name in METRICS.items()
+              if isinstance(metrics.get(f"{prefix}_{key}"), int | float | np.number)}
+    return "validation" if prefix == "eval" else prefix.removeprefix("eval_"), values
 
 
 def settings_of(args: TrainingArguments) -> dict[str, Any]:
@@ -135,8 +135,8 @@ def _require_visible(args: TrainingArguments, loader: Any) -> None:
 
     hidden = {"FSDP": args.fsdp, "DeepSpeed": args.deepspeed, "torch_compile": args.torch_compile,
               "DataParallel (several GPUs in one process)": args.n_gpu > 1}
-    if wrong := [name for name, is_so in hidden.items() if is_so]:
-        raise FinetraceError(f"TraceCallback does not see through {wrong[0]}; train without it, on several GPUs with "
+    if active := [name for name, is_active in hidden.items() if is_active]:
+        raise FinetraceError(f"TraceCallback does not see through {active[0]}; train without it, on several GPUs with "
                              "torchrun or accelerate launch")
     if not isinstance(loader, DataLoaderShard) or getattr(loader, "device", None) is None:
         raise FinetraceError(f"{type(loader).__name__}: is not the kind of loader that a Trainer makes of a dataset "

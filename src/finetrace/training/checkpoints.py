@@ -41,19 +41,19 @@ def newest_state(folder: Path, scheduled: Collection[int] = ()) -> Path | None:
     for number, state in enumerate(states):
         if not is_complete(state):
             shutil.rmtree(state)
-        elif (wrong := damage(state)) is None or _replaced(wrong, folder / WEIGHTS, step_of(state), scheduled):
+        elif (damaged := damage(state)) is None or _replaced(damaged, folder / WEIGHTS, step_of(state), scheduled):
             return state
         else:
             older = number + 1 < len(states)
-            log.warning("%s: is damaged or lost since it was written; the training %s", wrong,
+            log.warning("%s: is damaged or lost since it was written; the training %s", damaged,
                         "goes on from an earlier state" if older else "starts over")
             shutil.rmtree(state)
     return None
 
 
-def _replaced(wrong: Path, weights: Path, step: int, scheduled: Collection[int]) -> bool:
+def _replaced(damaged: Path, weights: Path, step: int, scheduled: Collection[int]) -> bool:
     """Whether weights are gone because better ones were found after the state of `step`, which the training will find
     again."""
-    if wrong.parent != weights or wrong.exists() or step_of(wrong) in scheduled:
+    if damaged.parent != weights or damaged.exists() or step_of(damaged) in scheduled:
         return False
-    return any(step_of(p) > step for p in weights.glob("step-*") if is_complete(p))
+    return any(step_of(folder) > step for folder in weights.glob("step-*") if is_complete(folder))

@@ -70,23 +70,25 @@ def learn(timeline: Timeline, task: Path, train: TrainSettings, study_seed: int,
     results: where finished trainings are kept, so that a further checkpoint costs only itself;  scratch: where an
     unfinished one can be continued. Says beforehand what it will cost.
     """
-    todo = [one for one in work if not is_whole(results(one.key))]
+    unfinished = [training for training in work if not is_whole(results(training.key))]
     rows, amount = read_manifest(task).facts["rows"]["train"], f"{train.epochs:g} epochs"
     if train.max_steps:
         amount = f"{train.max_steps} steps of {train.batch_size}"
     log.info("%s: %d checkpoints x %d seeds, %d of these trainings are done already; %d to do, each %s of %s examples",
-             name, len(timeline.steps), len({one.seed for one in work}), len(work) - len(todo), len(todo), amount,
-             f"{rows:,}")
-    began, done = time.monotonic(), 0
-    for step in dict.fromkeys(one.step for one in todo):
-        of_step = [one for one in todo if one.step == step]
+             name, len(timeline.steps), len({training.seed for training in work}), len(work) - len(unfinished),
+             len(unfinished), amount, f"{rows:,}")
+    started, done_count = time.monotonic(), 0
+    for step in dict.fromkeys(training.step for training in unfinished):
+        step_work = [training for training in unfinished if training.step == step]
         with tempfile.TemporaryDirectory() as folder, whole_model(timeline, step, Path(folder)) as model:
-            for one in of_step:
-                _learn_one(model, task, train, study_seed, one, results(one.key), scratch(one.key), name)
-                done += 1
-        left = (time.monotonic() - began) / done * (len(todo) - done)
-        log.info("%s: step %d is done, %d of %d trainings, about %s to go", name, step, done, len(todo), duration(left))
-    return {(one.step, one.seed): _read(results(one.key)) for one in work}
+            for training in step_work:
+                _train_from_checkpoint(model, task, train, study_seed, training, results(training.key),
+                                       scratch(training.key), name)
+                done_count += 1
+        seconds_left = (time.monotonic() - started) / done_count * (len(unfinished) - done_count)
+        log.info("%s: step %d is done, %d of %d trainings, about %s to go", name, step, done_count, len(unfinished),
+                 duration(seconds_left))
+    return {(training.step, training.seed): _read(results(training.key)) for training in work}
 
 
 def majority(task: Path) -> dict[str, dict[str, float]]:
@@ -94,25 +96,27 @@ def majority(task: Path) -> dict[str, dict[str, float]]:
     facts = read_manifest(task).facts
     classes = len(facts["label_names"])
     labels = {split: read_table(task / f"{split}.parquet", ["label"])["label"].to_numpy() for split in facts["rows"]}
-    most = np.bincount(labels["train"], minlength=classes).argmax()
-    always = np.where(np.arange(classes) == most, 0.0, -1e3)
-    return {split: {key: value for key, value in classification_metrics(np.tile(always, (len(found), 1)), found).items()
-                    if key != "loss"} for split, found in labels.items() if split != "train"}
+    most_frequent = np.bincount(labels["train"], minlength=classes).argmax()
+    constant_logits = np.where(np.arange(classes) == most_frequent, 0.0, -1e3)
+    return {split: {key: value for key, value in classification_metrics(
+                        np.tile(constant_logits, (len(split_labels), 1)), split_labels).items() if key != "loss"}
+            for split, split_labels in labels.items() if split != "train"}
 
 
-def _learn_one(model: Path, task: Path, train: TrainSettings, study_seed: int, one: Work, result: Path, scratch: Path,
-               name: str) -> None:
+def _train_from_checkpoint(model: Path, task: Path, train: TrainSettings, study_seed: int, training: Work, result: Path,
+                           scratch: Path, name: str) -> None:
     hits: dict[str, np.ndarray] = {}
 
     def on_answers(split: str, logits: np.ndarray, labels: np.ndarray) -> None:
         hits[split] = (logits.argmax(axis=1) == labels).astype(np.uint8)
 
-    judged = "epochs" if train.early_stopping or train.keep == "best" else "none"
-    record = RecordSettings(signals=False, probe_rows=0, probe="none", evaluate=judged, checkpoints="none")
+    evaluations = "epochs" if train.early_stopping or train.keep == "best" else "none"
+    record = RecordSettings(signals=False, probe_rows=0, probe="none", evaluate=evaluations, checkpoints="none")
     scratch.mkdir(parents=True, exist_ok=True)
     with whole_folder(result) as temporary, tempfile.TemporaryDirectory(dir=scratch) as out:
-        facts = finetune(model, task, train, record, RunSeeds.of(study_seed, one.seed), scratch=scratch, out=Path(out),
-                         name=f"{name} from step {one.step}, seed {one.seed}", on_answers=on_answers)
+        facts = finetune(model, task, train, record, RunSeeds.of(study_seed, training.seed), scratch=scratch,
+                         out=Path(out),
+                         name=f"{name} from step {training.step}, seed {training.seed}", on_answers=on_answers)
         metrics = json.loads((Path(out) / "metrics.json").read_text("utf-8"))
         write_json(temporary / "metrics.json", {"metrics": metrics, "device": facts.get("device", device_name())})
         for split, values in hits.items():
@@ -127,8 +131,8 @@ def _read(result: Path) -> Learned:
 
 
 def _config_key(timeline: Timeline, step: int) -> str:
-    """Dropout, say, is not a weight. Of a published checkpoint its name stands for the config,
-    which is not fetched yet."""
+    """What identifies a checkpoint's config, which holds what is no weight, such as dropout. Of a published checkpoint
+    the name stands for the config, which is not fetched yet."""
     source = timeline.sources[step]
     if isinstance(source, Local):
         return sha256_value(source.sha256)

@@ -86,9 +86,9 @@ def prepare(model_folder: Path, task_folder: Path, settings: TrainSettings, mode
     splits = {}
     for split in facts["rows"]:
         splits[split] = encode(task_folder / f"{split}.parquet", tokenizer, length, inputs, classes=classes)
-        too_big = max(max(ids) for ids in splits[split].features["input_ids"])
-        if too_big >= model.get_input_embeddings().num_embeddings:
-            raise FinetraceError(f"{model_folder}: its tokenizer gives token id {too_big}, but the model has only "
+        largest_id = max(max(ids) for ids in splits[split].features["input_ids"])
+        if largest_id >= model.get_input_embeddings().num_embeddings:
+            raise FinetraceError(f"{model_folder}: its tokenizer gives token id {largest_id}, but the model has only "
                                  f"{model.get_input_embeddings().num_embeddings} embeddings; they do not belong "
                                  "together")
         require_known(splits[split], tokenizer, str(task_folder / f"{split}.parquet"))
@@ -100,18 +100,18 @@ def prepare(model_folder: Path, task_folder: Path, settings: TrainSettings, mode
                     {split: rows.told(tokenizer) for split, rows in splits.items()})
 
 
-def _tell_cuts(prepared: Prepared, wanted: int, name: str) -> None:
+def _warn_of_cuts(prepared: Prepared, max_length: int, name: str) -> None:
     """Say how long inputs can be, where that is less than asked for, and what of the texts was cut."""
-    if prepared.longest < wanted:
+    if prepared.longest < max_length:
         log.warning("%s: inputs have %d tokens at most, not the %d of train.max_length: the model or its tokenizer "
                     "takes no more",
-                    name, prepared.longest, wanted)
-    for split, told in prepared.texts.items():
-        if told["rows_cut"]:
+                    name, prepared.longest, max_length)
+    for split, counts in prepared.texts.items():
+        if counts["rows_cut"]:
             log.warning("%s: %s of %s rows of %s are longer than %d tokens and were cut; %s of their tokens are not "
                         "read", name,
-                        f"{told['rows_cut']:,}", f"{told['rows']:,}", split, prepared.longest,
-                        f"{told['tokens_cut']:,}")
+                        f"{counts['rows_cut']:,}", f"{counts['rows']:,}", split, prepared.longest,
+                        f"{counts['tokens_cut']:,}")
 
 
 def make_plan(train: Encoded, settings: TrainSettings, seed: int) -> Plan:
@@ -130,15 +130,15 @@ def make_batch(rows: Encoded, collator: Collator) -> Callable[[Any], dict[str, A
     return make
 
 
-def looked_at(prepared: Prepared, record: RecordSettings, seed: int) -> dict[str, Encoded]:
+def choose_probe_rows(prepared: Prepared, record: RecordSettings, seed: int) -> dict[str, Encoded]:
     """Split -> the rows of the probe set, a seeded choice."""
-    chosen = {}
+    probe_rows = {}
     for split in ("train", "validation"):
         rows = prepared.splits[split]
         order = seeds.generator(seed, "probe", split).permutation(len(rows))
-        enough = np.searchsorted(np.cumsum(rows.sizes[order]), record.probe_rows) + 1 if record.probe_rows else 0
-        chosen[split] = rows.take(np.sort(order[:enough]))
-    return chosen
+        count = np.searchsorted(np.cumsum(rows.sizes[order]), record.probe_rows) + 1 if record.probe_rows else 0
+        probe_rows[split] = rows.take(np.sort(order[:count]))
+    return probe_rows
 
 
 class FinetuneHooks(Hooks):
@@ -153,7 +153,7 @@ class FinetuneHooks(Hooks):
         if (settings.early_stopping or settings.keep == "best") and not self.evaluate:
             raise FinetraceError("record.evaluate: none leaves nothing to judge by; early_stopping and keep: best need "
                                  "evaluations, e.g. epochs")
-        self.probe_rows = looked_at(prepared, record, probe_seed)
+        self.probe_rows = choose_probe_rows(prepared, record, probe_seed)
         self.bf16 = use_bf16(settings.precision)
 
     def after_step(self, trainer: RecordingTrainer, step: int) -> bool:
@@ -182,11 +182,11 @@ class FinetuneHooks(Hooks):
         best = best_step(trainer.recorder.evaluations, self.prepared.metric)
         if self.settings.keep == "best" and best == step:
             save_weights(trainer.model, self.weights, step)
-            for other, folder in list_weights(self.weights).items():
-                if other < step and other not in self.checkpoints:
+            for other_step, folder in list_weights(self.weights).items():
+                if other_step < step and other_step not in self.checkpoints:
                     shutil.rmtree(folder)
-        since = sum(1 for e in trainer.recorder.evaluations if e["step"] > best)
-        return bool(self.settings.early_stopping) and since >= self.settings.early_stopping
+        evaluations_since = sum(1 for e in trainer.recorder.evaluations if e["step"] > best)
+        return bool(self.settings.early_stopping) and evaluations_since >= self.settings.early_stopping
 
 
 def best_step(evaluations: list[dict[str, Any]], metric: str) -> int:
@@ -212,61 +212,62 @@ def finetune(model_folder: Path, task_folder: Path, settings: TrainSettings, rec
     model = start_classifier(model_folder, facts, settings, method, run_seeds.head, run_seeds.adapter)
     set_up(model.num_parameters())
     prepared = prepare(model_folder, task_folder, settings, model)
-    _tell_cuts(prepared, settings.max_length, name)
+    _warn_of_cuts(prepared, settings.max_length, name)
     train, target = prepared.splits["train"], prepared.target
-    of_examples = loss_of(target, settings, train.labels)
+    loss_function = loss_of(target, settings, train.labels)
     if settings.thresholds == "chosen":
         require_thresholds(target)
     recorder = Recorder(scratch / "segments", len(prepared.label_names), record.signals, watch, target.kind,
                         target.metrics)
     weights = scratch / "checkpoints"
     if method.kind == "lp":
-        done = _probed(model, prepared, settings, record, run_seeds, recorder, weights, on_plan)
+        training = _fit_probe(model, prepared, settings, record, run_seeds, recorder, weights, on_plan)
     else:
-        done = _trained(model, prepared, settings, record, run_seeds, recorder, scratch, name, of_examples, on_plan,
-                        probes=method.probes)
+        training = _train_by_gradient(model, prepared, settings, record, run_seeds, recorder, scratch, name,
+                                      loss_function, on_plan, probes=method.probes)
         if not here().leads:
             return {}
-    if record.checkpoints != "none" and done.last not in list_weights(weights):
-        save_weights(model, weights, done.last)  # early stopping ended between two steps of the schedule
-    kept, device = done.last, next(model.parameters()).device
+    if record.checkpoints != "none" and training.last_step not in list_weights(weights):
+        save_weights(model, weights, training.last_step)  # early stopping ended between two steps of the schedule
+    kept_step, device = training.last_step, next(model.parameters()).device
     if settings.keep == "best" and method.kind != "lp":
-        kept = best_step(recorder.evaluations, prepared.metric)
-        model = load_trained(weights / checkpoint_name(kept), model_folder).to(device)
-    scores, chosen = _final(model, prepared, settings, on_answers)
+        kept_step = best_step(recorder.evaluations, prepared.metric)
+        model = load_trained(weights / checkpoint_name(kept_step), model_folder).to(device)
+    scores, thresholds = _final_metrics(model, prepared, settings, on_answers)
     rows_written = recorder.finish(out)
     scheduled = set(list_weights(weights)) if method.kind == "lp" else set(
-        steps_of(record.checkpoints, done.plan.total_steps, done.plan.steps_per_epoch))
-    _keep(weights, scheduled | {done.last, kept}, done.last, out / "checkpoints")
-    write_json(out / "metrics.json", {"steps": done.last, "examples": done.examples, "kept_step": kept, **scores})
-    return {"device": devices(), "steps": done.last, "steps_per_epoch": done.plan.steps_per_epoch,
-            "kept_step": kept, "metric": prepared.metric, "label_names": prepared.label_names, "rows": rows_written,
-            "method_kind": method.kind,
-            "parameters": model.num_parameters(), "train_rows": len(train.labels), "tokens": done.tokens,
+        steps_of(record.checkpoints, training.plan.total_steps, training.plan.steps_per_epoch))
+    _copy_checkpoints(weights, scheduled | {training.last_step, kept_step}, training.last_step, out / "checkpoints")
+    write_json(out / "metrics.json",
+               {"steps": training.last_step, "examples": training.examples, "kept_step": kept_step, **scores})
+    return {"device": devices(), "steps": training.last_step, "steps_per_epoch": training.plan.steps_per_epoch,
+            "kept_step": kept_step, "metric": prepared.metric, "label_names": prepared.label_names,
+            "rows": rows_written, "method_kind": method.kind,
+            "parameters": model.num_parameters(), "train_rows": len(train.labels), "tokens": training.tokens,
             "trained_parameters": trained_parameters(model), "max_length": prepared.longest, "texts": prepared.texts,
-            **({"linear_probe": _describe(done.probe)} if done.probe else {}),
+            **({"linear_probe": _describe(training.probe)} if training.probe else {}),
             **({} if target.kind == "class" else {"target": target.kind}),
-            **({"thresholds": chosen} if chosen else {}),
-            **({"loss": words} if (words := loss_words(target, settings)) else {}),
-            **_diverged(out / "history.parquet", record.on_nonfinite)}
+            **({"thresholds": thresholds} if thresholds else {}),
+            **({"loss": loss_text} if (loss_text := loss_words(target, settings)) else {}),
+            **_divergence(out / "history.parquet", record.on_nonfinite)}
 
 
 @dataclass(frozen=True)
-class _Done:
+class _FinishedTraining:
     """A training that has ended: its plan; the last step, and the examples and tokens until then; the linear probe that
     it began with or was."""
 
     plan: Plan
-    last: int
+    last_step: int
     examples: int
     tokens: int
     probe: LinearProbe | None
 
 
-def _probed(model: Any, prepared: Prepared, settings: TrainSettings, record: RecordSettings, run_seeds: RunSeeds,
-            recorder: Recorder, weights: Path, on_plan: Callable[[Plan], None] | None) -> _Done:
+def _fit_probe(model: Any, prepared: Prepared, settings: TrainSettings, record: RecordSettings, run_seeds: RunSeeds,
+               recorder: Recorder, weights: Path, on_plan: Callable[[Plan], None] | None) -> _FinishedTraining:
     """Fit the head on the frozen encoder: method lp."""
-    train, start = prepared.splits["train"], drawn_head(model)
+    train, start_head = prepared.splits["train"], drawn_head(model)
     probe, features = probe_head(model, train, prepared.collator, settings, run_seeds.folds)
     plan = Plan([], probe.iterations, 1, 1, train.sizes)
     if on_plan:
@@ -274,13 +275,14 @@ def _probed(model: Any, prepared: Prepared, settings: TrainSettings, record: Rec
     recorder.truncate(-1)
     shutil.rmtree(weights, ignore_errors=True)
     record_linear_probe(model, prepared, settings, record, probe, features,
-                        looked_at(prepared, record, run_seeds.probe), start, recorder, weights)
-    return _Done(plan, probe.iterations, probe.iterations * len(train.labels), int(train.lengths.sum()), probe)
+                        choose_probe_rows(prepared, record, run_seeds.probe), start_head, recorder, weights)
+    return _FinishedTraining(plan, probe.iterations, probe.iterations * len(train.labels), int(train.lengths.sum()),
+                             probe)
 
 
-def _trained(model: Any, prepared: Prepared, settings: TrainSettings, record: RecordSettings, run_seeds: RunSeeds,
-             recorder: Recorder, scratch: Path, name: str, of_examples: LossOf,
-             on_plan: Callable[[Plan], None] | None, *, probes: bool) -> _Done:
+def _train_by_gradient(model: Any, prepared: Prepared, settings: TrainSettings, record: RecordSettings,
+                       run_seeds: RunSeeds, recorder: Recorder, scratch: Path, name: str, loss_function: LossOf,
+                       on_plan: Callable[[Plan], None] | None, *, probes: bool) -> _FinishedTraining:
     """Train by gradient steps; probes: from the fitted head on."""
     train, probe = prepared.splits["train"], None
     plan = make_plan(train, settings, run_seeds.order)
@@ -290,21 +292,21 @@ def _trained(model: Any, prepared: Prepared, settings: TrainSettings, record: Re
         probe, _ = here().first(lambda: probe_head(model, train, prepared.collator, settings, run_seeds.folds,
                                                    scratch / "linear-probe"))
     scale_head(model, settings)
-    trainer = _train(model, prepared, plan, settings, record, run_seeds, recorder, scratch, name, of_examples)
-    return _Done(plan, trainer.state.global_step, trainer.examples, trainer.tokens, probe)
+    trainer = _run_trainer(model, prepared, plan, settings, record, run_seeds, recorder, scratch, name, loss_function)
+    return _FinishedTraining(plan, trainer.state.global_step, trainer.examples, trainer.tokens, probe)
 
 
-def _keep(weights: Path, steps: set[int], last: int, out: Path) -> None:
+def _copy_checkpoints(weights: Path, steps: set[int], last_step: int, out: Path) -> None:
     """Copy the checkpoints of some steps up to the last one."""
     for step, folder in list_weights(weights).items():
-        if step in steps and step <= last:
+        if step in steps and step <= last_step:
             shutil.copytree(folder, out / folder.name)
     out.mkdir(exist_ok=True)
 
 
-def _train(model: Any, prepared: Prepared, plan: Plan, settings: TrainSettings, record: RecordSettings,
-           run_seeds: RunSeeds, recorder: Recorder, scratch: Path, name: str, of_examples: LossOf
-           ) -> RecordingTrainer:
+def _run_trainer(model: Any, prepared: Prepared, plan: Plan, settings: TrainSettings, record: RecordSettings,
+                 run_seeds: RunSeeds, recorder: Recorder, scratch: Path, name: str, loss_function: LossOf
+                 ) -> RecordingTrainer:
     train = prepared.splits["train"]
     tokens = int(sum(train.lengths[rows].sum() for _, rows, _ in plan.batches))
     log.info("%s: %d steps, %d examples, %s tokens, %d of %d parameters are trained", name, plan.total_steps,
@@ -312,18 +314,18 @@ def _train(model: Any, prepared: Prepared, plan: Plan, settings: TrainSettings, 
     progress = Progress(plan.total_steps, name)
     hooks = FinetuneHooks(prepared, plan, settings, record, run_seeds.probe, scratch / "checkpoints", progress)
     trainer = RecordingTrainer(model, plan, make_batch(train, prepared.collator), settings, scratch=scratch,
-                               seed=run_seeds.dropout, recorder=recorder, hooks=hooks, loss_of=of_examples,
+                               seed=run_seeds.dropout, recorder=recorder, hooks=hooks, loss_of=loss_function,
                                resume_seconds=record.resume_seconds, on_nonfinite=record.on_nonfinite)
     trainer.run()
     progress.close()
     return trainer
 
 
-def _final(model: Any, prepared: Prepared, settings: TrainSettings,
-           on_answers: Callable[[str, np.ndarray, np.ndarray], None] | None
-           ) -> tuple[dict[str, float], dict[str, float]]:
+def _final_metrics(model: Any, prepared: Prepared, settings: TrainSettings,
+                   on_answers: Callable[[str, np.ndarray, np.ndarray], None] | None
+                   ) -> tuple[dict[str, float], dict[str, float]]:
     """Metrics of the kept weights on every split but train; and the chosen thresholds, if any, by class."""
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     answers: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for split in [s for s in prepared.splits if s != "train"]:
         rows = prepared.splits[split]
@@ -331,18 +333,19 @@ def _final(model: Any, prepared: Prepared, settings: TrainSettings,
         answers[split] = logits, rows.labels
         if on_answers:
             on_answers(split, logits, rows.labels)
-        found |= {f"{split}/{k}": v for k, v in prepared.target.evaluate(logits, rows).items()}
-    more, chosen = threshold_metrics(answers, prepared.target) if settings.thresholds == "chosen" else ({}, {})
-    return found | more, chosen
+        metrics |= {f"{split}/{k}": v for k, v in prepared.target.evaluate(logits, rows).items()}
+    threshold_scores, thresholds = (threshold_metrics(answers, prepared.target) if settings.thresholds == "chosen"
+                                    else ({}, {}))
+    return metrics | threshold_scores, thresholds
 
 
-def _diverged(history: Path, on_nonfinite: str) -> dict[str, int]:
+def _divergence(history: Path, on_nonfinite: str) -> dict[str, int]:
     """The first step whose loss or gradient was not finite, where a training was to go on all the same."""
     if on_nonfinite == "stop":
         return {}
     table = read_table(history, ["step", "kind", "loss", "gradient_norm"])
-    rows = [r for r in table.to_pylist() if r["kind"] == "train" and not (
-        np.isfinite(r["loss"]) and np.isfinite(r["gradient_norm"] or 0.0))]
+    rows = [row for row in table.to_pylist() if row["kind"] == "train" and not (
+        np.isfinite(row["loss"]) and np.isfinite(row["gradient_norm"] or 0.0))]
     if rows:
         log.warning("the training diverged at step %d of %d; it went on because of record.on_nonfinite: record",
                     rows[0]["step"], len(table))

@@ -37,28 +37,29 @@ def write_given(where: str, series: Path, task: Path, out: Path, *, head: bool, 
     facts_of_task = read_manifest(task).facts
     names, kind_of_task = list(facts_of_task["label_names"]), str(facts_of_task.get("kind", "sequence"))
     target = str(facts_of_task.get("target", "class"))
-    trained = {} if recorded is None else _trained(where, recorded, target)
-    found, keep = read_series(series)
-    for step, source in found.items():
+    recorded_facts = {} if recorded is None else _recorded_facts(where, recorded, target)
+    sources, keep_fetched = read_series(series)
+    for step, source in sources.items():
         folder = out / "checkpoints" / checkpoint_name(step)
         folder.mkdir(parents=True)
-        config, own = _told(source)
+        config, own_head = _config_and_head(source)
         kind, order = "", list(range(len(names)))
         if head:
-            kind, order = own.kind, _order(where, source, own, kind_of_task, names, labels)
+            kind, order = own_head.kind, _class_order(where, source, own_head, kind_of_task, names, labels)
         write_json(folder / "config.json", config)
-        write_pointer(folder, source, keep, kind, order, names)
+        write_pointer(folder, source, keep_fetched, kind, order, names)
         mark(folder, step)
     shutil.copytree(series / TOKENIZER, out / TOKENIZER)
     write_json(out / TOKENIZER / "config.json", config)  # of the last checkpoint: a tokenizer may come from elsewhere
-    last = max(found)
-    pieces = {"pieces": "first"} if kind == "token" and not own.own else {}  # as transformers trains heads for words
-    facts = {"steps": last, "checkpoints": len(found), "kept_step": last, "metric": facts_of_task["metric"],
+    last_step = max(sources)
+    # as transformers trains heads for words
+    pieces = {"pieces": "first"} if kind == "token" and not own_head.own else {}
+    facts = {"steps": last_step, "checkpoints": len(sources), "kept_step": last_step, "metric": facts_of_task["metric"],
              "label_names": names, "method_kind": "given", "axis": read_manifest(series).facts["axis"],
              "head": kind, "train": {**train, **pieces}, **({} if target == "class" else {"target": target})}
-    metrics = {"steps": last, "checkpoints": len(found)}
+    metrics = {"steps": last_step, "checkpoints": len(sources)}
     if recorded is not None:
-        facts |= _take_over(where, recorded, trained, names, labels, out)
+        facts |= _copy_recorded(where, recorded, recorded_facts, names, labels, out)
         metrics |= json.loads((recorded / "metrics.json").read_text("utf-8"))
     else:
         merge_tables(out / "history.parquet", [HISTORY.empty_table()])
@@ -66,14 +67,14 @@ def write_given(where: str, series: Path, task: Path, out: Path, *, head: bool, 
     return facts
 
 
-def _told(source: Source) -> tuple[dict[str, Any], FoundHead]:
+def _config_and_head(source: Source) -> tuple[dict[str, Any], FoundHead]:
     """The config of a checkpoint, and its head as far as files without weights tell of it."""
     if isinstance(source, Local):
         folder = verified(source)
         base = source.base
         config = config_of(base if base is not None else source)
-        whole = Path(base.path) if isinstance(base, Local) else None
-        head = head_of(folder, whole)
+        base_folder = Path(base.path) if isinstance(base, Local) else None
+        head = head_of(folder, base_folder)
         if (folder / ADAPTER_CONFIG).is_file() and head.names:  # the base knows nothing of the adapters' head
             config = {**config, "id2label": {str(i): name for i, name in enumerate(head.names)},
                       "label2id": {name: i for i, name in enumerate(head.names)}}
@@ -82,7 +83,8 @@ def _told(source: Source) -> tuple[dict[str, Any], FoundHead]:
     return config, told_by(config)
 
 
-def _order(where: str, source: Source, head: FoundHead, kind: str, names: list[str], labels: list[str]) -> list[int]:
+def _class_order(where: str, source: Source, head: FoundHead, kind: str, names: list[str],
+                 labels: list[str]) -> list[int]:
     """For each class of the task, which output of a checkpoint's head tells it."""
     if head.kind != HEADS.get(kind, "sequence"):
         raise FinetraceError(f"{where}.head: {label(source)} has no head for a task of the kind {kind} (its head: "
@@ -90,7 +92,7 @@ def _order(where: str, source: Source, head: FoundHead, kind: str, names: list[s
     return order_of(head, names, labels, f"{where}.head: {label(source)}")
 
 
-def _trained(where: str, folder: Path, target: str) -> dict[str, Any]:
+def _recorded_facts(where: str, folder: Path, target: str) -> dict[str, Any]:
     """Facts of a recorded trajectory. Raises FinetraceError when it has no signals, or those of another target."""
     try:
         manifest = read_manifest(folder)
@@ -101,21 +103,21 @@ def _trained(where: str, folder: Path, target: str) -> dict[str, Any]:
     if manifest.kind != "trajectory" or not (folder / RECORDED[0]).is_file():
         raise FinetraceError(f"{where}.signals: {folder} holds no signals (signals.parquet); name a folder that "
                              "TraceCallback wrote, or leave `signals` out")
-    if (trained := facts.get("target", "class")) != target:
-        raise FinetraceError(f"{where}.signals: {folder} was trained on target: {trained}, and the task is target: "
-                             f"{target}; name the task that it was trained on")
+    if (recorded_target := facts.get("target", "class")) != target:
+        raise FinetraceError(f"{where}.signals: {folder} was trained on target: {recorded_target}, and the task is "
+                             f"target: {target}; name the task that it was trained on")
     return facts
 
 
-def _take_over(where: str, folder: Path, facts: Mapping[str, Any], names: list[str], labels: list[str],
-               out: Path) -> dict[str, Any]:
+def _copy_recorded(where: str, folder: Path, facts: Mapping[str, Any], names: list[str], labels: list[str],
+                   out: Path) -> dict[str, Any]:
     """Copy the tables of a recorded trajectory; facts: its own. Returns those that its lenses need."""
-    recorded = FoundHead("sequence", tuple(map(str, facts["label_names"])))
+    recorded_head = FoundHead("sequence", tuple(map(str, facts["label_names"])))
     has_classes = facts.get("target") != "regression"
-    if has_classes and order_of(recorded, names, labels, f"{where}.signals: {folder}") != list(range(len(names))):
-        raise FinetraceError(f"{where}.signals: {folder} was trained on the classes {', '.join(recorded.names[:6])}, "
-                             f"and the task has them as {', '.join(names[:6])}; give the task the same order "
-                             "(label_names)")
+    if has_classes and order_of(recorded_head, names, labels, f"{where}.signals: {folder}") != list(range(len(names))):
+        raise FinetraceError(f"{where}.signals: {folder} was trained on the classes "
+                             f"{', '.join(recorded_head.names[:6])}, and the task has them as {', '.join(names[:6])}; "
+                             "give the task the same order (label_names)")
     for table in RECORDED:
         if (folder / table).is_file():
             shutil.copyfile(folder / table, out / table)

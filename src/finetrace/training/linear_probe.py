@@ -58,15 +58,16 @@ def fit_linear_probe(features: np.ndarray, labels: np.ndarray, classes: int, set
     low, high, count = settings.lp_strengths
     strengths = np.logspace(np.log10(low), np.log10(high), count)
     folds = _folds(y, settings.lp_folds, seed, settings.lp_parity)
-    fits = len(strengths) * (int(folds.max()) + 1) if len(strengths) > 1 and folds.max() else 0
+    fit_count = len(strengths) * (int(folds.max()) + 1) if len(strengths) > 1 and folds.max() else 0
     log.info("linear probe: %s x %d features, %d classes; %d fits choose its strength", f"{len(X):,}", X.shape[1],
-             classes, fits)
+             classes, fit_count)
     accuracy = np.full(len(strengths), np.nan)
     best = 0 if folds.max() > 0 else int(np.abs(np.log(strengths)).argmin())
     if folds.max() > 0 and len(strengths) > 1:
-        held = [_scores(X[folds != f], y[folds != f], X[folds == f], y[folds == f], classes, strengths, settings)
-                for f in range(int(folds.max()) + 1)]
-        accuracy = np.mean(held, axis=0)
+        fold_accuracy = [_scores(X[folds != fold], y[folds != fold], X[folds == fold], y[folds == fold], classes,
+                                 strengths, settings)
+                         for fold in range(int(folds.max()) + 1)]
+        accuracy = np.mean(fold_accuracy, axis=0)
         best = int(accuracy.argmax())
     weight, bias, iterations, converged = fit(X, y, classes, strengths[[best]], settings)
     if not converged[0]:
@@ -82,20 +83,21 @@ def fit(X: np.ndarray, y: np.ndarray, classes: int, strengths: np.ndarray, setti
     Returns weights (strength, class, dim), biases (strength, class),
     iterations (strength,) and whether each has converged.
     """
-    known, codes = np.unique(y, return_inverse=True)
-    centre = np.zeros(X.shape[1]) if settings.lp_parity and not settings.lp_standardise else X.mean(axis=0)
-    spread = X.std(axis=0) if settings.lp_standardise else np.ones(X.shape[1])
+    present, codes = np.unique(y, return_inverse=True)
+    means = np.zeros(X.shape[1]) if settings.lp_parity and not settings.lp_standardise else X.mean(axis=0)
+    deviations = X.std(axis=0) if settings.lp_standardise else np.ones(X.shape[1])
     # a constant feature counts nothing
-    spread = np.where(spread > 1e-6 * np.abs(X).max(initial=1e-300), spread, np.inf)
+    deviations = np.where(deviations > 1e-6 * np.abs(X).max(initial=1e-300), deviations, np.inf)
     solve = _published if settings.lp_parity else _exact
-    weight, bias, iterations, converged = solve((X - centre) / spread, codes, len(known), strengths, max_iterations)
-    weight = weight / spread
-    bias = bias - weight @ centre
-    full = np.zeros((len(strengths), classes, X.shape[1]))
-    full[:, known] = weight
-    offsets = np.repeat(bias.min(axis=1, keepdims=True) - 10, classes, axis=1)
-    offsets[:, known] = bias
-    return full, offsets, iterations, converged
+    weight, bias, iterations, converged = solve((X - means) / deviations, codes, len(present), strengths,
+                                                max_iterations)
+    weight = weight / deviations
+    bias = bias - weight @ means
+    all_weights = np.zeros((len(strengths), classes, X.shape[1]))
+    all_weights[:, present] = weight
+    all_biases = np.repeat(bias.min(axis=1, keepdims=True) - 10, classes, axis=1)
+    all_biases[:, present] = bias
+    return all_weights, all_biases, iterations, converged
 
 
 def _exact(X: np.ndarray, y: np.ndarray, classes: int, strengths: np.ndarray, max_iterations: int) -> Any:
@@ -110,13 +112,13 @@ def _exact(X: np.ndarray, y: np.ndarray, classes: int, strengths: np.ndarray, ma
     try:
         rotated, vectors, spectrum = rotate(torch.from_numpy(X)[None])
         l2 = torch.from_numpy(1 / (len(X) * strengths))[None]
-        found = minimise(rotated, spectrum, torch.from_numpy(y), l2, classes, tolerance=TOLERANCE,
-                         max_iterations=max_iterations)
+        solution = minimise(rotated, spectrum, torch.from_numpy(y), l2, classes, tolerance=TOLERANCE,
+                            max_iterations=max_iterations)
     finally:
         torch.set_num_threads(threads)
-    weights = found.weights[0].numpy()
-    return (weights[..., :-1] @ vectors[0].numpy().T, weights[..., -1], found.iterations[0].numpy(),
-            found.converged[0].numpy())
+    weights = solution.weights[0].numpy()
+    return (weights[..., :-1] @ vectors[0].numpy().T, weights[..., -1], solution.iterations[0].numpy(),
+            solution.converged[0].numpy())
 
 
 def _published(X: np.ndarray, y: np.ndarray, classes: int, strengths: np.ndarray, max_iterations: int) -> Any:
@@ -125,29 +127,30 @@ def _published(X: np.ndarray, y: np.ndarray, classes: int, strengths: np.ndarray
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    two = classes == 2
+    binary = classes == 2
     weights, biases, iterations = [], [], []
     model = LogisticRegression(tol=PUBLISHED_TOLERANCE, max_iter=max_iterations, warm_start=len(strengths) > 1)
     for strength in strengths:  # each starts from the last, as LogisticRegressionCV does
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the caller says so
-            model.set_params(C=strength * (2 if two else 1)).fit(X, y)
+            model.set_params(C=strength * (2 if binary else 1)).fit(X, y)
         weight, bias = model.coef_.astype(np.float64), model.intercept_.astype(np.float64)
         # installed at half the fitted size: rows -w/2 and w/2 of a w that is half of today's
-        weights.append(np.concatenate([-weight, weight]) / 4 if two else weight)
-        biases.append(np.concatenate([-bias, bias]) / 4 if two else bias)
+        weights.append(np.concatenate([-weight, weight]) / 4 if binary else weight)
+        biases.append(np.concatenate([-bias, bias]) / 4 if binary else bias)
         iterations.append(int(model.n_iter_[0]))
-    count = np.array(iterations)
-    return np.stack(weights), np.stack(biases), count, count < max_iterations
+    iteration_counts = np.array(iterations)
+    return np.stack(weights), np.stack(biases), iteration_counts, iteration_counts < max_iterations
 
 
-def _scores(X: np.ndarray, y: np.ndarray, held: np.ndarray, gold: np.ndarray, classes: int, strengths: np.ndarray,
-            settings: TrainSettings) -> np.ndarray:
+def _scores(X: np.ndarray, y: np.ndarray, held_features: np.ndarray, held_labels: np.ndarray, classes: int,
+            strengths: np.ndarray, settings: TrainSettings) -> np.ndarray:
     """(strength,) accuracy on the held-out rows."""
     if len(np.unique(y)) < 2:
-        return np.full(len(strengths), float((gold == y[0]).mean()))
+        return np.full(len(strengths), float((held_labels == y[0]).mean()))
     weight, bias, _, _ = fit(X, y, classes, strengths, settings)
-    return np.array([((held @ w.T + b).argmax(axis=1) == gold).mean() for w, b in zip(weight, bias, strict=True)])
+    return np.array([((held_features @ w.T + b).argmax(axis=1) == held_labels).mean()
+                     for w, b in zip(weight, bias, strict=True)])
 
 
 def _folds(y: np.ndarray, count: int, seed: int, parity: bool) -> np.ndarray:
@@ -164,8 +167,8 @@ def _folds(y: np.ndarray, count: int, seed: int, parity: bool) -> np.ndarray:
 
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-            for fold, (_, held) in enumerate(StratifiedKFold(count).split(y[order], y[order])):
-                folds[order[held]] = fold
+            for fold, (_, held_rows) in enumerate(StratifiedKFold(count).split(y[order], y[order])):
+                folds[order[held_rows]] = fold
         return folds
     start = 0
     for label in np.unique(y):  # dealing goes on where the last class ended, so that folds have equal sizes

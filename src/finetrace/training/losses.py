@@ -30,14 +30,14 @@ def loss_of(target: Target, settings: TrainSettings, labels: np.ndarray) -> Loss
     if settings.class_weights is None and not settings.label_smoothing:
         return cross_entropy_of
     weights = class_weights(settings.class_weights, labels, target.label_names)
-    of_class = None if weights is None else torch.from_numpy(weights.astype(np.float32))
+    weight_tensor = None if weights is None else torch.from_numpy(weights.astype(np.float32))
 
-    def adapted(outputs: Any, y: Any) -> tuple[Any, Any]:
-        weight = None if of_class is None else of_class.to(outputs.logits.device)
+    def weighted_loss(outputs: Any, y: Any) -> tuple[Any, Any]:
+        weight = None if weight_tensor is None else weight_tensor.to(outputs.logits.device)
         return (F.cross_entropy(outputs.logits.float(), y, reduction="none", weight=weight,
                                 label_smoothing=settings.label_smoothing), outputs.logits)
 
-    return adapted
+    return weighted_loss
 
 
 def cross_entropy_of(outputs: Any, labels: Any) -> tuple[Any, Any]:
@@ -47,23 +47,23 @@ def cross_entropy_of(outputs: Any, labels: Any) -> tuple[Any, Any]:
     return F.cross_entropy(outputs.logits.float(), labels, reduction="none"), outputs.logits
 
 
-def class_weights(wanted: str | Mapping[str, float] | None, labels: np.ndarray,
+def class_weights(setting: str | Mapping[str, float] | None, labels: np.ndarray,
                   names: tuple[str, ...]) -> np.ndarray | None:
     """(class,) float64 weight of each class, or None where all weigh the same.
 
-    wanted: balanced - examples / (classes that train has x examples of the class), so that every class counts the same
+    setting: balanced - examples / (classes that train has x examples of the class), so that every class counts the same
     and the mean over examples is 1; classes that train lacks weigh 1 -, or weights by name, of which absent ones are 1.
     """
-    if wanted is None:
+    if setting is None:
         return None
-    if wanted == "balanced":
+    if setting == "balanced":
         counts = np.bincount(labels, minlength=len(names)).astype(np.float64)
         return np.where(counts > 0, len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1)), 1.0)
-    assert not isinstance(wanted, str)
-    if strange := sorted(set(wanted) - set(names)):
-        raise FinetraceError(f"train.class_weights: {strange[0]!r} is no class of the task; its classes are "
+    assert not isinstance(setting, str)
+    if unknown := sorted(set(setting) - set(names)):
+        raise FinetraceError(f"train.class_weights: {unknown[0]!r} is no class of the task; its classes are "
                              f"{', '.join(names)}")
-    return np.array([wanted.get(name, 1.0) for name in names])
+    return np.array([setting.get(name, 1.0) for name in names])
 
 
 def loss_words(target: Target, settings: TrainSettings) -> str:

@@ -54,11 +54,11 @@ def require_finite(model: Any, folder: Path) -> None:
 
 
 def probe_head(model: Any, train: Encoded, collator: Collator, settings: TrainSettings, seed: int,
-               keep: Path | None = None) -> tuple[LinearProbe, np.ndarray]:
+               fit_folder: Path | None = None) -> tuple[LinearProbe, np.ndarray]:
     """Fit the head's last linear layer on the frozen encoder and install it;
     returns the fit and the features (example, dim).
 
-    keep: folder in which the fit is kept, so that a continued training does not repeat it
+    fit_folder: folder in which the fit is kept, so that a continued training does not repeat it
     (the features are then empty).
     """
     import torch
@@ -66,8 +66,8 @@ def probe_head(model: Any, train: Encoded, collator: Collator, settings: TrainSe
     if last_linear(model).bias is None:
         raise FinetraceError(f"{type(model).__name__}: its head has no bias, which linear probing needs; set "
                              "train.head: linear")
-    if keep is not None and is_whole(keep):
-        probe, features = _read(keep), np.empty((0, 0), dtype=np.float32)
+    if fit_folder is not None and is_whole(fit_folder):
+        probe, features = _read(fit_folder), np.empty((0, 0), dtype=np.float32)
     else:
         model.to("cuda" if torch.cuda.is_available() else "cpu")
         _, features = predict_with_features(model, train, collator)
@@ -75,9 +75,9 @@ def probe_head(model: Any, train: Encoded, collator: Collator, settings: TrainSe
             probe = fit_linear_probe(features, train.labels, last_linear(model).out_features, settings, seed)
         except ValueError as error:
             raise FinetraceError(f"linear probe: {error}") from error
-        if keep is not None:
-            keep.parent.mkdir(parents=True, exist_ok=True)
-            _write(keep, probe)
+        if fit_folder is not None:
+            fit_folder.parent.mkdir(parents=True, exist_ok=True)
+            _write(fit_folder, probe)
     install(model, probe.weight, probe.bias)
     return probe, features
 

@@ -69,8 +69,8 @@ class MaskedTexts:
     def facts(self) -> dict[str, int]:
         """Rows to learn from and held out; of the former the tokens, special ones included, the rows and tokens that
         were cut, and the unknown tokens."""
-        told = self.train.told(self.tokenizer)
-        return {"train": told.pop("rows"), "validation": len(self.held_out), **told}
+        counts = self.train.told(self.tokenizer)
+        return {"train": counts.pop("rows"), "validation": len(self.held_out), **counts}
 
 
 def prepare_texts(texts: Sequence[str], tokenizer: Any, model: Any, seed: int, *, max_tokens: int,
@@ -86,27 +86,27 @@ def prepare_texts(texts: Sequence[str], tokenizer: Any, model: Any, seed: int, *
         raise FinetraceError(f"{len(texts)} text is left to learn from; masked-word training needs 2 or more, "
                              "one to be held out")
     order = np.random.default_rng(seed).permutation(len(texts))
-    held = max(1, min(round(len(texts) * HELD_OUT), HELD_OUT_MOST))
+    held_out_count = max(1, min(round(len(texts) * HELD_OUT), HELD_OUT_MOST))
     inputs = forward_names(model)
 
-    def rows(index: np.ndarray) -> Encoded:
+    def encode_rows(index: np.ndarray) -> Encoded:
         if block_tokens:  # running text stays in its order
             return pack_texts([texts[i] for i in np.sort(index)], tokenizer, block_tokens, inputs, whole_words)
         return encode_texts([texts[i] for i in index], tokenizer, max_tokens, inputs, whole_words)
 
-    found = MaskedTexts(rows(order[held:]), rows(order[:held]), tokenizer)
-    largest = max(int(np.max(row)) for part in (found.train, found.held_out)
-                  for row in part.features["input_ids"] if len(row))
-    if largest >= model.get_input_embeddings().num_embeddings:
-        raise FinetraceError(f"{tokenizer.name_or_path}: its tokenizer gives token id {largest}, but the model has "
+    prepared = MaskedTexts(encode_rows(order[held_out_count:]), encode_rows(order[:held_out_count]), tokenizer)
+    largest_id = max(int(np.max(row)) for part in (prepared.train, prepared.held_out)
+                     for row in part.features["input_ids"] if len(row))
+    if largest_id >= model.get_input_embeddings().num_embeddings:
+        raise FinetraceError(f"{tokenizer.name_or_path}: its tokenizer gives token id {largest_id}, but the model has "
                              f"only {model.get_input_embeddings().num_embeddings} embeddings; they do not belong "
                              "together")
-    told = found.facts()
-    if told["rows_cut"]:
+    counts = prepared.facts()
+    if counts["rows_cut"]:
         log.warning("%s of %s texts are longer than %d tokens and were cut; %s tokens are not read",
-                    f"{told['rows_cut']:,}", f"{told['train']:,}", max_tokens, f"{told['tokens_cut']:,}")
-    require_known(found.train, tokenizer, "the corpus")
-    return found
+                    f"{counts['rows_cut']:,}", f"{counts['train']:,}", max_tokens, f"{counts['tokens_cut']:,}")
+    require_known(prepared.train, tokenizer, "the corpus")
+    return prepared
 
 
 class Masker:
@@ -132,9 +132,9 @@ class Masker:
                                      self.recipe.mask_rate, self.recipe.mask_replace, generator, words)
         return {**batch, "input_ids": torch.from_numpy(inputs)}, targets
 
-    def aimed(self, inputs: dict[str, Any], targets: np.ndarray) -> tuple[dict[str, Any], Any]:
-        """The same with targets as the loss reads them: all of them,
-        or the chosen ones and where they are (`chosen`)."""
+    def with_loss_targets(self, inputs: dict[str, Any], targets: np.ndarray) -> tuple[dict[str, Any], Any]:
+        """The inputs, and the targets as the loss reads them: all of them, or the chosen ones, whose places the inputs
+        then hold (`chosen`)."""
         import torch
 
         if not self.sparse:
@@ -158,31 +158,32 @@ class MaskedBatches:
 
     def __call__(self, entry: Batch) -> dict[str, Any]:
         micro_step, index, step_rows = entry
-        step, part = divmod(micro_step, self.plan.accumulate)
-        parts = [rows
-                 for _, rows, _ in self.plan.batches[step * self.plan.accumulate:(step + 1) * self.plan.accumulate]]
+        step, number = divmod(micro_step, self.plan.accumulate)
+        micro_batches = [rows for _, rows, _ in
+                         self.plan.batches[step * self.plan.accumulate:(step + 1) * self.plan.accumulate]]
         if step != self._step:
             self._step = step
-            self._inputs, self._targets = self.masker(self.rows, np.concatenate(parts),
+            self._inputs, self._targets = self.masker(self.rows, np.concatenate(micro_batches),
                                                       np.random.default_rng([self.seed, step]))
-        places = np.flatnonzero(parts[part] == index[0])
+        places = np.flatnonzero(micro_batches[number] == index[0])
         if len(places):  # the micro-batch, or one process's part of it
-            inputs, targets = self._own(sum(map(len, parts[:part])) + int(places[0]), index)
+            inputs, targets = self._part_of_step(sum(map(len, micro_batches[:number])) + int(places[0]), index)
         else:  # a row that stands in and does not count
             inputs, targets = self.masker(self.rows, index, np.random.default_rng([self.seed, step]))
-        inputs, aims = self.masker.aimed(inputs, targets)
+        inputs, loss_targets = self.masker.with_loss_targets(inputs, targets)
         scale = step_rows / max(1, int((self._targets != IGNORED).sum()))
-        return {**inputs, "labels": (aims, scale), "example_ids": self.rows.example_ids[index],
+        return {**inputs, "labels": (loss_targets, scale), "example_ids": self.rows.example_ids[index],
                 "micro_step": micro_step, "step_rows": step_rows, "tokens": int(self.rows.lengths[index].sum())}
 
-    def _own(self, first: int, index: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:
-        """Those rows of the step, from the first on, cut to their own length."""
+    def _part_of_step(self, first: int, index: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:
+        """Inputs and targets of a micro-batch that begins at row `first` of the step, cut to its longest row."""
         if len(index) == len(self._targets):
             return self._inputs, self._targets
         width = int(self.rows.lengths[index].max())
         columns = slice(-width, None) if self.masker.collate.side == "left" else slice(width)
-        own = slice(first, first + len(index))
-        return {name: values[own, columns] for name, values in self._inputs.items()}, self._targets[own, columns]
+        positions = slice(first, first + len(index))
+        return ({name: values[positions, columns] for name, values in self._inputs.items()},
+                self._targets[positions, columns])
 
 
 def masked_loss(outputs: Any, labels: tuple[Any, float]) -> tuple[Any, None]:
@@ -209,15 +210,15 @@ def only_chosen(model: Any) -> Iterator[None]:
     so the logits are those of the whole batch there; with a usual vocabulary the head costs a third of a small model,
     and its logits most of the memory.
     """
-    waiting: list[Any] = []
+    chosen_places: list[Any] = []
 
     def take(_: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        waiting.append(kwargs.pop("chosen"))
+        chosen_places.append(kwargs.pop("chosen"))
         return args, kwargs
 
     def gather(_: Any, __: Any, outputs: Any) -> Any:
         states = outputs[0]
-        outputs["last_hidden_state"] = states.reshape(-1, states.shape[-1])[waiting.pop()][None]
+        outputs["last_hidden_state"] = states.reshape(-1, states.shape[-1])[chosen_places.pop()][None]
         return outputs
 
     hooks = [model.register_forward_pre_hook(take, with_kwargs=True), model.base_model.register_forward_hook(gather)]
@@ -237,22 +238,22 @@ def held_out_words(rows: Encoded, masker: Masker, seed: int) -> Callable[[Any], 
     batches = []
     for i in range(0, len(rows), size):
         inputs, targets = masker(rows, np.arange(i, min(i + size, len(rows))), np.random.default_rng([seed, 1, i]))
-        batches.append(masker.aimed(inputs, targets))
+        batches.append(masker.with_loss_targets(inputs, targets))
 
     def measure(model: Any) -> dict[str, float]:
         device, was_training = next(model.parameters()).device, model.training
         model.eval()
-        loss = right = count = 0.0
+        loss = correct = count = 0.0
         with torch.no_grad():
             for inputs, targets in batches:
                 logits = model(**{k: v.to(device)
                                   for k, v in inputs.items()}).logits.float().cpu().reshape(*targets.shape, -1)
-                chosen = targets != IGNORED
-                loss += torch.nn.functional.cross_entropy(logits[chosen], targets[chosen], reduction="sum").item()
-                right += (logits[chosen].argmax(-1) == targets[chosen]).sum().item()
-                count += chosen.sum().item()
+                masked = targets != IGNORED
+                loss += torch.nn.functional.cross_entropy(logits[masked], targets[masked], reduction="sum").item()
+                correct += (logits[masked].argmax(-1) == targets[masked]).sum().item()
+                count += masked.sum().item()
         model.train(was_training)
-        return {"loss": loss / max(1.0, count), "accuracy": right / max(1.0, count)}
+        return {"loss": loss / max(1.0, count), "accuracy": correct / max(1.0, count)}
     return measure
 
 

@@ -1,4 +1,4 @@
-"""What several processes saw of a step, put together in the order of the plan."""
+"""The micro-batches of a step, put together from the parts of several processes in the order of the plan."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Part:
 
 
 def part_of(ids: np.ndarray, losses: Any, labels: Any, logits: Any, counts: bool) -> Part:
-    """What a forward pass gave.  counts: whether its rows count, or stand in for none.
+    """The part that a forward pass gave.  counts: whether its rows count, or stand in where a process has none.
 
     Where the losses are none of examples (words to predict), their sum stands for each example: it tells NaN.
     """
@@ -34,25 +34,28 @@ def part_of(ids: np.ndarray, losses: Any, labels: Any, logits: Any, counts: bool
     rows = len(ids) if counts else 0
     if len(losses) != len(ids):
         losses = losses.sum().expand(len(ids))
-    own = torch.from_numpy(np.asarray(ids, dtype=np.int64))[:rows]
+    example_ids = torch.from_numpy(np.asarray(ids, dtype=np.int64))[:rows]
     if logits is None:
-        return Part(own, losses[:rows])
-    return Part(own, losses[:rows], labels[:rows], logits.detach().float()[:rows])
+        return Part(example_ids, losses[:rows])
+    return Part(example_ids, losses[:rows], labels[:rows], logits.detach().float()[:rows])
 
 
-def whole(group: Group, own: Sequence[Part], rows: Sequence[np.ndarray], sizes: np.ndarray) -> Iterator[Part]:
+def join_parts(group: Group, own_parts: Sequence[Part], rows: Sequence[np.ndarray],
+               sizes: np.ndarray) -> Iterator[Part]:
     """The micro-batches of a step from the parts of all processes, which have to come here together.
 
-    own: this process's part of each micro-batch;  rows: of the plan, per micro-batch;  sizes: (row,) examples of each.
+    own_parts: this process's part of each micro-batch;  rows: of the plan, per micro-batch;  sizes: (row,) examples of
+    each.
     """
-    counts = np.array([[int(sizes[part].sum()) for part in group.parts(of)] for of in rows])  # (micro-batch, rank)
+    counts = np.array([[int(sizes[part].sum()) for part in group.parts(batch_rows)]
+                       for batch_rows in rows])  # (micro-batch, rank)
 
     def joined(name: str) -> list[Any]:
-        mine = [getattr(part, name) for part in own]
-        if mine[0] is None:
-            return [None] * len(own)
-        by_rank = [torch.split(all_, of.tolist()) for all_, of in
-                   zip(group.gathered(torch.cat(mine), counts.sum(axis=0).tolist()), counts.T, strict=True)]
+        own_values = [getattr(part, name) for part in own_parts]
+        if own_values[0] is None:
+            return [None] * len(own_parts)
+        by_rank = [torch.split(gathered, batch_rows.tolist()) for gathered, batch_rows in
+                   zip(group.gathered(torch.cat(own_values), counts.sum(axis=0).tolist()), counts.T, strict=True)]
         return [torch.cat(parts) for parts in zip(*by_rank, strict=True)]
 
     columns = [joined(name) for name in Part.__dataclass_fields__]
@@ -60,6 +63,6 @@ def whole(group: Group, own: Sequence[Part], rows: Sequence[np.ndarray], sizes: 
 
 
 def devices() -> str:
-    """Where the training runs, as the manifest says it."""
+    """The devices of the training for its manifest, with their number where there are several."""
     group = here()
     return device_name() if group.size == 1 else f"{group.size} x {device_name()}"

@@ -34,25 +34,26 @@ def pretrain(settings: PretrainSettings, corpus: Path, study_seed: int, *, scrat
     `texts` among them are of the training, not of the model. Of several processes all call it; those that follow write
     nothing and return none.
     """
-    seed = {purpose: seeds.derive(study_seed, "pretrain", purpose, settings.seed)
-            for purpose in ("weights", "order", "masks", "dropout", "held out")}
+    run_seeds = {purpose: seeds.derive(study_seed, "pretrain", purpose, settings.seed)
+                 for purpose in ("weights", "order", "masks", "dropout", "held out")}
     tokenizer = here().first(lambda: choose_tokenizer(settings, corpus, scratch))
     positions = longest_row(settings, tokenizer)
-    model = new_model(settings, len(tokenizer), positions, tokenizer.pad_token_id, seed["weights"])
+    model = new_model(settings, len(tokenizer), positions, tokenizer.pad_token_id, run_seeds["weights"])
     set_up(model.num_parameters())
     metrics: dict[str, float] = {"steps": settings.steps}
-    facts: dict[str, Any] = {"parameters": model.num_parameters(), "device": devices(), "seeds": seed}
+    facts: dict[str, Any] = {"parameters": model.num_parameters(), "device": devices(), "seeds": run_seeds}
     if settings.steps:
-        texts = prepare_texts(corpus_texts(corpus), tokenizer, model, seed["held out"], max_tokens=positions,
+        texts = prepare_texts(corpus_texts(corpus), tokenizer, model, run_seeds["held out"], max_tokens=positions,
                               block_tokens=settings.block_tokens if settings.pack == "blocks" else 0,
                               whole_words=settings.whole_words)
         evaluations = train_masked(model, texts, recipe_of(settings),
-                                   MaskedSeeds(seed["order"], seed["masks"], seed["dropout"]), scratch=scratch, out=out,
-                                   name=name, watch=watch, on_plan=on_plan, resume_seconds=resume_seconds)
+                                   MaskedSeeds(run_seeds["order"], run_seeds["masks"], run_seeds["dropout"]),
+                                   scratch=scratch, out=out, name=name, watch=watch, on_plan=on_plan,
+                                   resume_seconds=resume_seconds)
         if not here().leads:
             return {}
-        last = evaluations[-1] if evaluations else {}
-        metrics |= {f"validation/{k}": v for k, v in last.items() if k in ("loss", "accuracy")}
+        last_evaluation = evaluations[-1] if evaluations else {}
+        metrics |= {f"validation/{k}": v for k, v in last_evaluation.items() if k in ("loss", "accuracy")}
         write_json(out / "metrics.json", metrics)
         facts["texts"] = texts.facts()
     set_dropout(model.config, settings.finetune_dropout)

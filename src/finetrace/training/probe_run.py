@@ -30,29 +30,32 @@ def record_linear_probe(model: Any, prepared: Any, settings: TrainSettings, reco
     """
     train, total = prepared.splits["train"], probe.iterations
     schedule = lambda s: set(steps_of(_iterations(s), total, 1))  # noqa: E731
-    evaluate, looks, kept = (schedule(s) for s in (record.evaluate, record.probe, record.checkpoints))
-    recorded = schedule("log2")
-    held = {split: (rows, predict_with_features(model, rows, prepared.collator)[1])
-            for split, rows in [("validation", prepared.splits["validation"]), *_named(probe_rows)] if len(rows)}
+    evaluation_steps, look_steps, checkpoint_steps = (
+        schedule(s) for s in (record.evaluate, record.probe, record.checkpoints))
+    signal_steps = schedule("log2")
+    split_features = {split: (rows, predict_with_features(model, rows, prepared.collator)[1])
+                      for split, rows in [("validation", prepared.splits["validation"]), *_named(probe_rows)]
+                      if len(rows)}
     X, strength = np.asarray(features, dtype=np.float64), np.array([probe.strength])
-    for step in sorted(evaluate | looks | kept | recorded):
+    for step in sorted(evaluation_steps | look_steps | checkpoint_steps | signal_steps):
         if step in (0, total):
             weight, bias = (probe.weight, probe.bias) if step else drawn
         else:
-            weight, bias = (part[0] for part in fit(X, train.labels, len(probe.bias), strength, settings, step)[:2])
+            weight, bias = (fitted[0] for fitted in fit(X, train.labels, len(probe.bias), strength, settings, step)[:2])
         install(model, weight, bias)
-        if step in looks:
+        if step in look_steps:
             for split, rows in probe_rows.items():
                 if len(rows):
-                    found = _logits(held[f"look {split}"][1], weight, bias)
-                    recorder.probe(step, split, rows.example_ids, rows.labels, found, cross_entropy(found, rows.labels))
-        if step in kept:
+                    look_logits = _logits(split_features[f"look {split}"][1], weight, bias)
+                    recorder.probe(step, split, rows.example_ids, rows.labels, look_logits,
+                                   cross_entropy(look_logits, rows.labels))
+        if step in checkpoint_steps:
             save_weights(model, weights, step)
-        if step in evaluate:
-            rows, values = held["validation"]
+        if step in evaluation_steps:
+            rows, values = split_features["validation"]
             recorder.evaluation(step, "validation", step * len(X), float(step),
                                 classification_metrics(_logits(values, weight, bias), rows.labels))
-        if step in recorded:  # last, because a training's row belongs to the update that follows
+        if step in signal_steps:  # last, because a training's row belongs to the update that follows
             logits = _logits(X, weight, bias)
             losses = cross_entropy(logits, train.labels)
             _signals(recorder, step, train, logits, losses)
@@ -92,9 +95,9 @@ def _signals(recorder: Recorder, step: int, train: Any, logits: np.ndarray, loss
 
 def _gradient_norm(X: np.ndarray, labels: np.ndarray, logits: np.ndarray, weight: np.ndarray, strength: float) -> float:
     """L2 norm of the gradient of what is minimised, per example: mean cross-entropy plus |V|^2 / (2 C n)."""
-    z = logits.astype(np.float64)
-    p = np.exp(z - z.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
-    p[np.arange(len(labels)), labels] -= 1
-    of_weight = p.T @ X / len(X) + weight / (strength * len(X))
-    return float(np.sqrt((of_weight ** 2).sum() + (p.mean(axis=0) ** 2).sum()))
+    scores = logits.astype(np.float64)
+    residuals = np.exp(scores - scores.max(axis=1, keepdims=True))
+    residuals /= residuals.sum(axis=1, keepdims=True)
+    residuals[np.arange(len(labels)), labels] -= 1
+    weight_gradient = residuals.T @ X / len(X) + weight / (strength * len(X))
+    return float(np.sqrt((weight_gradient ** 2).sum() + (residuals.mean(axis=0) ** 2).sum()))

@@ -177,9 +177,9 @@ class Recorder:
             self._micro = []
         if self._steps:
             rows = [{k: v.item() if hasattr(v, "item") else v for k, v in row.items()} for row in self._steps]
-            last = rows[-1]["step"] + 1
-            self.tables["history"].append(last, pa.Table.from_pylist(rows, schema=self._schemas["history"]))
-            self.tables["timing"].append(last, pa.Table.from_pylist([
+            updates = rows[-1]["step"] + 1
+            self.tables["history"].append(updates, pa.Table.from_pylist(rows, schema=self._schemas["history"]))
+            self.tables["timing"].append(updates, pa.Table.from_pylist([
                 {"step": r["step"], "seconds": round(r["seconds"], 6),
                  "tokens_per_second": r["step_tokens"] / max(1e-9, r["step_seconds"])} for r in rows], schema=TIMING))
             self._steps = []

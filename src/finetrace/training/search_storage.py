@@ -63,13 +63,13 @@ class SearchStorage:
             return
         import sqlalchemy
 
-        number = int.from_bytes(hashlib.sha256(self.name.encode()).digest()[:8], signed=True)
+        lock_number = int.from_bytes(hashlib.sha256(self.name.encode()).digest()[:8], signed=True)
         with contextlib.ExitStack() as stack:
             with self._blamed():
                 engine = sqlalchemy.create_engine(self._address(), poolclass=sqlalchemy.pool.NullPool,
                                                   connect_args={"connect_timeout": ANSWER})
                 connection = stack.enter_context(engine.connect())
-                connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:number)"), {"number": number})
+                connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:number)"), {"number": lock_number})
             yield  # the lock ends with the connection
 
     def give_up_lost(self, study: optuna.Study, names: set[str]) -> None:

@@ -83,8 +83,8 @@ class RowsDataset:
 
     def __getitems__(self, rows: list[int]) -> list[Any]:
         """What torch's loader asks for: the items of one batch."""
-        together = getattr(self.dataset, "__getitems__", None)
-        items = _Rows(together(rows) if together else [self.dataset[row] for row in rows])
+        get_items = getattr(self.dataset, "__getitems__", None)
+        items = _Rows(get_items(rows) if get_items else [self.dataset[row] for row in rows])
         items.rows = np.asarray(rows, dtype=np.int64)
         return items
 
@@ -133,7 +133,7 @@ def tagging(loader: Any) -> Iterator[tuple[deque[Tag], Any, Callable[[Any], Any]
     if not isinstance(base, torch.utils.data.DataLoader):
         raise FinetraceError(f"{type(loader).__name__}: is no torch DataLoader, so that it cannot tell which rows a "
                              "batch holds; give one to the training")
-    dataset, collate, number = base.dataset, base.collate_fn, next(_NUMBERS)
+    dataset, collate, queue = base.dataset, base.collate_fn, next(_NUMBERS)
     if isinstance(dataset, torch.utils.data.IterableDataset):
         raise FinetraceError("the training dataset is an IterableDataset, whose rows have no numbers; load it whole "
                              "(datasets.load_dataset without streaming)")
@@ -141,11 +141,11 @@ def tagging(loader: Any) -> Iterator[tuple[deque[Tag], Any, Callable[[Any], Any]
         raise FinetraceError("the loader makes no batches of its own, or hands them out in any order; set a "
                              "batch_size, and dataloader_in_order (in_order) to True")
     object.__setattr__(base, "dataset", RowsDataset(dataset))  # torch forbids it, lest a sampler be of another dataset
-    base.collate_fn = TaggingCollator(collate, number)
-    _QUEUES[number] = deque()
+    base.collate_fn = TaggingCollator(collate, queue)
+    _QUEUES[queue] = deque()
     try:
-        yield _QUEUES[number], dataset, collate
+        yield _QUEUES[queue], dataset, collate
     finally:
-        del _QUEUES[number]
+        del _QUEUES[queue]
         object.__setattr__(base, "dataset", dataset)
         base.collate_fn = collate

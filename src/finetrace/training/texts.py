@@ -40,32 +40,33 @@ def pack_texts(texts: Sequence[str], tokenizer: Any, block_tokens: int, inputs: 
     if tokenizer.sep_token_id is None:
         raise FinetraceError("pack: blocks needs a tokenizer with a separator token; set pack: none")
     before, after = added_tokens(tokenizer)
-    room = block_tokens - len(before) - len(after)
-    if room < 1:
+    text_tokens = block_tokens - len(before) - len(after)
+    if text_tokens < 1:
         raise FinetraceError(f"block_tokens: {block_tokens} leave no room beside "
                              f"{len(before) + len(after)} special tokens")
     stream, words = _stream(texts, tokenizer, whole_words)
     rows: list[np.ndarray] = []
-    owners: list[np.ndarray] = []
-    for start in range(0, len(stream), room):
-        ids, of_word = stream[start:start + room], words[start:start + room]
-        first, last = int(of_word[0] == -1), len(ids) - int(of_word[-1] == -1)
+    word_rows: list[np.ndarray] = []
+    for start in range(0, len(stream), text_tokens):
+        ids, word_numbers = stream[start:start + text_tokens], words[start:start + text_tokens]
+        first, last = int(word_numbers[0] == -1), len(ids) - int(word_numbers[-1] == -1)
         if first < last:
             rows.append(np.concatenate([before, ids[first:last], after]))
-            owners.append(np.concatenate([np.full(len(before), -1), of_word[first:last], np.full(len(after), -1)]))
+            word_rows.append(np.concatenate([np.full(len(before), -1), word_numbers[first:last],
+                                             np.full(len(after), -1)]))
     parts = {"input_ids": rows, "attention_mask": _constant(1, rows)}
     if "token_type_ids" in tokenizer.model_input_names:
         parts["token_type_ids"] = _constant(0, rows)
     return _rows({name: lists for name, lists in parts.items() if name in inputs}
-                 | ({WORDS: owners} if whole_words else {}))
+                 | ({WORDS: word_rows} if whole_words else {}))
 
 
 def added_tokens(tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:
     """The ids that the tokenizer puts before and after a single text, e.g. [CLS] and [SEP]."""
     encoded = tokenizer("a", return_special_tokens_mask=True)
-    ids, own = (np.array(encoded["input_ids"], dtype=np.int32),
-                np.flatnonzero(np.array(encoded["special_tokens_mask"]) == 0))
-    return ids[:own[0]], ids[own[-1] + 1:]
+    ids, text_places = (np.array(encoded["input_ids"], dtype=np.int32),
+                        np.flatnonzero(np.array(encoded["special_tokens_mask"]) == 0))
+    return ids[:text_places[0]], ids[text_places[-1] + 1:]
 
 
 def _stream(texts: Sequence[str], tokenizer: Any, whole_words: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -115,13 +116,13 @@ def _views(lists: Sequence[Sequence[int]]) -> list[np.ndarray]:
     """The lists as parts of one array: 4 bytes per number instead of a list's 8 and more."""
     if not lists:
         return []
-    flat = np.concatenate([np.asarray(one, dtype=np.int32) for one in lists])
-    return np.split(flat, np.cumsum([len(one) for one in lists])[:-1])
+    flat = np.concatenate([np.asarray(row, dtype=np.int32) for row in lists])
+    return np.split(flat, np.cumsum([len(row) for row in lists])[:-1])
 
 
 def _constant(value: int, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
-    longest = np.full(max((len(row) for row in rows), default=0), value, dtype=np.int32)
-    return [longest[:len(row)] for row in rows]
+    longest_row = np.full(max((len(row) for row in rows), default=0), value, dtype=np.int32)
+    return [longest_row[:len(row)] for row in rows]
 
 
 def _rows(parts: dict[str, list[Any]]) -> Encoded:

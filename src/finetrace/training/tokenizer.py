@@ -49,20 +49,21 @@ def _learn(words: Counter[str], vocabulary: int) -> dict[str, int]:
     for word, count in words.items():
         for letter in word:
             letters[letter] += count
-    kept = set(sorted(letters, key=lambda c: (-letters[c], c))[:LETTERS])
-    known = sorted(word for word in words if kept.issuperset(word))
-    inner = sorted({letter for word in known for letter in word[1:]})
-    fixed = [*SPECIAL_TOKENS, *sorted(kept), *(f"##{letter}" for letter in inner)]
-    if not known:
+    kept_letters = set(sorted(letters, key=lambda c: (-letters[c], c))[:LETTERS])
+    known_words = sorted(word for word in words if kept_letters.issuperset(word))
+    continuations = sorted({letter for word in known_words for letter in word[1:]})
+    fixed_tokens = [*SPECIAL_TOKENS, *sorted(kept_letters), *(f"##{letter}" for letter in continuations)]
+    if not known_words:
         raise FinetraceError("the tokenizer's texts hold no word; name another corpus")
-    if vocabulary < len(fixed):
+    if vocabulary < len(fixed_tokens):
         raise FinetraceError(f"vocabulary: {vocabulary} tokens are fewer than the letters of the texts, which need "
-                             f"{len(fixed)}; raise it")
+                             f"{len(fixed_tokens)}; raise it")
     learner = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, min_frequency=FEWEST, special_tokens=fixed,
+    trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, min_frequency=FEWEST, special_tokens=fixed_tokens,
                                         show_progress=False)
-    learner.train_from_iterator((word for name in known for word in [name] * words[name]), trainer)
+    learner.train_from_iterator((word for known_word in known_words for word in [known_word] * words[known_word]),
+                                trainer)
     ids = learner.get_vocab()
     if len(ids) < vocabulary:
         raise FinetraceError(f"vocabulary: {vocabulary} tokens are more than the texts hold, {len(ids)}; lower it "

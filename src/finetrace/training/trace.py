@@ -1,8 +1,8 @@
-"""Watches a training that someone else runs: what its model says, which rows it sees, what becomes of its weights.
+"""Watches a training that someone else runs: records the logits of its model, the rows that it reads, its weights.
 
-Nothing of the training changes. The model is heard by a forward hook, the loader's batches tell their rows
-(`training.tagging`), gradients are measured by whoever clips them; whatever runs the model besides (looks at the probe
-set) puts modes and random states back as they were.
+The training does not change. A forward hook takes the logits, tags on the loader's batches name the rows
+(`training.tagging`), the norm of the gradients is the one that clipping computes; looks at the probe set put modes and
+random states back as they were.
 """
 
 import contextlib
@@ -54,7 +54,7 @@ class Trace:
         self.kept: int | None = None
         self.norms = GradientNorms()
         self._ends: contextlib.ExitStack | None = None
-        self._heard: Any = None
+        self._answer: Any = None
         self._probe: dict[str, tuple[np.ndarray, list[tuple[dict[str, Any], Any]]]] | None = None
         self._tags: deque[Tag] = deque()
 
@@ -73,16 +73,16 @@ class Trace:
         self.tokens = self.recorder.resume(step or -1)
         self._forget_weights(step)
         if step:
-            before = self.seen(self.rank)
-            self.longest, self.facts = before["longest"], before["facts"]
-        schedule = lambda wanted: set(steps_of(wanted, total, steps_per_epoch))  # noqa: E731
+            earlier = self.batch_facts(self.rank)
+            self.longest, self.facts = earlier["longest"], earlier["facts"]
+        schedule = lambda setting: set(steps_of(setting, total, steps_per_epoch))  # noqa: E731
         self.looks = schedule(options.probe) if options.probe_rows else set()
         self.checkpoints = schedule(options.checkpoints)
         self._ends = ends = contextlib.ExitStack()
         self._tags, dataset, self._collate = ends.enter_context(tagging(loader))
         self.ids, self.dataset_rows = ids_of(options.ids, dataset), len(dataset)
         self._sources = {"train": dataset} | ({} if options.validation is None else {"validation": options.validation})
-        hook = self.model.register_forward_hook(self._hear, with_kwargs=True)
+        hook = self.model.register_forward_hook(self._remember_answer, with_kwargs=True)
         ends.callback(hook.remove)
         ends.enter_context(self.norms)
         self._head = head_of(self.model)
@@ -96,20 +96,20 @@ class Trace:
         """Stop watching: hooks and loader are as they were."""
         if self._ends:
             self._ends.close()
-        self._ends, self._heard = None, None
+        self._ends, self._answer = None, None
 
     def flush(self) -> None:
         """Make everything recorded so far durable."""
         self.recorder.flush()
-        write_json(self._seen_file(self.rank), {"longest": self.longest, "facts": self.facts})
+        write_json(self._batch_facts_file(self.rank), {"longest": self.longest, "facts": self.facts})
 
-    def seen(self, rank: int) -> dict[str, Any]:
-        """What a process's batches were like: its longest input in tokens, and facts; nothing before its first
-        flush."""
-        file = self._seen_file(rank)
+    def batch_facts(self, rank: int) -> dict[str, Any]:
+        """Of a process's batches, as of its last flush: the longest input in tokens, and facts; 0 and none before the
+        first."""
+        file = self._batch_facts_file(rank)
         return dict(json.loads(file.read_text("utf-8"))) if file.is_file() else {"longest": 0, "facts": {}}
 
-    def _seen_file(self, rank: int) -> Path:
+    def _batch_facts_file(self, rank: int) -> Path:
         return self.folder / UNFINISHED / f"seen-{rank}.json"
 
     def epoch(self) -> None:
@@ -121,8 +121,8 @@ class Trace:
         if not self._tags:
             raise FinetraceError(f"step {self.step}: the training read a batch that the loader did not hand out, so "
                                  "its rows are unknown; let batches come from the loader that was given")
-        tag, logits = self._tags.popleft(), self._heard
-        self._heard = None
+        tag, logits = self._tags.popleft(), self._answer
+        self._answer = None
         if logits is None:
             raise FinetraceError(f"step {self.step}: no logits (example, class) came from the model's forward pass in "
                                  "training mode; a trace needs a classifier that is called as model(...) and returns "
@@ -194,14 +194,14 @@ class Trace:
                 if step == 0 or step_of(folder) > step:
                     shutil.rmtree(folder)
 
-    def _hear(self, module: Any, args: Any, kwargs: dict[str, Any], outputs: Any) -> None:
+    def _remember_answer(self, module: Any, args: Any, kwargs: dict[str, Any], outputs: Any) -> None:
         """Forward hook: remember the first logits of the micro-batch."""
-        if not module.training or not torch.is_grad_enabled() or self._heard is not None:
+        if not module.training or not torch.is_grad_enabled() or self._answer is not None:
             return
         logits = logits_of(outputs, "labels" in kwargs)
         if logits is not None:
             labels = kwargs.get("labels")
-            self._heard = logits.detach().clone(), None if labels is None else labels.detach()
+            self._answer = logits.detach().clone(), None if labels is None else labels.detach()
 
     def _look_and_keep(self) -> None:
         if self.rank:
@@ -213,25 +213,25 @@ class Trace:
             self.keep()
 
     def _look(self) -> None:
-        self._probe = self._probe or {split: self._chosen(split, rows) for split, rows in self._sources.items()}
+        self._probe = self._probe or {split: self._probe_batches(split, rows) for split, rows in self._sources.items()}
         self.model.eval()
         device = next(self.model.parameters()).device
         with torch.no_grad():
             for split, (ids, batches) in self._probe.items():
                 answers = [logits_of(call(self.model, batch, device), False) for batch, _ in batches]
-                if any(found is None for found in answers):
+                if any(logits is None for logits in answers):
                     raise FinetraceError("a look at the probe set gave no logits (example, class); set probe: none "
                                          "(probe=\"none\") for a model that is not called with its inputs alone")
                 labels = torch.cat([labels for _, labels in batches])
                 self.recorder.look(self.step, split, ids, labels, torch.cat(answers))
 
-    def _chosen(self, split: str, dataset: Any) -> tuple[np.ndarray, list[tuple[dict[str, Any], Any]]]:
+    def _probe_batches(self, split: str, dataset: Any) -> tuple[np.ndarray, list[tuple[dict[str, Any], Any]]]:
         """Ids of the probe set's rows of a split, and its batches: inputs and labels."""
         order = seeds.generator(self.options.seed, "probe", split).permutation(len(dataset))
         rows = np.sort(order[:self.options.probe_rows])
         columns = getattr(self._sources["train"], "column_names", None)
         if split != "train" and columns and hasattr(dataset, "select_columns"):
-            dataset = dataset.select_columns([c for c in dataset.column_names if c in columns])
+            dataset = dataset.select_columns([name for name in dataset.column_names if name in columns])
         batches = []
         for start in range(0, len(rows), LOOK_ROWS):
             batch = self._collate([dataset[int(row)] for row in rows[start:start + LOOK_ROWS]])
@@ -243,20 +243,20 @@ class Trace:
 
 
 class GradientNorms:
-    """The norm of all gradients before they are clipped, told by torch.nn.utils.clip_grad_norm_ itself: the Trainer
-    calls it at every step, through accelerate. Where nobody calls it the norm of the gradients as they are."""
+    """The norm of all gradients before they are clipped, as torch.nn.utils.clip_grad_norm_ returns it: the Trainer
+    calls it at every step, through accelerate. Where nobody calls it, the norm of the gradients as they are."""
 
     def __init__(self) -> None:
-        self._seen: Any = None
+        self._norm: Any = None
         self.clipped = False
 
     def __enter__(self) -> "GradientNorms":
         self._original = original = torch.nn.utils.clip_grad_norm_
 
         def clip_grad_norm_(*args: Any, **kwargs: Any) -> Any:
-            self._seen = original(*args, **kwargs)
+            self._norm = original(*args, **kwargs)
             self.clipped = True
-            return self._seen
+            return self._norm
 
         self._listening = torch.nn.utils.clip_grad_norm_ = clip_grad_norm_
         return self
@@ -267,9 +267,9 @@ class GradientNorms:
 
     def take(self, optimizer: Any) -> Any:
         """The norm of this step, as a scalar of the device."""
-        seen, self._seen = self._seen, None
-        if seen is not None:
-            return seen.detach()
+        norm, self._norm = self._norm, None
+        if norm is not None:
+            return norm.detach()
         gradients = [p.grad.detach() for group in optimizer.param_groups for p in group["params"]
                      if p.grad is not None]
         return torch.stack(list(torch._foreach_norm(gradients))).norm() if gradients else None
@@ -280,13 +280,13 @@ def logits_of(outputs: Any, with_loss: bool) -> Any:
 
     with_loss: whether a tuple begins with the loss.
     """
-    found = outputs.get("logits") if hasattr(outputs, "get") else getattr(outputs, "logits", None)
-    if found is None and isinstance(outputs, tuple | list):
-        found = outputs[1 if with_loss and len(outputs) > 1 else 0]
-    found = outputs if found is None and torch.is_tensor(outputs) else found
-    if not torch.is_tensor(found) or found.ndim not in (1, 2):
+    logits = outputs.get("logits") if hasattr(outputs, "get") else getattr(outputs, "logits", None)
+    if logits is None and isinstance(outputs, tuple | list):
+        logits = outputs[1 if with_loss and len(outputs) > 1 else 0]
+    logits = outputs if logits is None and torch.is_tensor(outputs) else logits
+    if not torch.is_tensor(logits) or logits.ndim not in (1, 2):
         return None
-    return found if found.ndim == 2 else found.unsqueeze(1)
+    return logits if logits.ndim == 2 else logits.unsqueeze(1)
 
 
 def without_labels(batch: Any) -> Any:
@@ -309,15 +309,16 @@ def untouched(model: Any) -> Iterator[None]:
     """After the block the modes of all modules and all random states are as they were before."""
     modes = [(module, module.training) for module in model.modules()]
     # numpy's old generator is the one that other people's collators may draw from
-    python, numbers, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
+    python_state, numpy_state, cpu_state = (
+        random.getstate(), np.random.get_state(), torch.get_rng_state())  # noqa: NPY002
+    cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
     try:
         yield
     finally:
         for module, training in modes:
             module.training = training
-        random.setstate(python)
-        np.random.set_state(numbers)  # noqa: NPY002
-        torch.set_rng_state(cpu)
-        if cuda is not None:
-            torch.cuda.set_rng_state_all(cuda)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        torch.set_rng_state(cpu_state)
+        if cuda_states is not None:
+            torch.cuda.set_rng_state_all(cuda_states)

@@ -71,15 +71,15 @@ def finish(trace: Trace, settings: dict[str, Any], run_seeds: dict[str, int], to
     _wait(trace)
     if trace.rank == 0:
         with atomic_folder(trace.folder) as out:
-            rows = (recorder if trace.processes == 1 else _joined(trace)).finish(out)
-            kept = _copy_weights(trace, out)
+            rows = (recorder if trace.processes == 1 else _join_processes(trace)).finish(out)
+            kept_step = _copy_weights(trace, out)
             has_tokenizer = tokenizer is not None and hasattr(tokenizer, "save_pretrained")
             if has_tokenizer:
                 tokenizer.save_pretrained(out / TOKENIZER)
             examples = rows["signals"]
-            write_json(out / "metrics.json", {"steps": trace.step, "examples": examples, "kept_step": kept,
-                                              **_evaluated(recorder.evaluations, kept)})
-            facts = _facts(trace, settings, kept, rows, has_tokenizer)
+            write_json(out / "metrics.json", {"steps": trace.step, "examples": examples, "kept_step": kept_step,
+                                              **_metrics_at(recorder.evaluations, kept_step)})
+            facts = _facts(trace, settings, kept_step, rows, has_tokenizer)
             content = {"train": settings, "trace": facts["trace"], "label_names": facts["label_names"]}
             complete(out, Manifest("trajectory", "trace", trace.folder.name, make_key("trace", content, {}, ""),
                                    content, {}, run_seeds, facts, device=device_name()), started=started)
@@ -94,48 +94,48 @@ def _wait(trace: Trace) -> None:
         torch.distributed.barrier()
 
 
-def _facts(trace: Trace, settings: dict[str, Any], kept: int, rows: dict[str, int],
+def _facts(trace: Trace, settings: dict[str, Any], kept_step: int, rows: dict[str, int],
            has_tokenizer: bool) -> dict[str, Any]:
-    model, options, known, target = trace.model, trace.options, trace.facts, trace.recorder.target or "class"
+    model, options, measured, target = trace.model, trace.options, trace.facts, trace.recorder.target or "class"
     parameters = list(model.parameters())
     names = list(options.label_names or class_names(model) or map(str, range(trace.recorder.classes)))
     if len(names) != trace.recorder.classes:
         raise FinetraceError(f"label_names: {len(names)} names ({', '.join(names[:5])}) for {trace.recorder.classes} "
                              "classes; name all of them in the order of the logits")
-    longest = max(int(trace.seen(rank)["longest"]) for rank in range(trace.processes))
-    train = {"learning_rate": known.get("learning_rate"), "batch_size": known.get("batch_size"), "pieces": "mean",
-             "max_length": options.max_length or longest} | settings
-    told = describe(model)
-    about = {"format": FORMAT, **told, "base": options.base or told["base"],
-             "tokenizer": TOKENIZER if has_tokenizer else "", "task": options.task,
-             "columns": dict(options.columns or {}), "ids": "rows" if options.ids is None else "given",
-             "validation": options.validation is not None,
-             "loss": LOSSES[target],
-             "gradient_norm": "before_clipping" if trace.norms.clipped else "of_the_update",
-             "processes": trace.processes}
-    return {"steps": trace.step, "steps_per_epoch": trace.steps_per_epoch, "kept_step": kept,
+    longest_input = max(int(trace.batch_facts(rank)["longest"]) for rank in range(trace.processes))
+    train = {"learning_rate": measured.get("learning_rate"), "batch_size": measured.get("batch_size"), "pieces": "mean",
+             "max_length": options.max_length or longest_input} | settings
+    description = describe(model)
+    trace_facts = {"format": FORMAT, **description, "base": options.base or description["base"],
+                   "tokenizer": TOKENIZER if has_tokenizer else "", "task": options.task,
+                   "columns": dict(options.columns or {}), "ids": "rows" if options.ids is None else "given",
+                   "validation": options.validation is not None,
+                   "loss": LOSSES[target],
+                   "gradient_norm": "before_clipping" if trace.norms.clipped else "of_the_update",
+                   "processes": trace.processes}
+    return {"steps": trace.step, "steps_per_epoch": trace.steps_per_epoch, "kept_step": kept_step,
             "metric": options.metric or FIRST[target], "label_names": names, "rows": rows,
             "method_kind": kind_of(model),
             "parameters": sum(p.numel() for p in parameters),
             "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
             "train_rows": trace.dataset_rows, "tokens": trace.tokens, "max_length": train["max_length"],
-            "train": train, "model": trace.folder.name, "trace": about,
+            "train": train, "model": trace.folder.name, "trace": trace_facts,
             **({} if target == "class" else {"target": target})}
 
 
 def _copy_weights(trace: Trace, out: Path) -> int:
     """Put the checkpoints into the folder, without another copy of their bytes. Returns the kept step."""
-    there = list_weights(trace.weights)
-    kept = trace.step if trace.kept is None else trace.kept
-    if there and kept not in there:
+    weights = list_weights(trace.weights)
+    kept_step = trace.step if trace.kept is None else trace.kept
+    if weights and kept_step not in weights:
         log.warning("%s: the weights of step %d, which the training chose as the best, were not recorded; those of the "
-                    "last step count as kept", trace.folder, kept)
-        kept = trace.step
-    for step, folder in there.items():
-        if step in trace.checkpoints | {trace.step, kept}:
+                    "last step count as kept", trace.folder, kept_step)
+        kept_step = trace.step
+    for step, folder in weights.items():
+        if step in trace.checkpoints | {trace.step, kept_step}:
             shutil.copytree(folder, out / "checkpoints" / folder.name, copy_function=_link)
     (out / "checkpoints").mkdir(exist_ok=True)
-    return kept
+    return kept_step
 
 
 def _link(source: str, target: str) -> str:
@@ -147,38 +147,38 @@ def _link(source: str, target: str) -> str:
     return target
 
 
-def _evaluated(evaluations: list[dict[str, Any]], kept: int) -> dict[str, float]:
+def _metrics_at(evaluations: list[dict[str, Any]], kept_step: int) -> dict[str, float]:
     """`split/metric` of the last evaluation of each split at the kept step."""
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for row in evaluations:
-        if row["step"] == kept:
-            found |= {f"{row['split']}/{key}": value for key, value in row.items()
-                      if key in ("loss", "accuracy", "macro_f1", "f1", "matthews", *METRICS) and value is not None}
-    return found
+        if row["step"] == kept_step:
+            metrics |= {f"{row['split']}/{key}": value for key, value in row.items()
+                        if key in ("loss", "accuracy", "macro_f1", "f1", "matthews", *METRICS) and value is not None}
+    return metrics
 
 
-def _joined(trace: Trace) -> TraceRecorder:
+def _join_processes(trace: Trace) -> TraceRecorder:
     """A recorder with the rows of all processes.
 
     Segments of signals end at the same steps in all processes, so that one group of them is in memory at a time.
     """
-    home = trace.folder / UNFINISHED
-    folders = [home / f"segments-{rank}" for rank in range(trace.processes)]
-    shutil.rmtree(home / "segments", ignore_errors=True)
-    joined = TraceRecorder(home / "segments")
+    unfinished = trace.folder / UNFINISHED
+    folders = [unfinished / f"segments-{rank}" for rank in range(trace.processes)]
+    shutil.rmtree(unfinished / "segments", ignore_errors=True)
+    joined = TraceRecorder(unfinished / "segments")
     joined.know(trace.recorder.classes, trace.recorder.target)
     losses: dict[int, tuple[float, int]] = {}
     for path in trace.recorder.tables["signals"].segments():
         group = [folder / path.name for folder in folders]
-        if missing := [one for one in group if not one.is_file()]:
+        if missing := [file for file in group if not file.is_file()]:
             raise FinetraceError(f"{missing[0]}: is not there; all processes must write into one folder, on one "
                                  "machine or on a disk that they share")
-        write_table(joined.folder / path.name, _signals([read_table(one) for one in group], losses))
+        write_table(joined.folder / path.name, _signals([read_table(file) for file in group], losses))
     counts: dict[int, list[int]] = {}
     for row in (row for folder in folders[1:] for path in sorted(folder.glob("history-*.parquet"))
                 for row in read_table(path).to_pylist()):
-        before = counts.get(row["step"], [0, 0])
-        counts[row["step"]] = [before[0] + row["examples"], before[1] + row["tokens"]]
+        earlier = counts.get(row["step"], [0, 0])
+        counts[row["step"]] = [earlier[0] + row["examples"], earlier[1] + row["tokens"]]
     for path in trace.recorder.tables["history"].segments():
         table = read_table(path)
         rows = table.to_pylist()
@@ -207,8 +207,8 @@ def _signals(tables: list[pa.Table], losses: dict[int, tuple[float, int]]) -> pa
     places = np.arange(len(micro)) - np.repeat(first, np.diff([*first, len(micro)]))
     steps, starts = np.unique(step[order], return_index=True)
     sums = np.add.reduceat(table["loss"].to_numpy().astype(np.float64), starts)
-    for number, total, count in zip(steps, sums, np.diff([*starts, len(micro)]), strict=True):
-        before = losses.get(int(number), (0.0, 0))
-        losses[int(number)] = before[0] + float(total), before[1] + int(count)
+    for step_number, total, count in zip(steps, sums, np.diff([*starts, len(micro)]), strict=True):
+        earlier = losses.get(int(step_number), (0.0, 0))
+        losses[int(step_number)] = earlier[0] + float(total), earlier[1] + int(count)
     place = table.schema.get_field_index("position")
     return table.set_column(place, table.schema.field(place), pa.array(places, pa.int32()))

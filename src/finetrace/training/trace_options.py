@@ -1,4 +1,4 @@
-"""What a person asks of a trace; the keyword arguments of `finetrace.TraceCallback` and `finetrace.trace`."""
+"""Options of a trace: the keyword arguments of `finetrace.TraceCallback` and `finetrace.trace`."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -51,33 +51,33 @@ class TraceOptions:
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "TraceOptions":
         """The options; FinetraceError for an unknown one."""
-        known = [f.name for f in dataclasses.fields(cls)]
-        if unknown := sorted(set(options) - set(known)):
-            raise FinetraceError(f"a trace has no option {unknown[0]!r}; it has {', '.join(known)}")
+        names = [f.name for f in dataclasses.fields(cls)]
+        if unknown := sorted(set(options) - set(names)):
+            raise FinetraceError(f"a trace has no option {unknown[0]!r}; it has {', '.join(names)}")
         return cls(**options)
 
 
-def ids_of(wanted: str | Sequence[int] | None, dataset: Any) -> np.ndarray:
+def ids_of(ids: str | Sequence[int] | None, dataset: Any) -> np.ndarray:
     """(row,) int64 example_id of each row of the training dataset.
 
     Raises FinetraceError for a column that is not there, and for ids that are not different whole numbers, one a row.
     """
     rows = len(dataset)
-    if wanted is None:
+    if ids is None:
         return np.arange(rows)
-    values: Any = wanted
-    if isinstance(wanted, str):
+    values: Any = ids
+    if isinstance(ids, str):
         try:
-            values = dataset[wanted]
+            values = dataset[ids]
         except Exception as error:  # datasets raise many kinds
-            raise FinetraceError(f"ids: the training dataset that the loader reads has no column {wanted!r} (the "
+            raise FinetraceError(f"ids: the training dataset that the loader reads has no column {ids!r} (the "
                                  "Trainer removes those that the model does not take); give the ids themselves: "
-                                 f"ids=dataset[{wanted!r}]") from error
-    found = np.asarray(list(values))
-    if found.shape != (rows,) or found.dtype.kind not in "iu":
-        raise FinetraceError(f"ids: {len(found)} values of type {found.dtype} for {rows} rows of the training dataset; "
-                             "give one whole number per row, or leave ids out to use the rows' numbers")
-    if len(np.unique(found)) < rows:
-        twice = int(np.sort(found)[:-1][np.diff(np.sort(found)) == 0][0])
-        raise FinetraceError(f"ids: {twice} is the id of two rows; ids must differ")
-    return found.astype(np.int64)
+                                 f"ids=dataset[{ids!r}]") from error
+    id_array = np.asarray(list(values))
+    if id_array.shape != (rows,) or id_array.dtype.kind not in "iu":
+        raise FinetraceError(f"ids: {len(id_array)} values of type {id_array.dtype} for {rows} rows of the training "
+                             "dataset; give one whole number per row, or leave ids out to use the rows' numbers")
+    if len(np.unique(id_array)) < rows:
+        repeated_id = int(np.sort(id_array)[:-1][np.diff(np.sort(id_array)) == 0][0])
+        raise FinetraceError(f"ids: {repeated_id} is the id of two rows; ids must differ")
+    return id_array.astype(np.int64)

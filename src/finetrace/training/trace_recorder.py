@@ -38,11 +38,11 @@ class TraceRecorder(Recorder):
     def batch(self, step: int, ids: np.ndarray, labels: Any, logits: Any) -> None:
         """Logits (example, class) of one micro-batch before the update, on any device, and its labels (example,) or
         (example, class), as `require_labels` takes them."""
-        found = int(logits.shape[1]), told_target(labels, logits)
-        if self.target and found != (self.classes, self.target):
-            raise FinetraceError(f"step {step}: the model gives {found[0]} logits per example (target: {found[1]}), "
+        head = int(logits.shape[1]), target_from(labels, logits)
+        if self.target and head != (self.classes, self.target):
+            raise FinetraceError(f"step {step}: the model gives {head[0]} logits per example (target: {head[1]}), "
                                  f"and gave {self.classes} ({self.target}) before; a trace is of one head")
-        self.know(*found)
+        self.know(*head)
         self._micro.append((step, self.micro_steps, ids, labels, logits, None))
         self._step_rows[step] = self._step_rows.get(step, 0) + len(ids)
         self.micro_steps += 1
@@ -55,18 +55,18 @@ class TraceRecorder(Recorder):
         """
         self.truncate(step)
         self._step_rows, self._sums, self.rows, self.micro_steps = {}, {}, 0, 0
-        last, tokens = -1, 0
+        last_step, tokens = -1, 0
         for path in self.tables["signals"].segments():
             table = read_table(path, ["step", "micro_step", "label", "logits"])
             self.know(table.schema.field("logits").type.list_size, _target_in(table.schema))
             self.rows += table.num_rows
-            last, self.micro_steps = table["step"][-1].as_py(), table["micro_step"][-1].as_py() + 1
+            last_step, self.micro_steps = table["step"][-1].as_py(), table["micro_step"][-1].as_py() + 1
         for path in self.tables["history"].segments():
             tokens = max([tokens, *(row["tokens"] or 0 for row in read_table(path, ["tokens"]).to_pylist())])
-        if last != max(step, 0) - 1:
+        if last_step != max(step, 0) - 1:
             raise FinetraceError(f"{self.folder}: the training goes on after {step} updates, but the trace has the "
-                                 f"signals of the first {last + 1}; go on from an earlier checkpoint, or start the "
-                                 "training anew")
+                                 f"signals of the first {last_step + 1}; go on from an earlier checkpoint, or start "
+                                 "the training anew")
         return tokens
 
     def discard(self, step: int) -> None:
@@ -82,7 +82,7 @@ class TraceRecorder(Recorder):
     def look(self, step: int, split: str, ids: np.ndarray, labels: Any, logits: Any) -> None:
         """One look at the probe set: logits (example, class) in evaluation mode and labels as in `batch`, tensors."""
         if not self.target:
-            self.know(int(logits.shape[1]), told_target(labels, logits))
+            self.know(int(logits.shape[1]), target_from(labels, logits))
         losses = losses_of(logits.float(), labels, self.target)
         self.tables["probe"].append(step, pa.table({
             "step": np.full(len(ids), step), "split": pa.array([split] * len(ids)), "example_id": ids,
@@ -92,9 +92,10 @@ class TraceRecorder(Recorder):
     def finish(self, out: Path) -> dict[str, int]:
         """As a recorder's; the history keeps the columns of metrics that the target has."""
         rows = super().finish(out)
-        known = Target(self.target, ()).metrics
+        target_metrics = Target(self.target, ()).metrics
         history = read_table(out / "history.parquet")
-        write_table(out / "history.parquet", history.drop_columns([name for name in METRICS if name not in known]))
+        write_table(out / "history.parquet",
+                    history.drop_columns([name for name in METRICS if name not in target_metrics]))
         return rows
 
     def _plain_labels(self, labels: Any) -> pa.Array:
@@ -128,7 +129,7 @@ class TraceRecorder(Recorder):
             row["loss"] = sum(part / rows for part in self._sums.pop(row["step"]))
 
 
-def told_target(labels: Any, logits: Any) -> str:
+def target_from(labels: Any, logits: Any) -> str:
     """What is predicted of an example, as labels and logits (example, class) tell: a number where the model gives one,
     any number of classes where the labels are (example, class), else one class."""
     return "regression" if logits.shape[1] == 1 else "multi-label" if labels.ndim == 2 else "class"
@@ -140,14 +141,14 @@ def require_labels(step: int, labels: Any, logits: Any) -> None:
     labels: classes (example,); numbers (example,) or (example, 1) of a model with one logit; 0 or 1 (example, class).
     """
     rows, classes = logits.shape
-    several = labels.ndim == 2
-    if labels.ndim not in (1, 2) or (several and tuple(labels.shape[1:]) != (classes,)):
+    multi_label = labels.ndim == 2
+    if labels.ndim not in (1, 2) or (multi_label and tuple(labels.shape[1:]) != (classes,)):
         raise FinetraceError(f"step {step}: the batch has labels {tuple(labels.shape)} for logits ({rows}, {classes}); "
                              "a trace needs one label per example, in `labels`, or one truth per class")
-    if several and classes > 1 and not bool(((labels == 0) | (labels == 1)).all()):
+    if multi_label and classes > 1 and not bool(((labels == 0) | (labels == 1)).all()):
         raise FinetraceError(f"step {step}: the batch's labels are neither 0 nor 1; a trace of several labels per "
                              "example needs one truth per class")
-    if not several and classes > 1 and labels.is_floating_point() and not bool((labels == labels.round()).all()):
+    if not multi_label and classes > 1 and labels.is_floating_point() and not bool((labels == labels.round()).all()):
         raise FinetraceError(f"step {step}: the batch's labels are numbers such as {float(labels[0]):g}, and the model "
                              f"tells {classes} classes; give a model of numbers one output (num_labels=1)")
 

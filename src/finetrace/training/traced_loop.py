@@ -16,7 +16,7 @@ from finetrace.training.trace_options import TraceOptions
 
 
 class TracedLoop:
-    """What a loop says to its trace."""
+    """The calls by which a training loop reports to its trace."""
 
     def __init__(self, trace: Trace, loader: Any):
         self._trace, self._loader, self._waits = trace, loader, False
@@ -27,7 +27,7 @@ class TracedLoop:
         return self._trace.step
 
     def batches(self) -> Iterator[Any]:
-        """One pass over the loader; the batches are what they would be without."""
+        """One pass over the loader; the batches are the same as without a trace."""
         self._trace.epoch()
         for batch in self._loader:
             self._end_micro_batch()
@@ -78,26 +78,27 @@ def trace(model: Any, optimizer: Any, folder: str | Path, *, loader: Any, epochs
     """
     if start < 0 or accumulate < 1:
         raise ValueError(f"start {start} is negative, or accumulate {accumulate} is less than 1")
-    one = Trace(Path(folder), TraceOptions.of(options), rank=_environment("RANK", 0),
-                processes=_environment("WORLD_SIZE", 1))
-    begun, per_epoch = time.time(), max(1, -(-len(loader) // accumulate))
-    one.begin(model, loader, step=start, total=steps or max(1, round(epochs * per_epoch)), steps_per_epoch=per_epoch)
-    loop, updated = TracedLoop(one, loader), getattr(optimizer, "optimizer", optimizer)
-    before = updated.register_step_pre_hook(loop._before_update)
-    after = updated.register_step_post_hook(loop._after_update)
+    recording = Trace(Path(folder), TraceOptions.of(options), rank=_environment("RANK", 0),
+                      processes=_environment("WORLD_SIZE", 1))
+    started, steps_per_epoch = time.time(), max(1, -(-len(loader) // accumulate))
+    recording.begin(model, loader, step=start, total=steps or max(1, round(epochs * steps_per_epoch)),
+                    steps_per_epoch=steps_per_epoch)
+    loop, inner_optimizer = TracedLoop(recording, loader), getattr(optimizer, "optimizer", optimizer)
+    before_hook = inner_optimizer.register_step_pre_hook(loop._before_update)
+    after_hook = inner_optimizer.register_step_post_hook(loop._after_update)
     try:
         yield loop
         loop._end_micro_batch()
     finally:
-        before.remove()
-        after.remove()
-        one.close()
-    one.recorder.discard(one.step)
-    if one.checkpoints:
-        one.keep()
-    finish(one, {"epochs": epochs, "max_steps": steps, "accumulate": accumulate} | (settings or {}), seeds or {},
-           tokenizer, started=begun)
+        before_hook.remove()
+        after_hook.remove()
+        recording.close()
+    recording.recorder.discard(recording.step)
+    if recording.checkpoints:
+        recording.keep()
+    finish(recording, {"epochs": epochs, "max_steps": steps, "accumulate": accumulate} | (settings or {}), seeds or {},
+           tokenizer, started=started)
 
 
-def _environment(name: str, usual: int) -> int:
-    return int(os.environ.get(name, usual)) if torch.distributed.is_initialized() else usual
+def _environment(name: str, default: int) -> int:
+    return int(os.environ.get(name, default)) if torch.distributed.is_initialized() else default

@@ -1,4 +1,4 @@
-"""What a trace must know of a model that it did not make: its head, its classes, and how its weights are kept."""
+"""The head, the classes and the kind of training of a model that someone else made, and how its weights are kept."""
 
 import copy
 from pathlib import Path
@@ -40,11 +40,11 @@ def inner(model: Any) -> Any:
 
 def head_of(model: Any) -> list[Any]:
     """The parameters outside the encoder, without PEFT's frozen copy of them; none of a model without an encoder."""
-    inside = inner(model)
-    if not hasattr(inside, "base_model"):
+    unwrapped = inner(model)
+    if not hasattr(unwrapped, "base_model"):
         return []
-    copies = {id(p) for name, p in inside.named_parameters() if FROZEN_COPY in name}
-    return [p for p in head_parameters(inside) if id(p) not in copies]
+    copies = {id(p) for name, p in unwrapped.named_parameters() if FROZEN_COPY in name}
+    return [p for p in head_parameters(unwrapped) if id(p) not in copies]
 
 
 def class_names(model: Any) -> list[str]:
@@ -55,51 +55,51 @@ def class_names(model: Any) -> list[str]:
 
 def kind_of(model: Any) -> str:
     """How it is trained: `lora` with adapters, `lp` on a frozen encoder, else `ft`."""
-    inside = inner(model)
-    if inside is not model:
+    unwrapped = inner(model)
+    if unwrapped is not model:
         return "lora"
-    encoder = getattr(inside, "base_model", inside)
-    return "ft" if encoder is inside or any(p.requires_grad for p in encoder.parameters()) else "lp"
+    encoder = getattr(unwrapped, "base_model", unwrapped)
+    return "ft" if encoder is unwrapped or any(p.requires_grad for p in encoder.parameters()) else "lp"
 
 
 def describe(model: Any) -> dict[str, Any]:
-    """What an importer must know: class, kind of head, whether checkpoints hold adapters, what it started from."""
-    inside = inner(model)
-    config = getattr(inside, "config", None)
+    """Facts for whoever imports the trace: class, kind of head, whether checkpoints hold adapters, the base model."""
+    unwrapped = inner(model)
+    config = getattr(unwrapped, "config", None)
     name = str(getattr(config, "_name_or_path", "") or "")
-    return {"architecture": type(inside).__name__, "model_type": str(getattr(config, "model_type", "")),
-            "head": "family" if type(inside).__name__.endswith("ForSequenceClassification") else "own",
-            "adapters": inside is not model, "base": name,
+    return {"architecture": type(unwrapped).__name__, "model_type": str(getattr(config, "model_type", "")),
+            "head": "family" if type(unwrapped).__name__.endswith("ForSequenceClassification") else "own",
+            "adapters": unwrapped is not model, "base": name,
             "base_revision": str(getattr(config, "_commit_hash", "") or "")}
 
 
 def require_kept(model: Any) -> None:
     """Raises FinetraceError for adapters that a reader of checkpoints could not put back."""
-    inside = inner(model)
-    if inside is model:
+    unwrapped = inner(model)
+    if unwrapped is model:
         return
     config = model.peft_config.get(ADAPTER)
-    wrong = ""
+    problem = ""
     if config is None or set(model.peft_config) != {ADAPTER}:
-        wrong = f"the adapters are named {', '.join(sorted(model.peft_config))} instead of {ADAPTER}"
+        problem = f"the adapters are named {', '.join(sorted(model.peft_config))} instead of {ADAPTER}"
     elif str(getattr(config.peft_type, "value", config.peft_type)) != "LORA":
-        wrong = f"its method is {getattr(config.peft_type, 'value', config.peft_type)} instead of LORA"
-    elif odd := sorted(k for k, usual in UNKNOWN.items() if (getattr(config, k, usual) or usual) != usual):
-        wrong = f"its LoraConfig sets {', '.join(odd)}"
+        problem = f"its method is {getattr(config.peft_type, 'value', config.peft_type)} instead of LORA"
+    elif changed := sorted(k for k, default in UNKNOWN.items() if (getattr(config, k, default) or default) != default):
+        problem = f"its LoraConfig sets {', '.join(changed)}"
     elif config.init_lora_weights not in NEUTRAL_STARTS:
-        wrong = f"init_lora_weights: {config.init_lora_weights} changes the frozen weights"
+        problem = f"init_lora_weights: {config.init_lora_weights} changes the frozen weights"
     elif not isinstance(config.target_modules, list | set | tuple):
-        wrong = "its target_modules are a pattern"
+        problem = "its target_modules are a pattern"
     else:
-        encoder, targets = inside.base_model, set(config.target_modules)
+        encoder, targets = unwrapped.base_model, set(config.target_modules)
         adapted = {name for name, module in encoder.named_modules() if hasattr(module, "lora_A")}
-        meant = {name for name, module in encoder.named_modules()
-                 if name.rpartition(".")[2] in targets and hasattr(module, "weight") and ".base_layer" not in name}
-        outside = [n for n, m in inside.named_modules() if hasattr(m, "lora_A")]
-        if adapted != meant or len(outside) != len(adapted):
-            wrong = "its target_modules are not the names of the encoder's layers alone"
-    if wrong:
-        raise FinetraceError(f"weights of this PEFT model would not be read back: {wrong}; use plain LoRA, or "
+        targeted = {name for name, module in encoder.named_modules()
+                    if name.rpartition(".")[2] in targets and hasattr(module, "weight") and ".base_layer" not in name}
+        adapted_anywhere = [n for n, m in unwrapped.named_modules() if hasattr(m, "lora_A")]
+        if adapted != targeted or len(adapted_anywhere) != len(adapted):
+            problem = "its target_modules are not the names of the encoder's layers alone"
+    if problem:
+        raise FinetraceError(f"weights of this PEFT model would not be read back: {problem}; use plain LoRA, or "
                              'record no weights (checkpoints="none")')
 
 
@@ -108,10 +108,10 @@ def keep_weights(model: Any, folder: Path, step: int, base: str) -> None:
 
     base: the name of the model that adapters belong to.
     """
-    target, inside = folder / checkpoint_name(step), inner(model)
+    target, unwrapped = folder / checkpoint_name(step), inner(model)
     with atomic_folder(target) as temporary:
-        if inside is not model:
-            _save_adapted(model, inside, temporary, base)
+        if unwrapped is not model:
+            _save_adapted(model, unwrapped, temporary, base)
         elif hasattr(model, "save_pretrained") and hasattr(model, "base_model"):
             save_classifier(model, temporary)
         else:
@@ -119,18 +119,18 @@ def keep_weights(model: Any, folder: Path, step: int, base: str) -> None:
         mark(temporary, step)
 
 
-def _save_adapted(model: Any, inside: Any, folder: Path, base: str) -> None:
+def _save_adapted(model: Any, unwrapped: Any, folder: Path, base: str) -> None:
     config = model.peft_config[ADAPTER].to_dict()
     config = {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}  # a set's order is not fixed
-    whole = copy.deepcopy(inside.config)  # as save_pretrained of the whole model writes it
-    whole.architectures, whole.dtype = [type(inside).__name__], next(inside.parameters()).dtype
-    whole.save_pretrained(folder)
+    model_config = copy.deepcopy(unwrapped.config)  # as save_pretrained of the whole model writes it
+    model_config.architectures, model_config.dtype = [type(unwrapped).__name__], next(unwrapped.parameters()).dtype
+    model_config.save_pretrained(folder)
     write_json(folder / ADAPTER_CONFIG, config | {"peft_type": "LORA", "base_model_name_or_path": base,
                                                   "inference_mode": True})
-    _save_tensors({_peft_name(name): values for name, values in inside.base_model.state_dict().items()
+    _save_tensors({_peft_name(name): values for name, values in unwrapped.base_model.state_dict().items()
                    if ".lora_" in name}, folder / WEIGHTS)
     _save_tensors({name.replace(f"{TRAINED_COPY}{ADAPTER}.", ""): values
-                   for name, values in _head_tensors(inside).items() if FROZEN_COPY not in name}, folder / HEAD)
+                   for name, values in _head_tensors(unwrapped).items() if FROZEN_COPY not in name}, folder / HEAD)
     write_json(folder / FACTS, {"head": "family", "label_names": class_names(model), "spans": 0, "base": None})
 
 

@@ -25,7 +25,7 @@ from finetrace.models.load import head_parameters
 from finetrace.store.checkpoints import mark, step_of
 from finetrace.store.tables import read_table
 from finetrace.training.checkpoints import built_on, newest_state
-from finetrace.training.parts import Part, part_of, whole
+from finetrace.training.parts import Part, join_parts, part_of
 from finetrace.training.recorder import Recorder
 from finetrace.training.schedule import learning_rate_factor
 
@@ -99,7 +99,7 @@ class PlanDataset(torch.utils.data.Dataset):
         return {**self.make((micro_step, self.plan.batches[0][1][:1], step_rows)), "tokens": 0, "counts": False}
 
 
-def _first(items: list[dict[str, Any]]) -> dict[str, Any]:
+def _only_item(items: list[dict[str, Any]]) -> dict[str, Any]:
     return items[0]
 
 
@@ -108,11 +108,11 @@ def first_not_finite(model: Any) -> str:
     return next((name for name, values in model.named_parameters() if not bool(torch.isfinite(values).all())), "")
 
 
-def _not_finite(ids: Any, losses: Any) -> list[Any]:
+def _ids_not_finite(ids: Any, losses: Any) -> list[Any]:
     """The ids of the losses that are NaN or infinite; all of them where losses and ids do not go together (masked
     words)."""
-    bad = ~np.isfinite(losses.float().cpu().numpy())
-    return list(np.asarray(ids)[bad]) if len(bad) == len(ids) else list(np.asarray(ids)) if bad.any() else []
+    is_bad = ~np.isfinite(losses.float().cpu().numpy())
+    return list(np.asarray(ids)[is_bad]) if len(is_bad) == len(ids) else list(np.asarray(ids)) if is_bad.any() else []
 
 
 class Hooks:
@@ -150,7 +150,7 @@ class RecordingTrainer(Trainer):
         self.on_nonfinite = on_nonfinite
         self._grad_norm: Any = None
         self._step_losses: list[Any] = []
-        self._step_seen: list[tuple[Any, Any]] = []  # example ids and losses of each micro-batch of the step
+        self._step_examples: list[tuple[Any, Any]] = []  # example ids and losses of each micro-batch of the step
         self._unchecked: list[tuple[int, Any, Any, list[tuple[Any, Any]]]] = []
         self._parts: list[Part] = []  # of the step, where several processes do it
         self._step_rows = self._step_tokens = self.examples = self.tokens = 0
@@ -177,13 +177,13 @@ class RecordingTrainer(Trainer):
 
     def run(self) -> None:
         """Train from the newest whole resume point, or from the start."""
-        begun = -1
+        resume_step = -1
         if self.group.leads:
             state = newest_state(self.scratch, self.hooks.checkpoints)
-            begun = step_of(state) if state else -1
-            self.recorder.truncate(begun)
-        (begun,) = self.group.told(begun)
-        self.train(resume_from_checkpoint=str(self.scratch / f"checkpoint-{begun}") if begun >= 0 else None)
+            resume_step = step_of(state) if state else -1
+            self.recorder.truncate(resume_step)
+        (resume_step,) = self.group.told(resume_step)
+        self.train(resume_from_checkpoint=str(self.scratch / f"checkpoint-{resume_step}") if resume_step >= 0 else None)
         if not self.group.leads:
             return
         steps = self.state.global_step
@@ -194,9 +194,9 @@ class RecordingTrainer(Trainer):
 
     def see_step(self, step: int, loss: Any, gradient_norm: Any) -> None:
         """Remember the numbers of a step that must be finite, and look at them at once where looking costs nothing."""
-        seen, self._step_seen = self._step_seen, []
+        micro_batches, self._step_examples = self._step_examples, []
         if self.on_nonfinite == "stop":
-            self._unchecked.append((step, loss, gradient_norm, seen))
+            self._unchecked.append((step, loss, gradient_norm, micro_batches))
             if not torch.cuda.is_available() or len(self._unchecked) >= CHECKED_STEPS:
                 self.check_finite()
 
@@ -204,19 +204,20 @@ class RecordingTrainer(Trainer):
         """Raises NonFiniteError that names the first step whose loss or gradient is NaN or infinite, its rows and what
         to do."""
         unchecked, self._unchecked = self._unchecked, []
-        for step, loss, norm, seen in unchecked:
+        for step, loss, norm, micro_batches in unchecked:
             for name, value in (("loss", float(loss)), ("gradient's norm", 0.0 if norm is None else float(norm))):
                 if not math.isfinite(value):
-                    wrong = [ids for all_ids, losses in seen for ids in _not_finite(all_ids, losses)]
-                    ids = wrong if name == "loss" else [i for all_ids, _ in seen for i in np.asarray(all_ids)]
+                    bad_ids = [ids for all_ids, losses in micro_batches for ids in _ids_not_finite(all_ids, losses)]
+                    ids = (bad_ids if name == "loss"
+                           else [i for all_ids, _ in micro_batches for i in np.asarray(all_ids)])
                     shown = ", ".join(str(i) for i in ids[:SHOWN]) + (" ..." if len(ids) > SHOWN else "")
                     raise NonFiniteError(f"step {step}: the {name} is {value} (example_id {shown or 'unknown'}); "
                                          f"{self.remedy()}")
 
-    def require_finite(self, value: float, step: int, what: str) -> None:
+    def require_finite(self, value: float, step: int, quantity: str) -> None:
         """Raises NonFiniteError for a metric that is not finite, unless that is to be recorded."""
         if self.on_nonfinite == "stop" and not math.isfinite(value):
-            raise NonFiniteError(f"after {step} updates: the {what} is {value}; {self.remedy()}")
+            raise NonFiniteError(f"after {step} updates: the {quantity} is {value}; {self.remedy()}")
 
     def remedy(self) -> str:
         """What to change in a training that diverged."""
@@ -228,7 +229,7 @@ class RecordingTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         loader = DataLoader(PlanDataset(self.plan, self._make, self.group), batch_sampler=PlanSampler(self.plan),
-                            collate_fn=_first)
+                            collate_fn=_only_item)
         if self.group.size == 1:
             return self.accelerator.prepare(loader)
         # every process reads the whole plan and takes its part: accelerate must not deal batches out
@@ -239,9 +240,9 @@ class RecordingTrainer(Trainer):
         if self.lr_scheduler is None:
             total, settings = self.plan.total_steps, self.settings
             warmup = round(settings.warmup * total)
-            chosen: Any = optimizer or self.optimizer
+            optimizer_used: Any = optimizer or self.optimizer
             self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-                chosen, lambda s: learning_rate_factor(s, total, warmup, settings.scheduler))
+                optimizer_used, lambda step: learning_rate_factor(step, total, warmup, settings.scheduler))
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
@@ -259,26 +260,26 @@ class RecordingTrainer(Trainer):
             self._parts.append(part_of(ids, losses, labels, logits, counts))
             loss = loss * self.group.size  # torch takes the mean over the processes, and the step is their sum
         elif counts:
-            self._hear(micro_step, ids, labels, logits, losses)
+            self._record_micro_batch(micro_step, ids, labels, logits, losses)
         return (loss, outputs) if return_outputs else loss
 
-    def _hear(self, micro_step: int, ids: Any, labels: Any, logits: Any, losses: Any) -> None:
-        """What the model said of a micro-batch."""
+    def _record_micro_batch(self, micro_step: int, ids: Any, labels: Any, logits: Any, losses: Any) -> None:
+        """Hand what the model gave for a micro-batch to the recorder, and remember the losses that must be finite."""
         if logits is not None:
             self.recorder.micro_batch(self.state.global_step, micro_step, ids, labels, logits, losses)
         if self.on_nonfinite == "stop":
-            self._step_seen.append((ids, losses.detach()))
+            self._step_examples.append((ids, losses.detach()))
 
     def end_step(self) -> tuple[Any, int]:
-        """The loss and the tokens of a step whose gradients are there; process 0 hears what all of them saw."""
+        """The loss and the tokens of a step whose gradients are there; process 0 records the parts of all processes."""
         loss, tokens = sum(self._step_losses), self._step_tokens
         self._step_losses, self._step_tokens = [], 0
         if self.group.size > 1:
             first = self.state.global_step * self.plan.accumulate
             rows = [rows for _, rows, _ in self.plan.batches[first:first + self.plan.accumulate]]
-            for number, part in enumerate(whole(self.group, self._parts, rows, self.plan.sizes)):
+            for number, part in enumerate(join_parts(self.group, self._parts, rows, self.plan.sizes)):
                 if self.group.leads and len(part.ids):
-                    self._hear(first + number, part.ids.numpy(), part.labels, part.logits, part.losses)
+                    self._record_micro_batch(first + number, part.ids.numpy(), part.labels, part.logits, part.losses)
             self._parts = []
             loss, tokens = self.group.total(loss), int(self.group.total(torch.tensor(tokens)))
         return loss, tokens

@@ -49,7 +49,7 @@ NOISE = 1.96 * np.sqrt(2)  # two measurements on the same number of rows differ 
 
 @dataclass(frozen=True)
 class Search:
-    """What a worker needs to know.
+    """A search as its workers get it.
 
     train: the study's own numbers, from which trials differ only in `tune.space`;  scratch: journal and live events;
     key: identity of the search.
@@ -71,7 +71,7 @@ class Search:
         return SearchStorage(self.scratch, self.tune, f"{self.name} {self.scratch.name}")
 
 
-def search(what: Search) -> tuple[TrainSettings, optuna.Study]:
+def search(spec: Search) -> tuple[TrainSettings, optuna.Study]:
     """Run the search, or continue it, until `tune.trials` trials have ended; returns the best settings and the study.
 
     Of a search that had more trials before, the first `tune.trials` that ended count, so equal settings give equal
@@ -80,25 +80,25 @@ def search(what: Search) -> tuple[TrainSettings, optuna.Study]:
     trial completes.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    what.scratch.mkdir(parents=True, exist_ok=True)
-    study = what.storage.open()
-    _retry_stale(what, study)
-    log.info("%s: %d trials, %d have ended already", what.name, what.tune.trials, _count(study, ENDED))
-    work_together(what)
-    study = what.storage.open()
-    study.set_user_attr(TRIALS, what.tune.trials)
+    spec.scratch.mkdir(parents=True, exist_ok=True)
+    study = spec.storage.open()
+    _retry_stale(spec, study)
+    log.info("%s: %d trials, %d have ended already", spec.name, spec.tune.trials, _count(study, ENDED))
+    work_together(spec)
+    study = spec.storage.open()
+    study.set_user_attr(TRIALS, spec.tune.trials)
     trials = counted(study)
-    if not any(t.state == TrialState.COMPLETE for t in trials):
-        raise FinetraceError(f"{what.name}: none of {len(trials)} trials completed; widen or lower tune.space"
+    if not any(trial.state == TrialState.COMPLETE for trial in trials):
+        raise FinetraceError(f"{spec.name}: none of {len(trials)} trials completed; widen or lower tune.space"
                              f"{_last_failure(trials)}")
-    best, metric = best_trial(study), read_manifest(what.task).facts["metric"]
-    study.set_user_attr(UNDECIDED, why := _undecided(what, trials, metric))
-    if why:
-        log.warning("%s: no trial is called the best: %s; settings of trial %d (%s %.4f) are taken: %s", what.name, why,
-                    best.number, metric, best.value, best.params)
+    best, metric = best_trial(study), read_manifest(spec.task).facts["metric"]
+    study.set_user_attr(UNDECIDED, reason := _why_undecided(spec, trials, metric))
+    if reason:
+        log.warning("%s: no trial is called the best: %s; settings of trial %d (%s %.4f) are taken: %s", spec.name,
+                    reason, best.number, metric, best.value, best.params)
     else:
-        log.info("%s: best %s %.4f with %s", what.name, metric, best.value, best.params)
-    return apply(what.train, best.params), study
+        log.info("%s: best %s %.4f with %s", spec.name, metric, best.value, best.params)
+    return apply(spec.train, best.params), study
 
 
 def undecided(study: optuna.Study) -> str:
@@ -106,13 +106,13 @@ def undecided(study: optuna.Study) -> str:
     return str(study.user_attrs.get(UNDECIDED, ""))
 
 
-def _undecided(what: Search, trials: list[optuna.trial.FrozenTrial], metric: str) -> str:
-    values = [t.value for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
-    rows = len(read_table(what.task / "validation.parquet", ["label"]))
+def _why_undecided(spec: Search, trials: list[optuna.trial.FrozenTrial], metric: str) -> str:
+    values = [trial.value for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None]
+    rows = len(read_table(spec.task / "validation.parquet", ["label"]))
     highest, lowest = max(values), min(values)
     # a constant number correlates with nothing, and no constant finds an entity
-    of_classes = "target" not in read_manifest(what.task).facts
-    constant = majority(what.task)["validation"].get(metric, 0.0) if of_classes else 0.0
+    has_classes = "target" not in read_manifest(spec.task).facts
+    constant = majority(spec.task)["validation"].get(metric, 0.0) if has_classes else 0.0
     if highest <= constant:
         return (f"none is better on validation than always naming the most frequent class ({metric} {constant:.4f}); "
                 f"the highest has {highest:.4f}")
@@ -126,19 +126,19 @@ def _undecided(what: Search, trials: list[optuna.trial.FrozenTrial], metric: str
 def value_error(value: float, rows: int, metric: str) -> float:
     """About the standard error of a metric on `rows` examples: sqrt(p (1 - p) / rows) of a share p, which F1 is
     treated as, and sqrt((1 - r^2) / rows) of a correlation r."""
-    spread = 1 - value**2 if metric in ("matthews", "pearson", "spearman") else value * (1 - value)
-    return float(np.sqrt(max(spread, 1 / (4 * rows)) / rows))  # of a perfect score the error is not zero
+    variance = 1 - value**2 if metric in ("matthews", "pearson", "spearman") else value * (1 - value)
+    return float(np.sqrt(max(variance, 1 / (4 * rows)) / rows))  # of a perfect score the error is not zero
 
 
 def _last_failure(trials: list[optuna.trial.FrozenTrial]) -> str:
-    said = [str(t.user_attrs[DIVERGED]) for t in trials if DIVERGED in t.user_attrs]
-    return f"; the last of them: {said[-1]}" if said else ""
+    messages = [str(trial.user_attrs[DIVERGED]) for trial in trials if DIVERGED in trial.user_attrs]
+    return f"; the last of them: {messages[-1]}" if messages else ""
 
 
 def best_trial(study: optuna.Study) -> optuna.trial.FrozenTrial:
     """The completed trial with the highest value, the earliest of equals."""
-    done = [t for t in counted(study) if t.state == TrialState.COMPLETE]
-    return max(done, key=lambda t: (t.value if t.value is not None else -np.inf, -t.number))
+    completed = [trial for trial in counted(study) if trial.state == TrialState.COMPLETE]
+    return max(completed, key=lambda trial: (trial.value if trial.value is not None else -np.inf, -trial.number))
 
 
 def apply(train: TrainSettings, params: dict[str, Any]) -> TrainSettings:
@@ -146,119 +146,119 @@ def apply(train: TrainSettings, params: dict[str, Any]) -> TrainSettings:
     return merge(train, params, "tune.space")
 
 
-def work_together(what: Search) -> None:
+def work_together(spec: Search) -> None:
     """Work at a search with `tune.workers` processes of this machine. Raises FinetraceError when one of them failed
     and trials are left."""
-    if what.tune.workers == 1:
-        work(what)
+    if spec.tune.workers == 1:
+        work(spec)
         return
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=work, args=(what,)) for _ in range(what.tune.workers)]
+    workers = [context.Process(target=work, args=(spec,)) for _ in range(spec.tune.workers)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    if any(worker.exitcode for worker in workers) and not _is_over(what, what.storage.open()):
-        raise FinetraceError(f"{what.name}: a tuning worker failed; its error stands above; run the "
+    if any(worker.exitcode for worker in workers) and not _is_over(spec, spec.storage.open()):
+        raise FinetraceError(f"{spec.name}: a tuning worker failed; its error stands above; run the "
                              "same command to continue")
 
 
-def work(what: Search) -> None:
+def work(spec: Search) -> None:
     """One worker: try settings until enough trials have ended. Of a database several machines may have some."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     prepared: dict[int, Prepared] = {}  # by max_length, which a search may change
-    live = LiveLog(what.scratch / "live.jsonl")
-    study = what.storage.open()
-    while not _is_over(what, study):
-        if (trial := _take(what, study)) is None:
-            if not what.storage.shared:
+    live = LiveLog(spec.scratch / "live.jsonl")
+    study = spec.storage.open()
+    while not _is_over(spec, study):
+        if (trial := _next_trial(spec, study)) is None:
+            if not spec.storage.shared:
                 return  # others are at the last trials, and whoever started them notices when they end
-            time.sleep(min(what.tune.heartbeat, LOOK_AGAIN))  # others are at the last trials, and may be lost
+            time.sleep(min(spec.tune.heartbeat, LOOK_AGAIN))  # others are at the last trials, and may be lost
             continue
-        with what.storage.beating(study, trial):
+        with spec.storage.beating(study, trial):
             try:
-                settings = apply(what.train, trial.params)
+                settings = apply(spec.train, trial.params)
                 if settings.max_length not in prepared:
-                    prepared[settings.max_length] = _prepare(what, settings)
+                    prepared[settings.max_length] = _prepare(spec, settings)
             except FinetraceError as error:  # these values do not go together, or not with this task
-                _fail(what, study, trial, error)
+                _fail(spec, study, trial, error)
                 continue
-            _one(what, study, trial, settings, prepared[settings.max_length], live)
+            _run_trial(spec, study, trial, settings, prepared[settings.max_length], live)
 
 
-def _take(what: Search, study: optuna.Study) -> optuna.Trial | None:
+def _next_trial(spec: Search, study: optuna.Study) -> optuna.Trial | None:
     """The next trial with its settings drawn; None when those that are left are being tried."""
-    with what.storage.alone():
-        what.storage.give_up_lost(study, set(what.tune.space or {}))
-        if _count(study, (*ENDED, TrialState.RUNNING)) >= what.tune.trials or _is_over(what, study):
+    with spec.storage.alone():
+        spec.storage.give_up_lost(study, set(spec.tune.space or {}))
+        if _count(study, (*ENDED, TrialState.RUNNING)) >= spec.tune.trials or _is_over(spec, study):
             return None
-        study.sampler = _sampler(what, study)
-        trial = what.storage.ask(study)
-        for name, dimension in (what.tune.space or {}).items():
+        study.sampler = _sampler(spec, study)
+        trial = spec.storage.ask(study)
+        for name, dimension in (spec.tune.space or {}).items():
             _suggest(trial, name, dimension)
         return trial
 
 
-def _is_over(what: Search, study: optuna.Study) -> bool:
+def _is_over(spec: Search, study: optuna.Study) -> bool:
     """Whether enough trials have ended, or so many failed by their settings that no more are tried."""
     failed = sum(DIVERGED in trial.user_attrs for trial in study.get_trials(deepcopy=False))
-    return _count(study, ENDED) >= what.tune.trials or failed > 3 * what.tune.trials
+    return _count(study, ENDED) >= spec.tune.trials or failed > 3 * spec.tune.trials
 
 
-def _fail(what: Search, study: optuna.Study, trial: optuna.Trial, error: Exception) -> None:
+def _fail(spec: Search, study: optuna.Study, trial: optuna.Trial, error: Exception) -> None:
     """End a trial that failed by its settings: it counts as failed and is not tried again."""
     trial.set_user_attr(DIVERGED, str(error).partition("\n")[0])
     study.tell(trial, state=TrialState.FAIL)
-    log.warning("%s: trial %d failed: %s with %s", what.name, trial.number, error, trial.params)
+    log.warning("%s: trial %d failed: %s with %s", spec.name, trial.number, error, trial.params)
 
 
-def _prepare(what: Search, settings: TrainSettings) -> Prepared:
-    facts = read_manifest(what.task).facts
-    model = start_classifier(what.model, facts, settings, what.method, 0, 0)
+def _prepare(spec: Search, settings: TrainSettings) -> Prepared:
+    facts = read_manifest(spec.task).facts
+    model = start_classifier(spec.model, facts, settings, spec.method, 0, 0)
     set_up(model.num_parameters())
-    prepared = prepare(what.model, what.task, settings, model)
+    prepared = prepare(spec.model, spec.task, settings, model)
     train = prepared.splits["train"]
-    if what.tune.max_rows and what.tune.max_rows < len(train):
-        chosen = seeds.generator(what.study_seed, "tune", "rows").permutation(len(train))[:what.tune.max_rows]
+    if spec.tune.max_rows and spec.tune.max_rows < len(train):
+        chosen = seeds.generator(spec.study_seed, "tune", "rows").permutation(len(train))[:spec.tune.max_rows]
         prepared.splits["train"] = train.take(np.sort(chosen))
     return prepared
 
 
-def _one(what: Search, study: optuna.Study, trial: optuna.Trial, settings: TrainSettings, prepared: Prepared,
-         live: LiveLog) -> None:
-    number = sum(one.number < trial.number for one in counted(study))
-    key = f"{what.key}:{number}"
-    live.start(key, f"{what.name} trial {number}", "trial", parent=what.key, params=trial.params,
-               started_at_ms=_milliseconds(trial.datetime_start), total_steps=what.tune.evaluations)
+def _run_trial(spec: Search, study: optuna.Study, trial: optuna.Trial, settings: TrainSettings, prepared: Prepared,
+               live: LiveLog) -> None:
+    number = sum(earlier.number < trial.number for earlier in counted(study))
+    key = f"{spec.key}:{number}"
+    live.start(key, f"{spec.name} trial {number}", "trial", parent=spec.key, params=trial.params,
+               started_at_ms=_milliseconds(trial.datetime_start), total_steps=spec.tune.evaluations)
     try:
-        value = _train(what, settings, prepared, trial,
-                       lambda step, v: live.metrics(key, step, {"objective/intermediate": v}))
+        value = _train(spec, settings, prepared, trial,
+                       lambda step, measured: live.metrics(key, step, {"objective/intermediate": measured}))
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
         live.end(key, "KILLED")
-        log.info("%s: trial %d pruned: %s", what.name, trial.number, trial.params)
+        log.info("%s: trial %d pruned: %s", spec.name, trial.number, trial.params)
         return
     except (FloatingPointError, FinetraceError, torch.OutOfMemoryError) as error:
-        _fail(what, study, trial, error)
+        _fail(spec, study, trial, error)
         live.end(key, "FAILED")
         return
     study.tell(trial, value)
     live.end(key, "FINISHED")
-    log.info("%s: trial %d: %s %.4f with %s", what.name, trial.number, prepared.metric, value, trial.params)
+    log.info("%s: trial %d: %s %.4f with %s", spec.name, trial.number, prepared.metric, value, trial.params)
 
 
-def _train(what: Search, settings: TrainSettings, prepared: Prepared, trial: optuna.Trial,
+def _train(spec: Search, settings: TrainSettings, prepared: Prepared, trial: optuna.Trial,
            report: Callable[[int, float], None]) -> float:
     """Train with one trial's settings; the validation metric at the end. Raises TrialPruned, FloatingPointError."""
-    run_seeds = RunSeeds.of(what.study_seed, 0)
+    run_seeds = RunSeeds.of(spec.study_seed, 0)
     facts = {"label_names": prepared.label_names, "spans": prepared.spans}
-    model = start_classifier(what.model, facts, settings, what.method, run_seeds.head, run_seeds.adapter)
-    if what.method.probes:
+    model = start_classifier(spec.model, facts, settings, spec.method, run_seeds.head, run_seeds.adapter)
+    if spec.method.probes:
         probe_head(model, prepared.splits["train"], prepared.collator, settings, run_seeds.folds)
     scale_head(model, settings)
     plan = make_plan(prepared.splits["train"], settings, run_seeds.order)
-    looks = {max(1, round(plan.total_steps * i / what.tune.evaluations)): i
-             for i in range(1, what.tune.evaluations + 1)}
+    looks = {max(1, round(plan.total_steps * i / spec.tune.evaluations)): i
+             for i in range(1, spec.tune.evaluations + 1)}
     rows, values = prepared.splits["validation"], []
 
     class Judge(Hooks):
@@ -275,7 +275,7 @@ def _train(what: Search, settings: TrainSettings, prepared: Prepared, trial: opt
                 raise optuna.TrialPruned
             return False
 
-    with tempfile.TemporaryDirectory(dir=what.scratch) as folder:
+    with tempfile.TemporaryDirectory(dir=spec.scratch) as folder:
         recorder = Recorder(Path(folder) / "segments", len(prepared.label_names), signals=False,
                             target=prepared.target.kind, metrics=prepared.target.metrics)
         RecordingTrainer(model, plan, make_batch(prepared.splits["train"], prepared.collator), settings,
@@ -285,28 +285,28 @@ def _train(what: Search, settings: TrainSettings, prepared: Prepared, trial: opt
     return values[-1]
 
 
-def _retry_stale(what: Search, study: optuna.Study) -> None:
+def _retry_stale(spec: Search, study: optuna.Study) -> None:
     """Trials that a killed search left running are failed and their settings queued again; those of a database may be
     in other workers' hands, and are given up when these are lost."""
-    if what.storage.shared:
-        with what.storage.alone():
-            what.storage.give_up_lost(study, set(what.tune.space or {}))
+    if spec.storage.shared:
+        with spec.storage.alone():
+            spec.storage.give_up_lost(study, set(spec.tune.space or {}))
         return
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
-        if set(trial.params) == set(what.tune.space or {}) and DIVERGED not in trial.user_attrs:
+        if set(trial.params) == set(spec.tune.space or {}) and DIVERGED not in trial.user_attrs:
             study.enqueue_trial(trial.params)
             log.info("trial %d was left running; it is tried again", trial.number)
 
 
-def _sampler(what: Search, study: optuna.Study) -> optuna.samplers.BaseSampler:
+def _sampler(spec: Search, study: optuna.Study) -> optuna.samplers.BaseSampler:
     """The sampler of the next trial; its seed counts the trials whose settings have been tried, killed ones not."""
     tried = [t for t in study.get_trials(deepcopy=False)
              if t.state in (*ENDED, TrialState.RUNNING) or DIVERGED in t.user_attrs]
-    seed = seeds.derive(what.study_seed, "tune", len(tried))
-    if what.tune.sampler == "random":
+    seed = seeds.derive(spec.study_seed, "tune", len(tried))
+    if spec.tune.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
-    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=what.tune.startup_trials)
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=spec.tune.startup_trials)
 
 
 def _suggest(trial: optuna.Trial, name: str, dimension: Dimension) -> Any:
@@ -363,9 +363,9 @@ def importances(study: optuna.Study) -> dict[str, float]:
     completed = [t for t in counted(study) if t.state == TrialState.COMPLETE]
     if len(completed) < 4 or len({t.value for t in completed}) < 2 or undecided(study):
         return {}
-    chosen = optuna.create_study(direction="maximize")
-    chosen.add_trials(completed)
-    return {k: float(v) for k, v in optuna.importance.get_param_importances(chosen).items()}
+    completed_study = optuna.create_study(direction="maximize")
+    completed_study.add_trials(completed)
+    return {k: float(v) for k, v in optuna.importance.get_param_importances(completed_study).items()}
 
 
 def settings_yaml(kind: str, train: TrainSettings, best: optuna.trial.FrozenTrial | None = None,

@@ -42,12 +42,12 @@ class Batch:
 
     def take(self, first: int, count: int) -> "Batch":
         """Consecutive rows as a batch."""
-        inside = torch.nonzero((self.row >= first) & (self.row < first + count)).flatten()
+        places = torch.nonzero((self.row >= first) & (self.row < first + count)).flatten()
         inputs = {k: v[first:first + count] if len(v) == self.rows and k != "slots" else v
                   for k, v in self.inputs.items()}
         if "slots" in inputs:
-            inputs["slots"] = self.inputs["slots"][inside] - first * self.slots
-        return Batch(inputs, count, self.row[inside] - first, self.examples[inside], self.slots)
+            inputs["slots"] = self.inputs["slots"][places] - first * self.slots
+        return Batch(inputs, count, self.row[places] - first, self.examples[places], self.slots)
 
     def single(self) -> Iterator["Batch"]:
         """Row by row, without rows that hold no example."""
@@ -56,14 +56,14 @@ class Batch:
     @property
     def tokens(self) -> int:
         """Length of the rows, padding included."""
-        first = self.inputs.get("input_ids", next(iter(self.inputs.values())))
-        return int(first.shape[1]) if first.dim() > 1 else 1
+        values = self.inputs.get("input_ids", next(iter(self.inputs.values())))
+        return int(values.shape[1]) if values.dim() > 1 else 1
 
 
 def prepared(batches: Sequence[dict[str, Any]], model: Any, first: int = 0) -> list[Batch]:
     """Batches of inputs on the model's device and in its precision, their examples counted from `first`."""
     weight = next(model.parameters())
-    found: list[Batch] = []
+    prepared_batches: list[Batch] = []
     for batch in batches:
         inputs = {k: v.to(weight.device, weight.dtype if v.is_floating_point() else None)
                   for k, v in batch.items() if k != "labels"}
@@ -74,9 +74,9 @@ def prepared(batches: Sequence[dict[str, Any]], model: Any, first: int = 0) -> l
             row = inputs["slots"] // slots
         if not len(row):
             raise ValueError("a batch has no examples; leave it out")
-        found.append(Batch(inputs, rows, row, first + torch.arange(len(row), device=weight.device), slots))
+        prepared_batches.append(Batch(inputs, rows, row, first + torch.arange(len(row), device=weight.device), slots))
         first += len(row)
-    return found
+    return prepared_batches
 
 
 @contextmanager
@@ -86,14 +86,14 @@ def measuring(model: Any) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
     required = {p: p.requires_grad for p in model.parameters()}
     device = next(model.parameters()).device.type
-    precision = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    tf32_settings = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     try:
         model.eval().requires_grad_(False)
         with torch.autocast(device, enabled=False), torch.enable_grad():
             yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = precision
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32_settings
         for module, mode in modes.items():
             module.training = mode
         for p, needed in required.items():

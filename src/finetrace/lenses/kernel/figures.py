@@ -55,31 +55,32 @@ def draw(record: Mapping[str, Any]) -> dict[str, "Figure"]:
     ends = {f"step {step:,}": step for step in dict.fromkeys((steps[0], steps[-1]))}
     note = (f"{len(labels):,} training examples, {len(names)} classes, {record['formula']}, "
             f"gradients: {record['parameters']}")
-    said = note if record["solver"] == "none" else f"{note}; dotted: always the largest class"
+    course_note = note if record["solver"] == "none" else f"{note}; dotted: always the largest class"
     lines = {part: {when: values[step] for when, step in ends.items()} for part, values in record["spectra"].items()}
-    made = {"course": course(steps, _panels(record), title=f"Kernel over training: {name}", note=said),
-            "spectra": spectra(lines, record["tolerance"], title=f"Singular values of the kernel: {name}", note=note),
-            "blocks": blocks({when: record["blocks"][step] for when, step in ends.items()}, labels, names, note=note,
-                             title=f"Kernel between examples: {name}")}
+    figures = {"course": course(steps, _panels(record), title=f"Kernel over training: {name}", note=course_note),
+               "spectra": spectra(
+                   lines, record["tolerance"], title=f"Singular values of the kernel: {name}", note=note),
+               "blocks": blocks({when: record["blocks"][step] for when, step in ends.items()}, labels, names, note=note,
+                                title=f"Kernel between examples: {name}")}
     shares = {when: record["groups"][step] for when, step in ends.items()}
-    if any(np.isfinite(share) for found in shares.values() for share in found.values()):
-        made["groups"] = groups(shares, note=note, title=f"Whose gradients make the FT-effective kernel: {name}")
-    return made
+    if any(np.isfinite(share) for group_shares in shares.values() for share in group_shares.values()):
+        figures["groups"] = groups(shares, note=note, title=f"Whose gradients make the FT-effective kernel: {name}")
+    return figures
 
 
 def _panels(record: Mapping[str, Any]) -> list[Panel]:
-    """What the figure `course` shows of one trajectory."""
-    of = record["courses"]
-    panels = [Panel("Size", "Frobenius norm", "log", of["frobenius_norm"]),
-              Panel("Share of the encoder in a first step", "FT Ratio", "zero", {"full": of["ft_ratio"]["full"]}),
-              Panel("Alignment with the classes", "centred alignment", "share", of["alignment"])]
+    """The panels of the figure `course` of one trajectory."""
+    courses = record["courses"]
+    panels = [Panel("Size", "Frobenius norm", "log", courses["frobenius_norm"]),
+              Panel("Share of the encoder in a first step", "FT Ratio", "zero", {"full": courses["ft_ratio"]["full"]}),
+              Panel("Alignment with the classes", "centred alignment", "share", courses["alignment"])]
     if len(record["steps"]) > 1:
-        panels += [Panel("How far the kernel has turned", "distance from the first", "zero", of["distance"]),
-                   Panel("How fast it turns", "distance per step", "log", of["velocity"])]
+        panels += [Panel("How far the kernel has turned", "distance from the first", "zero", courses["distance"]),
+                   Panel("How fast it turns", "distance per step", "log", courses["velocity"])]
     if record["solver"] != "none":
         split = record["split"]
         panels.append(Panel(f"What it predicts ({record['solver']})", f"accuracy on {split} examples", "share",
-                            of[f"accuracy_{split}"], record["floor"]))
+                            courses[f"accuracy_{split}"], record["floor"]))
     return panels
 
 
@@ -88,42 +89,44 @@ def course(steps: Sequence[int], panels: Sequence[Panel], *, note: str = "", tit
     """Numbers over the checkpoints, a panel each. A part that is NaN everywhere is left out; intervals where low is not
     NaN."""
     columns = min(3, len(panels))
-    down = -(-len(panels) // columns)
-    figure, axes = style.new_figure(down, columns, size=(10.4, 0.8 + 2.4 * down), title=title)
-    where = np.arange(len(steps))
-    named: dict[str, Any] = {}
-    for number, (panel, one) in enumerate(zip(axes.flat, panels, strict=False)):
-        logarithmic = one.scale == "log" and any((np.asarray(found)[:, 0] > 0).any() for found in one.curves.values())
+    row_count = -(-len(panels) // columns)
+    figure, axes = style.new_figure(row_count, columns, size=(10.4, 0.8 + 2.4 * row_count), title=title)
+    positions = np.arange(len(steps))
+    lines: dict[str, Any] = {}
+    for number, (axis, panel) in enumerate(zip(axes.flat, panels, strict=False)):
+        logarithmic = panel.scale == "log" and any(
+            (np.asarray(curve)[:, 0] > 0).any() for curve in panel.curves.values())
         # the sum lies beneath, broad: it often hides a part
-        for part in sorted(one.curves, key=lambda part: part != "full"):
-            value, low, high = np.asarray(one.curves[part], dtype=np.float64).T
+        for part in sorted(panel.curves, key=lambda part: part != "full"):
+            value, low, high = np.asarray(panel.curves[part], dtype=np.float64).T
             if logarithmic:
                 value = np.where(value > 0, value, np.nan)
                 low = np.where(low <= 0, 0.5 * np.nanmin(value, initial=np.inf), low)  # zero lies infinitely far below
             if not np.isfinite(value).any():
                 continue
-            known = np.isfinite(low)
-            shift = 0.06 * (list(LABELS).index(part) - 1) if known.any() and len(one.curves) > 1 else 0.0
-            panel.vlines((where + shift)[known], low[known], high[known], color=TINTS[part], lw=1.4, alpha=0.7)
-            named[part], = panel.plot(where + shift, value, color=TINTS[part], marker=MARKERS[part],
-                                      ms=8 if part == "full" else 4.5, lw=4 if part == "full" else 1.5)
-        if one.floor is not None:
-            panel.axhline(one.floor, color=style.GREY, lw=1.2, ls=style.DASHES[2])
-        panel.set_title(one.title)
-        panel.set_ylabel(one.label)
+            has_interval = np.isfinite(low)
+            shift = 0.06 * (list(LABELS).index(part) - 1) if has_interval.any() and len(panel.curves) > 1 else 0.0
+            axis.vlines((positions + shift)[has_interval], low[has_interval], high[has_interval], color=TINTS[part],
+                        lw=1.4, alpha=0.7)
+            lines[part], = axis.plot(positions + shift, value, color=TINTS[part], marker=MARKERS[part],
+                                     ms=8 if part == "full" else 4.5, lw=4 if part == "full" else 1.5)
+        if panel.floor is not None:
+            axis.axhline(panel.floor, color=style.GREY, lw=1.2, ls=style.DASHES[2])
+        axis.set_title(panel.title)
+        axis.set_ylabel(panel.label)
         if logarithmic:
-            panel.set_yscale("log")
-        elif one.scale != "log":
-            bottom, top = min(0.0, panel.get_ylim()[0]), panel.get_ylim()[1]
-            panel.set_ylim(bottom, max(1.03, top) if one.scale == "share" else top + 0.05 * (top - bottom))
-        panel.set_xlim(-0.4, len(steps) - 0.6)
-        panel.set_xticks(*style.thinned([f"{step:,}" for step in steps], 7))
+            axis.set_yscale("log")
+        elif panel.scale != "log":
+            bottom, top = min(0.0, axis.get_ylim()[0]), axis.get_ylim()[1]
+            axis.set_ylim(bottom, max(1.03, top) if panel.scale == "share" else top + 0.05 * (top - bottom))
+        axis.set_xlim(-0.4, len(steps) - 0.6)
+        axis.set_xticks(*style.thinned([f"{step:,}" for step in steps], 7))
         if number >= len(panels) - columns:
-            panel.set_xlabel("optimiser step of the checkpoint")
-    for panel in axes.flat[len(panels):]:
-        panel.remove()
-    order = [part for part in LABELS if part in named]
-    figure.legend([named[part] for part in order], [SHORT[part] for part in order], loc="outside right upper")
+            axis.set_xlabel("optimiser step of the checkpoint")
+    for axis in axes.flat[len(panels):]:
+        axis.remove()
+    order = [part for part in LABELS if part in lines]
+    figure.legend([lines[part] for part in order], [SHORT[part] for part in order], loc="outside right upper")
     if note:
         style.footnote(figure, note)
     return figure
@@ -179,28 +182,28 @@ def blocks(norms: Mapping[str, Mapping[str, np.ndarray]], labels: np.ndarray, na
     figure, axes = style.new_figure(len(norms), len(parts), size=(0.8 + 3.7 * len(parts), 0.8 + 3.0 * len(norms)),
                                     title=title)
     figure.get_layout_engine().set(w_pad=0.12)  # type: ignore[call-arg, union-attr]  # names of classes reach the edge
-    many = len(np.unique(labels)) > MANY
-    bins, of_bin = sorted_bins(labels, 0 if many else CELLS)
-    averaged = len(of_bin) < len(labels)
-    cells = {name: {part: averages(values, bins, len(of_bin)) for part, values in found.items()}
-             for name, found in norms.items()}
-    edges = np.empty(0) if many else np.flatnonzero(np.diff(of_bin)) + 0.5
+    many_classes = len(np.unique(labels)) > MANY
+    bins, bin_classes = sorted_bins(labels, 0 if many_classes else CELLS)
+    averaged = len(bin_classes) < len(labels)
+    cells = {name: {part: averages(values, bins, len(bin_classes)) for part, values in part_values.items()}
+             for name, part_values in norms.items()}
+    edges = np.empty(0) if many_classes else np.flatnonzero(np.diff(bin_classes)) + 0.5
     for column, part in enumerate(parts):
-        values = np.stack([found[part] for found in cells.values()])
-        shade, label = _shade(values)
-        for panel, (name, found) in zip(axes[:, column], cells.items(), strict=True):
-            panel.imshow(np.clip(found[part], shade.vmin, None), cmap=style.SEQUENTIAL, norm=shade,
+        values = np.stack([part_values[part] for part_values in cells.values()])
+        color_scale, label = _color_scale(values)
+        for panel, (name, part_values) in zip(axes[:, column], cells.items(), strict=True):
+            panel.imshow(np.clip(part_values[part], color_scale.vmin, None), cmap=style.SEQUENTIAL, norm=color_scale,
                          interpolation="nearest")
             panel.set_title(f"{SHORT[part]}, {name}")
             panel.grid(visible=False)
-            panel.hlines(edges, -0.5, len(of_bin) - 0.5, color="white", lw=0.9)
-            panel.vlines(edges, -0.5, len(of_bin) - 0.5, color="white", lw=0.9)
-            _class_ticks(panel, of_bin, names, left=column == 0, bottom=panel is axes[-1, column])
-        bar = figure.colorbar(ScalarMappable(shade, style.SEQUENTIAL), ax=axes[:, column], shrink=0.8, pad=0.02,
-                              extend="min" if values.min() < shade.vmin else "neither")
+            panel.hlines(edges, -0.5, len(bin_classes) - 0.5, color="white", lw=0.9)
+            panel.vlines(edges, -0.5, len(bin_classes) - 0.5, color="white", lw=0.9)
+            _class_ticks(panel, bin_classes, names, left=column == 0, bottom=panel is axes[-1, column])
+        bar = figure.colorbar(ScalarMappable(color_scale, style.SEQUENTIAL), ax=axes[:, column], shrink=0.8, pad=0.02,
+                              extend="min" if values.min() < color_scale.vmin else "neither")
         bar.set_label(f"nuclear norm of two examples' block{label}")
-    said = "examples sorted by class" + ("; a cell is a mean over pairs of different examples" if averaged else "")
-    style.footnote(figure, said + (f"\n{note}" if note else ""))
+    text = "examples sorted by class" + ("; a cell is a mean over pairs of different examples" if averaged else "")
+    style.footnote(figure, text + (f"\n{note}" if note else ""))
     return figure
 
 
@@ -210,15 +213,16 @@ def groups(shares: Mapping[str, Mapping[str, float]], *, note: str = "", title: 
 
     shares: checkpoint -> group ("embeddings", "layer-00/attention", ..., "rest") -> share; they sum to 1.
     """
-    every = list(dict.fromkeys(group for found in shares.values() for group in found))
-    layers = sorted({group.split("/")[0] for group in every if group.startswith("layer-")})
-    bars = [*(["embeddings"] if "embeddings" in every else []), *layers, *(["rest"] if "rest" in every else [])]
-    kinds = [kind for kind in KINDS if any(group.split("/")[-1] == kind for group in every)]
+    all_groups = list(dict.fromkeys(group for group_shares in shares.values() for group in group_shares))
+    layers = sorted({group.split("/")[0] for group in all_groups if group.startswith("layer-")})
+    bars = [*(["embeddings"] if "embeddings" in all_groups else []), *layers,
+            *(["rest"] if "rest" in all_groups else [])]
+    kinds = [kind for kind in KINDS if any(group.split("/")[-1] == kind for group in all_groups)]
     figure, axes = style.new_figure(1, len(shares), size=(10, 4.2), title=title, sharey=True)
-    for panel, (name, found) in zip(axes[0], shares.items(), strict=True):
+    for panel, (name, group_shares) in zip(axes[0], shares.items(), strict=True):
         base = np.zeros(len(bars))
         for kind in kinds:
-            heights = np.array([found.get(bar if bar == kind else f"{bar}/{kind}", 0.0) for bar in bars])
+            heights = np.array([group_shares.get(bar if bar == kind else f"{bar}/{kind}", 0.0) for bar in bars])
             heights = np.nan_to_num(heights)
             panel.bar(range(len(bars)), heights, bottom=base, color=KINDS[kind], width=0.75,
                       label={"ffn": "FFN", "rest": "rest (pooler, dense head)"}.get(kind, kind))
@@ -240,20 +244,20 @@ def groups(shares: Mapping[str, Mapping[str, float]], *, note: str = "", title: 
     return figure
 
 
-def sorted_bins(labels: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+def sorted_bins(labels: np.ndarray, max_bins: int) -> tuple[np.ndarray, np.ndarray]:
     """Cells of a heat map whose examples are sorted by class: (example,) int64 cell of each, and (cell,) its class. No
     cell holds two classes. Cells are equally large within a class, and about so between classes, so that there are at
-    most `most` of them, but one of each class at least; 0: just one."""
+    most `max_bins` of them, but one of each class at least; 0: just one."""
     labels = np.asarray(labels)
     bins = np.empty(len(labels), dtype=np.int64)
-    size = -(-len(labels) // most) if most else len(labels)
-    of_bin: list[Any] = []
+    size = -(-len(labels) // max_bins) if max_bins else len(labels)
+    bin_classes: list[Any] = []
     for label in np.unique(labels):
-        inside = np.flatnonzero(labels == label)
-        count = max(1, len(inside) // size)
-        bins[inside] = len(of_bin) + np.arange(len(inside)) * count // len(inside)
-        of_bin += [label] * count
-    return bins, np.array(of_bin)
+        members = np.flatnonzero(labels == label)
+        count = max(1, len(members) // size)
+        bins[members] = len(bin_classes) + np.arange(len(members)) * count // len(members)
+        bin_classes += [label] * count
+    return bins, np.array(bin_classes)
 
 
 def averages(values: np.ndarray, bins: np.ndarray, count: int) -> np.ndarray:
@@ -262,34 +266,34 @@ def averages(values: np.ndarray, bins: np.ndarray, count: int) -> np.ndarray:
     member = (bins[:, None] == np.arange(count)).astype(np.float64)
     sizes = member.sum(axis=0)
     sums, pairs = member.T @ values @ member, np.outer(sizes, sizes)
-    several = np.flatnonzero(sizes > 1)
-    sums[several, several] -= (member.T @ np.diag(values))[several]
-    pairs[several, several] -= sizes[several]
+    shared = np.flatnonzero(sizes > 1)
+    sums[shared, shared] -= (member.T @ np.diag(values))[shared]
+    pairs[shared, shared] -= sizes[shared]
     return sums / pairs
 
 
-def _shade(values: np.ndarray) -> tuple[Any, str]:
+def _color_scale(values: np.ndarray) -> tuple[Any, str]:
     """Colour scale for all panels of one part: linear from 0 where values are close, else logarithmic, three decades at
     most."""
     from matplotlib.colors import LogNorm, Normalize
 
-    top = float(np.nanmax(values, initial=0.0))
-    least = float(np.nanmin(values, initial=top))
-    if top <= 0 or least * _EVEN >= top:
-        return Normalize(0, top or 1.0), ""
-    return LogNorm(max(least, top / _DYNAMIC), top), " (log scale)"
+    largest = float(np.nanmax(values, initial=0.0))
+    smallest = float(np.nanmin(values, initial=largest))
+    if largest <= 0 or smallest * _EVEN >= largest:
+        return Normalize(0, largest or 1.0), ""
+    return LogNorm(max(smallest, largest / _DYNAMIC), largest), " (log scale)"
 
 
-def _class_ticks(panel: "Axes", of_bin: np.ndarray, names: Sequence[str], left: bool, bottom: bool) -> None:
+def _class_ticks(panel: "Axes", bin_classes: np.ndarray, names: Sequence[str], left: bool, bottom: bool) -> None:
     """Names of the classes, larger ones first, as many as have room."""
-    classes, widths = np.unique(of_bin, return_counts=True)
+    classes, widths = np.unique(bin_classes, return_counts=True)
     middles = np.cumsum(widths) - widths / 2 - 0.5
-    kept: list[int] = []
+    shown: list[int] = []
     for i in np.argsort(-widths, kind="stable"):
-        if all(abs(middles[i] - middles[j]) > _ROOM * len(of_bin) for j in kept):
-            kept.append(int(i))
-    texts = [style.short(names[classes[i]], _LETTERS) for i in kept]
-    turned = len(texts) > 3 or sum(map(len, texts)) > 36
-    panel.set_yticks(middles[kept], texts if left else [""] * len(kept), fontsize=8)
-    panel.set_xticks(middles[kept], texts if bottom else [""] * len(kept), fontsize=8, rotation=90 if turned else 0)
-    panel.tick_params(length=2 if turned else 0)
+        if all(abs(middles[i] - middles[j]) > _ROOM * len(bin_classes) for j in shown):
+            shown.append(int(i))
+    texts = [style.short(names[classes[i]], _LETTERS) for i in shown]
+    rotated = len(texts) > 3 or sum(map(len, texts)) > 36
+    panel.set_yticks(middles[shown], texts if left else [""] * len(shown), fontsize=8)
+    panel.set_xticks(middles[shown], texts if bottom else [""] * len(shown), fontsize=8, rotation=90 if rotated else 0)
+    panel.tick_params(length=2 if rotated else 0)

@@ -35,11 +35,11 @@ class Outer:
         examples: (n,);  a: (n, token, in);  g: (n, token, class, out).
         """
         used = _nonzero(g)
-        most = max(1, int(used.sum(dim=1).max()))
-        if most < used.shape[1]:
-            tokens = used.byte().argsort(dim=1, descending=True, stable=True)[:, :most]
-            place = torch.arange(len(tokens), device=tokens.device)[:, None]
-            a, g = a[place, tokens], g[place, tokens]
+        longest = max(1, int(used.sum(dim=1).max()))
+        if longest < used.shape[1]:
+            tokens = used.byte().argsort(dim=1, descending=True, stable=True)[:, :longest]
+            rows = torch.arange(len(tokens), device=tokens.device)[:, None]
+            a, g = a[rows, tokens], g[rows, tokens]
         self.pieces.append((examples, a, g))
 
     def add_to(self, gram: Gram, memory: float) -> None:
@@ -60,12 +60,13 @@ class Outer:
             gram.sums[0][gram.layout.logits(i), gram.layout.logits(j)] += _by_tokens(merged[i], merged[j], memory)
         merged.clear()
         if by_gradients:
-            needed = [piece for i in sorted({i for pair in by_gradients for i in pair}) for piece in chunks[i]]
-            entries = min(memory, BLOCK.get(a.device.type, memory)) / (gram.layout.rows * a.element_size())
-            step = max(1, min(size_out, int(max(min(ENTRIES, memory / gram.layout.rows), entries) / size_in)))
-            room = a.new_empty(gram.layout.rows * step * size_in)
+            gradient_pieces = [piece for i in sorted({i for pair in by_gradients for i in pair}) for piece in chunks[i]]
+            block_entries = min(memory, BLOCK.get(a.device.type, memory)) / (gram.layout.rows * a.element_size())
+            step = max(1, min(size_out, int(max(min(ENTRIES, memory / gram.layout.rows), block_entries) / size_in)))
+            buffer = a.new_empty(gram.layout.rows * step * size_in)
             for start in range(0, size_out, step):
-                gram.add(_gradients(needed, gram.layout.rows, start, min(size_out, start + step), room), by_gradients)
+                gram.add(_gradients(gradient_pieces, gram.layout.rows, start, min(size_out, start + step), buffer),
+                         by_gradients)
 
 
 def _nonzero(g: torch.Tensor) -> torch.Tensor:
@@ -73,24 +74,24 @@ def _nonzero(g: torch.Tensor) -> torch.Tensor:
     return torch.linalg.vector_norm(g.flatten(2), dim=2) != 0
 
 
-def gradients_pay(tokens: int, others: int, size_in: int, size_out: int, classes: int, logits: int) -> bool:
+def gradients_pay(tokens: int, other_tokens: int, size_in: int, size_out: int, classes: int, logits: int) -> bool:
     """Whether route A takes fewer multiply-adds per pair of logits than route B. Making a gradient is shared by all
     pairs."""
-    by_gradients = size_in * size_out * (1 + (tokens + others) / logits)
-    return by_gradients < tokens * others * (size_in / classes**2 + size_out + ELEMENTWISE)
+    gradient_operations = size_in * size_out * (1 + (tokens + other_tokens) / logits)
+    return gradient_operations < tokens * other_tokens * (size_in / classes**2 + size_out + ELEMENTWISE)
 
 
-def _gradients(pieces: list[Piece], logits: int, start: int, end: int, room: torch.Tensor) -> torch.Tensor:
-    """(logit, out * in) gradients with respect to some output rows, in the memory of `room`."""
+def _gradients(pieces: list[Piece], logits: int, start: int, end: int, buffer: torch.Tensor) -> torch.Tensor:
+    """(logit, out * in) gradients with respect to some output rows, in the memory of `buffer`."""
     size_in, classes = pieces[0][1].shape[2], pieces[0][2].shape[2]
-    block = room[:logits * (end - start) * size_in].view(logits // classes, classes * (end - start), size_in)
+    block = buffer[:logits * (end - start) * size_in].view(logits // classes, classes * (end - start), size_in)
     for examples, a, g in pieces:
-        of_block = g[..., start:end].flatten(2).transpose(1, 2)
+        block_g = g[..., start:end].flatten(2).transpose(1, 2)
         first, count = int(examples[0]), len(examples)
         if bool((examples[1:] - examples[:-1] == 1).all()):
-            torch.bmm(of_block, a, out=block[first:first + count])
+            torch.bmm(block_g, a, out=block[first:first + count])
         else:
-            block[examples] = torch.bmm(of_block, a)
+            block[examples] = torch.bmm(block_g, a)
     return block.view(logits, -1)
 
 
@@ -144,20 +145,20 @@ class Lookup:
         order = ids.argsort(stable=True)
         _, count = torch.unique_consecutive(ids[order], return_counts=True)
         first = count.cumsum(0) - count
-        total, classes, dim = gram.layout.bounds[-1], sums.shape[1], sums.shape[2]
-        frequent = torch.nonzero(count * FREQUENT >= total).flatten()
+        example_count, classes, dim = gram.layout.bounds[-1], sums.shape[1], sums.shape[2]
+        frequent = torch.nonzero(count * FREQUENT >= example_count).flatten()
         step = max(1, int(memory / (gram.layout.rows * dim * sums.element_size())))
-        for some in frequent.split(step):
-            block = sums.new_zeros((total, classes, len(some), dim))
-            for place, (start, length) in enumerate(zip(first[some].tolist(), count[some].tolist(), strict=True)):
+        for chunk in frequent.split(step):
+            block = sums.new_zeros((example_count, classes, len(chunk), dim))
+            for place, (start, length) in enumerate(zip(first[chunk].tolist(), count[chunk].tolist(), strict=True)):
                 entries = order[start:start + length]
                 block[examples[entries], :, place] = sums[entries]
             gram.add(block.view(gram.layout.rows, -1))
-        for length in count[count * FREQUENT < total].unique().tolist():
+        for length in count[count * FREQUENT < example_count].unique().tolist():
             bytes_each = length * classes * (2 * dim * sums.element_size() + 40 * length * classes)
             starts = first[count == length]
-            for some in starts.split(max(1, int(memory / bytes_each))):
-                entries = order[some[:, None] + torch.arange(length, device=some.device)]
+            for chunk in starts.split(max(1, int(memory / bytes_each))):
+                entries = order[chunk[:, None] + torch.arange(length, device=chunk.device)]
                 gram.add_scattered(sums[entries], examples[entries])
 
 

@@ -40,12 +40,12 @@ def logistic_path(features: np.ndarray, targets: np.ndarray, weights: np.ndarray
     signs = np.where(np.asarray(targets) > 0, 1.0, -1.0)[:, None]
     squares = np.square(features).T
     point, bias = np.zeros((features.shape[1], weights.shape[1])), np.zeros(weights.shape[1])
-    found = []
+    fits = []
     for strength in strengths:
-        point, bias, value, done = _minimise(features, signs, strength * weights, squares, point, bias, tolerance,
-                                             max_iterations)
-        found.append((point, bias, value, done))
-    return Path(*(np.stack(parts) for parts in zip(*found, strict=True)))
+        point, bias, value, converged = _minimise(features, signs, strength * weights, squares, point, bias, tolerance,
+                                                  max_iterations)
+        fits.append((point, bias, value, converged))
+    return Path(*(np.stack(parts) for parts in zip(*fits, strict=True)))
 
 
 def _minimise(
@@ -55,57 +55,57 @@ def _minimise(
     """Newton steps with halving until every problem's decrement is small, or rounding leaves no descent."""
     logits = x @ a + b
     value = _objective(signs, weights, a, logits)
-    done = np.zeros(len(b), dtype=bool)
-    stuck = done.copy()
+    converged = np.zeros(len(b), dtype=bool)
+    stuck = converged.copy()
     for _ in range(max_iterations):
-        wrong = _sigmoid(-signs * logits)  # probability of the other class
-        pull = weights * signs * wrong
-        curvature = weights * wrong * (1 - wrong)
-        slope_a, slope_b = a - x.T @ pull, -pull.sum(axis=0)
-        step_a, step_b = _newton_direction(x, curvature, squares, slope_a, slope_b, ~(done | stuck))
+        other_probability = _sigmoid(-signs * logits)  # probability of the other class
+        descent = weights * signs * other_probability
+        curvature = weights * other_probability * (1 - other_probability)
+        slope_a, slope_b = a - x.T @ descent, -descent.sum(axis=0)
+        step_a, step_b = _newton_direction(x, curvature, squares, slope_a, slope_b, ~(converged | stuck))
         decrement = -(slope_a * step_a).sum(axis=0) - slope_b * step_b
-        done |= ~stuck & (decrement <= tolerance * value)
-        if (done | stuck).all():
+        converged |= ~stuck & (decrement <= tolerance * value)
+        if (converged | stuck).all():
             break
-        moved, size = x @ step_a + step_b, np.where(done | stuck, 0.0, 1.0)
+        logits_step, step_size = x @ step_a + step_b, np.where(converged | stuck, 0.0, 1.0)
         for _ in range(_HALVINGS):
-            now = _objective(signs, weights, a + size * step_a, logits + size * moved)
-            worse = now > value - 1e-4 * size * decrement
-            worse &= size > 0
-            if not worse.any():
+            new_value = _objective(signs, weights, a + step_size * step_a, logits + step_size * logits_step)
+            rejected = new_value > value - 1e-4 * step_size * decrement
+            rejected &= step_size > 0
+            if not rejected.any():
                 break
-            size = np.where(worse, size / 2, size)
+            step_size = np.where(rejected, step_size / 2, step_size)
         else:
-            size, stuck = np.where(worse, 0.0, size), stuck | worse
-        a, b = a + size * step_a, b + size * step_b
+            step_size, stuck = np.where(rejected, 0.0, step_size), stuck | rejected
+        a, b = a + step_size * step_a, b + step_size * step_b
         logits = x @ a + b
         value = _objective(signs, weights, a, logits)
-    return a, b, value, done
+    return a, b, value, converged
 
 
 def _newton_direction(
     x: np.ndarray, curvature: np.ndarray, squares: np.ndarray, slope_a: np.ndarray, slope_b: np.ndarray,
-    live: np.ndarray,
+    active: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Solve H d = -slope by conjugate gradients, preconditioned with the diagonal of H, which is H itself for
     orthogonal features as long as the curvature is the same everywhere."""
     scale_a, scale_b = 1 + squares @ curvature, np.maximum(curvature.sum(axis=0), np.finfo(np.float64).tiny)
     a, b = np.zeros_like(slope_a), np.zeros_like(slope_b)
-    rest_a, rest_b = np.where(live, -slope_a, 0), np.where(live, -slope_b, 0)
-    to_a, to_b = rest_a / scale_a, rest_b / scale_b
-    size = first = (rest_a * to_a).sum(axis=0) + rest_b * to_b
+    residual_a, residual_b = np.where(active, -slope_a, 0), np.where(active, -slope_b, 0)
+    direction_a, direction_b = residual_a / scale_a, residual_b / scale_b
+    squared_residual = first_residual = (residual_a * direction_a).sum(axis=0) + residual_b * direction_b
     for _ in range(_MOST_DIRECTIONS):
-        bent = curvature * (x @ to_a + to_b)
-        times_a, times_b = to_a + x.T @ bent, bent.sum(axis=0)
-        step = _ratio(size, (to_a * times_a).sum(axis=0) + to_b * times_b)
-        a, b = a + step * to_a, b + step * to_b
-        rest_a, rest_b = rest_a - step * times_a, rest_b - step * times_b
-        good_a, good_b = rest_a / scale_a, rest_b / scale_b
-        before, size = size, (rest_a * good_a).sum(axis=0) + rest_b * good_b
-        if (size <= _FORCING * first).all():
+        curved = curvature * (x @ direction_a + direction_b)
+        product_a, product_b = direction_a + x.T @ curved, curved.sum(axis=0)
+        step = _ratio(squared_residual, (direction_a * product_a).sum(axis=0) + direction_b * product_b)
+        a, b = a + step * direction_a, b + step * direction_b
+        residual_a, residual_b = residual_a - step * product_a, residual_b - step * product_b
+        scaled_a, scaled_b = residual_a / scale_a, residual_b / scale_b
+        previous, squared_residual = squared_residual, (residual_a * scaled_a).sum(axis=0) + residual_b * scaled_b
+        if (squared_residual <= _FORCING * first_residual).all():
             break
-        turn = _ratio(size, before)
-        to_a, to_b = good_a + turn * to_a, good_b + turn * to_b
+        conjugacy = _ratio(squared_residual, previous)
+        direction_a, direction_b = scaled_a + conjugacy * direction_a, scaled_b + conjugacy * direction_b
     return a, b
 
 
@@ -117,5 +117,5 @@ def _sigmoid(values: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.clip(values, -700, 700)))
 
 
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)

@@ -17,20 +17,21 @@ def chosen(model: Any, parameters: str | Callable[[str], bool], head: Any) -> di
     """
     if not callable(parameters) and parameters not in CHOICES:
         raise ValueError(f"parameters is {parameters!r}; give one of {', '.join(CHOICES)}, or a function of a name")
-    last = {id(p) for p in head.parameters()}
-    tests: dict[str, Callable[[str, Any], bool]] = {
+    head_ids = {id(p) for p in head.parameters()}
+    conditions: dict[str, Callable[[str, Any], bool]] = {
         "trainable": lambda name, p: p.requires_grad,
         "all": lambda name, p: True,
-        "head": lambda name, p: id(p) in last,
-        "encoder": lambda name, p: id(p) not in last,
+        "head": lambda name, p: id(p) in head_ids,
+        "encoder": lambda name, p: id(p) not in head_ids,
         "lora": lambda name, p: "lora_" in name,
     }
-    wanted = (lambda name, p: parameters(name)) if callable(parameters) else tests[parameters]
-    found = {name: p for name, p in model.named_parameters() if wanted(name, p) and p.is_floating_point()}
-    if not found:
+    is_chosen = (lambda name, p: parameters(name)) if callable(parameters) else conditions[parameters]
+    chosen_parameters = {name: p for name, p in model.named_parameters()
+                         if is_chosen(name, p) and p.is_floating_point()}
+    if not chosen_parameters:
         raise ValueError(f"no parameter of {type(model).__name__} is meant by parameters={parameters!r}; the first of "
                          f"its parameters is {next((name for name, _ in model.named_parameters()), 'none')!r}")
-    return found
+    return chosen_parameters
 
 
 def group(name: str) -> str:
@@ -40,14 +41,14 @@ def group(name: str) -> str:
 
     ALBERT's one layer, used many times, is layer-00.
     """
-    words = name.lower()
-    layer = re.search(r"\.(\d+)\.", words)
-    if layer is None or re.match(r".*(classifier|head|pooler|summary)\.", words[:layer.start() + 1]):
-        return "embeddings" if "embed" in words else "rest"
-    if "norm" in words:
+    lowered = name.lower()
+    layer = re.search(r"\.(\d+)\.", lowered)
+    if layer is None or re.match(r".*(classifier|head|pooler|summary)\.", lowered[:layer.start() + 1]):
+        return "embeddings" if "embed" in lowered else "rest"
+    if "norm" in lowered:
         kind = "norms"
-    elif words.endswith("bias"):
+    elif lowered.endswith("bias"):
         kind = "biases"
     else:
-        kind = "attention" if re.search(r"att(entio)?n", words) else "ffn"
+        kind = "attention" if re.search(r"att(entio)?n", lowered) else "ffn"
     return f"layer-{int(layer[1]):02d}/{kind}"

@@ -19,7 +19,7 @@ Swap = dict[int, tuple[torch.Tensor, torch.Tensor | None]]
 
 @dataclass(frozen=True)
 class Found:
-    """What a look at two rows tells about a parameter."""
+    """How the model uses a parameter, found by passing two rows through it."""
 
     name: str
     kind: str
@@ -60,35 +60,38 @@ def survey(model: Any, batch: Batch, wanted: dict[str, torch.Tensor], swap: Swap
         p.requires_grad_(True)
     logits, uses = _watched(model, batch, wanted, swap)
     weights = torch.linspace(1, 2, logits.shape[1], dtype=logits.dtype, device=logits.device)
-    of_row = []
-    for r in range(batch.rows):
-        seed = (batch.row == r).to(logits.dtype)[:, None] * weights
-        of_row.append(torch.autograd.grad(logits, [u.edge for u in uses], seed, retain_graph=True, allow_unused=True))
+    row_gradients = []
+    for row in range(batch.rows):
+        seed = (batch.row == row).to(logits.dtype)[:, None] * weights
+        row_gradients.append(torch.autograd.grad(logits, [u.edge for u in uses], seed, retain_graph=True,
+                                                 allow_unused=True))
     for p in wanted.values():
         p.requires_grad_(False)
-    by_name: dict[str, list[tuple[Use, bool]]] = defaultdict(list)
-    for use, gs in zip(uses, zip(*of_row, strict=True), strict=True):
-        if any(g is not None for g in gs):
-            of_examples = not batch.plain and any(g is not None and g.dim() and len(g) == len(batch.row) for g in gs)
-            by_name[use.name].append((use, batch.rows == 1 or (not of_examples and _apart(gs))))
-    return [_found(name, wanted[name], of_name, batch) for name, of_name in by_name.items()]
+    uses_by_name: dict[str, list[tuple[Use, bool]]] = defaultdict(list)
+    for use, use_gradients in zip(uses, zip(*row_gradients, strict=True), strict=True):
+        if any(g is not None for g in use_gradients):
+            has_example_axis = not batch.plain and any(
+                g is not None and g.dim() and len(g) == len(batch.row) for g in use_gradients)
+            uses_by_name[use.name].append((
+                use, batch.rows == 1 or (not has_example_axis and _rows_apart(use_gradients))))
+    return [_finding(name, wanted[name], name_uses, batch) for name, name_uses in uses_by_name.items()]
 
 
-def _apart(gs: tuple[torch.Tensor | None, ...]) -> bool:
+def _rows_apart(row_gradients: tuple[torch.Tensor | None, ...]) -> bool:
     """Whether the first row has its g in the first half and the second row in the second."""
-    for place, g in enumerate(gs):
+    for row, g in enumerate(row_gradients):
         if g is not None:
             if g.dim() < 2 or len(g) % 2:
                 return False
-            if torch.linalg.vector_norm(g.reshape(2, -1)[1 - place]) > 0:
+            if torch.linalg.vector_norm(g.reshape(2, -1)[1 - row]) > 0:
                 return False
     return True
 
 
-def _found(name: str, parameter: torch.Tensor, uses: list[tuple[Use, bool]], batch: Batch) -> Found:
+def _finding(name: str, parameter: torch.Tensor, uses: list[tuple[Use, bool]], batch: Batch) -> Found:
     kinds = {use.kind for use, _ in uses}
-    kind = next((k for k, some in {"outer": {"outer"}, "lookup": {"lookup"}, "vector": {"scale", "shift"}}.items()
-                 if kinds <= some), "dense")
+    kind = next((k for k, allowed in {"outer": {"outer"}, "lookup": {"lookup"}, "vector": {"scale", "shift"}}.items()
+                 if kinds <= allowed), "dense")
     together = kind != "dense" and all(apart for _, apart in uses)
     if kind in ("vector", "dense"):
         return Found(name, kind, together, parameter.numel(), 0, parameter.numel(), parameter.numel())
@@ -99,42 +102,43 @@ def _found(name: str, parameter: torch.Tensor, uses: list[tuple[Use, bool]], bat
                  parameter.numel())
 
 
-def plan(found: Sequence[Found], batches: Sequence[Batch], surveyed: Batch, classes: int, memory: float, itemsize: int,
-         ) -> list[list[Share]]:
+def plan(findings: Sequence[Found], batches: Sequence[Batch], surveyed: Batch, classes: int, memory: float,
+         itemsize: int) -> list[list[Share]]:
     """Shares of parameters, in the order of use, for passes that keep at most `memory` bytes each."""
     examples = sum(len(b.row) for b in batches)
-    stretch = sum(len(b.row) * b.tokens for b in batches) / surveyed.tokens
+    token_ratio = sum(len(b.row) * b.tokens for b in batches) / surveyed.tokens
     shares = []
-    for one in found:
-        fixed = one.per_token * stretch
-        per_column = classes * (one.per_logit * (stretch if one.kind in ("outer", "lookup") else examples)) / one.size
-        room = max(1, int((memory / itemsize - fixed) / per_column))
-        parts = -(-one.size // room)
-        edges = [one.size * k // parts for k in range(parts + 1)]
-        shares += [Share(one, s, e, round(fixed + per_column * (e - s))) for s, e in pairwise(edges)]
+    for finding in findings:
+        fixed_numbers = finding.per_token * token_ratio
+        per_column = classes * (
+            finding.per_logit * (token_ratio if finding.kind in ("outer", "lookup") else examples)) / finding.size
+        columns_together = max(1, int((memory / itemsize - fixed_numbers) / per_column))
+        parts = -(-finding.size // columns_together)
+        edges = [finding.size * k // parts for k in range(parts + 1)]
+        shares += [Share(finding, s, e, round(fixed_numbers + per_column * (e - s))) for s, e in pairwise(edges)]
     passes: list[list[Share]] = []
     for together in (True, False):
-        kept: list[Share] = []
+        pass_shares: list[Share] = []
         for share in (s for s in shares if s.found.together == together):
-            full = sum(s.numbers for s in kept) + share.numbers > memory / itemsize
-            if not kept or full or share.found.name == kept[-1].found.name:
-                kept = []
-                passes.append(kept)
-            kept.append(share)
+            is_full = sum(s.numbers for s in pass_shares) + share.numbers > memory / itemsize
+            if not pass_shares or is_full or share.found.name == pass_shares[-1].found.name:
+                pass_shares = []
+                passes.append(pass_shares)
+            pass_shares.append(share)
     return passes
 
 
 def gradients(model: Any, batches: Sequence[Batch], shares: Sequence[Share], wanted: dict[str, torch.Tensor],
-              swap: Swap, tell: Callable[[int], None]) -> dict[str, Form]:
-    """One pass over all batches: name -> gradients of all logits with respect to that share. tell: told the batches
-    done."""
-    inside = {share.found.name: share for share in shares}
-    parameters = {name: wanted[name].requires_grad_(True) for name in inside}
-    forms = {name: _empty(share.found.kind) for name, share in inside.items()}
-    for done, batch in enumerate(batches):
-        for part in [batch] if shares[0].found.together else batch.single():
-            _collect(model, part, inside, parameters, swap, forms)
-        tell(done + 1)
+              swap: Swap, report: Callable[[int], None]) -> dict[str, Form]:
+    """One pass over all batches: name -> gradients of all logits with respect to that share. report: called with the
+    number of batches done."""
+    share_by_name = {share.found.name: share for share in shares}
+    parameters = {name: wanted[name].requires_grad_(True) for name in share_by_name}
+    forms = {name: _empty(share.found.kind) for name, share in share_by_name.items()}
+    for number, batch in enumerate(batches):
+        for rows in [batch] if shares[0].found.together else batch.single():
+            _collect(model, rows, share_by_name, parameters, swap, forms)
+        report(number + 1)
     for p in parameters.values():
         p.requires_grad_(False)
     return forms
@@ -144,30 +148,31 @@ def _empty(kind: str) -> Form:
     return Outer() if kind == "outer" else Lookup() if kind == "lookup" else Vector()
 
 
-def _collect(model: Any, batch: Batch, inside: dict[str, Share], parameters: dict[str, torch.Tensor], swap: Swap,
+def _collect(model: Any, batch: Batch, share_by_name: dict[str, Share], parameters: dict[str, torch.Tensor], swap: Swap,
              forms: dict[str, Form]) -> None:
     """Put the gradients of a batch into the forms."""
     logits, uses = _watched(model, batch, parameters, swap)
-    by_name: dict[str, list[Use]] = defaultdict(list)
+    uses_by_name: dict[str, list[Use]] = defaultdict(list)
     for use in uses:
-        by_name[use.name].append(use)
-    dense = [name for name in by_name if inside[name].found.kind == "dense"]
-    edges = {id(u.edge): u.edge for name, of_name in by_name.items() if name not in dense for u in of_name}
-    gs = _output_gradients(logits, batch, edges | {id(parameters[name]): parameters[name] for name in dense})
-    for name, of_name in by_name.items():
-        form, columns = forms[name], slice(inside[name].start, inside[name].end)
+        uses_by_name[use.name].append(use)
+    dense = [name for name in uses_by_name if share_by_name[name].found.kind == "dense"]
+    edges = {id(u.edge): u.edge for name, name_uses in uses_by_name.items() if name not in dense for u in name_uses}
+    edge_gradients = _output_gradients(
+        logits, batch, edges | {id(parameters[name]): parameters[name] for name in dense})
+    for name, name_uses in uses_by_name.items():
+        form, columns = forms[name], slice(share_by_name[name].start, share_by_name[name].end)
         if isinstance(form, Vector):
-            parts = [gs[id(parameters[name])].transpose(1, 2).flatten(2)] if name in dense else [
-                summed(u, gs[id(u.edge)], batch) for u in of_name]
+            parts = [edge_gradients[id(parameters[name])].transpose(1, 2).flatten(2)] if name in dense else [
+                summed(u, edge_gradients[id(u.edge)], batch) for u in name_uses]
             form.put(batch.examples, torch.stack(parts).sum(dim=0)[..., columns])
         else:
-            width = of_name[0].input().shape[-1:] if isinstance(form, Outer) else ()
-            factor = _joined([u.input().reshape(batch.rows, -1, *width) for u in of_name])
-            g = _joined([gs[id(u.edge)] for u in of_name])[..., columns]
+            width = name_uses[0].input().shape[-1:] if isinstance(form, Outer) else ()
+            factor = _join_tokens([u.input().reshape(batch.rows, -1, *width) for u in name_uses])
+            g = _join_tokens([edge_gradients[id(u.edge)] for u in name_uses])[..., columns]
             form.put(batch.examples, batch.by_example(factor), g.contiguous())
 
 
-def _joined(parts: list[torch.Tensor]) -> torch.Tensor:
+def _join_tokens(parts: list[torch.Tensor]) -> torch.Tensor:
     """Tokens of all uses. One use stays what it is, so that query, key and value keep one copy of their input."""
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
@@ -191,21 +196,22 @@ def _output_gradients(logits: torch.Tensor, batch: Batch, edges: dict[int, Any])
 
     The logits of one class are summed over the rows: rows do not interact, so each row's g is that of its own logit.
     """
-    found: dict[int, list[torch.Tensor]] = defaultdict(list)
+    class_gradients: dict[int, list[torch.Tensor]] = defaultdict(list)
     turns = batch.turns
-    for c in range(logits.shape[1]):
-        of_turn: dict[int, list[torch.Tensor]] = defaultdict(list)
+    for label in range(logits.shape[1]):
+        turn_gradients: dict[int, list[torch.Tensor]] = defaultdict(list)
         for turn in turns:
             seed = torch.zeros_like(logits)
-            seed[turn, c] = 1
-            gs = torch.autograd.grad(logits, list(edges.values()), seed, retain_graph=True, allow_unused=True)
-            for key, g in zip(edges, gs, strict=True):
+            seed[turn, label] = 1
+            edge_gradients = torch.autograd.grad(logits, list(edges.values()), seed, retain_graph=True,
+                                                 allow_unused=True)
+            for key, g in zip(edges, edge_gradients, strict=True):
                 if g is not None:
                     g = g.reshape(batch.rows, -1, g.shape[-1] if g.dim() else 1)
-                    of_turn[key].append(g if batch.plain else g[batch.row[turn]])
-        for key, parts in of_turn.items():
-            found[key].append(parts[0] if batch.plain else torch.cat(parts)[torch.cat(turns).argsort()])
-    return {key: torch.stack(of_class, dim=2) for key, of_class in found.items()}
+                    turn_gradients[key].append(g if batch.plain else g[batch.row[turn]])
+        for key, parts in turn_gradients.items():
+            class_gradients[key].append(parts[0] if batch.plain else torch.cat(parts)[torch.cat(turns).argsort()])
+    return {key: torch.stack(per_class, dim=2) for key, per_class in class_gradients.items()}
 
 
 def _watched(model: Any, batch: Batch, wanted: dict[str, torch.Tensor], swap: Swap) -> tuple[torch.Tensor, list[Use]]:

@@ -39,19 +39,19 @@ def product(
     """See `finetrace.lenses.kernel.ntk.ntk_vector_product`."""
     model, head = in_precision(model, head, dtype)
     wanted = chosen(model, parameters, head)
-    own = prepared(batches, model)
+    prepared_batches = prepared(batches, model)
     weights = torch.as_tensor(np.asarray(delta), dtype=head.weight.dtype, device=head.weight.device)
-    expected = (sum(len(b.row) for b in own), len(head.weight))
-    if tuple(weights.shape) != expected or not bool(weights.isfinite().all()):
+    expected_shape = (sum(len(b.row) for b in prepared_batches), len(head.weight))
+    if tuple(weights.shape) != expected_shape or not bool(weights.isfinite().all()):
         raise ValueError(f"delta has shape {tuple(weights.shape)}; give finite numbers of shape (example, class) = "
-                         f"{expected}")
+                         f"{expected_shape}")
     with measuring(model):
-        direction = _gradient(model, own, weights, wanted)
-        of_head = {name for name, p in wanted.items() if p is head.weight or p is head.bias}
-        parts = [_derivatives(model, batch, head, {n: u for n, u in direction.items() if n not in of_head},
-                              {n.rsplit(".", 1)[-1]: direction[n] for n in of_head})
-                 for batch in (own if onto is None else prepared(onto, model))]
-    return Product(*(torch.cat(of_all).double().cpu().numpy() for of_all in zip(*parts, strict=True)))
+        direction = _gradient(model, prepared_batches, weights, wanted)
+        head_names = {name for name, p in wanted.items() if p is head.weight or p is head.bias}
+        parts = [_derivatives(model, batch, head, {n: u for n, u in direction.items() if n not in head_names},
+                              {n.rsplit(".", 1)[-1]: direction[n] for n in head_names})
+                 for batch in (prepared_batches if onto is None else prepared(onto, model))]
+    return Product(*(torch.cat(batch_values).double().cpu().numpy() for batch_values in zip(*parts, strict=True)))
 
 
 def _gradient(model: Any, batches: Sequence[Batch], delta: torch.Tensor, wanted: dict[str, torch.Tensor],
@@ -62,8 +62,8 @@ def _gradient(model: Any, batches: Sequence[Batch], delta: torch.Tensor, wanted:
         p.requires_grad_(True)
     for batch in batches:
         value = (logits_of(model, batch) * delta[batch.examples]).sum()
-        gs = torch.autograd.grad(value, list(wanted.values()), allow_unused=True)
-        for name, g in zip(total, gs, strict=True):
+        gradients = torch.autograd.grad(value, list(wanted.values()), allow_unused=True)
+        for name, g in zip(total, gradients, strict=True):
             if g is not None:
                 total[name] += g
     for p in wanted.values():
@@ -72,7 +72,7 @@ def _gradient(model: Any, batches: Sequence[Batch], delta: torch.Tensor, wanted:
 
 
 def _derivatives(model: Any, batch: Batch, head: Any, direction: dict[str, torch.Tensor],
-                 of_head: dict[str, torch.Tensor], ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+                 head_direction: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Derivatives along u: of the logits through the head, through all else, and of the head's input. Attention is
     spelled out in simple operations, as fused kernels have no forward mode."""
     inputs: list[torch.Tensor] = []
@@ -81,24 +81,25 @@ def _derivatives(model: Any, batch: Batch, head: Any, direction: dict[str, torch
         with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH), torch.no_grad():
             values = dict(model.named_parameters())
             duals = {name: forward_ad.make_dual(values[name].detach(), u) for name, u in direction.items()}
-            logits = logits_of(_Called(model, duals), batch)
+            logits = logits_of(_WithParameters(model, duals), batch)
             if len(inputs) != 1 or inputs[0].shape[:-1] != logits.shape[:-1]:
                 raise ValueError("the model's logits are not simply the output of its last linear layer; name the "
                                  "layer as head")
-            (value, change), (features, turned) = forward_ad.unpack_dual(logits), forward_ad.unpack_dual(inputs[0])
-            change = torch.zeros_like(value) if change is None else change
-            turned = torch.zeros_like(features) if turned is None else turned
+            (value, logits_change), (features, features_change) = (
+                forward_ad.unpack_dual(logits), forward_ad.unpack_dual(inputs[0]))
+            logits_change = torch.zeros_like(value) if logits_change is None else logits_change
+            features_change = torch.zeros_like(features) if features_change is None else features_change
             through_head = torch.zeros_like(value)
-            if "weight" in of_head:
-                through_head = through_head + features @ of_head["weight"].T
-            if "bias" in of_head:
-                through_head = through_head + of_head["bias"]
+            if "weight" in head_direction:
+                through_head = through_head + features @ head_direction["weight"].T
+            if "bias" in head_direction:
+                through_head = through_head + head_direction["bias"]
     finally:
         hook.remove()
-    return through_head, change, turned
+    return through_head, logits_change, features_change
 
 
-class _Called:
+class _WithParameters:
     """The model with other parameters."""
 
     def __init__(self, model: Any, values: dict[str, torch.Tensor]):

@@ -1,4 +1,4 @@
-"""What a kernel is, and what it will cost."""
+"""A computed kernel, and the estimated cost of one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -11,7 +11,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Cost:
-    """What a kernel will take, before it starts."""
+    """Estimated cost of a kernel, before it is computed."""
 
     passes: int
     """Times that all batches go through the model."""
@@ -61,19 +61,19 @@ class Kernel:
         not."""
         if split not in self.splits:
             raise ValueError(f"the kernel has no rows {split!r}, only {', '.join(self.splits)}; give ntk their batches")
-        part = self.splits[split]
-        return replace(self, pretrain_effective=self.pretrain_effective[part], ft_effective=self.ft_effective[part],
-                       splits={split: slice(0, part.stop - part.start)},
-                       groups={k: v[part] for k, v in self.groups.items()},
+        rows = self.splits[split]
+        return replace(self, pretrain_effective=self.pretrain_effective[rows], ft_effective=self.ft_effective[rows],
+                       splits={split: slice(0, rows.stop - rows.start)},
+                       groups={k: v[rows] for k, v in self.groups.items()},
                        flipped=self.flipped and self.flipped.rows(split))
 
-    def by(self, what: Literal["kind", "layer"]) -> dict[str, np.ndarray]:
+    def by(self, level: Literal["kind", "layer"]) -> dict[str, np.ndarray]:
         """Sums of groups: kind (attention, ffn, norms, biases over all layers) or layer (layer-00, ...); groups that
         are in no layer (embeddings, rest) stay as they are. ValueError without groups."""
         if not self.groups:
             raise ValueError("the kernel was computed without groups; ask ntk for groups=True")
-        found: dict[str, np.ndarray] = {}
+        sums: dict[str, np.ndarray] = {}
         for name, values in self.groups.items():
-            key = name.split("/")[-1 if what == "kind" else 0]
-            found[key] = found[key] + values if key in found else values
-        return found
+            key = name.split("/")[-1 if level == "kind" else 0]
+            sums[key] = sums[key] + values if key in sums else values
+        return sums

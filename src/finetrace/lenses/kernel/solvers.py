@@ -94,24 +94,26 @@ def fit(kernel: np.ndarray, labels: np.ndarray, *, solver: Solver = "logistic", 
         matrix = matrix + regularization * np.linalg.norm(matrix, 2) * np.eye(len(matrix))
     targets = one_hot(labels, classes).ravel()
     if solver == "logistic":
-        found = _published(matrix, targets) if parity else _logistic(matrix, targets,
-                                                                     _folds(labels, classes, folds, seed))
+        solution = (_published(matrix, targets) if parity
+                    else _logistic(matrix, targets, _folds(labels, classes, folds, seed)))
         threshold = 0.0
     elif solver in ("svc", "asymmetric"):
-        found = _svm(matrix, targets, "svc") if solver == "svc" else _asymmetric(matrix, 2 * targets - 1, gamma)
+        solution = _svm(matrix, targets, "svc") if solver == "svc" else _asymmetric(matrix, 2 * targets - 1, gamma)
         threshold = 0.0
     else:
-        wanted = targets if logits is None else targets - _offset(logits, logits_scale, count, classes).ravel()
+        regression_targets = (targets if logits is None
+                              else targets - _offset(logits, logits_scale, count, classes).ravel())
         if solver == "ridge":
-            found = _ridge(matrix, wanted, _folds(labels, classes, folds, seed))
+            solution = _ridge(matrix, regression_targets, _folds(labels, classes, folds, seed))
         else:
-            found = _svm(matrix, wanted, "svr") if solver == "svr" else _least_squares(matrix, wanted)
+            solution = (_svm(matrix, regression_targets, "svr") if solver == "svr"
+                        else _least_squares(matrix, regression_targets))
         threshold = 0.5
     shape = (count, classes)
-    flipped = found.pop("flipped", None)
-    return KernelModel(found.pop("coefficients").reshape(shape), found.pop("intercept", 0.0), scale, threshold,
+    flipped = solution.pop("flipped", None)
+    return KernelModel(solution.pop("coefficients").reshape(shape), solution.pop("intercept", 0.0), scale, threshold,
                        None if logits is None else logits_scale, None if flipped is None else flipped.reshape(shape),
-                       **found)
+                       **solution)
 
 
 def scores(model: KernelModel, kernel: np.ndarray, *, flipped: np.ndarray | None = None,
@@ -131,27 +133,27 @@ def scores(model: KernelModel, kernel: np.ndarray, *, flipped: np.ndarray | None
         raise ValueError("logits: give them to both fit and scores, or to none")
     if (flipped is None) != (model.flipped_coefficients is None):
         raise ValueError("flipped: the asymmetric solver needs the kernel with either side signed, others take one")
-    found = matrix @ model.coefficients.ravel() / model.scale + model.intercept
+    row_scores = matrix @ model.coefficients.ravel() / model.scale + model.intercept
     if flipped is not None and model.flipped_coefficients is not None:
-        found += as_matrix(flipped) @ model.flipped_coefficients.ravel() / model.scale
-    found = found.reshape(rows, classes)
-    return found if logits is None else found + _offset(logits, model.offset_scale or 1.0, rows, classes)
+        row_scores += as_matrix(flipped) @ model.flipped_coefficients.ravel() / model.scale
+    row_scores = row_scores.reshape(rows, classes)
+    return row_scores if logits is None else row_scores + _offset(logits, model.offset_scale or 1.0, rows, classes)
 
 
-def accuracies(model: KernelModel, found: np.ndarray, labels: np.ndarray) -> Accuracies:
+def accuracies(model: KernelModel, row_scores: np.ndarray, labels: np.ndarray) -> Accuracies:
     """Both accuracies of scores (example, class); labels: (example,). Of equal highest scores the first counts."""
-    truth = one_hot(labels, found.shape[1])
-    return Accuracies(float((found.argmax(axis=1) == labels).mean()),
-                      float(((found > model.threshold) == (truth > 0)).mean()), len(labels))
+    truth = one_hot(labels, row_scores.shape[1])
+    return Accuracies(float((row_scores.argmax(axis=1) == labels).mean()),
+                      float(((row_scores > model.threshold) == (truth > 0)).mean()), len(labels))
 
 
 def example_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
     """A fold 0 .. folds-1 for each example, classes spread evenly, at random within them: (example,) int64."""
     labels = np.asarray(labels)
     order = np.lexsort((np.random.default_rng(seed).permutation(len(labels)), labels))
-    found = np.empty(len(labels), dtype=np.int64)
-    found[order] = np.arange(len(labels)) % folds
-    return found
+    fold_numbers = np.empty(len(labels), dtype=np.int64)
+    fold_numbers[order] = np.arange(len(labels)) % folds
+    return fold_numbers
 
 
 def _training_matrix(kernel: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, int, int]:
@@ -194,17 +196,17 @@ def _folds(labels: np.ndarray, classes: int, folds: int, seed: int) -> np.ndarra
 def _logistic(matrix: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> dict:
     """The fits of all folds and of all rows run side by side, in the directions of the kernel's singular vectors:
     rotating the features changes neither penalty nor fit."""
-    left, sizes, right = np.linalg.svd(matrix)
-    kept = sizes > sizes[0] * len(sizes) * np.finfo(np.float64).eps
-    features = left[:, kept] * sizes[kept]
+    left, singular_values, right = np.linalg.svd(matrix)
+    nonzero = singular_values > singular_values[0] * len(singular_values) * np.finfo(np.float64).eps
+    features = left[:, nonzero] * singular_values[nonzero]
     held_out = folds[:, None] == np.arange(folds.max() + 1)
     path = logistic_path(features, targets, np.column_stack([~held_out, np.ones(len(folds))]).astype(np.float64),
                          STRENGTHS)
-    right_side = np.stack([(features @ a + b > 0) == (targets > 0)[:, None]
+    is_correct = np.stack([(features @ a + b > 0) == (targets > 0)[:, None]
                            for a, b in zip(path.coefficients[..., :-1], path.intercepts[:, :-1], strict=True)])
-    by_fold = (right_side & held_out).sum(axis=1) / held_out.sum(axis=0)  # (strength, fold)
-    best = int(by_fold.mean(axis=1).argmax())
-    return {"coefficients": right[kept].T @ path.coefficients[best, :, -1],
+    fold_accuracy = (is_correct & held_out).sum(axis=1) / held_out.sum(axis=0)  # (strength, fold)
+    best = int(fold_accuracy.mean(axis=1).argmax())
+    return {"coefficients": right[nonzero].T @ path.coefficients[best, :, -1],
             "intercept": float(path.intercepts[best, -1]),
             "strength": float(STRENGTHS[best]), "converged": bool(path.converged.all())}
 
@@ -217,17 +219,17 @@ def _published(matrix: np.ndarray, targets: np.ndarray) -> dict:
 
     model = LogisticRegressionCV(Cs=STRENGTHS, cv=5, max_iter=10_000, l1_ratios=(0,), scoring="accuracy",
                                  random_state=0, use_legacy_attributes=False)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always", ConvergenceWarning)
         model.fit(matrix, targets)
     return {"coefficients": model.coef_[0], "intercept": float(model.intercept_[0]),
             "strength": float(np.ravel(model.C_)[0]),
-            "converged": not any(issubclass(one.category, ConvergenceWarning) for one in told)}
+            "converged": not any(issubclass(warning.category, ConvergenceWarning) for warning in warned)}
 
 
 def _least_squares(matrix: np.ndarray, targets: np.ndarray) -> dict:
-    found, _, rank, _ = np.linalg.lstsq(matrix, targets, rcond=None)
-    return {"coefficients": found, "rank": int(rank)}
+    coefficients, _, rank, _ = np.linalg.lstsq(matrix, targets, rcond=None)
+    return {"coefficients": coefficients, "rank": int(rank)}
 
 
 def _ridge(matrix: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> dict:
@@ -236,10 +238,11 @@ def _ridge(matrix: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> dict:
         raise ValueError("kernel: ridge regression needs a symmetric one with a positive diagonal; take another solver")
     errors = np.zeros(len(strengths))
     for fold in range(folds.max() + 1):
-        out = folds == fold
+        held_out = folds == fold
         for number, strength in enumerate(strengths):
-            inside = matrix[np.ix_(~out, ~out)] + strength * np.eye(int((~out).sum()))
-            error = matrix[np.ix_(out, ~out)] @ np.linalg.solve(inside, targets[~out]) - targets[out]
+            train_matrix = matrix[np.ix_(~held_out, ~held_out)] + strength * np.eye(int((~held_out).sum()))
+            error = (matrix[np.ix_(held_out, ~held_out)] @ np.linalg.solve(train_matrix, targets[~held_out])
+                     - targets[held_out])
             errors[number] += error @ error
     best = float(strengths[errors.argmin()])
     return {"coefficients": np.linalg.solve(matrix + best * np.eye(len(matrix)), targets), "strength": best}

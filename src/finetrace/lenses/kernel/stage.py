@@ -44,7 +44,10 @@ class Examples:
 
 @dataclass(frozen=True)
 class Work:
-    """What is looked at, and how. checkpoints: step -> folder, ascending;  names: (class,);  kind: of the method."""
+    """Checkpoints, examples and settings of one trajectory.
+
+    checkpoints: step -> folder, ascending;  names: (class,);  kind: of the method.
+    """
 
     stage: Stage
     settings: KernelSettings
@@ -75,7 +78,7 @@ def main(stage: Stage) -> None:
     trajectory, folder = stage.folder / "trajectory", stage.folder / "kernel"
     model = model_folder(trajectory, stage.layout.model(stage.asked["model"]))
     task = stage.layout.task(stage.asked["task"])
-    trained = read_manifest(trajectory).facts
+    training_facts = read_manifest(trajectory).facts
     checkpoints = kept_checkpoints(trajectory, settings.checkpoints, "params.yaml: kernel.checkpoints")
     seed = seeds.derive(stage.seed, "kernel", stage.asked["task"])  # all trajectories of a task see the same examples
     inputs: dict[Path, Path | str] = {trajectory: trajectory, task: task}
@@ -84,12 +87,13 @@ def main(stage: Stage) -> None:
     manifest = stage.manifest("lens", inputs, {"kernel": seed}, outs=(folder,))
 
     def measure(out: Path) -> Record:
-        train, other, told = _examples(checkpoints, model, task, settings, trained["train"], seed)
+        train, other, example_facts = _examples(checkpoints, model, task, settings, training_facts["train"], seed)
         names = read_manifest(task).facts["label_names"]
-        work = Work(stage, settings, checkpoints, model, train, other, names, trained.get("method_kind", "ft"), seed)
+        work = Work(stage, settings, checkpoints, model, train, other, names, training_facts.get("method_kind", "ft"),
+                    seed)
         _announce(work)
         record = _measure(work, manifest, out)
-        manifest.facts |= told
+        manifest.facts |= example_facts
         return record
 
     write_lens(stage, folder, manifest, measure, draw)
@@ -101,20 +105,20 @@ def _measure(work: Work, manifest: Manifest, out: Path) -> Record:
 
     settings, train, steps = work.settings, work.train, work.steps
     rows: list[Row] = []
-    found: list[Row] = []
+    model_rows: list[Row] = []
     blocks: dict[int, dict[str, np.ndarray]] = {}
     first: Look | None = None
-    before: Look | None = None
+    previous: Look | None = None
     not_converged = 0
     for step in steps:
-        look = _look(work, step, tell=first is None)
+        look = _look(work, step, log_cost=first is None)
         first = first or replace(look, eval={}, groups={})
         rows += summary.statistic_rows(look, train.labels, tolerance=settings.rank_tolerance, seed=work.seed)
-        rows += summary.motion_rows(first, before, look)
+        rows += summary.motion_rows(first, previous, look)
         if settings.solver != "none":
-            found = _models(work, look, (before, found) if before else None)
-            rows += found
-            not_converged += sum(row["statistic"] == "model_converged" and not row["value"] for row in found)
+            model_rows = _model_rows(work, look, (previous, model_rows) if previous else None)
+            rows += model_rows
+            not_converged += sum(row["statistic"] == "model_converged" and not row["value"] for row in model_rows)
         if step in work.ends:
             blocks[step] = {part: statistics.block_nuclear_norms(look.train[part]).astype(np.float32)
                             for part in summary.PARTS[:2]}  # only drawn: half the bytes will do
@@ -122,7 +126,7 @@ def _measure(work: Work, manifest: Manifest, out: Path) -> Record:
             for part in summary.PARTS[:2]:
                 values = np.concatenate([look.train[part], *([look.eval[part]] if look.eval else [])])
                 write_array(out / "kernels" / step_name(step) / f"{part}.npy", values.astype(np.float32))
-        before = look
+        previous = look
     if not_converged:
         log.warning("%s: %d kernel models ended before they converged", work.stage.label, not_converged)
     table = LongTable.of_rows(rows, summary.COLUMNS)
@@ -132,23 +136,24 @@ def _measure(work: Work, manifest: Manifest, out: Path) -> Record:
     manifest.facts = {"steps": steps, "label_names": work.names,
                       "rows": {"train": len(train.labels), "eval": len(work.other.labels)}, "method_kind": work.kind,
                       "not_converged": not_converged}
-    return _drawn(work, table, blocks)
+    return _figure_record(work, table, blocks)
 
 
-def _drawn(work: Work, table: LongTable, blocks: dict[int, dict[str, np.ndarray]]) -> Record:
-    """What the figures show."""
+def _figure_record(work: Work, table: LongTable, blocks: dict[int, dict[str, np.ndarray]]) -> Record:
+    """The record from which the figures are drawn."""
     from finetrace.lenses.kernel.summary import PARTS, WHOLE
 
     settings, labels, truth, steps = work.settings, work.train.labels, work.other.labels, work.steps
     split, truth = ("eval", truth) if len(truth) else ("train", labels)
-    shown = ["frobenius_norm", "ft_ratio", "alignment", "distance", "velocity", f"accuracy_{split}"]
+    course_names = ["frobenius_norm", "ft_ratio", "alignment", "distance", "velocity", f"accuracy_{split}"]
     whole = table.select(group=WHOLE)
     shares = {step: table.select(step=step, statistic="trace_share").frame for step in work.ends}
     return {
         "name": work.stage.item, "steps": steps, "label_names": work.names, "labels": labels,
         "formula": settings.formula, "parameters": settings.parameters, "solver": settings.solver, "split": split,
         "floor": _majority(labels, truth),
-        "courses": {name: {part: whole.course(steps, part=part, statistic=name) for part in PARTS} for name in shown},
+        "courses": {name: {part: whole.course(steps, part=part, statistic=name) for part in PARTS}
+                    for name in course_names},
         "spectra": {part: {step: (whole.select(step=step, part=part, statistic="spectrum").frame["value"].to_numpy(),
                                   int(whole.value(step=step, part=part, statistic="rank"))) for step in work.ends}
                     for part in PARTS},
@@ -171,12 +176,12 @@ def _examples(checkpoints: dict[int, Path], model_folder: Path, task_folder: Pat
     model = load_trained(next(iter(checkpoints.values())), base=model_folder)
     length = longest_input(model, tokenizer, settings.max_length or train["max_length"])
     collator = Collator(tokenizer, side="right", pieces=train["pieces"])
-    found: list[Examples] = []
+    examples: list[Examples] = []
     truncated = 0
     for split, count in (("train", settings.rows["train"]), (settings.eval_split, settings.rows["eval"])):
         path = task_folder / f"{split}.parquet"
-        if found and count == 0:
-            found.append(Examples([], np.empty(0, dtype=np.int64)))
+        if examples and count == 0:
+            examples.append(Examples([], np.empty(0, dtype=np.int64)))
             continue
         if not path.is_file():
             raise FinetraceError(f"{task_folder.name} has no split {split!r}; set kernel.eval_split to another one, or "
@@ -184,41 +189,41 @@ def _examples(checkpoints: dict[int, Path], model_folder: Path, task_folder: Pat
         labels = read_table(path, ["label"])["label"].to_numpy()
         rows = encode(path, tokenizer, length, forward_names(model) | {"attention_mask"},
                       rows=choose_rows(labels, count, settings.choose, seeds.derive(seed, split)))
-        found.append(_batched(rows, collator, settings.batch_tokens))
+        examples.append(_batched(rows, collator, settings.batch_tokens))
         truncated += int((rows.lengths >= length).sum())
-    return found[0], found[1], {"max_length": length, "truncated": truncated}
+    return examples[0], examples[1], {"max_length": length, "truncated": truncated}
 
 
 def _batched(rows: "Encoded", collator: "Collator", batch_tokens: int) -> Examples:
     from finetrace.models.rows import batches_by_tokens
 
     index = list(batches_by_tokens(rows.lengths, batch_tokens))
-    return Examples([collator(rows, one) for one in index],
-                    np.concatenate([rows.labels[rows.examples(one)] for one in index]))
+    return Examples([collator(rows, batch_rows) for batch_rows in index],
+                    np.concatenate([rows.labels[rows.examples(batch_rows)] for batch_rows in index]))
 
 
 def _announce(work: Work) -> None:
-    """What is about to be computed and what it takes; an error where memory cannot hold the kernels."""
+    """Log what is computed and what it takes; FinetraceError where the memory cannot hold the kernels."""
     stage, settings, train, other, classes = work.stage, work.settings, work.train, work.other, len(work.names)
     columns = len(train.labels) * classes
-    one = (len(train.labels) + len(other.labels)) * classes * columns * 8
+    kernel_bytes = (len(train.labels) + len(other.labels)) * classes * columns * 8
     log.info("%s: %d checkpoints, kernels of %d + %d examples x %d classes (%.0f MB each), gradients of %s (%s), "
              "solver %s (about %.0f s per checkpoint, besides the kernel)", stage.label, len(work.steps),
-             len(train.labels), len(other.labels), classes, one / 1e6, settings.parameters, work.kind, settings.solver,
-             0 if settings.solver == "none" else 3 * SETTLED * columns ** 2)
+             len(train.labels), len(other.labels), classes, kernel_bytes / 1e6, settings.parameters, work.kind,
+             settings.solver, 0 if settings.solver == "none" else 3 * SETTLED * columns ** 2)
     if work.kind == "lp" and settings.parameters == "trained":
         log.info("%s: linear probing trains the head only; where that is one linear layer, the FT-effective part is "
                  "zero", stage.label)
-    needed = COPIES * one + (GROUPS * columns ** 2 * 8 if settings.groups else 0)
-    has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > has:
-        raise FinetraceError(f"params.yaml: kernel.rows: kernels of {columns:,} rows need about {needed / 1e9:.0f} GB, "
-                             f"this machine has {has / 1e9:.0f}; lower kernel.rows.train (now {len(train.labels)}) or "
-                             "set kernel.groups: false")
+    needed_bytes = COPIES * kernel_bytes + (GROUPS * columns ** 2 * 8 if settings.groups else 0)
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed_bytes > memory_bytes:
+        raise FinetraceError(f"params.yaml: kernel.rows: kernels of {columns:,} rows need about "
+                             f"{needed_bytes / 1e9:.0f} GB, this machine has {memory_bytes / 1e9:.0f}; lower "
+                             f"kernel.rows.train (now {len(train.labels)}) or set kernel.groups: false")
 
 
-def _look(work: Work, step: int, tell: bool) -> "Look":
-    """The kernels and logits of one checkpoint. tell: log beforehand what a kernel takes."""
+def _look(work: Work, step: int, log_cost: bool) -> "Look":
+    """The kernels and logits of one checkpoint. log_cost: log beforehand what a kernel takes."""
     import torch
 
     from finetrace.lenses.kernel import summary
@@ -233,22 +238,22 @@ def _look(work: Work, step: int, tell: bool) -> "Look":
     cuda = torch.cuda.is_available()
     (set_up if cuda else fit_threads)(model.num_parameters())
     model.to("cuda" if cuda else "cpu")
-    common: dict[str, Any] = {"parameters": PARAMETERS.get(settings.parameters, settings.parameters),
-                              "dtype": getattr(torch, settings.dtype), "memory_bytes": settings.memory_gb * 1e9}
+    kernel_options: dict[str, Any] = {"parameters": PARAMETERS.get(settings.parameters, settings.parameters),
+                                      "dtype": getattr(torch, settings.dtype), "memory_bytes": settings.memory_gb * 1e9}
     with blame(f"{checkpoint}: its kernel could not be computed (params.yaml: kernel)"):
-        if tell:
-            cost = estimate(model, train.batches, other.batches, **common)
+        if log_cost:
+            cost = estimate(model, train.batches, other.batches, **kernel_options)
             log.info("%s: a kernel takes about %.0f s, %.1f GB and %d passes over the examples", stage.label,
                      cost.seconds, cost.bytes / 1e9, cost.passes)
         kernel = ntk(model, train.batches, other.batches, formula=settings.formula, groups=settings.groups,
-                     progress=_progress(f"{stage.label} step {step:,}"), **common)
-    of_train, of_eval = kernel.rows("train"), kernel.rows("eval") if other.batches else None
+                     progress=_progress(f"{stage.label} step {step:,}"), **kernel_options)
+    train_kernel, eval_kernel = kernel.rows("train"), kernel.rows("eval") if other.batches else None
     log.info("%s: step %d: kernel in %.1f s", stage.label, step, time.monotonic() - started)
     return summary.Look(
-        step, _parts(of_train), _parts(of_eval) if of_eval else {},
-        {g: v.copy() for g, v in of_train.groups.items()},
-        _logits(model, train), _logits(model, other), _parts(of_train.flipped) if of_train.flipped else {},
-        _parts(of_eval.flipped) if of_eval and of_eval.flipped else {})
+        step, _parts(train_kernel), _parts(eval_kernel) if eval_kernel else {},
+        {g: v.copy() for g, v in train_kernel.groups.items()},
+        _logits(model, train), _logits(model, other), _parts(train_kernel.flipped) if train_kernel.flipped else {},
+        _parts(eval_kernel.flipped) if eval_kernel and eval_kernel.flipped else {})
 
 
 def _parts(kernel: Any) -> dict[str, np.ndarray]:
@@ -263,18 +268,18 @@ def _logits(model: Any, examples: Examples) -> np.ndarray:
 
     device = next(model.parameters()).device
     with torch.no_grad():
-        found = [model(**{k: v.to(device) for k, v in batch.items() if k != "labels"}).logits.cpu().numpy()
-                 for batch in examples.batches]
-    return np.concatenate(found) if found else np.empty((0, 0))
+        logits = [model(**{k: v.to(device) for k, v in batch.items() if k != "labels"}).logits.cpu().numpy()
+                  for batch in examples.batches]
+    return np.concatenate(logits) if logits else np.empty((0, 0))
 
 
-def _models(work: Work, look: "Look", before: "tuple[Look, list[Row]] | None") -> "list[Row]":
-    """Rows of the kernel models. before: the checkpoint before, and its rows."""
+def _model_rows(work: Work, look: "Look", previous: "tuple[Look, list[Row]] | None") -> "list[Row]":
+    """Rows of the kernel models. previous: the kernels and the rows of the checkpoint before."""
     from finetrace.lenses.kernel import summary
 
     settings = work.settings
     with blame(f"params.yaml: kernel, for {work.stage.item} at step {look.step}"):
-        return summary.model_rows(look, work.train.labels, work.other.labels, before=before,
+        return summary.model_rows(look, work.train.labels, work.other.labels, before=previous,
                                   adjust=settings.adjust_for_init, f0_scaling=settings.f0_scaling,
                                   solver=settings.solver, normalise=settings.normalise,
                                   regularization=settings.regularization, parity=settings.parity,
@@ -282,7 +287,7 @@ def _models(work: Work, look: "Look", before: "tuple[Look, list[Row]] | None") -
 
 
 def _progress(label: str) -> Callable[[str, int, int], None]:
-    """What is told of each phase of a kernel."""
+    """A function that shows a bar for each phase of a kernel, called with phase, parts done and parts in all."""
     running: dict[str, Progress] = {}
 
     def tell(phase: str, done: int, total: int) -> None:

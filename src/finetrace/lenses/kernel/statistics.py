@@ -54,8 +54,8 @@ def spectrum(kernel: np.ndarray, tolerance: float | None = None) -> Spectrum:
         raise ValueError(f"tolerance: {tolerance} is not a share of the largest singular value, from 0 up to 1")
     values = _singular_values(matrix)
     largest, norm = float(values[0]), float(np.linalg.norm(values))
-    stable = (norm / largest) ** 2 if largest else float("nan")
-    return Spectrum(values, int((values > tolerance * largest).sum()), tolerance, stable, largest, norm,
+    stable_rank = (norm / largest) ** 2 if largest else float("nan")
+    return Spectrum(values, int((values > tolerance * largest).sum()), tolerance, stable_rank, largest, norm,
                     float(values.sum()))
 
 
@@ -68,16 +68,16 @@ def block_nuclear_norms(kernel: np.ndarray) -> np.ndarray:
     # as of the pre-train-effective part
     if not np.einsum("ncmd->cd", np.abs(kernel))[~np.eye(classes, dtype=bool)].any():
         return np.abs(np.einsum("ncmc->nmc", kernel)).sum(axis=2)
-    found = np.empty((rows, columns))
-    size = max(1, _BLOCK_NUMBERS // (classes * classes * columns))
-    for start in range(0, rows, size):
-        blocks = kernel[start:start + size].transpose(0, 2, 1, 3)
+    norms = np.empty((rows, columns))
+    rows_together = max(1, _BLOCK_NUMBERS // (classes * classes * columns))
+    for start in range(0, rows, rows_together):
+        blocks = kernel[start:start + rows_together].transpose(0, 2, 1, 3)
         if classes == 2:  # (s1 + s2)^2 = |B|^2 + 2 |det B|
             determinant = blocks[..., 0, 0] * blocks[..., 1, 1] - blocks[..., 0, 1] * blocks[..., 1, 0]
-            found[start:start + size] = np.sqrt(np.square(blocks).sum(axis=(2, 3)) + 2 * np.abs(determinant))
+            norms[start:start + rows_together] = np.sqrt(np.square(blocks).sum(axis=(2, 3)) + 2 * np.abs(determinant))
         else:
-            found[start:start + size] = np.linalg.svd(blocks, compute_uv=False).sum(axis=-1)
-    return found
+            norms[start:start + rows_together] = np.linalg.svd(blocks, compute_uv=False).sum(axis=-1)
+    return norms
 
 
 def residuals(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -123,8 +123,8 @@ def ft_ratio_from_products(pretrain_product: np.ndarray, ft_product: np.ndarray)
     """FT Ratio from P delta and F delta, each (example, class), as `ntk_vector_product` gives them without any
     kernel."""
     ratios = ft_ratios_from_products(pretrain_product, ft_product)
-    known = ratios[~np.isnan(ratios)]
-    return float(known.mean()) if len(known) else float("nan")
+    defined = ratios[~np.isnan(ratios)]
+    return float(defined.mean()) if len(defined) else float("nan")
 
 
 def ft_ratios_from_products(pretrain_product: np.ndarray, ft_product: np.ndarray) -> np.ndarray:

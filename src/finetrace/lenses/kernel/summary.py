@@ -54,28 +54,29 @@ def parts(pretrain_effective: np.ndarray, ft_effective: np.ndarray) -> dict[str,
 def statistic_rows(look: Look, labels: np.ndarray, *, tolerance: float | None = None, seed: int = 0) -> list[Row]:
     """Rank, norms, spectrum, alignment and block norms of each part, FT Ratio, and the groups' shares. labels:
     (example,)."""
-    found: list[Row] = []
+    rows: list[Row] = []
     count = len(labels)
-    same = labels[:, None] == labels
-    off = ~np.eye(count, dtype=bool)
+    same_class = labels[:, None] == labels
+    off_diagonal = ~np.eye(count, dtype=bool)
     for part, kernel in look.train.items():
-        of = statistics.spectrum(kernel, tolerance)
+        spectrum = statistics.spectrum(kernel, tolerance)
         blocks = statistics.block_nuclear_norms(kernel)
-        values = {"rank": of.rank, "rank_tolerance": of.tolerance, "stable_rank": of.stable_rank,
-                  "operator_norm": of.operator_norm, "frobenius_norm": of.frobenius_norm,
-                  "nuclear_norm": of.nuclear_norm, "alignment": statistics.label_alignment(kernel, labels),
-                  "block_norm_self": _mean(blocks[~off]), "block_norm_same_class": _mean(blocks[same & off]),
-                  "block_norm_other_class": _mean(blocks[~same])}
-        found += [_row(look.step, part, name, value, n=count) for name, value in values.items()]
-        found += [_row(look.step, part, "spectrum", value, n=count, index=rank)
-                  for rank, value in enumerate(of.normalised.tolist(), start=1)]
-    found.append(_ft_ratio_row(look, labels, seed))
+        values = {"rank": spectrum.rank, "rank_tolerance": spectrum.tolerance, "stable_rank": spectrum.stable_rank,
+                  "operator_norm": spectrum.operator_norm, "frobenius_norm": spectrum.frobenius_norm,
+                  "nuclear_norm": spectrum.nuclear_norm, "alignment": statistics.label_alignment(kernel, labels),
+                  "block_norm_self": _mean(blocks[~off_diagonal]),
+                  "block_norm_same_class": _mean(blocks[same_class & off_diagonal]),
+                  "block_norm_other_class": _mean(blocks[~same_class])}
+        rows += [_row(look.step, part, name, value, n=count) for name, value in values.items()]
+        rows += [_row(look.step, part, "spectrum", value, n=count, index=rank)
+                 for rank, value in enumerate(spectrum.normalised.tolist(), start=1)]
+    rows.append(_ft_ratio_row(look, labels, seed))
     total = np.einsum("ncnc->", look.train["ft_effective"])
     for group, kernel in look.groups.items():
         share = np.einsum("ncnc->", kernel) / total if total else np.nan
         values = {"trace_share": share, "frobenius_norm": float(np.linalg.norm(kernel))}
-        found += [_row(look.step, "ft_effective", name, value, n=count, group=group) for name, value in values.items()]
-    return found
+        rows += [_row(look.step, "ft_effective", name, value, n=count, group=group) for name, value in values.items()]
+    return rows
 
 
 def model_rows(look: Look, labels: np.ndarray, eval_labels: np.ndarray, *, before: tuple[Look, list[Row]] | None = None,
@@ -87,45 +88,45 @@ def model_rows(look: Look, labels: np.ndarray, eval_labels: np.ndarray, *, befor
     changed (linear probing);  adjust, f0_scaling: fit what the checkpoint's logits leave over;  fit: solver, normalise,
     regularization, parity, folds, seed, gamma of `solvers.fit`.
     """
-    found: list[Row] = []
-    start = {"train": look.train_logits, "eval": look.eval_logits} if adjust else {}
+    rows: list[Row] = []
+    start_logits = {"train": look.train_logits, "eval": look.eval_logits} if adjust else {}
     for part, kernel in look.train.items():
         if not kernel.any():
             continue
-        equal = [] if adjust else _of_equal_kernel(part, kernel, look, before, found)
-        if equal:
-            found += [{**row, "step": look.step, "part": part} for row in equal]
+        equal_rows = [] if adjust else _rows_of_equal_kernel(part, kernel, look, before, rows)
+        if equal_rows:
+            rows += [{**row, "step": look.step, "part": part} for row in equal_rows]
             continue
-        model = solvers.fit(kernel, labels, logits=start.get("train"), logits_scale=f0_scaling, **fit)
-        found += [_row(look.step, part, "model_strength", model.strength, n=len(labels)),
-                  _row(look.step, part, "model_converged", float(model.converged), n=len(labels))]
-        asked = {"train": (kernel, look.flipped_train, labels)}
+        model = solvers.fit(kernel, labels, logits=start_logits.get("train"), logits_scale=f0_scaling, **fit)
+        rows += [_row(look.step, part, "model_strength", model.strength, n=len(labels)),
+                 _row(look.step, part, "model_converged", float(model.converged), n=len(labels))]
+        splits = {"train": (kernel, look.flipped_train, labels)}
         if look.eval:
-            asked["eval"] = (look.eval[part], look.flipped_eval, eval_labels)
-        for split, (of_split, flipped, truth) in asked.items():
-            other = flipped[part] if model.flipped_coefficients is not None else None
-            said = solvers.scores(model, of_split, flipped=other, logits=start.get(split))
-            right = solvers.accuracies(model, said, truth)
-            low, high = wilson_interval(round(right.argmax * right.n), right.n)
-            found += [_row(look.step, part, f"accuracy_{split}", right.argmax, low, high, n=right.n),
-                      _row(look.step, part, f"accuracy_flat_{split}", right.flat, n=right.n)]
-    return found
+            splits["eval"] = (look.eval[part], look.flipped_eval, eval_labels)
+        for split, (split_kernel, flipped, split_labels) in splits.items():
+            flipped_kernel = flipped[part] if model.flipped_coefficients is not None else None
+            row_scores = solvers.scores(model, split_kernel, flipped=flipped_kernel, logits=start_logits.get(split))
+            accuracies = solvers.accuracies(model, row_scores, split_labels)
+            low, high = wilson_interval(round(accuracies.argmax * accuracies.n), accuracies.n)
+            rows += [_row(look.step, part, f"accuracy_{split}", accuracies.argmax, low, high, n=accuracies.n),
+                     _row(look.step, part, f"accuracy_flat_{split}", accuracies.flat, n=accuracies.n)]
+    return rows
 
 
-def motion_rows(first: Look, before: Look | None, now: Look) -> list[Row]:
+def motion_rows(first: Look, before: Look | None, look: Look) -> list[Row]:
     """How far each part and group has turned from the first checkpoint (`distance`) and per step since the one before
-    (`velocity`). first, before: the first checkpoint and the one before `now`; before is None at the first one."""
-    count = len(now.train["full"])
-    found = [_row(now.step, part, "distance", statistics.kernel_distance(first.train[part], kernel), n=count)
-             for part, kernel in now.train.items()]
+    (`velocity`). first, before: the first checkpoint and the one before `look`; before is None at the first one."""
+    count = len(look.train["full"])
+    rows = [_row(look.step, part, "distance", statistics.kernel_distance(first.train[part], kernel), n=count)
+            for part, kernel in look.train.items()]
     if before is None:
-        return found
-    gap = now.step - before.step
-    found += [_row(now.step, part, "velocity", statistics.kernel_velocity(before.train[part], kernel, gap), n=count)
-              for part, kernel in now.train.items()]
-    return found + [_row(now.step, "ft_effective", "velocity",
-                         statistics.kernel_velocity(before.groups[group], kernel, gap),
-                         n=count, group=group) for group, kernel in now.groups.items()]
+        return rows
+    step_count = look.step - before.step
+    rows += [_row(look.step, part, "velocity", statistics.kernel_velocity(before.train[part], kernel, step_count),
+                  n=count) for part, kernel in look.train.items()]
+    return rows + [_row(look.step, "ft_effective", "velocity",
+                        statistics.kernel_velocity(before.groups[group], kernel, step_count),
+                        n=count, group=group) for group, kernel in look.groups.items()]
 
 
 def metrics(table: LongTable, steps: Sequence[int]) -> dict[str, float]:
@@ -135,14 +136,15 @@ def metrics(table: LongTable, steps: Sequence[int]) -> dict[str, float]:
     `velocity/mean` is how far the whole kernel turned per step, the way added up over all checkpoints looked at.
     """
     whole = table.select(group=WHOLE)
-    asked = {f"{part}/{name}": {"part": part, "statistic": name} for part in PARTS for name in HEADLINES}
-    numbers = whole.headlines(asked | {"ft_ratio": {"statistic": "ft_ratio"}}, steps)
+    selections = {f"{part}/{name}": {"part": part, "statistic": name} for part in PARTS for name in HEADLINES}
+    numbers = whole.headlines(selections | {"ft_ratio": {"statistic": "ft_ratio"}}, steps)
     numbers = {name: value for name, value in numbers.items() if not name.endswith("distance/first")}  # 0 by definition
     if len(steps) > 1:
         gaps = np.diff(steps)
         for part in PARTS:
-            way = whole.course(steps[1:], part=part, statistic="velocity")[:, 0]
-            numbers["velocity/mean" if part == "full" else f"{part}/velocity/mean"] = float(way @ gaps / gaps.sum())
+            velocity = whole.course(steps[1:], part=part, statistic="velocity")[:, 0]
+            numbers["velocity/mean" if part == "full" else f"{part}/velocity/mean"] = float(
+                velocity @ gaps / gaps.sum())
     return known(numbers)
 
 
@@ -157,14 +159,15 @@ def curves(table: LongTable, steps: Sequence[int]) -> dict[str, np.ndarray]:
             **{name: values for name, values in columns.items() if np.isfinite(values).any()}}
 
 
-def _of_equal_kernel(part: str, kernel: np.ndarray, look: Look, before: tuple[Look, list[Row]] | None,
-                     found: list[Row]) -> list[Row]:
+def _rows_of_equal_kernel(part: str, kernel: np.ndarray, look: Look, before: tuple[Look, list[Row]] | None,
+                          rows: list[Row]) -> list[Row]:
     """Rows of an equal kernel: the same part of the checkpoint before, or the only other part that is not zero."""
     if before and np.array_equal(kernel, before[0].train[part]) and all(
             np.array_equal(look.eval[p], before[0].eval[p]) for p in look.eval if p == part):
         return [row for row in before[1] if row["part"] == part]
-    alone = [one for one in PARTS[:2] if look.train[one].any()]
-    return [row for row in found if row["part"] == alone[0]] if part == "full" and len(alone) == 1 else []
+    nonzero_parts = [name for name in PARTS[:2] if look.train[name].any()]
+    return ([row for row in rows if row["part"] == nonzero_parts[0]]
+            if part == "full" and len(nonzero_parts) == 1 else [])
 
 
 def _ft_ratio_row(look: Look, labels: np.ndarray, seed: int) -> Row:

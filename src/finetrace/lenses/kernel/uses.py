@@ -67,19 +67,19 @@ class Watch(TorchFunctionMode):
             args, kwargs = self._swapped(*args, **kwargs)
         if func is F.embedding and args[0].dim() > 1 and len(args[0]) == 1 and self.rows > 1:
             args = (args[0].expand(self.rows, *args[0].shape[1:]), *args[1:])  # positions common to all rows
-        read = {id(p): p for p in _tensors((args, list(kwargs.values()))) if id(p) in self.wanted}
+        parameters_read = {id(p): p for p in _tensors((args, list(kwargs.values()))) if id(p) in self.wanted}
         out = func(*args, **kwargs)
-        if not read or not any(o.requires_grad and id(o) not in read for o in _tensors(out)):
+        if not parameters_read or not any(o.requires_grad and id(o) not in parameters_read for o in _tensors(out)):
             return out
-        known = _ROLES.get(func)
-        roles = known(*args, **kwargs) if known and isinstance(out, torch.Tensor) else []
+        role_function = _ROLES.get(func)
+        roles = role_function(*args, **kwargs) if role_function and isinstance(out, torch.Tensor) else []
         edge = get_gradient_edge(out) if roles else None
         for parameter, kind, factor in roles:
-            if id(parameter) in read and (factor is None or id(factor) not in self.wanted):
-                del read[id(parameter)]
+            if id(parameter) in parameters_read and (factor is None or id(factor) not in self.wanted):
+                del parameters_read[id(parameter)]
                 self.uses.append(Use(self.wanted[id(parameter)], kind, edge, out.shape, factor,
                                      0 if factor is None else factor._version))
-        for parameter in read.values():
+        for parameter in parameters_read.values():
             self.uses.append(Use(self.wanted[id(parameter)], "dense", get_gradient_edge(parameter), parameter.shape))
         return out
 
@@ -90,7 +90,7 @@ class Watch(TorchFunctionMode):
 def _tensors(value: Any) -> list[torch.Tensor]:
     if isinstance(value, torch.Tensor):
         return [value]
-    return [t for one in value for t in _tensors(one)] if isinstance(value, list | tuple) else []
+    return [t for item in value for t in _tensors(item)] if isinstance(value, list | tuple) else []
 
 
 def _linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> list[Role]:
