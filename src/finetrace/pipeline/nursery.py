@@ -76,7 +76,7 @@ class _Nursery:
                     self.listen()
             self.reap()
             if self.kill_at is not None and time.monotonic() > self.kill_at:
-                _signal(_family(self.children), signal.SIGKILL)
+                _signal(_with_descendants(self.children), signal.SIGKILL)
 
     def listen(self) -> None:
         """Begin what the front asks for, unless it is gone already."""
@@ -95,7 +95,7 @@ class _Nursery:
         if self.kill_at is None:
             self.kill_at = time.monotonic() + self.grace
             self.selector.unregister(self.requests)
-            _signal(_family(set(self.children) - self.interrupted), signal.SIGINT)
+            _signal(_with_descendants(set(self.children) - self.interrupted), signal.SIGINT)
 
     def tell(self, *events: Mapping[str, Any]) -> None:
         """Write to the front, as long as it is there."""
@@ -115,7 +115,7 @@ class _Nursery:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             if (pid := os.fork()) == 0:
-                _become(self, request, (reader, writer), mask, parent)
+                _run_in_child(self, request, (reader, writer), mask, parent)
             self.children[pid] = child
             self.selector.register(reader, selectors.EVENT_READ, child)
         except OSError as error:  # too many processes, too little memory: the others can go on
@@ -166,7 +166,7 @@ def _signal(pids: Iterable[int], number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
-def _family(pids: Iterable[int]) -> list[int]:
+def _with_descendants(pids: Iterable[int]) -> list[int]:
     """These processes and all that they started, as Ctrl-C would reach; without /proc these alone."""
     parents: dict[int, int] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
@@ -178,8 +178,8 @@ def _family(pids: Iterable[int]) -> list[int]:
     return family
 
 
-def _become(nursery: _Nursery, request: Mapping[str, Any], pipe: tuple[int, int], mask: Iterable[int],
-            parent: int) -> NoReturn:
+def _run_in_child(nursery: _Nursery, request: Mapping[str, Any], pipe: tuple[int, int], mask: Iterable[int],
+                  parent: int) -> NoReturn:
     """In the child: turn into the command."""
     code = 1
     try:
@@ -278,7 +278,7 @@ def _run_script(words: list[str], mask: Iterable[int]) -> int:
         sys.excepthook(type(error), error, error.__traceback__)
         code = -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
     del main
-    return _leave(code)
+    return _end_interpreter(code)
 
 
 def _exit_code(stop: SystemExit) -> int:
@@ -288,7 +288,7 @@ def _exit_code(stop: SystemExit) -> int:
     return 1
 
 
-def _leave(code: int) -> int:
+def _end_interpreter(code: int) -> int:
     """What the interpreter does at its end, but for taking itself apart, which is slow after so many imports."""
     threading._shutdown()  # type: ignore[attr-defined]  # waits for threads
     atexit._run_exitfuncs()

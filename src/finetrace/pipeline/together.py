@@ -51,7 +51,7 @@ def run(stage: str, main: Main) -> None:
     if os.environ["RANK"] == "0":
         alone.run(stage, partial(_run_in_group, main))
     else:
-        sys.exit(_follow(stage, main))
+        sys.exit(_run_follower(stage, main))
 
 
 def _processes_of(stage: str, item: str) -> int:
@@ -121,7 +121,7 @@ def _run_in_group(main: Main, stage: Stage) -> None:
                              "state") from error
 
 
-def _follow(stage: str, main: Main) -> int:
+def _run_follower(stage: str, main: Main) -> int:
     """Do the part of a process other than 0; the exit code."""
     layout, item = Layout.here(), sys.argv[1] if len(sys.argv) > 1 else ""
     logging.getLogger("finetrace").setLevel(logging.ERROR)  # process 0 says the rest

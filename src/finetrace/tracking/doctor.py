@@ -124,7 +124,7 @@ def _dvc(layout: Layout) -> Iterator[Finding]:
         yield Finding(f"{layout.home} has no .dvc folder", "git checkout .dvc, or: dvc init")
 
 
-def _without_git(home: Path) -> bool:
+def _is_without_git(home: Path) -> bool:
     """Whether DVC is told to do without git, as in the container."""
     import configparser
 
@@ -134,7 +134,7 @@ def _without_git(home: Path) -> bool:
 
 
 def _git(layout: Layout) -> Iterator[Finding]:
-    if _without_git(layout.home):
+    if _is_without_git(layout.home):
         yield Finding(f"{layout.home} is a project without git (core.no_scm)", "nothing; runs carry no revision tag",
                       problem=False)
     elif shutil.which("git") is None:

@@ -39,7 +39,7 @@ def cell_names(runs: Sequence[Cell]) -> dict[str, str]:
         widths = {kind: max(map(len, short_names[kind].values())) for kind in varying}
         while sum(widths.values()) + len(widths) - 1 > WIDTH - _PREFIX:
             widths[max(widths, key=lambda kind: widths[kind])] -= 1
-        short_names |= {kind: _within(short_names[kind], widths[kind]) for kind in varying}
+        short_names |= {kind: _shortened(short_names[kind], widths[kind]) for kind in varying}
         shown = join_names()
     return shown
 
@@ -51,7 +51,7 @@ def place_names(masked: Sequence[str], adapted: Sequence[str]) -> dict[str, str]
     for kind, names in (("pretrain", masked), ("adapt", adapted)):
         keys = {name: f"{name}_{kind}" for name in names}
         if len({key[:WIDTH] for key in keys.values()}) < len(keys):
-            short_names = _within(without_common_words(sorted(names)), WIDTH - len(kind) - 1)
+            short_names = _shortened(without_common_words(sorted(names)), WIDTH - len(kind) - 1)
             shown |= {keys[name]: f"{kind} {short_names[name]}" for name in names}
     return shown
 
@@ -65,7 +65,7 @@ def without_common_words(names: Sequence[str]) -> dict[str, str]:
     return {name: "-".join(words[common_count:]) for name, words in zip(names, word_lists, strict=True)}
 
 
-def _within(names: Mapping[str, str], width: int) -> dict[str, str]:
+def _shortened(names: Mapping[str, str], width: int) -> dict[str, str]:
     """Name -> short name of at most `width` characters, all different: long ones by the words that no other has, as
     many as there is room for, and by a number where that tells too little."""
     word_counts = Counter(word for name in names.values() for word in set(name.split("-")))

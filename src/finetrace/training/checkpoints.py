@@ -41,7 +41,7 @@ def newest_state(folder: Path, scheduled: Collection[int] = ()) -> Path | None:
     for number, state in enumerate(states):
         if not is_complete(state):
             shutil.rmtree(state)
-        elif (damaged := damage(state)) is None or _replaced(damaged, folder / WEIGHTS, step_of(state), scheduled):
+        elif (damaged := damage(state)) is None or _has_successor(damaged, folder / WEIGHTS, step_of(state), scheduled):
             return state
         else:
             older = number + 1 < len(states)
@@ -51,7 +51,7 @@ def newest_state(folder: Path, scheduled: Collection[int] = ()) -> Path | None:
     return None
 
 
-def _replaced(damaged: Path, weights: Path, step: int, scheduled: Collection[int]) -> bool:
+def _has_successor(damaged: Path, weights: Path, step: int, scheduled: Collection[int]) -> bool:
     """Whether weights are gone because better ones were found after the state of `step`, which the training will find
     again."""
     if damaged.parent != weights or damaged.exists() or step_of(damaged) in scheduled:

@@ -173,11 +173,11 @@ class FinetuneHooks(Hooks):
             recorder.evaluation(step, "validation", trainer.examples, step / plan.steps_per_epoch, metrics)
             trainer.require_finite(metrics["loss"], step, "loss on validation")
             note = f"validation {prepared.metric} {metrics[prepared.metric]:.4f}"
-            stop = self._judge(trainer, step)
+            stop = self._keep_best_or_stop(trainer, step)
         self.progress.update(step, note)
         return stop
 
-    def _judge(self, trainer: RecordingTrainer, step: int) -> bool:
+    def _keep_best_or_stop(self, trainer: RecordingTrainer, step: int) -> bool:
         """Keep the best weights so far; say whether patience has run out."""
         best = best_step(trainer.recorder.evaluations, self.prepared.metric)
         if self.settings.keep == "best" and best == step:

@@ -29,12 +29,12 @@ def record_linear_probe(model: Any, prepared: Any, settings: TrainSettings, reco
     their schedule counts epochs, because every iteration is one.
     """
     train, total = prepared.splits["train"], probe.iterations
-    schedule = lambda s: set(steps_of(_iterations(s), total, 1))  # noqa: E731
+    schedule = lambda s: set(steps_of(_iteration_schedule(s), total, 1))  # noqa: E731
     evaluation_steps, look_steps, checkpoint_steps = (
         schedule(s) for s in (record.evaluate, record.probe, record.checkpoints))
     signal_steps = schedule("log2")
     split_features = {split: (rows, predict_with_features(model, rows, prepared.collator)[1])
-                      for split, rows in [("validation", prepared.splits["validation"]), *_named(probe_rows)]
+                      for split, rows in [("validation", prepared.splits["validation"]), *_named_looks(probe_rows)]
                       if len(rows)}
     X, strength = np.asarray(features, dtype=np.float64), np.array([probe.strength])
     for step in sorted(evaluation_steps | look_steps | checkpoint_steps | signal_steps):
@@ -74,11 +74,11 @@ def drawn_head(model: Any) -> tuple[np.ndarray, np.ndarray]:
     return layer.weight.detach().cpu().double().numpy().copy(), layer.bias.detach().cpu().double().numpy().copy()
 
 
-def _iterations(schedule: Schedule) -> Schedule:
+def _iteration_schedule(schedule: Schedule) -> Schedule:
     return "log2" if schedule == "epochs" else schedule
 
 
-def _named(probe_rows: dict[str, Any]) -> list[tuple[str, Any]]:
+def _named_looks(probe_rows: dict[str, Any]) -> list[tuple[str, Any]]:
     return [(f"look {split}", rows) for split, rows in probe_rows.items()]
 
 

@@ -22,13 +22,14 @@ def steps_of(schedule: Any, total: int, steps_per_epoch: float) -> list[int]:
         steps |= {2**i for i in range(total.bit_length()) if 2**i <= total}
     elif schedule == "epochs":
         steps |= {min(total, math.ceil(e * steps_per_epoch)) for e in range(1, math.ceil(total / steps_per_epoch) + 1)}
-    elif (isinstance(schedule, dict) and set(schedule) == {"every"} and _whole(schedule["every"])
+    elif (isinstance(schedule, dict) and set(schedule) == {"every"} and _is_whole_number(schedule["every"])
           and schedule["every"] > 0):
         steps |= set(range(0, total, schedule["every"]))
-    elif isinstance(schedule, dict) and set(schedule) == {"log"} and _whole(schedule["log"]) and schedule["log"] >= 2:
+    elif isinstance(schedule,
+                    dict) and set(schedule) == {"log"} and _is_whole_number(schedule["log"]) and schedule["log"] >= 2:
         steps |= {min(total, round(total ** (i / (schedule["log"] - 1)))) for i in range(schedule["log"])}
     elif isinstance(schedule, dict) and set(schedule) == {"steps"} and (
-            isinstance(schedule["steps"], list) and all(map(_whole, schedule["steps"]))):
+            isinstance(schedule["steps"], list) and all(map(_is_whole_number, schedule["steps"]))):
         steps |= {s for s in schedule["steps"] if 0 <= s <= total}
     else:
         raise FinetraceError(f"schedule {schedule!r}: use log2, epochs, none, {{every: n}}, {{log: n}} "
@@ -36,7 +37,7 @@ def steps_of(schedule: Any, total: int, steps_per_epoch: float) -> list[int]:
     return sorted(steps)
 
 
-def _whole(value: Any) -> bool:
+def _is_whole_number(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 

@@ -49,7 +49,7 @@ class SearchStorage:
             backend = JournalFileBackend(str(self.scratch / "journal.log"))
             return optuna.create_study(study_name="search", storage=optuna.storages.JournalStorage(backend),
                                        direction="maximize", pruner=pruner, load_if_exists=True)
-        with self.alone(), self._blamed():  # of several that open an empty database one makes its tables
+        with self.alone(), self._clear_errors():  # of several that open an empty database one makes its tables
             return optuna.create_study(study_name=self.name, storage=self._database(), direction="maximize",
                                        pruner=pruner, load_if_exists=True)
 
@@ -65,7 +65,7 @@ class SearchStorage:
 
         lock_number = int.from_bytes(hashlib.sha256(self.name.encode()).digest()[:8], signed=True)
         with contextlib.ExitStack() as stack:
-            with self._blamed():
+            with self._clear_errors():
                 engine = sqlalchemy.create_engine(self._address(), poolclass=sqlalchemy.pool.NullPool,
                                                   connect_args={"connect_timeout": ANSWER})
                 connection = stack.enter_context(engine.connect())
@@ -114,7 +114,7 @@ class SearchStorage:
                               heartbeat_stale_trial_callback=_retry)
 
     @contextlib.contextmanager
-    def _blamed(self) -> Iterator[None]:
+    def _clear_errors(self) -> Iterator[None]:
         """Turn what goes wrong with a database into a FinetraceError."""
         import sqlalchemy
 

@@ -21,10 +21,10 @@ def encode_texts(texts: Sequence[str], tokenizer: Any, max_tokens: int, inputs: 
     whole_words: also mark the words (feature `WORDS`). Raises FinetraceError where the tokenizer does not tell words.
     """
     parts: dict[str, list[np.ndarray]] = {}
-    for encoded in _encoded(texts, tokenizer, whole_words, truncation=True, max_length=max_tokens):
+    for encoded in _tokenizer_outputs(texts, tokenizer, whole_words, truncation=True, max_length=max_tokens):
         for name, lists in encoded.items():
             if name in inputs | {WORDS}:
-                parts.setdefault(name, []).extend(_views(lists))
+                parts.setdefault(name, []).extend(_array_views(lists))
     rows = _rows(parts)
     rows.cut = tokens_cut(tokenizer, texts, None, rows.lengths, max_tokens)
     return rows
@@ -74,7 +74,7 @@ def _stream(texts: Sequence[str], tokenizer: Any, whole_words: bool) -> tuple[np
     separators have -1."""
     separator = np.array([tokenizer.sep_token_id], dtype=np.int32)
     stream, words = [], []
-    for encoded in _encoded(texts, tokenizer, whole_words, add_special_tokens=False):
+    for encoded in _tokenizer_outputs(texts, tokenizer, whole_words, add_special_tokens=False):
         ids = encoded["input_ids"]
         for number, row in enumerate(ids):
             if row:
@@ -86,8 +86,8 @@ def _stream(texts: Sequence[str], tokenizer: Any, whole_words: bool) -> tuple[np
     return np.concatenate(stream)[:-1], np.concatenate(words)[:-1]
 
 
-def _encoded(texts: Sequence[str], tokenizer: Any, whole_words: bool,
-             **options: Any) -> Iterator[dict[str, list[list[int]]]]:
+def _tokenizer_outputs(texts: Sequence[str], tokenizer: Any, whole_words: bool,
+                       **options: Any) -> Iterator[dict[str, list[list[int]]]]:
     """Outputs of the tokenizer, some texts at a time."""
     if whole_words and not tokenizer.is_fast:
         raise FinetraceError(f"whole_words: {type(tokenizer).__name__} is a tokenizer in Python, which does not "
@@ -112,7 +112,7 @@ def _word_numbers(owners: list[int | None], tokens: list[str]) -> list[int]:
     return numbers
 
 
-def _views(lists: Sequence[Sequence[int]]) -> list[np.ndarray]:
+def _array_views(lists: Sequence[Sequence[int]]) -> list[np.ndarray]:
     """The lists as parts of one array: 4 bytes per number instead of a list's 8 and more."""
     if not lists:
         return []

@@ -58,7 +58,7 @@ class TraceRecorder(Recorder):
         last_step, tokens = -1, 0
         for path in self.tables["signals"].segments():
             table = read_table(path, ["step", "micro_step", "label", "logits"])
-            self.know(table.schema.field("logits").type.list_size, _target_in(table.schema))
+            self.know(table.schema.field("logits").type.list_size, _recorded_target(table.schema))
             self.rows += table.num_rows
             last_step, self.micro_steps = table["step"][-1].as_py(), table["micro_step"][-1].as_py() + 1
         for path in self.tables["history"].segments():
@@ -169,7 +169,7 @@ def losses_of(logits: Any, labels: Any, target: str) -> Any:
     return F.cross_entropy(logits, labels.long(), reduction="none")
 
 
-def _target_in(schema: pa.Schema) -> str:
+def _recorded_target(schema: pa.Schema) -> str:
     """The target of a recorded table, told by the type of its labels."""
     kind = schema.field("label").type
     return "regression" if pa.types.is_floating(kind) else "class" if pa.types.is_integer(kind) else "multi-label"

@@ -104,7 +104,7 @@ def compute(
     kernel = _kernel(sums, job, formula, bool(groups))
     if formula != "asymmetric-signgd":
         _require_semidefinite(kernel, job.train)
-    return kernel if heads is None else _by_head(kernel, [len(weight) for weight, _ in heads])
+    return kernel if heads is None else _split_by_head(kernel, [len(weight) for weight, _ in heads])
 
 
 def estimate(job: Job, memory: float) -> Cost:
@@ -228,7 +228,7 @@ def _kernel(sums: dict[tuple[str, str], Gram], job: Job, formula: str, groups: b
     return kernels[0] if len(kernels) == 1 else replace(kernels[0], flipped=kernels[1])
 
 
-def _by_head(kernel: Kernel, classes: list[int]) -> list[Kernel]:
+def _split_by_head(kernel: Kernel, classes: list[int]) -> list[Kernel]:
     """The kernels of single heads: blocks on the diagonal of the classes."""
     ends = np.cumsum(classes)
     kernels: list[Kernel] = []
@@ -238,7 +238,7 @@ def _by_head(kernel: Kernel, classes: list[int]) -> list[Kernel]:
             kernel, pretrain_effective=kernel.pretrain_effective[:, columns, :, columns],
             ft_effective=kernel.ft_effective[:, columns, :, columns],
             groups={k: v[:, columns, :, columns] for k, v in kernel.groups.items()},
-            flipped=kernel.flipped and _by_head(kernel.flipped, classes)[len(kernels)]))
+            flipped=kernel.flipped and _split_by_head(kernel.flipped, classes)[len(kernels)]))
     return kernels
 
 

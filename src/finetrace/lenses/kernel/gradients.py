@@ -54,10 +54,11 @@ class Outer:
         by_gradients = {(i, j) for i, j in gram.pairs() if gram.formula != "sgd" or gradients_pay(
             tokens[i], tokens[j], size_in, size_out, classes, gram.layout.rows)}
         by_tokens = [pair for pair in gram.pairs() if pair not in by_gradients]
-        merged = {i: _merged(chunks[i], gram.layout.bounds[i], tokens[i])
+        merged = {i: _padded_chunk(chunks[i], gram.layout.bounds[i], tokens[i])
                   for i in {i for pair in by_tokens for i in pair}}
         for i, j in by_tokens:
-            gram.sums[0][gram.layout.logits(i), gram.layout.logits(j)] += _by_tokens(merged[i], merged[j], memory)
+            gram.sums[0][gram.layout.logits(i), gram.layout.logits(j)] += _products_by_tokens(merged[i], merged[j],
+                                                                                              memory)
         merged.clear()
         if by_gradients:
             gradient_pieces = [piece for i in sorted({i for pair in by_gradients for i in pair}) for piece in chunks[i]]
@@ -95,7 +96,7 @@ def _gradients(pieces: list[Piece], logits: int, start: int, end: int, buffer: t
     return block.view(logits, -1)
 
 
-def _merged(pieces: list[Piece], first: int, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _padded_chunk(pieces: list[Piece], first: int, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
     """a and g of a chunk of examples, padded with zeros to its longest."""
     (_, a, g), count = pieces[0], sum(len(examples) for examples, _, _ in pieces)
     all_a, all_g = a.new_zeros((count, tokens, a.shape[2])), g.new_zeros((count, tokens, *g.shape[2:]))
@@ -105,8 +106,8 @@ def _merged(pieces: list[Piece], first: int, tokens: int) -> tuple[torch.Tensor,
     return all_a, all_g
 
 
-def _by_tokens(row: tuple[torch.Tensor, torch.Tensor], column: tuple[torch.Tensor, torch.Tensor],
-               memory: float) -> torch.Tensor:
+def _products_by_tokens(row: tuple[torch.Tensor, torch.Tensor], column: tuple[torch.Tensor, torch.Tensor],
+                        memory: float) -> torch.Tensor:
     """(logit, logit) inner products of two chunks of sums of outer products, by pairs of tokens."""
     (a, g), (b, h) = row, column
     classes = g.shape[2]

@@ -58,7 +58,7 @@ def survey(model: Any, batch: Batch, wanted: dict[str, torch.Tensor], swap: Swap
     batch = batch.take(int((counts[:-1] + counts[1:]).argmax()) if batch.rows > 1 else 0, min(2, batch.rows))
     for p in wanted.values():
         p.requires_grad_(True)
-    logits, uses = _watched(model, batch, wanted, swap)
+    logits, uses = _logits_and_uses(model, batch, wanted, swap)
     weights = torch.linspace(1, 2, logits.shape[1], dtype=logits.dtype, device=logits.device)
     row_gradients = []
     for row in range(batch.rows):
@@ -151,7 +151,7 @@ def _empty(kind: str) -> Form:
 def _collect(model: Any, batch: Batch, share_by_name: dict[str, Share], parameters: dict[str, torch.Tensor], swap: Swap,
              forms: dict[str, Form]) -> None:
     """Put the gradients of a batch into the forms."""
-    logits, uses = _watched(model, batch, parameters, swap)
+    logits, uses = _logits_and_uses(model, batch, parameters, swap)
     uses_by_name: dict[str, list[Use]] = defaultdict(list)
     for use in uses:
         uses_by_name[use.name].append(use)
@@ -214,7 +214,8 @@ def _output_gradients(logits: torch.Tensor, batch: Batch, edges: dict[int, Any])
     return {key: torch.stack(per_class, dim=2) for key, per_class in class_gradients.items()}
 
 
-def _watched(model: Any, batch: Batch, wanted: dict[str, torch.Tensor], swap: Swap) -> tuple[torch.Tensor, list[Use]]:
+def _logits_and_uses(model: Any, batch: Batch, wanted: dict[str, torch.Tensor], swap: Swap) -> tuple[torch.Tensor,
+                                                                                                     list[Use]]:
     """Logits (example, class) of a batch, and the uses of the wanted parameters on the way."""
     with Watch({id(p): name for name, p in wanted.items()}, batch.rows, swap) as watch:
         logits = logits_of(model, batch)

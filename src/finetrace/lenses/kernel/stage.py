@@ -189,12 +189,12 @@ def _examples(checkpoints: dict[int, Path], model_folder: Path, task_folder: Pat
         labels = read_table(path, ["label"])["label"].to_numpy()
         rows = encode(path, tokenizer, length, forward_names(model) | {"attention_mask"},
                       rows=choose_rows(labels, count, settings.choose, seeds.derive(seed, split)))
-        examples.append(_batched(rows, collator, settings.batch_tokens))
+        examples.append(_make_batches(rows, collator, settings.batch_tokens))
         truncated += int((rows.lengths >= length).sum())
     return examples[0], examples[1], {"max_length": length, "truncated": truncated}
 
 
-def _batched(rows: "Encoded", collator: "Collator", batch_tokens: int) -> Examples:
+def _make_batches(rows: "Encoded", collator: "Collator", batch_tokens: int) -> Examples:
     from finetrace.models.rows import batches_by_tokens
 
     index = list(batches_by_tokens(rows.lengths, batch_tokens))

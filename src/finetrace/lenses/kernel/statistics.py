@@ -63,7 +63,7 @@ def block_nuclear_norms(kernel: np.ndarray) -> np.ndarray:
     """Nuclear norm (sum of singular values, also called trace norm) of the class x class block of each pair of
     examples: (row example, column example) float64 >= 0. Sorted by class they are the heat maps of Tomihari and Sato
     (2024), figure 8."""
-    kernel = _checked(kernel)
+    kernel = _checked_kernel(kernel)
     rows, classes, columns, _ = kernel.shape
     # as of the pre-train-effective part
     if not np.einsum("ncmd->cd", np.abs(kernel))[~np.eye(classes, dtype=bool)].any():
@@ -102,7 +102,7 @@ def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
 
 def product(kernel: np.ndarray, delta: np.ndarray) -> np.ndarray:
     """sum_i K(x, x_i) delta_i: (row example, class) float64. delta: (column example, class)."""
-    kernel, delta = _checked(kernel), np.asarray(delta, dtype=np.float64)
+    kernel, delta = _checked_kernel(kernel), np.asarray(delta, dtype=np.float64)
     if delta.shape != kernel.shape[2:]:
         raise ValueError(f"delta {delta.shape} does not fit the kernel's columns {kernel.shape[2:]}, (example, class)")
     return (as_matrix(kernel) @ delta.ravel()).reshape(kernel.shape[:2])
@@ -145,7 +145,7 @@ def label_alignment(kernel: np.ndarray, labels: np.ndarray) -> float:
     tells each example from all others and no more, and C equal classes. A kernel's scale and shift do not matter. NaN
     where all labels are equal, or the kernel is the same for all examples.
     """
-    kernel = _checked(kernel)
+    kernel = _checked_kernel(kernel)
     count, classes = kernel.shape[:2]
     if kernel.shape[:2] != kernel.shape[2:] or len(labels) != count:
         raise ValueError(f"kernel {kernel.shape} with {len(labels)} labels: give a kernel between examples and their "
@@ -187,11 +187,11 @@ def kernel_velocity(first: np.ndarray, second: np.ndarray, steps: int) -> float:
 def as_matrix(kernel: np.ndarray) -> np.ndarray:
     """(row example, class, column example, class) -> (row example * class, column example * class) float64, the class
     fastest."""
-    kernel = _checked(kernel)
+    kernel = _checked_kernel(kernel)
     return kernel.reshape(kernel.shape[0] * kernel.shape[1], -1)
 
 
-def _checked(kernel: np.ndarray) -> np.ndarray:
+def _checked_kernel(kernel: np.ndarray) -> np.ndarray:
     kernel = np.asarray(kernel, dtype=np.float64)
     if kernel.ndim != 4 or kernel.shape[1] != kernel.shape[3] or 0 in kernel.shape:
         raise ValueError(f"kernel {kernel.shape}: give (row example, class, column example, class)")
