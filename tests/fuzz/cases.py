@@ -5,6 +5,7 @@ import io
 import json
 import random
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -266,10 +267,10 @@ def _change(rng: random.Random, content: Any) -> None:
         return
     kind = rng.choice(["replace", "replace", "remove", "add"])
     if kind == "replace":
-        parent[key] = rng.choice(VALUES)
+        parent[key] = deepcopy(rng.choice(VALUES))  # the next change may be within it
     elif kind == "remove":
         del parent[key]
     elif isinstance(parent, dict):
-        parent[rng.choice(KEYS)] = rng.choice(VALUES)
+        parent[rng.choice(KEYS)] = deepcopy(rng.choice(VALUES))
     else:
-        parent.append(rng.choice(VALUES))
+        parent.append(deepcopy(rng.choice(VALUES)))

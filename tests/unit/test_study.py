@@ -173,6 +173,8 @@ def test_a_place_can_have_settings_of_its_own():
         ({"geometry": "a_senti_ft_s1"}, "did you mean 'a/senti/ft/s1'?"),
         ({"geometry": "a/pretrain"}, "means only a/pretrain, which cannot stand here"),
         ({"geometry": {"places": "all"}}, "nor a mapping with `at`"),
+        ({"geometry": {"at": float("inf")}}, "look.geometry.at: inf is neither a pattern"),
+        ({"geometry": [{"at": ["all", 3]}]}, "look.geometry.at: ['all', 3] is neither a pattern"),
         (
             {"kernel": {"at": "all", "rowz": 1}},
             "look.kernel at a/senti/ft/s1: unknown key 'rowz'; did you mean 'rows'?",

@@ -180,15 +180,19 @@ def _places(where: str, lens: str, entries: Any, places: Mapping[str, str]) -> d
             raise ValueError(
                 f"{where}: {entry!r} is not a pattern over places such as 'micro-a/*/ft/*', nor a mapping with `at`"
             )
-        _require_given(entry["at"], f"{where}.at", lens, places)
-        for place in select(entry["at"], possible, f"{where}.at", places):
+        patterns = [entry["at"]] if isinstance(entry["at"], str) else entry["at"]
+        if not isinstance(patterns, list) or not patterns or not all(isinstance(pattern, str) for pattern in patterns):
+            raise ValueError(f"{where}.at: {patterns!r} is neither a pattern over places such as 'micro-a/*/ft/*' nor a "
+                             "list of them")
+        _require_given(patterns, f"{where}.at", lens, places)
+        for place in select(patterns, possible, f"{where}.at", places):
             changes.setdefault(place, {}).update({k: v for k, v in entry.items() if k != "at"})
     return changes
 
 
-def _require_given(patterns: str | Sequence[str], where: str, lens: str, places: Mapping[str, str]) -> None:
+def _require_given(patterns: Sequence[str], where: str, lens: str, places: Mapping[str, str]) -> None:
     """Raises ValueError for a pattern that means nothing but given checkpoints which lack what the lens reads."""
-    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+    for pattern in patterns:
         meant = [place for place in places if pattern != ALL and matches(place, pattern)]
         given_places = [place for place in meant if places[place] in STATES[1:]]
         if given_places and not any(places[place] in LENSES[lens].of for place in meant):
