@@ -182,8 +182,8 @@ def _places(where: str, lens: str, entries: Any, places: Mapping[str, str]) -> d
             )
         patterns = [entry["at"]] if isinstance(entry["at"], str) else entry["at"]
         if not isinstance(patterns, list) or not patterns or not all(isinstance(pattern, str) for pattern in patterns):
-            raise ValueError(f"{where}.at: {patterns!r} is neither a pattern over places such as 'micro-a/*/ft/*' nor a "
-                             "list of them")
+            raise ValueError(f"{where}.at: {patterns!r} is neither a pattern over places such as 'micro-a/*/ft/*' nor "
+                             "a list of them")
         _require_given(patterns, f"{where}.at", lens, places)
         for place in select(patterns, possible, f"{where}.at", places):
             changes.setdefault(place, {}).update({k: v for k, v in entry.items() if k != "at"})
