@@ -224,13 +224,13 @@ def project(root, tmp_path):
     shutil.copytree(root / "model", tmp_path / "models" / "tiny")
     complete(tmp_path / "models" / "tiny", Manifest("model", "model", "tiny", "1", {}, {}, {}), started=0.0)
     shutil.copytree(root / "task", tmp_path / "data" / "toy")
-    train = {"learning_rate": 2e-3, "batch_size": 4, "epochs": 20.0, "precision": "fp32", "max_length": 16}
+    train = {"learning_rate": 2e-3, "batch_size": 4, "epochs": 8.0, "precision": "fp32", "max_length": 16}
     content = {
         "study": {"name": "drill", "seed": 1}, "model_folders": {"tiny": {"path": "anywhere"}},
         "task_files": {"toy": {"path": "anywhere", "splits": {"train": "t", "validation": "v"}, "text": ["a"],
                                "label": "b"}},
         "runs": [{"model": "tiny", "task": "toy", "method": "ft", "seed": 0}], "look": {},
-        "train": train, "record": {"resume_seconds": 0.2, "probe_rows": 4}, "tracking": {"live": False}}
+        "train": train, "record": {"resume_seconds": 0.1, "probe_rows": 4}, "tracking": {"live": False}}
     write_yaml(tmp_path / "params.yaml", content)
     ask_study(tmp_path, content)
     return tmp_path
@@ -268,6 +268,6 @@ def test_ctrl_c_says_how_to_continue_and_continues(project, run_script, tmp_path
     finetune(project / "models" / "tiny", project / "data" / "toy", train, record, RunSeeds.of(1, 0),
              scratch=tmp_path / "scratch", out=tmp_path / "calm", name="calm")
     ours = digests(out / "trajectory")
-    assert json.loads((out / "trajectory" / "manifest.json").read_text())["facts"]["steps"] == 320
+    assert json.loads((out / "trajectory" / "manifest.json").read_text())["facts"]["steps"] == 128
     ours = {name: digest for name, digest in ours.items() if name not in OF_MANIFEST}
     assert ours == digests(tmp_path / "calm")
