@@ -60,14 +60,6 @@ def micro(tmp_path_factory: pytest.TempPathFactory) -> Micro:
 
 
 @pytest.fixture
-def sketches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stages write sketches of their figures: for tests that ask which figures are there, or whether they are equal."""
-    from tests.pictures import sketch
-
-    monkeypatch.setattr("finetrace.figures.style.to_png", sketch)
-
-
-@pytest.fixture
 def run_script() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run `python <project>/<script> <arguments>` in a folder; further keywords are environment variables."""
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 PRELOAD = ["sklearn.metrics", "transformers.models.bert.modeling_bert", "optuna", "finetrace.training.finetune",
-           "finetrace.training.pretrain", "finetrace.training.adapt", "finetrace.training.tuning",
-           "tests.training_drills"]
+           "finetrace.training.trainer", "finetrace.training.pretrain", "finetrace.training.adapt",
+           "finetrace.training.tuning", "tests.training_drills"]
 
 
 def run(job: Callable[..., None], *args: Any, kill_after: float | None = None, sign: int = signal.SIGKILL) -> int:

@@ -253,7 +253,6 @@ def test_one_checkpoint_is_no_change(tmp_path: Path) -> None:
     assert metrics["accuracy_change/layer-02"] == 0
 
 
-@pytest.mark.usefixtures("sketches")
 @pytest.mark.parametrize("kind", ["logistic", "none"])
 def test_figures_are_drawn_from_the_stored_measurement(tmp_path: Path, kind: str) -> None:
     first = stage(tmp_path, probe=kind)

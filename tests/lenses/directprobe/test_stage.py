@@ -264,7 +264,6 @@ def test_the_stage_writes_the_original_files_beside_table_metrics_and_figures(pr
                      "high": "double", "n": "int64", "iteration": "string", "label": "string", "other": "string"}
 
 
-@pytest.mark.usefixtures("sketches")
 @pytest.mark.parametrize("mode", ["probing", "batch_probing"])
 def test_figures_are_drawn_from_the_stored_measurement(project: Path, mode: str,
                                                        monkeypatch: pytest.MonkeyPatch) -> None:

@@ -268,7 +268,6 @@ def test_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:
     assert made[0] == made[1]
 
 
-@pytest.mark.usefixtures("sketches")
 def test_figures_are_drawn_from_the_stored_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = hidden_stage(tmp_path, "hulls", HullsSettings(predict_rows=4, files=True), **SMALL)
     script(figures=True).main(stage)

@@ -63,7 +63,6 @@ def test_reasons_name_window_need_and_what_is_there() -> None:
         "window 320": "window 320 takes 641 training examples for it, and there are 500"}
 
 
-@pytest.mark.usefixtures("sketches")
 @pytest.mark.parametrize(("steps", "window", "gone"), [
     (10, 20, {"slope_ci", "change_points", "hurst_novelty"}), (16, 20, {"slope_ci", "hurst_novelty"}),
     (6, 23, {"slope", "slope_ci", "change_points", "hurst_novelty"}), (26, 20, set())])

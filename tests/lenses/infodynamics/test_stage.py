@@ -130,7 +130,6 @@ def test_figures_name_the_unit_and_know_the_plateau_of_one_measure_only(tmp_path
     assert told[0]["unit"] == unit and (told[0]["plateau"] is not None) is plateau
 
 
-@pytest.mark.usefixtures("sketches")
 def test_a_probe_set_with_few_looks_or_none_has_no_figure(tmp_path: Path) -> None:
     few = run(tmp_path / "few", figures=True, looks=3)
     assert "probe/train/confidence" in json.loads((few / "metrics.json").read_text())

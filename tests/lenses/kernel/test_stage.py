@@ -202,7 +202,6 @@ def test_the_ft_ratio_is_that_of_products_without_a_kernel(done: tuple[Layout, P
         one(columns(out), step=0, part="full", statistic="ft_ratio"), rel=1e-6)
 
 
-@pytest.mark.usefixtures("sketches")
 def test_figures_are_drawn_from_the_stored_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layout = project(tmp_path, steps=(0, 4))
     out = run(layout, figures=True, keep=True)

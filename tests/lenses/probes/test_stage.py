@@ -90,7 +90,6 @@ def test_the_size_of_batches_and_a_second_run_change_nothing(tmp_path: Path, mon
             assert one["value"] == pytest.approx(other["value"], abs=1e-9)
 
 
-@pytest.mark.usefixtures("sketches")
 def test_figures_are_drawn_from_the_stored_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = probes_stage(tmp_path)
     SCRIPT.main(stage)
