@@ -72,14 +72,12 @@ def drill(where, calm, train, record, faults):
 
 
 @pytest.mark.parametrize("faults", [
-    [("look", 2)],
     [("step", 10), ("state, tables flushed", 3)],
-    [("table being written", 7)],
     [("state, half written", 5), ("state, without marker", 2)],
     [("weights being written", 3)],
-    [("older state being removed", 2)],
-    [("tables being merged", 3)],
     [("checkpoints being copied", 2), ("final metrics", 2)],
+    *(pytest.param([fault], marks=pytest.mark.slow) for fault in (
+        ("look", 2), ("table being written", 7), ("older state being removed", 2), ("tables being merged", 3))),
 ], ids=lambda faults: " then ".join(f"{n} {c}" for n, c in faults))
 def test_killed_at_a_bad_moment(root, calm, where, faults):
     drill(where, calm, TRAIN, recording(**RECORD, resume_seconds=0), faults)
@@ -158,11 +156,13 @@ def flipped(path):
 
 
 @pytest.mark.parametrize(("file", "how"), [
-    ("checkpoint-7/model.safetensors", flipped), ("checkpoint-7/optimizer.pt", flipped),
-    ("segments/signals-*7.parquet", flipped), ("segments/signals-*2.parquet", Path.unlink),
+    ("checkpoint-7/model.safetensors", flipped), ("segments/signals-*7.parquet", flipped),
     ("segments/history-*6.parquet", lambda path: path.write_bytes(path.read_bytes()[:99])),
-    ("segments/probe-*4.parquet", Path.unlink), ("checkpoints/step-00000004/model.safetensors", flipped),
-], ids=["weights", "optimizer", "last signals", "early signals gone", "history cut", "looks gone", "kept weights"])
+    ("checkpoints/step-00000004/model.safetensors", flipped),
+    *(pytest.param(*other, marks=pytest.mark.slow) for other in (
+        ("checkpoint-7/optimizer.pt", flipped), ("segments/signals-*2.parquet", Path.unlink),
+        ("segments/probe-*4.parquet", Path.unlink))),
+], ids=["weights", "last signals", "history cut", "kept weights", "optimizer", "early signals gone", "looks gone"])
 def test_damaged_work_is_not_built_on(root, calm, where, file, how):
     record = recording(**RECORD, resume_seconds=0)
     assert run(finetune_job, where, TRAIN, record, ("step", 8)) == -signal.SIGKILL
