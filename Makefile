@@ -25,6 +25,8 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export HF_HUB_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 export TOKENIZERS_PARALLELISM := false
+# tests start hundreds of processes: each would compile what it imports anew
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup repro publish ui test test-all test-browser browser-tools test-gpu lint docs bench drills lock clean
 .DEFAULT_GOAL := help

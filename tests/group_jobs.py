@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,9 @@ tests.__path__ = [{tests!r}]  # another package of this name may be installed
 sys.modules["tests"] = tests
 from pathlib import Path
 from finetrace.group import opened
-from tests.group_jobs import JOBS, do
+from tests.group_jobs import do
 with opened():
-    for name in JOBS:
+    for name in {names!r}:
         do(Path({root!r}), Path({root!r}) / "two", name)
 """
 RECORD = {"evaluate": {"every": 3}, "probe": "log2", "checkpoints": {"every": 5}, "resume_seconds": 0}
@@ -59,6 +60,8 @@ ADAPTED = AdaptSettings(start="toy/pretrain", corpus="world", from_steps=[0, 4],
 JOBS = (*FINETUNED, *PRETRAINED, "adapted")
 COMPARED = [name for name in JOBS if name not in ("drill", "stopped")]
 """Those without dropout, whose masks are others with another number of processes."""
+OF_EVERY_KIND = ("accumulated", "lora", "lp-ft", "stopped", "masked")
+"""Jobs of the default tests."""
 FREE = "attention.self.key.bias"
 """Adds the same to all scores of a word, so that its gradient is rounding alone, which AdamW enlarges."""
 EXACT = ("step", "micro_step", "position", "example_id", "label", "examples", "tokens", "epoch", "split", "kind",
@@ -79,9 +82,9 @@ def environment() -> dict[str, str]:
                          "TORCH_CPP_LOG_LEVEL": "ERROR"}
 
 
-def do_together(root: Path) -> None:
-    """Do all trainings in two processes, started by torchrun; what they write is in two/."""
-    (root / "worker.py").write_text(WORKER.format(tests=str(ROOT / "tests"), root=str(root)))
+def do_together(root: Path, names: Sequence[str] = JOBS) -> None:
+    """Do trainings in two processes, started by torchrun; what they write is in two/."""
+    (root / "worker.py").write_text(WORKER.format(tests=str(ROOT / "tests"), root=str(root), names=tuple(names)))
     done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
                            "worker.py"], cwd=root, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-5000:]

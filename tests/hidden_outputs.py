@@ -17,6 +17,7 @@ from finetrace.store.arrays import write_array
 from finetrace.store.hidden import HiddenStates, read_hidden, step_name
 from finetrace.store.manifest import Manifest, complete
 from finetrace.store.tables import write_table
+from tests.pictures import sketch
 from tests.stages import ask, of_run
 
 CLS, SEP, FIRST_WORD, WORDS = 2, 3, 5, 40
@@ -139,8 +140,8 @@ def run_main(stage: Stage, *, figures: bool = False) -> None:
 
 
 def check_redrawn(stage: Stage, out: Path, measuring: str) -> None:
-    """Run a lens's stage, then again with other drawing code: the figures are drawn from the stored measurement, byte
-    for byte.
+    """Run a lens's stage, then again with other drawing code: the figures are drawn from the stored measurement, and
+    equal (as sketches).
 
     out: the folder that it writes;  measuring: dotted name of a function without which nothing can be measured.
     """
@@ -150,12 +151,15 @@ def check_redrawn(stage: Stage, out: Path, measuring: str) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError(f"{measuring} is called again")
 
-    run_main(stage, figures=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("finetrace.figures.style.to_png", sketch)
+        run_main(stage, figures=True)
     before = content()
     shutil.rmtree(out)  # as DVC does before it runs a stage
     prints = stage.layout.settings / "code" / f"{stage.stage.replace('-', '_')}.json"
     prints.write_text(json.dumps(json.loads(prints.read_text()) | {"draw": "f" * 64}))
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("finetrace.figures.style.to_png", sketch)
         patch.setattr(measuring, refuse)
         run_main(open_stage(stage.stage, stage.item, stage.layout), figures=True)
     after = content()

@@ -8,14 +8,15 @@ import hashlib
 import multiprocessing
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 PRELOAD = ["sklearn.metrics", "transformers.models.bert.modeling_bert", "optuna", "finetrace.training.finetune",
-           "finetrace.training.pretrain", "finetrace.training.adapt", "finetrace.training.tuning",
-           "tests.training_drills"]
+           "finetrace.training.trainer", "finetrace.training.pretrain", "finetrace.training.adapt",
+           "finetrace.training.tuning", "tests.training_drills"]
 
 
 def run(job: Callable[..., None], *args: Any, kill_after: float | None = None, sign: int = signal.SIGKILL) -> int:
@@ -39,6 +40,29 @@ def run(job: Callable[..., None], *args: Any, kill_after: float | None = None, s
         raise AssertionError("the training hangs")
     assert process.exitcode is not None
     return process.exitcode
+
+
+def run_together(job: Callable[..., None], *args: Any, processes: int = 2) -> list[int]:
+    """Run a job in several processes that know of each other as torchrun tells them; their exit codes."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        told = {"WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": free.getsockname()[1], "OMP_NUM_THREADS": 1}
+    group = [context.Process(target=_as_rank, args=(told | {"RANK": rank, "LOCAL_RANK": rank}, job, *args))
+             for rank in range(processes)]
+    for process in group:
+        process.start()
+    for process in group:
+        process.join(120)
+        if process.is_alive():
+            process.kill()
+    return [-1 if process.exitcode is None else process.exitcode for process in group]
+
+
+def _as_rank(told: dict[str, Any], job: Callable[..., None], *args: Any) -> None:
+    os.environ.update({name: str(value) for name, value in told.items()})
+    job(*args)
 
 
 def finetune_job(where: Path, settings: Any, record: Any, fault: tuple[str, int] | None = None) -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from tests.atlas_pages import study_of
 from tests.given_checkpoints import LABELS, adapter_folders, classifier, saved_folders, trainer_folder
+from tests.pictures import sketch
 from tests.stages import ask_study, stage_of
 from tests.training_fixtures import bert_config, model_folder, recording, settings, task_folder, tokenizer
 from tests.word_tasks import word_task_folder
@@ -89,6 +90,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ask_study(root, STUDY)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
+        patch.setattr("finetrace.figures.style.to_png", sketch)
         for name in STUDY["series"]:
             looked_up(root, name)
             run(root, "hidden", f"{name}_tiny_given_s1")

@@ -360,19 +360,15 @@ def project(folder: Path) -> Path:
     return folder
 
 
-def test_stages_write_finished_folders(served, tmp_path, run_script):
+def test_the_stage_of_a_model_writes_a_finished_folder(served, tmp_path, run_script):
     folder = project(tmp_path / "project")
     with Hub(served) as hub:
-        for stage, item, out in (("data", "sst2", "data/sst2"), ("model", "tiny", "models/tiny")):
-            done = run_script(
-                f"pipelines/{stage}.py",
-                item,
-                cwd=folder, **environment(hub, tmp_path / "home"), HF_HUB_OFFLINE="0", HF_DATASETS_OFFLINE="0")
-            assert done.returncode == 0, done.stderr
-            manifest = read_manifest(folder / out)
-            assert (manifest.stage, manifest.name) == (stage, item)
-    assert read_manifest(folder / "data" / "sst2").facts["rows"] == {"train": 10, "validation": 6}
-    assert [p.name for p in (folder / "data").iterdir()] == ["sst2"]
+        done = run_script("pipelines/model.py", "tiny", cwd=folder, **environment(hub, tmp_path / "home"),
+                          HF_HUB_OFFLINE="0", HF_DATASETS_OFFLINE="0")
+    assert done.returncode == 0, done.stderr
+    manifest = read_manifest(folder / "models/tiny")
+    assert (manifest.stage, manifest.name) == ("model", "tiny")
+    assert [p.name for p in (folder / "models").iterdir()] == ["tiny"]
 
 
 def test_without_a_network_the_cached_rows_are_taken(served, tmp_path, run_script):
@@ -382,6 +378,10 @@ def test_without_a_network_the_cached_rows_are_taken(served, tmp_path, run_scrip
         online, offline = ({**known, "HF_HUB_OFFLINE": value, "HF_DATASETS_OFFLINE": value} for value in "01")
         assert run_script("pipelines/data.py", "sst2", cwd=folder, **online).returncode == 0
         first = (folder / "data" / "sst2" / "manifest.json").read_bytes()
+        assert [p.name for p in (folder / "data").iterdir()] == ["sst2"]
+        manifest = read_manifest(folder / "data" / "sst2")
+        assert (manifest.stage, manifest.name) == ("data", "sst2")
+        assert manifest.facts["rows"] == {"train": 10, "validation": 6}
         shutil.rmtree(folder / "data")
         asked = len(hub.requests)
         done = run_script("pipelines/data.py", "sst2", cwd=folder, **offline)
@@ -397,8 +397,10 @@ def test_without_a_network_the_cached_rows_are_taken(served, tmp_path, run_scrip
     assert done.returncode == 1 and "could not be read" in done.stderr and not (folder / "data" / "sst2").exists()
 
 
-@pytest.mark.parametrize("how", ["drop", "cut"])
-@pytest.mark.parametrize(("stage", "item", "suffix"), [("data", "sst2", ".parquet"), ("model", "tiny", ".safetensors")])
+@pytest.mark.parametrize(("stage", "item", "suffix", "how"), [
+    ("data", "sst2", ".parquet", "drop"), ("model", "tiny", ".safetensors", "cut"),
+    pytest.param("data", "sst2", ".parquet", "cut", marks=pytest.mark.slow),
+    pytest.param("model", "tiny", ".safetensors", "drop", marks=pytest.mark.slow)])
 def test_a_lost_connection_leaves_nothing_half_written(served, tmp_path, run_script, stage, item, suffix, how):
     folder = project(tmp_path / "project")
     with Hub(served, **{how: lambda path: path.endswith(suffix)}) as hub:

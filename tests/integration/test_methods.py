@@ -172,7 +172,8 @@ def test_a_partial_checkpoint_needs_the_model_that_it_was_trained_on(runs, here,
         load_trained(damaged, here / "model")
 
 
-@pytest.mark.parametrize("kind", ["lp-ft", "lora", "lp-lora"])
+@pytest.mark.parametrize("kind", ["lp-lora", pytest.param("lp-ft", marks=pytest.mark.slow),
+                                  pytest.param("lora", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("head", ["linear", pytest.param("family", marks=pytest.mark.slow)])
 def test_a_killed_training_continues_to_the_same_bytes(here, tmp_path, kind, head, monkeypatch):
     wanted = dataclasses.replace(LINEAR, head=head, epochs=1.5)
@@ -214,8 +215,9 @@ def test_tasks_of_words_take_every_method(here, tmp_path, kind):
     assert np.isfinite(json.loads((tmp_path / "out" / "metrics.json").read_text())["validation/accuracy"])
 
 
-@pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"bert"}))
-@pytest.mark.parametrize("head", ["linear", "family"])
+@pytest.mark.parametrize(("family", "head"), [
+    pytest.param(family, head, marks=[pytest.mark.slow] if (number + (head == "linear")) % 2 else [])
+    for number, family in enumerate(sorted(set(FAMILIES) - {"bert"})) for head in ("linear", "family")])
 def test_every_family_takes_lora_and_a_probe_with_either_head(here, tmp_path, tmp_path_factory, family, head):
     folder = family_folders(tmp_path_factory.mktemp("family"))(family)
     wanted = dataclasses.replace(LINEAR, head=head, max_steps=2)

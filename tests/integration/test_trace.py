@@ -1,7 +1,6 @@
 """Traces of trainings that finetrace does not run: signals like its own, and nothing of it in the training."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.training_drills import run_together
 from tests.training_fixtures import (
     PROBE,
     SEEDS,
@@ -40,12 +40,6 @@ from finetrace.training.trace_options import ids_of
 
 ROWS = 24
 DOCUMENT = Path(__file__).parents[2] / "docs" / "own-trainings.md"
-DISTRIBUTED = '''
-import sys
-sys.path.insert(0, {root!r})
-from tests.integration.test_trace import train_rows
-train_rows({folder!r} + "/trace", {folder!r} + "/out", report=False)
-'''
 
 
 def dataset(rows: int = ROWS, seed: int = 7) -> Any:
@@ -261,13 +255,7 @@ def test_adapters_are_kept_as_adapters(tmp_path: Path) -> None:
 
 
 def test_several_processes_write_one_trace(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    root = Path(__file__).parents[2]
-    script.write_text(DISTRIBUTED.format(root=str(root), folder=str(tmp_path)))
-    environment = os.environ | {"PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port",
-                           "29531", str(script)], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert run_together(train_rows, tmp_path / "trace", tmp_path / "out", None, False) == [0, 0]
     found, data = signals(tmp_path / "trace"), dataset()
     facts = read_manifest(tmp_path / "trace").facts
     assert (facts["steps"], facts["trace"]["processes"], facts["rows"]["signals"]) == (6, 2, 2 * ROWS)

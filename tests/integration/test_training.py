@@ -97,7 +97,8 @@ def plain_loop(here, wanted, task):
 
 @pytest.mark.parametrize("wanted", [
     settings(dropout=0.0, weight_decay=0.01, max_grad_norm=0.5, epochs=2.0),
-    settings(dropout=0.0, warmup=0.25, max_grad_norm=0.0, order="random", beta2=0.98),
+    pytest.param(settings(dropout=0.0, warmup=0.25, max_grad_norm=0.0, order="random", beta2=0.98),
+                 marks=pytest.mark.slow),
     settings(dropout=0.0, accumulate=4, max_grad_norm=0.5),
     settings(dropout=0.0, accumulate=8)],
                          ids=["clipped", "warmed-up", "accumulated", "accumulated, fewer rows than parts"])
@@ -158,7 +159,8 @@ def test_accumulation_changes_nothing_but_the_memory(train):
 
 
 @pytest.mark.parametrize("record", [
-    recording(signals=False), recording(probe="none"), recording(evaluate="none"), recording(checkpoints={"steps": []}),
+    *(pytest.param(recording(**less), marks=pytest.mark.slow) for less in (
+        {"signals": False}, {"probe": "none"}, {"evaluate": "none"}, {"checkpoints": {"steps": []}})),
     recording(signals=False, probe="none", evaluate="none", checkpoints={"steps": []}),
     recording(probe={"every": 1}, evaluate={"every": 1}, checkpoints={"every": 1}), recording(resume_seconds=0)],
     ids=["no signals", "no looks", "no evaluations", "no checkpoints", "nothing", "everything", "resume points"])

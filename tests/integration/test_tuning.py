@@ -108,7 +108,8 @@ def test_hopeless_trials_are_pruned_and_recorded(root, tmp_path, monkeypatch):
     assert f'"id": "{"key" * 20}:3"' in events, "the id by which publish finds the trial's run"
 
 
-@pytest.mark.parametrize("fault", [("step", 11), ("trial about to be told", 3), ("look", 1)],
+@pytest.mark.parametrize("fault", [("step", 11), ("trial about to be told", 3),
+                                   pytest.param(("look", 1), marks=pytest.mark.slow)],
                          ids=["in a trial", "at its end", "not at all"])
 def test_a_killed_search_goes_on_as_if_nothing_had_happened(root, calm, tmp_path, fault):
     what = wanted(root, root / tmp_path.name / "scratch")
@@ -139,7 +140,7 @@ def test_a_diverging_trial_fails_and_the_search_goes_on(root, tmp_path):
     assert all(("FAIL" if "1e+30" in t["params_json"] else "COMPLETE") == t["state"] for t in table(study))
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe"])
+@pytest.mark.parametrize("sampler", [pytest.param("random", marks=pytest.mark.slow), "tpe"])
 def test_a_search_in_which_nothing_completes_says_so(root, tmp_path, sampler):
     tune = TuneSettings(trials=1, space={"learning_rate": Dimension(low=1e29, high=1e30, log=True)}, sampler=sampler,
                         evaluations=1, max_rows=16)
@@ -149,11 +150,11 @@ def test_a_search_in_which_nothing_completes_says_so(root, tmp_path, sampler):
 
 def test_two_workers_share_the_trials(root, tmp_path):
     """Run in a process of its own, as the workers are started with it as their parent."""
-    tune = dataclasses.replace(TUNE, trials=5, workers=2, pruner="none")
+    tune = dataclasses.replace(TUNE, trials=3, workers=2, pruner="none")
     assert run(tune_job, root / tmp_path.name, wanted(root, root / tmp_path.name / "scratch", tune)) == 0
     trials = read_table(root / tmp_path.name / "trials.parquet").to_pylist()
-    assert [t["state"] for t in trials] == ["COMPLETE"] * 5
-    assert len({json.loads(t["params_json"])["learning_rate"] for t in trials}) == 5, "no two workers try the same"
+    assert [t["state"] for t in trials] == ["COMPLETE"] * 3
+    assert len({json.loads(t["params_json"])["learning_rate"] for t in trials}) == 3, "no two workers try the same"
 
 
 @pytest.mark.slow

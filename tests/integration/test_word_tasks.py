@@ -109,8 +109,8 @@ def test_the_best_weights_are_kept(tmp_path):
     assert facts["kept_step"] in list_weights(out / "checkpoints")
 
 
-@pytest.mark.parametrize("pieces", ["mean", "first"])
-@pytest.mark.parametrize("spans", [1, 2])
+@pytest.mark.parametrize(("spans", "pieces"), [(1, "first"), (2, "mean"), *(
+    pytest.param(*other, marks=pytest.mark.slow) for other in ((1, "mean"), (2, "first")))])
 def test_hidden_states_are_those_of_the_marked_words(tmp_path, spans, pieces):
     from finetrace.store.hidden import read_hidden
 

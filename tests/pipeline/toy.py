@@ -149,7 +149,7 @@ def add_lens_of_the_guide(project: Path) -> None:
     assert set(files) == wanted
     for name in ("src/finetrace/lenses/norms", "tests/lenses/norms"):
         (project / name).mkdir(parents=True)
-    for name in ("hidden_outputs", "stages"):
+    for name in ("hidden_outputs", "pictures", "stages"):
         shutil.copy(ROOT / f"tests/{name}.py", project / "tests")
     before = (project / look).read_text()
     mark = "from finetrace.lenses.kernel.settings import KernelSettings\n"

@@ -31,7 +31,12 @@ def test_every_figure_is_among_them() -> None:
     assert len(found) > 50 and found - ELSEWHERE == FIGURES.keys()
 
 
-@pytest.mark.parametrize("name", FIGURES)
+FIRST = {name.rpartition(".")[0]: name for name in reversed(FIGURES)}
+"""Module -> one of its figures; the others are laid out with the slow tests."""
+
+
+@pytest.mark.parametrize("name", [name if name in FIRST.values() else pytest.param(name, marks=pytest.mark.slow)
+                                  for name in FIGURES])
 def test_broken_values_and_long_names_are_drawn_whole(name: str) -> None:
     assert_whole(FIGURES[name](GIVEN["broken"]))
 

@@ -38,7 +38,8 @@ def test_a_sentence_with_more_words_than_tokens_is_told_before_any_training(tmp_
     assert (root / ".finetrace/logs/data-files@own.log").is_file() and not (root / "data/own").exists()
 
 
-@pytest.mark.parametrize("asked", [{"max_length": 41}, {"runs": False, "max_length": 8}])
+@pytest.mark.parametrize("asked", [{"max_length": 41}, pytest.param({"runs": False, "max_length": 8},
+                                                                      marks=pytest.mark.slow)])
 def test_what_may_fit_or_is_not_trained_on_is_made(tmp_path, run_script, asked):
     done = run_script("pipelines/data.py", "own", cwd=project(tmp_path, **asked))
     assert done.returncode == 0, done.stderr

@@ -1,6 +1,8 @@
 """A project whose outputs are ready to be published, free of settings from outside."""
 
+import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.outputs import empty_store, make_project
@@ -15,6 +17,19 @@ def no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MLFLOW_TRACKING_URI", "DVC_EXP_NAME", "DVC_ROOT"):
         monkeypatch.delenv(name, raising=False)
     git_tags.cache_clear()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_waiting_for_the_disk() -> None:
+    """Databases that a loss of power may damage: waiting until all is on the disk takes half of the time."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    def trust(connection: Any, _: Any) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous = OFF")
+
+    event.listen(Engine, "connect", trust)
 
 
 @pytest.fixture

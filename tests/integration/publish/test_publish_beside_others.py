@@ -53,13 +53,14 @@ publish(Layout.here(), load_study(Path("params.yaml")))
     assert broken == snapshot(whole_layout, whole_study)
 
 
-def test_four_publishers_on_no_store_at_all(tmp_path: Path) -> None:
+@pytest.mark.parametrize("publishers", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_publishers_at_once_on_no_store_at_all(tmp_path: Path, publishers: int) -> None:
     layout, study = make_project(tmp_path, steps=60)
     command = [sys.executable, "-m", "finetrace.cli", "publish"]
     running = [subprocess.Popen(command, cwd=layout.root, env=environment(), stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, text=True) for _ in range(4)]
+                                stderr=subprocess.PIPE, text=True) for _ in range(publishers)]
     results = [(p.communicate(timeout=180), p.returncode) for p in running]
-    assert [code for _, code in results] == [0] * 4, results
+    assert [code for _, code in results] == [0] * publishers, results
     assert sum(f"published: {RUNS} new" in out for (out, _), _ in results) == 1
     store = opened(layout, study)
     runs = store.runs()

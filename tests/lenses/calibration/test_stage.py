@@ -170,7 +170,8 @@ def style():
     return Figure(figsize=(1, 1))
 
 
-def test_figures_are_written_and_fit_a_page(tmp_path: Path) -> None:
+def test_figures_are_written_and_fit_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # no sketches
     made = sorted((run(tmp_path, figures=True, steps=(0, 8)) / "figures").glob("*.png"))
     assert [path.name for path in made] == ["course.png", "reliability.png"]
     for path in made:

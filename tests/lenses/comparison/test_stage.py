@@ -61,7 +61,8 @@ def test_models_of_other_width_depth_and_length_are_compared(tmp_path: Path) -> 
     assert set(read_manifest(out).inputs) == {f"outputs/{model}/micro-sentiment/ft/s1/hidden" for model in "ab"}
 
 
-def test_comparisons_have_figures(tmp_path: Path) -> None:
+def test_comparisons_have_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # no sketches
     stage = comparison(tmp_path, {"steps": (0, 8)}, {"steps": (0, 9), "layers": 2}, representations=["cls"],
                        measures=["cka"])
     run_main(stage, figures=True)

@@ -66,8 +66,9 @@ def test_tasks_of_one_span(twin):
 
 @pytest.mark.parametrize("recipe", [
     replace(QUICK, max_steps=100, learning_rate=1e-3),
-    replace(QUICK, max_steps=100, learning_rate=1e-3, dropout=0.3, clip=1.0),
-    replace(QUICK, max_steps=100, projection=4, head="fancy_mlp", learning_rate=1e-3, normalisation="none")],
+    pytest.param(replace(QUICK, max_steps=100, learning_rate=1e-3, dropout=0.3, clip=1.0), marks=pytest.mark.slow),
+    pytest.param(replace(QUICK, max_steps=100, projection=4, head="fancy_mlp", learning_rate=1e-3,
+                         normalisation="none"), marks=pytest.mark.slow)],
     ids=["plain", "drop", "deep"])
 def test_a_probe_alone_equals_the_same_probe_in_the_batch_after_100_steps(recipe):
     data = edge_data(sentences=30, dim=16, dtype=np.float32, sets=True)

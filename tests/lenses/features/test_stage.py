@@ -125,7 +125,9 @@ def test_a_set_of_one_class_has_no_ratio_and_leaves_it_out_of_the_metrics(tmp_pa
 
 @pytest.mark.parametrize(("tsne", "names"),
                          [(False, ["course.png", "pca.png"]), (True, ["course.png", "pca.png", "tsne.png"])])
-def test_figures_are_written_and_fit_a_page(tmp_path: Path, tsne: bool, names: list[str]) -> None:
+def test_figures_are_written_and_fit_a_page(tmp_path: Path, tsne: bool, names: list[str],
+                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # no sketches
     made = sorted((run(tmp_path, figures=True, steps=(0, 8), settings={"tsne": tsne}) / "figures").glob("*.png"))
     assert [path.name for path in made] == names
     for path in made:

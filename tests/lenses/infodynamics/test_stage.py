@@ -117,7 +117,8 @@ def test_figures_are_drawn_from_the_stored_measurement(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("measure", "unit", "plateau"), [("jsd", "nats", True), ("kl", "bits", False),
-                                                          ("jeffreys", "bans (log10)", False)])
+                                                          pytest.param("jeffreys", "bans (log10)", False,
+                                                                       marks=pytest.mark.slow)])
 def test_figures_name_the_unit_and_know_the_plateau_of_one_measure_only(tmp_path: Path, measure: str, unit: str,
                                                                         plateau: bool,
                                                                         monkeypatch: pytest.MonkeyPatch) -> None:
