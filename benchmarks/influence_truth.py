@@ -299,8 +299,9 @@ def plan(halves: int, rows: int, of: int, count: int, noises: int) -> Trainings:
 
 
 def run(place: Place, parts: Sequence[Asked], jobs: int) -> None:
-    """All trainings, side by side; says how long they take."""
-    left = [asked for asked in parts if not (place.work / f"{asked.name}.npz").is_file()]
+    """All trainings, half after half, side by side; says how long they take."""
+    left = sorted((asked for asked in parts if not (place.work / f"{asked.name}.npz").is_file()),
+                  key=lambda asked: asked.name)
     if not left:
         return
     took = min(train(place, asked) for asked in left[:2])  # the first one loads libraries
