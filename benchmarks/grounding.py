@@ -3,6 +3,8 @@ read it.
 
     python benchmarks/grounding.py [--seeds 60] [--examples 20 56 150] [--only geometry hulls] [--markdown FILE]
 
+Lenses that look at a model look at small ones that are trained here (`_toys.py`), with fewer seeds.
+
 Bar: from some number of examples on the planted is found in at least 90 % of seeds; at every number something is
 "found" in at most 10 % of controls.
 """
@@ -18,6 +20,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from _bars import verdict
+from _toys import duplicates, facts_told, roles_in_context, wrong_labels
 from finetrace.lenses.calibration.measures import fit_temperature, intervals, probabilities_of
 from finetrace.lenses.features.change import Units, feature_change
 from finetrace.lenses.geometry.cones import own_and_other
@@ -48,6 +51,7 @@ class Ground:
     control: str
     claim: str
     look: Look
+    most: int = 60
 
 
 def cka(random: np.random.Generator, count: int, planted: bool) -> Seen:
@@ -176,6 +180,14 @@ GROUNDS = (
     Ground("calibration", "temperature; ECE", "logits three times too large", "the true logits",
            "interval of the ECE above 0", sureness),
     Ground("features", "change", "features that moved", "features that stayed", "interval above 0", moved),
+    Ground("influence", "most helpful is the copy", "10 examples that training has, too", "sentences of other words",
+           "more often than by chance (p <= 0.05)", duplicates, 20),
+    Ground("influence", "precision of self-influence", "a tenth of the labels wrong", "labels that mean nothing",
+           "more than by chance (p <= 0.05)", wrong_labels, 20),
+    Ground("edges", "last layer - embeddings", "roles that a particle tells", "control task: a label per noun",
+           "interval above 0", roles_in_context, 30),
+    Ground("cloze", "P@1, stated - never stated", "facts that were read", "facts of another world",
+           "intervals apart", facts_told),
 )
 
 
@@ -213,7 +225,7 @@ def main() -> int:
              "found | false alarms | trust it from |", "|" + "---|" * 10]
     bars = []
     for ground in (ground for ground in GROUNDS if not asked.only or ground.lens in asked.only):
-        sizes = list(measured(ground, asked.examples, asked.seeds))
+        sizes = list(measured(ground, asked.examples, min(asked.seeds, ground.most)))
         enough = [count for count, found, alarms, _ in sizes if found >= 0.9]
         for count, found, alarms, numbers in sizes:
             print(f"{ground.lens:13} {ground.number:26} {count:4} examples: found {found:.2f}, false alarms "

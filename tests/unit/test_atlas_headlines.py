@@ -13,7 +13,7 @@ from finetrace.atlas import headlines
 from finetrace.atlas.collect import Entry
 from finetrace.atlas.columns import FINE_TUNINGS, MASKED_WORDS, Column, explanation, names_behind, number_of
 from finetrace.atlas.places import Place
-from finetrace.lenses.headline import DIRECTIONS, Headline, add_means, matching, value_of
+from finetrace.lenses.headline import DIRECTIONS, Enough, Headline, add_means, matching, value_of
 
 LENSES = Path(__file__).parents[2] / "src/finetrace/lenses"
 OF_LENS = headlines.OF_FINE_TUNINGS | headlines.OF_MASKED_WORDS
@@ -77,6 +77,14 @@ def test_the_explanation_says_unit_and_direction() -> None:
     assert replace(SAID, direction="up").explanation.endswith("(nats; higher is better)")
     assert replace(SAID, direction="").explanation == "how long vectors are (nats)"
     assert replace(SAID, direction="", unit="").explanation == "how long vectors are"
+
+
+def test_it_says_how_many_examples_it_takes_and_warns_of_fewer() -> None:
+    enough = Enough(56, "sentences", "rows")
+    assert replace(SAID, enough=enough).explanation.endswith("lower is better; trust it from 56 sentences on)")
+    assert enough.warning({"rows": 55}) == "looked at 55 sentences; what it does not find counts from 56 on"
+    assert enough.warning({"rows": {"train": 100, "test": 20}}).startswith("looked at 20 sentences")
+    assert not any(map(enough.warning, ({"rows": 56}, {"rows": {"train": 56}}, {"rows": {}}, {})))
 
 
 def test_metrics_by_name_pattern_or_the_first_of_several() -> None:

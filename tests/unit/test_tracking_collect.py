@@ -20,7 +20,7 @@ from finetrace.store.tables import write_table
 from finetrace.tracking import collect as module
 from finetrace.tracking.collect import collect, flat_params
 from finetrace.tracking.curves import curves_series, history_series
-from finetrace.tracking.described import TAG, description
+from finetrace.tracking.described import TAG, description, warn_of_few
 from finetrace.tracking.records import RunRecord
 
 
@@ -122,6 +122,16 @@ def test_descriptions_are_those_of_the_lens_and_lenses_without_headlines_have_no
     similar = description("similarity", "similarity/")[TAG]
     assert "(`similarity/cka/cls/layer-*/last` or `similarity/cka/span/layer-*/last`)" in similar
     assert description("cross-task", "cross-task/") == description("no such lens", "x/") == {}
+
+
+def test_a_lens_that_looked_at_few_examples_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    warn_of_few("hulls", {"points_train": 12}, "outputs/a/hulls")
+    assert [record.message for record in caplog.records] == [
+        "outputs/a/hulls: looked at 12 training examples; what it does not find counts from 20 on (docs/grounding.md)"]
+    caplog.clear()
+    warn_of_few("hulls", {"points_train": 20}, "outputs/a/hulls")
+    warn_of_few("cross-task", {"points_train": 2}, "cross-tasks/a")
+    assert not caplog.records
 
 
 def test_trials_have_their_states_times_and_points(tmp_path: Path) -> None:

@@ -7,9 +7,29 @@ nothing again.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 DIRECTIONS = {"up": "higher is better", "down": "lower is better", "": ""}
+
+
+@dataclass(frozen=True)
+class Enough:
+    """From how many examples on a lens has found what was planted in 90 % of samples (docs/grounding.md). With fewer,
+    a lens that finds nothing has not shown that there is nothing."""
+
+    examples: int
+    noun: str
+    """What they are, e.g. sentences."""
+    fact: str
+    """Where the lens's manifest says how many there were: a number, or numbers by set, of which the smallest counts."""
+
+    def warning(self, facts: Mapping[str, Any]) -> str:
+        """A sentence where there were fewer, else an empty text. facts: of the lens's manifest."""
+        seen = facts.get(self.fact)
+        counts = list(seen.values()) if isinstance(seen, Mapping) else [seen]
+        if None in counts or not counts or min(counts) >= self.examples:
+            return ""
+        return f"looked at {min(counts)} {self.noun}; what it does not find counts from {self.examples} on"
 
 
 @dataclass(frozen=True)
@@ -34,11 +54,14 @@ class Headline:
     the reader."""
     short: str = ""
     """One word, for the one or two metrics of a lens that `dvc metrics` shows."""
+    enough: Enough | None = None
+    """Where it is known how many examples it takes."""
 
     @property
     def explanation(self) -> str:
-        """The sentence with unit and direction."""
-        details = [text for text in (self.unit, DIRECTIONS[self.direction]) if text]
+        """The sentence with unit, direction and the examples that it takes."""
+        enough = f"trust it from {self.enough.examples} {self.enough.noun} on" if self.enough else ""
+        details = [text for text in (self.unit, DIRECTIONS[self.direction], enough) if text]
         return f"{self.sentence} ({'; '.join(details)})" if details else self.sentence
 
 

@@ -19,7 +19,7 @@ from finetrace.study import Study
 from finetrace.study.study import Cell, Run
 from finetrace.tracking.checkpoints import checkpoints_of
 from finetrace.tracking.curves import curves_series, history_series, one_series, valid
-from finetrace.tracking.described import description, headline_metrics
+from finetrace.tracking.described import description, headline_metrics, warn_of_few
 from finetrace.tracking.names import cell_names, place_names, shown_names
 from finetrace.tracking.overview import cells
 from finetrace.tracking.records import Collected, DataInput, RunContent, RunRecord
@@ -205,6 +205,7 @@ class _Reader:
 
     def _lens_content(self, folder: Path, manifest: Manifest, tags: dict[str, str], prefix: str = "") -> RunContent:
         prefix = prefix or f"{folder.name}/"
+        warn_of_few(tags["lens"], manifest.facts, self.layout.relative(folder))
         content = self._common_content(folder, manifest, tags | description(tags["lens"], prefix), prefix=prefix)
         if (folder / "curves.csv").is_file():
             content.series = curves_series(folder / "curves.csv", prefix=prefix)

@@ -1,8 +1,9 @@
 """The description of a lens's run in MLflow: its headline metrics, as the lens declares them."""
 
 import json
+import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from finetrace.lenses import headline
 from finetrace.lenses.headline import AtCheckpoint, Headline, add_means, value_of
 from finetrace.tracking.series import metric_name
 
+log = logging.getLogger("finetrace")
 TAG = "mlflow.note.content"
 """The tag that MLflow shows as the description of a run, in Markdown."""
 LENSES = Path(headline.__file__).parent
@@ -25,6 +27,16 @@ def description(lens: str, prefix: str) -> dict[str, str]:
     lines = [f"- **{metric.heading}** {_metric_names(metric, prefix)}: {metric.explanation}"
              for metric in headlines_of(lens)]
     return {TAG: "\n".join(lines)} if lines else {}
+
+
+def warn_of_few(lens: str, facts: Mapping[str, Any], where: str) -> None:
+    """Log where a lens looked at fewer examples than it takes to find what is there.
+
+    facts: of the manifest of the lens's folder;  where: it lies.
+    """
+    warnings = {headline.enough.warning(facts): None for headline in headlines_of(lens) if headline.enough}
+    for warning in filter(None, warnings):
+        log.warning("%s: %s (docs/grounding.md)", where, warning)
 
 
 def headlines_of(lens: str) -> Sequence[Headline]:

@@ -1,10 +1,11 @@
 """Headline metrics of the lens calibration."""
 
-from finetrace.lenses.headline import AtCheckpoint, Headline
+from finetrace.lenses.headline import AtCheckpoint, Enough, Headline
 
+ENOUGH = Enough(150, "examples", "examples")
 HEADLINES = (
     Headline("test/ece", "ECE", "share", 3, "down",
-             "expected calibration error on test; 0: probabilities mean what they say", short="ECE"),
+             "expected calibration error on test; 0: probabilities mean what they say", short="ECE", enough=ENOUGH),
     Headline("test/ece_scaled", "ECE, scaled", "share", 3, "down",
              "expected calibration error on test after temperature scaling fitted on validation"),
 )

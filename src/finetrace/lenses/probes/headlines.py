@@ -1,12 +1,13 @@
 """Headline metrics of the lens probes."""
 
-from finetrace.lenses.headline import AtCheckpoint, Headline
+from finetrace.lenses.headline import AtCheckpoint, Enough, Headline
 
+ENOUGH = Enough(150, "training examples", "rows_train")
 HEADLINES = (
     Headline("best_accuracy/*/first", "probe, before", "share", 3, "up",
-             "accuracy of the best layer's probe on the pre-trained model"),
+             "accuracy of the best layer's probe on the pre-trained model", enough=ENOUGH),
     Headline("best_accuracy/*/last", "probe, after", "share", 3, "up",
-             "accuracy of the best layer's probe after training", short="probe"),
+             "accuracy of the best layer's probe after training", short="probe", enough=ENOUGH),
 )
 AT_CHECKPOINTS = (
     AtCheckpoint("accuracy", "accuracy_layer_{layer}"),
