@@ -2,6 +2,7 @@
 recorded."""
 
 import logging
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,15 @@ from typing import Any
 
 from finetrace.errors import FinetraceError
 from finetrace.pipeline.hashes import Hashes
-from finetrace.pipeline.items import Item, NotPlain, ignored_by_git, other_files, readers, written_out
+from finetrace.pipeline.items import (
+    NotPlain,
+    Resolved,
+    folders_around,
+    ignored_by_git,
+    other_files,
+    readers,
+    written_out,
+)
 from finetrace.pipeline.lockfile import Irregular, LockFile
 from finetrace.store.dvc_cache import damaged_objects
 from finetrace.store.manifest import NAME, read_manifest
@@ -39,7 +48,7 @@ class Graph:
         self._lock: LockFile | None = None
         self._loaded: dict[str, Any] = {}
         """Stages as DVC has them."""
-        self.stages: dict[str, Item] = {}
+        self.stages: dict[str, Resolved] = {}
         self.after: dict[str, set[str]] = {}
         """Stage -> the stages whose outputs it reads."""
         try:
@@ -85,7 +94,7 @@ class Graph:
     def _read_by_dvc(self) -> None:
         graph = self.repo.index.graph
         self._loaded = {_name(stage, self._root): stage for stage in self.repo.index.stages}
-        self.stages = {name: Item(str(stage.cmd), tuple(dep.def_path for dep in stage.deps),
+        self.stages = {name: Resolved(str(stage.cmd), tuple(dep.def_path for dep in stage.deps),
                                   tuple(out.def_path for out in stage.outs), {})
                        for name, stage in self._loaded.items()}
         self.after = {
@@ -313,8 +322,9 @@ def _failures_raised() -> Iterator[None]:
 
 def first_link(root: Path, outs: Iterable[str]) -> Path | None:
     """The first link to a folder on the way to something that a stage writes."""
-    ways = {root / way for out in outs for way in (Path(out), *Path(out).parents) if way.parts}
-    return next((way for way in sorted(ways) if way.is_symlink() and way.is_dir()), None)
+    ways = {way for out in outs for way in (out, *folders_around(out))}
+    return next((root / way for way in sorted(ways)
+                 if os.path.islink(os.path.join(root, way)) and os.path.isdir(os.path.join(root, way))), None)
 
 
 @contextmanager
