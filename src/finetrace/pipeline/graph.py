@@ -21,7 +21,7 @@ from finetrace.pipeline.items import (
     readers,
     written_out,
 )
-from finetrace.pipeline.lockfile import Irregular, LockFile
+from finetrace.pipeline.lockfile import Irregular, LockFile, has_plain_name
 from finetrace.store.dvc_cache import damaged_objects
 from finetrace.store.manifest import NAME, read_manifest
 
@@ -86,7 +86,7 @@ class Graph:
             raise NotPlain
         self.stages = written_out(contents.get("stages", {}), self._root / "plan.yaml")
         ignored = ignored_by_git(self._root) if self._is_in_git else ()
-        if any(other_files(self._root, self.stages, ignored)):
+        if not all(map(has_plain_name, self.stages)) or any(other_files(self._root, self.stages, ignored)):
             raise NotPlain
         self.after = readers(self.stages)
         self._lock = LockFile(self._root / "dvc.lock")
@@ -227,7 +227,7 @@ class Graph:
         for path, value in ((out.def_path, out.hash_info.value) for stage in stages for out in stage.outs):
             self._hashes.learn(path, value)
         if self._lock is not None:
-            self._lock.put({stage.name: dumps_yaml(to_single_stage_lockfile(stage)) for stage in stages})
+            self._lock.put(dumps_yaml({"stages": {stage.name: to_single_stage_lockfile(stage) for stage in stages}}))
             return
         for file in {id(stage.dvcfile): stage.dvcfile for stage in stages}.values():
             file.dump_stages([stage for stage in stages if stage.dvcfile is file], update_pipeline=False)

@@ -27,7 +27,7 @@ class NotPlain(Exception):
 
 @dataclass(frozen=True)
 class Resolved:
-    """An item as dvc.yaml has it, a stage or one turn of its loop. definition: its entry with names and paths put in."""
+    """An item as dvc.yaml has it, a stage or one turn of its loop. definition: its entry with paths put in."""
 
     command: str
     reads: tuple[str, ...]

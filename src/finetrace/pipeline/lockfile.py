@@ -16,7 +16,8 @@ from finetrace.errors import FinetraceError
 from finetrace.store.files import write_text
 
 HEAD = "schema: '2.0'\nstages:\n"
-ENTRY = re.compile(r"  ([\w.][\w@./+-]*):\n((?:    [^\n]*\n)+)")
+NAME = r"[A-Za-z_][\w@./+-]{0,119}"  # longer ones, and others, are written in another form
+ENTRY = re.compile(rf"  ({NAME}):\n((?:    [^\n]*\n)+)", re.ASCII)
 PLAIN = r"[^\n'\"&*!|>%@`{}\[\],#?\s-][^\n#:]*"
 PATH = re.compile(rf"    - path: ({PLAIN})\n      hash: md5\n      md5: ([0-9a-f]+(?:\.dir)?)\n"
                   r"      size: \d+\n(?:      nfiles: \d+\n)?(?:      isexec: true\n)?")
@@ -40,7 +41,7 @@ class LockFile:
     """The entries of a dvc.lock by the names of items. Raises Irregular for one in another form."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._texts = path, _entries(path)
+        self._path, self._texts = path, _entries(_text(path))
 
     def names(self) -> list[str]:
         """The items that have an entry, in the order of the file."""
@@ -67,13 +68,15 @@ class LockFile:
         except (yaml.YAMLError, TypeError, ValueError) as error:
             raise FinetraceError(f"dvc.lock: {name}: is no valid YAML; git checkout dvc.lock") from error
 
-    def put(self, texts: Mapping[str, str]) -> None:
-        """Write new entries, as YAML without indentation, in the place of those that there are now, or at the end."""
+    def put(self, section: str) -> None:
+        """Write new entries, `stages:` and below as DVC writes it, in the place of those that there are now, or at the
+        end. Raises Irregular for names of another form."""
+        new = _entries(section.removeprefix("stages:\n"))
         try:
-            self._texts = _entries(self._path)  # another DVC command may have written, too
+            self._texts = _entries(_text(self._path))  # another DVC command may have written, too
         except Irregular as error:
             raise FinetraceError("dvc.lock: was edited while items ran, and cannot be read; git checkout it") from error
-        self._texts |= {name: re.sub(r"(?m)^(?=.)", "    ", text) for name, text in texts.items()}
+        self._texts |= new
         self._write()
 
     def order(self, names: Iterable[str]) -> bool:
@@ -89,12 +92,22 @@ class LockFile:
         write_text(self._path, HEAD + "".join(f"  {name}:\n{text}" for name, text in self._texts.items()))
 
 
-def _entries(path: Path) -> dict[str, str]:
-    """Item -> its lines."""
-    text, texts = path.read_text("utf-8") if path.is_file() else HEAD, dict[str, str]()
-    end = len(HEAD)
+def has_plain_name(name: str) -> bool:
+    """Whether an item has a name that a lock has in the form that is known here."""
+    return re.fullmatch(NAME, name, re.ASCII) is not None
+
+
+def _text(path: Path) -> str:
+    """The entries of a lock, without its head."""
+    text = path.read_text("utf-8") if path.is_file() else HEAD
     if not text.startswith(HEAD):
         raise Irregular
+    return text.removeprefix(HEAD)
+
+
+def _entries(text: str) -> dict[str, str]:
+    """Item -> its lines."""
+    texts, end = dict[str, str](), 0
     while end < len(text):
         if (match := ENTRY.match(text, end)) is None or match[1] in texts:
             raise Irregular
