@@ -343,9 +343,9 @@ def _name(stage: Any, root: Path) -> str:
 
 
 @cache
-def _is_same(one: Path, other: Path) -> bool:
+def _is_same(path: Path, other: Path) -> bool:
     """Whether two paths are one file; asked for every stage, and the disk once for every file."""
-    return one.resolve() == other.resolve()
+    return path.resolve() == other.resolve()
 
 
 def _story(error: BaseException) -> str:
