@@ -20,7 +20,7 @@ SHORT: dict[str, list[str]] = {
     "atlas": ["--runs", "100"],
     "coverage": ["--samples", "200", "--examples", "277", "--only", "words", "micro_f1", "proper_scores", "slopes"],
     "grounding": ["--seeds", "20", "--examples", "150"],
-    "influence_truth": ["--halves", "20"],
+    "influence_truth": ["--halves", "10"],
     "pairs": ["--pairs", "30", "--reference", "6"],
     "recording": ["--quick"],
     "scale": ["120"],
