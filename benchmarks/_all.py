@@ -59,7 +59,8 @@ def main() -> int:
 def run(name: str, arguments: list[str]) -> Outcome:
     """Run a benchmark; what it prints is shown as it comes."""
     print(f"== {' '.join([name, *arguments])}", flush=True)
-    before, lines = processor(), []
+    before = processor()
+    lines: list[str] = []
     with subprocess.Popen([sys.executable, str(FOLDER / f"{name}.py"), *arguments], stdout=subprocess.PIPE,
                           text=True) as process:
         assert process.stdout is not None
