@@ -93,14 +93,8 @@ $(VENV)-docs/.stamp: pyproject.toml
 	  print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])')
 	@touch $@
 
-# Exit code 77: a benchmark that lacks what it needs, such as a CUDA device.
-bench: setup  ## every benchmark, one after the other; which missed a bar is said at the end
-	@missed=; lacking=; for script in $(sort $(wildcard benchmarks/[a-z]*.py)); do \
-	  echo "== $$script"; $(BIN)/python $$script; code=$$?; \
-	  case $$code in 0) ;; 77) lacking="$$lacking $$script" ;; *) missed="$$missed $$script" ;; esac; \
-	done; \
-	test -z "$$lacking" || echo "not measured:$$lacking"; \
-	test -z "$$missed" || { echo "missed a bar or failed:$$missed" >&2; exit 1; }
+bench: setup  ## every benchmark in its short form, and which bars were missed (full=1: as long as it takes; only="geometry hulls")
+	@$(BIN)/python benchmarks/_all.py $(if $(full),--full) $(only)
 
 drills: setup  ## faults made on purpose around a toy study, an hour (only=hub: one script of drills/); see docs/drills.md
 	@$(BIN)/python -c 'import hypothesis' 2> /dev/null || $(BIN)/pip install -q --no-build-isolation -e '.[drills]'

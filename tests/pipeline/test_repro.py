@@ -122,11 +122,11 @@ def test_a_stage_depends_on_everything_that_it_reads(project: Path):
     checked = 0
     with opened(project) as graph:
         for name, stage in graph.stages.items():
-            outs = [Path(out.fs_path) / "provenance.json" for out in stage.outs]
+            outs = [project / path / "provenance.json" for path in stage.writes]
             if not outs[0].is_file() or name == "atlas":
                 continue
             read = {path.removeprefix("./") for path in json.loads(outs[0].read_text())["inputs"]}
-            deps = {dep.def_path for dep in stage.deps if not dep.def_path.startswith("settings/")}
+            deps = {path for path in stage.reads if not path.startswith("settings/")}
             groups = {dep for dep in deps if dep.startswith("inputs/")}
             deps = (deps - groups) | {
                 source for target, source in copies.items() if str(Path(target).parent) in groups

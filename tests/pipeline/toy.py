@@ -127,7 +127,7 @@ def restore(project: Path) -> None:
     command(project, "dvc", "checkout", "-q", "--force", "--allow-missing")
     shutil.copy(project.parent / "published.json", project / "mlruns")
     with opened(project) as graph:
-        known = {Path(out.fs_path) for stage in graph.stages.values() for out in stage.outs}
+        known = {project / path for path in graph.written()}
     for folder in (project / "outputs").rglob("*"):
         if folder.is_dir() and not any(one == folder or one in folder.parents or folder in one.parents
                                        for one in known):

@@ -227,6 +227,19 @@ def test_wrong_calls(tmp_path):
     assert not list(tmp_path.iterdir()), "nothing is left in a folder that is no project"
 
 
+def test_a_study_of_many_items_is_driven_in_one_pass(tmp_path):
+    """Each item is looked at once when it becomes ready, and once when it has ended."""
+    chain = {"data@t": set()} | {f"{stage}@{number}": {before.format(number)} for number in range(200)
+                                 for stage, before in (("train", "data@t"), ("hidden", "train@{}"))}
+    chain["atlas"] = set(chain)
+    graph, asked = FakeGraph(chain, set(chain)), []
+    graph.inputs = lambda name: asked.append(name) or {}
+    executor = FakeExecutor()
+    code, _ = drive(tmp_path, graph, executor)
+    assert code == 0 and sorted(executor.begun) == sorted(chain) and executor.begun[-1] == "atlas"
+    assert len(asked) == 2 * len(chain)  # before it begins, and when it is recorded
+
+
 def test_outputs_of_other_inputs_are_not_restored(tmp_path, monkeypatch):
     """DVC's cache holds the outputs of the inputs before; with other inputs the item has to run."""
     import subprocess

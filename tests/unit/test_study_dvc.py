@@ -35,8 +35,8 @@ def test_odd_names_and_paths_reach_dvc(tmp_path: Path):
                                runs=[{"model": list(models), "task": ["0.5", "1.5"]}])):
         write_plan(Layout(tmp_path, tmp_path), one)
         with opened(tmp_path) as graph:
-            deps = {dep.def_path for name in graph.stages if name.startswith("data-files@")
-                    for dep in graph.stages[name].deps}
+            deps = {path for name, stage in graph.stages.items() if name.startswith("data-files@")
+                    for path in stage.reads}
             assert {f"train@{key}" for key in one.trajectories} <= set(graph.stages)
     assert set(PATHS) <= deps
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +12,7 @@ from finetrace.pipeline.accepted import accepted
 from finetrace.pipeline.fingerprint import Fingerprints
 from finetrace.store.files import write_text
 from finetrace.study import Study, load_study
-from finetrace.study.plan import STAGES, last_settings, plan_of
+from finetrace.study.plan import STAGES, Item, last_settings, plan_of
 
 WORDS = ("null", "true", "false", "yes", "no", "on", "off", "y", "n")
 HEAD = (
@@ -19,34 +20,36 @@ HEAD = (
 )
 
 
-def write_plan(layout: Layout, study: Study) -> bool:
-    """Write plan.yaml where it differs from what the study needs; whether it did."""
-    text = plan_text(study)
+def write_plan(layout: Layout, study: Study, items: Sequence[Item] | None = None) -> bool:
+    """Write plan.yaml where it differs from what the study needs; whether it did. items: `plan_of(study)`."""
+    text = plan_text(study, items)
     if layout.plan.is_file() and layout.plan.read_text("utf-8") == text:
         return False
     write_text(layout.plan, text)
     return True
 
 
-def plan_text(study: Study) -> str:
+def plan_text(study: Study, items: Sequence[Item] | None = None) -> str:
     """plan.yaml: plan -> stage -> item -> paths. JSON's notation is YAML's, and says names that look like numbers as
     texts."""
     lines = [HEAD + "plan:"]
-    items = plan_of(study)
-    for stage in STAGES:
-        own = [item for item in items if item.stage == stage]
+    of_stage: dict[str, list[Item]] = {stage: [] for stage in STAGES}
+    for item in plan_of(study) if items is None else items:
+        of_stage[item.stage].append(item)
+    for stage, own in of_stage.items():
         lines.append(f"  {stage}:{'' if own else ' {}'}")
         lines += [f"    {_scalar(item.key)}: {_flow(item.paths)}" for item in own]
     return "\n".join(lines) + "\n"
 
 
-def write_settings(layout: Layout, study: Study) -> list[str]:
+def write_settings(layout: Layout, study: Study, items: Sequence[Item] | None = None) -> list[str]:
     """Bring settings/ up to date: files whose content is right are left alone, others written or removed. Names of
     those changed.
 
-    Raises FinetraceError for code whose meaning cannot be followed.
+    items: `plan_of(study)`. Raises FinetraceError for code whose meaning cannot be followed.
     """
-    wanted = {f"{item.folder}/{item.key}.json": item.asked for item in plan_of(study) if item.asked is not None}
+    items = plan_of(study) if items is None else items
+    wanted = {f"{item.folder}/{item.key}.json": item.asked for item in items if item.asked is not None}
     wanted |= {f"{stage}/{stage}.json": asked for stage, asked in last_settings(study).items()}
     if vouched := {script: entry["because"] for script, entry in accepted(layout).entries.items()}:
         for name in ("atlas/atlas.json", "publish/publish.json"):  # they say so
@@ -94,8 +97,9 @@ def compile_study(layout: Layout) -> tuple[Study, bool]:
     """Check the study, and bring plan.yaml and settings/ up to date; the study, and whether the plan changed."""
     require_project(layout)
     study = load_study(layout.params)
-    changed = write_plan(layout, study)
-    write_settings(layout, study)
+    items = plan_of(study)
+    changed = write_plan(layout, study, items)
+    write_settings(layout, study, items)
     return study, changed
 
 

@@ -8,6 +8,7 @@ yet recorded finds its folder whole, with the key it asks for. Plain `dvc repro`
 after the other.
 """
 
+import heapq
 import os
 import signal
 import sys
@@ -142,7 +143,7 @@ class Driver:
         self.changed = stale
         due = builds_on(graph.after, stale)
         self.state = Progress(waiting=due)
-        self.ranks = self._ranks(due)
+        self._line_up(due)
         items = len(graph.stages.keys() - set(FIRST))
         self.say(
             f"{len(stale)} of {items} items are out of date, {len(due) - len(stale)} more build on them; "
@@ -185,22 +186,23 @@ class Driver:
     def _fill(self, executor: Executor) -> None:
         """Submit items until `jobs` run: of those whose inputs are there, the one first on which the longest work
         builds."""
-        while len(self.state.running) < self.jobs:
-            ready = [
-                name
-                for name in self.state.waiting
-                if not self.graph.after[name] & (self.state.waiting | set(self.state.running))
-            ]
-            if not ready:
-                return
-            name = min(ready, key=lambda one: (-self.ranks[one], one))
+        while len(self.state.running) < self.jobs and self.ready:
+            _, name = heapq.heappop(self.ready)
             self.state.waiting.discard(name)
-            if self.graph.after[name] & (set(self.state.failed) | self.state.blocked):
+            if self.graph.after[name] & (self.state.failed.keys() | self.state.blocked):
                 self.state.blocked.add(name)
+                self._left(name)
             elif self._is_current(name):
-                continue
+                self._left(name)
             else:
                 self._begin(name, executor)
+
+    def _left(self, name: str) -> None:
+        """An item waits and runs no longer: those that waited for nothing else are ready."""
+        for reader in self.before[name]:
+            self.missing[reader] -= 1
+            if not self.missing[reader]:
+                heapq.heappush(self.ready, (-self.ranks[reader], reader))
 
     def _is_current(self, name: str) -> bool:
         """Whether nothing is left to do: its inputs came out as they were, or an earlier run with the same inputs is
@@ -226,6 +228,7 @@ class Driver:
             executor.submit(name, self.graph.command(name), environment, needs)
         except FinetraceError as error:  # no machine of a cluster is large enough
             self.state.failed[name] = str(error)
+            self._left(name)
         else:
             self.state.running[name] = time.time()
 
@@ -238,6 +241,7 @@ class Driver:
             self._done(ended.name)
         else:
             self.state.failed[ended.name] = f"did not write {', '.join(missing)}" if missing else _last_words(ended)
+        self._left(ended.name)
 
     def _done(self, name: str) -> None:
         self.state.done.append(name)
@@ -253,18 +257,28 @@ class Driver:
         self.unrecorded = []
         self.graph.record(kept)
 
-    def _ranks(self, due: set[str]) -> dict[str, float]:
-        """Item -> seconds of the longest chain of work that begins with it."""
-        before: dict[str, list[str]] = {name: [] for name in due}
+    def _line_up(self, due: set[str]) -> None:
+        """Find out what waits for what, and what can begin."""
+        self.before: dict[str, list[str]] = {name: [] for name in due}
+        """Item -> due items that read from it."""
+        self.missing = {name: len(self.graph.after[name] & due) for name in due}
+        """Item -> how many due items it waits for."""
         for name in due:
             for other in self.graph.after[name] & due:
-                before[other].append(name)
-        found: dict[str, float] = {}
+                self.before[other].append(name)
+        self.ranks = self._ranks(due)
+        self.ready = [(-self.ranks[name], name) for name in due if not self.missing[name]]
+        """Items that can begin, as a heap: first those on which the longest work builds."""
+        heapq.heapify(self.ready)
+
+    def _ranks(self, due: set[str]) -> dict[str, float]:
+        """Item -> seconds of the longest chain of work that begins with it."""
+        ranks: dict[str, float] = {}
 
         def rank(name: str) -> float:
-            if name not in found:
-                found[name] = self.times.of(name) + max((rank(other) for other in before[name]), default=0.0)
-            return found[name]
+            if name not in ranks:
+                ranks[name] = self.times.of(name) + max((rank(reader) for reader in self.before[name]), default=0.0)
+            return ranks[name]
 
         return {name: rank(name) for name in due}
 
@@ -275,7 +289,7 @@ class Driver:
         left = sum(
             self.times.of(name)
             for name in self.state.waiting
-            if name in self.changed or self.state.waiting & self.graph.after[name]
+            if name in self.changed or not self.state.waiting.isdisjoint(self.graph.after[name])
         )
         longest = max((self.ranks[name] for name in self.state.waiting), default=0.0) if self.state.waiting else 0.0
         return max((left + sum(running.values())) / self.jobs, longest, *running.values(), 0.0)
@@ -326,7 +340,7 @@ def reason_of(output: str) -> str:
     lines = [line for line in output.splitlines() if line.strip()]
     for start, line in enumerate(lines):
         if line.startswith("finetrace: stage"):
-            return "\n    ".join(one for one in lines[start:] if not one.startswith("  log:")).removeprefix(
+            return "\n    ".join(each for each in lines[start:] if not each.startswith("  log:")).removeprefix(
                 "finetrace: "
             )
     return lines[-1] if lines else "ended without a word"

@@ -8,6 +8,7 @@ is asked in full.
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -53,24 +54,41 @@ def remember(layout: Layout, paths: Iterable[str], earlier_signature: str) -> No
 def signature(layout: Layout, paths: Iterable[str]) -> str:
     """One hash of name, size, time of change and inode of every file below the paths, and of package versions."""
     digest = hashlib.blake2b(json.dumps(versions(), sort_keys=True).encode())
-    for name in sorted({*ALWAYS, *paths}):
-        for path, facts in _files(os.path.join(layout.root, name)):
-            digest.update(f"{path}\0{facts.st_size}\0{facts.st_mtime_ns}\0{facts.st_ino}\n".encode())
+    inside = ""
+    for name in sorted({*ALWAYS, *paths}, key=lambda path: path.split("/")):
+        if not inside or not name.startswith(inside):  # what a folder holds is looked at once
+            inside = f"{name}/"
+            for path, facts in files_below(os.path.join(layout.root, name)):
+                digest.update(f"{path}\0{facts.st_size}\0{facts.st_mtime_ns}\0{facts.st_ino}\n".encode())
     return digest.hexdigest()
 
 
-def _files(path: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Files at or below a path, in order; a path that is not there gives nothing."""
+def files_below(path: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Files at or below a path with what is known of them, in order; a path that is not there gives nothing."""
     try:
         facts = os.stat(path)
     except OSError:
         return
-    if not os.path.isdir(path):
+    if stat.S_ISDIR(facts.st_mode):
+        yield from _in_folder(path)
+    else:
         yield path, facts
-        return
-    for name in sorted(os.listdir(path)):
-        if name != "__pycache__" and not name.endswith(".egg-info"):
-            yield from _files(os.path.join(path, name))
+
+
+def _in_folder(folder: str) -> Iterator[tuple[str, os.stat_result]]:
+    with os.scandir(folder) as entries:
+        inside = sorted(entries, key=lambda entry: entry.name)
+    for entry in inside:
+        if entry.name == "__pycache__" or entry.name.endswith(".egg-info"):
+            continue
+        try:
+            facts = entry.stat()
+        except OSError:  # a link that leads nowhere
+            continue
+        if stat.S_ISDIR(facts.st_mode):
+            yield from _in_folder(entry.path)
+        else:
+            yield entry.path, facts
 
 
 def _path(layout: Layout) -> Path:
