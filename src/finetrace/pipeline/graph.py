@@ -56,6 +56,10 @@ class Graph:
         """Everything that stages write."""
         return {out.def_path for stage in self.stages.values() for out in stage.outs}
 
+    def has_remote(self) -> bool:
+        """Whether DVC knows a place from which others can take results."""
+        return bool(self.repo.config.get("remote"))
+
     def close(self) -> None:
         self.repo.close()
 
