@@ -53,12 +53,19 @@ def turn(client: "MlflowClient", study: str) -> Iterator[Turn]:
 
     name, holder, mine = f"finetrace publishes {re.sub('[/:]', '-', study)}", uuid.uuid4().hex, Turn()
     try:
-        replaced = _take(client, name, holder)
+        _beat(client, name)
     except MlflowException as error:
         LOG.warning("publishers of other machines are not kept apart (%s); let one publish at a time",
                     hide_passwords(str(error).splitlines()[0]))
         yield mine
         return
+    try:
+        replaced = _take(client, name, holder)
+    except MlflowException as error:
+        reason = str(error).splitlines()[0]
+        raise FinetraceError(f"registered model {name!r}, by which publishers take turns: {reason}; run `finetrace "
+                             "publish` again, or let an administrator delete the one that a killed publisher left"
+                             ) from error
     keeper = threading.Thread(target=_keep, args=(client, name, holder, mine), daemon=True)
     keeper.start()
     try:
@@ -105,10 +112,10 @@ def _lost(client: "MlflowClient", name: str, beat: str) -> list[str]:
     old = f"{name} (lost, {beat})"
     try:
         client.rename_registered_model(name, old)
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST", "INTERNAL_ERROR"):
+    except MlflowException:
+        if _beat(client, name) == beat:
             raise
-        return []  # the last is what a database says of a row that another one has just renamed
+        return []
     return [old]
 
 
