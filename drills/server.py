@@ -28,13 +28,14 @@ from finetrace.study import Study, load_study
 ROOT = Path(__file__).parents[1]
 PUBLISHERS = 8
 STARTS = 180.0  # seconds that a server may take until it answers
+os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
 NAMES = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 
 
 def service_words(database: str, port: int, artifacts: Path) -> list[str]:
     """The command of compose.yaml's service `tracking`, at addresses of this machine."""
     words = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))["services"]["tracking"]["command"]
-    ours = {"postgresql://mlflow@database/mlflow": database, "0.0.0.0": "127.0.0.1", "5000": str(port),
+    ours = {"postgresql+psycopg2://mlflow@database/mlflow": database, "0.0.0.0": "127.0.0.1", "5000": str(port),
             "/home/finetrace/project/artifacts": str(artifacts)}
     return [ours.get(word, re.sub(r"^\$\{\w+-(.*)\}$", r"\1", word)) for word in words]
 
@@ -48,30 +49,32 @@ def _tracking(folder: Path, admin: str = "") -> Iterator[str]:
                         "then add /usr/lib/postgresql/15/bin)")
     _needs("psycopg2", "psycopg2-binary")
     password, port = secrets.token_urlsafe(), postgres.free_port()
-    with postgres.server(password) as database:
+    with postgres.server(password) as plain:
+        database = plain.replace("postgresql:", "postgresql+psycopg2:")
         words = service_words(database, port, folder / "artifacts")
         known = environment(folder, PGPASSWORD=password, PYTHONPATH=os.environ.get("PYTHONPATH", ""))
         if admin:
             (folder / "basic_auth.ini").write_text((ROOT / "docker" / "basic_auth.ini").read_text("utf-8").replace(
-                "postgresql://mlflow@database/mlflow", database))
+                "postgresql+psycopg2://mlflow@database/mlflow", database))
             known |= {"MLFLOW_AUTH_CONFIG_PATH": str(folder / "basic_auth.ini"), "MLFLOW_AUTH_ADMIN_PASSWORD": admin,
                       "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_urlsafe()}
         else:
             words = words[:words.index("--app-name")]
         with open(folder / "server.log", "w", encoding="utf-8") as log, \
-                _process([str(Path(sys.executable).parent / words[0]), *words[1:]], folder, known, log):
+                _process([str(Path(sys.executable).parent / words[0]), *words[1:]], folder, known, log) as running:
             address = f"http://127.0.0.1:{port}"
-            must(wait_for(lambda: _answers(f"{address}/health"), STARTS, every=1),
-                 f"no answer in {STARTS:.0f} s: {last_words((folder / 'server.log').read_text())}")
+            wait_for(lambda: running.poll() is not None or _answers(f"{address}/health"), STARTS, every=1)
+            must(_answers(f"{address}/health"), f"no answer: {last_words((folder / 'server.log').read_text())}")
             yield address
 
 
 @contextlib.contextmanager
-def _process(words: list[str], folder: Path, variables: Mapping[str, str], log: Any) -> Iterator[None]:
+def _process(words: list[str], folder: Path, variables: Mapping[str, str], log: Any
+             ) -> Iterator[subprocess.Popen[bytes]]:
     """A program in the background, ended with all that it started."""
     running = subprocess.Popen(words, cwd=folder, env=dict(variables), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     try:
-        yield
+        yield running
     finally:
         kill(family(running.pid))
         running.wait()

@@ -59,4 +59,5 @@ def test_mlflow_knows_the_words_of_the_server(services: dict[str, Any]) -> None:
     assert words[:2] == ["mlflow", "server"]
     options = server.make_context("server", words[2:]).params
     assert options["serve_artifacts"] and options["artifacts_destination"].startswith("/home/finetrace/project/")
-    assert options["backend_store_uri"] == "postgresql://mlflow@database/mlflow" and options["app_name"] == "basic-auth"
+    assert options["backend_store_uri"] == "postgresql+psycopg2://mlflow@database/mlflow"
+    assert options["app_name"] == "basic-auth"
