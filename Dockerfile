@@ -2,10 +2,11 @@
 #
 #   docker build -t finetrace .                                     torch for CPUs
 #   docker build -t finetrace:cuda --build-arg TORCH_INDEX= .       torch from PyPI: CUDA, which it brings itself
+#   docker build -t finetrace-server --target server .              MLflow over PostgreSQL, with passwords (compose.yaml)
 
 # Any Debian-like image whose python3 is 3.11 or newer and can make virtual environments.
 ARG BASE_IMAGE=python:3.12-slim-bookworm
-FROM ${BASE_IMAGE}
+FROM ${BASE_IMAGE} AS study
 
 # git: DVC works on checkouts that are mounted here. tini: passes signals on to training and reaps its workers.
 RUN if ! command -v git > /dev/null || ! command -v tini > /dev/null; then \
@@ -61,3 +62,10 @@ EXPOSE 5000
 STOPSIGNAL SIGINT
 ENTRYPOINT ["tini", "-s", "-g", "--", "/opt/finetrace/docker/entrypoint.sh"]
 CMD ["study"]
+
+FROM study AS server
+# The versions beside those of the lock are fixed here: they are no part of a study's environment.
+RUN /opt/venv/bin/pip install -q --no-cache-dir --no-deps psycopg2-binary==2.9.13 Flask-WTF==1.3.0 WTForms==3.2.1
+
+# What `docker build .` makes.
+FROM study

@@ -4,18 +4,16 @@ import dataclasses
 import importlib.util
 import json
 import multiprocessing
-import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from tests import postgres
 from tests.training_drills import digests, run, tune_job, work_job
 from tests.training_fixtures import model_folder, settings, task_folder
 
@@ -44,30 +42,12 @@ def wanted(root: Path, scratch: Path, tune: TuneSettings = TUNE) -> tuning.Searc
 
 
 @pytest.fixture(scope="module")
-def database(root: Path) -> Iterator[str]:
+def database() -> Iterator[str]:
     """A server of its own on loopback; its address without the password."""
-    if not (shutil.which("initdb") and shutil.which("pg_ctl")):
-        pytest.skip("PostgreSQL's initdb and pg_ctl are not in PATH")
-    user = "nobody" if os.getuid() == 0 else None  # it refuses to run as root
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "password").write_text(PASSWORD)
-        if user:
-            shutil.chown(folder, user)
-            shutil.chown(Path(folder) / "password", user)
-        data, port = f"{folder}/data", 20000 + os.getpid() % 20000
-
-        def serve(*words: str) -> None:
-            subprocess.run(words, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL,
-                           stderr=subprocess.DEVNULL, timeout=120)
-
-        serve("initdb", "-D", data, "-U", "finetrace", "-A", "scram-sha-256", "--pwfile", f"{folder}/password", "-N",
-              "--locale=C", "-E", "UTF8")
-        serve("pg_ctl", "-D", data, "-w", "-l", f"{folder}/log", "start", "-o",
-              f"-c listen_addresses=127.0.0.1 -p {port} -k {folder} -c fsync=off")
-        try:
-            yield f"postgresql://finetrace@127.0.0.1:{port}/postgres"
-        finally:
-            serve("pg_ctl", "-D", data, "-m", "immediate", "stop")
+    if missing := postgres.absent():
+        pytest.skip(f"PostgreSQL's {', '.join(missing)} not in PATH")
+    with postgres.server(PASSWORD) as address:
+        yield address
 
 
 @pytest.mark.slow

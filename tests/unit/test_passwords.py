@@ -1,5 +1,6 @@
 """A password in an address stands in no message, log or file; a server that does not answer is told."""
 
+import contextlib
 import http.server
 import socket
 import sys
@@ -19,7 +20,7 @@ from finetrace.study.plan import last_settings
 from finetrace.tracking import doctor as doctor_module
 from finetrace.tracking import live
 from finetrace.tracking.publish import Published
-from finetrace.tracking.store import open_store, tracking_uri, why_silent
+from finetrace.tracking.store import Refused, open_store, tracking_uri, why_silent
 
 SECRET = "s3cr:t"
 
@@ -46,6 +47,19 @@ def test_errors_of_the_store_hold_no_password(uri: str, tmp_path: Path, monkeypa
     with pytest.raises(FinetraceError) as error:
         open_store(tracking_uri(TrackingSettings(uri=uri), tmp_path), tmp_path, "demo")
     assert "ann:***@" in str(error.value) and SECRET not in str(error.value)
+
+
+@pytest.mark.parametrize(("status", "said"), [
+    (401, "a password, and does not accept those of ann; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
+    (403, "does not let ann write here; let whoever made the experiment, or an administrator, give you"),
+])
+def test_who_is_not_let_in_is_told_what_to_do(status: int, said: str, tmp_path: Path,
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", SECRET)
+    with answering(status) as port, pytest.raises(Refused) as error:
+        open_store(f"http://127.0.0.1:{port}", tmp_path, "demo")
+    assert said in str(error.value) and SECRET not in str(error.value) and "\n" not in str(error.value)
 
 
 def test_what_publish_says_and_what_settings_hold(tmp_path: Path) -> None:
@@ -97,10 +111,17 @@ def test_the_follower_says_why_without_it(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.fixture
 def server() -> Iterator[int]:
     """A web server that is no MLflow."""
+    with answering(404) as port:
+        yield port
+
+
+@contextlib.contextmanager
+def answering(status: int) -> Iterator[int]:
+    """The port of a web server that answers everything with this status."""
 
     class Answer(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            self.send_error(404)
+            self.send_error(status)
 
         do_GET = do_POST
 

@@ -122,6 +122,10 @@ class Graph:
         """Everything that stages write."""
         return {path for stage in self.stages.values() for path in stage.writes}
 
+    def has_remote(self) -> bool:
+        """Whether DVC knows a place from which others can take results."""
+        return bool(self.repo.config.get("remote"))
+
     def close(self) -> None:
         self._hashes.write(self.paths())
         self.repo.close()

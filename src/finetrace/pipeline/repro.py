@@ -103,9 +103,10 @@ def repro(layout: Layout, jobs: int = 0, say: Callable[[str], None] = print, exe
                 code = driver.run(executor)
                 if code == 0:
                     driver.remember()
+                remote = graph.has_remote()
         finally:
             executor.close()
-        if note := leave_alone(layout):
+        if note := leave_alone(layout, remote):
             say(note)
         return code
 

@@ -1,5 +1,6 @@
 """Records into the store, by content: publishing twice changes nothing, and a lost store comes back."""
 
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -22,7 +23,8 @@ from finetrace.tracking.overview import links
 from finetrace.tracking.points import Point
 from finetrace.tracking.records import DataInput, RunContent, RunRecord
 from finetrace.tracking.series import Series, not_finite
-from finetrace.tracking.store import KnownRun, Store, open_store, tracking_uri
+from finetrace.tracking.store import KnownRun, Refused, Store, explained, is_own, open_store, tracking_uri
+from finetrace.tracking.turns import Turn, turn
 
 
 @dataclasses.dataclass
@@ -65,18 +67,27 @@ def publish(layout: Layout, study: Study, say: Callable[[str], None] = print) ->
     with file_lock(lock, waiting="another `finetrace publish` is at work; waiting for it"):
         store = open_store(done.uri, layout.home, study.study.name)
         done.experiment_id = store.experiment_id
-        writer = _Writer(store, study, layout.home)
-        for record in found.records:
-            try:
-                writer.put(record, done, say)
-            except FinetraceError as error:
-                done.problems.append(str(error))
+        with _alone(store, study, layout.home) as alone:
+            writer = _Writer(store, study, layout.home)
+            for record in found.records:
+                alone.check()
+                try:
+                    writer.put(record, done, say)
+                except Refused:
+                    raise
+                except FinetraceError as error:
+                    done.problems.append(str(error))
     say(done.summary())
     write_json(layout.published, sorted(({"kind": r.kind, "name": r.name, "key": r.key} for r in found.records),
                                         key=lambda r: (r["kind"], r["name"], r["key"])))
     if done.problems:
         raise FinetraceError("published everything but:\n" + "\n".join(done.problems))
     return done
+
+
+def _alone(store: Store, study: Study, home: Path) -> contextlib.AbstractContextManager[Turn]:
+    """Nobody else publishes the study meanwhile: of the project's own store the lock of the project sees to that."""
+    return contextlib.nullcontext(Turn()) if is_own(store.uri, home) else turn(store.client, study.study.name)
 
 
 class _Writer:
@@ -144,8 +155,7 @@ class _Writer:
             logged_models.put_checkpoints(self.store.client, self.store.experiment_id, self.run_ids[record.identity],
                                           shown, found, record.started_at_ms, fresh=fresh)
         except MlflowException as error:
-            raise FinetraceError(f"checkpoints of {record.name} in {self.store.uri}: {str(error).splitlines()[0]}; "
-                                 "remove the cause and run `finetrace publish` again: it goes on here") from error
+            raise self._explained(error, f"checkpoints of {record.name}") from error
 
     def _remove_checkpoints(self, run: KnownRun) -> None:
         """The models of a run that is replaced or deleted."""
@@ -183,8 +193,11 @@ class _Writer:
                 return started_run.run_id
             return self._write_content(record, content, started_run.run_id if started_run else None)
         except (MlflowException, OSError) as error:
-            raise FinetraceError(f"run {record.name} in {self.store.uri}: {str(error).splitlines()[0]}; "
-                                 "remove the cause and run `finetrace publish` again: it goes on here") from error
+            raise self._explained(error, f"run {record.name}") from error
+
+    def _explained(self, error: Exception, what: str) -> FinetraceError:
+        return explained(error, self.store.uri, f"{what} in {self.store.uri}: {str(error).splitlines()[0]}; remove the "
+                         "cause and run `finetrace publish` again: it goes on here")
 
     def _write_content(self, record: RunRecord, content: RunContent, run_id: str | None) -> str:
         from mlflow.entities import RunTag

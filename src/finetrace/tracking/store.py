@@ -36,6 +36,10 @@ _SQLITE_START = b"SQLite format 3\0"  # of every sqlite file
 _CREATE = "import sys; from mlflow.tracking import MlflowClient; MlflowClient(sys.argv[1])"
 
 
+class Refused(FinetraceError):
+    """A server does not let this user in, or not write."""
+
+
 @dataclasses.dataclass(frozen=True)
 class KnownRun:
     """What the publisher needs to know about a run in the store."""
@@ -120,6 +124,12 @@ def database_path(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
+def is_own(uri: str, home: Path) -> bool:
+    """Whether a store is the project's own file; any other one may serve several projects and machines."""
+    path = database_path(uri)
+    return path is not None and path.resolve().parent == home.resolve()
+
+
 def open_store(uri: str, home: Path, experiment: str) -> Store:
     """Open the store, and create it and the experiment where they are missing.
 
@@ -142,9 +152,27 @@ def opened(uri: str, home: Path) -> Iterator["MlflowClient"]:
         try:
             yield MlflowClient(uri) if path is None else _open_database(path, home, lock)
         except MlflowException as error:
-            raise FinetraceError(f"tracking store {uri}: {str(error).splitlines()[0]}; check that the server runs "
-                                 "(or that the file is writable), then run `finetrace publish` again; "
-                                 "`finetrace doctor` explains more") from error
+            raise explained(error, uri, f"tracking store {uri}: {str(error).splitlines()[0]}; check that the server "
+                            "runs (or that the file is writable), then run `finetrace publish` again; "
+                            "`finetrace doctor` explains more") from error
+
+
+def explained(error: Exception, uri: str, otherwise: str) -> FinetraceError:
+    """A store's error in a sentence: what to do where it is about who asks (Refused), else the given sentence."""
+    from mlflow.exceptions import MlflowException
+
+    status = error.get_http_status_code() if isinstance(error, MlflowException) else 0
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME")
+    if status == 401:
+        given = f"does not accept those of {user}" if user else "none are set"
+        return Refused(f"tracking store {uri}: asks for a user and a password, and {given}; set "
+                       "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment and run the same "
+                       "command again")
+    if status == 403:
+        return Refused(f"tracking store {uri}: does not let {user or 'this user'} write here; let whoever made the "
+                       "experiment, or an administrator, give you the permission EDIT, or publish as another user "
+                       "(MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)")
+    return FinetraceError(otherwise)
 
 
 def why_silent(uri: str) -> str | None:
@@ -291,7 +319,7 @@ def _experiment(client: "MlflowClient", uri: str, home: Path, name: str) -> "Exp
     if found is not None and path is not None and found.artifact_location.startswith("mlflow-artifacts:"):
         raise FinetraceError(f"experiment {name!r} in {uri}: was created in the UI, so its artifacts need the server; "
                              "delete or rename it there, or change study.name in params.yaml")
-    own = path is not None and path.resolve().parent == home.resolve()  # a store elsewhere may serve several projects
+    own = is_own(uri, home)
     if found is not None and own and has_moved(found, home):
         retire(client, found, home)
         found = None
