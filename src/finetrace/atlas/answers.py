@@ -85,8 +85,9 @@ def _packed(found: Answers, task: str, layout: Layout) -> str:
     for place in found.said:
         columns |= {f"said {place}": found.said[place], f"since {place}": found.since[place]}
     return pack(columns, label_names=found.label_names, sets=sets, places=list(found.said),
-                texts=[_short(texts[name].get(example, "")) for name, example in found.rows])
+                texts=[shortened(texts[name].get(example, "")) for name, example in found.rows])
 
 
-def _short(text: str) -> str:
+def shortened(text: str) -> str:
+    """A text as the page shows it."""
     return text if len(text) <= LONGEST else text[:LONGEST - 1] + "…"

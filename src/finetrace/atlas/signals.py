@@ -1,7 +1,8 @@
 """The signals of a training: what its lenses say over the steps, and those of a cell on one axis of steps.
 
 A signal is the course behind a metric by which trajectories are compared: every headline metric of every lens and of
-the training itself, and the few names of `BESIDES`. Names of metrics say which rows of the one table are meant:
+the training itself, and those that lenses declare as `COURSES`. Names of metrics say which rows of the one table are
+meant:
 
     effective_rank/layer-*/last      quantity effective_rank; first, last and the layer are of the metric: last layer
     test/ece_scaled                  quantity ece; test is a split, or the value of a key; scaled is a key: scaled=True
@@ -18,18 +19,12 @@ import numpy as np
 import pandas as pd
 
 from finetrace.atlas.columns import FINE_TUNING, MASKED_WORD_TRAINING, TASK_METRIC
-from finetrace.atlas.headlines import OF_FINE_TUNINGS, OF_MASKED_WORDS
+from finetrace.atlas.headlines import COURSES, OF_FINE_TUNINGS, OF_MASKED_WORDS
 from finetrace.lenses.headline import Headline
 
-BESIDES = {
-    "trajectory": (Headline("train/loss", "loss", "nats", 3, "down", "loss of the training batches"),
-                   Headline("validation/loss", "loss", "nats", 3, "down", "loss on validation")),
-    "cloze": (Headline("mean_held_out", "held out", "share", 3, "", "held-out facts", mean_of="*/held_out_p_at_1"),
-              Headline("mean_held_out", "held out", "share", 3, "", "held-out facts", mean_of="*/held_out_p_at_10")),
-}
-"""Part -> metrics whose courses are signals though they head no column."""
-OPEN = {"edges": "test", "probes": "validation"}
-"""Lens -> the split of its headline metrics, which their names leave open and which is not the table's first."""
+LOSSES = (Headline("train/loss", "loss", "nats", 3, "down", "loss of the training batches"),
+          Headline("validation/loss", "loss", "nats", 3, "down", "loss on validation"))
+"""Of the training itself: metrics that head no column, and whose courses are signals all the same."""
 MADE = ("mean", "best")
 """Before a quantity: how one number was made of a lens's many."""
 EVERY_STEP = ("infodynamics/", "trajectory/train/")
@@ -101,19 +96,29 @@ def cells_of(table: pd.DataFrame) -> list[Cell]:
 
 def signals_of(rows: pd.DataFrame) -> list[Signal]:
     """The signals that the headline metrics of the lenses mean, as far as a table has their quantities; each once."""
-    parts = {"trajectory": (*FINE_TUNING, *MASKED_WORD_TRAINING), **OF_FINE_TUNINGS, **OF_MASKED_WORDS}
+    by_name: dict[str, Signal] = {}
+    for signals in signals_by_metric(rows).values():
+        for signal in signals:
+            by_name.setdefault(signal.name, signal)
+    return list(by_name.values())
+
+
+def signals_by_metric(rows: pd.DataFrame) -> dict[tuple[str, str], list[Signal]]:
+    """Lens and metric of a headline -> the signals that it means, one for each of its alternatives `a|b` of which a
+    table has the quantity; in the order of the tables."""
+    parts = {"trajectory": (*FINE_TUNING, *MASKED_WORD_TRAINING, *LOSSES), **OF_FINE_TUNINGS, **OF_MASKED_WORDS}
     known = rows[["lens", "quantity", "keys"]].drop_duplicates()
-    found: dict[str, Signal] = {}
+    by_metric: dict[tuple[str, str], list[Signal]] = {}
     for lens, headlines in parts.items():
         of_lens = known[known["lens"] == lens]
         quantities = set(of_lens["quantity"])
         keys = {name for text in of_lens["keys"].unique() for name in _parsed(text)}
-        for headline in (*headlines, *BESIDES.get(lens, ())):
-            for metric in (headline.mean_of or headline.metric).split("|"):
-                signal = None if TASK_METRIC in metric else _meant(lens, metric, headline, quantities, keys)
-                if signal is not None:
-                    found.setdefault(signal.name, signal)
-    return list(found.values())
+        for headline in (*headlines, *COURSES.get(lens, ())):
+            metrics = [metric for metric in (headline.mean_of or headline.metric).split("|")
+                       if TASK_METRIC not in metric]
+            meant = [_meant(lens, metric, headline, quantities, keys) for metric in metrics]
+            by_metric.setdefault((lens, headline.metric), []).extend(signal for signal in meant if signal is not None)
+    return by_metric
 
 
 def courses_of(rows: pd.DataFrame, signal: Signal) -> dict[str, Course]:
@@ -184,7 +189,7 @@ def _meant(lens: str, metric: str, headline: Headline, quantities: set[str], key
                 continue
             rest = tuple(other for other in words if other != word)
             flags = (affix,) if affix in keys else ()
-            split = (OPEN[lens],) if lens in OPEN else ()
+            split = (headline.split,) if headline.split else ()
             name = "/".join([lens, *rest, "_".join([quantity, *flags])])
             return Signal(name, lens, quantity, (*rest, *split), flags, bool(headline.mean_of), affix == "best",
                           headline.unit, headline.direction)
