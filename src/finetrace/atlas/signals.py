@@ -83,14 +83,14 @@ def cells_of(table: pd.DataFrame) -> list[Cell]:
     table: as `atlas.table.one_table` makes it, its texts as categories.
     """
     rows = table[(table["step"] >= 0) & (table["model"] != "") & (table["label"] == "")].dropna(subset="value")
-    found = [(signal, courses_of(rows, signal)) for signal in signals_of(rows)]
+    signal_courses = [(signal, courses_of(rows, signal)) for signal in signals_of(rows)]
     runs = rows[["place", "model", "task", "method", "seed"]].drop_duplicates("place")
     by_cell: dict[str, list[tuple[str, int]]] = {}
     for run in runs.itertuples():
         name = f"{run.model}/{run.task}/{run.method}" if run.task else run.place
         by_cell.setdefault(name, []).append((run.place, int(run.seed)))
-    cells = [cell_of(name, runs, [(signal, [courses.get(place) for place, _ in runs]) for signal, courses in found])
-             for name, runs in by_cell.items()]
+    cells = [cell_of(name, runs, [(signal, [courses.get(place) for place, _ in runs])
+                                  for signal, courses in signal_courses]) for name, runs in by_cell.items()]
     return [cell for cell in cells if cell is not None]
 
 
@@ -139,10 +139,10 @@ def courses_of(rows: pd.DataFrame, signal: Signal) -> dict[str, Course]:
 
 
 def cell_of(name: str, runs: Sequence[tuple[str, int]],
-            found: Sequence[tuple[Signal, Sequence[Course | None]]]) -> Cell | None:
+            signal_courses: Sequence[tuple[Signal, Sequence[Course | None]]]) -> Cell | None:
     """The signals of a cell on one axis of steps; None without two of them.
 
-    runs: place and seed of each;  found: each signal, and its course in each run.
+    runs: place and seed of each;  signal_courses: each signal, and its course in each run.
 
     The axis is that of the checkpoints, of one of the lenses, on which most can be compared: pairs of lenses times
     changes, then signals times changes. A signal is there by its value at each step of the axis, or, if it has as many
@@ -151,7 +151,7 @@ def cell_of(name: str, runs: Sequence[tuple[str, int]],
     axis, or that do not move, are left out.
     """
     left_out, complete = {}, []
-    for signal, courses in found:
+    for signal, courses in signal_courses:
         there = [course for course in courses if course is not None]
         if there and len(there) < len(runs):
             left_out[signal.name] = f"looked at in {len(there)} of {len(runs)} runs"
@@ -207,12 +207,12 @@ def _affix(word: str, quantity: str) -> str | None:
 
 def _parsed(text: str) -> dict[str, str]:
     """"head=mlp seed=0" -> names and values; a value may hold spaces or =."""
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for part in str(text).split(" "):
         name, sign, value = part.partition("=")
         if sign:
-            found[name] = value
-    return found
+            values[name] = value
+    return values
 
 
 def _which(rows: pd.DataFrame, signal: Signal) -> np.ndarray:
@@ -237,11 +237,11 @@ def _group(signal: Signal, split: str, keys: Mapping[str, str]) -> tuple[str, ..
     return (split, *(f"{name}={value}" for name, value in named))
 
 
-def _axis(found: Sequence[tuple[Signal, Sequence[Course]]]) -> np.ndarray:
+def _axis(signal_courses: Sequence[tuple[Signal, Sequence[Course]]]) -> np.ndarray:
     """(time,) int64: the common steps of one of the signals on which most can be compared; empty where none fits."""
     best, chosen = (0.0, 0.0), np.zeros(0, np.int64)
-    for axis in _candidates(found):
-        there = [signal for signal, courses in found if _all_on(axis, signal, courses) is not None]
+    for axis in _candidates(signal_courses):
+        there = [signal for signal, courses in signal_courses if _all_on(axis, signal, courses) is not None]
         lenses, changes = len({signal.lens for signal in there}), len(axis) - 1
         score = (lenses * (lenses - 1) / 2 * changes, float(len(there) * changes))
         if score > best:
@@ -249,9 +249,9 @@ def _axis(found: Sequence[tuple[Signal, Sequence[Course]]]) -> np.ndarray:
     return chosen
 
 
-def _candidates(found: Sequence[tuple[Signal, Sequence[Course]]]) -> Iterator[np.ndarray]:
+def _candidates(signal_courses: Sequence[tuple[Signal, Sequence[Course]]]) -> Iterator[np.ndarray]:
     seen = set()
-    for signal, courses in found:
+    for signal, courses in signal_courses:
         axis = courses[0][0]
         for steps, _ in courses[1:]:
             axis = np.intersect1d(axis, steps)
@@ -264,9 +264,9 @@ def _candidates(found: Sequence[tuple[Signal, Sequence[Course]]]) -> Iterator[np
 
 def _all_on(axis: np.ndarray, signal: Signal, courses: Sequence[Course]) -> np.ndarray | None:
     """(run, time) float64: the courses of all runs at the steps of an axis; None where one does not fit it."""
-    found = [_on(axis, signal, course) for course in courses]
-    there = [each for each in found if each is not None]
-    return np.stack(there) if len(there) == len(found) else None
+    on_axis = [_on(axis, signal, course) for course in courses]
+    there = [each for each in on_axis if each is not None]
+    return np.stack(there) if len(there) == len(on_axis) else None
 
 
 def _on(axis: np.ndarray, signal: Signal, course: Course) -> np.ndarray | None:
