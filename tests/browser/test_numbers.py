@@ -226,13 +226,13 @@ def test_who_taught_an_example_and_when(reader: Reader) -> None:
     assert page.locator("#taught").text_content() == f"{HOSTILE} asked 3 ({LABELS[0]})"
     for kind, sign in (("helpful", 1), ("harmful", -1)):
         rows = reader.table("lowered" if kind == "helpful" else "raised")
-        assert [row[:2] for row in rows] == [["1", "31"], ["2", "32"]]
-        assert all(row[2].startswith(f"<b>taught</b> {kind} 3.") and row[2].endswith("…") for row in rows)
-        assert [number(row[4]) for row in rows] == [sign * 0.5, sign * 0.25]
+        assert [(row[0], row[4]) for row in rows] == [("1", "31"), ("2", "32")]
+        assert all(row[1].startswith(f"<b>taught</b> {kind} 3.") and row[1].endswith("…") for row in rows)
+        assert [number(row[3]) for row in rows] == [sign * 0.5, sign * 0.25]
     lines = {trace["name"]: trace for trace in reader.charts()[0]}
     assert lines["harmful 2"]["x"] == list(STEPS) and lines["harmful 2"]["y"] == [-0.0625] * len(STEPS)
     reader.choose("example", f"7: {HOSTILE} asked 7")
-    assert "example=7" in page.url and reader.table("raised")[0][1] == "71"
+    assert "example=7" in page.url and reader.table("raised")[0][4] == "71"
 
 
 def test_a_headline_number_names_its_row(reader: Reader, frame: pd.DataFrame) -> None:

@@ -21,14 +21,14 @@ function overview(main, params) {
     && places.some(place => place.numbers[one.name] !== undefined));
   const measured = places.filter(place => headlines.some(one => place.numbers[one.name] !== undefined));
   const groups = grouped(measured, by === "place" ? "name" : by);
-  const floors = lens !== "trajectory" ? [] : FLOORS.filter(([floor]) => measured.some(
+  const floorsOf = headline => headline.name !== ACCURACY ? [] : FLOORS.filter(([floor]) => measured.some(
     place => floorOf([place], floor) !== undefined));
   const header = [[by === "place" || by === "cell" ? "training" : by.replace(SETTING, ""), "what was trained"],
-    ["n", "trainings behind the numbers"], ...headlines.map(one => [one.heading, one.says]), ...floors];
+    ["n", "trainings behind the numbers"], ...headlines.flatMap(one => [[one.heading, one.says], ...floorsOf(one)])];
   const rows = [...groups].map(([name, members]) => [
     {node: members.length > 1 ? el("span", {}, name) : link(members[0], ["cell", "place"].includes(by) ? undefined : name), value: name},
-    {text: members.length, value: members.length}, ...headlines.map(one => cellOf(one, members)),
-    ...floors.map(([floor]) => floorOf(members, floor)).map(value => ({text: shown(value, 3), value}))]);
+    {text: members.length, value: members.length}, ...headlines.flatMap(one => [cellOf(one, members),
+      ...floorsOf(one).map(([floor]) => floorOf(members, floor)).map(value => ({text: shown(value, 3), value}))])]);
   main.append(sortable(header, rows, `${KINDS[kind]}: ${lens}. Means ± standard deviation over trainings; click a number `
     + "for its trainings, a heading to sort, rest on a heading for its meaning."));
   if (headlines.length) dots(main, params, headlines, groups);
@@ -103,7 +103,7 @@ function dots(main, params, headlines, groups) {
     text: found.map(one => one.place.name), hovertemplate: "%{text}<br>%{x}<extra></extra>",
     marker: {color: COLOURS[0], size: 9, opacity: 0.75}},
   {type: "scatter", mode: "markers", name: "mean", x: means, y: names, hovertemplate: "%{y}<br>mean %{x}<extra></extra>",
-    marker: {color: colour("text"), size: 16, symbol: "line-ns-open"}}];
+    marker: {color: COLOURS[1], size: 16, symbol: "line-ns-open"}}];
   if (headline.name === ACCURACY) {
     for (const [name, symbol] of [["majority", "x-thin-open"], ["bag of words", "cross-thin-open"]]) {
       const rows = names.map(row => [row, floorOf(groups.get(row), name)]).filter(([, value]) => value !== undefined);

@@ -1,5 +1,7 @@
 // Who taught: of an evaluation example, the training examples that lowered its loss most and those that raised it most.
 
+const OF_RANK = [...DASHES, "longdash", "longdashdot"];
+
 async function taught(main, params) {
   if (!study.influence.length) {
     return main.append(note("No training has been looked at by the lens influence (docs/influence.md; look: {influence: …})."));
@@ -16,15 +18,16 @@ async function taught(main, params) {
   el("p", {id: "taught"}, el("strong", {}, example.eval_text), ` (${example.eval_label})`));
   const listed = rows.filter(row => row.eval_example_id === example.eval_example_id);
   for (const [kind, heading, says] of [["helpful", "Helpful", "lowered its loss most"], ["harmful", "Harmful", "raised its loss most"]]) {
-    main.append(el("h2", {}, heading), sortable([["rank", ""], ["example", "number in the training set"], ["text", ""], ["label", ""],
-      ["influence", "drop of the evaluation example's loss that training on this one brought, to first order (nats)"]],
-    listed.filter(row => row.kind === kind).map(row => [row.rank, row.train_example_id, row.train_text, row.train_label,
-      {text: shown(row.influence), value: row.influence}]), `Training examples that ${says}`));
+    main.append(el("h2", {}, heading), sortable([["rank", ""], ["text", ""], ["label", ""],
+      ["influence", "drop of the evaluation example's loss that training on this one brought, to first order (nats)"],
+      ["example", "number in the training set"]],
+    listed.filter(row => row.kind === kind).map(row => [row.rank, row.train_text, row.train_label,
+      {text: shown(row.influence), value: row.influence}, row.train_example_id]), `Training examples that ${says}`));
   }
   const steps = Object.keys(packed.columns).filter(column => column.startsWith("step_"));
   plot(main, listed.map(row => ({type: "scatter", mode: "lines+markers", name: `${row.kind} ${row.rank}`,
     x: steps.map(column => Number(column.slice("step_".length))), y: steps.map(column => row[column]),
-    line: {color: COLOURS[row.kind === "helpful" ? 0 : 1], dash: DASHES[(row.rank - 1) % DASHES.length]},
+    line: {color: COLOURS[row.kind === "helpful" ? 0 : 1], dash: OF_RANK[(row.rank - 1) % OF_RANK.length]},
     hovertemplate: `${row.kind} ${row.rank}: %{y:.4g} around step %{x}<extra></extra>`})),
   {xaxis: {title: {text: "checkpoint (step)"}}, yaxis: {title: {text: "influence around it"}}},
   "When: the influence of each training example around each checkpoint; their sum is its influence.");
