@@ -182,7 +182,8 @@ def test_layers_are_those_of_the_table(reader: Reader, frame: pd.DataFrame) -> N
     for chart, wanted in ((a, one), (b, other), (difference, other - one)):
         np.testing.assert_allclose(np.array(chart[0]["z"], float), wanted, rtol=1e-4)
         assert chart[0]["x"] == [str(step) for step in STEPS]
-    assert [trace["name"] for trace in profile[:3]] == ["A, step 0", "A, step 20", "A, step 40"]
+    assert [trace["name"] for trace in profile[:3]] == ["A, first: step 0", "A, chosen: step 20",
+                                                             "A, last: step 40"]
     for trace, at in zip(profile[:3], (0, 2, 3), strict=True):
         assert trace["y"] == pytest.approx(one[:, at], rel=1e-6)
     assert change[1]["y"] == pytest.approx(other[:, 2] - other[:, 0], rel=1e-4)
