@@ -61,7 +61,7 @@ def trained_on(rows: np.ndarray, labels: np.ndarray, asked: np.ndarray, truth: n
     influence = Influence()
     for step in range(len(parts) + 1):
         if step in looks:
-            influence.add(step, loss_products(model, *batches), weights[looks.index(step)])
+            influence.add(step, loss_products(model, batches[0], batches[1]), weights[looks.index(step)])
         if step < len(parts):
             some = parts[step]
             optimizer.zero_grad()

@@ -39,7 +39,8 @@ def make_study(folder: Path) -> Layout:
     layout, _ = make_project(folder, name="größer", seeds=(1, 2, 3), tuned=False, atlas=False, examples=600)
     content = yaml.safe_load(layout.params.read_text("utf-8"))
     runs = [*content["runs"], {"model": "micro-a", "task": TASK, "method": "lp", "seed": 1}]
-    look = {"infodynamics": "all", "geometry": "micro-a/*/ft/s{1,2}", "calibration": FT[0], "edges": PRETRAIN}
+    look = {"infodynamics": "all", "geometry": "micro-a/*/ft/s{1,2}", "calibration": FT[0], "edges": PRETRAIN,
+            "influence": FT[0]}
     layout.params.write_text(yaml.safe_dump(content | {
         "methods": {"ft": {}, "lp": {}}, "runs": runs, "look": look,
         "tasks": {TASK: {"source": "micro"}, "micro-pos": {"source": "micro"}}, "edges": {"tasks": ["micro-pos"]}}))
@@ -58,6 +59,7 @@ def make_study(folder: Path) -> Layout:
     for number, place in enumerate(FT[:2]):
         make_geometry(layout, place, number)
     make_calibration(layout, FT[0])
+    make_influence(layout, FT[0])
     ask(folder, "atlas", **last_settings(load_study(layout.params))["atlas"])
     make_atlas(layout)
     return layout
@@ -110,6 +112,20 @@ def make_calibration(layout: Layout, place: str) -> None:
     write_table(folder / "table.parquet", pa.Table.from_pylist(rows))
     write_json(folder / "metrics.json", {"test/ece": 0.0625})
     complete(folder, manifest("lens", "calibration", place))
+
+
+def make_influence(layout: Layout, place: str) -> None:
+    """Of two evaluation examples the two most helpful and the two most harmful training examples."""
+    folder = fresh(layout.place(place) / "influence")
+    rows = [{"eval_example_id": number, "kind": kind, "rank": rank, "train_example_id": 10 * number + rank,
+             "influence": sign * 0.5 / rank, "eval_label": LABELS[0], "train_label": LABELS[1],
+             "eval_text": f"{HOSTILE} asked {number}",
+             "train_text": f"<b>taught</b> {kind} {number}.{rank} " + 300 * "x ",
+             **{f"step_{step}": sign * 0.125 / rank for step in STEPS}, "group_head": 0.0}
+            for number in (7, 3) for kind, sign in (("helpful", 1), ("harmful", -1)) for rank in (1, 2)]
+    write_table(folder / "pairs.parquet", pa.Table.from_pylist(rows))
+    write_json(folder / "metrics.json", {"agreement": 0.5})
+    complete(folder, manifest("lens", "influence", place))
 
 
 def _texts(layout: Layout) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 VIEWS = {"overview": "Overview", "timeline": "Timeline", "layers": "Layers", "pair": "A | B", "leads": "Who leads",
-         "tables": "Tables", "figures": "Figures"}
+         "taught": "Who taught", "tables": "Tables", "figures": "Figures"}
 """In the address -> as its link says."""
 LINES = """label => [...label.querySelectorAll('text')].flatMap(text => text.querySelector('.line')
     ? [...text.querySelectorAll('.line')] : [text]).map(line => line.textContent).join('\\n')"""

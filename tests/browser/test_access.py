@@ -184,7 +184,8 @@ def test_nothing_is_wider_than_a_phone(opened: Opened, layout: Layout) -> None:
     reader = opened(layout.atlas / "index.html", viewport={"width": 400, "height": 800}, has_touch=True)
     for view in VIEWS:
         page = reader.open(view, **SHARED).page
-        for filter_ in ([] if view in ("pair", "leads", "tables", "figures") else page.locator("summary").all()):
+        filtered = view in ("overview", "timeline", "layers")
+        for filter_ in page.locator("summary").all() if filtered else []:
             filter_.click()
             assert page.evaluate("document.documentElement.scrollWidth") <= 400, f"{view}: {filter_.text_content()}"
             filter_.click()
@@ -193,12 +194,17 @@ def test_nothing_is_wider_than_a_phone(opened: Opened, layout: Layout) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") <= 400 and not wide, f"{view}: {wide[:3]}"
 
 
-def test_it_prints(opened: Opened, layout: Layout) -> None:
-    reader = opened(layout.atlas / "index.html")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_prints(opened: Opened, layout: Layout, scheme: str) -> None:
+    """In dark letters, whatever the screen's colours are: browsers leave the ground of a page out."""
+    reader = opened(layout.atlas / "index.html", color_scheme=scheme)
     for view in ("overview", "timeline", "layers"):
         page = reader.open(view, **SHARED).page
         page.emulate_media(media="print")
         assert not page.locator("header").is_visible() and page.locator("h1").is_visible()
-        assert page.locator(".plot svg").first.is_visible() and not page.locator(".bar").first.is_visible()
+        assert page.locator(".plot svg").first.is_visible() and page.locator(".bar").first.is_visible()
+        assert not page.locator("main > button, .bar button, .slider, .modebar").filter(visible=True).count()
+        drawn = "getComputedStyle(document.querySelector('.plot svg text')).fill"
+        assert page.evaluate("getComputedStyle(document.body).color") == page.evaluate(drawn) == "rgb(29, 35, 41)"
         assert page.pdf(format="A4")[:5] == b"%PDF-"
         page.emulate_media(media="screen")

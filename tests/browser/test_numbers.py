@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from tests.atlas_study import FT, HOSTILE, LP, STEPS, TASK
+from tests.atlas_study import FT, HOSTILE, LABELS, LP, STEPS, TASK
 from tests.browser.conftest import Reader
 
 from finetrace.atlas.paired import paired
@@ -182,7 +182,8 @@ def test_layers_are_those_of_the_table(reader: Reader, frame: pd.DataFrame) -> N
     for chart, wanted in ((a, one), (b, other), (difference, other - one)):
         np.testing.assert_allclose(np.array(chart[0]["z"], float), wanted, rtol=1e-4)
         assert chart[0]["x"] == [str(step) for step in STEPS]
-    assert [trace["name"] for trace in profile[:3]] == ["A, step 0", "A, step 20", "A, step 40"]
+    assert [trace["name"] for trace in profile[:3]] == ["A, first: step 0", "A, chosen: step 20",
+                                                             "A, last: step 40"]
     for trace, at in zip(profile[:3], (0, 2, 3), strict=True):
         assert trace["y"] == pytest.approx(one[:, at], rel=1e-6)
     assert change[1]["y"] == pytest.approx(other[:, 2] - other[:, 0], rel=1e-4)
@@ -215,10 +216,24 @@ def test_overview_means_spreads_and_intervals(reader: Reader) -> None:
     assert [line.split()[:2] for line in listed] == [[place, f"{value:.3f}"] for place, value in accuracies.items()]
     assert listed[0].endswith("(best)") and listed[2].endswith("(worst)")
     page.keyboard.press("Escape")
-    assert reader.table("without a model") == [[TASK, "0.500", "0.800"]]
+    assert reader.page.locator("table").count() == 1
     means = next(trace for trace in reader.charts()[0] if trace["name"] == "mean")
     assert dict(zip(means["y"], means["x"], strict=True)) == pytest.approx(
         {f"micro-a/{TASK}/ft": 0.8, f"micro-a/{TASK}/lp": 0.6})
+
+
+def test_who_taught_an_example_and_when(reader: Reader) -> None:
+    page = reader.open("taught", place=FT[0], example="3").page
+    assert page.locator("#taught").text_content() == f"{HOSTILE} asked 3 ({LABELS[0]})"
+    for kind, sign in (("helpful", 1), ("harmful", -1)):
+        rows = reader.table("lowered" if kind == "helpful" else "raised")
+        assert [(row[0], row[4]) for row in rows] == [("1", "31"), ("2", "32")]
+        assert all(row[1].startswith(f"<b>taught</b> {kind} 3.") and row[1].endswith("…") for row in rows)
+        assert [number(row[3]) for row in rows] == [sign * 0.5, sign * 0.25]
+    lines = {trace["name"]: trace for trace in reader.charts()[0]}
+    assert lines["harmful 2"]["x"] == list(STEPS) and lines["harmful 2"]["y"] == [-0.0625] * len(STEPS)
+    reader.choose("example", f"7: {HOSTILE} asked 7")
+    assert "example=7" in page.url and reader.table("raised")[0][4] == "71"
 
 
 def test_a_headline_number_names_its_row(reader: Reader, frame: pd.DataFrame) -> None:

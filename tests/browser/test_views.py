@@ -125,7 +125,7 @@ def test_colours_follow_the_reader(opened: Opened, layout: Layout) -> None:
 
 
 def test_a_study_without_anything_says_so(opened: Opened, tmp_path: Path) -> None:
-    empty = {name: [] for name in ("lenses", "answers", "courses", "figures", "reports")}
+    empty = {name: [] for name in ("lenses", "answers", "influence", "courses", "figures", "reports")}
     study = study_json("t", "Nothing.", [], [], {}, beside={}, **empty)
     (tmp_path / "index.html").write_text(index("t", "Nothing.", study, [], []), "utf-8")
     reader = opened(tmp_path / "index.html")

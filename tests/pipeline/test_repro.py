@@ -28,13 +28,13 @@ from tests.pipeline.toy import (
 )
 
 from finetrace.atlas.headlines import OF_FINE_TUNINGS, OF_MASKED_WORDS
-from finetrace.atlas.signals import courses_of, signals_of
+from finetrace.atlas.signals import courses_of, signals_by_metric
 from finetrace.layout import Layout
 from finetrace.lenses.headline import value_of
 from finetrace.pipeline.compile import code_contents
 from finetrace.pipeline.graph import opened
 from finetrace.tracking.checkpoints import numbers_at
-from finetrace.tracking.described import at_checkpoints_of
+from finetrace.tracking.described import LENSES, at_checkpoints_of
 
 RUN = "outputs/toy/micro-sentiment/ft/s1"
 KEY = "toy_micro-sentiment_ft_s1"
@@ -395,27 +395,23 @@ def test_lenses_write_their_headline_metrics(project: Path, lens: str):
     assert lacking == ["age_of_acquisition"] * (lens == "pairs")  # twelve steps teach no grammar
 
 
-COURSES = {"calibration/ece": "test/ece", "calibration/ece_scaled": "test/ece_scaled", "cloze/p_at_1": "p_at_1",
-           "features/head_norm": "head_norm", "features/change": "validation/diff", "geometry/cosine": "cosine_mean",
-           "geometry/rank": "effective_rank", "pairs/accuracy": "accuracy", "probes/best_accuracy": "accuracy",
-           "similarity/cka": "cls/cka"}
-"""A number by which MLflow compares checkpoints -> the signal of the same lens that says the same."""
-
-
 def test_numbers_at_checkpoints_are_the_courses_of_the_one_table(project: Path):
     """What a lens says over steps stands in its curves.csv, for MLflow, and in its table, for leads and maps."""
     table = pd.read_parquet(project / "atlas/table.parquet")
     rows = table[(table["step"] >= 0) & (table["model"] != "") & (table["label"] == "")].dropna(subset="value")
-    signals, compared = {signal.name: signal for signal in signals_of(rows)}, set()
-    for number, words in COURSES.items():
-        lens = number.partition("/")[0]
-        for place, (steps, values) in courses_of(rows, signals[f"{lens}/{words}"]).items():
-            told = numbers_at(project / "outputs" / place / lens / "curves.csv", lens, at_checkpoints_of(lens))
-            known = [(value, told[step][number]) for step, value in zip(steps.tolist(), values, strict=True)
-                     if number in told.get(step, {})]
-            assert known and all(value == pytest.approx(other, rel=1e-5) for value, other in known), (number, place)
-            compared.add(number)
-    assert compared == set(COURSES)
+    signals = signals_by_metric(rows)
+    lenses = [path.parent.name for path in LENSES.glob("*/headlines.py")]
+    declared = [(lens, number) for lens in lenses for number in at_checkpoints_of(lens) if number.metric]
+    compared = set()
+    for lens, number in declared:
+        for signal in signals[lens, number.metric]:
+            for place, (steps, values) in courses_of(rows, signal).items():
+                of_step = numbers_at(project / "outputs" / place / lens / "curves.csv", lens, [number])
+                known = [(value, other) for step, value in zip(steps.tolist(), values, strict=True)
+                         for other in of_step.get(step, {}).values()]
+                assert known and all(value == pytest.approx(other, rel=1e-5) for value, other in known), (number, place)
+                compared.add((lens, number))
+    assert compared == set(declared) and len(declared) > 12
 
 
 @pytest.mark.slow

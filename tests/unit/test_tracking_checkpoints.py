@@ -46,6 +46,14 @@ def test_every_lens_that_compares_checkpoints_names_few_numbers() -> None:
     assert not hasattr(import_module("finetrace.lenses.infodynamics.headlines"), "AT_CHECKPOINTS")  # over examples
 
 
+def test_what_a_number_at_a_checkpoint_says_is_declared_once() -> None:
+    """The headline metric that is the same number is one that the lens declares."""
+    for lens, numbers in DECLARED.items():
+        metrics = {headline.metric for headline in headlines_of(lens)}
+        assert {number.metric for number in numbers} - {""} <= metrics, lens
+    assert "metric" not in repr(AtCheckpoint("ece", "test_ece", metric="test/ece"))  # no reason to tell a model anew
+
+
 def test_no_two_names_in_mlflow_look_alike(tmp_path: Path) -> None:
     """Headline metrics and numbers at checkpoints, both on the run of the training."""
     folder = tmp_path / "calibration"

@@ -48,45 +48,47 @@ def packed_answers(entries: Sequence[Entry], layout: Layout) -> Iterator[tuple[s
 
 def _answers(entries: Sequence[Entry]) -> Answers:
     opened = {entry.place: read_predictions(entry.folder / "predictions") for entry in entries}
-    found = Answers(next(iter(opened.values())).label_names)
-    opened = {place: one for place, one in opened.items() if one.label_names == found.label_names}
-    at = {place: _rows(found, one) for place, one in opened.items()}
-    for place, one in opened.items():
-        answers = np.stack([np.asarray(one.logits(step)).argmax(1) for step in one.steps])
-        kept = one.steps.index(one.kept_step)
-        said, since = np.full(len(found.rows), NOT_ASKED, np.uint16), np.full(len(found.rows), -1, np.int32)
+    of_task = Answers(next(iter(opened.values())).label_names)
+    opened = {place: predictions for place, predictions in opened.items()
+              if predictions.label_names == of_task.label_names}
+    at = {place: _rows(of_task, predictions) for place, predictions in opened.items()}
+    for place, predictions in opened.items():
+        answers = np.stack([np.asarray(predictions.logits(step)).argmax(1) for step in predictions.steps])
+        kept = predictions.steps.index(predictions.kept_step)
+        said, since = np.full(len(of_task.rows), NOT_ASKED, np.uint16), np.full(len(of_task.rows), -1, np.int32)
         said[at[place]] = answers[kept]
-        since[at[place]] = np.array(one.steps, np.int32)[flips(answers[:kept + 1])]
-        found.said[place], found.since[place] = said, since
-    return found
+        since[at[place]] = np.array(predictions.steps, np.int32)[flips(answers[:kept + 1])]
+        of_task.said[place], of_task.since[place] = said, since
+    return of_task
 
 
-def _rows(found: Answers, one: Predictions) -> np.ndarray:
+def _rows(of_task: Answers, predictions: Predictions) -> np.ndarray:
     """(example,) where the examples of a training stand; new ones are added."""
-    at = np.empty(len(one.labels), np.int64)
-    for i, key in enumerate(zip(one.sets.tolist(), one.example_ids.tolist(), strict=True)):
-        if key not in found.rows:
-            found.rows[key] = len(found.rows)
-            found.labels.append(int(one.labels[i]))
-            found.sentences.append(int(one.sentences[i]))
-        at[i] = found.rows[key]
+    at = np.empty(len(predictions.labels), np.int64)
+    for i, key in enumerate(zip(predictions.sets.tolist(), predictions.example_ids.tolist(), strict=True)):
+        if key not in of_task.rows:
+            of_task.rows[key] = len(of_task.rows)
+            of_task.labels.append(int(predictions.labels[i]))
+            of_task.sentences.append(int(predictions.sentences[i]))
+        at[i] = of_task.rows[key]
     return at
 
 
-def _packed(found: Answers, task: str, layout: Layout) -> str:
-    sets = list(dict.fromkeys(name for name, _ in found.rows))
+def _packed(of_task: Answers, task: str, layout: Layout) -> str:
+    sets = list(dict.fromkeys(name for name, _ in of_task.rows))
     texts = {name: texts_of(layout, task, name) for name in sets}
     columns: dict[str, np.ndarray] = {
-        "set": np.array([sets.index(name) for name, _ in found.rows], np.uint16),
-        "example": np.array([example for _, example in found.rows], np.int32),
-        "label": np.array(found.labels, np.uint16),
-        "sentence": np.array(found.sentences, np.int32),
+        "set": np.array([sets.index(name) for name, _ in of_task.rows], np.uint16),
+        "example": np.array([example for _, example in of_task.rows], np.int32),
+        "label": np.array(of_task.labels, np.uint16),
+        "sentence": np.array(of_task.sentences, np.int32),
     }
-    for place in found.said:
-        columns |= {f"said {place}": found.said[place], f"since {place}": found.since[place]}
-    return pack(columns, label_names=found.label_names, sets=sets, places=list(found.said),
-                texts=[_short(texts[name].get(example, "")) for name, example in found.rows])
+    for place in of_task.said:
+        columns |= {f"said {place}": of_task.said[place], f"since {place}": of_task.since[place]}
+    return pack(columns, label_names=of_task.label_names, sets=sets, places=list(of_task.said),
+                texts=[shortened(texts[name].get(example, "")) for name, example in of_task.rows])
 
 
-def _short(text: str) -> str:
+def shortened(text: str) -> str:
+    """A text as the page shows it."""
     return text if len(text) <= LONGEST else text[:LONGEST - 1] + "…"

@@ -28,7 +28,7 @@ class Part:
     text: str
 
 
-def study_json(title: str, intro: str, found: Sequence[Entry | Place], shared: Sequence[tuple[str, str]],
+def study_json(title: str, intro: str, trainings: Sequence[Entry | Place], shared: Sequence[tuple[str, str]],
                baselines: Mapping[str, Mapping[str, float]], table: pa.Table | None = None, **more: Any) -> str:
     """The study without its table: places with settings and headline numbers, the headlines, baselines of tasks.
 
@@ -37,10 +37,10 @@ def study_json(title: str, intro: str, found: Sequence[Entry | Place], shared: S
     script.
     """
     of_whole = {} if table is None else rows_about_the_whole(table)
-    places = [_place(each, of_whole) for each in found]
+    places = [_place(each, of_whole) for each in trainings]
     places += [{"name": f"{folder}/{name}", "kind": "shared", "model": "", "task": "", "method": folder, "seed": -1,
                 "cell": f"{folder}/{name}", "settings": {}, "numbers": {}, "rows": {}} for folder, name in shared]
-    facts = [each.manifest.facts for each in found]
+    facts = [each.manifest.facts for each in trainings]
     columns_of = {"fine-tuning": FINE_TUNINGS, "masked": MASKED_WORDS}
     headlines = [_headline(column, kind, facts) for kind, columns in columns_of.items()
                  for column in columns if any(name_of(column) in place["numbers"] for place in places
@@ -94,10 +94,10 @@ def rows_about_the_whole(table: pa.Table) -> dict[tuple[str, str, str], int]:
     rows = np.flatnonzero(table.column("step").to_numpy() == -1)
     chosen = table.select(["place", "lens", "quantity"]).take(pa.array(rows))
     places, lenses, quantities = (column.to_pylist() for column in chosen.columns)
-    found: dict[tuple[str, str, str], int] = {}
+    row_of: dict[tuple[str, str, str], int] = {}
     for place, lens, quantity, row in zip(places, lenses, quantities, rows.tolist(), strict=True):
-        found.setdefault((place, lens, quantity), row)
-    return found
+        row_of.setdefault((place, lens, quantity), row)
+    return row_of
 
 
 def _place(each: Entry | Place, of_whole: Mapping[tuple[str, str, str], int]) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def _headline(column: Column, kind: str, facts: Sequence[Mapping[str, Any]]) -> 
 
 def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _finite(one) for key, one in value.items()}
+        return {key: _finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
+        return [_finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -67,21 +67,21 @@ def collect(runs: Sequence[Mapping[str, Any]], looked: Mapping[str, Sequence[str
 
 def lenses_at(looked: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """Place -> the lenses that look at it, in alphabetical order."""
-    found: dict[str, list[str]] = {}
+    lenses_of: dict[str, list[str]] = {}
     for lens in sorted(looked):
         for place in dict.fromkeys(looked[lens]):
-            found.setdefault(place, []).append(lens)
-    return found
+            lenses_of.setdefault(place, []).append(lens)
+    return lenses_of
 
 
 def read_metrics(folder: Path, lenses: Sequence[str], *, verify: bool = True) -> dict[str, dict[str, float]]:
     """The metrics of a trajectory and of the lenses that look at it, by name, "trajectory" first."""
-    found: dict[str, dict[str, float]] = {}
+    metrics: dict[str, dict[str, float]] = {}
     for part in ("trajectory", *lenses):
         if verify:
             read_manifest(folder / part)
-        found[part] = json.loads((folder / part / "metrics.json").read_text("utf-8"))
-    return found
+        metrics[part] = json.loads((folder / part / "metrics.json").read_text("utf-8"))
+    return metrics
 
 
 def by_layer(folder: Path, lens: str, statistic: str, **where: str) -> dict[int, np.ndarray]:

@@ -123,9 +123,9 @@ def _dynamics_curve(entry: Entry) -> infodynamics.DynamicsCurve:
     slope, r2, low, high, null_mean, null_low, null_high, p = (
         metrics.get(key, np.nan) for key in ("slope", "slope_r2", "slope_ci_low", "slope_ci_high", "slope_null_mean",
                                              "slope_null_low", "slope_null_high", "slope_p"))
-    found = ResonanceNoveltySlope(slope, r2, np.nan, low, high, int(metrics["examples"]), np.empty(0), null_mean,
-                                  null_low, null_high, p) if "slope" in metrics else None
-    return infodynamics.DynamicsCurve(entry.label, columns["example"], columns["novelty"], columns["resonance"], found)
+    fitted = ResonanceNoveltySlope(slope, r2, np.nan, low, high, int(metrics["examples"]), np.empty(0), null_mean,
+                                   null_low, null_high, p) if "slope" in metrics else None
+    return infodynamics.DynamicsCurve(entry.label, columns["example"], columns["novelty"], columns["resonance"], fitted)
 
 
 def _read_csv(path: Path) -> dict[str, np.ndarray]:
@@ -152,9 +152,9 @@ def _training_methods(task: str, entries: Sequence[Entry]) -> Iterator[Compariso
                                  title=f"Training methods on {task}"))
 
 
-def _evaluation_sets(found: Sequence[Mapping[str, float]]) -> list[str]:
+def _evaluation_sets(metrics: Sequence[Mapping[str, float]]) -> list[str]:
     """The sets of which an accuracy is known: validation, test, then those out of distribution."""
-    sets = dict.fromkeys(name.split("/")[0] for numbers in found for name in numbers if name.endswith("/accuracy"))
+    sets = dict.fromkeys(name.split("/")[0] for numbers in metrics for name in numbers if name.endswith("/accuracy"))
     order = {"validation": 0, "test": 1}
     return sorted((name for name in sets if name != "train"), key=lambda name: order.get(name, 2))
 

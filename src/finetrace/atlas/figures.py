@@ -24,23 +24,23 @@ class Score:
 
 
 @styled
-def scores(found: Sequence[Score], floors: Mapping[str, Mapping[str, float]], metric: str = "accuracy") -> "Figure":
+def scores(every: Sequence[Score], floors: Mapping[str, Mapping[str, float]], metric: str = "accuracy") -> "Figure":
     """Validation accuracy per task: one dot per trajectory with its 95 % interval, floors as lines.
 
     floors: task -> name -> accuracy, e.g. bag of words and most frequent class. Intervals are Wilson's for a share of
     `rows` examples: they speak of the evaluated examples only, not of other seeds.
     """
-    tasks = list(dict.fromkeys(s.task for s in found))
-    labels = list(dict.fromkeys(s.label for s in found))
-    heights = [max(1, sum(s.task == task for s in found)) for task in tasks]
+    tasks = list(dict.fromkeys(s.task for s in every))
+    labels = list(dict.fromkeys(s.label for s in every))
+    heights = [max(1, sum(s.task == task for s in every)) for task in tasks]
     figure, axes = new_figure(len(tasks), 1, size=(9, 1.3 + 0.34 * sum(heights) + 0.75 * len(tasks)),
                               title=f"Validation {metric} of every trajectory", sharex=True, height_ratios=heights)
     for panel, task in zip(axes[:, 0], tasks, strict=True):
-        ours = [s for s in found if s.task == task]
-        for y, one in enumerate(ours):
-            low, high = wilson_interval(round(one.score * one.rows), one.rows)
-            panel.plot([low, high], [y, y], color=colour(labels.index(one.label)), lw=1.6)
-            panel.plot(one.score, y, "o", color=colour(labels.index(one.label)), ms=7)
+        ours = [s for s in every if s.task == task]
+        for y, score in enumerate(ours):
+            low, high = wilson_interval(round(score.score * score.rows), score.rows)
+            panel.plot([low, high], [y, y], color=colour(labels.index(score.label)), lw=1.6)
+            panel.plot(score.score, y, "o", color=colour(labels.index(score.label)), ms=7)
         for i, (name, value) in enumerate(floors.get(task, {}).items()):
             panel.axvline(value, color=(BLACK, GREY)[i % 2], ls=("--", ":")[i % 2], lw=1.2, label=name)
         panel.set_yticks(range(len(ours)), [s.label for s in ours])
@@ -62,10 +62,10 @@ def before_and_after(panels: Mapping[str, Mapping[str, Mapping[int, np.ndarray]]
     panels: statistic -> trajectory -> layer -> (checkpoint, 3) value, low, high. A colour is a trajectory, in all
     panels.  states: what the two are called.
     """
-    labels = list(dict.fromkeys(label for found in panels.values() for label in found))
+    labels = list(dict.fromkeys(label for by_label in panels.values() for label in by_label))
     figure, axes = new_figure(1, len(panels), size=(max(6.0, 4.2 * len(panels)), 4.6), title=title)
-    for panel, (name, found) in zip(axes[0], panels.items(), strict=True):
-        for label, layers in found.items():
+    for panel, (name, by_label) in zip(axes[0], panels.items(), strict=True):
+        for label, layers in by_label.items():
             number, x = labels.index(label), list(layers)
             first, last = (np.array([layers[layer][i] for layer in x]) for i in (0, -1))
             panel.plot(x, first[:, 0], color=colour(number), ls="--", lw=1.2, alpha=0.8)

@@ -32,3 +32,5 @@ OF_MASKED_WORDS: dict[str, tuple[Headline, ...]] = {
     "pairs": pairs.HEADLINES,
 }
 """Lens -> its columns in the table of masked-word trainings."""
+COURSES: dict[str, tuple[Headline, ...]] = {"cloze": cloze.COURSES}
+"""Lens -> metrics that head no column, and whose courses are signals of a training all the same."""

@@ -179,29 +179,29 @@ def _share(of: np.ndarray, least: float) -> float:
     return float((of >= least - 1e-9 * (1 + least)).mean())
 
 
-def _judged(one: LeadLag, p: float, p_cell: float, pairs: int) -> LeadLag:
+def _judged(pair: LeadLag, p: float, p_cell: float, pairs: int) -> LeadLag:
     """The same with p, verdict and reason. pairs: how many were searched."""
-    if one.reason or one.changes < LEAST_CHANGES:
-        few = f"{one.changes} changes between checkpoints are fewer than {LEAST_CHANGES}"
-        return replace(one, best_lag=0, best_low=0, best_high=0, reason=one.reason or few)
-    if one.seeds < LEAST_SEEDS:
-        seeds = "one seed" if one.seeds == 1 else f"{one.seeds} seeds"
-        at = int(one.lags[np.abs(one.correlation).argmax()])
-        if one.seeds == 1:
+    if pair.reason or pair.changes < LEAST_CHANGES:
+        few = f"{pair.changes} changes between checkpoints are fewer than {LEAST_CHANGES}"
+        return replace(pair, best_lag=0, best_low=0, best_high=0, reason=pair.reason or few)
+    if pair.seeds < LEAST_SEEDS:
+        seeds = "one seed" if pair.seeds == 1 else f"{pair.seeds} seeds"
+        at = int(pair.lags[np.abs(pair.correlation).argmax()])
+        if pair.seeds == 1:
             p = p_cell = float("nan")
-        return replace(one, best_lag=at, best_low=at, best_high=at, p=p, p_cell=p_cell,
+        return replace(pair, best_lag=at, best_low=at, best_high=at, p=p, p_cell=p_cell,
                        reason=f"{seeds} cannot give p < {LEVEL}: with {LEAST_SEEDS} or more it can be said")
-    verdict, reason = _verdict(one, p_cell)
+    verdict, reason = _verdict(pair, p_cell)
     searched = f"; the best of {pairs} pairs" if pairs > 1 else ""
-    return replace(one, p=p, p_cell=p_cell, verdict=verdict, reason=f"{reason} (p = {p_cell:.3f}{searched})")
+    return replace(pair, p=p, p_cell=p_cell, verdict=verdict, reason=f"{reason} (p = {p_cell:.3f}{searched})")
 
 
-def _verdict(one: LeadLag, p: float) -> tuple[Verdict, str]:
+def _verdict(pair: LeadLag, p: float) -> tuple[Verdict, str]:
     if p >= LEVEL:
         return "none", "shuffled seeds go together as much"
-    band = f"{one.best_low} to {one.best_high}, whichever seed is left out"
-    if min(one.best_lag, one.best_low) > 0:
-        return "first leads", f"the second follows; best lag {one.best_lag}, {band}"
-    if max(one.best_lag, one.best_high) < 0:
-        return "second leads", f"the first follows; best lag {one.best_lag}, {band}"
-    return "together", f"best lag {one.best_lag}, {band}"
+    band = f"{pair.best_low} to {pair.best_high}, whichever seed is left out"
+    if min(pair.best_lag, pair.best_low) > 0:
+        return "first leads", f"the second follows; best lag {pair.best_lag}, {band}"
+    if max(pair.best_lag, pair.best_high) < 0:
+        return "second leads", f"the first follows; best lag {pair.best_lag}, {band}"
+    return "together", f"best lag {pair.best_lag}, {band}"

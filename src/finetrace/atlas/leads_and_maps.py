@@ -96,8 +96,8 @@ TURNS: Columns = {
 def courses(cells: Sequence[Cell], seed: int) -> dict[str, pa.Table]:
     """Name of the file -> table, of all five. seed: the study's. Many cells go side by side on all cores that the item
     has; the tables are the same."""
-    found = list(side_by_side(_of_cell, [(cell, seed) for cell in cells], many=len(cells) >= MANY))
-    of_leads, of_maps = [pairs for pairs, _ in found], [of for _, of in found]
+    of_cells = list(side_by_side(_of_cell, [(cell, seed) for cell in cells], many=len(cells) >= MANY))
+    of_leads, of_maps = [pairs for pairs, _ in of_cells], [of for _, of in of_cells]
     return {"signals": signals_table(cells), "leads": leads_table(cells, of_leads), **maps_tables(cells, of_maps)}
 
 
@@ -115,27 +115,27 @@ def signals_table(cells: Sequence[Cell]) -> pa.Table:
     return _table(SIGNALS, rows)
 
 
-def leads_table(cells: Sequence[Cell], found: Sequence[Leads]) -> pa.Table:
+def leads_table(cells: Sequence[Cell], leads_of: Sequence[Leads]) -> pa.Table:
     """Every pair of signals of every cell, a row per lag, with the columns of `LEADS`."""
     courses = ("correlation", "low", "high", "null_low", "null_high")
     said = ("best_lag", "best_low", "best_high", "p", "p_cell", "verdict", "reason", "seeds", "changes")
     rows = [({"cell": cell.name, "first": cell.signals[i].name, "second": cell.signals[j].name,
               "step_unit": "checkpoints", **{name: getattr(lead, name) for name in said}},
              {"lag": lead.lags, **{name: getattr(lead, name) for name in courses}})
-            for cell, pairs in zip(cells, found, strict=True) for (i, j), lead in pairs.items()]
+            for cell, pairs in zip(cells, leads_of, strict=True) for (i, j), lead in pairs.items()]
     return _table(LEADS, rows)
 
 
 def maps_tables(cells: Sequence[Cell], maps: Sequence[TrainingMap]) -> dict[str, pa.Table]:
     """Name of the file -> maps: the phase of every run and step; phases: what they are like; turns: what changes."""
-    found = list(zip(cells, maps, strict=True))
+    mapped = list(zip(cells, maps, strict=True))
     rows = [({**run, "states": of.count, "other_way": bool(of.other_way[i]), "criterion": of.criterion,
               "verdict": of.verdict, "reason": of.reason},
              {"step": cell.steps, "state": of.states[i], "probability": of.probability[i]})
-            for cell, of in found for i, run in _runs(cell)]
+            for cell, of in mapped for i, run in _runs(cell)]
     return {"maps": _table(MAPS, rows),
-            "phases": _table(PHASES, [row for cell, of in found for row in _phase_rows(cell, of)]),
-            "turns": _table(TURNS, [row for cell, of in found for row in _turn_rows(cell, of)])}
+            "phases": _table(PHASES, [row for cell, of in mapped for row in _phase_rows(cell, of)]),
+            "turns": _table(TURNS, [row for cell, of in mapped for row in _turn_rows(cell, of)])}
 
 
 Row = tuple[dict[str, Any], dict[str, Any]]

@@ -72,16 +72,16 @@ def columns_of(lens: str, kind: str = "fine-tunings") -> list[Column]:
     return [column for column in (FINE_TUNINGS if kind == "fine-tunings" else MASKED_WORDS) if column.part == lens]
 
 
-def as_json(found: Overview) -> dict[str, Any]:
+def as_json(study: Overview) -> dict[str, Any]:
     """Everything of an overview as plain data."""
     return {
         "cells": [{"model": cell.model, "task": cell.task, "method": cell.method, "seeds": list(cell.seeds),
                    "metrics": {name_of(column): {"mean": number.mean, "sd": number.sd, "n": len(number.values),
                                                  "values": {str(k): v for k, v in number.values.items()}}
-                               for column, number in cell.numbers.items()}} for cell in found.cells],
+                               for column, number in cell.numbers.items()}} for cell in study.cells],
         "masked_words": [{"place": place.name, "metrics": dict(_numbers(place, MASKED_WORDS))}
-                         for place in found.masked],
-        "missing": found.missing,
+                         for place in study.masked],
+        "missing": study.missing,
     }
 
 
@@ -103,10 +103,10 @@ def is_there(layout: Layout, place: str, part: str) -> bool:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in values.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
-    return found
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+    return flat
 
 
 def _numbers(each: Entry | Place, columns: Iterable[Column]) -> Iterable[tuple[str, float]]:

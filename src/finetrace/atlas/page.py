@@ -13,7 +13,7 @@ from finetrace.atlas.bundle import Part
 
 PACKAGE_DATA = ("templates",)
 TEMPLATES = Path(__file__).parent / "templates"
-SCRIPTS = ("core", "choose", "overview", "timeline", "layers", "pair", "leads", "tables", "main")
+SCRIPTS = ("core", "choose", "overview", "timeline", "layers", "pair", "leads", "taught", "tables", "main")
 """Of index.html, in their order; one scope holds them all."""
 
 

@@ -114,10 +114,10 @@ def texts_of(layout: Layout, task: str, name: str) -> dict[int, str]:
     """Number of an example -> its text, for a split of a task or a set out of distribution; empty where its table is
     not there."""
     folder = layout.task(task)
-    found = [path for path in (folder / f"{name}.parquet", folder / "ood" / f"{name}.parquet") if path.is_file()]
-    if not found:
+    paths = [path for path in (folder / f"{name}.parquet", folder / "ood" / f"{name}.parquet") if path.is_file()]
+    if not paths:
         return {}
-    table = read_table(Path(found[0]), ["example_id", "text_a", "text_b"]).to_pylist()
+    table = read_table(Path(paths[0]), ["example_id", "text_a", "text_b"]).to_pylist()
     return {row["example_id"]: " | ".join(filter(None, (row["text_a"], row["text_b"]))) for row in table}
 
 

@@ -1,7 +1,8 @@
 """The signals of a training: what its lenses say over the steps, and those of a cell on one axis of steps.
 
 A signal is the course behind a metric by which trajectories are compared: every headline metric of every lens and of
-the training itself, and the few names of `BESIDES`. Names of metrics say which rows of the one table are meant:
+the training itself, and those that lenses declare as `COURSES`. Names of metrics say which rows of the one table are
+meant:
 
     effective_rank/layer-*/last      quantity effective_rank; first, last and the layer are of the metric: last layer
     test/ece_scaled                  quantity ece; test is a split, or the value of a key; scaled is a key: scaled=True
@@ -18,18 +19,12 @@ import numpy as np
 import pandas as pd
 
 from finetrace.atlas.columns import FINE_TUNING, MASKED_WORD_TRAINING, TASK_METRIC
-from finetrace.atlas.headlines import OF_FINE_TUNINGS, OF_MASKED_WORDS
+from finetrace.atlas.headlines import COURSES, OF_FINE_TUNINGS, OF_MASKED_WORDS
 from finetrace.lenses.headline import Headline
 
-BESIDES = {
-    "trajectory": (Headline("train/loss", "loss", "nats", 3, "down", "loss of the training batches"),
-                   Headline("validation/loss", "loss", "nats", 3, "down", "loss on validation")),
-    "cloze": (Headline("mean_held_out", "held out", "share", 3, "", "held-out facts", mean_of="*/held_out_p_at_1"),
-              Headline("mean_held_out", "held out", "share", 3, "", "held-out facts", mean_of="*/held_out_p_at_10")),
-}
-"""Part -> metrics whose courses are signals though they head no column."""
-OPEN = {"edges": "test", "probes": "validation"}
-"""Lens -> the split of its headline metrics, which their names leave open and which is not the table's first."""
+LOSSES = (Headline("train/loss", "loss", "nats", 3, "down", "loss of the training batches"),
+          Headline("validation/loss", "loss", "nats", 3, "down", "loss on validation"))
+"""Of the training itself: metrics that head no column, and whose courses are signals all the same."""
 MADE = ("mean", "best")
 """Before a quantity: how one number was made of a lens's many."""
 EVERY_STEP = ("infodynamics/", "trajectory/train/")
@@ -88,32 +83,42 @@ def cells_of(table: pd.DataFrame) -> list[Cell]:
     table: as `atlas.table.one_table` makes it, its texts as categories.
     """
     rows = table[(table["step"] >= 0) & (table["model"] != "") & (table["label"] == "")].dropna(subset="value")
-    found = [(signal, courses_of(rows, signal)) for signal in signals_of(rows)]
+    signal_courses = [(signal, courses_of(rows, signal)) for signal in signals_of(rows)]
     runs = rows[["place", "model", "task", "method", "seed"]].drop_duplicates("place")
     by_cell: dict[str, list[tuple[str, int]]] = {}
     for run in runs.itertuples():
         name = f"{run.model}/{run.task}/{run.method}" if run.task else run.place
         by_cell.setdefault(name, []).append((run.place, int(run.seed)))
-    cells = [cell_of(name, runs, [(signal, [courses.get(place) for place, _ in runs]) for signal, courses in found])
-             for name, runs in by_cell.items()]
+    cells = [cell_of(name, runs, [(signal, [courses.get(place) for place, _ in runs])
+                                  for signal, courses in signal_courses]) for name, runs in by_cell.items()]
     return [cell for cell in cells if cell is not None]
 
 
 def signals_of(rows: pd.DataFrame) -> list[Signal]:
     """The signals that the headline metrics of the lenses mean, as far as a table has their quantities; each once."""
-    parts = {"trajectory": (*FINE_TUNING, *MASKED_WORD_TRAINING), **OF_FINE_TUNINGS, **OF_MASKED_WORDS}
+    by_name: dict[str, Signal] = {}
+    for signals in signals_by_metric(rows).values():
+        for signal in signals:
+            by_name.setdefault(signal.name, signal)
+    return list(by_name.values())
+
+
+def signals_by_metric(rows: pd.DataFrame) -> dict[tuple[str, str], list[Signal]]:
+    """Lens and metric of a headline -> the signals that it means, one for each of its alternatives `a|b` of which a
+    table has the quantity; in the order of the tables."""
+    parts = {"trajectory": (*FINE_TUNING, *MASKED_WORD_TRAINING, *LOSSES), **OF_FINE_TUNINGS, **OF_MASKED_WORDS}
     known = rows[["lens", "quantity", "keys"]].drop_duplicates()
-    found: dict[str, Signal] = {}
+    by_metric: dict[tuple[str, str], list[Signal]] = {}
     for lens, headlines in parts.items():
         of_lens = known[known["lens"] == lens]
         quantities = set(of_lens["quantity"])
         keys = {name for text in of_lens["keys"].unique() for name in _parsed(text)}
-        for headline in (*headlines, *BESIDES.get(lens, ())):
-            for metric in (headline.mean_of or headline.metric).split("|"):
-                signal = None if TASK_METRIC in metric else _meant(lens, metric, headline, quantities, keys)
-                if signal is not None:
-                    found.setdefault(signal.name, signal)
-    return list(found.values())
+        for headline in (*headlines, *COURSES.get(lens, ())):
+            metrics = [metric for metric in (headline.mean_of or headline.metric).split("|")
+                       if TASK_METRIC not in metric]
+            meant = [_meant(lens, metric, headline, quantities, keys) for metric in metrics]
+            by_metric.setdefault((lens, headline.metric), []).extend(signal for signal in meant if signal is not None)
+    return by_metric
 
 
 def courses_of(rows: pd.DataFrame, signal: Signal) -> dict[str, Course]:
@@ -134,10 +139,10 @@ def courses_of(rows: pd.DataFrame, signal: Signal) -> dict[str, Course]:
 
 
 def cell_of(name: str, runs: Sequence[tuple[str, int]],
-            found: Sequence[tuple[Signal, Sequence[Course | None]]]) -> Cell | None:
+            signal_courses: Sequence[tuple[Signal, Sequence[Course | None]]]) -> Cell | None:
     """The signals of a cell on one axis of steps; None without two of them.
 
-    runs: place and seed of each;  found: each signal, and its course in each run.
+    runs: place and seed of each;  signal_courses: each signal, and its course in each run.
 
     The axis is that of the checkpoints, of one of the lenses, on which most can be compared: pairs of lenses times
     changes, then signals times changes. A signal is there by its value at each step of the axis, or, if it has as many
@@ -146,7 +151,7 @@ def cell_of(name: str, runs: Sequence[tuple[str, int]],
     axis, or that do not move, are left out.
     """
     left_out, complete = {}, []
-    for signal, courses in found:
+    for signal, courses in signal_courses:
         there = [course for course in courses if course is not None]
         if there and len(there) < len(runs):
             left_out[signal.name] = f"looked at in {len(there)} of {len(runs)} runs"
@@ -184,7 +189,7 @@ def _meant(lens: str, metric: str, headline: Headline, quantities: set[str], key
                 continue
             rest = tuple(other for other in words if other != word)
             flags = (affix,) if affix in keys else ()
-            split = (OPEN[lens],) if lens in OPEN else ()
+            split = (headline.split,) if headline.split else ()
             name = "/".join([lens, *rest, "_".join([quantity, *flags])])
             return Signal(name, lens, quantity, (*rest, *split), flags, bool(headline.mean_of), affix == "best",
                           headline.unit, headline.direction)
@@ -202,12 +207,12 @@ def _affix(word: str, quantity: str) -> str | None:
 
 def _parsed(text: str) -> dict[str, str]:
     """"head=mlp seed=0" -> names and values; a value may hold spaces or =."""
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for part in str(text).split(" "):
         name, sign, value = part.partition("=")
         if sign:
-            found[name] = value
-    return found
+            values[name] = value
+    return values
 
 
 def _which(rows: pd.DataFrame, signal: Signal) -> np.ndarray:
@@ -232,11 +237,11 @@ def _group(signal: Signal, split: str, keys: Mapping[str, str]) -> tuple[str, ..
     return (split, *(f"{name}={value}" for name, value in named))
 
 
-def _axis(found: Sequence[tuple[Signal, Sequence[Course]]]) -> np.ndarray:
+def _axis(signal_courses: Sequence[tuple[Signal, Sequence[Course]]]) -> np.ndarray:
     """(time,) int64: the common steps of one of the signals on which most can be compared; empty where none fits."""
     best, chosen = (0.0, 0.0), np.zeros(0, np.int64)
-    for axis in _candidates(found):
-        there = [signal for signal, courses in found if _all_on(axis, signal, courses) is not None]
+    for axis in _candidates(signal_courses):
+        there = [signal for signal, courses in signal_courses if _all_on(axis, signal, courses) is not None]
         lenses, changes = len({signal.lens for signal in there}), len(axis) - 1
         score = (lenses * (lenses - 1) / 2 * changes, float(len(there) * changes))
         if score > best:
@@ -244,9 +249,9 @@ def _axis(found: Sequence[tuple[Signal, Sequence[Course]]]) -> np.ndarray:
     return chosen
 
 
-def _candidates(found: Sequence[tuple[Signal, Sequence[Course]]]) -> Iterator[np.ndarray]:
+def _candidates(signal_courses: Sequence[tuple[Signal, Sequence[Course]]]) -> Iterator[np.ndarray]:
     seen = set()
-    for signal, courses in found:
+    for signal, courses in signal_courses:
         axis = courses[0][0]
         for steps, _ in courses[1:]:
             axis = np.intersect1d(axis, steps)
@@ -259,9 +264,9 @@ def _candidates(found: Sequence[tuple[Signal, Sequence[Course]]]) -> Iterator[np
 
 def _all_on(axis: np.ndarray, signal: Signal, courses: Sequence[Course]) -> np.ndarray | None:
     """(run, time) float64: the courses of all runs at the steps of an axis; None where one does not fit it."""
-    found = [_on(axis, signal, course) for course in courses]
-    there = [each for each in found if each is not None]
-    return np.stack(there) if len(there) == len(found) else None
+    on_axis = [_on(axis, signal, course) for course in courses]
+    there = [each for each in on_axis if each is not None]
+    return np.stack(there) if len(there) == len(on_axis) else None
 
 
 def _on(axis: np.ndarray, signal: Signal, course: Course) -> np.ndarray | None:

@@ -15,6 +15,7 @@ from finetrace.atlas.collect import Entry
 from finetrace.atlas.packing import pack_table
 from finetrace.atlas.page import index, markdown
 from finetrace.atlas.places import Place
+from finetrace.atlas.taught import packed_influence
 from finetrace.layout import Layout
 from finetrace.reports import closer_look, learning_dynamics, lp_ft
 from finetrace.store.manifest import NAME, read_manifest
@@ -35,12 +36,13 @@ def write_index(out: Path, stage: "Stage", entries: Sequence[Entry], places: Seq
     belong to several trajectories.
     """
     layout = stage.layout
-    found: list[Entry | Place] = [*entries, *places]
+    trainings: list[Entry | Place] = [*entries, *places]
     shared = [layout.standalone(kind, name) for kind, name, _ in stage.asked["standalone"]]
     of_several = [(folder.parent.name, folder.name) for folder in shared if (folder / NAME).is_file()]
-    names = [each.place if isinstance(each, Entry) else each.name for each in found]
+    names = [each.place if isinstance(each, Entry) else each.name for each in trainings]
     answers = [Part(f"answers/{task}", text) for task, text in packed_answers(entries, layout)]
-    parts, beside = list(answers), {}
+    taught = [(entry.place, Part(f"influence/{entry.key}", text)) for entry, text in packed_influence(entries)]
+    parts, beside = [*answers, *(part for _, part in taught)], {}
     for part in chain(table_parts(table, [*names, *("/".join(pair) for pair in of_several)]),
                       (Part(f"courses/{name}", pack_table(course)) for name, course in courses.items())):
         if len(part.text) > INLINE:  # not kept until all are there
@@ -51,11 +53,12 @@ def write_index(out: Path, stage: "Stage", entries: Sequence[Entry], places: Seq
     beside |= {part.name: _write_part(out, part) for part in parts if part.name not in carried}
     title = f"finetrace atlas: {stage.asked['study']}"
     study = study_json(
-        title, intro, found, of_several, _baselines(entries, layout), table,
+        title, intro, trainings, of_several, _baselines(entries, layout), table,
         lenses=lenses_over_steps(table), answers=[part.name.removeprefix("answers/") for part in answers],
+        influence=[[place, part.name] for place, part in taught],
         courses=pc.unique(courses["signals"].column("cell")).to_pylist(), beside=beside, figures=list(figures),
         reports=[{"heading": heading, "html": markdown(text)} for heading, text in _reports(stage)])
-    pages = [(name, f"runs/{each.key}.html") for name, each in zip(names, found, strict=True)]
+    pages = [(name, f"runs/{each.key}.html") for name, each in zip(names, trainings, strict=True)]
     text = index(title, intro, study, [part for part in parts if part.name in carried], pages)
     (out / "index.html").write_text(text, "utf-8")
 

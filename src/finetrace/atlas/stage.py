@@ -67,10 +67,10 @@ def _over_steps(table: pa.Table) -> "pd.DataFrame":
     return rows.to_pandas(split_blocks=True, self_destruct=True)
 
 
-def _write_metrics(out: Path, found: Sequence[Entry | Place]) -> None:
+def _write_metrics(out: Path, trainings: Sequence[Entry | Place]) -> None:
     """A small file of numbers per trajectory: `dvc metrics show` makes a row of each (dvc.yaml)."""
     out.mkdir()
-    for each in found:
+    for each in trainings:
         columns = FINE_TUNINGS if isinstance(each, Entry) else MASKED_WORDS
         text = json_text(few_numbers(each, columns))
         (out / f"{each.key}.json").write_text(text, "utf-8")  # the whole folder reaches the disk at the end

@@ -54,13 +54,13 @@ _WHOLE: Rows = {"step": -1, "layer": -1, "split": "", "label": "", "keys": "", "
 """What a number about the whole has in columns that say nothing of it."""
 
 
-def one_table(found: Sequence[Entry | Place], shared: Sequence[tuple[str, Path]] = ()) -> pa.Table:
+def one_table(trainings: Sequence[Entry | Place], shared: Sequence[tuple[str, Path]] = ()) -> pa.Table:
     """Everything as one table with the columns of `COLUMNS`, rows in the order of the study.
 
     shared: lens and folder of what belongs to several trajectories. A lens with a wide table is there by its curves.
     """
     grown = GrowingTable({name: kind for name, (kind, _) in COLUMNS.items()})
-    for each in found:
+    for each in trainings:
         for rows in _of_place(each):
             grown.append(rows)
     for lens, folder in shared:
@@ -92,9 +92,9 @@ class TimeAxis:
         seen = {name: _numbers(history, name)[first] for name in ("examples", "epoch") if name in names}
         if "tokens" in names:  # told by a step's row with its own: had been seen when the next step began
             tokens = _numbers(history, "tokens")
-            told = np.flatnonzero(~np.isnan(tokens))
-            begun = history["step"].to_numpy()[told] + 1
-            seen["tokens"] = np.interp(steps, [0, *begun], [0, *tokens[told]])
+            with_tokens = np.flatnonzero(~np.isnan(tokens))
+            begun = history["step"].to_numpy()[with_tokens] + 1
+            seen["tokens"] = np.interp(steps, [0, *begun], [0, *tokens[with_tokens]])
         return cls(steps.astype(np.float64), seen)
 
     def at(self, steps: np.ndarray) -> dict[str, np.ndarray]:
@@ -120,8 +120,8 @@ def _of_place(each: Entry | Place) -> Iterator[Rows]:
 
 def _seen(axis: TimeAxis, step: Any) -> Rows:
     """What had been seen at a step, or at (row,) steps."""
-    found = axis.at(np.atleast_1d(step))
-    return {name: values if np.ndim(step) else values[0] for name, values in found.items()}
+    seen = axis.at(np.atleast_1d(step))
+    return {name: values if np.ndim(step) else values[0] for name, values in seen.items()}
 
 
 def _names(each: Entry | Place) -> Rows:
@@ -210,7 +210,7 @@ def _long(columns: Sequence[np.ndarray], names: Sequence[str]) -> tuple[Rows | N
 def _keys(own: Mapping[str, Any]) -> Texts | str:
     """(row,) texts "name=value name=value" of the columns that tell rows apart; empty ones are left out, and so are
     columns of fractions, which are no keys."""
-    found: Texts | str = ""
+    keys: Texts | str = ""
     for name, column in own.items():
         if not isinstance(column, Texts):
             if column.dtype.kind == "f":
@@ -218,13 +218,13 @@ def _keys(own: Mapping[str, Any]) -> Texts | str:
             values, codes = np.unique(column, return_inverse=True)
             column = Texts(codes, values.tolist())
         texts = ["" if value in ("", -1) else f"{name}={value}" for value in column.texts]
-        if isinstance(found, str):
-            found = Texts(column.codes, texts)
+        if isinstance(keys, str):
+            keys = Texts(column.codes, texts)
             continue
-        pairs, codes = np.unique(found.codes.astype(np.int64) * len(texts) + column.codes, return_inverse=True)
-        found = Texts(codes, [f"{found.texts[pair // len(texts)]} {texts[pair % len(texts)]}".strip()
+        pairs, codes = np.unique(keys.codes.astype(np.int64) * len(texts) + column.codes, return_inverse=True)
+        keys = Texts(codes, [f"{keys.texts[pair // len(texts)]} {texts[pair % len(texts)]}".strip()
                               for pair in pairs.tolist()])
-    return found
+    return keys
 
 
 def _read(path: Path) -> pa.Table:

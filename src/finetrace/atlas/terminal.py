@@ -23,23 +23,23 @@ from finetrace.store.files import json_text
 
 def show(asked: Mapping[str, Any], layout: Layout, *, lens: str = "trajectory", as_data: bool = False) -> None:
     """Print every cell of the study with mean and standard deviation over seeds. lens: whose metrics are shown."""
-    found = overview(asked, layout)
+    study = overview(asked, layout)
     if as_data:
-        return _json(as_json(found))
+        return _json(as_json(study))
     console = _console()
-    cells = [cell for cell in found.cells if any(column.part == lens for column in cell.numbers)]
-    places = [place for place in found.masked if place.metrics.get(lens)]
+    cells = [cell for cell in study.cells if any(column.part == lens for column in cell.numbers)]
+    places = [place for place in study.masked if place.metrics.get(lens)]
     if not cells and not places:
-        had = sorted({c.part for cell in found.cells for c in cell.numbers}
-                     | {part for place in found.masked for part in place.metrics})
+        had = sorted({c.part for cell in study.cells for c in cell.numbers}
+                     | {part for place in study.masked for part in place.metrics})
         raise FinetraceError(f"lens {lens}: no headline metrics of it are finished here; there are those of "
                              f"{', '.join(had) or 'nothing: run finetrace repro'}")
     if cells:
-        console.print(_cells(cells, lens, found))
+        console.print(_cells(cells, lens, study))
     if places:
         console.print(_places(places, lens))
-    if found.missing:
-        console.print(f"not finished: {', '.join(found.missing)} (finetrace repro)", style="yellow", highlight=False)
+    if study.missing:
+        console.print(f"not finished: {', '.join(study.missing)} (finetrace repro)", style="yellow", highlight=False)
 
 
 def show_place(asked: Mapping[str, Any], layout: Layout, place: str, *, as_data: bool = False) -> None:
@@ -125,11 +125,11 @@ def _changed(layout: Layout, one: Entry | Place, other: Entry | Place, name: str
         return None, str(error)
 
 
-def _print_changed(console: Console, found: Paired, examples: int) -> None:
-    test = "" if np.isnan(found.p) else f"; McNemar p = {found.p:.3g}"
-    console.print(f"{found.set}, {found.n} examples: accuracy {found.first:.3f} -> {found.second:.3f}, difference "
-                  f"{found.difference:+.3f} ({found.low:+.3f} .. {found.high:+.3f}){test}", highlight=False)
-    for heading, changed in (("right in A, wrong in B", found.lost), ("wrong in A, right in B", found.won)):
+def _print_changed(console: Console, both: Paired, examples: int) -> None:
+    test = "" if np.isnan(both.p) else f"; McNemar p = {both.p:.3g}"
+    console.print(f"{both.set}, {both.n} examples: accuracy {both.first:.3f} -> {both.second:.3f}, "
+                  f"difference {both.difference:+.3f} ({both.low:+.3f} .. {both.high:+.3f}){test}", highlight=False)
+    for heading, changed in (("right in A, wrong in B", both.lost), ("wrong in A, right in B", both.won)):
         if not changed:
             console.print(f"{heading}: none")
             continue
@@ -146,7 +146,7 @@ def _row(example: Example) -> tuple[str, ...]:
             escape(example.second), str(example.flipped))
 
 
-def _cells(cells: list[Cell], lens: str, found: Overview) -> Table:
+def _cells(cells: list[Cell], lens: str, study: Overview) -> Table:
     columns = [column for column in columns_of(lens) if any(column in cell.numbers for cell in cells)]
     several = any(len(cell.seeds) > 1 for cell in cells)
     table = Table(title=f"Fine-tunings: {lens}" + (", mean ± standard deviation over seeds" if several else ""),

@@ -1,12 +1,13 @@
 """What is said of a headline metric of a lens, wherever it is shown.
 
-A lens declares its own in `headlines.py`, as `HEADLINES`. No stage of a lens imports them: another sentence measures
-nothing again.
+A lens declares its own in `headlines.py`: `HEADLINES`, which are columns; `COURSES`, if any, which are none, but whose
+courses are signals of a training as those of headlines are; `AT_CHECKPOINTS`. No stage of a lens imports them: another
+sentence measures nothing again.
 """
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 DIRECTIONS = {"up": "higher is better", "down": "lower is better", "": ""}
@@ -26,10 +27,11 @@ class Enough:
     def warning(self, facts: Mapping[str, Any]) -> str:
         """A sentence where there were fewer, else an empty text. facts: of the lens's manifest."""
         seen = facts.get(self.fact)
-        counts = list(seen.values()) if isinstance(seen, Mapping) else [seen]
-        if None in counts or not counts or min(counts) >= self.examples:
+        counts = [count for count in (seen.values() if isinstance(seen, Mapping) else [seen]) if count is not None]
+        fewest = min(counts, default=self.examples)
+        if fewest >= self.examples:
             return ""
-        return f"looked at {min(counts)} {self.noun}; what it does not find counts from {self.examples} on"
+        return f"looked at {fewest} {self.noun}; what it does not find counts from {self.examples} on"
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Headline:
     """One word, for the one or two metrics of a lens that `dvc metrics` shows."""
     enough: Enough | None = None
     """Where it is known how many examples it takes."""
+    split: str = ""
+    """Of its course in the lens's table, where the name leaves it open and it is not the table's first."""
 
     @property
     def explanation(self) -> str:
@@ -76,6 +80,8 @@ class AtCheckpoint:
     the mean of such columns counts. Of several, `a|b`, the first that is there counts."""
     largest: bool = False
     """Whether the layer with the largest number counts, and not the last."""
+    metric: str = field(default="", repr=False)
+    """The lens's headline metric that is the same number at one checkpoint; empty where none is."""
 
 
 def columns_of(columns: str, names: Iterable[str]) -> list[list[str]]:

@@ -18,7 +18,13 @@ LOG = logging.getLogger("finetrace.tracking")
 HOME_TAG = "finetrace.home"
 NAME_TAG = "finetrace.experiment"  # the name that a replaced experiment had
 SUPERSEDED_TAG = "finetrace.superseded"
+SUPERSEDED_SUFFIX = " (superseded)"
 _NAME_LENGTH = 500  # MLflow's limit
+
+
+def superseded_name(name: str) -> str:
+    """The shown name of a run that newer content of its place has replaced."""
+    return name if name.endswith(SUPERSEDED_SUFFIX) else name + SUPERSEDED_SUFFIX
 
 
 def has_moved(experiment: "Experiment", home: Path) -> bool:

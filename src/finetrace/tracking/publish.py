@@ -18,7 +18,7 @@ from finetrace.store.files import file_lock, sha256_value, write_json
 from finetrace.study import Study
 from finetrace.tracking import logged_models
 from finetrace.tracking.collect import collect
-from finetrace.tracking.moved import SUPERSEDED_TAG
+from finetrace.tracking.moved import SUPERSEDED_TAG, superseded_name
 from finetrace.tracking.overview import links
 from finetrace.tracking.points import Point
 from finetrace.tracking.records import DataInput, RunContent, RunRecord
@@ -116,8 +116,6 @@ class _Writer:
             done.unchanged.append(record.name)
             if record.accepted not in ("", known.accepted):
                 self.store.client.set_tag(known.run_id, "accepted", record.accepted)
-            if known.shown != (record.shown or record.name):
-                self.store.client.set_tag(known.run_id, "mlflow.runName", record.shown or record.name)
         else:
             started = known or self._live_run(record)
             self.run_ids[record.identity] = self._write(record, started)
@@ -126,8 +124,11 @@ class _Writer:
         fresh = known is None and started is None
         self._put_headlines(record, known, fresh=fresh)
         self._put_checkpoints(record, known, fresh=fresh)
-        if known and known.superseded:
-            self.store.client.delete_tag(known.run_id, SUPERSEDED_TAG)
+        if known and known.complete and known.shown != (record.shown or record.name):
+            self.store.client.set_tag(known.run_id, "mlflow.runName", record.shown or record.name)
+        before = known or started
+        if before and before.superseded:  # its content is back
+            self.store.client.delete_tag(before.run_id, SUPERSEDED_TAG)
         self._supersede(record, done)
 
     def _put_headlines(self, record: RunRecord, known: KnownRun | None, *, fresh: bool) -> None:
@@ -171,11 +172,13 @@ class _Writer:
         return matching[0] if matching else None
 
     def _supersede(self, record: RunRecord, done: Published) -> None:
-        """Earlier runs of the same name stay as history; a live run that is still training is left alone."""
+        """Earlier runs of the same name stay as history, which their shown name says; a live run that is still training
+        is left alone."""
         for run in self.by_name.get((record.kind, record.name), []):
             old = run.run_id != self.run_ids[record.identity] and not run.deleted and not run.superseded
             if old and (run.complete or run.status != "RUNNING"):
                 self._remove_checkpoints(run)
+                self.store.client.set_tag(run.run_id, "mlflow.runName", superseded_name(run.shown))
                 self.store.client.set_tag(run.run_id, SUPERSEDED_TAG, "true")
                 done.superseded.append(run.name)
 

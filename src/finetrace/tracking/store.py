@@ -22,7 +22,7 @@ from finetrace.errors import FinetraceError, hide_passwords
 from finetrace.layout import slug
 from finetrace.store.files import file_lock
 from finetrace.tracking import logged_models
-from finetrace.tracking.moved import HOME_TAG, SUPERSEDED_TAG, has_moved, made_here_before, retire
+from finetrace.tracking.moved import HOME_TAG, SUPERSEDED_SUFFIX, SUPERSEDED_TAG, has_moved, made_here_before, retire
 from finetrace.tracking.points import Point, log_points
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Store:
 
 def _known(run: Any) -> KnownRun:
     tags = run.data.tags
-    name = tags.get("finetrace.name", run.info.run_name)  # live runs have no other yet
+    name = tags.get("finetrace.name", run.info.run_name.removesuffix(SUPERSEDED_SUFFIX))  # live runs have no other yet
     return KnownRun(run.info.run_id, tags.get("finetrace.id", ""), tags["finetrace.key"],
                     tags.get("finetrace.kind", ""), name, tags.get("finetrace.complete") == "true",
                     tags.get(SUPERSEDED_TAG) == "true", run.info.lifecycle_stage == "deleted", run.info.status,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.outputs import empty_store, make_project, make_training, manifest, weights_sha
-from tests.publishing import NAME, RUNS, environment, opened, otherwise_addressed, quiet, snapshot
+from tests.publishing import NAME, ROOT, RUNS, environment, opened, otherwise_addressed, quiet, snapshot
 
 from finetrace.errors import FinetraceError
 from finetrace.layout import Layout
@@ -20,6 +20,7 @@ from finetrace.store.files import write_yaml
 from finetrace.store.manifest import complete
 from finetrace.study import Study
 from finetrace.tracking.publish import publish
+from finetrace.tracking.store import KnownRun
 
 
 def test_what_arrives(project: tuple[Layout, Study]) -> None:
@@ -119,12 +120,23 @@ def test_new_content_supersedes_the_old_run(project: tuple[Layout, Study]) -> No
     assert sorted(done.new) == [f"infodynamics@{name}", cell, name] == sorted(done.superseded)
     runs = [r for r in opened(layout, study).runs() if r.name == name]
     assert sorted(r.superseded for r in runs) == [False, True]
+    everything = opened(layout, study).runs()
+    assert all(r.shown.endswith(" (superseded)") == r.superseded for r in everything)
+    assert {r.run_id for r in unreplaced(layout, study)} == {r.run_id for r in everything if not r.superseded}
     shutil.rmtree(folder)
     shutil.move(layout.home / "old", folder)  # e.g. dvc checkout of the earlier commit
     done = quiet(layout, study)
     assert not done.new and sorted(done.superseded) == [f"infodynamics@{name}", cell, name]
     again = {r.run_id: r.superseded for r in opened(layout, study).runs() if r.name == name}
     assert again == {r.run_id: not r.superseded for r in runs}
+    assert all(r.shown.endswith(" (superseded)") == r.superseded for r in opened(layout, study).runs())
+
+
+def unreplaced(layout: Layout, study: Study) -> list[KnownRun]:
+    """What the filter of docs/mlflow.md leaves."""
+    text = (ROOT / "docs" / "mlflow.md").read_text("utf-8")
+    (said,) = [line for line in text.splitlines() if line.startswith("tags.`finetrace.superseded`")]
+    return opened(layout, study).runs(said)
 
 
 def test_a_figure_drawn_anew_is_shown(project: tuple[Layout, Study]) -> None:

@@ -130,6 +130,8 @@ def test_a_training_under_way_is_left_alone(project: tuple[Layout, Study]) -> No
     assert not quiet(layout, study).superseded
     follower.close()  # killed: now it is history
     assert quiet(layout, study).superseded == [NAME]
+    (killed,) = [run for run in store.runs() if run.key == "new-key"]
+    assert killed.name == NAME and killed.shown == f"{NAME} (superseded)"
 
 
 def _manifest(layout: Layout) -> Manifest:

@@ -155,8 +155,9 @@ function csv(rows) {
 
 function shown(value, digits) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
-  if (digits !== undefined) return value.toFixed(digits);
-  return Number.isInteger(value) ? value.toLocaleString("en") : String(Number(value.toPrecision(5)));
+  if (digits) return value.toFixed(digits);
+  if (digits === 0 || Number.isInteger(value)) return value.toLocaleString("en", {maximumFractionDigits: 0});
+  return String(Number(value.toPrecision(5)));
 }
 
 function mean(values) {

@@ -145,8 +145,8 @@ function profiles(main, params, asked, grids) {
     const column = (grid, i) => grid.cells.map(line => line[i]);
     const curves = grids.flatMap(([letter, , grid], k) => {
       const chosenAt = Math.max(grid.steps.findLastIndex(one => one <= step), 0);
-      return [["dot", 0], ["dash", chosenAt], ["solid", grid.steps.length - 1]].map(([dash, i]) => ({
-        type: "scatter", mode: "lines+markers", name: `${letter}, step ${grid.steps[i]}`, x: grid.layers,
+      return [["first", "dot", 0], ["chosen", "dash", chosenAt], ["last", "solid", grid.steps.length - 1]].map(([which, dash, i]) => ({
+        type: "scatter", mode: "lines+markers", name: `${letter}, ${which}: step ${grid.steps[i].toLocaleString("en")}`, x: grid.layers,
         y: column(grid, i).map(cell => cell?.value ?? null), cells: column(grid, i), line: {color: COLOURS[k], dash}}));
     });
     const bars = grids.map(([letter, , grid], k) => {

@@ -93,7 +93,7 @@ function pairsOf(main, params, pairs) {
   const known = mine.some(row => Number.isFinite(row.null_low));
   plot(main, [...known ? [band("null_low", "null_high", "seeds shuffled", `${COLOURS[1]}22`), band("low", "high", "95 %", `${COLOURS[0]}33`)] : [],
     {type: "scatter", mode: "lines+markers", name: "correlation", x: lags, y: mine.map(row => row.correlation), line: {color: COLOURS[0]}}],
-  {height: 380, xaxis: {title: {text: "lag in checkpoints: on the right the first moves first"}, dtick: 1},
+  {height: 380, xaxis: {title: {text: "lag in checkpoints<br>(right: the first moves first)"}, dtick: 1},
     yaxis: {title: {text: "correlation of changes"}, range: [-1.05, 1.05]}},
   `${asked.first} and ${asked.second}: ${asked.verdict}. ${asked.reason}`);
   main.append(sortable([["pair", "click to see its correlations"], ["verdict", ""], ["lag", "in checkpoints; positive: the first moves first"],

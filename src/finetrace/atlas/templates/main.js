@@ -2,7 +2,7 @@
 
 const VIEWS = {
   overview: ["Overview", overview], timeline: ["Timeline", timeline], layers: ["Layers", layers], pair: ["A | B", pair],
-  leads: ["Who leads", leads], tables: ["Tables", tables], figures: ["Figures", figures],
+  leads: ["Who leads", leads], taught: ["Who taught", taught], tables: ["Tables", tables], figures: ["Figures", figures],
 };
 const KEPT = [...FILTERS, ...differing, "at"];  // go along to another view
 let turn = 0;

@@ -16,24 +16,25 @@ function overview(main, params) {
     choice("one row for", orSetting([["cell", "model × task × method"], ["model", "each model"], ["task", "each task"],
       ["method", "each method"], ["place", "each training"]]), by, value => change({rows: value}))));
   const places = chosen(params, [kind]);
-  const headlines = study.headlines.filter(one => one.kind === kind && one.lens === lens
+  const twice = places.every(place => place.numbers[METRIC] === place.numbers[ACCURACY]);  // the metric is the accuracy
+  const headlines = study.headlines.filter(one => one.kind === kind && one.lens === lens && !(twice && one.name === METRIC)
     && places.some(place => place.numbers[one.name] !== undefined));
   const measured = places.filter(place => headlines.some(one => place.numbers[one.name] !== undefined));
   const groups = grouped(measured, by === "place" ? "name" : by);
-  const floors = lens !== "trajectory" ? [] : FLOORS.filter(([floor]) => measured.some(
+  const floorsOf = headline => headline.name !== ACCURACY ? [] : FLOORS.filter(([floor]) => measured.some(
     place => floorOf([place], floor) !== undefined));
   const header = [[by === "place" || by === "cell" ? "training" : by.replace(SETTING, ""), "what was trained"],
-    ["n", "trainings behind the numbers"], ...headlines.map(one => [one.heading, one.says]), ...floors];
+    ["n", "trainings behind the numbers"], ...headlines.flatMap(one => [[one.heading, one.says], ...floorsOf(one)])];
   const rows = [...groups].map(([name, members]) => [
     {node: members.length > 1 ? el("span", {}, name) : link(members[0], ["cell", "place"].includes(by) ? undefined : name), value: name},
-    {text: members.length, value: members.length}, ...headlines.map(one => cellOf(one, members)),
-    ...floors.map(([floor]) => floorOf(members, floor)).map(value => ({text: shown(value, 3), value}))]);
+    {text: members.length, value: members.length}, ...headlines.flatMap(one => [cellOf(one, members),
+      ...floorsOf(one).map(([floor]) => floorOf(members, floor)).map(value => ({text: shown(value, 3), value}))])]);
   main.append(sortable(header, rows, `${KINDS[kind]}: ${lens}. Means ± standard deviation over trainings; click a number `
     + "for its trainings, a heading to sort, rest on a heading for its meaning."));
-  if (kind === "fine-tuning") main.append(...baselines(places));
   if (headlines.length) dots(main, params, headlines, groups);
 }
 
+const [METRIC, ACCURACY] = ["metric", "accuracy|validation/pearson|validation/micro_f1"].map(name => `trajectory/validation/${name}`);
 const FLOORS = [["majority", "accuracy of always saying the most frequent class"],
   ["bag of words", "accuracy of a logistic regression on word counts"]];
 
@@ -91,17 +92,6 @@ function trainings(headline, found) {
   box.showModal();
 }
 
-// What needs no training: the most frequent class, and a bag of words.
-function baselines(places) {
-  const rows = distinct(places.map(place => place.task)).filter(task => study.baselines[task]).map(task => [
-    task, ...FLOORS.map(([name]) => {
-      const value = study.baselines[task][name];
-      return {text: shown(value, 3), value};
-    })]);
-  if (!rows.length) return [];
-  return [sortable([["task", ""], ...FLOORS], rows, "Validation accuracy without a model")];
-}
-
 function dots(main, params, headlines, groups) {
   const headline = headlines.find(one => one.name === params.get("number")) ?? headlines[0];
   main.append(el("h2", {}, "Every training"), el("div", {class: "bar"}, choice("number",
@@ -113,8 +103,8 @@ function dots(main, params, headlines, groups) {
     text: found.map(one => one.place.name), hovertemplate: "%{text}<br>%{x}<extra></extra>",
     marker: {color: COLOURS[0], size: 9, opacity: 0.75}},
   {type: "scatter", mode: "markers", name: "mean", x: means, y: names, hovertemplate: "%{y}<br>mean %{x}<extra></extra>",
-    marker: {color: colour("text"), size: 16, symbol: "line-ns-open"}}];
-  if (headline.name === "trajectory/validation/accuracy|validation/pearson|validation/micro_f1") {
+    marker: {color: COLOURS[1], size: 16, symbol: "line-ns-open"}}];
+  if (headline.name === ACCURACY) {
     for (const [name, symbol] of [["majority", "x-thin-open"], ["bag of words", "cross-thin-open"]]) {
       const rows = names.map(row => [row, floorOf(groups.get(row), name)]).filter(([, value]) => value !== undefined);
       if (rows.length) traces.push({type: "scatter", mode: "markers", name, x: rows.map(([, value]) => value),

@@ -9,9 +9,14 @@ function tables(main) {
   }
 }
 
-function figures(main) {
-  if (!study.figures.length) main.append(note("No figures yet."));
-  for (const [address, caption] of study.figures) {
+function figures(main, params) {
+  if (!study.figures.length) return main.append(note("No figures yet."));
+  const subject = caption => caption.split(/[:;.]( |$)/)[0];
+  const subjects = distinct(study.figures.map(([, caption]) => subject(caption)));
+  const about = subjects.includes(params.get("about")) ? params.get("about") : "";
+  main.append(el("div", {class: "bar"}, choice("about", [["", `everything (${study.figures.length} figures)`], ...subjects], about,
+    value => change({about: value}))));
+  for (const [address, caption] of study.figures.filter(([, text]) => !about || subject(text) === about)) {
     main.append(el("figure", {}, el("a", {href: address}, el("img", {src: address, alt: caption, loading: "lazy"})),
       el("figcaption", {}, caption)));
   }

@@ -11,7 +11,7 @@ HEADLINES = (
 )
 AT_CHECKPOINTS = (
     AtCheckpoint("accuracy", "test_accuracy|validation_accuracy"),
-    AtCheckpoint("ece", "test_ece|validation_ece"),
-    AtCheckpoint("ece_scaled", "test_ece_scaled|validation_ece_scaled"),
+    AtCheckpoint("ece", "test_ece|validation_ece", metric="test/ece"),
+    AtCheckpoint("ece_scaled", "test_ece_scaled|validation_ece_scaled", metric="test/ece_scaled"),
     AtCheckpoint("temperature", "temperature"),
 )

@@ -10,6 +10,10 @@ HEADLINES = (
              "facts whose object ranks among the ten best, own head, last checkpoint, mean over corpora",
              mean_of="*/p_at_10"),
 )
+COURSES = (
+    Headline("mean_held_out_p_at_1", "held out", "share", 3, "", "held-out facts", mean_of="*/held_out_p_at_1"),
+    Headline("mean_held_out_p_at_10", "held out", "share", 3, "", "held-out facts", mean_of="*/held_out_p_at_10"),
+)
 AT_CHECKPOINTS = (
-    AtCheckpoint("p_at_1", "*/own_layer{layer}"),
+    AtCheckpoint("p_at_1", "*/own_layer{layer}", metric="mean_p_at_1"),
 )

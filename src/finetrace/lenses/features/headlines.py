@@ -9,6 +9,6 @@ HEADLINES = (
              "mean distance that an example's feature vector moved", enough=ENOUGH),
 )
 AT_CHECKPOINTS = (
-    AtCheckpoint("head_norm", "head_norm"),
-    AtCheckpoint("change", "validation_diff"),
+    AtCheckpoint("head_norm", "head_norm", metric="head_norm/first"),
+    AtCheckpoint("change", "validation_diff", metric="validation/diff"),
 )

@@ -14,7 +14,7 @@ HEADLINES = (
              "effective rank of the last layer's tokens after training", short="rank", enough=ENOUGH),
 )
 AT_CHECKPOINTS = (
-    AtCheckpoint("cosine", "cosine_mean_layer_{layer}"),
-    AtCheckpoint("rank", "effective_rank_layer_{layer}"),
+    AtCheckpoint("cosine", "cosine_mean_layer_{layer}", metric="cosine_mean/layer-*/last"),
+    AtCheckpoint("rank", "effective_rank_layer_{layer}", metric="effective_rank/layer-*/last"),
     AtCheckpoint("anisotropy", "anisotropy_layer_{layer}"),
 )

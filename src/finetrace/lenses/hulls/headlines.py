@@ -15,6 +15,6 @@ HEADLINES = (
              "mean distance of a class to its nearest after training"),
 )
 AT_CHECKPOINTS = (
-    AtCheckpoint("clusters", "clusters_layer_{layer}"),
-    AtCheckpoint("distance", "mean_outside_min_layer_{layer}"),
+    AtCheckpoint("clusters", "clusters_layer_{layer}", metric="clusters/layer-*/last"),
+    AtCheckpoint("distance", "mean_outside_min_layer_{layer}", metric="mean_outside_min/layer-*/last"),
 )

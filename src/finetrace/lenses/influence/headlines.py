@@ -17,5 +17,5 @@ HEADLINES = (
 )
 AT_CHECKPOINTS = (
     AtCheckpoint("influence", "influence"),
-    AtCheckpoint("cosine", "cosine"),
+    AtCheckpoint("cosine", "cosine", metric="cosine/last"),
 )

@@ -7,6 +7,6 @@ HEADLINES = (
              "part of the first step's change of the logits that comes through the features"),
 )
 AT_CHECKPOINTS = (
-    AtCheckpoint("ft_ratio", "ft_ratio"),
+    AtCheckpoint("ft_ratio", "ft_ratio", metric="ft_ratio/first"),
     AtCheckpoint("alignment", "full_alignment"),
 )

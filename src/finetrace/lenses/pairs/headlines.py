@@ -10,5 +10,5 @@ HEADLINES = (
              "step at which that share passes the middle between chance and its last value"),
 )
 AT_CHECKPOINTS = (
-    AtCheckpoint("accuracy", "accuracy"),
+    AtCheckpoint("accuracy", "accuracy", metric="accuracy"),
 )

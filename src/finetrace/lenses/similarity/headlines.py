@@ -8,5 +8,6 @@ HEADLINES = (
              "similarity of the last layer before and after training; 1: unchanged", short="CKA", enough=ENOUGH),
 )
 AT_CHECKPOINTS = (
-    AtCheckpoint("cka", "cka_cls_layer_{layer}|cka_span_layer_{layer}"),
+    AtCheckpoint("cka", "cka_cls_layer_{layer}|cka_span_layer_{layer}",
+                 metric="cka/cls/layer-*/last|cka/span/layer-*/last"),
 )

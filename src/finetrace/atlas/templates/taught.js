@@ -1,0 +1,37 @@
+// Who taught: of an evaluation example, the training examples that lowered its loss most and those that raised it most.
+
+const OF_RANK = [...DASHES, "longdash", "longdashdot"];
+
+async function taught(main, params) {
+  if (!study.influence.length) {
+    return main.append(note("No training has been looked at by the lens influence (docs/influence.md; look: {influence: …})."));
+  }
+  const names = study.influence.map(([place]) => place);
+  const name = names.includes(params.get("place")) ? params.get("place") : names[0];
+  const packed = await part(study.influence[names.indexOf(name)][1]);
+  const rows = records(packed);
+  const examples = [...new Map(rows.map(row => [row.eval_example_id, row])).values()];
+  const example = examples.find(row => String(row.eval_example_id) === params.get("example")) ?? examples[0];
+  main.append(el("div", {class: "bar"}, choice("training", names, name, value => change({place: value})),
+    choice("example", examples.map(row => [row.eval_example_id, `${row.eval_example_id}: ${row.eval_text}`]),
+      example.eval_example_id, value => change({example: value}))),
+  el("p", {id: "taught"}, el("strong", {}, example.eval_text), ` (${example.eval_label})`));
+  const listed = rows.filter(row => row.eval_example_id === example.eval_example_id);
+  for (const [kind, heading, says] of [["helpful", "Helpful", "lowered its loss most"], ["harmful", "Harmful", "raised its loss most"]]) {
+    main.append(el("h2", {}, heading), sortable([["rank", ""], ["text", ""], ["label", ""],
+      ["influence", "drop of the evaluation example's loss that training on this one brought, to first order (nats)"],
+      ["example", "number in the training set"]],
+    listed.filter(row => row.kind === kind).map(row => [row.rank, row.train_text, row.train_label,
+      {text: shown(row.influence), value: row.influence}, row.train_example_id]), `Training examples that ${says}`));
+  }
+  const steps = Object.keys(packed.columns).filter(column => column.startsWith("step_"));
+  plot(main, listed.map(row => ({type: "scatter", mode: "lines+markers", name: `${row.kind} ${row.rank}`,
+    x: steps.map(column => Number(column.slice("step_".length))), y: steps.map(column => row[column]),
+    line: {color: COLOURS[row.kind === "helpful" ? 0 : 1], dash: OF_RANK[(row.rank - 1) % OF_RANK.length]},
+    hovertemplate: `${row.kind} ${row.rank}: %{y:.4g} around step %{x}<extra></extra>`})),
+  {xaxis: {title: {text: "checkpoint (step)"}}, yaxis: {title: {text: "influence around it"}}},
+  "When: the influence of each training example around each checkpoint; their sum is its influence.");
+  const {page} = placeOf.get(name);
+  main.append(note("All of it: ", el("code", {}, `outputs/${name}/influence/pairs.parquet`), "; ",
+    el("a", {href: `${page}#influence`}, "figures of the lens"), "; how it is measured: docs/influence.md."));
+}
