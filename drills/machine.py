@@ -15,6 +15,7 @@ from drills.toy import (
     SMALL,
     cloned,
     contents,
+    copied,
     finetrace,
     finished,
     last_words,
@@ -176,8 +177,9 @@ def no_git(folder: Path) -> str:
 def cache_types(folder: Path) -> str:
     ends = []
     for kind in ("hardlink", "symlink", "reflink"):
-        project = cloned(folder, "small", to=kind)
+        project = copied(folder, "small", to=kind)
         command(project, "dvc", "config", "--local", "cache.type", kind)
+        _without_results(project)
         done = repro(project, check=False)
         must(not tracebacks(done.stdout), f"{kind}: {last_words(done.stdout)}")
         if done.returncode:
@@ -191,29 +193,34 @@ def cache_types(folder: Path) -> str:
         params.write_text(params.read_text().replace("window: 8", "window: 9"))
         repro(project)
         params.write_text(params.read_text().replace("window: 9", "window: 8"))
-        for name in RESULTS:
-            shutil.rmtree(project / name)
+        _without_results(project)
         repro(project)
         same_bytes(project, "small")
         said = finetrace(project, "doctor", "--verify", check=False).stdout
         must("is damaged" not in said and "is not what" not in said, f"{kind}: {last_words(said)}")
-        ends.append(f"{kind} done, changed, restored")
+        ends.append(f"{kind} restored, changed, restored")
     return f"{'; '.join(ends)}; same bytes, cache whole"
+
+
+def _without_results(project: Path) -> None:
+    for name in RESULTS:
+        shutil.rmtree(project / name)
 
 
 def umask(folder: Path) -> str:
     project = cloned(folder, "small")
     repro(project, before=("sh", "-c", 'umask 077; exec "$@"', "sh"))
-    files = [path for name in (*RESULTS, "settings") for path in (project / name).rglob("*")]
+    files = [path for name in (*RESULTS, "settings", "mlruns") for path in (project / name).rglob("*")]
+    files = [path for path in [*files, *project.glob("mlflow.db*")] if path.name != "README.md"]  # which git has laid
     open_to_others = [path.relative_to(project) for path in files if path.stat().st_mode & 0o077]
     must(not open_to_others, f"{len(open_to_others)} can be read by others: {open_to_others[:3]}")
-    return f"done; none of {len(files)} results can be read by others; {same_bytes(project, 'small')} files the same"
+    return (f"done; none of {len(files)} files of results and of MLflow can be read by others; "
+            f"{same_bytes(project, 'small')} files the same")
 
 
 def clock(folder: Path) -> str:
     """Everything was written in the future, and the clock goes back in the middle."""
-    project = cloned(folder, "small")
-    repro(project)
+    project = copied(folder, "small")
     soon = time.time() + 86_400 * 400
     for path in sorted(project.rglob("*")):
         if path.is_file() and ".git" not in path.parts:
@@ -266,7 +273,7 @@ ROWS = [
     Row("subfolder of another repository", "The project as a folder of somebody's git repository",
         "Done, nothing of theirs touched; or refused", subfolder),
     Row("no git", "No repository; then core.no_scm and no command git", "Told what to do; then done", no_git),
-    Row("cache types", "DVC's cache.type hardlink, symlink, reflink: run, change, delete, restore",
+    Row("cache types", "DVC's cache.type hardlink, symlink, reflink: restore, change, delete, restore",
         "Same bytes, no object of the cache changed; reflink: refused where the file system has none", cache_types),
     Row("umask 077", "The study and its publication with umask 077", "Done, nothing readable by others", umask),
     Row("clock", "Files of next year; a clock that goes back", "Changes are seen, same bytes", clock),
