@@ -157,7 +157,7 @@ def rows(folder: Path) -> str:
 
 
 def drawn(folder: Path) -> str:
-    done = subprocess.run([sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", "-m",
+    done = subprocess.run([sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "-m",
                            "slow or not slow", "-k", "few or 0", f"--basetemp={folder / 'fuzz'}", "tests/fuzz"],
                           cwd=CORPUS.parents[1], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     must(done.returncode == 0, last_words(done.stdout))
