@@ -13,7 +13,7 @@ from tests.pipeline.toy import command, environment, make_project
 from tests.training_fixtures import model_folder, sentences
 
 from drills.frame import Row, main, must
-from drills.toy import last_words, tracebacks
+from drills.toy import finetrace, last_words, tracebacks
 from finetrace.store.manifest import read_manifest
 
 STUDY = """
@@ -34,7 +34,7 @@ configs:
 
 
 def _project(folder: Path, params: str = STUDY) -> Path:
-    """A project whose study asks the hub, and the hub's files beside it."""
+    """A project whose study asks the hub, and the hub's files beside it. It is made once, then copied."""
     model_folder(folder / "hub" / "models" / "acme" / "tiny" / "main")
     glue = folder / "hub" / "datasets" / "nyu-mll" / "glue" / "main"
     (glue / "sst2").mkdir(parents=True)
@@ -43,7 +43,15 @@ def _project(folder: Path, params: str = STUDY) -> Path:
         texts, labels = sentences(rows, rows)
         table = pa.table({"idx": list(range(rows)), "sentence": texts, "label": labels})
         pq.write_table(table, glue / "sst2" / f"{split}-00000-of-00001.parquet")
-    return make_project(folder / "project", params)
+    made = folder.parent / "toy"
+    if not made.is_dir():
+        make_project(made, STUDY)
+    project = folder / "project"
+    subprocess.run(["cp", "-a", made, project], check=True)
+    if params != STUDY:
+        (project / "params.yaml").write_text(params)
+        finetrace(project, "plan")
+    return project
 
 
 def _ask(project: Path, address: str, home: str = "home", **extra: str) -> subprocess.CompletedProcess[str]:

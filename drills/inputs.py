@@ -1,21 +1,26 @@
 """Wrong input: drawn by hypothesis, drawn by the generators of tests/fuzz, and a corpus of cases found before."""
 
+import contextlib
 import copy
 import importlib.util
+import io
 import os
 import subprocess
 import sys
+import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from drills.frame import CannotRun, Row, main, must
-from drills.toy import STUDY, cloned, finetrace, last_words, tracebacks
+from drills.toy import STUDY, cloned, last_words, tracebacks
 
 CORPUS = Path(__file__).parent / "corpus"
 EXAMPLES = int(os.environ.get("DRILLS_EXAMPLES", "1500"))
-SECONDS = 5.0  # for one study, at most
+SECONDS = 5.0  # of a core for one study or one file of rows, at most
 
 
 def _hypothesis() -> None:
@@ -37,18 +42,31 @@ def studies(folder: Path) -> str:
                           | st.dictionaries(st.text(max_size=6) | st.integers(), inner, max_size=3), max_leaves=6)
     ends = {"accepted": 0, "refused": 0}
 
-    @settings(max_examples=EXAMPLES, deadline=SECONDS * 1000, database=None, derandomize=False,
+    def planned(study: Any) -> str:
+        (folder / "params.yaml").write_bytes(yaml.safe_dump(study, allow_unicode=True).encode("utf-8", "replace"))
+        return _planned(folder)
+
+    @settings(max_examples=EXAMPLES, deadline=None, database=None, derandomize=False,
               suppress_health_check=list(HealthCheck))
     @given(st.lists(st.tuples(st.sampled_from(places), values), min_size=1, max_size=2))
     def check(changes: list[tuple[tuple[Any, ...], Any]]) -> None:
         drawn = copy.deepcopy(whole)
         for place, value in changes:
             _put(drawn, place, value)
-        (folder / "params.yaml").write_bytes(yaml.safe_dump(drawn, allow_unicode=True).encode("utf-8", "replace"))
-        ends[_planned(folder)] += 1
+        ends[_in_time(lambda: planned(drawn))] += 1
 
+    must(planned(whole) == "accepted", "the study without a change is refused: the drill is wrong")
     check()
     return f"{ends['accepted']:,} accepted, {ends['refused']:,} refused in a sentence; no other end"
+
+
+def _in_time(what: Callable[[], str]) -> str:
+    """What it returns, unless it takes more CPU seconds than it may. Wall time says little on a busy machine."""
+    began = time.process_time()
+    end = what()
+    seconds = time.process_time() - began
+    assert seconds < SECONDS, f"took {seconds:.1f} s of a core"
+    return end
 
 
 def _places(value: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -110,31 +128,36 @@ def rows(folder: Path) -> str:
     pieces = st.binary(max_size=6) | st.sampled_from([b'"', b"\n", b",", b"\r", b"\t", b"{", b"}", b"\\u0000", b"\x00",
                                                       b"\xef\xbb\xbf", b"\xff\xfe", b"null", b"NaN", b"1e400"])
 
-    @settings(max_examples=EXAMPLES // 3, deadline=SECONDS * 1000, database=None,
-              suppress_health_check=list(HealthCheck))
-    @given(st.sampled_from(sorted(good)), st.integers(0, 200), st.integers(0, 4), pieces, st.booleans())
-    def check(form: str, at: int, removed: int, piece: bytes, in_train: bool) -> None:
-        content = good[form]
-        spoiled = content[:at] + piece + content[at + removed:]
+    def built(form: str, train: bytes, dev: bytes) -> str:
         (folder / "rows").mkdir(exist_ok=True)
         for old in (folder / "rows").iterdir():
             old.unlink()
-        for split in ("train", "dev"):
-            (folder / "rows" / f"{split}.{form}").write_bytes(spoiled if (split == "train") == in_train else content)
+        for split, content in (("train", train), ("dev", dev)):
+            (folder / "rows" / f"{split}.{form}").write_bytes(content)
         try:
             build_task("own", task, folder / "out", root=folder, seed=0, section="task_files")
         except FinetraceError as error:
             assert not any(word in str(error) for word in ("Traceback", "Errno", "<class", "pydantic")), error
-            ends["refused"] += 1
-        else:
-            ends["accepted"] += 1
+            return "refused"
+        return "accepted"
 
+    @settings(max_examples=EXAMPLES // 3, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(st.sampled_from(sorted(good)), st.integers(0, 200), st.integers(0, 4), pieces, st.booleans())
+    def check(form: str, at: int, removed: int, piece: bytes, in_train: bool) -> None:
+        content = good[form]
+        spoiled = content[:at] + piece + content[at + removed:]
+        pair = (spoiled, content) if in_train else (content, spoiled)
+        ends[_in_time(lambda: built(form, *pair))] += 1
+
+    must(all(built(form, content, content) == "accepted" for form, content in good.items()),
+         "rows without a fault are refused: the drill is wrong")
     check()
+    must(min(ends.values()) > EXAMPLES // 100, f"{ends}: the drill draws too much of one kind")
     return f"{ends['accepted']:,} accepted, {ends['refused']:,} refused in a sentence; no other end"
 
 
 def drawn(folder: Path) -> str:
-    done = subprocess.run([sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", "-m",
+    done = subprocess.run([sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "-m",
                            "slow or not slow", "-k", "few or 0", f"--basetemp={folder / 'fuzz'}", "tests/fuzz"],
                           cwd=CORPUS.parents[1], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     must(done.returncode == 0, last_words(done.stdout))
@@ -149,13 +172,27 @@ def corpus(folder: Path) -> str:
     for case in cases:
         content = case.read_bytes()
         (project / "params.yaml").write_bytes(content)
-        done = finetrace(project, "plan", "--list", check=False)
+        code, said = _listed(project)
         words = content.splitlines()[0].decode("utf-8", "replace").removeprefix("# ").strip()
         refused = case.name.startswith("refused")
-        must(not tracebacks(done.stdout), f"{case.name}: a trace of Python: {last_words(done.stdout)}")
-        must(bool(done.returncode) == refused, f"{case.name}: exit code {done.returncode}: {last_words(done.stdout)}")
-        must(not refused or words in done.stdout, f"{case.name}: {words!r} is not said: {last_words(done.stdout)}")
+        must(not tracebacks(said), f"{case.name}: a trace of Python: {last_words(said)}")
+        must(bool(code) == refused, f"{case.name}: exit code {code}: {last_words(said)}")
+        must(not refused or words in said, f"{case.name}: {words!r} is not said: {last_words(said)}")
     return f"{len(cases)} cases, each with its own end"
+
+
+def _listed(project: Path) -> tuple[int, str]:
+    """Exit code and output of `finetrace plan --list`, by the command's own main, which starts once for all."""
+    from finetrace.cli import main as command
+
+    said = io.StringIO()
+    with contextlib.chdir(project), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            code = command(["plan", "--list"])
+        except Exception:  # what the command would show its user
+            traceback.print_exc(file=said)
+            code = 1
+    return code, said.getvalue()
 
 
 ROWS = [

@@ -125,6 +125,15 @@ def same_bytes(project: Path, name: str = "whole") -> int:
     return len(theirs)
 
 
+def same_results(project: Path) -> int:
+    """Raise Failed unless a project holds the finished small study's results, whatever dvc.lock says; how many."""
+    ours, theirs = contents(project), contents(finished("small"))
+    wrong = [name for name in theirs if name != "dvc.lock" and ours.get(name) != theirs[name]]
+    if wrong:
+        raise Failed(f"{len(wrong)} of {len(theirs) - 1} results differ: {', '.join(wrong[:4])}")
+    return len(theirs) - 1
+
+
 def begin(project: Path, *words: str) -> subprocess.Popen[str]:
     """`finetrace WORDS` in the background, its output in the file `said` beside the project."""
     with open(project.parent / "said", "a", encoding="utf-8") as said:

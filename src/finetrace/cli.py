@@ -30,10 +30,21 @@ def main(arguments: list[str] | None = None) -> int:
         print("finetrace: interrupted; run the same command to continue", file=sys.stderr)
         return 130
     except Exception as error:
-        if refused := refusal(error, Path.cwd()):
+        if refused := refusal(error, Path.cwd()) or _database_refused(error):
             print(f"finetrace: {refused}", file=sys.stderr)
             return 1
         raise
+
+
+def _database_refused(error: BaseException | None) -> str | None:
+    """A sentence where sqlite could not write a file: MLflow's store, or what DVC remembers. It never says why."""
+    while error is not None:
+        if "disk I/O error" in str(error):
+            return (f"{Path.cwd()}: a database of the project could not be written (disk I/O error); raise the limit "
+                    "of file sizes (ulimit -f unlimited), see whether the disk is sound (dmesg), and run the same "
+                    "command again: finished work is kept")
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _parser() -> argparse.ArgumentParser:

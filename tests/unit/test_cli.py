@@ -1,5 +1,6 @@
 """The command line: exit codes, messages, and never losing a user's params.yaml."""
 
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -237,3 +238,16 @@ def test_help_starts_fast() -> None:
             "assert not {'mlflow', 'torch', 'pyarrow', 'numpy'} & set(sys.modules), sys.modules.keys()")
     source = Path(__file__).resolve().parents[2] / "src"
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(source)}, capture_output=True)
+
+
+def test_a_database_that_cannot_be_written_is_told_in_a_sentence(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """sqlite says so of a file that may not grow, and of a broken disk."""
+
+    def broken(_: object) -> int:
+        raise RuntimeError("the store is gone") from sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr("finetrace.cli._publish", broken)
+    assert main(["publish"]) == 1
+    assert f"{project}: a database of the project could not be written" in capsys.readouterr().err
