@@ -111,7 +111,7 @@ def test_a_log_that_cannot_be_written_is_one_line(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system", str(project / ".finetrace"))
 
-    monkeypatch.setattr(stage_module, "_logging", refuse)
+    monkeypatch.setattr(stage_module, "_set_up_logging", refuse)
     assert run_stage(monkeypatch, lambda stage: None) == 1
     error = capsys.readouterr().err
     assert "Traceback" not in error and "stage data@own failed" in error and "is read-only" in error
@@ -170,7 +170,7 @@ def test_a_store_appears_where_there_are_no_hard_links(tmp_path: Path, monkeypat
     new.write_text("new")
     if there:
         path.write_text("of mlflow ui")
-    store._appear(new, path)
+    store._give_name(new, path)
     assert path.read_text() == ("of mlflow ui" if there else "new")
 
 
