@@ -1,5 +1,6 @@
 """What tests share: no network, and one small world with a tiny random BERT per session."""
 
+import gc
 import os
 import signal
 
@@ -21,6 +22,13 @@ ROOT = Path(__file__).resolve().parents[1]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The whole studies first: each is one long file, which at the end would leave the other processes idle."""
     items.sort(key=lambda item: "tests/pipeline/" not in item.nodeid)
+
+
+def pytest_collection_finish() -> None:
+    """What the imports of all tests have made stays: the garbage collector, which every training calls, need not go
+    through it each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @dataclass(frozen=True)
