@@ -1,9 +1,11 @@
-"""Small models that are trained here, for lenses that look at models: what is planted in them, and what a lens says.
+"""Small models that are trained here, and states that are made up, for lenses of models: what is planted in them, and
+what a lens says.
 
 Every function that ends in a number and a claim is a look of `grounding.py`. Words are numbers; 0 pads, 1 begins a
 sentence, 2 is hidden.
 """
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -102,28 +104,59 @@ def wrong_labels(random: np.random.Generator, count: int, planted: bool) -> Seen
 
 # ---- edges
 
-NOUNS, VERBS = 24, 6
-PARTICLES = (FIRST + NOUNS + VERBS, FIRST + NOUNS + VERBS + 1)  # one after who does something, one after to whom
+NOUNS, LENGTH = 24, 6
+PLACES = np.array([1, 4])  # of the two nouns of a clause
 TEST = 80
+LEAN = 0.7  # how far a role moves a noun's vector, in standard deviations of the noise
 
 
-def clauses(random: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sentences (sentence, token) "noun particle verb noun particle" after their beginning, and the roles (sentence,
-    noun) of both nouns, which their particles alone tell: 0 does it, 1 is done to."""
-    nouns = FIRST + random.integers(0, NOUNS, size=(count, 2))
-    verbs = FIRST + NOUNS + random.integers(0, VERBS, count)
-    first = random.integers(0, 2, count)
+def clauses(random: np.random.Generator, words: np.ndarray, count: int) -> tuple[EdgeData, np.ndarray, np.ndarray]:
+    """Clauses of two nouns, one of which does what is done to the other: data without labels, nouns and roles
+    (clause, noun), 0 does it, 1 is done to.
+
+    words: (noun, dimension). Layer 0 knows nouns and places, which tell nothing of roles; layer 1 has besides what
+    context adds: a direction for the role, and noise.
+    """
+    nouns, first = random.integers(0, NOUNS, size=(count, 2)), random.integers(0, 2, count)
     roles = np.stack([first, 1 - first], axis=1)
-    particles = np.array(PARTICLES)[roles]
-    return np.stack([np.full(count, BEGIN), nouns[:, 0], particles[:, 0], verbs, nouns[:, 1], particles[:, 1]],
-                    axis=1), roles
+    states = np.zeros((2, count, LENGTH, WIDTH), np.float32)
+    states[:, :, PLACES] = words[nouns] + words[:2]
+    lean = np.where(roles[..., None] == 0, LEAN, -LEAN) * np.eye(WIDTH)[0]
+    states[1][:, PLACES] += lean + random.normal(size=(count, 2, WIDTH))
+    moments = np.stack([states.sum(axis=(2, 3), dtype=np.float64),
+                        np.square(states, dtype=np.float64).sum(axis=(2, 3))], axis=-1)
+    tokens = (np.arange(count)[:, None] * LENGTH + PLACES).ravel()
+    spans = np.arange(2 * count)[:, None, None] + np.array([[0, 1]])
+    bounds = 2 * np.arange(count + 1)
+    data = EdgeData(states.reshape(2, count * LENGTH, WIDTH), tokens, bounds, bounds, spans,
+                    np.eye(2, dtype=bool)[roles.ravel()], moments, np.full(count, LENGTH))
+    return data, nouns, roles
 
 
-@lru_cache(maxsize=MODELS)
-def grammarian(seed: int) -> Any:
-    """A model that has learned to fill in hidden words of clauses."""
-    model, draw = bert("MaskedLM", PARTICLES[1] + 1, 2, seed), np.random.default_rng(seed)
-    return masked_words(model, lambda: (clauses(draw, 64)[0], draw.integers(1, 6, 64)), 200)
+def roles_in_context(random: np.random.Generator, count: int, planted: bool) -> Seen:
+    """What a probe of the layer with context has more than one of the embeddings, which know the word and its place;
+    control: a random label for each noun."""
+    words = random.normal(size=(NOUNS, WIDTH))
+    (data, nouns, _), (test, others, _) = clauses(random, words, count), clauses(random, words, TEST)
+    if not planted:
+        types = {"train": [str(noun) for noun in nouns.ravel()], "test": [str(noun) for noun in others.ravel()]}
+        labels = control_gold(types, data.gold, int(random.integers(2**31)))
+        data, test = replace(data, gold=labels["train"]), replace(test, gold=labels["test"])
+    recipe = Recipe(hidden=WIDTH, max_steps=150, select="last", halve_patience=0, learning_rate=3e-3)
+    trained = train_probes(data, None, [Probe("layer", layer) for layer in (0, 1)], recipe,
+                           seed=int(random.integers(2**31)))
+    right = score_probes(trained, test, recipe).right.astype(float)
+    gain = (right[1] - right[0]).reshape(TEST, 2).mean(axis=1)
+    low, _ = bootstrap_mean(gain, bootstrap_weights(TEST, 1000, 0))
+    return float(gain.mean()), bool(low > 0)
+
+
+# ---- cloze
+
+
+SUBJECTS, OBJECTS = 100, 10  # as many subjects whose fact is never stated
+WORDS = 2 * SUBJECTS + OBJECTS
+IS, SEES = FIRST + WORDS, FIRST + WORDS + 1
 
 
 def masked_words(model: Any, batch: Any, steps: int) -> Any:
@@ -139,48 +172,6 @@ def masked_words(model: Any, batch: Any, steps: int) -> Any:
         F.cross_entropy(model(input_ids=torch.from_numpy(rows)).logits[each, hidden], gold).backward()
         optimizer.step()
     return model
-
-
-def edge_data(model: Any, rows: np.ndarray, gold: np.ndarray) -> EdgeData:
-    """Both nouns of clauses as targets. gold: (target, class) bool."""
-    with torch.no_grad():
-        layers = model(input_ids=torch.from_numpy(rows), output_hidden_states=True).hidden_states
-    states = torch.stack(layers).numpy()
-    count, length = rows.shape
-    nouns = np.array([1, 4])
-    tokens = (np.arange(count)[:, None] * length + nouns).ravel()
-    spans = np.arange(2 * count)[:, None, None] + np.array([[0, 1]])
-    moments = np.stack([states.sum(axis=(2, 3), dtype=np.float64),
-                        np.square(states, dtype=np.float64).sum(axis=(2, 3))], axis=-1)
-    bounds = 2 * np.arange(count + 1)
-    return EdgeData(states.reshape(len(states), count * length, -1), tokens, bounds, bounds, spans, gold, moments,
-                    np.full(count, length))
-
-
-def roles_in_context(random: np.random.Generator, count: int, planted: bool) -> Seen:
-    """What a probe of the last layer has more than one of the embeddings, which know the word and its place; control: a
-    random label for each noun."""
-    model = grammarian(int(random.integers(MODELS)))
-    (rows, roles), (others, truth) = clauses(random, count), clauses(random, TEST)
-    gold, test = (np.eye(2, dtype=bool)[of.ravel()] for of in (roles, truth))
-    if not planted:
-        types = {name: [str(word) for word in some[:, [1, 4]].ravel()] for name, some in (("a", rows), ("b", others))}
-        labels = control_gold(types, gold, int(random.integers(2**31)))
-        gold, test = labels["a"], labels["b"]
-    recipe = Recipe(hidden=WIDTH, max_steps=150, select="last", halve_patience=0, learning_rate=3e-3)
-    probes = [Probe("layer", layer) for layer in (0, 2)]
-    trained = train_probes(edge_data(model, rows, gold), None, probes, recipe, seed=int(random.integers(2**31)))
-    right = score_probes(trained, edge_data(model, others, test), recipe).right.astype(float)
-    gain = (right[1] - right[0]).reshape(TEST, 2).mean(axis=1)
-    low, _ = bootstrap_mean(gain, bootstrap_weights(TEST, 1000, 0))
-    return float(gain.mean()), bool(low > 0)
-
-
-# ---- cloze
-
-SUBJECTS, OBJECTS = 100, 10  # as many subjects whose fact is never stated
-WORDS = 2 * SUBJECTS + OBJECTS
-IS, SEES = FIRST + WORDS, FIRST + WORDS + 1
 
 
 @lru_cache(maxsize=MODELS)
