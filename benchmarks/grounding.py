@@ -184,8 +184,8 @@ GROUNDS = (
            "more often than by chance (p <= 0.05)", duplicates, 20),
     Ground("influence", "precision of self-influence", "a tenth of the labels wrong", "labels that mean nothing",
            "more than by chance (p <= 0.05)", wrong_labels, 20),
-    Ground("edges", "last layer - embeddings", "roles in a direction that context adds", "control task: a label per noun",
-           "interval above 0", roles_in_context, 20),
+    Ground("edges", "last layer - embeddings", "roles in a direction that context adds",
+           "control task: a label per noun", "interval above 0", roles_in_context, 20),
     Ground("cloze", "P@1, stated - never stated", "facts that were read", "facts of another world",
            "intervals apart", facts_told),
 )

@@ -160,7 +160,7 @@ def passwords(folder: Path) -> str:
         sentences = {}
         for who, variables in refused.items():
             if who == "a reader":  # has something to write
-                params.write_text(params.read_text().replace("permutations: 20", "permutations: 10"))
+                params.write_text(params.read_text().replace("permutations: 20", "permutations: 40"))
                 repro(project)
             done = finetrace(project, "publish", check=False, variables=variables)
             said += done.stdout + finetrace(project, "doctor", check=False, variables=variables).stdout

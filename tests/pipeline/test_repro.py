@@ -296,13 +296,13 @@ def test_other_epochs_of_another_task_search_nothing_again(project: Path):
 
 def test_dvc_says_that_the_plan_was_old_and_then_runs(project: Path):
     with changed_params(
-        project, lambda params: params["facts"].update({"further-facts": {"source": "world"}})
+        project, lambda params: params["tasks"].update({"micro-dep": {"source": "micro"}})
     ):
-        first = command(project, "dvc", "repro", "facts", check=False)
+        first = command(project, "dvc", "repro", "data", check=False)
         assert first.returncode != 0 and "plan.yaml is written; run the same command again" in first.stderr
-        command(project, "dvc", "repro", "facts")
-        assert (project / "data/further-facts/manifest.json").is_file()
-    shutil.rmtree(project / "data/further-facts")
+        command(project, "dvc", "repro", "data")
+        assert (project / "data/micro-dep/manifest.json").is_file()
+    shutil.rmtree(project / "data/micro-dep")
 
 
 @pytest.mark.slow

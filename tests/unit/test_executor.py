@@ -45,7 +45,7 @@ def plain(folder: Path, command: str) -> tuple[int, str]:
     """Exit code and output of the same command as an interpreter of its own runs it."""
     words = [sys.executable, *command.split()[1:]]
     done = subprocess.run(words, cwd=folder, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, timeout=PATIENCE, check=False)
+                          stderr=subprocess.STDOUT, timeout=PATIENCE, check=False, preexec_fn=listen_to_ctrl_c)
     return done.returncode, "\n".join(line for line in done.stdout.splitlines() if line)
 
 
