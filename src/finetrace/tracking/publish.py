@@ -66,6 +66,8 @@ def publish(layout: Layout, study: Study, say: Callable[[str], None] = print) ->
     lock = layout.home / ".finetrace" / "publish.lock"
     with file_lock(lock, waiting="another `finetrace publish` is at work; waiting for it"):
         store = open_store(done.uri, layout.home, study.study.name)
+        from mlflow.exceptions import MlflowException  # after the store, which sets its environment up
+
         done.experiment_id = store.experiment_id
         with _alone(store, study, layout.home) as alone:
             writer = _Writer(store, study, layout.home)
@@ -73,10 +75,11 @@ def publish(layout: Layout, study: Study, say: Callable[[str], None] = print) ->
                 alone.check()
                 try:
                     writer.put(record, done, say)
-                except Refused:
-                    raise
-                except FinetraceError as error:
-                    done.problems.append(str(error))
+                except (FinetraceError, MlflowException) as error:
+                    problem = writer.explained(error, f"run {record.name}")
+                    if isinstance(problem, Refused):
+                        raise problem from error
+                    done.problems.append(str(problem))
     say(done.summary())
     write_json(layout.published, sorted(({"kind": r.kind, "name": r.name, "key": r.key} for r in found.records),
                                         key=lambda r: (r["kind"], r["name"], r["key"])))
@@ -156,7 +159,7 @@ class _Writer:
             logged_models.put_checkpoints(self.store.client, self.store.experiment_id, self.run_ids[record.identity],
                                           shown, found, record.started_at_ms, fresh=fresh)
         except MlflowException as error:
-            raise self._explained(error, f"checkpoints of {record.name}") from error
+            raise self.explained(error, f"checkpoints of {record.name}") from error
 
     def _remove_checkpoints(self, run: KnownRun) -> None:
         """The models of a run that is replaced or deleted."""
@@ -196,9 +199,12 @@ class _Writer:
                 return started_run.run_id
             return self._write_content(record, content, started_run.run_id if started_run else None)
         except (MlflowException, OSError) as error:
-            raise self._explained(error, f"run {record.name}") from error
+            raise self.explained(error, f"run {record.name}") from error
 
-    def _explained(self, error: Exception, what: str) -> FinetraceError:
+    def explained(self, error: Exception, what: str) -> FinetraceError:
+        """A store's error in a sentence; ours has one."""
+        if isinstance(error, FinetraceError):
+            return error
         return explained(error, self.store.uri, f"{what} in {self.store.uri}: {str(error).splitlines()[0]}; remove the "
                          "cause and run `finetrace publish` again: it goes on here")
 

@@ -20,7 +20,7 @@ from finetrace.store.files import write_yaml
 from finetrace.store.manifest import complete
 from finetrace.study import Study
 from finetrace.tracking.publish import publish
-from finetrace.tracking.store import KnownRun
+from finetrace.tracking.store import KnownRun, Refused
 
 
 def test_what_arrives(project: tuple[Layout, Study]) -> None:
@@ -130,6 +130,27 @@ def test_new_content_supersedes_the_old_run(project: tuple[Layout, Study]) -> No
     again = {r.run_id: r.superseded for r in opened(layout, study).runs() if r.name == name}
     assert again == {r.run_id: not r.superseded for r in runs}
     assert all(r.shown.endswith(" (superseded)") == r.superseded for r in opened(layout, study).runs())
+
+
+def test_a_right_that_is_missing_after_the_run_is_one_sentence(project: tuple[Layout, Study],
+                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
+    from mlflow.tracking import MlflowClient
+
+    layout, study = project
+    quiet(layout, study)
+    make_training(layout.run("micro-a", "micro-sentiment", "ft", 1) / "trajectory", "train", NAME, 60, {}, version=2)
+    set_tag = MlflowClient.set_tag
+
+    def refuse(client: MlflowClient, run_id: str, key: str, value: object) -> None:
+        if "superseded" in f"{key} {value}":
+            raise MlflowException("Permission denied", error_code=PERMISSION_DENIED)
+        set_tag(client, run_id, key, value)
+
+    monkeypatch.setattr(MlflowClient, "set_tag", refuse)
+    with pytest.raises(Refused, match=r"does not let .* write here"):
+        quiet(layout, study)
 
 
 def unreplaced(layout: Layout, study: Study) -> list[KnownRun]:
