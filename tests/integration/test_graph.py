@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.exceptions import CacheLinkError
 from dvc.repo import Repo
 
 from finetrace.errors import FinetraceError
@@ -54,6 +55,21 @@ def test_a_lock_of_another_graph_is_taken_over(root: Path) -> None:
     assert again.changes("one") == again.changes("two") == [] and again.inputs("one") == before
     again.close()
     assert list(yaml.safe_load((root / "dvc.lock").read_text())["stages"]) == ["one", "two"]
+
+
+def test_links_that_the_file_system_does_not_have_are_one_sentence(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (root / ".dvc/config").open("a") as config:
+        config.write("[cache]\n    type = reflink\n")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise CacheLinkError(["one.txt"])
+
+    monkeypatch.setattr("dvc.stage.Stage.commit", refuse)  # some file systems have them
+    graph = Graph(root)
+    with pytest.raises(FinetraceError, match="cache.type reflink: the file system has no such links"):
+        graph.record(["one"])
+    graph.close()
+    assert not (root / "dvc.lock").exists()
 
 
 def test_what_is_absent_is_named(root: Path) -> None:

@@ -213,15 +213,24 @@ class Graph:
 
     def record(self, names: Iterable[str]) -> None:
         """Put outputs of finished stages into DVC's cache, and their hashes into dvc.lock: what `dvc commit` does,
-        in one go. Raises OSError when the cache does not take them; nothing is recorded then."""
+        in one go. Raises OSError when the cache does not take them, and FinetraceError when the file system has no such
+        links as the cache asks for; nothing is recorded then."""
+        from dvc.exceptions import CacheLinkError
+
         stages = [self._stage(name) for name in names]
         if not stages:
             return
         with self._locked():
-            with _failures_raised():
-                for stage in stages:
-                    stage.save()
-                    stage.commit()
+            try:
+                with _failures_raised():
+                    for stage in stages:
+                        stage.save()
+                        stage.commit()
+            except CacheLinkError as error:
+                kinds = self.repo.config["cache"].get("type")
+                kinds = ",".join([kinds] if isinstance(kinds, str) else kinds or [])
+                raise FinetraceError(f"DVC's cache.type {kinds}: the file system has no such links; dvc config "
+                                     f"cache.type {kinds},copy, and run the same command again") from error
             self._write_lock(stages)
 
     def _write_lock(self, stages: Sequence[Any]) -> None:
