@@ -66,7 +66,7 @@ def test_links_that_the_file_system_does_not_have_are_one_sentence(root: Path, m
 
     monkeypatch.setattr("dvc.stage.Stage.commit", refuse)  # some file systems have them
     graph = Graph(root)
-    with pytest.raises(FinetraceError, match="cache.type reflink: the file system has no such links"):
+    with pytest.raises(FinetraceError, match=r"cache\.type reflink: the file system has no such links"):
         graph.record(["one"])
     graph.close()
     assert not (root / "dvc.lock").exists()
