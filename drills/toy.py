@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 
 from tests.pipeline.toy import command, committed, environment, make_project
@@ -42,22 +43,37 @@ infodynamics: {window: 8, permutations: 20}
 """One training and its lens: for drills that have to run a whole study themselves."""
 
 RESULTS = ("data", "models", "outputs", "atlas", "inputs", "settings")
-FINISHED = Path(os.environ.get("DRILLS_FINISHED", Path(__file__).parents[1] / ".finetrace" / "drills"))
+ROOT = Path(__file__).parents[1]
+FINISHED = Path(os.environ.get("DRILLS_FINISHED", ROOT / ".finetrace" / "drills"))
 """Folder with the finished studies. The book makes it anew for every run; a script alone takes what is there."""
 
 
 def finished(name: str = "whole") -> Path:
-    """The finished project `whole` (STUDY) or `small` (SMALL): made when it is not there. Never changed by a drill."""
-    project = FINISHED / name / "project"
+    """The finished project `whole` (STUDY) or `small` (SMALL): made when it is not there, or was made of other code.
+    Never changed by a drill."""
+    project, done, code = FINISHED / name / "project", FINISHED / name / "done", _digest_of_code()
     with file_lock(FINISHED / f"{name}.lock"):
-        if not (FINISHED / name / "done").is_file():
+        if not done.is_file() or done.read_text() != code:
             shutil.rmtree(FINISHED / name, ignore_errors=True)
             project.parent.mkdir(parents=True)
             make_project(project, {"whole": STUDY, "small": SMALL}[name])
             repro(project)
             committed(project, "outputs")
-            (FINISHED / name / "done").touch()
+            done.write_text(code)
     return project
+
+
+@cache
+def _digest_of_code() -> str:
+    """Of everything that a project is copied from."""
+    digest = hashlib.sha256()
+    for folder in ("src", "pipelines", "drills"):
+        for path in sorted((ROOT / folder).rglob("*.*")):
+            if path.is_file() and path.suffix != ".pyc" and ".egg-info" not in str(path):
+                digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    for name in ("dvc.yaml", "requirements.lock"):
+        digest.update((ROOT / name).read_bytes())
+    return digest.hexdigest()
 
 
 def copied(folder: Path, name: str = "whole", to: str = "project") -> Path:
