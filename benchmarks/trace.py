@@ -28,7 +28,7 @@ from finetrace.training.trace_recorder import TraceRecorder
 BAR = 0.02
 EVERY_STEP = ((Trace, "end_micro_batch"), (Trace, "before_update"), (Trace, "_remember_answer"),
               (TraceRecorder, "flush"), (tagging, "tag_of"))
-CASES = {"micro-BERT, 4 layers x 64, batch 16 x 24 tokens": (4, 64, 4, 16, 24, 100, 3),
+CASES = {"micro-BERT, 4 layers x 64, batch 16 x 24 tokens": (4, 64, 4, 16, 24, 300, 3),
          "MiniLM size, 6 layers x 384, batch 16 x 64 tokens": (6, 384, 12, 16, 64, 8, 3)}
 """Name -> layers, width, heads, rows and tokens of a batch, steps, repeats."""
 

@@ -42,7 +42,8 @@ class TraceRecorder(Recorder):
         if self.target and head != (self.classes, self.target):
             raise FinetraceError(f"step {step}: the model gives {head[0]} logits per example (target: {head[1]}), "
                                  f"and gave {self.classes} ({self.target}) before; a trace is of one head")
-        self.know(*head)
+        if not self.target:
+            self.know(*head)
         self._micro.append((step, self.micro_steps, ids, labels, logits, None))
         self._step_rows[step] = self._step_rows.get(step, 0) + len(ids)
         self.micro_steps += 1
