@@ -154,9 +154,8 @@ class Layout:
 
     def relative(self, path: Path) -> str:
         """A path as manifests name it: relative to the workspace, with forward slashes."""
-        root = os.path.abspath(self.root)
-        for place in (os.path.abspath(path), path.resolve()):  # first as written: it may be a link
-            for base in (root, self.root.resolve()):
-                if Path(place).is_relative_to(base):
-                    return Path(place).relative_to(base).as_posix()
+        for place in (os.path.abspath, os.path.realpath):  # first as written: it may be a link
+            for base in (os.path.abspath, os.path.realpath):
+                if (written := Path(place(path))).is_relative_to(root := base(self.root)):
+                    return written.relative_to(root).as_posix()
         return path.name
