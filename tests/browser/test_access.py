@@ -86,7 +86,7 @@ def test_the_focus_stays_when_a_view_is_drawn_anew(reader: Reader) -> None:
     page = reader.open("timeline", q=RANK).page
     page.locator("label.choice", has_text="panels").locator("select").focus()
     reader.redraws(lambda: page.keyboard.press("ArrowDown"))
-    assert page.evaluate("document.activeElement.value") == "together"
+    assert page.evaluate("document.activeElement.value") == "apart"
     page.get_by_role("link", name="Layers").focus()
     reader.redraws(lambda: page.keyboard.press("Enter"))
     assert focused(reader) == "Layers"

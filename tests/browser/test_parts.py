@@ -50,7 +50,7 @@ def test_a_missing_part_is_named(opened: Opened, beside: Path, tmp_path: Path) -
         if view not in ("timeline", "layers"):
             assert reader.open(view).page.get_by_role("alert").count() == 0, view
     reader.open("timeline", q="trajectory|loss|-1|validation||")
-    assert page.get_by_role("alert").count() == 0 and page.locator(".plot").count() == 1
+    assert page.get_by_role("alert").count() == 0 and page.locator(".plot").count() == 2
 
 
 def test_the_page_alone_still_has_its_overview(opened: Opened, beside: Path, tmp_path: Path) -> None:

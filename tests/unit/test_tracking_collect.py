@@ -54,6 +54,17 @@ def test_every_output_becomes_a_record_with_its_parent_first(tmp_path: Path) -> 
         seen.add(record.identity)
 
 
+def test_without_runs_of_lenses_the_trainings_tell_their_headline_metrics(tmp_path: Path) -> None:
+    layout, study = make_project(tmp_path, seeds=(1, 2), lenses=("infodynamics", "geometry"))
+    every = by_name(collect(layout, study).records)
+    study = dataclasses.replace(study, tracking=dataclasses.replace(study.tracking, lens_runs=False))
+    few = by_name(collect(layout, study).records)
+    assert {name for name in every if name not in few} == {name for name, r in every.items() if r.kind == "lens"} != set()
+    for name, record in few.items():
+        assert record.identity == every[name].identity and record.headlines == every[name].headlines
+    assert few["micro-a_micro-sentiment_ft_s1"].headlines
+
+
 def test_trajectory_content(tmp_path: Path) -> None:
     layout, study = make_project(tmp_path, steps=40)
     record = by_name(collect(layout, study).records)["micro-a_micro-sentiment_ft_s1"]

@@ -113,7 +113,8 @@ class _Reader:
                 lens_manifests[lens.name] = lens_manifest
         yield dataclasses.replace(parent, shown=shown, headlines=headlines,
                                   checkpoints=checkpoints_of(self.layout, folder, manifest, lens_manifests, place))
-        yield from lenses
+        if self.study.tracking.lens_runs:
+            yield from lenses
 
     def tune(self, key: str, cell: Cell) -> Iterator[RunRecord]:
         folder = self.layout.tune(cell.model, cell.task, cell.method)

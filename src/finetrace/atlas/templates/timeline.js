@@ -17,13 +17,15 @@ async function timeline(main, params) {
   const by = params.get("by") ?? "cell";
   const axis = AXES[params.get("x")] ? params.get("x") : "step";
   const log = params.get("log") === "1";
-  const layout = params.get("panels") ?? "apart";
+  const places = chosen(params);
+  const tasks = distinct(places.map(place => place.task));
+  const layout = params.get("panels") ?? (tasks.length > 1 ? "tasks" : "apart");
   main.append(filters(params), el("div", {class: "bar"},
     choice("over", Object.entries(AXES), axis, value => change({x: value})),
     switchOf("logarithmic", log, on => change({log: on ? "1" : ""})),
     choice("a line for", orSetting([["cell", "each model × task × method, seeds as a band"], ["name", "each training"],
       ["model", "each model"], ["method", "each method"]]), by, value => change({by: value})),
-    choice("panels", [["apart", "one below the other"], ["together", "together, own axes"],
+    choice("panels", [["tasks", "one for each task"], ["apart", "one for each quantity"], ["together", "together, own axes"],
       ["scaled", "together, each line from 0 to 1"]], layout, value => change({panels: value}))));
   const store = changed => change({q: changed.map(written)});
   const courses = [];
@@ -35,7 +37,12 @@ async function timeline(main, params) {
     }
     main.append(row);
     const table = await part(`table/${asked.lens}`);
-    courses.push({asked, lines: linesOf(rowsOf(table, asked, chosen(params)), asked, by, axis)});
+    for (const task of layout === "tasks" ? tasks : [null]) {
+      const there = task === null ? places : places.filter(place => place.task === task);
+      const heading = title(asked) + (task === null ? "" : task ? ` on ${task}` : " in trainings on text");
+      const lines = linesOf(rowsOf(table, asked, there), asked, by, axis);
+      if (task === null || lines.length) courses.push({asked, heading, lines});
+    }
   }
   main.append(el("button", {type: "button", click: () => store([...wanted, wanted[wanted.length - 1]])}, "add a quantity"));
   if (!courses.some(({lines}) => lines.length)) {
@@ -78,9 +85,9 @@ function draw(main, courses, axis, log, layout) {
   const x = {title: {text: AXES[axis]}, type: log ? "log" : "linear"};
   const more = courses.some(({lines}) => lines.length > MOST_LINES);
   if (more) main.append(note(`Only the first ${MOST_LINES} lines are drawn; filter, or let a line stand for more trainings.`));
-  if (layout === "apart") {
-    return courses.map(({asked, lines}) => plot(main, traces(lines, log), {xaxis: x, yaxis: {title: {text: asked.quantity}},
-      height: 360 + 9 * Math.min(lines.length, 30)}, `${title(asked)}. Bands: 95 % interval over seeds; of one training, `
+  if (layout === "apart" || layout === "tasks") {
+    return courses.map(({asked, heading, lines}) => plot(main, traces(lines, log), {xaxis: x, yaxis: {title: {text: asked.quantity}},
+      height: 360 + 9 * Math.min(lines.length, 30)}, `${heading}. Bands: 95 % interval over seeds; of one training, `
       + `that of the measurement where there is one.${log ? " What lies at 0 has no place on this axis." : ""}`, point => origin(point.data.points[point.pointNumber].rows[0])));
   }
   const scaled = layout === "scaled";
@@ -118,13 +125,13 @@ function traces(lines, log, {scaled = false, band = true, first = 0, dash, name 
 // One slider over all steps that any line has; a line in every panel and a table of the values follow.
 function slider(main, params, courses, boxes, axis) {
   const steps = distinct(courses.flatMap(({lines}) => lines.flatMap(line => line.points.map(point => point.step)))).sort((a, b) => a - b);
-  const rows = courses.flatMap(({asked, lines}) => lines.slice(0, MOST_LINES).map(line => {
-    const row = {asked, line, nodes: {low: el("span"), high: el("span"), step: el("span")}};
+  const rows = courses.flatMap(({heading, lines}) => lines.slice(0, MOST_LINES).map(line => {
+    const row = {heading, line, nodes: {low: el("span"), high: el("span"), step: el("span")}};
     row.nodes.mean = el("button", {type: "button", class: "plain", click: () => origin(row.point.rows[0])});
     return row;
   }));
   const table = sortable([["quantity", ""], ["line", ""], ["value", "the last one measured until this step"], ["low", ""],
-    ["high", ""], ["step", "at which it was measured"]], rows.map(({asked, line, nodes}) => [title(asked), line.name,
+    ["high", ""], ["step", "at which it was measured"]], rows.map(({heading, line, nodes}) => [heading, line.name,
     ...["mean", "low", "high", "step"].map(name => ({node: nodes[name], value: 0}))]), "Values at a step");
   const follow = step => {
     const x = axis === "step" ? step : placed(courses, step);
@@ -140,8 +147,8 @@ function slider(main, params, courses, boxes, axis) {
     table.querySelector("p.note").textContent = `Values at step ${step.toLocaleString("en")}`;
   };
   main.append(checkpoints(steps, params, follow), table);
-  const content = () => csv([["quantity", "line", "x", "step", "value", "low", "high", "n"], ...courses.flatMap(({asked, lines}) =>
-    lines.flatMap(line => line.points.map(point => [title(asked), line.name, point.x, point.step, point.mean, point.low,
+  const content = () => csv([["quantity", "line", "x", "step", "value", "low", "high", "n"], ...courses.flatMap(({heading, lines}) =>
+    lines.flatMap(line => line.points.map(point => [heading, line.name, point.x, point.step, point.mean, point.low,
       point.high, point.rows.length])))]);
   main.append(el("button", {type: "button", click: () => save("timeline.csv", content())}, "save as csv"));
 }
