@@ -92,7 +92,8 @@ def test_a_logarithmic_axis_leaves_the_start_out(reader: Reader) -> None:
 def test_a_panel_for_each_task_unless_asked_otherwise(reader: Reader, frame: pd.DataFrame) -> None:
     page = reader.open("timeline", q=LOSS, by="name").page
     told = [caption.partition(". ")[0] for caption in page.locator("figcaption").all_text_contents()]
-    losses = frame[(frame.lens == "trajectory") & (frame.quantity == "loss") & (frame.split == "validation") & (frame.step >= 0)]
+    losses = frame[(frame.lens == "trajectory") & (frame.quantity == "loss") & (frame.split == "validation")
+                   & (frame.step >= 0)]
     assert len(told) == losses.task.nunique() == len(reader.charts()) == 2
     assert [heading.partition("validation")[2] for heading in told] == [" on micro-sentiment", " in trainings on text"]
     for chart, (_, of_task) in zip(reader.charts(), losses.groupby("task", sort=False), strict=True):
