@@ -8,6 +8,8 @@ margin (in nats: log odds of the right class) that trainings on it leave. Printe
 * the linear datamodelling score (Park et al. 2023): the rank correlation of both over the halves, for each evaluation
   example, its mean, and a bootstrap interval over halves and examples;
 * its nulls: the same with the training examples of influence shuffled, among all and within their classes;
+* what no bar is about: the same of cosines of gradients, weighted by the same learning rates, and of the cosines at
+  each checkpoint alone;
 * the same of less: products and cosines of gradients at the last checkpoint alone, and the share of the class;
 * the ceiling: what a perfect predictor of the mean over all seeds would reach, from how well two seeds agree;
 * noise: with 5 % of the labels wrong, how many of the k most self-influential rows are among the k wrong ones, beside
@@ -51,6 +53,7 @@ NOISY, DRAWS, SHUFFLES, SEED = 0.05, 400, 200, 2026
 SETTINGS: dict[str, Any] = {"learning_rate": 1e-3, "batch_size": 16, "warmup": 0.1, "weight_decay": 0.01,
                             "precision": "fp32", "head": "linear", "dropout": 0.0}
 METHOD = "TracIn over checkpoints"
+OTHER = "gradient cosines over checkpoints"
 LESS = ("gradient products, last checkpoint", "gradient cosines, last checkpoint", "share of the class")
 
 
@@ -144,9 +147,10 @@ def _task(place: Place, asked: Asked) -> Path:
 @dataclass(frozen=True)
 class Said:
     """What the lens says of a kept training. pairs: predictor -> (evaluation example, row), rows in their order;
-    own: (row,) self-influence;  last: (row,) losses at the end."""
+    cosines: step -> the same, of one checkpoint;  own: (row,) self-influence;  last: (row,) losses at the end."""
 
     pairs: dict[str, np.ndarray]
+    cosines: dict[int, np.ndarray]
     own: np.ndarray
     last: np.ndarray
 
@@ -180,9 +184,11 @@ def influence_of(place: Place, asked: Asked) -> Said:
     examples = _places(other.ids, other_rows["example_id"].to_numpy())
     same = other_rows["label"].to_numpy()[:, None] == train_rows["label"].to_numpy()
     last = np.sum(list(products.pairs.values()), axis=0)
-    pairs = [values[examples][:, rows] for values in (influence.whole, last, influence.cosines[-1])]
-    return Said(dict(zip((METHOD, *LESS), [*pairs, same.astype(float)], strict=True)), influence.own[rows],
-                influence.train_losses[-1][rows])
+    over = np.tensordot(weights, np.array(influence.cosines), axes=1)
+    pairs = [values[examples][:, rows] for values in (influence.whole, over, last, influence.cosines[-1])]
+    cosines = {step: values[examples][:, rows] for step, values in zip(checkpoints, influence.cosines, strict=True)}
+    return Said(dict(zip((METHOD, OTHER, *LESS), [*pairs, same.astype(float)], strict=True)), cosines,
+                influence.own[rows], influence.train_losses[-1][rows])
 
 
 def _places(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -204,20 +210,22 @@ def rank_correlations(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 @dataclass(frozen=True)
 class Score:
     """Linear datamodelling scores. of: predictor -> mean, low and high;  ahead: predictor -> mean, low and high of what
-    `METHOD` has more than it;  nulls: how examples were shuffled -> low and high;  ceiling: of all."""
+    `METHOD` has more than it;  at: step -> mean of the cosines there;  nulls: how examples were shuffled -> low and
+    high;  ceiling: of all."""
 
     of: dict[str, tuple[float, float, float]]
+    at: dict[int, float]
     ahead: dict[str, tuple[float, float, float]]
     nulls: dict[str, tuple[float, float]]
     ceiling: float
 
 
-def score(pairs: Mapping[str, np.ndarray], classes: np.ndarray, halves: np.ndarray, margins: np.ndarray) -> Score:
-    """pairs: predictor -> (example, row);  classes: (row,);  halves: (half, row) bool;  margins: (seed, half, example)
+def score(said: Said, classes: np.ndarray, halves: np.ndarray, margins: np.ndarray) -> Score:
+    """said: of the training with all rows;  classes: (row,);  halves: (half, row) bool;  margins: (seed, half, example)
     after training on each."""
     from finetrace.lenses.intervals import percentile_interval
 
-    truth, draw = margins.mean(axis=0), np.random.default_rng(SEED)
+    pairs, truth, draw = said.pairs, margins.mean(axis=0), np.random.default_rng(SEED)
     predicted = {name: halves @ values.T for name, values in pairs.items()}
     values = {name: _mean(rank_correlations(sums, truth)) for name, sums in predicted.items()}
     draws: dict[str, list[float]] = {name: [] for name in pairs}
@@ -232,6 +240,7 @@ def score(pairs: Mapping[str, np.ndarray], classes: np.ndarray, halves: np.ndarr
         return values[name] - (values[less] if less else 0), float(low), float(high)
 
     return Score({name: interval(name) for name in pairs},
+                 {step: _mean(rank_correlations(halves @ values.T, truth)) for step, values in said.cosines.items()},
                  {name: interval(METHOD, name) for name in pairs if name != METHOD},
                  {how: _null(pairs[METHOD], groups, halves, truth) for how, groups in (
                      ("among all", np.zeros_like(classes)), ("within classes", classes))}, _ceiling(margins))
@@ -330,7 +339,7 @@ def measure(place: Place, options: Any) -> tuple[Score, dict[str, int]]:
         train(place, kept)
     run(place, asked.parts, options.jobs)
     margins = np.stack([np.load(place.work / f"{part.name}.npz")["margins"] for part in asked.parts])
-    scores = score(influence_of(place, asked.whole).pairs, labels[list(asked.whole.rows)], asked.inside,
+    scores = score(influence_of(place, asked.whole), labels[list(asked.whole.rows)], asked.inside,
                    margins.reshape(options.seeds, options.halves, -1))
     counts = {"wrong": 0, "self-influence": 0, "loss at the end": 0}
     for noisy in asked.noisy:
@@ -349,6 +358,7 @@ def report(scores: Score, counts: Mapping[str, int]) -> int:
         print(f"  linear datamodelling score, {name}: {value:.3f} [{low:.3f}, {high:.3f}]")
     for name, (value, low, high) in scores.ahead.items():
         print(f"  {METHOD} has more than {name}: {value:.3f} [{low:.3f}, {high:.3f}]")
+    print("  cosines at each checkpoint: " + ", ".join(f"step {step} {value:.3f}" for step, value in scores.at.items()))
     print("  null, shuffled " + "; ".join(f"{how}: {low:.3f} to {high:.3f}" for how, (low, high) in
                                           scores.nulls.items()) + f"; ceiling {scores.ceiling:.3f}")
     bars = [(f"{METHOD} above its null, shuffled {how}", scores.of[METHOD][1], scores.of[METHOD][1] > high, "{:.3f}")

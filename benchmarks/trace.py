@@ -115,16 +115,16 @@ def measure(name: str, case: tuple[int, ...], inside: Inside, on_gpu: bool) -> b
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a few steps: to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="a third of the steps, once")
     quick = parser.parse_args().quick
     quiet()
     on_gpu = torch.cuda.is_available()
     inside = Inside(time.perf_counter if on_gpu else time.process_time)
     print(f"device: {device_name()}, torch {torch.__version__}")
-    cases = {name: (*case[:-2], 3, 1) if quick else case for name, case in CASES.items()}
+    cases = {name: (*case[:-2], case[-2] // 3, 1) if quick else case for name, case in CASES.items()}
     passed = [measure(name, case, inside, on_gpu) for name, case in cases.items()]
     print("PASS" if all(passed) else "FAIL")
-    sys.exit(0 if all(passed) or quick else 1)
+    sys.exit(0 if all(passed) else 1)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,29 +34,37 @@ def made_up(noise: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarra
     return effects, classes, halves, halves @ effects.T + noise * draw.normal(size=(2, 60, 12))
 
 
+def said(truth: ModuleType, pairs: dict[str, np.ndarray]) -> Any:
+    """What a lens says that has two checkpoints, the first of which knows nothing."""
+    effects = pairs[truth.METHOD]
+    nothing = np.random.default_rng(3).normal(size=effects.shape)
+    return truth.Said(pairs, {0: nothing, 10: effects}, np.zeros(40), np.zeros(40))
+
+
 def test_a_true_influence_reaches_the_ceiling_and_a_shuffled_one_nothing(truth: ModuleType) -> None:
     effects, classes, halves, margins = made_up(3.0)
     random = np.random.default_rng(1).normal(size=effects.shape)
-    scores = truth.score({truth.METHOD: effects, "else": random}, classes, halves, margins)
+    scores = truth.score(said(truth, {truth.METHOD: effects, "else": random}), classes, halves, margins)
     value, low, high = scores.of[truth.METHOD]
     assert low < value < high
     assert value == pytest.approx(scores.ceiling, abs=0.08)
     assert low > scores.nulls["among all"][1] and low > scores.nulls["within classes"][1]
     assert scores.ahead["else"][1] > 0 > scores.of["else"][1]
+    assert scores.at[10] == value and scores.at[0] < scores.nulls["among all"][1]
 
 
 def test_what_only_knows_classes_does_not_pass_the_null_within_them(truth: ModuleType) -> None:
     _, classes, halves, _ = made_up(0.0)
     effects = np.tile(np.where(classes == 1, 1.0, -1.0), (12, 1))
     margins = (halves @ effects.T)[None] + np.random.default_rng(2).normal(size=(2, 60, 12))
-    scores = truth.score({truth.METHOD: effects}, classes, halves, margins)
+    scores = truth.score(said(truth, {truth.METHOD: effects}), classes, halves, margins)
     assert scores.of[truth.METHOD][1] > scores.nulls["among all"][1]
     assert scores.of[truth.METHOD][1] < scores.nulls["within classes"][1]
 
 
 def test_one_seed_has_no_ceiling(truth: ModuleType) -> None:
     effects, classes, halves, margins = made_up(1.0)
-    assert np.isnan(truth.score({truth.METHOD: effects}, classes, halves, margins[:1]).ceiling)
+    assert np.isnan(truth.score(said(truth, {truth.METHOD: effects}), classes, halves, margins[:1]).ceiling)
 
 
 def test_more_halves_and_seeds_keep_those_that_were(truth: ModuleType) -> None:
