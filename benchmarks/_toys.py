@@ -5,6 +5,7 @@ Every function that ends in a number and a claim is a look of `grounding.py`. Wo
 sentence, 2 is hidden.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -73,16 +74,26 @@ def trained_on(rows: np.ndarray, labels: np.ndarray, asked: np.ndarray, truth: n
     return influence
 
 
-def duplicates(random: np.random.Generator, count: int, planted: bool) -> Seen:
+def most_helpful(random: np.random.Generator, count: int, planted: bool) -> Seen:
     """How often the copy of an example is the most helpful of all; control: sentences of other words."""
+    return duplicates(random, count, planted, lambda influence: influence.whole)
+
+
+def most_alike(random: np.random.Generator, count: int, planted: bool) -> Seen:
+    """The same of the one whose gradient is most alike after training."""
+    return duplicates(random, count, planted, lambda influence: influence.cosines[-1])
+
+
+def duplicates(random: np.random.Generator, count: int, planted: bool,
+               pairs_of: Callable[[Influence], np.ndarray]) -> Seen:
     from scipy.stats import binomtest
 
     rows = random.integers(FIRST, FIRST + 100, size=(count, 8))
     labels = random.integers(0, 2, count)
     copied = random.permutation(count)[:ASKED]
     asked = rows[copied] if planted else rows[copied] + 100
-    helpful, _ = extremes(trained_on(rows, labels, asked, labels[copied], int(random.integers(2**31))).whole, 1)
-    right = int((helpful[:, 0] == copied).sum())
+    influence = trained_on(rows, labels, asked, labels[copied], int(random.integers(2**31)))
+    right = int((extremes(pairs_of(influence), 1)[0][:, 0] == copied).sum())
     return right / ASKED, bool(binomtest(right, ASKED, 1 / count, alternative="greater").pvalue <= 0.05)
 
 

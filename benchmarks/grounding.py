@@ -6,7 +6,7 @@ read it.
 Lenses that look at a model look at small ones that are trained here (`_toys.py`), with fewer seeds.
 
 Bar: from some number of examples on the planted is found in at least 90 % of seeds; at every number something is
-"found" in at most 10 % of controls.
+"found" in at most 10 % of controls, as far as so few seeds can tell (lower end of Wilson's interval).
 """
 
 import argparse
@@ -20,7 +20,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from _bars import verdict
-from _toys import duplicates, facts_told, roles_in_context, wrong_labels
+from _toys import facts_told, most_alike, most_helpful, roles_in_context, wrong_labels
 from finetrace.lenses.calibration.measures import fit_temperature, intervals, probabilities_of
 from finetrace.lenses.features.change import Units, feature_change
 from finetrace.lenses.geometry.cones import own_and_other
@@ -29,7 +29,13 @@ from finetrace.lenses.hulls.partition import probe
 from finetrace.lenses.infodynamics.changepoints import change_points
 from finetrace.lenses.infodynamics.measures import curb, resonance, shuffled_order_null
 from finetrace.lenses.infodynamics.slope import resonance_novelty_slope
-from finetrace.lenses.intervals import bootstrap_weights, groups_of, jackknife_interval, percentile_interval
+from finetrace.lenses.intervals import (
+    bootstrap_weights,
+    groups_of,
+    jackknife_interval,
+    percentile_interval,
+    wilson_interval,
+)
 from finetrace.lenses.kernel.statistics import label_alignment
 from finetrace.lenses.probes.linear import logistic_probe, logits, majority_floor, score
 from finetrace.lenses.similarity.measures import compare, represent
@@ -181,7 +187,9 @@ GROUNDS = (
            "interval of the ECE above 0", sureness),
     Ground("features", "change", "features that moved", "features that stayed", "interval above 0", moved),
     Ground("influence", "most helpful is the copy", "10 examples that training has, too", "sentences of other words",
-           "more often than by chance (p <= 0.05)", duplicates, 20),
+           "more often than by chance (p <= 0.05)", most_helpful, 20),
+    Ground("influence", "most alike is the copy", "10 examples that training has, too", "sentences of other words",
+           "more often than by chance (p <= 0.05)", most_alike, 20),
     Ground("influence", "precision of self-influence", "a tenth of the labels wrong", "labels that mean nothing",
            "more than by chance (p <= 0.05)", wrong_labels, 20),
     Ground("edges", "last layer - embeddings", "roles in a direction that context adds",
@@ -225,8 +233,10 @@ def main() -> int:
              "found | false alarms | trust it from |", "|" + "---|" * 10]
     bars = []
     for ground in (ground for ground in GROUNDS if not asked.only or ground.lens in asked.only):
-        sizes = list(measured(ground, asked.examples, min(asked.seeds, ground.most)))
-        enough = [count for count, found, alarms, _ in sizes if found >= 0.9]
+        seeds = min(asked.seeds, ground.most)
+        sizes = list(measured(ground, asked.examples, seeds))
+        short = [count for count, found, _, _ in sizes if found < 0.9]
+        enough = [count for count, _, _, _ in sizes if count > max(short, default=0)]
         for count, found, alarms, numbers in sizes:
             print(f"{ground.lens:13} {ground.number:26} {count:4} examples: found {found:.2f}, false alarms "
                   f"{alarms:.2f}; {numbers}", flush=True)
@@ -237,7 +247,7 @@ def main() -> int:
                      + f" | {worst:.2f} | {enough[0] if enough else 'none of these'} |")
         name = f"{ground.lens}, {ground.number}"
         bars += [(f"{name}: found at {asked.examples[-1]} examples", sizes[-1][1], sizes[-1][1] >= 0.9, "{:.2f}"),
-                 (f"{name}: false alarms at most", worst, worst <= 0.1, "{:.2f}")]
+                 (f"{name}: false alarms at most", worst, wilson_interval(worst * seeds, seeds)[0] <= 0.1, "{:.2f}")]
     if asked.markdown:
         asked.markdown.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return verdict(bars)

@@ -115,14 +115,15 @@ def make_calibration(layout: Layout, place: str) -> None:
 
 
 def make_influence(layout: Layout, place: str) -> None:
-    """Of two evaluation examples the two most helpful and the two most harmful training examples."""
+    """Of two evaluation examples the two first training examples of each kind."""
     folder = fresh(layout.place(place) / "influence")
     rows = [{"eval_example_id": number, "kind": kind, "rank": rank, "train_example_id": 10 * number + rank,
-             "influence": sign * 0.5 / rank, "eval_label": LABELS[0], "train_label": LABELS[1],
+             "influence": sign * 0.5 / rank, "cosine": sign * 0.25 / rank, "eval_label": LABELS[0], "train_label": LABELS[1],
              "eval_text": f"{HOSTILE} asked {number}",
              "train_text": f"<b>taught</b> {kind} {number}.{rank} " + 300 * "x ",
              **{f"step_{step}": sign * 0.125 / rank for step in STEPS}, "group_head": 0.0}
-            for number in (7, 3) for kind, sign in (("helpful", 1), ("harmful", -1)) for rank in (1, 2)]
+            for number in (7, 3) for kind, sign in (("helpful", 1), ("harmful", -1), ("alike", 1), ("opposed", -1))
+            for rank in (1, 2)]
     write_table(folder / "pairs.parquet", pa.Table.from_pylist(rows))
     write_json(folder / "metrics.json", {"agreement": 0.5})
     complete(folder, manifest("lens", "influence", place))

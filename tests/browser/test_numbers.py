@@ -246,6 +246,13 @@ def test_who_taught_an_example_and_when(reader: Reader) -> None:
         assert [number(row[3]) for row in rows] == [sign * 0.5, sign * 0.25]
     lines = {trace["name"]: trace for trace in reader.charts()[0]}
     assert lines["harmful 2"]["x"] == list(STEPS) and lines["harmful 2"]["y"] == [-0.0625] * len(STEPS)
+    reader.choose("ranked by", "likeness of gradients after training")
+    for kind, words, sign in (("alike", "most like", 1), ("opposed", "most opposed", -1)):
+        rows = reader.table(words)
+        assert all(row[1].startswith(f"<b>taught</b> {kind} 3.") for row in rows)
+        assert [number(row[3]) for row in rows] == [sign * 0.25, sign * 0.125]
+    assert "opposed 2" in {trace["name"] for trace in reader.charts()[0]}
+    reader.choose("ranked by", "influence over the training")
     reader.choose("example", f"7: {HOSTILE} asked 7")
     assert "example=7" in page.url and reader.table("raised")[0][4] == "71"
 

@@ -41,6 +41,11 @@ def squares(of: dict[str, np.ndarray]) -> np.ndarray:
     return sum((values ** 2).sum(axis=1) for values in of.values())
 
 
+def cosines(evaluated: dict[str, np.ndarray], train: dict[str, np.ndarray]) -> np.ndarray:
+    """(eval example, train example) cosines of whole gradients."""
+    return products(evaluated, train) / np.sqrt(np.outer(squares(evaluated), squares(train)))
+
+
 def influence(checkpoints: list[tuple[float, dict[str, np.ndarray], dict[str, np.ndarray]]]) -> np.ndarray:
     """Sum over checkpoints of weight x products (Pruthi et al. 2020, TracInCP): (eval example, train example)."""
     return sum(weight * products(evaluated, train) for weight, evaluated, train in checkpoints)

@@ -1,5 +1,5 @@
 """Who taught what: of the examples that the lens influence evaluated, the most helpful and most harmful training
-examples, for the page."""
+examples, and those whose gradients are most alike and most opposed, for the page."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,7 +13,7 @@ from finetrace.store.tables import read_table
 
 LENS, PAIRS = "influence", "pairs.parquet"
 _SHOWN = ["eval_example_id", "eval_text", "eval_label", "kind", "rank", "train_example_id", "train_text", "train_label",
-          "influence"]
+          "influence", "cosine"]
 _PROFILE = "step_"
 
 

@@ -113,10 +113,12 @@ def test_pairs_are_those_of_the_formula(done: tuple[Layout, Path]) -> None:
             found[of] = oracle.gradients(model, [{k: v for k, v in batch.items() if k != "labels"}], [rows.labels],
                                          F.cross_entropy, [name for name, _ in model.named_parameters()])
         parts.append((weight, found["eval"], found["train"]))
-    expected = oracle.influence(parts)
+    expected, (_, eval_last, train_last) = oracle.influence(parts), parts[-1]
+    cosines = oracle.cosines(eval_last, train_last)
     for row in pairs.to_dict("records"):
         place = ids["eval"].index(row["eval_example_id"]), ids["train"].index(row["train_example_id"])
         assert row["influence"] == pytest.approx(expected[place], rel=1e-8)
+        assert row["cosine"] == pytest.approx(cosines[place], abs=1e-6)
         assert row["step_0"] + row["step_2"] + row["step_8"] == pytest.approx(row["influence"], rel=1e-5, abs=1e-12)
         assert sum(v for k, v in row.items() if k.startswith("group_")) == pytest.approx(row["influence"], rel=1e-9)
     own = read_table(out / "examples.parquet").to_pandas().set_index("example_id")["self_influence"]
@@ -127,11 +129,11 @@ def test_pairs_are_those_of_the_formula(done: tuple[Layout, Path]) -> None:
 def test_every_evaluation_example_has_its_helpful_and_harmful_ones(done: tuple[Layout, Path]) -> None:
     layout, out = done
     pairs = read_table(out / "pairs.parquet").to_pandas()
-    assert len(pairs) == 8 * 2 * 2 and pairs.eval_example_id.nunique() == 8
+    assert len(pairs) == 8 * 4 * 2 and pairs.eval_example_id.nunique() == 8
     for _, group in pairs.groupby("eval_example_id"):
-        helpful, harmful = (group[group.kind == kind].sort_values("rank").influence.to_numpy()
-                            for kind in ("helpful", "harmful"))
-        assert helpful[0] >= helpful[1] > harmful[1] >= harmful[0]
+        for most, least, column in (("helpful", "harmful", "influence"), ("alike", "opposed", "cosine")):
+            best, worst = (group[group.kind == kind].sort_values("rank")[column].to_numpy() for kind in (most, least))
+            assert best[0] >= best[1] > worst[1] >= worst[0]
     train = read_table(layout.task("tiny") / "train.parquet").to_pandas().set_index("example_id")
     assert (train.loc[pairs.train_example_id, "text_a"].to_numpy() == pairs.train_text.to_numpy()).all()
     names = np.array(["negative", "positive"])

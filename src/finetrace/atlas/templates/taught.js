@@ -1,6 +1,13 @@
-// Who taught: of an evaluation example, the training examples that lowered its loss most and those that raised it most.
+// Who taught: of an evaluation example, the training examples that lowered its loss most and those that raised it most,
+// over the training; or those whose gradients are most and least like its own at the end.
 
 const OF_RANK = [...DASHES, "longdash", "longdashdot"];
+
+const RANKINGS = {
+  influence: ["influence over the training", "drop of the evaluation example's loss that training on this one brought, to first order (nats)",
+    [["helpful", "Helpful", "lowered its loss most"], ["harmful", "Harmful", "raised its loss most"]]],
+  cosine: ["likeness of gradients after training", "cosine of the two examples' loss gradients at the last checkpoint",
+    [["alike", "Alike", "have the gradients most like its own"], ["opposed", "Opposed", "have the gradients most opposed to its own"]]]};
 
 async function taught(main, params) {
   if (!study.influence.length) {
@@ -12,22 +19,24 @@ async function taught(main, params) {
   const rows = records(packed);
   const examples = [...new Map(rows.map(row => [row.eval_example_id, row])).values()];
   const example = examples.find(row => String(row.eval_example_id) === params.get("example")) ?? examples[0];
+  const by = RANKINGS[params.get("by")] ? params.get("by") : "influence";
+  const [, unit, lists] = RANKINGS[by];
   main.append(el("div", {class: "bar"}, choice("training", names, name, value => change({place: value})),
+    choice("ranked by", Object.entries(RANKINGS).map(([key, [says]]) => [key, says]), by, value => change({by: value})),
     choice("example", examples.map(row => [row.eval_example_id, `${row.eval_example_id}: ${row.eval_text}`]),
       example.eval_example_id, value => change({example: value}))),
   el("p", {id: "taught"}, el("strong", {}, example.eval_text), ` (${example.eval_label})`));
-  const listed = rows.filter(row => row.eval_example_id === example.eval_example_id);
-  for (const [kind, heading, says] of [["helpful", "Helpful", "lowered its loss most"], ["harmful", "Harmful", "raised its loss most"]]) {
-    main.append(el("h2", {}, heading), sortable([["rank", ""], ["text", ""], ["label", ""],
-      ["influence", "drop of the evaluation example's loss that training on this one brought, to first order (nats)"],
+  const listed = rows.filter(row => row.eval_example_id === example.eval_example_id && lists.some(([kind]) => kind === row.kind));
+  for (const [kind, heading, says] of lists) {
+    main.append(el("h2", {}, heading), sortable([["rank", ""], ["text", ""], ["label", ""], [by, unit],
       ["example", "number in the training set"]],
     listed.filter(row => row.kind === kind).map(row => [row.rank, row.train_text, row.train_label,
-      {text: shown(row.influence), value: row.influence}, row.train_example_id]), `Training examples that ${says}`));
+      {text: shown(row[by]), value: row[by]}, row.train_example_id]), `Training examples that ${says}`));
   }
   const steps = Object.keys(packed.columns).filter(column => column.startsWith("step_"));
   plot(main, listed.map(row => ({type: "scatter", mode: "lines+markers", name: `${row.kind} ${row.rank}`,
     x: steps.map(column => Number(column.slice("step_".length))), y: steps.map(column => row[column]),
-    line: {color: COLOURS[row.kind === "helpful" ? 0 : 1], dash: OF_RANK[(row.rank - 1) % OF_RANK.length]},
+    line: {color: COLOURS[row.kind === lists[0][0] ? 0 : 1], dash: OF_RANK[(row.rank - 1) % OF_RANK.length]},
     hovertemplate: `${row.kind} ${row.rank}: %{y:.4g} around step %{x}<extra></extra>`})),
   {xaxis: {title: {text: "checkpoint (step)"}}, yaxis: {title: {text: "influence around it"}}},
   "When: the influence of each training example around each checkpoint; their sum is its influence.");

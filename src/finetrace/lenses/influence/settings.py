@@ -27,7 +27,8 @@ class InfluenceSettings:
     """What a checkpoint counts: `rates`, the learning rates of the steps around it, shared among all training examples
     (TracInCP); `visits`, for each training example those of the steps that saw it, shared among their batch."""
     top: int = 5
-    """So many most helpful and most harmful training examples are listed for each eval example."""
+    """So many most helpful and most harmful training examples are listed for each eval example, and as many most alike
+    and most opposed to it after training."""
     shown: int = 4
     """Eval examples whose lists are drawn: half of them those that were learned best, the others worst."""
     dtype: Literal["float32", "float64"] = "float32"

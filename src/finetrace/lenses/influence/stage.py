@@ -229,22 +229,22 @@ def _drops(work: Work, steps: Steps) -> "dict[str, Drops]":
 
 
 def _write_pairs(work: Work, influence: "Influence", path: Path) -> None:
-    """The most helpful and most harmful training examples of each evaluation example: text, step profile, groups."""
+    """Of each evaluation example the most helpful and most harmful training examples, and those whose gradients are
+    most alike and most opposed after training: text, step profile, groups."""
     from finetrace.lenses.influence.losses import plain_labels
     from finetrace.lenses.influence.scores import extremes
 
-    whole, names = influence.whole, work.target.label_names
-    helpful, harmful = extremes(whole, work.settings.top)
-    both = {"helpful": helpful, "harmful": harmful}
-    kinds, ranks = list(both), np.arange(helpful.shape[1])
-    rows = np.stack([both[kind] for kind in kinds], axis=1).reshape(-1)
+    whole, cosines, names = influence.whole, influence.cosines[-1], work.target.label_names
+    (helpful, harmful), (alike, opposed) = (extremes(pairs, work.settings.top) for pairs in (whole, cosines))
+    kinds, ranks = ("helpful", "harmful", "alike", "opposed"), np.arange(helpful.shape[1])
+    rows = np.stack([helpful, harmful, alike, opposed], axis=1).reshape(-1)
     of_eval = np.repeat(np.arange(len(whole)), len(kinds) * len(ranks))
     labels = [plain_labels(part.labels, work.target.kind, names) for part in (work.other, work.train)]
     profile = np.stack([values[of_eval, rows] for values in influence.by_step], axis=1)
     write_table(path, {
         "eval_example_id": work.other.ids[of_eval], "kind": np.tile(np.repeat(kinds, len(ranks)), len(whole)).tolist(),
         "rank": np.tile(ranks + 1, len(kinds) * len(whole)).astype(np.int32), "train_example_id": work.train.ids[rows],
-        "influence": whole[of_eval, rows], "eval_label": [labels[0][i] for i in of_eval],
+        "influence": whole[of_eval, rows], "cosine": cosines[of_eval, rows].astype(np.float64), "eval_label": [labels[0][i] for i in of_eval],
         "train_label": [labels[1][i] for i in rows], "eval_text": [work.other.texts[i] for i in of_eval],
         "train_text": [work.train.texts[i] for i in rows],
         **{f"step_{step}": profile[:, number].astype(np.float64) for number, step in enumerate(influence.steps)},
