@@ -118,7 +118,8 @@ def make_influence(layout: Layout, place: str) -> None:
     """Of two evaluation examples the two first training examples of each kind."""
     folder = fresh(layout.place(place) / "influence")
     rows = [{"eval_example_id": number, "kind": kind, "rank": rank, "train_example_id": 10 * number + rank,
-             "influence": sign * 0.5 / rank, "cosine": sign * 0.25 / rank, "eval_label": LABELS[0], "train_label": LABELS[1],
+             "influence": sign * 0.5 / rank, "cosine": sign * 0.25 / rank,
+             "eval_label": LABELS[0], "train_label": LABELS[1],
              "eval_text": f"{HOSTILE} asked {number}",
              "train_text": f"<b>taught</b> {kind} {number}.{rank} " + 300 * "x ",
              **{f"step_{step}": sign * 0.125 / rank for step in STEPS}, "group_head": 0.0}

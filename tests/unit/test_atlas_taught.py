@@ -13,7 +13,8 @@ from finetrace.atlas.taught import packed_influence
 from finetrace.store.tables import write_table
 
 ROWS = [{"eval_example_id": 7, "eval_text": text, "eval_label": "no", "kind": kind, "rank": 1, "train_example_id": 2,
-         "train_text": other, "train_label": "yes", "influence": value, "cosine": value / 2, "step_0": value / 4, "step_16": 3 * value / 4,
+         "train_text": other, "train_label": "yes", "influence": value, "cosine": value / 2,
+         "step_0": value / 4, "step_16": 3 * value / 4,
          "group_head": value} for kind, value, text, other in (("helpful", 0.5, "short", "x" * 500),
                                                                 ("harmful", -0.25, "short", "<b>"))]
 

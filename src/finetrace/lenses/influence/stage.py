@@ -244,7 +244,8 @@ def _write_pairs(work: Work, influence: "Influence", path: Path) -> None:
     write_table(path, {
         "eval_example_id": work.other.ids[of_eval], "kind": np.tile(np.repeat(kinds, len(ranks)), len(whole)).tolist(),
         "rank": np.tile(ranks + 1, len(kinds) * len(whole)).astype(np.int32), "train_example_id": work.train.ids[rows],
-        "influence": whole[of_eval, rows], "cosine": cosines[of_eval, rows].astype(np.float64), "eval_label": [labels[0][i] for i in of_eval],
+        "influence": whole[of_eval, rows], "cosine": cosines[of_eval, rows].astype(np.float64),
+        "eval_label": [labels[0][i] for i in of_eval],
         "train_label": [labels[1][i] for i in rows], "eval_text": [work.other.texts[i] for i in of_eval],
         "train_text": [work.train.texts[i] for i in rows],
         **{f"step_{step}": profile[:, number].astype(np.float64) for number, step in enumerate(influence.steps)},
