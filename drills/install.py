@@ -37,9 +37,9 @@ def debian(folder: Path) -> str:
     (root / INSIDE[1:] / "params.yaml").write_text(SMALL)
     shutil.copy("/etc/resolv.conf", root / "etc" / "resolv.conf")
     inside = _in_root(root)
-    said = _run(*inside, "make", "-C", INSIDE, "repro")
+    said = _run(*inside, "make", "--no-print-directory", "-C", INSIDE, "repro")
     count = same_results(root / INSIDE[1:])
-    tested = _run(*inside, "make", "-C", INSIDE, "test", f"PYTEST_ARGS=-n 0 -q {TEST}")
+    tested = _run(*inside, "make", "--no-print-directory", "-C", INSIDE, "test", f"PYTEST_ARGS=-n 0 -q {TEST}")
     return (f"`make repro` of a small study: {last_words(said, 1)}, {count} files as on this machine; `make test`, one "
             f"file: {last_words(tested, 1)}")
 
@@ -98,7 +98,8 @@ def _engine() -> str:
 
 def speed(folder: Path) -> str:
     count = len(list((ROOT / "benchmarks").glob("[a-z]*.py")))
-    raise CannotRun(f"{count} benchmarks need idle cores and more than an hour: `make bench`, bars in docs/results.md")
+    raise CannotRun(f"{count} benchmarks need idle cores for a quarter of an hour: `make bench`, bars in "
+                    "docs/results.md")
 
 
 ROWS = [
