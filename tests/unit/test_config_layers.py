@@ -26,7 +26,7 @@ def place(key: str) -> str:
     return key.replace("_", "/")
 
 
-@pytest.mark.parametrize("lens", [name for name, lens in LENSES.items() if lens.of == ("fine-tuning",)])
+@pytest.mark.parametrize("lens", [name for name, lens in LENSES.items() if "pre-training" not in lens.of])
 def test_what_a_lens_looks_at_are_trajectories_of_the_study(lens: str) -> None:
     study = parse_study(base(look={lens: place(FINE)}), "x")
     assert list(study.looked[lens]) == [place(FINE)]
