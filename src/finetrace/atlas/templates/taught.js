@@ -4,7 +4,7 @@
 const OF_RANK = [...DASHES, "longdash", "longdashdot"];
 
 const RANKINGS = {
-  influence: ["influence over the training", "drop of the evaluation example's loss that training on this one brought, to first order (nats)",
+  influence: ["influence over the training", "drop of the evaluation example's loss that training on this one brought, to first order (in the unit of the loss)",
     [["helpful", "Helpful", "lowered its loss most"], ["harmful", "Harmful", "raised its loss most"]]],
   cosine: ["likeness of gradients after training", "cosine of the two examples' loss gradients at the last checkpoint",
     [["alike", "Alike", "have the gradients most like its own"], ["opposed", "Opposed", "have the gradients most opposed to its own"]]]};
