@@ -114,7 +114,7 @@ function dots(main, params, headlines, groups) {
   }
   const [least, greatest] = [Math.min, Math.max].map(end => end(...traces.flatMap(({x}) => x)));
   const room = least === greatest ? {range: [least - (Math.abs(least) / 10 || 1), least + (Math.abs(least) / 10 || 1)]} : {};
-  plot(main, traces, {height: 130 + 26 * names.length, yaxis: {autorange: "reversed", type: "category"},
+  plot(main, traces, {height: 150 + 26 * names.length, yaxis: {autorange: "reversed", type: "category"},
     xaxis: {title: {text: headline.heading + (headline.unit ? ` (${headline.unit})` : "")}, ...room}},
   `${headline.heading}: ${headline.says}. A dot is a training, a line the mean.`, point => {
     const one = found[point.pointNumber];
