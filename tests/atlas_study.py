@@ -115,10 +115,10 @@ def make_calibration(layout: Layout, place: str) -> None:
 
 
 def make_influence(layout: Layout, place: str) -> None:
-    """Of two evaluation examples the two first training examples of each kind."""
+    """Of two evaluation examples the two first training examples of each kind; nothing raised the loss of 7."""
     folder = fresh(layout.place(place) / "influence")
     rows = [{"eval_example_id": number, "kind": kind, "rank": rank, "train_example_id": 10 * number + rank,
-             "influence": sign * 0.5 / rank, "cosine": sign * 0.25 / rank,
+             "influence": (sign if number == 3 else 1) * 0.5 / rank, "cosine": sign * 0.25 / rank,
              "eval_label": LABELS[0], "train_label": LABELS[1],
              "eval_text": f"{HOSTILE} asked {number}",
              "train_text": f"<b>taught</b> {kind} {number}.{rank} " + 300 * "x ",

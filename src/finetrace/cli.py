@@ -115,13 +115,13 @@ def _add_reading(commands: Any) -> None:
     """The commands that print what a study has found."""
     show = commands.add_parser("show", help="print the study's headline numbers: by model, task and method, over seeds")
     show.add_argument("place", nargs="?", help="one place, e.g. micro-a/micro-sentiment/ft/s1, with every lens")
-    show.add_argument("--lens", default="trajectory", help="whose numbers; by default those of the trainings")
+    show.add_argument("--lens", help="whose numbers; by default those of the trainings, of one place those of all")
     show.add_argument("--json", action="store_true", help="everything as JSON, for scripts")
     show.set_defaults(run=_show)
     compare = commands.add_parser("compare", help="print what differs between two places: settings, numbers, examples")
     compare.add_argument("first", help="a place such as micro-a/micro-sentiment/ft/s1")
     compare.add_argument("second", help="another one")
-    compare.add_argument("--set", default="validation", help="examples of which set (default: validation)")
+    compare.add_argument("--set", help="examples of which set (default: validation)")
     compare.add_argument("--examples", type=int, default=5, help="how many of the changed examples are printed")
     compare.add_argument("--json", action="store_true", help="everything as JSON, with all changed examples")
     compare.set_defaults(run=_compare)
@@ -171,9 +171,9 @@ def _show(options: argparse.Namespace) -> int:
     layout = Layout.here()
     settings = last_settings(load_study(layout.params))["atlas"]
     if options.place:
-        show_place(settings, layout, options.place, as_data=options.json)
+        show_place(settings, layout, options.place, lens=options.lens, as_data=options.json)
     else:
-        show(settings, layout, lens=options.lens, as_data=options.json)
+        show(settings, layout, lens=options.lens or "trajectory", as_data=options.json)
     return 0
 
 

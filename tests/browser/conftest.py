@@ -100,6 +100,7 @@ class Reader:
         box = self.page.locator(".plot").nth(chart)
         box.scroll_into_view_if_needed()
         return tuple(box.evaluate("""(box, [x, y]) => {
+            box.scrollIntoView({block: 'center'});
             const {xaxis, yaxis} = box._fullLayout, at = box.getBoundingClientRect();
             return [at.left + xaxis._offset + xaxis.d2p(x), at.top + yaxis._offset + yaxis.d2p(y)]}""", [x, y]))
 

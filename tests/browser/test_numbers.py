@@ -236,6 +236,14 @@ def test_overview_means_spreads_and_intervals(reader: Reader) -> None:
         {f"micro-a/{TASK}/ft": 0.8, f"micro-a/{TASK}/lp": 0.6})
 
 
+def test_a_list_of_who_taught_whose_examples_have_the_other_sign_says_so(reader: Reader) -> None:
+    page = reader.open("taught", place=FT[0], example="7").page
+    assert reader.table("lowered its loss most") and reader.table("lowered its loss least: none raised it")
+    assert not page.get_by_text("Training examples that raised").count()
+    reader.open("taught", place=FT[0], example="3")
+    assert reader.table("raised its loss most") and not page.get_by_text("none raised it").count()
+
+
 def test_who_taught_an_example_and_when(reader: Reader) -> None:
     page = reader.open("taught", place=FT[0], example="3").page
     assert page.locator("#taught").text_content() == f"{HOSTILE} asked 3 ({LABELS[0]})"

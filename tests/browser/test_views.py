@@ -145,3 +145,28 @@ def test_it_knows_the_checkpoints_of_the_study(reader: Reader) -> None:
     assert page.get_by_role("slider").get_attribute("max") == str(len(STEPS) - 1)
     text = page.locator("#study").text_content()
     assert json.loads(text)["places"][-1]["name"] == PRETRAIN
+
+
+OVERLAPS = """boxes => boxes.flatMap(box => {
+    const legend = box.querySelector('g.legend .bg'), title = box.querySelector('.xtitle');
+    if (!legend || !title) return [];
+    return [title.getBoundingClientRect().bottom - legend.getBoundingClientRect().top];
+})"""
+"""Of each plot: by how much its legend begins above the end of the x axis's title."""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_legends_lie_below_the_titles_of_axes(opened: Opened, layout: Layout, width: int) -> None:
+    """Also on a narrow page, where a legend has many lines, and in a chart of one row; the page is as wide as asked."""
+    reader = opened(layout.atlas / "index.html")
+    reader.page.set_viewport_size({"width": width, "height": 900})
+    seen = 0
+    for view in ("overview", "timeline", "leads", "taught"):
+        reader.open(view)
+        reader.page.wait_for_timeout(400)  # drawn again when its height is seen
+        found = reader.page.locator(".plot").evaluate_all(OVERLAPS)
+        assert all(overlap <= 1 for overlap in found), (view, found)
+        assert reader.page.evaluate("document.documentElement.scrollWidth") <= width, view
+        seen += len(found)
+    assert seen >= 4
+

@@ -28,7 +28,7 @@ from tests.pipeline.toy import (
 )
 
 from finetrace.atlas.headlines import OF_FINE_TUNINGS, OF_MASKED_WORDS
-from finetrace.atlas.signals import courses_of, signals_by_metric
+from finetrace.atlas.signals import courses_by_metric
 from finetrace.layout import Layout
 from finetrace.lenses.headline import value_of
 from finetrace.pipeline.compile import code_contents
@@ -398,13 +398,13 @@ def test_numbers_at_checkpoints_are_the_courses_of_the_one_table(project: Path):
     """What a lens says over steps stands in its curves.csv, for MLflow, and in its table, for leads and maps."""
     table = pd.read_parquet(project / "atlas/table.parquet")
     rows = table[(table["step"] >= 0) & (table["model"] != "") & (table["label"] == "")].dropna(subset="value")
-    signals = signals_by_metric(rows)
+    found = courses_by_metric(rows)
     lenses = [path.parent.name for path in LENSES.glob("*/headlines.py")]
     declared = [(lens, number) for lens in lenses for number in at_checkpoints_of(lens) if number.metric]
     compared = set()
     for lens, number in declared:
-        for signal in signals[lens, number.metric]:
-            for place, (steps, values) in courses_of(rows, signal).items():
+        for _, courses in found[lens, number.metric]:
+            for place, (steps, values) in courses.items():
                 of_step = numbers_at(project / "outputs" / place / lens / "curves.csv", lens, [number])
                 known = [(value, other) for step, value in zip(steps.tolist(), values, strict=True)
                          for other in of_step.get(step, {}).values()]

@@ -9,7 +9,7 @@ import pytest
 from tests.atlas_pages import unpack
 from tests.outputs import fresh, manifest
 
-from finetrace.atlas.answers import LONGEST, NOT_ASKED, packed_answers
+from finetrace.atlas.answers import LONGEST, NOT_ASKED, packed_answers, shortened
 from finetrace.atlas.collect import Entry
 from finetrace.atlas.paired import flips
 from finetrace.layout import Layout
@@ -121,3 +121,13 @@ def test_texts_of_splits_and_of_sets_out_of_distribution(tmp_path: Path, make: M
     write_table(folder / "ood/far.parquet", {"example_id": [1], "text_a": ["far"], "text_b": [None]})
     _, head = packed(tmp_path, make(1, {0: [0] * 4}, [*plain(1, 2, 3), ("far", 1, 0, 0)]))["t"]
     assert head["texts"] == ["<b> | 好", "é" * (LONGEST - 1) + "…", "", "far"]
+
+
+def test_of_a_long_pair_something_of_both_is_seen() -> None:
+    assert shortened("a | b") == "a | b"
+    first, second = "p" * 2 * LONGEST, "h" * 50
+    assert shortened(f"{first} | {second}") == "p" * (LONGEST - 54) + f"… | {second}"
+    both = shortened(f"{first} | {first}")
+    assert len(both) == LONGEST and both.count("…") == 2 and both.endswith("p" * (LONGEST // 2 - 1) + "…")
+    turned = shortened(f"{second} | {first}")
+    assert len(turned) == LONGEST and turned.startswith(f"{second} | p")

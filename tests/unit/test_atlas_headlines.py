@@ -115,6 +115,14 @@ def test_the_numbers_of_a_fine_tuning() -> None:
         0.25, 0.5, 1200, 0.0625, 4, None]
 
 
+def test_where_test_is_not_predicted_validation_is_judged() -> None:
+    made = replace(manifest("trajectory", "train", "x"), facts={"metric": "accuracy"})
+    written = {"validation/ece": 0.25, "validation/ece_scaled": 0.125}
+    entry = Entry("m_t_ft_s1", "m", "t", "ft", 1, Path("x"), made, {"calibration": written})
+    found = numbers(entry, FINE_TUNINGS)
+    assert found["ECE"] == 0.25 and found["ECE, scaled"] == 0.125
+
+
 def test_what_is_said_of_an_accuracy_where_there_is_none() -> None:
     accuracy = next(column.headline for column in FINE_TUNINGS if column.headline.heading == "accuracy")
     scores = [{"target": "regression"}]

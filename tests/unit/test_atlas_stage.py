@@ -5,6 +5,8 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,8 +16,10 @@ from tests.outputs import make_lens, make_project
 from tests.stages import ask, stage_of
 
 from finetrace.atlas.bundle import inside
+from finetrace.atlas.site import _reports
 from finetrace.atlas.stage import main
 from finetrace.layout import Layout
+from finetrace.pipeline.stage import Stage
 from finetrace.store.files import write_json
 from finetrace.store.manifest import complete, read_manifest
 from finetrace.store.tables import read_table
@@ -126,3 +130,13 @@ def test_what_is_too_large_lies_beside_the_page(layout: Layout, monkeypatch: pyt
         assert function == f"finetrace.part({json.dumps(name)}" and unpack(packed)[1]["rows"] >= 0
     assert {path.relative_to(layout.atlas).as_posix() for path in (layout.atlas / "parts").iterdir()} == set(
         beside.values())
+
+
+def test_tables_about_fine_tunings_are_left_out_of_a_study_without_any(tmp_path: Path) -> None:
+    params: dict[str, Any] = {
+        "study": {"name": "x"}, "models": {"m": {"id": "org/m"}}, "tasks": {"t": {"source": "micro"}},
+        "series": {"s": {"model": "m", "tasks": ["t"], "head": "t"}}, "look": {"layers, answers, kernel": "all"}}
+    made = SimpleNamespace(layout=Layout(tmp_path, tmp_path), asked={"params": params})
+    assert list(_reports(cast(Stage, made))) == []
+    params["runs"] = [{"model": "m", "task": "t"}]
+    assert len(list(_reports(cast(Stage, made)))) == 2

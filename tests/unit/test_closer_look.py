@@ -131,8 +131,8 @@ def test_several_seeds_are_rows_of_their_own(tmp_path: Path) -> None:
 def test_only_what_hulls_or_probes_look_at_is_a_cell(tmp_path: Path) -> None:
     look = {"hulls": "tiny/pos/ft/s1", "probes": "base/dep/ft/s1", "infodynamics": "all"}
     text = plain(tables(Layout(tmp_path, tmp_path), parse_study(params(look=look, cross_tasks={}), "params.yaml")))
-    assert [line.split(":")[0] for line in text.splitlines() if line.startswith("- ")] == [
-        "- tiny_pos_ft_s1", "- base_dep_ft_s1"]
+    assert [line for line in text.splitlines() if line.startswith("- ")] == [  # items that the study has
+        "- tiny_pos_ft_s1: dvc repro hulls@tiny_pos_ft_s1", "- base_dep_ft_s1: dvc repro probes@base_dep_ft_s1"]
 
 
 def test_counts_look_only_at_what_is_known_and_at_linear_pairs() -> None:

@@ -1,6 +1,7 @@
 """The figure of training methods: what it says, with seeds, with lacking sets, and with unusual values."""
 
 import numpy as np
+import pytest
 from tests.pictures import assert_drawn
 
 from finetrace.figures.methods import methods
@@ -44,3 +45,15 @@ def test_what_a_method_lacks_is_left_out():
     assert sum(line.get_markersize() == 7 for line in first.lines) == 5
     assert sum(line.get_markersize() == 8 for line in second.lines) == 1
     assert sum(line.get_markersize() == 8 for line in third.lines) == 1
+
+
+@pytest.mark.parametrize("norms", [(0.1728274, 0.1728274), (0.19, 425.0), (1.0, 3.0)])
+def test_the_axis_of_head_norms_is_readable(norms):
+    """One number, that of all methods, has no scale of its own; many decades have few numbers."""
+    results = {name: [metrics(0.0, **{"head_norm/first": norm})] for name, norm in zip("ab", norms, strict=True)}
+    figure = methods(results, SETS, "test", title="Methods")
+    figure.canvas.draw()
+    low, high = (third := figure.axes[2]).get_xlim()
+    assert low < max(norms) < high and high / low >= 4
+    seen = [text.get_text() for text in third.get_xticklabels() if low <= text.get_position()[0] <= high]
+    assert 1 <= len(seen) <= 6 and all(len(text) <= 6 for text in seen), seen

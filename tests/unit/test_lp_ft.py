@@ -117,6 +117,11 @@ def test_kernel_at_the_start(project):
                  "Neural tangent kernel") == found, "it has rows of its own"
 
 
+def test_a_lens_that_looks_nowhere_is_said(tmp_path):
+    text = tables(Layout(tmp_path, tmp_path), parse_study(params(look={}), "params.yaml"))
+    assert all(f"The lens {lens} has looked at none of these trainings." in text for lens in ("features", "kernel"))
+
+
 def test_another_split(project):
     found = lines(plain(tables(*project, split="validation")), "Accuracy")
     assert (

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from finetrace.atlas import signals
-from finetrace.atlas.signals import LEAST_TIMES, Cell, Signal, cell_of, cells_of, courses_of, signals_of
+from finetrace.atlas.signals import LEAST_TIMES, Cell, Signal, cell_of, cells_of, courses_by_metric, signals_by_metric
 
 SAMPLE = Path(__file__).parents[1] / "data/micro-a-pretrain-curves.parquet"
 TEXTS = ("place", "model", "task", "method", "lens", "quantity", "split", "label", "keys")
@@ -31,8 +31,8 @@ def course(quantity: str, values: Any, steps: Any = BEFORE, **other: Any) -> lis
 
 def values_of(rows: list[dict[str, Any]], name: str) -> list[float]:
     frame = table(rows)
-    (signal,) = (signal for signal in signals_of(frame) if signal.name == name)
-    return courses_of(frame, signal)["m/t/ft/s1"][1].tolist()
+    found = {signal.name: courses for pairs in courses_by_metric(frame).values() for signal, courses in pairs}
+    return found[name]["m/t/ft/s1"][1].tolist()
 
 
 def test_of_layers_the_last_or_the_best() -> None:
@@ -56,6 +56,18 @@ def test_words_are_splits_or_values_of_keys_and_flags_are_keys() -> None:
                *course("cka", range(5, 10), lens="similarity", layer=4,
                        keys="other_step=0 other_layer=2 representation=cls")]
     assert values_of(similar, "similarity/cls/cka") == [0, 1, 2, 3, 4]  # the table's first
+
+
+def test_of_alternatives_a_place_has_the_first_that_is_there() -> None:
+    """A task without a test split is judged on validation; one with both is not judged twice."""
+    without = {"place": "m/u/ft/s1", "task": "u"}
+    rows = [*course("ece", range(5), lens="calibration", keys="set=validation scaled=False"),
+            *course("ece", range(5, 10), lens="calibration", keys="set=test scaled=False"),
+            *course("ece", range(10, 15), lens="calibration", keys="set=validation scaled=False", **without),
+            *course("cosine_mean", range(5)), *course("cosine_mean", range(5), **without)]
+    names = {cell.name: [signal.name for signal in cell.signals] for cell in cells_of(table(rows))}
+    assert names == {"m/t/ft": ["geometry/cosine_mean", "calibration/test/ece"],
+                     "m/u/ft": ["geometry/cosine_mean", "calibration/validation/ece"]}
 
 
 def test_means_over_tasks_and_corpora() -> None:
@@ -84,7 +96,7 @@ def test_only_overall_rows_over_steps() -> None:
 def test_a_quantity_is_not_mistaken_for_another() -> None:
     rows = [*course("f1", range(5), lens="trajectory", split="validation"),
             *course("accuracy", range(5), lens="trajectory", split="validation")]
-    names = {signal.name for signal in signals_of(table(rows))}
+    names = {signal.name for signals in signals_by_metric(table(rows)).values() for signal in signals}
     assert names == {"trajectory/validation/accuracy"}  # micro_f1 is none that is there, and no mean of f1
 
 

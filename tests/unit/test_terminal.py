@@ -82,6 +82,34 @@ def test_a_place_and_a_lens(layout: Layout, capsys: pytest.CaptureFixture[str]) 
     assert f"near: {PLACES[0]}" in out(capsys, "show", "micro-a/micro-sentimnt/ft/s1", code=1)
 
 
+def test_one_lens_of_a_place(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    text = out(capsys, "show", PLACES[0], "--lens", "infodynamics")
+    assert "slope of resonance" in text and "trajectory " not in text
+    assert list(json.loads(out(capsys, "show", PLACES[0], "--lens", "infodynamics", "--json"))["metrics"]) == [
+        "infodynamics"]
+    assert "no headline metrics of the lens nix are there" in out(capsys, "show", PLACES[0], "--lens", "nix", code=1)
+
+
+def test_what_stands_for_the_accuracy_of_a_regression_is_said(layout: Layout, capsys: pytest.CaptureFixture[str]):
+    for place in PLACES:
+        folder = layout.place(place) / "trajectory"
+        made = read_manifest(folder, verify=False)
+        write_json(folder / "metrics.json", {"validation/pearson": 0.25, "steps": 40})
+        complete(folder, replace(made, facts={**made.facts, "metric": "pearson", "target": "regression"}))
+    text = " ".join(out(capsys, "show", PLACES[0]).replace("│", " ").split())
+    assert "of a regression: Pearson's correlation" in text
+    assert "answers are compared where a task has classes, and micro-sentiment has none" in out(
+        capsys, "compare", *PLACES)
+
+
+def test_a_set_that_is_asked_for_and_not_there_is_an_error(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    for place in PLACES:
+        predictions(layout, place)
+    assert "--set nix: " in (text := out(capsys, "compare", *PLACES, "--set", "nix", code=1)) and "it has valid" in text
+    assert "accuracy 1.000" in out(capsys, "compare", *PLACES, "--set", "validation")
+    assert "--examples: -2 is below 0" in out(capsys, "compare", *PLACES, "--examples", "-2", code=1)
+
+
 def test_compare_tells_settings_numbers_and_examples(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
     for place in PLACES:
         predictions(layout, place)

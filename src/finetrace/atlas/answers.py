@@ -90,5 +90,15 @@ def _packed(of_task: Answers, task: str, layout: Layout) -> str:
 
 
 def shortened(text: str) -> str:
-    """A text as the page shows it."""
-    return text if len(text) <= LONGEST else text[:LONGEST - 1] + "…"
+    """A text as the page shows it. Of a pair, "first | second", both are cut, so that something of each is seen."""
+    if len(text) <= LONGEST:
+        return text
+    first, bar, second = text.rpartition(" | ")
+    if not bar:
+        return text[:LONGEST - 1] + "…"
+    rest = _cut(second, max(LONGEST // 2, LONGEST - len(first) - len(bar)))
+    return f"{_cut(first, LONGEST - len(bar) - len(rest))}{bar}{rest}"
+
+
+def _cut(text: str, letters: int) -> str:
+    return text if len(text) <= letters else text[:letters - 1] + "…"

@@ -83,24 +83,19 @@ def cells_of(table: pd.DataFrame) -> list[Cell]:
     table: as `atlas.table.one_table` makes it, its texts as categories.
     """
     rows = table[(table["step"] >= 0) & (table["model"] != "") & (table["label"] == "")].dropna(subset="value")
-    signal_courses = [(signal, courses_of(rows, signal)) for signal in signals_of(rows)]
+    signal_courses: dict[str, tuple[Signal, dict[str, Course]]] = {}
+    for found in courses_by_metric(rows).values():
+        for signal, courses in found:
+            signal_courses.setdefault(signal.name, (signal, courses))
     runs = rows[["place", "model", "task", "method", "seed"]].drop_duplicates("place")
     by_cell: dict[str, list[tuple[str, int]]] = {}
     for run in runs.itertuples():
         name = f"{run.model}/{run.task}/{run.method}" if run.task else run.place
         by_cell.setdefault(name, []).append((run.place, int(run.seed)))
     cells = [cell_of(name, runs, [(signal, [courses.get(place) for place, _ in runs])
-                                  for signal, courses in signal_courses]) for name, runs in by_cell.items()]
+                                  for signal, courses in signal_courses.values()])
+             for name, runs in by_cell.items()]
     return [cell for cell in cells if cell is not None]
-
-
-def signals_of(rows: pd.DataFrame) -> list[Signal]:
-    """The signals that the headline metrics of the lenses mean, as far as a table has their quantities; each once."""
-    by_name: dict[str, Signal] = {}
-    for signals in signals_by_metric(rows).values():
-        for signal in signals:
-            by_name.setdefault(signal.name, signal)
-    return list(by_name.values())
 
 
 def signals_by_metric(rows: pd.DataFrame) -> dict[tuple[str, str], list[Signal]]:
@@ -118,6 +113,23 @@ def signals_by_metric(rows: pd.DataFrame) -> dict[tuple[str, str], list[Signal]]
                        if TASK_METRIC not in metric]
             meant = [_meant(lens, metric, headline, quantities, keys) for metric in metrics]
             by_metric.setdefault((lens, headline.metric), []).extend(signal for signal in meant if signal is not None)
+    return by_metric
+
+
+def courses_by_metric(rows: pd.DataFrame) -> dict[tuple[str, str], list[tuple[Signal, dict[str, Course]]]]:
+    """Lens and metric of a headline -> its signals with their courses by place. Of alternatives `a|b` a place has the
+    first that is there, as in the tables."""
+    by_metric: dict[tuple[str, str], list[tuple[Signal, dict[str, Course]]]] = {}
+    by_name: dict[str, dict[str, Course]] = {}  # before and after a training mean the same course
+    for metric, signals in signals_by_metric(rows).items():
+        there: set[str] = set()
+        by_metric[metric] = []
+        for signal in signals:
+            if signal.name not in by_name:
+                by_name[signal.name] = courses_of(rows, signal)
+            courses = {place: course for place, course in by_name[signal.name].items() if place not in there}
+            there |= courses.keys()
+            by_metric[metric].append((signal, courses))
     return by_metric
 
 

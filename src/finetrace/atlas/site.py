@@ -81,10 +81,15 @@ def _baselines(entries: Sequence[Entry], layout: Layout) -> dict[str, dict[str, 
 def _reports(stage: "Stage") -> Iterator[tuple[str, str]]:
     """Heading and Markdown of the published studies' tables of which this study has something."""
     layout, study = stage.layout, parse_study(stage.asked["params"], "settings/atlas/atlas.json: params")
-    if study.looked.get("hulls") or study.looked.get("probes"):
+    trained = {run.place for run in study.trajectories.values()}  # the tables are about fine-tunings
+
+    def has(*lenses: str) -> bool:
+        return any(trained & set(study.looked.get(lens, {})) for lens in lenses)
+
+    if has("hulls", "probes"):
         yield ("A closer look at how fine-tuning changes BERT (finetrace table closer-look)",
                closer_look.tables(layout, study))
-    if any(study.looked.get(lens) for lens in ("calibration", "features", "kernel")):
+    if has("calibration", "features", "kernel"):
         yield "Linear probing then fine-tuning (finetrace table lp-ft)", lp_ft.tables(layout, study)
     if study.dynamics:
         yield ("How does BERT learn (finetrace table learning-dynamics)",

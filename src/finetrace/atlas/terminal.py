@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from finetrace.atlas.collect import Entry, collect
-from finetrace.atlas.columns import FINE_TUNINGS, MASKED_WORDS, number_of
+from finetrace.atlas.columns import FINE_TUNINGS, MASKED_WORDS, explanation, number_of
 from finetrace.atlas.overview import Cell, Overview, as_json, columns_of, is_there, name_of, overview, settings_of
 from finetrace.atlas.paired import Example, Paired, paired
 from finetrace.atlas.places import Place, collect_places
@@ -42,28 +42,41 @@ def show(asked: Mapping[str, Any], layout: Layout, *, lens: str = "trajectory", 
         console.print(f"not finished: {', '.join(study.missing)} (finetrace repro)", style="yellow", highlight=False)
 
 
-def show_place(asked: Mapping[str, Any], layout: Layout, place: str, *, as_data: bool = False) -> None:
-    """Print the headline metrics of every lens at one place. Raises FinetraceError when it is not of the study."""
+def show_place(asked: Mapping[str, Any], layout: Layout, place: str, *, lens: str | None = None,
+               as_data: bool = False) -> None:
+    """Print the headline metrics of every lens, or of one, at one place. Raises FinetraceError when it is not of the
+    study."""
     each = _find(asked, layout, place)
-    columns = FINE_TUNINGS if isinstance(each, Entry) else MASKED_WORDS
+    columns = [column for column in (FINE_TUNINGS if isinstance(each, Entry) else MASKED_WORDS)
+               if lens in (None, column.part)]
+    if lens is not None and all(number_of(each, column) is None for column in columns):
+        raise FinetraceError(f"{place}: no headline metrics of the lens {lens} are there; without --lens those of all "
+                             "lenses are shown")
     if as_data:
-        return _json({"place": place, "metrics": each.metrics, "settings": each.manifest.facts.get("train", {})})
+        metrics = each.metrics if lens is None else {lens: each.metrics[lens]}
+        return _json({"place": place, "metrics": metrics, "settings": each.manifest.facts.get("train", {})})
     table = Table(title=escape(f"{place}: headline metrics"), title_justify="left")
     for heading in ("lens", "metric", "value", "says"):
         table.add_column(heading, justify="right" if heading == "value" else "left")
     for column in columns:
         if (value := number_of(each, column)) is not None:
             table.add_row(column.part, column.headline.heading, f"{value:.{column.headline.digits}f}",
-                          column.headline.explanation)
+                          explanation(column.headline, [each.manifest.facts]))
     console = _console()
     console.print(table)
     console.print(f"figures and tables: {layout.relative(each.folder)}/LENS; page: atlas/runs/{each.key}.html",
                   highlight=False, markup=False)
 
 
-def compare(asked: Mapping[str, Any], layout: Layout, first: str, second: str, *, name: str = "validation",
+def compare(asked: Mapping[str, Any], layout: Layout, first: str, second: str, *, name: str | None = None,
             examples: int = 5, as_data: bool = False) -> None:
-    """Print what differs between two places: settings, headline metrics, and which examples changed."""
+    """Print what differs between two places: settings, headline metrics, and which examples of a set changed.
+
+    name: the set; by default validation, without which the rest is printed all the same. Raises FinetraceError for a
+    set that is asked for and not there.
+    """
+    if examples < 0:
+        raise FinetraceError(f"--examples: {examples} is below 0; 0 prints none")
     one, other = (_find(asked, layout, place) for place in (first, second))
     settings = different(settings_of(one), settings_of(other))
     columns = FINE_TUNINGS if isinstance(one, Entry) else MASKED_WORDS
@@ -71,7 +84,9 @@ def compare(asked: Mapping[str, Any], layout: Layout, first: str, second: str, *
         columns = [column for column in (*FINE_TUNINGS, *MASKED_WORDS) if column.part != "trajectory"]
     numbers = [(column, a, b) for column in columns
                if (a := number_of(one, column)) is not None and (b := number_of(other, column)) is not None]
-    changed, why = _changed(layout, one, other, name)
+    changed, why = _changed(layout, one, other, name or "validation")
+    if changed is None and name is not None:
+        raise FinetraceError(f"--set {name}: {why}")
     if as_data:
         return _json({"first": first, "second": second, "settings": settings,
                       "metrics": {name_of(c): {"first": a, "second": b} for c, a, b in numbers},
@@ -118,6 +133,8 @@ def _find(asked: Mapping[str, Any], layout: Layout, place: str) -> Entry | Place
 def _changed(layout: Layout, one: Entry | Place, other: Entry | Place, name: str) -> tuple[Paired | None, str]:
     if not isinstance(one, Entry) or not isinstance(other, Entry) or one.task != other.task:
         return None, "they are not fine-tunings on one task"
+    if one.manifest.facts.get("target", "class") != "class":
+        return None, f"answers are compared where a task has classes, and {one.task} has none"
     try:
         places = [layout.relative(each.folder).removeprefix("outputs/") for each in (one, other)]
         return paired(layout, places[0], places[1], one.task, name), ""

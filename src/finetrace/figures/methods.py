@@ -26,8 +26,6 @@ def methods(results: Mapping[str, Sequence[Metrics]], sets: Sequence[str], judge
     panel. Small dots are seeds, large ones their means; where a method has one seed, `{set}/{accuracy,ece}/{low,high}`
     are its 95 % interval over examples.
     """
-    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
-
     names = list(results)
     figure, axes = new_figure(1, 3, size=(13.5, 1.9 + max(2.2, 0.16 * len(names) * len(sets))), title=title)
     first, second, third = axes[0]
@@ -58,10 +56,7 @@ def methods(results: Mapping[str, Sequence[Metrics]], sets: Sequence[str], judge
     second.set_xlim(left=0)
     second.set(xlabel=f"expected calibration error on {short(judged, 30)}",
                title="Temperature scaling: before (open), after")
-    third.set_xscale("log")
-    third.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    third.xaxis.set_major_formatter(ScalarFormatter())
-    third.xaxis.set_minor_formatter(NullFormatter())
+    _logarithmic(third)
     third.set_ylim(bottom=0)
     third.set(xlabel="norm of the head at the start", ylabel=f"mean change of a feature vector ({short(judged, 30)})",
               title="Feature change and head norm")
@@ -71,6 +66,21 @@ def methods(results: Mapping[str, Sequence[Metrics]], sets: Sequence[str], judge
     footnote(figure, "Small dots: seeds; large: their mean. Thin lines: 95 % intervals over examples, where there "
              "is one seed (of the error: before scaling).")
     return figure
+
+
+def _logarithmic(panel: "Axes") -> None:
+    """A logarithmic x axis with few, plain numbers: at least a factor of four wide, since one number alone has no
+    scale, and beyond two decades with powers of ten only."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    drawn = np.concatenate([np.atleast_1d(line.get_xdata()) for line in panel.lines] or [np.ones(1)])
+    drawn = drawn[drawn > 0] if (drawn > 0).any() else np.ones(1)
+    panel.set_xscale("log")
+    room = max(1.15, np.sqrt(4 / (drawn.max() / drawn.min())))
+    panel.set_xlim(drawn.min() / room, drawn.max() * room)
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if drawn.max() < 100 * drawn.min() else (1,)))
+    panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    panel.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _dots(panel: "Axes", values: Sequence[float], y: float, number: int, label: str | None) -> None:

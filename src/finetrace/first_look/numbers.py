@@ -54,7 +54,8 @@ def _at_one(lens: str) -> Iterator[Headline]:
             continue
         sentence = re.sub(r",? after training", "", headline.sentence)
         yield replace(headline, metric=headline.metric.replace("test/", f"{SPLIT}/"),
-                      heading=headline.heading.removesuffix(", after"), sentence=re.sub(r"\btest\b", SPLIT, sentence))
+                      heading=headline.heading.removesuffix(", after"),
+                      sentence=re.sub(r"\btest\b( \([^)]*\))?", SPLIT, sentence))
 
 
 def _pairs(result: Look, models: list[str]) -> Iterator[Row]:

@@ -127,7 +127,8 @@ def _cells(layout: Layout, study: Study, layer: int, split: str) -> tuple[list[C
         folder = layout.run(item.model, item.task, item.method, item.seed)
         hulls = _values(folder / "hulls", HULLS, layer, study.hulls.split)
         probes = _values(folder / "probes", PROBES, layer, split)
-        lacking = [lens for lens, metrics in (("hulls", hulls), ("probes", probes)) if metrics is None]
+        lacking = [lens for lens, metrics in (("hulls", hulls), ("probes", probes))
+                   if metrics is None and item.place in study.looked.get(lens, {})]  # no others are items of the study
         if lacking:
             missing.append(f"{key}: dvc repro {' '.join(f'{lens}@{key}' for lens in lacking)}")
         if probes is not None and not any("accuracy" in name for names in probes for name in names):

@@ -99,9 +99,10 @@ def tables(layout: Layout, study: Study, *, split: str | None = None) -> str:
              _grid("Maximum calibration error in %, before → after temperature scaling", judged, methods,
                    _error_cells("mce")),
              _grid("Temperature", [row for row in judged if row.name in SPLITS], methods, temperature),
-             f"**Features, first → kept checkpoint**\n\n{markdown.table(FEATURES, _feature_lines(rows, methods))}",
-             "**Neural tangent kernel at the start of training**"
-             f"\n\n{markdown.table(KERNEL, _kernel_lines(split_rows, methods))}",
+             "**Features, first → kept checkpoint**\n\n"
+             + _table_or_word(FEATURES, _feature_lines(rows, methods), "features"),
+             "**Neural tangent kernel at the start of training**\n\n"
+             + _table_or_word(KERNEL, _kernel_lines(split_rows, methods), "kernel"),
              LEGEND]
     if missing:
         omitted = [f"and {len(missing) - SHOWN:,} more"] if len(missing) > SHOWN else []
@@ -196,6 +197,10 @@ def _kernel_lines(rows: Sequence[Row], methods: Sequence[str]) -> list[list[str]
                           *(" / ".join(pair) for pair in accuracies),
                           mean(row.values(method, "kernel", "ft_ratio/first"), ".4f") if part == "full" else ""])
     return lines
+
+
+def _table_or_word(header: Sequence[str], lines: Sequence[Sequence[str]], lens: str) -> str:
+    return markdown.table(header, lines) if lines else f"The lens {lens} has looked at none of these trainings."
 
 
 def _rows_with(rows: Sequence[Row], methods: Sequence[str], stage: str) -> list[tuple[Row, str]]:

@@ -202,7 +202,31 @@ function plot(parent, traces, layout, caption, clicked) {
     toImageButtonOptions: {format: "svg", filename: caption.slice(0, 60).replaceAll(/[^\w-]+/g, "-")}});
   new ResizeObserver(() => box.isConnected && Plotly.Plots.resize(box)).observe(box);
   if (clicked) box.on("plotly_click", event => clicked(event.points[0]));
+  settled(box, layout);
   return box;
+}
+
+// Keep the legend below the axis's title, and the drawing as high as asked however many lines the legend has: Plotly
+// measures its place in shares of what is drawn, which is little on a narrow page and in a chart of few rows.
+function settled(box, layout) {
+  const asked = layout.height ?? 420, below = /<br>/.test(layout.xaxis?.title?.text ?? "") ? 84 : 68;
+  let width = 0, rounds = 0;
+  const settle = () => {
+    if (box.clientWidth !== width) [width, rounds] = [box.clientWidth, 0];
+    const legend = box.querySelector("g.legend .bg");
+    if (!legend || !box.querySelector(".nsewdrag") || rounds > 5) return;
+    const high = Math.round(asked + Math.max(0, Number(legend.getAttribute("height")) - 30));
+    const y = -below / drawnArea(box)[3];
+    if (Math.abs(high - box.clientHeight) > 2) {
+      rounds++;
+      box.style.height = `${high}px`;  // drawn again when its size is seen
+    } else if (Math.abs(y - box.layout.legend.y) * drawnArea(box)[3] > 3) {
+      rounds++;
+      Plotly.relayout(box, {"legend.y": Math.max(-2, y)});
+    }
+  };
+  box.on("plotly_afterplot", settle);
+  settle();
 }
 
 // Where a plot's lines and cells are drawn in its box: left, top, width and height in pixels.

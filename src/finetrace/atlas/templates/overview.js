@@ -112,8 +112,10 @@ function dots(main, params, headlines, groups) {
         marker: {symbol, size: 8, color: colour("faint")}});
     }
   }
-  plot(main, traces, {height: 110 + 26 * names.length, yaxis: {autorange: "reversed", type: "category"},
-    xaxis: {title: {text: headline.heading + (headline.unit ? ` (${headline.unit})` : "")}}},
+  const [least, greatest] = [Math.min, Math.max].map(end => end(...traces.flatMap(({x}) => x)));
+  const room = least === greatest ? {range: [least - (Math.abs(least) / 10 || 1), least + (Math.abs(least) / 10 || 1)]} : {};
+  plot(main, traces, {height: 150 + 26 * names.length, yaxis: {autorange: "reversed", type: "category"},
+    xaxis: {title: {text: headline.heading + (headline.unit ? ` (${headline.unit})` : "")}, ...room}},
   `${headline.heading}: ${headline.says}. A dot is a training, a line the mean.`, point => {
     const one = found[point.pointNumber];
     if (point.curveNumber === 0) trainings(headline, [one]);

@@ -67,7 +67,7 @@ async function examples(main, params, one, other) {
   main.append(el("h2", {}, "Which examples changed"));
   const packed = one.task && one.task === other.task && study.answers.includes(one.task) ? await part(`answers/${one.task}`) : null;
   if (!packed || ![one, other].every(place => packed.places.includes(place.name))) {
-    return main.append(note("Not known: both have to be fine-tunings on one task, with predictions (let calibration or features look there)."));
+    return main.append(note("Not known: both have to be fine-tunings on one task of classes, with predictions (let calibration or features look there)."));
   }
   const {columns, label_names: names, sets, texts} = packed;
   const [said, says] = [one, other].map(place => columns[`said ${place.name}`]);

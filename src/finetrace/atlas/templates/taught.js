@@ -4,10 +4,13 @@
 const OF_RANK = [...DASHES, "longdash", "longdashdot"];
 
 const RANKINGS = {
-  influence: ["influence over the training", "drop of the evaluation example's loss that training on this one brought, to first order (nats)",
-    [["helpful", "Helpful", "lowered its loss most"], ["harmful", "Harmful", "raised its loss most"]]],
+  influence: ["influence over the training", "drop of the evaluation example's loss that training on this one brought, to first order (in the unit of the loss)",
+    [["helpful", "Helpful", "lowered its loss most", "raised its loss least: none lowered it"],
+      ["harmful", "Harmful", "raised its loss most", "lowered its loss least: none raised it"]]],
   cosine: ["likeness of gradients after training", "cosine of the two examples' loss gradients at the last checkpoint",
-    [["alike", "Alike", "have the gradients most like its own"], ["opposed", "Opposed", "have the gradients most opposed to its own"]]]};
+    [["alike", "Alike", "have the gradients most like its own", "have the gradients least opposed to its own: none are like it"],
+      ["opposed", "Opposed", "have the gradients most opposed to its own", "have the gradients least like its own: none are opposed"]]]};
+// Of each list: kind, heading, what its examples did, and what they did where not even the first has the list's sign.
 
 async function taught(main, params) {
   if (!study.influence.length) {
@@ -27,12 +30,14 @@ async function taught(main, params) {
       example.eval_example_id, value => change({example: value}))),
   el("p", {id: "taught"}, el("strong", {}, example.eval_text), ` (${example.eval_label})`));
   const listed = rows.filter(row => row.eval_example_id === example.eval_example_id && lists.some(([kind]) => kind === row.kind));
-  for (const [kind, heading, says] of lists) {
+  lists.forEach(([kind, heading, says, otherwise], i) => {
+    const those = listed.filter(row => row.kind === kind);
+    const none = those.every(row => i === 0 ? row[by] <= 0 : row[by] >= 0);
     main.append(el("h2", {}, heading), sortable([["rank", ""], ["text", ""], ["label", ""], [by, unit],
       ["example", "number in the training set"]],
-    listed.filter(row => row.kind === kind).map(row => [row.rank, row.train_text, row.train_label,
-      {text: shown(row[by]), value: row[by]}, row.train_example_id]), `Training examples that ${says}`));
-  }
+    those.map(row => [row.rank, row.train_text, row.train_label, {text: shown(row[by]), value: row[by]}, row.train_example_id]),
+    `Training examples that ${none ? otherwise : says}`));
+  });
   const steps = Object.keys(packed.columns).filter(column => column.startsWith("step_"));
   plot(main, listed.map(row => ({type: "scatter", mode: "lines+markers", name: `${row.kind} ${row.rank}`,
     x: steps.map(column => Number(column.slice("step_".length))), y: steps.map(column => row[column]),

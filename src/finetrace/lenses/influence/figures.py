@@ -47,7 +47,8 @@ def course(record: Mapping[str, Any], *, note: str = "", title: str | None = Non
         panels[0].plot(where, values, color=style.colour(number), ls=style.dashes(number), marker="o", ms=3.5, lw=1.3,
                        label=group)
     panels[0].plot(where, record["courses"]["influence"][:, 0], color=style.GREY, lw=3, alpha=0.5, label="all")
-    panels[0].set(title="Drop of the loss by training around it", ylabel=f"influence on {record['split']} (nats)")
+    panels[0].set(title="Drop of the loss by training around it",
+                  ylabel=f"influence on {record['split']} (unit of the loss)")
     names = {"cosine": "all pairs", "cosine_same_class": "of one class", "cosine_other_class": "of two classes"}
     for number, (name, label) in enumerate(names.items()):
         _line(panels[1], where, record["courses"][name], number, label)
@@ -92,7 +93,8 @@ def examples(shown: Sequence[Mapping[str, Any]], *, note: str = "", title: str |
         lines += [(f"{value:+.2g}", f"{label}: {text}", style.BLUE) for value, label, text in one["helpful"]]
         lines += [(f"{value:+.2g}", f"{label}: {text}", style.VERMILION) for value, label, text in one["harmful"]]
         lines.append(("", "", style.BLACK))
-    return _texts(lines[:-1], f"blue: lowered its loss most, red: raised it most; {note}", title)
+    return _texts(lines[:-1], f"blue: lowered its loss most, red: raised it most (above 0: lowered it least); {note}",
+                  title)
 
 
 @style.styled
@@ -108,7 +110,7 @@ def noise(own: np.ndarray, noisy: Sequence[Sequence[Any]], *, note: str = "", ti
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
     top, below = figure.subplots(2, 1, height_ratios=[2.2, LINE * (len(noisy) + 1)])
     top.plot(np.arange(1, len(own) + 1), own, color=style.BLUE)
-    top.set(xlabel="rank of the training example", ylabel="self-influence (nats)")
+    top.set(xlabel="rank of the training example", ylabel="self-influence")
     top.set_ylim(bottom=0)
     style.count_axis(top.xaxis)
     _write(below, [(f"{value:.2g}", f"{label}: {text}", style.BLACK) for value, label, text in noisy])
