@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from finetrace.errors import FinetraceError
 from finetrace.training.tagging import Tagged
 from finetrace.training.trace import Trace
 from finetrace.training.trace_folder import finish
@@ -20,6 +21,7 @@ class TracedLoop:
 
     def __init__(self, trace: Trace, loader: Any):
         self._trace, self._loader, self._waits = trace, loader, False
+        self.batches_seen = 0
 
     @property
     def step(self) -> int:
@@ -33,6 +35,7 @@ class TracedLoop:
             self._end_micro_batch()
             batch = batch.untie() if isinstance(batch, Tagged) else batch
             self._waits = True
+            self.batches_seen += 1
             yield batch
         self._end_micro_batch()
 
@@ -77,7 +80,8 @@ def trace(model: Any, optimizer: Any, folder: str | Path, *, loader: Any, epochs
     Raises FinetraceError as `TraceCallback` does.
     """
     if start < 0 or accumulate < 1:
-        raise ValueError(f"start {start} is negative, or accumulate {accumulate} is less than 1")
+        raise FinetraceError(f"start {start} is negative, or accumulate {accumulate} is less than 1; give the updates "
+                             "that were done before, and the batches of an update")
     recording = Trace(Path(folder), TraceOptions.of(options), rank=_environment("RANK", 0),
                       processes=_environment("WORLD_SIZE", 1))
     started, steps_per_epoch = time.time(), max(1, -(-len(loader) // accumulate))
@@ -93,6 +97,9 @@ def trace(model: Any, optimizer: Any, folder: str | Path, *, loader: Any, epochs
         before_hook.remove()
         after_hook.remove()
         recording.close()
+    if loop.batches_seen and recording.step == start:
+        raise FinetraceError("no update was seen: step() of the optimizer that was given was never called; give the "
+                             "one whose step() the loop calls")
     recording.recorder.discard(recording.step)
     if recording.checkpoints:
         recording.keep()
