@@ -162,3 +162,17 @@ def test_metrics_of_every_kind_of_number(tmp_path: Path) -> None:
     loop(tmp_path / "trace", evaluates)
     (row,) = [row for row in read_table(tmp_path / "trace" / "history.parquet").to_pylist() if row["kind"] == "eval"]
     assert (row["accuracy"], row["loss"]) == (0.5, 2.0)
+
+
+def test_a_series_of_what_no_study_can_load(tmp_path: Path) -> None:
+    """A trace that has not ended, and one of a plain module."""
+    from finetrace.models.series import _listed, local_source
+
+    step = tmp_path / "traced" / "checkpoints" / "step-00000000"
+    step.mkdir(parents=True)
+    (tmp_path / "traced" / "signals.parquet").touch()
+    with pytest.raises(FinetraceError, match=r"none of transformers.*read the trace with finetrace\.open"):
+        local_source("series.a", step)
+    (tmp_path / "cut" / "unfinished").mkdir(parents=True)
+    with pytest.raises(FinetraceError, match="a training that has not ended"):
+        _listed("series.b", tmp_path / "cut", "")
