@@ -153,15 +153,16 @@ def test_a_head_of_words_is_named(tmp_path: Path) -> None:
         loop(tmp_path / "trace", forgot_the_batches, words)
 
 
-def test_metrics_of_every_kind_of_number(tmp_path: Path) -> None:
+def test_metrics_of_every_kind_of_number(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def evaluates(model: Any, optimizer: Any, _: Any, traced: Any) -> None:
         for batch in traced.batches():
             update(model, optimizer, batch)
-        traced.evaluation("validation", accuracy=torch.tensor(0.5), loss=np.float32(2))
+        traced.evaluation("validation", accuracy=torch.tensor(0.5), loss=np.float32(2), acc=1)
 
     loop(tmp_path / "trace", evaluates)
     (row,) = [row for row in read_table(tmp_path / "trace" / "history.parquet").to_pylist() if row["kind"] == "eval"]
     assert (row["accuracy"], row["loss"]) == (0.5, 2.0)
+    assert "evaluation: acc: no metric that a trace keeps" in caplog.text
 
 
 def test_a_series_of_what_no_study_can_load(tmp_path: Path) -> None:

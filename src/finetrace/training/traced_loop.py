@@ -1,6 +1,7 @@
 """`finetrace.trace`: a training loop of one's own leaves a trajectory like those of finetrace's own trainings."""
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ from finetrace.errors import FinetraceError
 from finetrace.training.tagging import Tagged
 from finetrace.training.trace import Trace
 from finetrace.training.trace_folder import finish
-from finetrace.training.trace_options import TraceOptions
+from finetrace.training.trace_options import METRICS, TraceOptions
+
+log = logging.getLogger(__name__)
 
 
 class TracedLoop:
@@ -22,6 +25,7 @@ class TracedLoop:
     def __init__(self, trace: Trace, loader: Any):
         self._trace, self._loader, self._waits = trace, loader, False
         self.batches_seen = 0
+        self._told: set[str] = set()  # metrics that were said to be left out
 
     @property
     def step(self) -> int:
@@ -42,6 +46,11 @@ class TracedLoop:
     def evaluation(self, split: str, **metrics: float) -> None:
         """Note an evaluation after the updates done so far: loss, accuracy, macro_f1, f1, matthews; of numbers mse,
         pearson, spearman; of several labels micro_f1, exact_match."""
+        known = {"loss", *(name for names in METRICS.values() for name in names)}
+        if unknown := sorted(set(metrics) - known - self._told):
+            self._told.update(unknown)
+            log.warning("evaluation: %s: no metric that a trace keeps, left out; it keeps %s", ", ".join(unknown),
+                        ", ".join(sorted(known)))
         self._trace.evaluation(split, metrics)
 
     def flush(self) -> None:
