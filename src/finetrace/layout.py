@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +14,14 @@ OF_SCRIPT = {"fact-files": "facts", "minimal-pair-files": "minimal-pairs", "mode
 _SLUG = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
 
-def slug(name: str) -> str:
+def slug(name: str, otherwise: str = "") -> str:
     """A name that is safe as one folder name: lower-case letters, digits, dots, hyphens.
 
-    `bert-base-uncased` stays; `google/bert_uncased_L-2` becomes `google-bert-uncased-l-2`; what has no letter or digit
-    is an error.
+    `bert-base-uncased` stays; `google/bert_uncased_L-2` becomes `google-bert-uncased-l-2`, `été` `ete`; what has no
+    such letter or digit becomes `otherwise`, or is an error without it.
     """
-    text = re.sub(r"[^a-z0-9.-]+", "-", name.lower()).strip(".-")
+    plain = "".join(c for c in unicodedata.normalize("NFKD", name.lower()) if not unicodedata.combining(c))
+    text = re.sub(r"[^a-z0-9.-]+", "-", plain).strip(".-") or otherwise
     text = re.sub(r"\.{2,}", ".", text)
     if not text:
         raise FinetraceError(f"name {name!r}: has no letter or digit; choose a name such as 'my-task'")

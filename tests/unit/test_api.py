@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from tests.first_looks import classifier_folder
 from tests.hidden_outputs import make_hidden
@@ -83,9 +84,34 @@ def test_what_is_not_there_is_said_with_what_is(project: Path, monkeypatch: pyte
             (lambda: found.predictions(0, "near"), "has no set 'near'"),
             (lambda: found.checkpoint(3), "step 3 was not recorded; there are 0, 8, 64"),
             (lambda: ft.hidden_states(found.checkpoint(0), []), "give a list of one or more texts"),
-            (lambda: ft.hidden_states(found.checkpoint(0), "good1"), "give a list of one or more texts")):
+            (lambda: found.history(["losses"]), "history: has no column 'losses'; it has step"),
+            (lambda: found.history("loss"), "history: 'loss' is no list of its columns; they are step"),
+            (lambda: ft.hidden_states(found.checkpoint(0), "good1"), "give a list of one or more texts"),
+            (lambda: ft.hidden_states(found.checkpoint(0), ["good1", "\ud800"]), "number 1 holds half of a character"),
+            (lambda: ft.hidden_states(found.checkpoint(0), ["good1"], max_length=-5), "max_length: -5 is no number"),
+            (lambda: ft.hidden_states(None, ["good1"]), "model: None is neither a folder nor a hub id")):
         with pytest.raises(ft.FinetraceError, match=re.escape(words)):
             call()
+
+
+def test_folders_that_are_nearly_models(project: Path, tmp_path: Path) -> None:
+    """What a Trainer, PEFT and an unfinished trace leave is named, with what to do."""
+    (tmp_path / "out/checkpoint-7").mkdir(parents=True)
+    (tmp_path / "out/checkpoint-7/adapter_config.json").write_text("{}")
+    (tmp_path / "traced/unfinished").mkdir(parents=True)
+    for call, words in (
+            (lambda: ft.hidden_states(tmp_path / "out", ["a"]), "name one of them, such as .*checkpoint-7"),
+            (lambda: ft.hidden_states(tmp_path / "out/checkpoint-7", ["a"]), "holds adapters of PEFT without"),
+            (lambda: ft.open(tmp_path / "traced"), "a training that has not ended")):
+        with pytest.raises(ft.FinetraceError, match=words):
+            call()
+
+
+def test_texts_may_be_any_sequence(project: Path) -> None:
+    folder, texts = ft.open(project / PLACE).checkpoint(64), ["good1", "bad3"]
+    expected = ft.hidden_states(folder, texts).cls
+    for given in (np.array(texts), pd.Series(texts), (text for text in texts)):
+        np.testing.assert_array_equal(ft.hidden_states(folder, given).cls, expected)
 
 
 def test_a_damaged_table_is_refused(project: Path, tmp_path: Path) -> None:

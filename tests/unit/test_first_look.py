@@ -147,6 +147,58 @@ def test_refusals_of_tasks(folder: Path, empty: Path, capsys: pytest.CaptureFixt
     assert "one class" in refused(capsys, plain, "--task", "rows.csv")
 
 
+def test_files_that_want_a_word_more(folder: Path, empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a file's reader asks for is said with --set, and stands in the study."""
+    lines = rows_file(empty / "x.csv").read_text().splitlines()
+    quoted = [line.replace(",", "\t") if number == 0 else '"{}"\t{}'.format(*line.rsplit(",", 1)).replace(" ", "\n", 1)
+              for number, line in enumerate(lines)]
+    (empty / "quoted.csv").write_text("\n".join(quoted))
+    look = [str(folder / "plain"), "--task", "quoted.csv", "--lens", "probes"]
+    said = refused(capsys, *look)
+    assert "seems to be separated by tabs: set `format: tsv`; here with --set format=..." in said
+    assert "here with --set quoting=..." in refused(capsys, *look, "--set", "format=tsv")
+    words = ["--set", "format=tsv", "--set", "quoting=standard"]
+    assert main(["look", *look, *words, "--save", "study.yaml"]) == 0
+    (task,) = yaml.safe_load((empty / "study.yaml").read_text())["task_files"].values()
+    assert (task["format"], task["quoting"], task["path"]) == ("tsv", "standard", str(empty / "quoted.csv"))
+    shutil.rmtree(empty / "first-look")
+    assert "is no KEY=VALUE" in refused(capsys, *look, "--set", "quoting")
+    assert "did you mean 'quoting'" in refused(capsys, *look, "--set", "quotting=x")
+    assert "say --set like=sst2" in refused(capsys, *look[:1], "--task", "sst2", "--set", "path=x")
+    (empty / "semi.csv").write_text("text;label\nx;1\n")
+    assert "separated by semicolons" in refused(capsys, *look[:1], "--task", "semi.csv")
+
+
+def test_a_file_in_the_form_of_a_built_in_task(folder: Path, empty: Path) -> None:
+    for name in ("train_5500.label", "TREC_10.label"):
+        lines = [f"{'HUM:ind' if i % 2 else 'NUM:date'} {'good1' if i % 2 else 'bad1'} good2 ?" for i in range(200)]
+        (empty / name).write_text("\n".join(lines) + "\n")
+    words = ["--lens", "probes", "--rows", "20"]
+    assert main(["look", str(folder / "plain"), "--task", ".", "--set", "like=trec-files", *words]) == 0
+    words += ["--set", "format=trec", "--label", "coarse"]
+    assert main(["look", str(folder / "plain"), "--task", "TREC_10.label", *words]) == 0
+
+
+def test_names_in_other_letters(folder: Path, empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accents go, other scripts have a name of their own; in a project the study's paths are the project's."""
+    for name in ("été", "評論"):
+        rows_file(empty / f"{name}.csv")
+    for name in ("模型", "型"):
+        shutil.copytree(folder / "plain", empty / name)
+    words = ["--lens", "probes,similarity"]
+    assert main(["look", "模型", "型", "--task", "été.csv", *words, "--save", "a.yaml"]) == 0
+    study = yaml.safe_load((empty / "a.yaml").read_text())
+    assert list(study["task_files"]) == ["ete"] and list(study["series"]) == ["model", "model-2"]
+    assert study["task_files"]["ete"]["path"] == str(empty / "été.csv")
+    (empty / "dvc.yaml").write_text("")
+    (empty / "pipelines").mkdir()
+    (empty / "below").mkdir()
+    monkeypatch.chdir(empty / "below")
+    assert main(["look", "../模型", "--task", "../評論.csv", *words, "--save", "b.yaml"]) == 0
+    study = yaml.safe_load((empty / "below/b.yaml").read_text())
+    assert study["task_files"]["rows"]["path"] == "評論.csv" and study["series"]["model"]["path"] == "模型"
+
+
 def test_refusals_of_options(folder: Path, empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plain, rows = str(folder / "plain"), ["--task", str(folder / "rows.csv")]
     assert "did you mean geometry?" in refused(capsys, plain, *rows, "--lens", "geomtry")

@@ -1,7 +1,7 @@
 """The hidden states of texts, without a study."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ class TextStates:
     """Per text its tokens, special ones included."""
 
 
-def hidden_states(model: str | Path, texts: Sequence[str], *, max_length: int = 128) -> TextStates:
+def hidden_states(model: str | Path, texts: Iterable[str], *, max_length: int = 128) -> TextStates:
     """What a model makes of texts, in all layers.
 
     Args:
@@ -51,8 +51,16 @@ def hidden_states(model: str | Path, texts: Sequence[str], *, max_length: int = 
     from finetrace.store.arrays import read_array
     from finetrace.store.tables import write_table
 
-    if isinstance(texts, str) or not texts or not all(isinstance(text, str) for text in texts):
+    if not isinstance(model, str | Path):
+        raise FinetraceError(f"model: {model!r} is neither a folder nor a hub id")
+    if not isinstance(max_length, int) or max_length < 1:
+        raise FinetraceError(f"max_length: {max_length!r} is no number of tokens, 1 or more")
+    texts = [] if isinstance(texts, str) or not isinstance(texts, Iterable) else list(texts)
+    if not texts or not all(isinstance(text, str) for text in texts):
         raise FinetraceError("texts: give a list of one or more texts")
+    if broken := [number for number, text in enumerate(texts) if any("\ud800" <= char <= "\udfff" for char in text)]:
+        raise FinetraceError(f"texts: number {broken[0]} holds half of a character (a lone surrogate), which no file "
+                             "can; take it out")
     with tempfile.TemporaryDirectory(prefix="finetrace-texts-") as folder:
         scratch = Path(folder)
         (source,) = find_models([str(model)], scratch)

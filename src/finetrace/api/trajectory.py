@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from finetrace.store.predictions import Predictions
 
 Kind = Literal["cls", "mean"]
+UNFINISHED = "unfinished"  # what `training.trace` calls a trace that has not ended, without importing torch
 
 
 def open(place: str | Path) -> "Trajectory":
@@ -37,6 +38,9 @@ def open(place: str | Path) -> "Trajectory":
     if not (folder / "trajectory").is_dir() and _is_trace(folder):
         return Trajectory(folder)
     if not (folder / "trajectory" / "manifest.json").is_file():
+        if (folder / UNFINISHED).is_dir():
+            raise FinetraceError(f"{place}: is the trace of a training that has not ended; let the training go on "
+                                 "(docs/own-trainings.md)")
         parent = next((candidate for candidate in (folder, *folder.parents) if candidate.is_dir()), Path())
         near = sorted(path.parent.parent.as_posix() for path in parent.glob("**/trajectory/manifest.json"))[:5]
         hint = f"there are {', '.join(near)}" if near else "run the study first: finetrace repro"
@@ -230,11 +234,18 @@ class Trajectory:
         return folder
 
     def _frame(self, name: str, columns: list[str] | None) -> "pd.DataFrame":
-        from finetrace.store.tables import read_table
+        from finetrace.store.tables import column_names, read_table
 
         self.manifest  # noqa: B018  (refuses a damaged trajectory)
         path = self._record / f"{name}.parquet"
         if not path.is_file():
             tables = ", ".join(sorted(file.stem for file in self._record.glob("*.parquet"))) or "none"
             raise FinetraceError(f"{self.folder}: has no {name}, which only a training records; its tables: {tables}")
+        if columns is not None:
+            names = column_names(path)
+            if isinstance(columns, str):
+                raise FinetraceError(f"{name}: {columns!r} is no list of its columns; they are {', '.join(names)}")
+            columns = list(columns)
+            if unknown := [column for column in columns if column not in names]:
+                raise FinetraceError(f"{name}: has no column {unknown[0]!r}; it has {', '.join(names)}")
         return read_table(path, columns).to_pandas()

@@ -325,6 +325,15 @@ def _parse_pubmed(path: Path, text: str) -> Rows:
     return Rows(["text", "label", "abstract", "line_number"], values, places, {})
 
 
+def _require_separated(path: Path, header: str) -> None:
+    """Raises FinetraceError for a header of one column in which another format's separators stand."""
+    for separator, name, fix in (("\t", "tabs", "set `format: tsv`"), (",", "commas", "set `format: csv`"),
+                                 (";", "semicolons", "write the file with commas, or with tabs as tsv")):
+        if separator in header:
+            raise FinetraceError(f"{path} line 1: the header {header!r} is one column; it seems to be separated by "
+                                 f"{name}: {fix}")
+
+
 def _parse_csv(path: Path, text: str, delimiter: str, quoting: str, named: tuple[str, ...] | None) -> Rows:
     csv.field_size_limit(1 << 30)
     whose = "`columns`'" if named else "header's"
@@ -337,6 +346,8 @@ def _parse_csv(path: Path, text: str, delimiter: str, quoting: str, named: tuple
         numbered = ((reader.line_num, row) for row in reader if row)
     try:
         columns = list(named) if named else next(numbered)[1]
+        if not named and len(columns) == 1:
+            _require_separated(path, columns[0])
         if twice := [c for i, c in enumerate(columns) if c in columns[:i]]:
             raise FinetraceError(f"{path} line 1: column {twice[0]!r} stands twice in the header; rename one")
         values, places = [], []

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from finetrace.errors import FinetraceError
 from finetrace.first_look.request import LENSES, Request
@@ -27,6 +28,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text", nargs="+", default=[], metavar="COLUMN", help="of a file: column with the text, or "
                         "two columns of a pair")
     parser.add_argument("--label", metavar="COLUMN", help="of a file: column with the label")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="keys", help="a key of a task "
+                        "as in a study, with its value as in YAML: quoting=standard, or "
+                        "'label_values={\"-1\": negative, \"1\": positive}' (docs/use.md, Tasks); may be repeated")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of rows (default 0)")
     parser.add_argument("--out", type=Path, default=OUT, help=f"folder for {PAGE} and {TABLE} (default {OUT})")
     parser.add_argument("--save", type=Path, metavar="STUDY.yaml", help="also write the study that looks at the same "
@@ -42,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     lenses = tuple(dict.fromkeys(name.strip() for name in options.lens.split(",") if name.strip()))
     request = Request(tuple(options.model), options.task, options.rows, lenses, tuple(options.text), options.label,
-                      options.seed)
+                      options.seed, tuple(_key(text) for text in options.keys))
     for path, kind in ((options.out, "folder"), (options.save, "file")):
         if path is not None and path.exists() and path.is_dir() != (kind == "folder"):
             raise FinetraceError(f"{path}: is no {kind}; name another one")
@@ -61,7 +65,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.save is not None:
         from finetrace.first_look.study import study_of
 
-        study = study_of(result, command, Path.cwd())
+        study = study_of(result, command, _project())
     text = page(result, command)
     write_table(options.out / TABLE, long_table(result))
     write_text(options.out / PAGE, text)
@@ -71,8 +75,29 @@ def _run(options: argparse.Namespace) -> int:
     print(f"\nwritten: {options.out / PAGE} ({result.seconds:.0f} s)")
     if study:
         write_text(options.save, study)
-        print(f"written: {options.save}; in a project: finetrace use {options.save}, then finetrace repro")
+        name = options.save if _project() else options.save.resolve()
+        print(f"written: {options.save}; in a project: finetrace use {shlex.quote(str(name))}, then finetrace repro")
     return 0
+
+
+def _key(text: str) -> tuple[str, Any]:
+    """Key and value of `KEY=VALUE`."""
+    import yaml
+
+    key, equals, value = text.partition("=")
+    try:
+        if equals and key.strip():
+            return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError:
+        pass
+    raise FinetraceError(f"--set {text}: is no KEY=VALUE with a value as in YAML, such as quoting=standard")
+
+
+def _project() -> Path | None:
+    """The project folder in which the command runs, if it does."""
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents)
+                 if (folder / "dvc.yaml").is_file() and (folder / "pipelines").is_dir()), None)
 
 
 @contextlib.contextmanager

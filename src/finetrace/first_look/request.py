@@ -1,6 +1,7 @@
 """What is asked of a first look."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from finetrace.errors import FinetraceError
 
@@ -15,7 +16,8 @@ class Request:
     """What is looked at.
 
     models: folders or hub ids;  task: a built-in task, data/TASK, or a file;  rows: of train, and as many of
-    validation, 0 all;  lenses: some of `LENSES`;  text, label: columns of a file;  seed: as a study's.
+    validation, 0 all;  lenses: some of `LENSES`;  text, label: columns of a file;  seed: as a study's;  keys: further
+    ones of a task in a study, with their values.
     """
 
     models: tuple[str, ...]
@@ -25,6 +27,7 @@ class Request:
     text: tuple[str, ...] = ()
     label: str | None = None
     seed: int = 0
+    keys: tuple[tuple[str, Any], ...] = ()
 
 
 def check(request: Request) -> None:

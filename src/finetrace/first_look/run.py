@@ -67,7 +67,8 @@ def look(request: Request) -> Look:
     with tempfile.TemporaryDirectory(prefix="finetrace-look-") as folder:
         scratch = Path(folder)
         sources = find_models(request.models, scratch)
-        task = find_task(request.task, request.text, request.label, request.seed, scratch)
+        task = find_task(request.task, request.text, request.label, request.seed, scratch,
+                         dict(request.keys))
         result = Look(request, sources, task)
         prepared = [_prepare(source, task, request) for source in sources]
         require_rows(task, prepared[0].splits, prepared[0].rows.labels, request.rows)
@@ -210,7 +211,7 @@ def _measure_similarity(result: Look, states: Sequence[HiddenStates]) -> None:
 
 def comparison_name(first: str, second: str) -> str:
     """The name of the comparison of two models in a study."""
-    return slug(f"{first}-{second}")
+    return slug(f"{first}-{second}", "comparison")
 
 
 def long_table(result: Look) -> dict[str, np.ndarray]:

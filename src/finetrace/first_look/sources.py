@@ -65,6 +65,14 @@ def _folder(name: str, folder: Path, named: str) -> Source:
         steps = sorted(path.name for path in (inside / "checkpoints").glob("step-*"))
         raise FinetraceError(f"{named}: is a trajectory; name one of its checkpoints, such as "
                              f"{inside / 'checkpoints' / (steps[-1] if steps else 'step-...')}")
+    if not (folder / "config.json").is_file() and (folder / "adapter_config.json").is_file():
+        raise FinetraceError(f"{named}: holds adapters of PEFT without their model; save the whole model "
+                             "(merge_and_unload, then save_pretrained), or look at them in a study: an entry of "
+                             "`series` with `base`")
+    if not (folder / "config.json").is_file() and (within := sorted(
+            path.parent for name in ("config.json", "adapter_config.json") for path in folder.glob(f"*/{name}"))):
+        raise FinetraceError(f"{named}: is no model folder itself, but holds such; name one of them, such as "
+                             f"{within[-1]}")
     if not (folder / "config.json").is_file():
         raise FinetraceError(f"{named}: has no config.json, so it is no model folder; name one that save_pretrained "
                              "wrote, or a hub id")

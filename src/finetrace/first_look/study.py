@@ -15,10 +15,11 @@ HEAD = """# What a first look began: {command}
 """
 
 
-def study_of(result: Look, command: str, base: Path) -> str:
+def study_of(result: Look, command: str, base: Path | None) -> str:
     """The study's text.
 
-    command: the first look's, for the head;  base: the project folder, from which its paths count.
+    command: the first look's, for the head;  base: the project folder, from which its paths count; None outside of
+    one, where they are absolute.
     """
     import yaml
 
@@ -61,16 +62,18 @@ def _names(result: Look) -> dict[str, str]:
     """Model -> its name in the study, a folder name that no other has."""
     names: dict[str, str] = {}
     for source in result.sources:
-        name, number = slug(source.name.partition("@")[0]), 1
+        name, number = slug(source.name.partition("@")[0], "model"), 1
         while name in names.values():
             number += 1
-            name = slug(f"{source.name.partition('@')[0]}-{number}")
+            name = f"{slug(source.name.partition('@')[0], 'model')}-{number}"
         names[source.name] = name
     return names
 
 
-def _relative_path(base: Path, path: Path) -> str:
+def _relative_path(base: Path | None, path: Path) -> str:
     """A path as the project folder sees it: relative where it lies within, else absolute."""
     absolute = Path(os.path.abspath(path))
+    if base is None:
+        return absolute.as_posix()
     root = Path(os.path.abspath(base))
     return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else absolute.as_posix()

@@ -1,7 +1,9 @@
 """The rows of a first look: a built-in task, a finished `data/TASK`, or files of one's own, as Parquet of a stage."""
 
+import dataclasses
 import difflib
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,9 @@ TEXTS: tuple[tuple[str, ...], ...] = (
 """Columns with the text, or with both texts of a pair, in the order in which they are looked for."""
 HOLDOUT = 0.5
 """Share of the rows of one file that is validation: here as many rows are scored as are learned from."""
+KEYS = tuple(field.name for field in dataclasses.fields(RowsSettings))
+READING = ("format", "quoting", "columns", "encoding", "splits", "files")
+"""Keys of a task that say how its files are read."""
 FEWEST = 2
 """Rows of a class that counts as one."""
 
@@ -43,17 +48,21 @@ class Task:
     section: str = "tasks"
 
 
-def find_task(named: str, text: Sequence[str], label: str | None, seed: int, scratch: Path) -> Task:
+def find_task(named: str, text: Sequence[str], label: str | None, seed: int, scratch: Path,
+              keys: Mapping[str, Any] | None = None) -> Task:
     """The task that a name or a path means.
 
     text, label: columns of files of one's own, guessed where not given;  seed: the study's, from which the choice of
-    held out rows derives;  scratch: where the rows are written, as the stage data would. Raises FinetraceError naming
+    held out rows derives;  scratch: where the rows are written, as the stage data would;  keys: further ones of a task
+    in a study. Raises FinetraceError naming
     the task and the nearest names, or file, row and column.
     """
     path = Path(named)
     if not path.exists():
-        return _built_in(named, seed, scratch)
+        return _built_in(named, seed, scratch, dict(keys or {}))
     if (path / NAME).is_file():
+        if keys:
+            raise FinetraceError(f"--set: {named} is finished; name the file that it was made of")
         manifest = read_manifest(path)
         if manifest.kind != "data":
             raise FinetraceError(f"{named}: is no folder of a task, but of the stage {manifest.stage}; name data/TASK")
@@ -61,12 +70,28 @@ def find_task(named: str, text: Sequence[str], label: str | None, seed: int, scr
         if facts.get("multi_label"):
             raise FinetraceError(f"{named}: its examples can have several labels, and a first look wants one")
         return Task(path.resolve().name, path, list(facts["label_names"]), facts["kind"], None)
-    section, name = "task_files", slug(path.resolve().stem)
-    given = {"path": named} | _columns(path, tuple(text), label)
-    return _written(name, parse(FilesTaskSettings, given, "--task"), given, section, seed, scratch)
+    try:
+        return _of_files(path, tuple(text), label, seed, scratch, dict(keys or {}))
+    except FinetraceError as error:
+        key = next((name for name in KEYS if re.search(rf"`{name}\b|\b{name}: [{{\[]", str(error))), None)
+        raise FinetraceError(f"{error}; here with --set {key}=..." if key else str(error)) from error
 
 
-def _built_in(named: str, seed: int, scratch: Path) -> Task:
+def _of_files(path: Path, text: tuple[str, ...], label: str | None, seed: int, scratch: Path, keys: dict[str, Any]
+              ) -> Task:
+    from finetrace.data.readers import FORMATS
+    from finetrace.data.registry import resolve
+
+    name, given = slug(path.resolve().stem, "rows"), {"path": str(path)} | keys
+    parse(FilesTaskSettings, given, "--set")  # what is wrong with the keys, before files are read
+    given |= ({} if not text else {"text": list(text)}) | ({} if label is None else {"label": label})
+    if "like" not in keys and keys.get("format") in (None, *FORMATS.values()):
+        given |= _columns(path, text, label, keys)
+    task: TaskSettings = parse(FilesTaskSettings, given, "--task")
+    return _written(name, resolve(name, task) if "like" in keys else task, given, "task_files", seed, scratch)
+
+
+def _built_in(named: str, seed: int, scratch: Path, keys: dict[str, Any]) -> Task:
     from finetrace.data.registry import entries, resolve
     from finetrace.data.world import MICRO_TASKS
 
@@ -77,15 +102,18 @@ def _built_in(named: str, seed: int, scratch: Path) -> Task:
         file = "no such file, and " if "/" in named or Path(named).suffix else ""
         raise FinetraceError(f"--task {named}: {file}no built-in task; the nearest are {', '.join(near)}; or name a "
                              "csv, tsv, jsonl or Parquet file with texts and labels")
-    given: dict[str, Any] = {"source": "micro"} if micro else {}
+    given: dict[str, Any] = keys | ({"source": "micro"} if micro else {})
+    if "path" in keys or "like" in keys:
+        raise FinetraceError(f"--set: {named} is a built-in task; name the file or folder itself with --task, and say "
+                             f"--set like={named}")
     try:
-        return _written(named, resolve(named, TaskSettings(**given)), given, "tasks", seed, scratch)
+        return _written(named, resolve(named, parse(TaskSettings, given, "--set")), given, "tasks", seed, scratch)
     except FinetraceError as error:
         where = f"params.yaml: tasks.{named}: "
         if not str(error).startswith(where):
             raise
-        raise FinetraceError(f"--task {named}: {str(error).removeprefix(where)}; its files are yours: name the file or "
-                             "folder itself") from error
+        raise FinetraceError(f"--task {named}: {str(error).removeprefix(where)}; its files are yours: name the file "
+                             f"or folder itself, with --set like={named}") from error
 
 
 def _written(name: str, task: TaskSettings, given: dict[str, Any], section: str, seed: int, scratch: Path) -> Task:
@@ -121,27 +149,30 @@ def _world(task: TaskSettings, seed: int) -> Any:
     return build_world(WorldSettings(), seeds.derive(seed, "world"))
 
 
-def _columns(path: Path, text: tuple[str, ...], label: str | None) -> dict[str, Any]:
+def _columns(path: Path, text: tuple[str, ...], label: str | None, keys: Mapping[str, Any]) -> dict[str, Any]:
     """The keys `text` and `label`: as given, else by the usual names of columns."""
     from finetrace.data.readers import read_files
 
-    files = read_files("--task", RowsSettings(source="files", path=str(path)), Path.cwd())
+    files = read_files("--task", parse(RowsSettings, {"source": "files", "path": str(path)} | {
+        key: value for key, value in keys.items() if key in READING}, "--set"), Path.cwd())
     columns = (files.get("train") or next(iter(files.values()))).columns
     shown = f"its columns are {', '.join(columns)}"
-    label = label or next((name for name in LABELS if name in columns), None)
-    if label is None:
+    label = label or keys.get("label") or next((name for name in LABELS if name in columns), None)
+    text = text or tuple(keys.get("text") or ())
+    if label is None and "labels" not in keys:
         raise FinetraceError(f"{path}: has no column that is called a label; {shown}: say which it is with --label")
-    if not text:
+    if not text and "template" not in keys:
         others = [name for name in columns if name != label]
         guesses = [names for names in TEXTS if set(names) <= set(others)]
         text = guesses[0] if guesses else tuple(others) if len(others) == 1 else ()
-    if not text:
+    if not text and "template" not in keys:
         raise FinetraceError(f"{path}: has no column that is called a text; {shown}: say which it is, or which two are "
                              "a pair, with --text")
-    for name in (*text, label):
+    given = ({"text": list(text)} if text else {}) | ({"label": label} if label else {})
+    for name in (*text, *([label] if label else [])):
         if name not in columns:
             raise FinetraceError(f"{path}: has no column {name!r}; {shown}")
-    return {"text": list(text), "label": label}
+    return given
 
 
 def require_rows(task: Task, splits: np.ndarray, labels: np.ndarray, rows: int) -> None:

@@ -62,6 +62,9 @@ def local_source(where: str, folder: Path, base: str = "", bases: dict[str, Sour
     that were looked up before. Raises FinetraceError for a folder without config or safetensors.
     """
     partial = needs_base(folder)
+    if not partial and not (folder / "config.json").is_file() and (folder.parent.parent / "signals.parquet").is_file():
+        raise FinetraceError(f"{where}: {folder} holds the weights of a model that is none of transformers, and has no "
+                             "config.json, so that no study can load it; read the trace with finetrace.open")
     if not partial and not (folder / "config.json").is_file():
         raise FinetraceError(f"{where}: {folder} has no config.json; name a folder written by save_pretrained or the "
                              "Trainer")
@@ -141,6 +144,9 @@ def _listed(where: str, path: Path, pattern: str) -> dict[int, Path]:
         folders[step] = folder
     if not folders and not pattern and ((path / "config.json").is_file() or needs_base(path)):
         return {0: path}
+    if not folders and (path / "unfinished").is_dir():
+        raise FinetraceError(f"{where}: {path} is the trace of a training that has not ended; let the training go on, "
+                             "or name another folder")
     if not folders:
         subfolders = sorted(p.name for p in path.iterdir() if p.is_dir())
         raise FinetraceError(f"{where}: nothing in {path} is called {pattern or GUESSED}; say in `pattern` how its "

@@ -37,6 +37,14 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
                              "again") from error
 
 
+def column_names(path: Path) -> list[str]:
+    """The columns of a Parquet file; errors as those of `read_table`."""
+    try:
+        return list(pq.read_schema(path).names)
+    except (pa.ArrowInvalid, OSError):
+        return read_table(path).column_names  # which says what is wrong
+
+
 def read_long_table(path: Path) -> "LongTable":
     """The long table of a lens; null is read as NaN. Raises FinetraceError as `read_table` does."""
     from finetrace.longtable import LongTable

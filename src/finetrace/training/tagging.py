@@ -52,6 +52,12 @@ class Tagged:
 
         return Tagged(pin_memory(self.batch), self.tag, self.queue)
 
+    def _not_untied(self, *_: Any) -> Any:
+        raise FinetraceError("this batch comes from the loader itself, while a trace watches it; take the batches from "
+                             "traced.batches()")
+
+    keys = items = get = __getitem__ = __iter__ = _not_untied  # what a loop does: model(**batch), x, y = batch
+
     def untie(self) -> Any:
         """The batch alone; the tag is put into its queue."""
         if self.queue in _QUEUES:
@@ -140,6 +146,9 @@ def tagging(loader: Any) -> Iterator[tuple[deque[Tag], Any, Callable[[Any], Any]
     if base.batch_sampler is None or not getattr(base, "in_order", True):
         raise FinetraceError("the loader makes no batches of its own, or hands them out in any order; set a "
                              "batch_size, and dataloader_in_order (in_order) to True")
+    if isinstance(collate, TaggingCollator):
+        raise FinetraceError("the loader is watched by another trace; give a training one trace, and make a new loader "
+                             "after a training that failed")
     object.__setattr__(base, "dataset", RowsDataset(dataset))  # torch forbids it, lest a sampler be of another dataset
     base.collate_fn = TaggingCollator(collate, queue)
     _QUEUES[queue] = deque()

@@ -25,9 +25,9 @@ from finetrace.store.files import write_json
 from finetrace.store.manifest import NAME
 from finetrace.training.schedule import steps_of
 from finetrace.training.tagging import Tag, labels_of, tagging
-from finetrace.training.trace_options import TraceOptions, ids_of
+from finetrace.training.trace_options import TraceOptions, ids_of, require_metric
 from finetrace.training.trace_recorder import TraceRecorder, require_labels
-from finetrace.training.traced_model import bare, head_of, keep_weights, require_kept
+from finetrace.training.traced_model import bare, head_of, keep_weights, names_of, require_kept
 
 UNFINISHED = "unfinished"  # below the folder of a trace, until it is whole
 LOOK_ROWS = 64  # examples per forward pass of a look
@@ -42,11 +42,16 @@ class Trace:
 
     def __init__(self, folder: Path, options: TraceOptions, *, rank: int = 0, processes: int = 1):
         self.folder, self.options, self.rank, self.processes = folder, options, rank, processes
+        if folder.exists() and not folder.is_dir():
+            raise FinetraceError(f"{folder}: is a file; a trace needs a folder of its own")
         if (folder / NAME).exists():
             raise FinetraceError(f"{folder}: holds a finished trace; name another folder, or delete it")
         if folder.is_dir() and set(p.name for p in folder.iterdir()) - {UNFINISHED}:
             raise FinetraceError(f"{folder}: holds other files; a trace needs a folder of its own")
-        self.recorder = TraceRecorder(folder / UNFINISHED / f"segments-{rank}")
+        try:
+            self.recorder = TraceRecorder(folder / UNFINISHED / f"segments-{rank}")
+        except OSError as error:
+            raise FinetraceError(f"{folder}: cannot be made ({error.strerror}); name another folder") from error
         self.weights = folder / UNFINISHED / "checkpoints"
         self.step = self.total = self.tokens = self.longest = self.dataset_rows = 0
         self.steps_per_epoch = 1
@@ -54,6 +59,7 @@ class Trace:
         self.kept: int | None = None
         self.norms = GradientNorms()
         self._ends: contextlib.ExitStack | None = None
+        self._head_known = False
         self._answer: Any = None
         self._probe: dict[str, tuple[np.ndarray, list[tuple[dict[str, Any], Any]]]] | None = None
         self._tags: deque[Tag] = deque()
@@ -90,7 +96,11 @@ class Trace:
         self._seconds = self.recorder.seconds()
         self._reset_step()
         if step == 0:
-            self._look_and_keep()
+            try:
+                self._look_and_keep()
+            except BaseException:
+                self.close()
+                raise
 
     def close(self) -> None:
         """Stop watching: hooks and loader are as they were."""
@@ -125,8 +135,8 @@ class Trace:
         self._answer = None
         if logits is None:
             raise FinetraceError(f"step {self.step}: no logits (example, class) came from the model's forward pass in "
-                                 "training mode; a trace needs a classifier that is called as model(...) and returns "
-                                 "them (outputs.logits)")
+                                 "training mode; a trace needs a classifier in that mode (model.train()) that is "
+                                 "called as model(...) and returns them (outputs.logits)")
         logits, labels = logits
         labels = tag.labels if labels is None else labels
         if labels is None:
@@ -137,12 +147,17 @@ class Trace:
             raise FinetraceError(f"step {self.step}: {len(logits)} rows of logits and {len(labels)} labels for "
                                  f"{len(tag.rows)} examples of the loader; a trace needs one row per example")
         self.recorder.batch(self.step, self.ids[tag.rows], labels, logits)
+        self._require_head()
         self._step_rows += len(tag.rows)
         self._step_tokens += tag.tokens
         self.longest = max(self.longest, tag.longest)
 
     def before_update(self, optimizer: Any) -> None:
-        """All gradients of a step are there; its history row is taken."""
+        """All gradients of a step are there; its history row is taken. Raises FinetraceError where no batch was seen
+        since the update before."""
+        if not self._step_rows:
+            raise FinetraceError(f"step {self.step}: an update without a batch that the trace has seen since the one "
+                                 "before; take the batches from traced.batches(), and call step() once for them")
         norms = torch._foreach_norm([p.detach() for p in self._head]) if self._head else []
         now = time.perf_counter()
         self.tokens += self._step_tokens
@@ -170,7 +185,7 @@ class Trace:
         mse, pearson, spearman; of several labels micro_f1, exact_match."""
         if self.rank == 0:
             self.recorder.evaluation(self.step, split, self.recorder.rows * self.processes,
-                                     self.step / self.steps_per_epoch, metrics)
+                                     self.step / self.steps_per_epoch, numbers_of(metrics))
 
     def keep(self) -> None:
         """Keep the weights as they are now."""
@@ -183,6 +198,14 @@ class Trace:
         """Name of the model that the training started from."""
         config = getattr(self.model, "config", None)
         return self.options.base or str(getattr(config, "_name_or_path", "") or "")
+
+    def _require_head(self) -> None:
+        """Once it is known what the model tells, options that do not fit it end the training: at its start, not
+        after it."""
+        if not self._head_known:
+            names_of(self.model, self.options.label_names, self.recorder.classes)
+            require_metric(self.options, self.recorder.target)
+            self._head_known = True
 
     def _reset_step(self) -> None:
         self._step_rows = self._step_tokens = 0
@@ -218,12 +241,10 @@ class Trace:
         device = next(self.model.parameters()).device
         with torch.no_grad():
             for split, (ids, batches) in self._probe.items():
-                answers = [logits_of(call(self.model, batch, device), False) for batch, _ in batches]
-                if any(logits is None for logits in answers):
-                    raise FinetraceError("a look at the probe set gave no logits (example, class); set probe: none "
-                                         "(probe=\"none\") for a model that is not called with its inputs alone")
+                answers = [_answer(self.model, batch, device) for batch, _ in batches]
                 labels = torch.cat([labels for _, labels in batches])
                 self.recorder.look(self.step, split, ids, labels, torch.cat(answers))
+                self._require_head()
 
     def _probe_batches(self, split: str, dataset: Any) -> tuple[np.ndarray, list[tuple[dict[str, Any], Any]]]:
         """Ids of the probe set's rows of a split, and its batches: inputs and labels."""
@@ -234,7 +255,14 @@ class Trace:
             dataset = dataset.select_columns([name for name in dataset.column_names if name in columns])
         batches = []
         for start in range(0, len(rows), LOOK_ROWS):
-            batch = self._collate([dataset[int(row)] for row in rows[start:start + LOOK_ROWS]])
+            try:
+                batch = self._collate([dataset[int(row)] for row in rows[start:start + LOOK_ROWS]])
+            except Exception as error:  # whatever a collator of one's own raises
+                if split == "train":
+                    raise
+                told = str(error).partition("\n")[0] or type(error).__name__
+                raise FinetraceError(f"{split}: its rows make no batch with the training's collator ({told}); give a "
+                                     "dataset that is prepared like the training dataset") from error
             labels = labels_of(batch)
             if labels is None:
                 raise FinetraceError(f"the probe set's rows of {split} have no labels; name them `labels`")
@@ -287,6 +315,30 @@ def logits_of(outputs: Any, with_loss: bool) -> Any:
     if not torch.is_tensor(logits) or logits.ndim not in (1, 2):
         return None
     return logits if logits.ndim == 2 else logits.unsqueeze(1)
+
+
+def numbers_of(metrics: dict[str, Any]) -> dict[str, float]:
+    """Metrics as plain numbers. Raises FinetraceError for what is none."""
+    numbers: dict[str, float] = {}
+    for name, value in metrics.items():
+        try:
+            numbers[name] = float(value)
+        except (TypeError, ValueError) as error:
+            raise FinetraceError(f"evaluation: {name} is {value!r}, not a number") from error
+    return numbers
+
+
+def _answer(model: Any, batch: Any, device: Any) -> Any:
+    """The logits (example, class) of a batch of the probe set."""
+    outputs = call(model, batch, device)
+    logits = logits_of(outputs, False)
+    if logits is None and getattr(getattr(outputs, "logits", None), "ndim", 0) > 2:
+        raise FinetraceError(f"a look at the probe set gave logits {tuple(outputs.logits.shape)}, one row per token; a "
+                             "trace records classifiers of texts, with logits (example, class)")
+    if logits is None:
+        raise FinetraceError("a look at the probe set gave no logits (example, class); set probe: none "
+                             "(probe=\"none\") for a model that is not called with its inputs alone")
+    return logits
 
 
 def without_labels(batch: Any) -> Any:

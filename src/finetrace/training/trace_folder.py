@@ -47,15 +47,14 @@ from finetrace.store.files import atomic_folder, write_json
 from finetrace.store.manifest import Manifest, complete, make_key
 from finetrace.store.tables import read_table, write_table
 from finetrace.training.trace import UNFINISHED, Trace
+from finetrace.training.trace_options import METRICS as METRICS_OF
 from finetrace.training.trace_recorder import METRICS, TraceRecorder
-from finetrace.training.traced_model import class_names, describe, kind_of
+from finetrace.training.traced_model import describe, kind_of, names_of
 
 log = logging.getLogger(__name__)
 FORMAT = 1
 TOKENIZER = "tokenizer"
 LOSSES = {"class": "cross_entropy", "regression": "squared_error", "multi-label": "binary_cross_entropy"}
-FIRST = {"class": "accuracy", "regression": "pearson", "multi-label": "micro_f1"}
-"""By what trainings are compared, by target, unless said."""
 
 
 def finish(trace: Trace, settings: dict[str, Any], run_seeds: dict[str, int], tokenizer: Any = None, *,
@@ -98,10 +97,7 @@ def _facts(trace: Trace, settings: dict[str, Any], kept_step: int, rows: dict[st
            has_tokenizer: bool) -> dict[str, Any]:
     model, options, measured, target = trace.model, trace.options, trace.facts, trace.recorder.target or "class"
     parameters = list(model.parameters())
-    names = list(options.label_names or class_names(model) or map(str, range(trace.recorder.classes)))
-    if len(names) != trace.recorder.classes:
-        raise FinetraceError(f"label_names: {len(names)} names ({', '.join(names[:5])}) for {trace.recorder.classes} "
-                             "classes; name all of them in the order of the logits")
+    names = names_of(model, options.label_names, trace.recorder.classes)
     longest_input = max(int(trace.batch_facts(rank)["longest"]) for rank in range(trace.processes))
     train = {"learning_rate": measured.get("learning_rate"), "batch_size": measured.get("batch_size"), "pieces": "mean",
              "max_length": options.max_length or longest_input} | settings
@@ -114,7 +110,7 @@ def _facts(trace: Trace, settings: dict[str, Any], kept_step: int, rows: dict[st
                    "gradient_norm": "before_clipping" if trace.norms.clipped else "of_the_update",
                    "processes": trace.processes}
     return {"steps": trace.step, "steps_per_epoch": trace.steps_per_epoch, "kept_step": kept_step,
-            "metric": options.metric or FIRST[target], "label_names": names, "rows": rows,
+            "metric": options.metric or METRICS_OF[target][0], "label_names": names, "rows": rows,
             "method_kind": kind_of(model),
             "parameters": sum(p.numel() for p in parameters),
             "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,10 @@ import numpy as np
 from finetrace.config.training import Schedule
 from finetrace.errors import FinetraceError
 from finetrace.training.schedule import steps_of
+
+METRICS = {"class": ("accuracy", "f1", "macro_f1", "matthews"), "regression": ("pearson", "spearman", "mse"),
+           "multi-label": ("micro_f1", "macro_f1", "exact_match")}
+"""By what trainings can be compared, by target; the first unless said."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,16 +50,55 @@ class TraceOptions:
     def __post_init__(self) -> None:
         for schedule in (self.probe, self.checkpoints):
             steps_of(schedule, 1, 1.0)
+        for name, value, kind, wanted in (
+                ("probe_rows", self.probe_rows, int, "a whole number"), ("seed", self.seed, int, "a whole number"),
+                ("max_length", self.max_length, int, "a number of tokens"), ("task", self.task, str, "a name"),
+                ("base", self.base, str, "a hub id or a folder"), ("metric", self.metric, str, "a name"),
+                ("columns", self.columns or {}, Mapping, 'names by names, such as {"text": "sentence"}')):
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise FinetraceError(f"{name}: {value!r} is not {wanted}")
         if self.probe_rows < 0:
             raise FinetraceError(f"probe_rows: {self.probe_rows} is negative; 0 looks at none")
+        known = sorted({name for names in METRICS.values() for name in names})
+        if self.metric and self.metric not in known:
+            raise FinetraceError(f"metric: {self.metric!r} is none that a trace knows; choose of {', '.join(known)}")
+        self._require_names()
+        if self.validation is not None:
+            _require_rows(self.validation)
+
+    def _require_names(self) -> None:
+        if self.label_names is None:
+            return
+        names = [] if isinstance(self.label_names, str) else list(self.label_names)
+        if not names or not all(isinstance(name, str) for name in names):
+            raise FinetraceError(f"label_names: {self.label_names!r} is no list of names; give one per class, in the "
+                                 "order of the logits")
+        if twice := [name for number, name in enumerate(names) if name in names[:number]]:
+            raise FinetraceError(f"label_names: {twice[0]!r} stands twice; each class has a name of its own")
 
     @classmethod
-    def of(cls, options: Mapping[str, Any]) -> "TraceOptions":
+    def of(cls, options: dict[str, Any]) -> "TraceOptions":
         """The options; FinetraceError for an unknown one."""
         names = [f.name for f in dataclasses.fields(cls)]
         if unknown := sorted(set(options) - set(names)):
             raise FinetraceError(f"a trace has no option {unknown[0]!r}; it has {', '.join(names)}")
-        return cls(**options)
+        base = options.get("base")
+        return cls(**options | ({"base": str(base)} if isinstance(base, Path) else {}))
+
+
+def _require_rows(dataset: Any) -> None:
+    """Raises FinetraceError for a validation that is no dataset with rows."""
+    rows = len(dataset) if hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__") else 0
+    if isinstance(dataset, str | Mapping) or not rows:
+        raise FinetraceError(f"validation: {type(dataset).__name__}: is no dataset with rows; give one like the "
+                             "training dataset, or leave it out")
+
+
+def require_metric(options: TraceOptions, target: str) -> None:
+    """Raises FinetraceError for a metric that trainings of this target do not have."""
+    if options.metric and options.metric not in METRICS[target]:
+        raise FinetraceError(f"metric: {options.metric!r} is none of a training whose target is {target}; choose of "
+                             f"{', '.join(METRICS[target])}")
 
 
 def ids_of(ids: str | Sequence[int] | None, dataset: Any) -> np.ndarray:
@@ -73,6 +117,9 @@ def ids_of(ids: str | Sequence[int] | None, dataset: Any) -> np.ndarray:
             raise FinetraceError(f"ids: the training dataset that the loader reads has no column {ids!r} (the "
                                  "Trainer removes those that the model does not take); give the ids themselves: "
                                  f"ids=dataset[{ids!r}]") from error
+    if not hasattr(values, "__iter__"):
+        raise FinetraceError(f"ids: {values!r} is neither a list nor the name of a column; give one whole number per "
+                             "row, or leave ids out to use the rows' numbers")
     id_array = np.asarray(list(values))
     if id_array.shape != (rows,) or id_array.dtype.kind not in "iu":
         raise FinetraceError(f"ids: {len(id_array)} values of type {id_array.dtype} for {rows} rows of the training "

@@ -14,6 +14,7 @@ from finetrace.training.recorder import Recorder, label_type, probe_schema, sign
 
 METRICS = (*Target("regression", ()).metrics, *Target("multi-label", ()).metrics)
 """Metrics of evaluations that plain classes do not have."""
+IGNORED = -100  # label of an example that teaches nothing, as torch's cross-entropy has it
 
 
 class TraceRecorder(Recorder):
@@ -84,6 +85,7 @@ class TraceRecorder(Recorder):
         """One look at the probe set: logits (example, class) in evaluation mode and labels as in `batch`, tensors."""
         if not self.target:
             self.know(int(logits.shape[1]), target_from(labels, logits))
+        require_labels(step, labels, logits)
         losses = losses_of(logits.float(), labels, self.target)
         self.tables["probe"].append(step, pa.table({
             "step": np.full(len(ids), step), "split": pa.array([split] * len(ids)), "example_id": ids,
@@ -152,6 +154,11 @@ def require_labels(step: int, labels: Any, logits: Any) -> None:
     if not multi_label and classes > 1 and labels.is_floating_point() and not bool((labels == labels.round()).all()):
         raise FinetraceError(f"step {step}: the batch's labels are numbers such as {float(labels[0]):g}, and the model "
                              f"tells {classes} classes; give a model of numbers one output (num_labels=1)")
+    if not multi_label and classes > 1 and labels.device.type == "cpu":
+        wrong = (labels != IGNORED) & ((labels < 0) | (labels >= classes))
+        if bool(wrong.any()):
+            raise FinetraceError(f"step {step}: the batch has the label {int(labels[wrong][0])}, and the model tells "
+                                 f"{classes} classes; labels are 0 to {classes - 1}, or {IGNORED} for none")
 
 
 def losses_of(logits: Any, labels: Any, target: str) -> Any:

@@ -1,6 +1,7 @@
 """`finetrace.trace`: a training loop of one's own leaves a trajectory like those of finetrace's own trainings."""
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -9,10 +10,13 @@ from typing import Any
 
 import torch
 
+from finetrace.errors import FinetraceError
 from finetrace.training.tagging import Tagged
 from finetrace.training.trace import Trace
 from finetrace.training.trace_folder import finish
-from finetrace.training.trace_options import TraceOptions
+from finetrace.training.trace_options import METRICS, TraceOptions
+
+log = logging.getLogger(__name__)
 
 
 class TracedLoop:
@@ -20,6 +24,8 @@ class TracedLoop:
 
     def __init__(self, trace: Trace, loader: Any):
         self._trace, self._loader, self._waits = trace, loader, False
+        self.batches_seen = 0
+        self._told: set[str] = set()  # metrics that were said to be left out
 
     @property
     def step(self) -> int:
@@ -33,12 +39,18 @@ class TracedLoop:
             self._end_micro_batch()
             batch = batch.untie() if isinstance(batch, Tagged) else batch
             self._waits = True
+            self.batches_seen += 1
             yield batch
         self._end_micro_batch()
 
     def evaluation(self, split: str, **metrics: float) -> None:
         """Note an evaluation after the updates done so far: loss, accuracy, macro_f1, f1, matthews; of numbers mse,
         pearson, spearman; of several labels micro_f1, exact_match."""
+        known = {"loss", *(name for names in METRICS.values() for name in names)}
+        if unknown := sorted(set(metrics) - known - self._told):
+            self._told.update(unknown)
+            log.warning("evaluation: %s: no metric that a trace keeps, left out; it keeps %s", ", ".join(unknown),
+                        ", ".join(sorted(known)))
         self._trace.evaluation(split, metrics)
 
     def flush(self) -> None:
@@ -77,7 +89,8 @@ def trace(model: Any, optimizer: Any, folder: str | Path, *, loader: Any, epochs
     Raises FinetraceError as `TraceCallback` does.
     """
     if start < 0 or accumulate < 1:
-        raise ValueError(f"start {start} is negative, or accumulate {accumulate} is less than 1")
+        raise FinetraceError(f"start {start} is negative, or accumulate {accumulate} is less than 1; give the updates "
+                             "that were done before, and the batches of an update")
     recording = Trace(Path(folder), TraceOptions.of(options), rank=_environment("RANK", 0),
                       processes=_environment("WORLD_SIZE", 1))
     started, steps_per_epoch = time.time(), max(1, -(-len(loader) // accumulate))
@@ -93,6 +106,9 @@ def trace(model: Any, optimizer: Any, folder: str | Path, *, loader: Any, epochs
         before_hook.remove()
         after_hook.remove()
         recording.close()
+    if loop.batches_seen and recording.step == start:
+        raise FinetraceError("no update was seen: step() of the optimizer that was given was never called; give the "
+                             "one whose step() the loop calls")
     recording.recorder.discard(recording.step)
     if recording.checkpoints:
         recording.keep()

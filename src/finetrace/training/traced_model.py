@@ -1,6 +1,7 @@
 """The head, the classes and the kind of training of a model that someone else made, and how its weights are kept."""
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,16 @@ def class_names(model: Any) -> list[str]:
     """Names of the classes as the model's config has them; none of a model without."""
     names = getattr(getattr(inner(model), "config", None), "id2label", None) or {}
     return [str(names[i]) for i in sorted(names)]
+
+
+def names_of(model: Any, given: Sequence[str] | None, classes: int) -> list[str]:
+    """Names of the classes: as given, else those of the config, else their numbers. Raises FinetraceError where there
+    are not as many as logits."""
+    names = list(given or class_names(model) or map(str, range(classes)))
+    if len(names) != classes:
+        raise FinetraceError(f"label_names: {len(names)} names ({', '.join(names[:5])}) for {classes} classes; name "
+                             "all of them in the order of the logits")
+    return names
 
 
 def kind_of(model: Any) -> str:
