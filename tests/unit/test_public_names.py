@@ -18,7 +18,7 @@ NAMES = {
     "TextStates": "(cls, mean, tokens, words)",
     "TraceCallback": "(folder: str | pathlib.Path, **options: Any)",
     "Trajectory": "(folder)",
-    "hidden_states": "(model: str | pathlib.Path, texts: collections.abc.Sequence[str], *, max_length: int = 128) -> "
+    "hidden_states": "(model: str | pathlib.Path, texts: collections.abc.Iterable[str], *, max_length: int = 128) -> "
                      "finetrace.api.texts.TextStates",
     "lens": "calibration, convergence, dynamics, features, geometry, hulls, infodynamics, pairs, probes, similarity",
     "trace": "(model: Any, optimizer: Any, folder: str | pathlib.Path, *, loader: Any, epochs: float = 1.0, "
