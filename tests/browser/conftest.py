@@ -106,10 +106,14 @@ class Reader:
 
     def hover(self, chart: int, x: Any, y: Any) -> str:
         """The text that Plotly shows where the mouse rests on a point."""
-        left, top = self.point(chart, x, y)
-        self.page.mouse.move(left + 40, top)
-        self.page.mouse.move(left, top, steps=4)
         label = self.page.locator(".plot").nth(chart).locator(".hoverlayer .hovertext")
+        for _ in range(10):  # a chart that is being fitted to its legend moves away from under the mouse
+            left, top = self.point(chart, x, y)
+            self.page.mouse.move(left + 40, top)
+            self.page.mouse.move(left, top, steps=4)
+            self.page.wait_for_timeout(200)
+            if label.count():
+                break
         label.first.wait_for()
         return str(label.first.evaluate(LINES))
 
