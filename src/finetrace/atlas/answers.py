@@ -8,6 +8,7 @@ import numpy as np
 from finetrace.atlas.collect import Entry
 from finetrace.atlas.packing import pack
 from finetrace.atlas.paired import flips, texts_of
+from finetrace.figures.style import short
 from finetrace.layout import Layout
 from finetrace.store.manifest import NAME
 from finetrace.store.predictions import Predictions, read_predictions
@@ -95,10 +96,6 @@ def shortened(text: str) -> str:
         return text
     first, bar, second = text.rpartition(" | ")
     if not bar:
-        return text[:LONGEST - 1] + "…"
-    rest = _cut(second, max(LONGEST // 2, LONGEST - len(first) - len(bar)))
-    return f"{_cut(first, LONGEST - len(bar) - len(rest))}{bar}{rest}"
-
-
-def _cut(text: str, letters: int) -> str:
-    return text if len(text) <= letters else text[:letters - 1] + "…"
+        return short(text, LONGEST)
+    rest = short(second, max(LONGEST // 2, LONGEST - len(first) - len(bar)))
+    return f"{short(first, LONGEST - len(bar) - len(rest))}{bar}{rest}"

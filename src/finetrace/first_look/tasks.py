@@ -54,8 +54,7 @@ def find_task(named: str, text: Sequence[str], label: str | None, seed: int, scr
 
     text, label: columns of files of one's own, guessed where not given;  seed: the study's, from which the choice of
     held out rows derives;  scratch: where the rows are written, as the stage data would;  keys: further ones of a task
-    in a study. Raises FinetraceError naming
-    the task and the nearest names, or file, row and column.
+    in a study. Raises FinetraceError naming the task and the nearest names, or file, row and column.
     """
     path = Path(named)
     if not path.exists():

@@ -241,7 +241,7 @@ class Trace:
         device = next(self.model.parameters()).device
         with torch.no_grad():
             for split, (ids, batches) in self._probe.items():
-                answers = [_answer(self.model, batch, device) for batch, _ in batches]
+                answers = [probe_logits(self.model, batch, device) for batch, _ in batches]
                 labels = torch.cat([labels for _, labels in batches])
                 self.recorder.look(self.step, split, ids, labels, torch.cat(answers))
                 self._require_head()
@@ -328,7 +328,7 @@ def numbers_of(metrics: dict[str, Any]) -> dict[str, float]:
     return numbers
 
 
-def _answer(model: Any, batch: Any, device: Any) -> Any:
+def probe_logits(model: Any, batch: Any, device: Any) -> Any:
     """The logits (example, class) of a batch of the probe set."""
     outputs = call(model, batch, device)
     logits = logits_of(outputs, False)

@@ -47,7 +47,7 @@ from finetrace.store.files import atomic_folder, write_json
 from finetrace.store.manifest import Manifest, complete, make_key
 from finetrace.store.tables import read_table, write_table
 from finetrace.training.trace import UNFINISHED, Trace
-from finetrace.training.trace_options import METRICS as METRICS_OF
+from finetrace.training.trace_options import METRICS_OF
 from finetrace.training.trace_recorder import METRICS, TraceRecorder
 from finetrace.training.traced_model import describe, kind_of, names_of
 

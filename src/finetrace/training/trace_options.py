@@ -11,7 +11,7 @@ from finetrace.config.training import Schedule
 from finetrace.errors import FinetraceError
 from finetrace.training.schedule import steps_of
 
-METRICS = {"class": ("accuracy", "f1", "macro_f1", "matthews"), "regression": ("pearson", "spearman", "mse"),
+METRICS_OF = {"class": ("accuracy", "f1", "macro_f1", "matthews"), "regression": ("pearson", "spearman", "mse"),
            "multi-label": ("micro_f1", "macro_f1", "exact_match")}
 """By what trainings can be compared, by target; the first unless said."""
 
@@ -59,7 +59,7 @@ class TraceOptions:
                 raise FinetraceError(f"{name}: {value!r} is not {wanted}")
         if self.probe_rows < 0:
             raise FinetraceError(f"probe_rows: {self.probe_rows} is negative; 0 looks at none")
-        known = sorted({name for names in METRICS.values() for name in names})
+        known = sorted({name for names in METRICS_OF.values() for name in names})
         if self.metric and self.metric not in known:
             raise FinetraceError(f"metric: {self.metric!r} is none that a trace knows; choose of {', '.join(known)}")
         self._require_names()
@@ -96,9 +96,9 @@ def _require_rows(dataset: Any) -> None:
 
 def require_metric(options: TraceOptions, target: str) -> None:
     """Raises FinetraceError for a metric that trainings of this target do not have."""
-    if options.metric and options.metric not in METRICS[target]:
+    if options.metric and options.metric not in METRICS_OF[target]:
         raise FinetraceError(f"metric: {options.metric!r} is none of a training whose target is {target}; choose of "
-                             f"{', '.join(METRICS[target])}")
+                             f"{', '.join(METRICS_OF[target])}")
 
 
 def ids_of(ids: str | Sequence[int] | None, dataset: Any) -> np.ndarray:

@@ -14,7 +14,7 @@ from finetrace.errors import FinetraceError
 from finetrace.training.tagging import Tagged
 from finetrace.training.trace import Trace
 from finetrace.training.trace_folder import finish
-from finetrace.training.trace_options import METRICS, TraceOptions
+from finetrace.training.trace_options import METRICS_OF, TraceOptions
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class TracedLoop:
     def evaluation(self, split: str, **metrics: float) -> None:
         """Note an evaluation after the updates done so far: loss, accuracy, macro_f1, f1, matthews; of numbers mse,
         pearson, spearman; of several labels micro_f1, exact_match."""
-        known = {"loss", *(name for names in METRICS.values() for name in names)}
+        known = {"loss", *(name for names in METRICS_OF.values() for name in names)}
         if unknown := sorted(set(metrics) - known - self._told):
             self._told.update(unknown)
             log.warning("evaluation: %s: no metric that a trace keeps, left out; it keeps %s", ", ".join(unknown),
