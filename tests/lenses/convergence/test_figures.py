@@ -23,3 +23,6 @@ def test_convergence_shows_the_way_of_each_layer_and_the_correlations() -> None:
     assert any(t.startswith("spearman: none, 2 layers × 2") for t in texts(forest))
     assert forest.get_xlim()[0] <= -1 and forest.get_xlim()[1] >= 1
     assert not overlapping(figure)
+    figure.draw_without_rendering()
+    title, other = (max((panel.title, panel._left_title), key=lambda t: len(t.get_text())) for panel in (ways, forest))
+    assert title.get_window_extent().x1 < other.get_window_extent().x0, "titles meet"

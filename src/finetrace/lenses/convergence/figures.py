@@ -55,7 +55,7 @@ def convergence(layers: Sequence[int], cosine: np.ndarray, accuracy: np.ndarray,
                 title="layer", ncols=1 + (len(named) - 1) // 7, fontsize=8)
     ways.set_xlabel("change of the mean within-sentence cosine since the first checkpoint")
     ways.set_ylabel(f"probe accuracy (%), split {split!r}")
-    ways.set_title("From the first (hollow) to the last checkpoint (filled), per layer")
+    ways.set_title("Layers from first (hollow) to last checkpoint")
     for place, (name, kinds) in enumerate(rows.items()):
         tint = style.colour(place // 2)
         forest.text(-1, place - 0.36, style.short(name, 60), fontsize=9.5, va="center", fontweight="bold", color=tint)
