@@ -19,8 +19,7 @@ FOLDER = Path(__file__).resolve().parent
 SHORT: dict[str, list[str]] = {
     "atlas": ["--runs", "100"],
     "coverage": ["--samples", "200", "--examples", "277", "--only", "words", "micro_f1", "proper_scores", "slopes"],
-    "grounding": ["--seeds", "20", "--examples", "150", "--only", "similarity", "geometry", "hulls", "probes",
-                  "infodynamics", "kernel", "calibration", "features", "edges", "cloze"],
+    "grounding": ["--seeds", "20", "--examples", "150"],
     "influence_truth": ["--halves", "10"],
     "pairs": ["--pairs", "30", "--reference", "6"],
     "recording": ["--quick"],

@@ -3,8 +3,7 @@
 Every layer and checkpoint at every L2 strength, the choice and the final fit, on the same standardised rows with the
 same objective in the same precision. scikit-learn runs at its own tolerance of 1e-4, ten times looser than our final
 fit, and at ours. Times are of the processor, or of the clock with --device cuda. Exits with 1 when, at the same
-tolerance and strength, accuracies differ by more than half a per cent of the examples, or the batch is not the faster
-one.
+tolerance and strength, accuracies differ by more than two examples, or the batch is not the faster one.
 """
 
 import argparse
@@ -23,7 +22,7 @@ from finetrace.lenses.probes.linear import L2_GRID, held_out_rows, logistic_prob
 CASES = {"default study: 7 checkpoints x 5 layers": (35, 64, 400, 400, 2),
          "default study, 6 classes": (35, 64, 400, 400, 6),
          "larger: 5 checkpoints x 7 layers": (35, 384, 2000, 1000, 2)}
-MOST_APART = 0.005  # of examples, whose side may change between two minimisers that are both converged to a tolerance
+MOST_APART = 2  # examples whose side may change between two minimisers that are both converged to a tolerance
 
 
 def hidden_like(problems: int, dim: int, rows: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -90,7 +89,7 @@ def main() -> int:
             apart = np.abs(found - expected)[same].max() * test
             print(f"  sklearn {tolerance:.0e}   {slow:.2f} s: {slow / fast:.1f} times slower; same strength for "
                   f"{same.sum()} of {problems}; accuracies there differ by {apart:.0f} of {test:,} examples at most")
-        good &= bool(apart <= MOST_APART * test + 0.5) and slow > fast and bool(probe.converged.all())
+        good &= bool(apart <= MOST_APART + 0.5) and slow > fast and bool(probe.converged.all())
     print("PASS" if good else "FAIL")
     return 0 if good else 1
 
